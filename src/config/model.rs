@@ -1,0 +1,175 @@
+//! Validated configuration. A value of [`Config`] obeys every rule that `check` knows: names are unique and resolve,
+//! networks within a realm are nested or disjoint as allowed, hosts lie in their realms, secrets have been read.
+//!
+//! Realms are referred to by [`RealmRef`], their place in the file; permanent numbers are given later, by
+//! `control::allocate`, because they live in the state store.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use zeroize::Zeroizing;
+
+use crate::net::Space6;
+use crate::net::policy::PortRule;
+
+/// Index into [`Config::realms`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RealmRef(pub usize);
+
+/// Index into [`Config::hosts`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HostRef(pub usize);
+
+/// Index into [`Config::services`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ServiceRef(pub usize);
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub ix: Ix,
+    pub api: Api,
+    pub metrics: Metrics,
+    pub wireguard: WireGuard,
+    pub limits: Limits,
+    pub realms: Vec<Realm>,
+    pub hosts: Vec<Host>,
+    pub services: Vec<Service>,
+    pub grants: Vec<Grant>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ix {
+    pub name: String,
+    /// The internal zone, lower case, without the trailing dot.
+    pub domain: String,
+    pub space6: Space6,
+    /// Disjoint.
+    pub alias4: Vec<Ipv4Net>,
+    /// Absolute or relative to the working directory (already joined with the file's directory).
+    pub state_dir: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub socket: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// `None`: `listen = "off"`.
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct WireGuard {
+    pub listen: SocketAddr,
+    /// `None` when no realm is attached by WireGuard.
+    pub private_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// Bounds on tables, all configurable under `[limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions in all (default 1,000,000).
+    pub sessions: usize,
+    /// Sessions that one source realm may have open (default 200,000).
+    pub sessions_per_realm: usize,
+    /// Handshake initiations answered per second before cookies are asked for (default 500).
+    pub handshakes_per_sec: u32,
+    /// ICMP errors sent per second towards one realm (default 100).
+    pub icmp_errors_per_sec: u32,
+    /// DNS-over-TCP connections that one realm may have open (default 16) ...
+    pub dns_tcp_per_realm: usize,
+    /// ... and all realms together (default 128).
+    pub dns_tcp: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions: 1_000_000,
+            sessions_per_realm: 200_000,
+            handshakes_per_sec: 500,
+            icmp_errors_per_sec: 100,
+            dns_tcp_per_realm: 16,
+            dns_tcp: 128,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Realm {
+    pub name: String,
+    pub networks: Vec<Network>,
+    pub attachments: Vec<Attachment>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub native: IpNet,
+    pub alias: AliasMode,
+    /// IPv6 only: the canonical prefix when it is not the native one.
+    pub canonical: Option<Ipv6Net>,
+}
+
+/// How an IPv4 network is shown to the other realms. IPv6 networks are always [`AliasMode::Auto`] and have no alias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AliasMode {
+    /// An alias of the same length out of `alias4`.
+    Auto,
+    /// Pinned in the file: `alias = "100.64.2.0/24"`.
+    Pinned(Ipv4Net),
+    /// `alias = "hosts"`: only its [[host]]s are shown, each by a single address.
+    HostsOnly,
+}
+
+/// One tunnel of a realm. The first whose session is alive carries the traffic.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    pub wireguard: WireGuardPeer,
+    /// Largest inner packet, bytes (default 1420; 1280 to 1920).
+    pub mtu_bytes: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct WireGuardPeer {
+    /// Unique in the whole file: the key is the identity.
+    pub public_key: [u8; 32],
+    pub preshared_key: Option<Zeroizing<[u8; 32]>>,
+    /// When set, we initiate.
+    pub endpoint: Option<SocketAddr>,
+    /// Persistent keepalive (default: 25 s when `endpoint` is set, else none).
+    pub keepalive: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub name: String,
+    pub realm: RealmRef,
+    /// One or two: at most one per family, each inside the realm's networks.
+    pub addresses: Vec<IpAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: String,
+    pub host: HostRef,
+    pub ports: Vec<PortRule>,
+}
+
+/// One `[[grant]]`, with its lists resolved.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub from: Vec<RealmRef>,
+    pub to: Vec<GrantTarget>,
+}
+
+#[derive(Clone, Debug)]
+pub enum GrantTarget {
+    /// On the service's own ports.
+    Service(ServiceRef),
+    /// The whole realm, on the grant's `ports`.
+    Realm(RealmRef, Vec<PortRule>),
+}

@@ -1,0 +1,24 @@
+//! ixgate: the appliance in the middle of an interconnection centre.
+//!
+//! The rooms, in the order in which one may use another (a test, `tests/layering.rs`, holds this):
+//!
+//! ```text
+//! net <- wire <- packet <- crypto <- cores (wireguard, nat, dns, host; never each other) <- dataplane
+//! config knows only net.  control knows config, the cores and the snapshot.  io knows net and packet.
+//! daemon wires and decides nothing.  sim stands where io stands.
+//! ```
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod dataplane;
+pub mod dns;
+pub mod host;
+pub mod io;
+pub mod nat;
+pub mod net;
+pub mod packet;
+pub mod telemetry;
+pub mod wire;
+pub mod wireguard;

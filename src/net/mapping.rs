@@ -1,0 +1,345 @@
+//! Who sees whom under which address: the one mapping that translation, names, anti-spoofing and `plan` all read.
+//!
+//! ```text
+//!   native (realm V)  --canonicalise-->  canonical  --as seen by realm T-->  alias (IPv4) or canonical (IPv6)
+//! ```
+//!
+//! N realms need N mappings, not N²: each network has one canonical prefix and, for IPv4, one default alias that every
+//! viewer sees. Only a viewer for whom the default cannot work (it uses that range itself) gets an alias of its own,
+//! an [`AliasOverride`]. Every function takes the realm along with the address; no lookup by address alone exists,
+//! except for canonical addresses, which carry their realm.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::range_map::RangeMap;
+use super::{Canonical, NetworkId, RealmId, Space6};
+
+/// One network of one realm, as configured and allocated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Network {
+    pub realm: RealmId,
+    /// The addresses on the realm's own wires.
+    pub native: IpNet,
+    /// Same size as `native`: `native` embedded in `space6` for IPv4, a unique prefix of equal length for IPv6.
+    pub canonical: Ipv6Net,
+    /// How everybody sees it who has no [`AliasOverride`]. IPv4 only, same length as `native`; `None` for a network
+    /// of which only single hosts are published, and for IPv6.
+    pub alias: Option<Ipv4Net>,
+}
+
+/// `viewer` sees `network` under an alias of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AliasOverride {
+    pub viewer: RealmId,
+    pub network: NetworkId,
+    pub alias: Ipv4Net,
+}
+
+/// A canonical address and the network that it lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Located {
+    pub canonical: Canonical,
+    pub network: NetworkId,
+    pub realm: RealmId,
+}
+
+/// Per realm: what its native addresses mean, and where its view differs from the default one.
+#[derive(Clone, Default, Debug)]
+struct RealmTables {
+    native4: RangeMap<u32, NetworkId>,
+    native6: RangeMap<u128, NetworkId>,
+    /// Aliases that only this viewer has.
+    own_aliases: RangeMap<u32, NetworkId>,
+    /// The same, by network (sorted): their default aliases do not exist for this viewer.
+    overridden: Vec<(NetworkId, Ipv4Net)>,
+}
+
+/// The compiled mapping. Immutable; one per generation.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    space6: Space6,
+    networks: Vec<Network>,
+    /// Indexed by realm number; realms that are not configured have empty tables.
+    realms: Vec<RealmTables>,
+    default_aliases: RangeMap<u32, NetworkId>,
+    /// IPv6 networks by canonical prefix. IPv4-derived ones need no table: their realm is in the address.
+    canonical6: RangeMap<u128, NetworkId>,
+}
+
+impl Mapping {
+    /// Compiles the tables. The caller guarantees what `control::allocate` establishes: within a realm, networks are
+    /// nested or disjoint; aliases are disjoint wherever one viewer can see both; canonical IPv6 prefixes are disjoint
+    /// across realms and lie outside `space6`.
+    pub fn new(space6: Space6, networks: Vec<Network>, overrides: &[AliasOverride]) -> Self {
+        let realm_count = networks.iter().map(|n| usize::from(n.realm.0) + 1).max().unwrap_or(0);
+        let realm_count = overrides.iter().map(|o| usize::from(o.viewer.0) + 1).fold(realm_count, usize::max);
+
+        let mut native4: Vec<Vec<_>> = vec![Vec::new(); realm_count];
+        let mut native6: Vec<Vec<_>> = vec![Vec::new(); realm_count];
+        let mut own_aliases: Vec<Vec<_>> = vec![Vec::new(); realm_count];
+        let mut overridden: Vec<Vec<_>> = vec![Vec::new(); realm_count];
+        let mut default_aliases = Vec::new();
+        let mut canonical6 = Vec::new();
+
+        for (id, network) in (0..).map(NetworkId).zip(&networks) {
+            let realm = usize::from(network.realm.0);
+            match network.native {
+                IpNet::V4(net) => native4[realm].push(range4(net, id)),
+                IpNet::V6(net) => {
+                    native6[realm].push(range6(net, id));
+                    canonical6.push(range6(network.canonical, id));
+                }
+            }
+            default_aliases.extend(network.alias.map(|alias| range4(alias, id)));
+        }
+        for o in overrides {
+            let viewer = usize::from(o.viewer.0);
+            own_aliases[viewer].push(range4(o.alias, o.network));
+            overridden[viewer].push((o.network, o.alias));
+        }
+
+        let realms = native4
+            .into_iter()
+            .zip(native6)
+            .zip(own_aliases)
+            .zip(overridden)
+            .map(|(((native4, native6), own_aliases), mut overridden)| {
+                overridden.sort_by_key(|(network, _)| *network);
+                RealmTables {
+                    native4: RangeMap::new(native4),
+                    native6: RangeMap::new(native6),
+                    own_aliases: RangeMap::new(own_aliases),
+                    overridden,
+                }
+            })
+            .collect();
+
+        Mapping {
+            space6,
+            networks,
+            realms,
+            default_aliases: RangeMap::new(default_aliases),
+            canonical6: RangeMap::new(canonical6),
+        }
+    }
+
+    pub fn space6(&self) -> Space6 {
+        self.space6
+    }
+
+    pub fn networks(&self) -> &[Network] {
+        &self.networks
+    }
+
+    pub fn network(&self, id: NetworkId) -> &Network {
+        &self.networks[id.index()]
+    }
+
+    /// Whether `realm` has networks of this family, so that an address of it is of any use there.
+    pub fn speaks_ipv4(&self, realm: RealmId) -> bool {
+        self.realm(realm).is_some_and(|r| !r.native4.is_empty())
+    }
+
+    pub fn speaks_ipv6(&self, realm: RealmId) -> bool {
+        self.realm(realm).is_some_and(|r| !r.native6.is_empty())
+    }
+
+    /// A native address of `realm`. `None`: it does not belong to that realm (anti-spoofing rests on this).
+    pub fn locate_native(&self, realm: RealmId, addr: IpAddr) -> Option<Located> {
+        match addr {
+            IpAddr::V4(addr) => self.locate_native4(realm, addr),
+            IpAddr::V6(addr) => self.locate_native6(realm, addr),
+        }
+    }
+
+    pub fn locate_native4(&self, realm: RealmId, addr: Ipv4Addr) -> Option<Located> {
+        let network = self.realm(realm)?.native4.lookup(addr.to_bits())?;
+        Some(Located { canonical: self.space6.embed(realm, addr), network, realm })
+    }
+
+    pub fn locate_native6(&self, realm: RealmId, addr: Ipv6Addr) -> Option<Located> {
+        let id = self.realm(realm)?.native6.lookup(addr.to_bits())?;
+        let IpNet::V6(native) = self.network(id).native else { return None };
+        let canonical = Canonical(rebase(addr.to_bits(), native, self.network(id).canonical));
+        Some(Located { canonical, network: id, realm })
+    }
+
+    /// What `viewer` means by a destination address that is not its own: an alias, or a canonical IPv6 address.
+    pub fn locate_seen_by(&self, viewer: RealmId, addr: IpAddr) -> Option<Located> {
+        match addr {
+            IpAddr::V4(addr) => self.locate_alias(viewer, addr),
+            IpAddr::V6(addr) => self.locate_canonical(addr.into()),
+        }
+    }
+
+    pub fn locate_alias(&self, viewer: RealmId, addr: Ipv4Addr) -> Option<Located> {
+        let tables = self.realm(viewer)?;
+        let id = match tables.own_aliases.lookup(addr.to_bits()) {
+            Some(id) => id,
+            None => self.default_aliases.lookup(addr.to_bits()).filter(|id| tables.override_of(*id).is_none())?,
+        };
+        let network = self.network(id);
+        let alias = tables.override_of(id).or(network.alias)?;
+        let IpNet::V4(native) = network.native else { return None };
+        let offset = addr.to_bits() - alias.network().to_bits();
+        let native_addr = Ipv4Addr::from_bits(native.network().to_bits() + offset);
+        let realm = network.realm;
+        Some(Located { canonical: self.space6.embed(realm, native_addr), network: id, realm })
+    }
+
+    /// The network and realm that own a canonical address.
+    pub fn locate_canonical(&self, canonical: Canonical) -> Option<Located> {
+        let network = match self.space6.extract(canonical) {
+            Some((realm, addr)) => self.realm(realm)?.native4.lookup(addr.to_bits())?,
+            None => self.canonical6.lookup(canonical.0)?,
+        };
+        Some(Located { canonical, network, realm: self.network(network).realm })
+    }
+
+    /// The address on the owner's own wires.
+    pub fn native_of(&self, at: Located) -> IpAddr {
+        let network = self.network(at.network);
+        match network.native {
+            IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(at.canonical.0 as u32)),
+            IpNet::V6(native) => IpAddr::V6(Ipv6Addr::from_bits(rebase(at.canonical.0, network.canonical, native))),
+        }
+    }
+
+    /// The address under which `viewer` sees `at`: an alias for IPv4, the canonical address for IPv6.
+    /// `None` for an IPv4 host that has no alias (its network publishes single hosts only).
+    pub fn seen_by(&self, viewer: RealmId, at: Located) -> Option<IpAddr> {
+        let network = self.network(at.network);
+        let IpNet::V4(native) = network.native else { return Some(IpAddr::V6(at.canonical.addr())) };
+        let alias = self.alias_of(viewer, at.network)?;
+        let offset = (at.canonical.0 as u32) - native.network().to_bits();
+        Some(IpAddr::V4(Ipv4Addr::from_bits(alias.network().to_bits() + offset)))
+    }
+
+    /// The IPv4 prefix under which `viewer` sees a network.
+    pub fn alias_of(&self, viewer: RealmId, network: NetworkId) -> Option<Ipv4Net> {
+        self.realm(viewer).and_then(|r| r.override_of(network)).or(self.network(network).alias)
+    }
+
+    fn realm(&self, realm: RealmId) -> Option<&RealmTables> {
+        self.realms.get(usize::from(realm.0))
+    }
+}
+
+impl RealmTables {
+    fn override_of(&self, network: NetworkId) -> Option<Ipv4Net> {
+        if self.overridden.is_empty() {
+            return None; // the common case: a viewer that sees everything by its default alias
+        }
+        let at = self.overridden.binary_search_by_key(&network, |(id, _)| *id).ok()?;
+        Some(self.overridden[at].1)
+    }
+}
+
+/// Moves `addr` from prefix `from` to the same place in `to` (of equal length).
+fn rebase(addr: u128, from: Ipv6Net, to: Ipv6Net) -> u128 {
+    to.network().to_bits() | (addr & from.hostmask().to_bits())
+}
+
+fn range4(net: Ipv4Net, id: NetworkId) -> (u32, u32, NetworkId) {
+    (net.network().to_bits(), net.broadcast().to_bits(), id)
+}
+
+fn range6(net: Ipv6Net, id: NetworkId) -> (u128, u128, NetworkId) {
+    (net.network().to_bits(), net.broadcast().to_bits(), id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: RealmId = RealmId(1);
+    const B: RealmId = RealmId(2);
+    const C: RealmId = RealmId(3);
+
+    fn v4(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn network(space: Space6, realm: RealmId, native: &str, alias: Option<&str>) -> Network {
+        let native: Ipv4Net = native.parse().unwrap();
+        Network {
+            realm,
+            native: native.into(),
+            canonical: space.embed_net(realm, native),
+            alias: alias.map(|a| a.parse().unwrap()),
+        }
+    }
+
+    /// The example of DESIGN section 3, and a realm C that uses 100.64.1.0/24 itself and so sees A by another alias.
+    fn example() -> Mapping {
+        let space = Space6::new("fd69:7867:6174::/48".parse().unwrap()).unwrap();
+        let networks = vec![
+            network(space, A, "192.168.1.0/24", Some("100.64.1.0/24")),
+            network(space, B, "192.168.1.0/24", Some("100.64.2.0/24")),
+            network(space, C, "100.64.1.0/24", Some("100.64.3.0/24")),
+            network(space, C, "10.0.0.0/8", None),
+            network(space, C, "10.1.2.3/32", Some("100.64.4.9/32")),
+            Network {
+                realm: A,
+                native: "fd00:1::/64".parse().unwrap(),
+                canonical: "2001:db8:1::/64".parse().unwrap(),
+                alias: None,
+            },
+        ];
+        let overrides = [AliasOverride { viewer: C, network: NetworkId(0), alias: "100.64.9.0/24".parse().unwrap() }];
+        Mapping::new(space, networks, &overrides)
+    }
+
+    #[test]
+    fn example_of_the_design() {
+        let m = example();
+        let source = m.locate_native(A, v4("192.168.1.10")).unwrap();
+        let destination = m.locate_seen_by(A, v4("100.64.2.20")).unwrap();
+        assert_eq!(destination.realm, B);
+        assert_eq!(m.seen_by(B, source), Some(v4("100.64.1.10")));
+        assert_eq!(m.native_of(destination), v4("192.168.1.20"));
+    }
+
+    #[test]
+    fn a_viewer_that_uses_the_default_range_sees_another_alias() {
+        let m = example();
+        let a = m.locate_native(A, v4("192.168.1.10")).unwrap();
+        assert_eq!(m.seen_by(C, a), Some(v4("100.64.9.10")));
+        assert_eq!(m.locate_seen_by(C, v4("100.64.9.10")), Some(a));
+        // The default alias does not exist for C: there it is C's own network.
+        assert_eq!(m.locate_seen_by(C, v4("100.64.1.10")), None);
+        // And C's private alias does not exist for anybody else.
+        assert_eq!(m.locate_seen_by(B, v4("100.64.9.10")), None);
+    }
+
+    #[test]
+    fn a_published_host_has_an_alias_and_its_neighbours_have_none() {
+        let m = example();
+        let host = m.locate_native(C, v4("10.1.2.3")).unwrap();
+        assert_eq!(m.seen_by(A, host), Some(v4("100.64.4.9")));
+        assert_eq!(m.locate_seen_by(A, v4("100.64.4.9")), Some(host));
+        let neighbour = m.locate_native(C, v4("10.1.2.4")).unwrap();
+        assert_eq!(m.seen_by(A, neighbour), None);
+    }
+
+    #[test]
+    fn ipv6_is_rebased_when_it_has_a_canonical_prefix() {
+        let m = example();
+        let host = m.locate_native(A, v4("fd00:1::7")).unwrap();
+        assert_eq!(host.canonical.to_string(), "2001:db8:1::7");
+        assert_eq!(m.seen_by(B, host), Some(v4("2001:db8:1::7")));
+        assert_eq!(m.locate_seen_by(B, v4("2001:db8:1::7")), Some(host));
+        assert_eq!(m.native_of(host), v4("fd00:1::7"));
+        assert_eq!(m.locate_native(B, v4("fd00:1::7")), None);
+    }
+
+    #[test]
+    fn foreign_addresses_belong_to_no_realm() {
+        let m = example();
+        assert_eq!(m.locate_native(A, v4("192.168.2.1")), None);
+        assert_eq!(m.locate_native(RealmId(99), v4("192.168.1.1")), None);
+        assert_eq!(m.locate_canonical("fd69:7867:6174:63::c0a8:101".parse::<Ipv6Addr>().unwrap().into()), None);
+    }
+}

@@ -1,0 +1,20 @@
+//! The nouns that every room shares: realms, canonical addresses, the mapping between address spaces, grants, ids, time.
+//!
+//! Nothing here does input or output, keeps session state, or knows a protocol. The two large nouns are
+//! [`mapping::Mapping`] (who sees whom under which address) and [`policy::Policy`] (who may reach what). Both are
+//! compiled once per configuration generation and are immutable afterwards; translation, names, anti-spoofing, `plan`
+//! and `status` all read the same object, so they cannot drift apart.
+
+pub mod alias_pool;
+pub mod canonical;
+pub mod id;
+pub mod mapping;
+pub mod path;
+pub mod policy;
+pub mod range_map;
+pub mod time;
+
+pub use canonical::{Canonical, Space6};
+pub use id::{Generation, NetworkId, RealmId, TunnelId};
+pub use path::Path;
+pub use time::Timestamp;

@@ -1,0 +1,191 @@
+//! Every reason for which a packet can end without being forwarded or answered.
+//!
+//! One enum; counters, metrics, `status` and the documentation fall out of it. Each reason says in one sentence what
+//! happened, whose side it is on, and what to do. A packet has at most one reason: the first that applies.
+
+/// Where the cause is, so that an operator knows whom to call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Side {
+    /// This appliance or its configuration.
+    Ours,
+    /// The network that sent the packet.
+    SenderNetwork,
+    /// The network that was to receive it.
+    ReceiverNetwork,
+    /// The path between a network's gateway and us.
+    Carrier,
+}
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Ours => "ours",
+            Side::SenderNetwork => "sender's network",
+            Side::ReceiverNetwork => "receiver's network",
+            Side::Carrier => "carrier",
+        }
+    }
+}
+
+/// Declares the enum and the table of words in one place, so that neither can lack an entry.
+macro_rules! drop_reasons {
+    ($( $(#[$doc:meta])* $variant:ident = $name:literal, $side:ident, $what:literal, $remedy:literal; )+) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        pub enum DropReason { $( #[doc = $what] $variant, )+ }
+
+        impl DropReason {
+            pub const ALL: &'static [DropReason] = &[ $( DropReason::$variant, )+ ];
+
+            /// The name in metrics and JSON, in snake case.
+            pub fn name(self) -> &'static str {
+                match self { $( DropReason::$variant => $name, )+ }
+            }
+
+            /// What happened, one sentence.
+            pub fn what(self) -> &'static str {
+                match self { $( DropReason::$variant => $what, )+ }
+            }
+
+            /// Whose side the cause is on.
+            pub fn side(self) -> Side {
+                match self { $( DropReason::$variant => Side::$side, )+ }
+            }
+
+            /// What to do about it.
+            pub fn remedy(self) -> &'static str {
+                match self { $( DropReason::$variant => $remedy, )+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    // Outer datagrams: before a tunnel is known, or while it is opened.
+    OuterMalformed = "outer_malformed", Carrier,
+        "The datagram on the WireGuard port is no WireGuard message.",
+        "Look for port scans or another program sending to this port; harmless in small numbers.";
+    HandshakeForeignKey = "handshake_foreign_key", Carrier,
+        "The handshake was made for another public key than ours.",
+        "Give the carrier the public key that `ixgate keygen wireguard --public` prints.";
+    HandshakeUnknownPeer = "handshake_unknown_peer", Carrier,
+        "The handshake came from a public key that no realm is attached with.",
+        "Compare the peer's public key with `public_key` in its [[realm.attach]].";
+    HandshakeUnderLoad = "handshake_under_load", Carrier,
+        "Too many handshakes at once; the sender was asked to prove its address with a cookie.",
+        "Nothing if it passes; otherwise somebody floods the WireGuard port.";
+    HandshakeInvalid = "handshake_invalid", Carrier,
+        "The handshake could not be authenticated, was replayed, or answers none of ours.",
+        "Check the preshared key on both sides, and the clock of the peer.";
+    DataUnknownSession = "data_unknown_session", Carrier,
+        "The data message names a session that does not exist (any more).",
+        "Normal for a few seconds after a restart; the peer makes a new handshake by itself.";
+    DataNotAuthentic = "data_not_authentic", Carrier,
+        "The data message failed authentication.",
+        "Damaged or forged on the way; look at the carrier's path.";
+    DataReplayed = "data_replayed", Carrier,
+        "The data message was seen before or is older than the replay window.",
+        "The path duplicates or reorders heavily; look at the carrier's path.";
+
+    // The inner packet, as it came out of the tunnel.
+    InnerMalformed = "inner_malformed", SenderNetwork,
+        "The packet inside the tunnel is no valid IPv4 or IPv6 packet.",
+        "Look for a broken host or gateway in the sender's network.";
+    InnerTooLong = "inner_too_long", SenderNetwork,
+        "The packet inside the tunnel is longer than this appliance handles.",
+        "Lower the MTU on the sender's tunnel interface to at most 1,920 bytes.";
+    SourceNotInRealm = "source_not_in_realm", SenderNetwork,
+        "The source address is outside the networks of the realm that sent it.",
+        "Add the network to the realm's `networks`, or stop the spoofing host.";
+    SourceHasNoAlias = "source_has_no_alias", Ours,
+        "The source has no address by which the receiving realm could answer: its network publishes single hosts only.",
+        "Declare the host as a [[host]], or give its network an alias.";
+    DestinationUnknown = "destination_unknown", SenderNetwork,
+        "The destination is no address that this realm can see anything under.",
+        "Resolve the name again through the IX, or look the alias up with `ixgate plan`.";
+    DestinationNotUnicast = "destination_not_unicast", SenderNetwork,
+        "Multicast and broadcast do not cross the interconnection centre.",
+        "Nothing; keep such traffic out of the tunnel if it is much.";
+    FamilyMismatch = "family_mismatch", Ours,
+        "Source and destination speak different IP versions; translation between IPv4 and IPv6 is not served yet.",
+        "Reach the host by an address of the asker's own IP version.";
+    FragmentNotServed = "fragment_not_served", SenderNetwork,
+        "The packet is an IP fragment; fragments are not translated yet.",
+        "Lower the MTU or the message size at the sender, so that it does not fragment.";
+    ExtensionHeaderNotServed = "extension_header_not_served", SenderNetwork,
+        "The packet has an IPv6 routing header or too many extension headers.",
+        "Source routing is refused (RFC 5095); stop sending it.";
+
+    // Policy.
+    NotGranted = "not_granted", Ours,
+        "No grant lets the source realm open this.",
+        "If it was agreed, add a [[grant]]; else nothing.";
+    NoSession = "no_session", SenderNetwork,
+        "The packet is an ICMP error, or a TCP reset, that belongs to no session.",
+        "Normal in small numbers, after sessions have timed out.";
+    ServiceNotOffered = "service_not_offered", SenderNetwork,
+        "The IX's own address does not offer this port.",
+        "The IX answers DNS (UDP and TCP 53) and ping on its service addresses.";
+    SessionTableFull = "session_table_full", Ours,
+        "The session table is full.",
+        "Raise `limits.sessions`, or find the realm that opens so many with `ixgate status`.";
+    SessionQuotaExceeded = "session_quota_exceeded", SenderNetwork,
+        "The sending realm has as many sessions open as it may.",
+        "Look for a scan in the sender's network, or raise `limits.sessions_per_realm`.";
+
+    // On the way out.
+    HopLimitExceeded = "hop_limit_exceeded", SenderNetwork,
+        "The packet's hop limit ran out here.",
+        "Normal for traceroute; otherwise look for a routing loop between the network and the IX.";
+    PacketTooBig = "packet_too_big", SenderNetwork,
+        "The packet is larger than the receiving tunnel carries; the sender was told the size that fits.",
+        "Normal once per path; if it persists, the sender's network filters ICMP.";
+    PacketTooBigToFragment = "packet_too_big_to_fragment", SenderNetwork,
+        "The packet is larger than the receiving tunnel carries and allows fragmentation, which is not served yet.",
+        "Lower the MTU at the sender to the receiving tunnel's.";
+    NoTunnel = "no_tunnel", Ours,
+        "The destination realm is planned but has no attachment.",
+        "Add a [[realm.attach]] to it.";
+    TunnelDown = "tunnel_down", ReceiverNetwork,
+        "The tunnel of the destination realm has no session.",
+        "See `ixgate status REALM`: has the peer ever answered, and where from?";
+    TunnelHasNoEndpoint = "tunnel_has_no_endpoint", ReceiverNetwork,
+        "The destination's gateway has not called yet, and no `endpoint` is configured to call it at.",
+        "Have the carrier bring the tunnel up, or configure its `endpoint`.";
+    HostQueueFull = "host_queue_full", Ours,
+        "The IX's own host stack had no room for the packet.",
+        "Somebody asks names faster than they can be answered; see `ixgate status`.";
+    EgressQueueFull = "egress_queue_full", Ours,
+        "The kernel took no more datagrams.",
+        "The uplink is slower than the traffic; look at its capacity.";
+    ErrorRateLimited = "error_rate_limited", SenderNetwork,
+        "The packet would have been answered with an ICMP error, but this realm has had its share of those.",
+        "Look at hop_limit_exceeded and packet_too_big for the cause.";
+}
+
+impl DropReason {
+    pub const COUNT: usize = DropReason::ALL.len();
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_name_and_whole_sentences() {
+        let mut names = HashSet::new();
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            assert!(names.insert(reason.name()), "{} twice", reason.name());
+            assert!(reason.name().chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            assert!(reason.what().ends_with('.') && reason.remedy().len() > 5, "{}", reason.name());
+        }
+    }
+}
