@@ -1,1 +1,3 @@
+//! The walk: every packet's way through the appliance.
 
+pub mod report;

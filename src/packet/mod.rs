@@ -1,5 +1,9 @@
 //! What the packet path carries: buffers, batches, what the stages have learned, and why a packet was dropped.
 
+pub mod datagram;
 pub mod drop_reason;
+pub mod outbox;
 
+pub use datagram::Datagram;
 pub use drop_reason::{DropReason, Side};
+pub use outbox::Outbox;
