@@ -60,7 +60,7 @@ def parse(message):
     return result
 
 
-def ask(namespace, server, name, kind=A, timeout=2.0, attempts=3):
+def ask(namespace, server, name, kind=A, timeout=1.5, attempts=2):
     """Asks over UDP from `namespace`. None: no answer."""
     family = socket.AF_INET if ipaddress.ip_address(server).version == 4 else socket.AF_INET6
     with namespace.entered():

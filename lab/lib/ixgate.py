@@ -150,8 +150,8 @@ def toml(scenario, sites, key_file):
         ]
         for host in realm.hosts:
             addresses = [str(host.address(v)) for v in (4, 6) if host.address(v)]
-            key = f'address = "{addresses[0]}"' if len(addresses) == 1 else f"addresses = {json.dumps(addresses)}"
-            out += ["[[host]]", f'name = "{host.name}"', f'realm = "{realm.name}"', key, ""]
+            out += ["[[host]]", f'name = "{host.name}"', f'realm = "{realm.name}"',
+                    f"address = {json.dumps(addresses)}", ""]
     for service in scenario.services:
         out += ["[[service]]", f'name = "{service.name}"', f'host = "{service.host}"',
                 f"ports = {json.dumps(service.ports)}", ""]

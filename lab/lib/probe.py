@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+DATAGRAM, STREAM = socket.SOCK_DGRAM, socket.SOCK_STREAM
 IP_TRANSPARENT, IPV6_TRANSPARENT = 19, 75
 REFUSED = "refused"
 SILENCE = "no answer"
@@ -61,12 +62,12 @@ async def tcp_exchange(sock, target, text, timeout):
 
 
 def try_udp(namespace, source, target, port, text, timeout=1.5, attempts=3):
-    sock = open_socket(namespace, source, socket.SOCK_DGRAM)
+    sock = open_socket(namespace, source, DATAGRAM)
     return asyncio.run(udp_exchange(sock, (str(target), port), text, timeout, attempts))
 
 
 def try_tcp(namespace, source, target, port, text, timeout=1.5):
-    sock = open_socket(namespace, source, socket.SOCK_STREAM)
+    sock = open_socket(namespace, source, STREAM)
     return asyncio.run(tcp_exchange(sock, (str(target), port), text, timeout))
 
 
@@ -80,18 +81,17 @@ def open_socket(namespace, source, kind):
     return sock
 
 
-def send_spoofed(namespace, false_source, target, port, text):
-    """Sends one UDP datagram from an address that this host does not have."""
-    version = false_source.version
+def spoofing_socket(namespace, false_source):
+    """A UDP socket that sends from an address that this host does not have."""
+    v4 = false_source.version == 4
     with namespace.entered():
-        sock = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
-    with sock:
-        if version == 4:
-            sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-        sock.bind((str(false_source), 0))
-        sock.sendto(text.encode(), (str(target), port))
+        sock = socket.socket(socket.AF_INET if v4 else socket.AF_INET6, socket.SOCK_DGRAM)
+    if v4:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    sock.bind((str(false_source), 0))
+    return sock
 
 
 def ping(namespace, target, *options, count=2):
