@@ -76,13 +76,23 @@ def run_inside(options):
         explain(world)
 
     if not interrupted:
-        report.print_json() if options.json else report.print_table()
+        print_result(report, scenario, options.json)
         if options.keep:
             lifeline.keep()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tear-down itself is not interrupted
     world.down()
     shutil.rmtree(directory, ignore_errors=True)
     return 0 if report.ok() and not interrupted else 1
+
+
+def print_result(report, scenario, as_json):
+    """As a table, unless the scenario has a way of its own to say it."""
+    if as_json:
+        report.print_json()
+    elif hasattr(scenario, "print_result") and report.ok():
+        scenario.print_result(report)
+    else:
+        report.print_table()
 
 
 def explain(world):

@@ -32,8 +32,6 @@ class Realm:
     mtu_bytes: int = 1420
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
     separate_hosts: bool = True
-    # Options of relay.py, e.g. ["--loss", "1"]: the outer path goes through it.
-    impairment: list = field(default_factory=list)
 
     def host(self, name):
         return next(h for h in self.hosts if h.name == name)

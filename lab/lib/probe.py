@@ -141,8 +141,8 @@ class Fetched:
     body: bytes
 
 
-def fetch(namespace, address, port, path, timeout=300, keep_body=True):
-    """HTTP GET from `namespace`. Raises OSError when the path is closed."""
+def fetch(namespace, address, port, path, timeout=30, limit=600, keep_body=True):
+    """HTTP GET from `namespace`. Raises OSError when the path is closed, silent for `timeout`, or takes over `limit`."""
     began = time.monotonic()
     with namespace.entered():
         sock = socket.create_connection((str(address), port), timeout=5)
@@ -157,6 +157,8 @@ def fetch(namespace, address, port, path, timeout=300, keep_body=True):
             digest.update(chunk)
             length += len(chunk)
             kept = kept + chunk if keep_body else b""
+            if time.monotonic() - began > limit:
+                raise TimeoutError(f"only {length} bytes within {limit} s")
     finally:
         connection.close()
     return Fetched(response.status, length, digest.hexdigest(), time.monotonic() - began, kept)

@@ -29,6 +29,8 @@ class Site:
         self.gateway = Namespace(realm.name)
         self.namespaces = {}  # by host name
         self.relay = None
+        self.ix_key = None
+        self.daemon = None
         self.key_file = directory / f"{realm.name}.key"
         self.private_key = wg_key("genkey")
         self.public_key = wg_key("pubkey", self.private_key)
@@ -52,17 +54,15 @@ class Site:
         )
 
     def start_relay(self, options, seed):
-        """Puts a bad path between gateway and IX; see relay.py."""
-        port = IX_PORT + 1
+        """Puts a bad path between gateway and IX; see relay.py. For a gateway that calls: it moves to another port, so
+        that nothing can reach it but through the relay, and the IX learns the new path from the next packet."""
+        relay_port, own_port = IX_PORT + 1, IX_PORT + 2
         self.relay = self.gateway.spawn(
-            [sys.executable, "-B", Path(__file__).with_name("relay.py"), port, IX_OUTER, IX_PORT, *options,
+            [sys.executable, "-B", Path(__file__).with_name("relay.py"), relay_port, IX_OUTER, IX_PORT, *options,
              "--seed", seed],
             self.log("relay"),
         )
-        self.set_endpoint(f"127.0.0.1:{port}")
-
-    def set_endpoint(self, endpoint):
-        self.wg_set("peer", self.ix_key, "endpoint", endpoint)
+        self.wg_set("listen-port", own_port, "peer", self.ix_key, "endpoint", f"127.0.0.1:{relay_port}")
 
     def configure_wireguard(self, ix_key):
         self.ix_key = ix_key

@@ -46,8 +46,6 @@ class World:
         for site in self.sites:
             site.configure_wireguard(self.ixgate.public_key)
             site.build_hosts()
-            if site.realm.impairment:
-                site.start_relay(site.realm.impairment, seed=site.number)
             self._start_responders(site)
 
         self.ixgate.write_config(self.sites)
