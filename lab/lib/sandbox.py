@@ -38,9 +38,9 @@ def inside():
     return LIFELINE in os.environ
 
 
-def unshare_argv():
+def unshare_argv(*more):
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    return ["unshare", *user, "--net", "--mount", "--pid", "--fork", "--kill-child"]
+    return ["unshare", *user, "--net", "--mount", "--pid", "--fork", *more]
 
 
 def why_not():
@@ -81,7 +81,7 @@ def enter(argv, keep):
     environment = {**os.environ, RUN: run_id, DIR: str(directory), LIFELINE: str(theirs.fileno())}
     # A session of its own: Ctrl-C reaches only the outer process, and the lifeline is the one way to stop.
     child = subprocess.Popen(
-        [*unshare_argv(), *argv], env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
+        [*unshare_argv(*([] if keep else ["--kill-child"])), *argv], env=environment, pass_fds=[theirs.fileno()], start_new_session=True,
         stdin=subprocess.DEVNULL,
     )
     theirs.close()
@@ -95,7 +95,8 @@ def enter(argv, keep):
 
     def give_up(_number, _frame):
         print("The tear-down takes too long; killing the sandbox.", file=sys.stderr)
-        child.kill()  # unshare's --kill-child takes the sandbox with it
+        for pid in children_of(child.pid):
+            os.kill(pid, signal.SIGKILL)  # PID 1 of the sandbox: the kernel kills all others with it
 
     signal.signal(signal.SIGALRM, give_up)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -107,6 +108,8 @@ def enter(argv, keep):
             inner = children_of(child.pid)
             kept = {"pid": inner[0], "run": run_id}
             (directory / "kept.json").write_text(json.dumps(kept), encoding="utf-8")
+            child.kill()  # only `unshare`, which holds our terminal; the sandbox itself stays
+            child.wait()
             return 0
 
     code = child.wait()
@@ -140,7 +143,9 @@ class Lifeline:
         self.socket = socket.socket(fileno=int(os.environ[LIFELINE]))
         self.socket.set_inheritable(False)
         self.kept = False
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        # Stated, because a job in the background of a shell inherits "ignore SIGINT".
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self):
