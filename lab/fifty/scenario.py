@@ -147,3 +147,4 @@ def check_arrivals(world, report, labels, aliases):
             crossings.append(arrival)
     report.equal("crossings", [], crossings[:5])
     report.fact("arrivals examined", len(arrivals))
+    report.equal("in = out + drops", True, world.ixgate.balanced())

@@ -1,7 +1,6 @@
 """The appliance under test: writes its configuration, runs it, kills it, reads what it says about itself."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -76,14 +75,25 @@ class Ixgate:
 
     def tunnels_up(self):
         """How many tunnels have keys."""
-        return sum(1 for tunnel in tables(self.try_status(), "up") if tunnel["up"] is True)
+        realms = (self.try_status() or {}).get("realms", [])
+        return sum(tunnel["up"] for realm in realms for tunnel in realm["tunnels"])
 
     def drops(self, reason):
         """Packets dropped for `reason`, by a DropReason's name, in all realms."""
-        return drops_by_reason(self.status()).get(reason, 0)
+        return self.all_drops().get(reason, 0)
 
     def all_drops(self):
-        return {reason: count for reason, count in drops_by_reason(self.status()).items() if count}
+        """Packets by reason, of all realms and of no realm."""
+        status = self.status()
+        sums = {}
+        for drops in [status["unattributed_drops"], *(realm["drops"] for realm in status["realms"])]:
+            for drop in drops:
+                sums[drop["reason"]] = sums.get(drop["reason"], 0) + drop["count"]
+        return sums
+
+    def balanced(self):
+        """In = out + drops, by its own account."""
+        return self.status()["totals"]["balanced"]
 
     def plan(self):
         if self._plan is None:
@@ -105,12 +115,20 @@ class Ixgate:
 
     def aliases(self, realm_name):
         """Pairs (native network, default alias) of a realm."""
-        realm = next(r for r in self.plan()["realms"] if r["name"] == realm_name)
-        return [(ip_network(n["native"]), ip_network(n["alias"])) for n in realm["networks"] if n.get("alias")]
+        networks = (n for n in self.plan()["networks"] if n["realm"] == realm_name and n["alias"])
+        return [(ip_network(n["network"]), ip_network(n["alias"])) for n in networks]
 
     def resolver(self, version=4):
-        """The IX's own address inside the realms."""
-        return self.plan()["ix"][f"address{version}"]
+        """The address of the IX's DNS inside the realms."""
+        return self._service("dns", version)
+
+    def gateway(self, version=4):
+        """The address from which the IX's own ICMP errors come."""
+        return self._service("gateway", version)
+
+    def _service(self, name, version):
+        service = next(s for s in self.plan()["services"] if s["name"] == name)
+        return service["address"] if version == 4 else service["canonical"]
 
     def wait_for_tunnels(self, count, timeout=30):
         """Seconds until `count` tunnels are up."""
@@ -165,27 +183,3 @@ def toml_value(network):
     if isinstance(network, dict):
         return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.items()) + " }"
     return json.dumps(network_prefix(network))
-
-
-def tables(document, key):
-    """Every table inside a JSON document that has `key`."""
-    if isinstance(document, dict):
-        if key in document:
-            yield document
-        for value in document.values():
-            yield from tables(value, key)
-    elif isinstance(document, list):
-        for value in document:
-            yield from tables(value, key)
-
-
-def drops_by_reason(status):
-    """Sums of `drops` tables: [{"reason": …, "packets": …}]."""
-    sums = {}
-    for table in tables(status, "reason"):
-        sums[table["reason"]] = sums.get(table["reason"], 0) + table.get("packets", 0)
-    return sums
-
-
-def find_binary():
-    return os.environ["IXGATE"]

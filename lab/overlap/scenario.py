@@ -175,9 +175,9 @@ def check_icmp_errors(world, report):
 
     # The gateway takes one hop, the IX is the second.
     hop = probe.ping(inside, target, "-t", "2")
-    report.that("time exceeded is answered by the IX", f"From {world.ixgate.resolver()}" in hop.stdout
-                and "Time to live exceeded" in hop.stdout, f"From {world.ixgate.resolver()} ... Time to live exceeded",
-                hop.stdout)
+    from_ix = f"From {world.ixgate.gateway()}"
+    report.that("time exceeded is answered by the IX", from_ix in hop.stdout and "Time to live exceeded" in hop.stdout,
+                f"{from_ix} ... Time to live exceeded", hop.stdout)
 
     payload = SMALL_MTU_BYTES + 50 - 28
     big = probe.ping(inside, target, "-M", "do", "-s", payload)
@@ -217,6 +217,7 @@ def check_what_it_says(world, report):
     report.equal("tunnels up", len(REALMS), world.ixgate.tunnels_up())
     report.that("ungranted packets are counted", world.ixgate.drops("not_granted") > 0, "not_granted > 0",
                 world.ixgate.all_drops())
+    report.equal("in = out + drops", True, world.ixgate.balanced())
     words = world.ixgate.status_text()
     for name in REALMS:
         report.that(f"status names {name}", name in words, name, words)
