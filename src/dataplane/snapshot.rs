@@ -1,5 +1,7 @@
 //! What a configuration means to the packet path: compiled, immutable, numbered by generation.
 
+use std::net::IpAddr;
+
 use crate::dns;
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
@@ -57,6 +59,14 @@ impl Snapshot {
 
     pub fn tunnel(&self, tunnel: TunnelId) -> Option<&Tunnel> {
         self.tunnels.get(tunnel.index())?.as_ref()
+    }
+
+    /// The address under which `viewer` sees one of the IX's own, in the IP version of `like`.
+    pub fn service_seen_by(&self, service: Located, viewer: RealmId, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.mapping.seen_by(viewer, service),
+            IpAddr::V6(_) => Some(service.canonical.addr().into()),
+        }
     }
 
     /// For people: a realm's name, or its number when it is gone.
