@@ -10,5 +10,6 @@
 pub mod appliance;
 pub mod packets;
 pub mod peer;
+pub mod random;
 #[cfg(feature = "sim")]
 pub mod world;
