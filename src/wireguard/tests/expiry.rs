@@ -44,14 +44,14 @@ impl Net {
         let mut room = [0; 256];
         if let TunnResult::WriteToNetwork(message) = self.gateway.tunn.update_timers(&mut room) {
             let message = message.to_vec();
-            self.to_endpoint(&message);
+            self.send_to_endpoint(&message);
         }
         self.deliver();
         let secs = self.world.now.as_secs();
         self.events.extend(self.world.events().into_iter().map(|event| (secs, event)));
     }
 
-    fn to_endpoint(&mut self, message: &[u8]) {
+    fn send_to_endpoint(&mut self, message: &[u8]) {
         if !self.cut {
             self.world.open(path(1), message);
         }
@@ -73,7 +73,7 @@ impl Net {
                     && to.remote == path(1).remote
                     && let Some(answer) = self.gateway.receive(&message)
                 {
-                    self.to_endpoint(&answer);
+                    self.send_to_endpoint(&answer);
                 }
             }
         }
@@ -165,6 +165,24 @@ fn a_silent_peer_is_called_every_five_seconds_without_end() {
     net.cut = false;
     net.run(6);
     assert!(net.world.endpoint.is_up(TUNNEL));
+}
+
+#[test]
+fn a_silent_peer_without_a_configured_endpoint_is_given_up_after_90_seconds() {
+    for milliseconds in (0..1000).step_by(62) {
+        let mut net = Net::new(config(1));
+        net.world.connect(&mut net.gateway, path(1));
+        net.run(20);
+        net.cut = true;
+        net.world.advance(Duration::from_millis(milliseconds));
+        assert_eq!(net.world.seal(TUNNEL, &packet(60)), Ok(()));
+        net.run(400);
+        let (first, last) = (net.initiations[0].0, net.initiations.last().unwrap().0);
+        assert!((16..=18).contains(&net.initiations.len()) && last - first < 90_000, "{:?}", net.initiations);
+        assert_eq!(net.downs().len(), 1);
+        assert_eq!(net.downs()[0].1, DownReason::PeerSilent);
+        assert!(net.events.iter().any(|(_, event)| matches!(event, Event::Unanswered { .. })));
+    }
 }
 
 #[test]
