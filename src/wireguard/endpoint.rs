@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 
 use super::event::{DownReason, Event, EventQueue, Refusal};
 use super::index::IndexTable;
-use super::peer::{Peer, PeerConfig, PeerStatus};
+use super::peer::{Peer, PeerConfig};
+use super::status::PeerStatus;
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 

@@ -29,7 +29,7 @@
 //!
 //! The protocol itself is boringtun's `Tunn`, and no type of it is visible outside this room, so that a transport of
 //! our own (several workers for one peer, sealing in place, state handed to a standby) can replace it. What had to be
-//! worked around, all of it in [`peer`]:
+//! worked around, all of it in `peer.rs`:
 //!
 //! - `encapsulate` without a session keeps a copy of the packet. We hold an exact flag `live` and never call it then.
 //! - `update_timers` sends initiations whenever it likes. It is given a buffer too short for one: boringtun then changes
@@ -54,13 +54,15 @@ pub mod index;
 mod ingress;
 mod message;
 mod peer;
+mod status;
 #[cfg(test)]
 mod tests;
 pub mod virtual_time;
 
 pub use endpoint::Endpoint;
 pub use event::{DownReason, Event, Opened, Refusal, Role};
-pub use peer::{HandshakeCounts, PeerConfig, PeerStatus};
+pub use peer::PeerConfig;
+pub use status::{HandshakeCounts, PeerStatus};
 
 /// To be appended to the filter of the log subscriber: boringtun reports every unanswered handshake as a warning or
 /// error of its own, without naming the peer.

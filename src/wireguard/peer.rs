@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::event::{DownReason, Event, EventQueue, Opened, Role};
 use super::message::{DATA_OVERHEAD_BYTES, INITIATION_BYTES, RESPONSE_BYTES, sender_index};
+use super::status::PeerStatus;
 use super::virtual_time;
 use crate::net::{Path, Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Outbox};
@@ -52,36 +53,6 @@ impl PeerConfig {
             && self.preshared_key == other.preshared_key
             && self.endpoint == other.endpoint
     }
-}
-
-/// Handshakes with one peer since it was configured.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct HandshakeCounts {
-    /// Initiations sent.
-    pub attempts: u64,
-    /// Of those, answered by nobody before the next was sent or given up.
-    pub unanswered: u64,
-    /// Messages received in this peer's name that were no valid handshake with it.
-    pub rejected: u64,
-    /// New keys agreed, in either role.
-    pub completed: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PeerStatus {
-    /// There is a session to seal packets with.
-    pub up: bool,
-    /// Where messages to the peer go.
-    pub path: Option<Path>,
-    pub last_handshake: Option<Timestamp>,
-    /// The last inner packet; keepalives do not count.
-    pub last_data_received: Option<Timestamp>,
-    pub handshakes: HandshakeCounts,
-    /// Inner packets and their bytes; handshakes and keepalives do not count.
-    pub rx_packets: u64,
-    pub rx_bytes: u64,
-    pub tx_packets: u64,
-    pub tx_bytes: u64,
 }
 
 pub(super) struct Peer {
@@ -348,6 +319,7 @@ impl Peer {
     /// The peer may have roamed and be back where it is configured, so that is where it is called from now on.
     fn on_unanswered(&mut self, events: &mut EventQueue) {
         self.awaiting_response = false;
+        self.handshake_wanted = false; // else it would go on for peers that nobody wants kept up
         self.status.handshakes.unanswered += 1;
         if let Some(path) = self.status.path {
             events.push(Event::Unanswered { tunnel: self.config.tunnel, path });

@@ -26,8 +26,9 @@ struct Net {
 
 impl Net {
     fn new(config: PeerConfig) -> Self {
-        let world = World::new(&[config]);
-        let gateway = Gateway::new(1, None);
+        let n = config.tunnel.0 as u8;
+        let world = World::new(&[config]); // sets the clock to zero, so it comes first
+        let gateway = Gateway::new(n, None);
         Net { world, gateway, cut: false, events: Vec::new(), initiations: Vec::new(), keepalives: 0 }
     }
 
@@ -44,14 +45,14 @@ impl Net {
         let mut room = [0; 256];
         if let TunnResult::WriteToNetwork(message) = self.gateway.tunn.update_timers(&mut room) {
             let message = message.to_vec();
-            self.to_endpoint(&message);
+            self.send_to_endpoint(&message);
         }
         self.deliver();
         let secs = self.world.now.as_secs();
         self.events.extend(self.world.events().into_iter().map(|event| (secs, event)));
     }
 
-    fn to_endpoint(&mut self, message: &[u8]) {
+    fn send_to_endpoint(&mut self, message: &[u8]) {
         if !self.cut {
             self.world.open(path(1), message);
         }
@@ -73,7 +74,7 @@ impl Net {
                     && to.remote == path(1).remote
                     && let Some(answer) = self.gateway.receive(&message)
                 {
-                    self.to_endpoint(&answer);
+                    self.send_to_endpoint(&answer);
                 }
             }
         }
@@ -113,7 +114,9 @@ fn a_session_that_nobody_renews_ends_after_180_seconds() {
     net.run(179);
     assert!(net.world.endpoint.is_up(TUNNEL));
     let late = net.gateway.seal(&packet(60));
+    net.cut = true; // the gateway would renew it now
     net.run(2);
+    net.cut = false;
     assert_eq!(net.downs(), [(180, DownReason::KeysExpired)]);
     let unknown = Opened::Dropped { reason: DropReason::DataUnknownSession, tunnel: Some(TUNNEL) };
     assert_eq!(net.world.open(path(1), &late), unknown);
@@ -166,6 +169,24 @@ fn a_silent_peer_is_called_every_five_seconds_without_end() {
 }
 
 #[test]
+fn a_silent_peer_without_a_configured_endpoint_is_given_up_after_90_seconds() {
+    for n in 1..60 {
+        // Each tunnel has its own jitter.
+        let mut net = Net::new(config(n));
+        net.world.connect(&mut net.gateway, path(1));
+        net.run(20);
+        net.cut = true;
+        assert_eq!(net.world.seal(net.gateway.tunnel, &packet(60)), Ok(()));
+        net.run(400);
+        let (first, last) = (net.initiations[0].0, net.initiations.last().unwrap().0);
+        assert!((16..=18).contains(&net.initiations.len()) && last - first < 90_000, "{:?}", net.initiations);
+        assert_eq!(net.downs().len(), 1);
+        assert_eq!(net.downs()[0].1, DownReason::PeerSilent);
+        assert!(net.events.iter().any(|(_, event)| matches!(event, Event::Unanswered { .. })));
+    }
+}
+
+#[test]
 fn a_peer_that_falls_silent_goes_down_and_comes_back_by_itself() {
     let mut net = Net::new(called(1));
     net.run(10);
@@ -203,13 +224,15 @@ fn keepalives_go_out_as_often_as_configured() {
 }
 
 #[test]
-fn received_data_is_acknowledged_by_a_keepalive_after_ten_seconds() {
+fn received_data_is_acknowledged_by_a_keepalive_when_nothing_else_was_sent_for_ten_seconds() {
     let mut net = Net::new(config(1));
     net.world.connect(&mut net.gateway, path(1));
-    net.run(20);
+    net.run(1);
     let sealed = net.gateway.seal(&packet(60));
     net.world.packet_from(path(1), &sealed, TUNNEL);
-    net.run(12);
+    net.run(8);
+    assert_eq!(net.keepalives, 0);
+    net.run(2);
     assert_eq!(net.keepalives, 1);
 }
 

@@ -91,7 +91,7 @@ fn counters_that_would_overflow_are_refused_before_anything_else() {
 fn each_damage_has_its_reason() {
     let (mut world, mut gateway) = connected();
     let sealed = gateway.seal(&packet(60));
-    let mut flipped = |world: &mut World, at: usize| {
+    let flipped = |world: &mut World, at: usize| {
         let mut damaged = sealed.clone();
         damaged[at] ^= 0x10;
         world.open(path(66), &damaged)
