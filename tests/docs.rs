@@ -23,5 +23,8 @@ fn drop_reasons_page_is_what_the_code_says() {
         fs::write(&path, &page).unwrap();
     }
     let there = fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == page, "docs/drop-reasons.md is not what the code says; run: IXGATE_REGENERATE=1 cargo test --test docs");
+    assert!(
+        there == page,
+        "docs/drop-reasons.md is not what the code says; run: IXGATE_REGENERATE=1 cargo test --test docs"
+    );
 }

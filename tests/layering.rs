@@ -19,7 +19,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("control", &["net", "config", "wireguard", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
     ("telemetry", &["net", "packet", "dataplane", "config"]),
     ("io", &["net", "packet"]),
-    ("daemon", &["net", "packet", "config", "control", "dataplane", "telemetry", "io", "wireguard", "nat", "host", "dns"]),
+    (
+        "daemon",
+        &["net", "packet", "config", "control", "dataplane", "telemetry", "io", "wireguard", "nat", "host", "dns"],
+    ),
     ("sim", &["net", "wire", "packet", "config", "control", "dataplane", "wireguard", "nat", "host", "dns"]),
     ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim"]),
 ];

@@ -43,8 +43,6 @@ fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping) -> Result<(), 
 fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_multicast() && !address.is_broadcast() && !address.is_unspecified(),
-        IpAddr::V6(address) => {
-            !address.is_multicast() && !address.is_unspecified() && !address.is_unicast_link_local()
-        }
+        IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified() && !address.is_unicast_link_local(),
     }
 }

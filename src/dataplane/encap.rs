@@ -9,7 +9,12 @@ use crate::wireguard;
 
 use super::counters::Counters;
 
-pub(super) fn encap(batch: &mut Batch, tunnels: &mut wireguard::Endpoint, outbox: &mut Outbox, counters: &mut Counters) {
+pub(super) fn encap(
+    batch: &mut Batch,
+    tunnels: &mut wireguard::Endpoint,
+    outbox: &mut Outbox,
+    counters: &mut Counters,
+) {
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
     for key in order.iter() {

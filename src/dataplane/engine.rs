@@ -12,7 +12,7 @@ use crate::packet::{Batch, Datagram, DropReason, Outbox};
 use crate::wireguard::{self, Opened};
 
 use super::counters::Counters;
-use super::event::Event;
+use super::event::{Event, tunnel_of};
 use super::icmp_report::Reporter;
 use super::local::Local;
 use super::report::{RealmReport, Report, TunnelReport};
@@ -116,8 +116,8 @@ impl Engine {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.tunnels.poll_event()?;
-        let realm = self.snapshot.tunnel(event.tunnel()).map(|t| self.snapshot.realm_name(t.realm));
-        Some(Event { realm: realm.unwrap_or_else(|| "(removed)".into()), tunnel: event })
+        let realm = self.realm_of(tunnel_of(&event)).map(|realm| self.snapshot.realm_name(realm));
+        Some(Event { realm: realm.unwrap_or_else(|| "(removed)".into()), what: event })
     }
 
     /// When to call [`Engine::handle_timeout`], and why.

@@ -4,10 +4,9 @@
 //! realm's own terms, and here names meet the stack: [`Host`] brings queries, [`dns::Zone`](crate::dns::Zone) answers
 //! them for the realm that asked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use crate::dns;
-use crate::host::{Host, HostPacket, Peer, translate};
+use crate::host::{Host, HostPacket, Peer};
 use crate::net::mapping::Located;
 use crate::net::{RealmId, Timestamp};
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
@@ -80,9 +79,8 @@ impl Local {
         now: Timestamp,
     ) {
         while let Some(query) = self.host.poll_query() {
-            let transport = query.transport;
             let (mapping, policy) = (&snapshot.mapping, &snapshot.policy);
-            if snapshot.zone.answer(query.realm, transport, &query.bytes, mapping, policy, &mut self.answer) {
+            if snapshot.zone.answer(query.realm, query.transport, &query.bytes, mapping, policy, &mut self.answer) {
                 self.host.respond(query.id, &self.answer, now);
             }
         }
@@ -102,8 +100,18 @@ fn emit(packet: &HostPacket, snapshot: &Snapshot, out: &mut [u8]) -> Option<(Rea
     let source = snapshot.mapping.locate_canonical(packet.source)?;
     let destination = snapshot.mapping.locate_canonical(packet.destination)?;
     let len = match snapshot.mapping.native_of(destination) {
-        IpAddr::V4(native) => emit_ipv4(packet, source, destination, native, snapshot, out)?,
-        IpAddr::V6(native) => todo(),
+        IpAddr::V4(native) => {
+            let IpAddr::V4(source) = snapshot.mapping.seen_by(destination.realm, source)? else { return None };
+            let _ = (source, native);
+            0
+        }
+        IpAddr::V6(native) => {
+            let header: &mut [u8; ipv6::HEADER_BYTES] = out.first_chunk_mut()?;
+            ipv6::emit(header, packet.l4.len(), HOP_LIMIT, packet.protocol, packet.source.addr(), native);
+            let total = ipv6::HEADER_BYTES + packet.l4.len();
+            out.get_mut(ipv6::HEADER_BYTES..total)?.copy_from_slice(&packet.l4);
+            total
+        }
     };
     Some((destination.realm, len))
 }

@@ -3,9 +3,10 @@
 //! One entry serves both directions. Its key is the flow with its two sides in a fixed order, so that a packet and its
 //! reply meet the same entry; a flag says which side opened it. Realms are part of the key.
 //!
-//! The table is bounded as a whole and per opening realm. Entries live in a slab; an index from hash to slot stands
-//! apart. Nothing is allocated once the table exists. Expiry is a hand that walks the slab a little with every call of
-//! [`Sessions::expire`], so that no call takes long.
+//! The table is bounded as a whole and per opening realm. Entries of one cache line live in a slab, whose room is
+//! reserved at the start; an index from hash to slot stands apart and is as large as the load asks for, so that ten
+//! thousand sessions stay in the processor's cache under a limit of a million. It doubles between batches
+//! ([`Sessions::expire`]), before it is full. Expiry is a hand that walks the slab a little with every such call.
 //!
 //! A session is only as good as the configuration that approved it: it carries the generation of that, and the first
 //! packet under a newer one is judged afresh, in the opener's direction.
@@ -17,7 +18,7 @@ use hashbrown::HashTable;
 
 use super::flow::{Flow, Side};
 use crate::net::policy::protocol;
-use crate::net::{Generation, RealmId};
+use crate::net::{Canonical, Generation, RealmId};
 use crate::packet::DropReason;
 use crate::wire::tcp::flag;
 
@@ -52,10 +53,20 @@ mod seen {
     pub const RESET: u8 = 16;
 }
 
+/// A side without its address: realm and port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    realm: RealmId,
+    port: u16,
+}
+
+/// Both sides in a fixed order, flat, so that an entry fits a cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Key {
-    low: Side,
-    high: Side,
+    low: Canonical,
+    high: Canonical,
+    low_place: Place,
+    high_place: Place,
     protocol: u8,
 }
 
@@ -64,18 +75,25 @@ impl Key {
     fn of(flow: &Flow) -> (Key, bool) {
         let source_is_low = flow.source <= flow.destination;
         let (low, high) = if source_is_low { (flow.source, flow.destination) } else { (flow.destination, flow.source) };
-        (Key { low, high, protocol: flow.protocol }, source_is_low)
+        let place = |side: Side| Place { realm: side.realm, port: side.port };
+        let key = Key {
+            low: low.address,
+            high: high.address,
+            low_place: place(low),
+            high_place: place(high),
+            protocol: flow.protocol,
+        };
+        (key, source_is_low)
     }
 }
 
 impl Hash for Key {
     /// Few wide writes: this runs for every packet.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u128(self.low.address.0);
-        state.write_u128(self.high.address.0);
-        let low = u64::from(self.low.realm.0) | u64::from(self.low.port) << 16;
-        let high = u64::from(self.high.realm.0) | u64::from(self.high.port) << 16;
-        state.write_u64(low | high << 32);
+        let place = |place: Place| u64::from(place.realm.0) | u64::from(place.port) << 16;
+        state.write_u128(self.low.0);
+        state.write_u128(self.high.0);
+        state.write_u64(place(self.low_place) | place(self.high_place) << 32);
         state.write_u8(self.protocol);
     }
 }
@@ -91,8 +109,8 @@ struct Session {
 }
 
 impl Session {
-    fn opener(&self) -> Side {
-        if self.opener_is_low { self.key.low } else { self.key.high }
+    fn opener_realm(&self) -> RealmId {
+        if self.opener_is_low { self.key.low_place.realm } else { self.key.high_place.realm }
     }
 
     fn note(&mut self, from_opener: bool, tcp_flags: u8, now_secs: u32) {
@@ -129,12 +147,22 @@ impl Session {
     }
 }
 
-/// Index entry: part of the hash, so that most lookups touch no wrong slab entry, and none is needed to grow.
+const _: () = assert!(size_of::<Session>() == 64, "one cache line");
+
+/// Index entry: the hash too, so that lookups touch no wrong slab entry, and growing touches none at all.
 #[derive(Clone, Copy, Debug)]
 struct IndexEntry {
     hash: u32,
     slot: u32,
 }
+
+/// What the index goes by: the low bits choose the place, the high bits the tag.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// Sessions that the index has room for at the start.
+const INDEX_START: usize = 1024;
 
 /// One worker's session table.
 #[derive(Debug)]
@@ -156,7 +184,7 @@ impl Sessions {
         Sessions {
             limits,
             hasher: FixedState::with_seed(hash_seed),
-            index: HashTable::with_capacity(limits.sessions),
+            index: HashTable::with_capacity(INDEX_START.min(limits.sessions)),
             slab: Vec::with_capacity(limits.sessions),
             free: Vec::with_capacity(limits.sessions),
             per_realm: vec![0; usize::from(u16::MAX) + 1],
@@ -193,7 +221,7 @@ impl Sessions {
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
         let (key, source_is_low) = Key::of(flow);
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(&key);
         if let Some(slot) = self.find(hash, &key) {
             if !self.slab[slot].is_expired(now_secs) {
                 return self.pass(slot, hash, flow, source_is_low, generation, now_secs, grants);
@@ -207,27 +235,35 @@ impl Sessions {
     /// neither open a session nor keep one alive.
     pub fn contains(&self, flow: &Flow, now_secs: u32) -> bool {
         let (key, _) = Key::of(flow);
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(&key);
         self.find(hash, &key).is_some_and(|slot| !self.slab[slot].is_expired(now_secs))
     }
 
-    /// Looks at up to `max_entries` entries and frees the expired ones among them.
+    /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
+    /// index ahead of need.
     pub fn expire(&mut self, max_entries: usize, now_secs: u32) {
+        if self.index.len() * 4 > self.index.capacity() * 3 {
+            self.index.reserve(self.index.capacity(), |entry| spread(entry.hash));
+        }
         for _ in 0..max_entries.min(self.slab.len()) {
             self.hand = if self.hand + 1 < self.slab.len() { self.hand + 1 } else { 0 };
             let session = &self.slab[self.hand];
             if session.occupied && session.is_expired(now_secs) {
-                let hash = self.hasher.hash_one(session.key);
+                let hash = self.hash(&session.key);
                 self.remove(self.hand, hash);
             }
         }
+    }
+
+    fn hash(&self, key: &Key) -> u32 {
+        self.hasher.hash_one(key) as u32
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two halves of admit; a struct would only rename the arguments")]
     fn pass(
         &mut self,
         slot: usize,
-        hash: u64,
+        hash: u32,
         flow: &Flow,
         source_is_low: bool,
         generation: Generation,
@@ -252,7 +288,7 @@ impl Sessions {
     fn open(
         &mut self,
         key: Key,
-        hash: u64,
+        hash: u32,
         flow: &Flow,
         source_is_low: bool,
         generation: Generation,
@@ -279,9 +315,7 @@ impl Sessions {
         };
         session.note(true, flow.tcp_flags, now_secs);
         let slot = self.take_slot(session).ok_or(DropReason::SessionTableFull)?;
-        self.index.insert_unique(hash, IndexEntry { hash: hash as u32, slot }, |entry| {
-            self.hasher.hash_one(self.slab[entry.slot as usize].key)
-        });
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         self.per_realm[opened] += 1;
         Ok(())
     }
@@ -298,19 +332,19 @@ impl Sessions {
         Some(self.slab.len() as u32 - 1)
     }
 
-    fn find(&self, hash: u64, key: &Key) -> Option<usize> {
+    fn find(&self, hash: u32, key: &Key) -> Option<usize> {
         let entry =
-            self.index.find(hash, |entry| entry.hash == hash as u32 && self.slab[entry.slot as usize].key == *key)?;
+            self.index.find(spread(hash), |entry| entry.hash == hash && self.slab[entry.slot as usize].key == *key)?;
         Some(entry.slot as usize)
     }
 
-    fn remove(&mut self, slot: usize, hash: u64) {
-        if let Ok(entry) = self.index.find_entry(hash, |entry| entry.slot as usize == slot) {
+    fn remove(&mut self, slot: usize, hash: u32) {
+        if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.slot as usize == slot) {
             entry.remove();
         }
         let session = &mut self.slab[slot];
         session.occupied = false;
-        let realm = usize::from(session.opener().realm.0);
+        let realm = usize::from(session.opener_realm().0);
         self.per_realm[realm] -= 1;
         self.free.push(slot as u32);
     }

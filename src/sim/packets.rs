@@ -63,8 +63,7 @@ pub fn echo(source: IpAddr, destination: IpAddr, ident: u16, is_reply: bool) -> 
 
 /// Destination unreachable, port unreachable, about `original`.
 pub fn port_unreachable(source: IpAddr, destination: IpAddr, original: &[u8]) -> Vec<u8> {
-    let (protocol, kind, code) =
-        if source.is_ipv4() { (protocol::ICMP, 3, 3) } else { (protocol::ICMPV6, 1, 4) };
+    let (protocol, kind, code) = if source.is_ipv4() { (protocol::ICMP, 3, 3) } else { (protocol::ICMPV6, 1, 4) };
     let message = [&[kind, code, 0, 0, 0, 0, 0, 0][..], original].concat();
     packet(source, destination, protocol, message)
 }
