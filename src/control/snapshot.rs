@@ -3,12 +3,25 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::config::model::{Attachment, Config};
+use crate::dataplane::Setup;
 use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Tunnel};
 use crate::dns;
-use crate::net::{Generation, RealmId, TunnelId};
+use crate::host::HostConfig;
+use crate::nat;
+use crate::net::mapping::Located;
+use crate::net::{Canonical, Generation, RealmId, TunnelId, service};
 use crate::wireguard::PeerConfig;
 
 use super::compile::Compiled;
+
+/// A configuration that passed `check` and yet cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("the internal zone cannot be built: {0}")]
+    Zone(#[from] dns::ZoneError),
+    #[error("the IX's own address {0} lies in no network; release and allocate the service network again")]
+    NoServiceAddress(Canonical),
+}
 
 /// Which tunnel has which number: a key keeps its number while it is configured, so that keys in use and counters
 /// survive a new configuration.
@@ -36,7 +49,7 @@ pub fn snapshot(
     compiled: Compiled,
     numbers: &mut TunnelNumbers,
     generation: Generation,
-) -> Result<Snapshot, dns::ZoneError> {
+) -> Result<Snapshot, SnapshotError> {
     let attachments = || config.realms.iter().flat_map(|realm| &realm.attachments);
     numbers.update(attachments().map(|attachment| &attachment.wireguard.public_key));
 
@@ -55,13 +68,30 @@ pub fn snapshot(
     Ok(Snapshot {
         generation,
         zone: dns::Zone::new(zone_spec(config, &compiled, generation))?,
-        service: Service { gateway: compiled.gateway, dns: compiled.dns },
+        service: Service { gateway: locate(&compiled, compiled.gateway)?, dns: locate(&compiled, compiled.dns)? },
         mapping: compiled.mapping,
         policy: compiled.policy,
         realms,
         tunnels,
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
     })
+}
+
+/// What an engine is made of beyond the snapshot. `seed` must be random and secret, except in a simulation.
+pub fn setup(config: &Config, seed: u64) -> Setup {
+    let limits = &config.limits;
+    Setup {
+        private_key: config.wireguard.private_key.clone(),
+        handshakes_per_sec: limits.handshakes_per_sec,
+        sessions: nat::Limits { sessions: limits.sessions, per_realm: limits.sessions_per_realm },
+        host: HostConfig {
+            gateway: service::gateway(config.ix.space6),
+            dns: service::dns(config.ix.space6),
+            dns_tcp: limits.dns_tcp,
+            dns_tcp_per_realm: limits.dns_tcp_per_realm,
+        },
+        seed,
+    }
 }
 
 fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
@@ -76,6 +106,34 @@ fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
             endpoint: peer.endpoint,
             keepalive: peer.keepalive,
         },
+    }
+}
+
+fn locate(compiled: &Compiled, address: Canonical) -> Result<Located, SnapshotError> {
+    compiled.mapping.locate_canonical(address).ok_or(SnapshotError::NoServiceAddress(address))
+}
+
+fn zone_spec(config: &Config, compiled: &Compiled, generation: Generation) -> dns::ZoneSpec {
+    let realms = config.realms.iter().zip(&compiled.realm_ids).map(|(realm, id)| (*id, realm.name.clone()));
+    let hosts = compiled.names.hosts.iter().map(|host| dns::HostName {
+        name: host.name.clone(),
+        realm: host.realm,
+        addresses: host.addresses.clone(),
+    });
+    let services = compiled.names.services.iter().map(|service| dns::ServiceName {
+        name: service.name.clone(),
+        realm: service.realm,
+        addresses: service.addresses.clone(),
+        ports: service.ports.clone(),
+    });
+    dns::ZoneSpec {
+        domain: config.ix.domain.clone(),
+        serial: generation.0,
+        dns: compiled.dns,
+        alias4: config.ix.alias4.clone(),
+        realms: realms.collect(),
+        hosts: hosts.collect(),
+        services: services.collect(),
     }
 }
 

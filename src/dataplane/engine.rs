@@ -30,7 +30,8 @@ const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What an engine is made of, beyond the snapshot. Fixed for its life.
 pub struct Setup {
-    pub private_key: Zeroizing<[u8; 32]>,
+    /// `None`: no realm is attached by WireGuard, and every handshake is refused.
+    pub private_key: Option<Zeroizing<[u8; 32]>>,
     pub handshakes_per_sec: u32,
     pub sessions: nat::Limits,
     pub host: HostConfig,
@@ -54,7 +55,9 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
-        let tunnels = wireguard::Endpoint::new(&setup.private_key, setup.handshakes_per_sec, now);
+        // Without a key there are no peers either, and whoever calls is an unknown one.
+        let private_key = setup.private_key.unwrap_or_default();
+        let tunnels = wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now);
         let mut engine = Engine {
             tunnels,
             sessions: Sessions::new(setup.sessions, setup.seed),
