@@ -10,8 +10,18 @@ use crate::wire::headers::{Headers, Transport};
 pub struct Side {
     pub address: Canonical,
     pub realm: RealmId,
-    /// Port, or for ICMP echo the identifier on the side that asks; 0 where the protocol has none.
+    /// Port; for ICMP echo the identifier, on both sides; 0 where the protocol has none.
     pub port: u16,
+}
+
+/// Which side of an ICMP echo flow asks. Part of the flow's identity: a session that A's ping opened lets B's replies
+/// through, but not B's pings, whatever identifier they carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// Not an echo flow.
+    Neither,
+    Source,
+    Destination,
 }
 
 /// Direction included: `source` sent this packet.
@@ -20,6 +30,7 @@ pub struct Flow {
     pub source: Side,
     pub destination: Side,
     pub protocol: u8,
+    pub asker: Asker,
     pub tcp_flags: u8,
     /// May this packet open a session? Not a TCP reset, not an echo reply.
     pub may_open: bool,
@@ -33,6 +44,7 @@ impl Flow {
             source: Side { address: source.canonical, realm: source.realm, port: 0 },
             destination: Side { address: destination.canonical, realm: destination.realm, port: 0 },
             protocol: headers.protocol,
+            asker: Asker::Neither,
             tcp_flags: 0,
             may_open: true,
         };
@@ -47,13 +59,8 @@ impl Flow {
                 flow.source.port = source_port;
                 flow.destination.port = destination_port;
             }
-            // The asking side alone carries the identifier. So a request from either side is a flow of its own, and a
-            // session opened by A's ping lets B's replies through but not B's pings.
-            Transport::EchoRequest { ident } => flow.source.port = ident,
-            Transport::EchoReply { ident } => {
-                flow.destination.port = ident;
-                flow.may_open = false;
-            }
+            Transport::EchoRequest { ident } => flow.set_echo(Asker::Source, ident),
+            Transport::EchoReply { ident } => flow.set_echo(Asker::Destination, ident),
             Transport::IcmpError | Transport::IcmpOther => return None,
             // Without this, ICMPv6 inside IPv4 (or the reverse) would count as "icmp".
             Transport::Other if matches!(headers.protocol, protocol::ICMP | protocol::ICMPV6) => return None,
@@ -64,6 +71,18 @@ impl Flow {
 
     /// The same flow as the other side sends it.
     pub fn reversed(self) -> Flow {
-        Flow { source: self.destination, destination: self.source, ..self }
+        let asker = match self.asker {
+            Asker::Neither => Asker::Neither,
+            Asker::Source => Asker::Destination,
+            Asker::Destination => Asker::Source,
+        };
+        Flow { source: self.destination, destination: self.source, asker, ..self }
+    }
+
+    fn set_echo(&mut self, asker: Asker, ident: u16) {
+        self.asker = asker;
+        self.may_open = asker == Asker::Source;
+        self.source.port = ident;
+        self.destination.port = ident;
     }
 }

@@ -12,5 +12,5 @@ pub mod flow;
 pub mod rewrite;
 pub mod sessions;
 
-pub use flow::{Flow, Side};
+pub use flow::{Asker, Flow, Side};
 pub use sessions::{Limits, Sessions};

@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use super::flow::{Flow, Side};
+use super::flow::{Asker, Flow, Side};
 use crate::net::policy::protocol;
 use crate::net::{Canonical, Generation, RealmId};
 use crate::packet::DropReason;
@@ -68,6 +68,8 @@ struct Key {
     low_place: Place,
     high_place: Place,
     protocol: u8,
+    /// For echo: whether the lower side asks.
+    low_asks: Option<bool>,
 }
 
 impl Key {
@@ -82,6 +84,11 @@ impl Key {
             low_place: place(low),
             high_place: place(high),
             protocol: flow.protocol,
+            low_asks: match flow.asker {
+                Asker::Neither => None,
+                Asker::Source => Some(source_is_low),
+                Asker::Destination => Some(!source_is_low),
+            },
         };
         (key, source_is_low)
     }
@@ -369,11 +376,11 @@ mod tests {
 
     fn tcp(source: Side, destination: Side, tcp_flags: u8) -> Flow {
         let may_open = tcp_flags & flag::RST == 0;
-        Flow { source, destination, protocol: protocol::TCP, tcp_flags, may_open }
+        Flow { source, destination, protocol: protocol::TCP, tcp_flags, may_open, asker: Asker::Neither }
     }
 
     fn udp(source: Side, destination: Side) -> Flow {
-        Flow { source, destination, protocol: protocol::UDP, tcp_flags: 0, may_open: true }
+        Flow { source, destination, protocol: protocol::UDP, tcp_flags: 0, may_open: true, asker: Asker::Neither }
     }
 
     fn table(sessions: usize, per_realm: usize) -> Sessions {
@@ -399,6 +406,18 @@ mod tests {
         let c = RealmId(3);
         assert_eq!(t.admit(&udp(side(B, 2), side(c, 1)), G1, 0, |_| false), Err(DropReason::NotGranted));
         assert_eq!(t.admit(&udp(side(c, 1), side(B, 2)), G1, 0, |_| false), Err(DropReason::NotGranted));
+    }
+
+    #[test]
+    fn a_ping_lets_replies_through_and_no_pings_back() {
+        let mut t = table(10, 10);
+        for ident in [0, 7] {
+            let ping = Flow { protocol: protocol::ICMP, asker: Asker::Source, ..udp(side(A, ident), side(B, ident)) };
+            assert_eq!(t.admit(&ping, G1, 0, |_| true), Ok(()));
+            assert_eq!(t.admit(&ping.reversed(), G1, 0, |_| false), Ok(()), "reply");
+            let back = Flow { asker: Asker::Source, ..ping.reversed() };
+            assert_eq!(t.admit(&back, G1, 0, |_| false), Err(DropReason::NotGranted), "ping back, identifier {ident}");
+        }
     }
 
     #[test]
