@@ -101,7 +101,7 @@ mod tests {
             ("1.20.2.64.100.in-addr.arpa.", None),
             ("020.2.64.100.in-addr.arpa.", None),
             ("256.64.100.in-addr.arpa.", None),
-            ("0/25.2.64.100.in-addr.arpa.", None),
+            ("x.2.64.100.in-addr.arpa.", None),
             ("g.ip6.arpa.", None),
             ("11.ip6.arpa.", None),
             ("arpa.", None),
