@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(index.position(0), (1, 1));
         assert_eq!(index.position(3), (2, 1));
         assert_eq!(index.position(6), (2, 3));
-        assert_eq!(index.position(9), (3, 2));
+        assert_eq!(index.position(10), (3, 1));
         assert_eq!(index.position(999), (3, 1));
     }
 

@@ -47,7 +47,7 @@ mod tests {
         let report = problems.finish(Path::new("x"), text);
         assert_eq!(
             report.source(),
-            "private_key_file = \"a\"\nx = {ä, Private_Key =***************\r\n[ike]\npsk=****\n\"psk\" =**\npskx = 2\n"
+            "private_key_file = \"a\"\nx = {ä, Private_Key =**************\r\n[ike]\npsk=****\n\"psk\" =**\npskx = 2\n"
         );
     }
 }
