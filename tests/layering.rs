@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["net", "packet", "config", "control", "dataplane", "telemetry", "io", "wireguard", "nat", "host", "dns"],
     ),
     ("sim", &["net", "wire", "packet", "config", "control", "dataplane", "wireguard", "nat", "host", "dns"]),
-    ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim"]),
+    ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard"]),
 ];
 
 #[test]

@@ -308,3 +308,67 @@ fn a_damaged_packet_arrives_damaged() {
     let arrivals = f.lan.send(A, &packet);
     assert_eq!(verify(&arrivals[0].1), Err("checksum of protocol 17".into()));
 }
+
+mod names {
+    use hickory_proto::op::{Message, Query, ResponseCode};
+    use hickory_proto::rr::{Name, RData, RecordType};
+
+    use super::*;
+
+    /// Asks the IX from `host` of `site` over UDP, and gives the answer.
+    fn ask(f: &mut Fixture, site: usize, host: &str, name: &str, kind: RecordType) -> Message {
+        let resolver = if ip(host).is_ipv4() { ip("100.64.0.53") } else { ip("fd69:7867:6174::35") };
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        let query = query.to_vec().unwrap();
+        let arrivals = f.lan.send(site, &udp((ip(host), 5353), (resolver, 53), &query));
+        let [(to, packet)] = &arrivals[..] else { panic!("{arrivals:?}") };
+        let headers = verify(packet).unwrap();
+        assert_eq!((*to, headers.source, headers.destination), (site, resolver, ip(host)));
+        Message::from_vec(&packet[headers.transport_offset + 8..]).unwrap()
+    }
+
+    fn addresses(message: &Message) -> Vec<IpAddr> {
+        let address = |data: &RData| match data {
+            RData::A(a) => Some(IpAddr::V4(a.0)),
+            RData::AAAA(a) => Some(IpAddr::V6(a.0)),
+            _ => None,
+        };
+        message.answers.iter().filter_map(|record| address(&record.data)).collect()
+    }
+
+    #[test]
+    fn one_name_is_another_address_for_each_asker() {
+        let mut f = Fixture::start();
+        let alias = f.seen_by("a", "b", "192.168.1.20");
+        let answer = ask(&mut f, A, "192.168.1.10", "web.ix.example.", RecordType::A);
+        assert_eq!(addresses(&answer), [alias]);
+        let answer = ask(&mut f, B, "192.168.1.10", "web.b.ix.example.", RecordType::A);
+        assert_eq!(addresses(&answer), [ip("192.168.1.20")], "its own host, by its own address");
+        let answer = ask(&mut f, A, "fd00:a::10", "web.ix.example.", RecordType::AAAA);
+        assert_eq!(addresses(&answer), [ip("fd00:b::20")]);
+    }
+
+    #[test]
+    fn a_name_without_a_grant_has_no_address() {
+        let mut f = Fixture::start();
+        let answer = ask(&mut f, C, "192.168.1.10", "web.ix.example.", RecordType::A);
+        assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(addresses(&answer), [] as [IpAddr; 0]);
+        let answer = ask(&mut f, C, "192.168.1.10", "www.example.", RecordType::A);
+        assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+    }
+
+    #[test]
+    fn the_ix_answers_ping_in_both_families_and_nothing_else() {
+        let mut f = Fixture::start();
+        for (host, gateway) in [("192.168.1.10", "100.64.0.1"), ("fd00:a::10", "fd69:7867:6174::1")] {
+            let arrivals = f.lan.send(A, &echo(ip(host), ip(gateway), 9, false));
+            let headers = verify(&arrivals[0].1).unwrap();
+            assert_eq!(headers.transport, Transport::EchoReply { ident: 9 });
+            assert_eq!((headers.source, headers.destination), (ip(gateway), ip(host)));
+        }
+        let ssh = tcp((ip("192.168.1.10"), 5000), (ip("100.64.0.1"), 22), flag::SYN, &[], b"");
+        f.expect_drop(A, "a", &ssh, DropReason::ServiceNotOffered);
+    }
+}

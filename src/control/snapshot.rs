@@ -14,6 +14,9 @@ use crate::wireguard::PeerConfig;
 
 use super::compile::Compiled;
 
+/// Of the IX's own stack: the IPv6 minimum, which every tunnel carries.
+const HOST_MTU_BYTES: usize = 1280;
+
 /// A configuration that passed `check` and yet cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -89,6 +92,7 @@ pub fn setup(config: &Config, seed: u64) -> Setup {
             dns: service::dns(config.ix.space6),
             dns_tcp: limits.dns_tcp,
             dns_tcp_per_realm: limits.dns_tcp_per_realm,
+            mtu_bytes: HOST_MTU_BYTES,
         },
         seed,
     }

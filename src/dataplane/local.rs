@@ -4,9 +4,11 @@
 //! realm's own terms, and here names meet the stack: [`Host`] brings queries, [`dns::Zone`](crate::dns::Zone) answers
 //! them for the realm that asked.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use crate::host::{Host, HostPacket, Peer};
+use crate::dns;
+use crate::host::translate::{AddressPair, translate};
+use crate::host::{self, Host, HostPacket, Peer};
 use crate::net::mapping::Located;
 use crate::net::{RealmId, Timestamp};
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
@@ -36,13 +38,18 @@ pub(super) fn deliver(batch: &mut Batch, host: &mut Host, now: Timestamp) {
 
 fn deliver_one(meta: &Meta, bytes: &[u8], host: &mut Host, now: Timestamp) -> Result<(), DropReason> {
     let headers = &meta.headers;
-    let ipv4 = match (headers.source, headers.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => Some((source, destination)),
-        _ => None,
-    };
+    let on_the_wire = pair(headers.source, headers.destination).ok_or(DropReason::InnerMalformed)?;
     let message = &bytes[headers.transport_offset..headers.total_bytes];
-    let peer = Peer { realm: meta.realm, source: meta.source.canonical, ipv4 };
+    let peer = Peer { realm: meta.realm, source: meta.source.canonical, on_the_wire };
     host.handle_input(peer, meta.destination.canonical, headers.protocol, message, now)
+}
+
+fn pair(source: IpAddr, destination: IpAddr) -> Option<AddressPair> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Some(AddressPair::V4 { source, destination }),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Some(AddressPair::V6 { source, destination }),
+        _ => None,
+    }
 }
 
 /// The IX's stack, and the buffers that its answers pass through.
@@ -80,12 +87,16 @@ impl Local {
     ) {
         while let Some(query) = self.host.poll_query() {
             let (mapping, policy) = (&snapshot.mapping, &snapshot.policy);
-            if snapshot.zone.answer(query.realm, query.transport, &query.bytes, mapping, policy, &mut self.answer) {
+            let transport = match query.transport {
+                host::Transport::Udp => dns::Transport::Udp,
+                host::Transport::Tcp => dns::Transport::Tcp,
+            };
+            if snapshot.zone.answer(query.realm, transport, &query.bytes, mapping, policy, &mut self.answer) {
                 self.host.respond(query.id, &self.answer, now);
             }
         }
         while let Some(packet) = self.host.poll_transmit(now) {
-            let Some((realm, len)) = emit(&packet, snapshot, &mut self.packet[..]) else { continue };
+            let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
             let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };
             if tunnels.seal(tunnel, &self.packet[..len], outbox).is_ok() {
                 counters.sent(tunnel, realm, len);
@@ -96,22 +107,30 @@ impl Local {
 }
 
 /// Writes a packet of the IX's stack as its receiver's realm is to see it. The realm, and the length.
-fn emit(packet: &HostPacket, snapshot: &Snapshot, out: &mut [u8]) -> Option<(RealmId, usize)> {
-    let source = snapshot.mapping.locate_canonical(packet.source)?;
-    let destination = snapshot.mapping.locate_canonical(packet.destination)?;
-    let len = match snapshot.mapping.native_of(destination) {
-        IpAddr::V4(native) => {
-            let IpAddr::V4(source) = snapshot.mapping.seen_by(destination.realm, source)? else { return None };
-            let _ = (source, native);
-            0
+fn emit(mut packet: HostPacket, snapshot: &Snapshot, out: &mut [u8]) -> Option<(RealmId, usize)> {
+    let mapping = &snapshot.mapping;
+    let service = mapping.locate_canonical(packet.source)?;
+    let receiver: Located = mapping.locate_canonical(packet.destination)?;
+    let native = mapping.native_of(receiver);
+    let addresses = pair(snapshot.service_seen_by(service, receiver.realm, native)?, native)?;
+    let protocol = translate(packet.protocol, &mut packet.l4, addresses)?;
+    let len = emit_packet(out, addresses, protocol, &packet.l4)?;
+    Some((receiver.realm, len))
+}
+
+/// Header and message. `None`: `out` is too small.
+fn emit_packet(out: &mut [u8], addresses: AddressPair, protocol: u8, message: &[u8]) -> Option<usize> {
+    let header_bytes = match addresses {
+        AddressPair::V4 { source, destination } => {
+            ipv4::emit(out.first_chunk_mut()?, message.len(), HOP_LIMIT, protocol, source, destination);
+            ipv4::MIN_HEADER_BYTES
         }
-        IpAddr::V6(native) => {
-            let header: &mut [u8; ipv6::HEADER_BYTES] = out.first_chunk_mut()?;
-            ipv6::emit(header, packet.l4.len(), HOP_LIMIT, packet.protocol, packet.source.addr(), native);
-            let total = ipv6::HEADER_BYTES + packet.l4.len();
-            out.get_mut(ipv6::HEADER_BYTES..total)?.copy_from_slice(&packet.l4);
-            total
+        AddressPair::V6 { source, destination } => {
+            ipv6::emit(out.first_chunk_mut()?, message.len(), HOP_LIMIT, protocol, source, destination);
+            ipv6::HEADER_BYTES
         }
     };
-    Some((destination.realm, len))
+    let total = header_bytes + message.len();
+    out.get_mut(header_bytes..total)?.copy_from_slice(message);
+    Some(total)
 }
