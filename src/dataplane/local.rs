@@ -91,9 +91,10 @@ impl Local {
                 host::Transport::Udp => dns::Transport::Udp,
                 host::Transport::Tcp => dns::Transport::Tcp,
             };
-            if snapshot.zone.answer(query.realm, transport, &query.bytes, mapping, policy, &mut self.answer) {
-                self.host.respond(query.id, &self.answer, now);
+            if !snapshot.zone.answer(query.realm, transport, &query.bytes, mapping, policy, &mut self.answer) {
+                self.answer.clear(); // no answer is due: over TCP the stack resets
             }
+            self.host.respond(query.id, &self.answer, now);
         }
         while let Some(packet) = self.host.poll_transmit(now) {
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
