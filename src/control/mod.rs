@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod overlap;
 pub mod plan;
 mod plan_text;
+pub mod prepare;
 pub mod release;
 pub mod snapshot;
 pub mod store;
