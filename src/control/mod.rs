@@ -25,7 +25,7 @@ pub mod store;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use allocate::{AllocateError, allocate};
 pub use allocations::Allocations;
