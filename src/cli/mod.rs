@@ -1,1 +1,6 @@
+//! The command line: a file per subcommand. Each parses, calls and prints; none decides.
 
+pub mod metrics;
+pub mod output;
+pub mod run;
+pub mod status;
