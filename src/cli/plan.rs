@@ -1,0 +1,160 @@
+//! `ixgate plan FILE`: who sees whom as what, and what would change. Reads the state, beside a running appliance too;
+//! writes only with `--release`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::config::model::Config;
+use crate::control::allocations::Allocations;
+use crate::control::change::Changes;
+use crate::control::plan::{Plan, PlanError, plan};
+use crate::control::release::{Release, ReleaseError, release};
+use crate::control::store::{StateView, Store, StoreError};
+
+#[derive(Args, Clone, Debug)]
+pub struct PlanArgs {
+    /// The configuration file
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Give back what is reserved: every alias of a realm that is gone, or one alias (PREFIX). The appliance must not
+    /// be running
+    #[arg(long, value_name = "REALM|ALIAS")]
+    pub release: Option<Release>,
+}
+
+/// Why there is no plan; exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanCommandError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    #[error("{}: there is no state yet, so there is nothing to release", .0.display())]
+    NoState(PathBuf),
+}
+
+/// What to print. `now` is wall-clock time, for the audit trail of a release.
+pub fn run(args: &PlanArgs, config: &Config, now: SystemTime) -> Result<String, PlanCommandError> {
+    match &args.release {
+        Some(what) => run_release(args, config, what, now),
+        None => run_plan(args, config),
+    }
+}
+
+#[derive(Serialize)]
+struct PlanOutput<'a> {
+    /// The file that the state was read from; `null` when there is none yet.
+    state: Option<&'a Path>,
+    #[serde(flatten)]
+    plan: &'a Plan,
+}
+
+#[derive(Serialize)]
+struct ReleaseOutput<'a> {
+    released: &'a Changes,
+}
+
+fn run_plan(args: &PlanArgs, config: &Config) -> Result<String, PlanCommandError> {
+    let view = Store::open_read(&config.ix.state_dir)?;
+    let none = Allocations::default();
+    let plan = plan(config, view.as_ref().map_or(&none, |view| &view.allocations))?;
+    let state = view.as_ref().map(|StateView { path, .. }| path.as_path());
+    if args.json {
+        return Ok(json(&PlanOutput { state, plan: &plan }));
+    }
+    let mut text = plan.to_string();
+    let _ = match state {
+        Some(path) => writeln!(text, "\nState read from {}. Nothing was written.", path.display()),
+        None => writeln!(text, "\nThere is no state in {} yet: everything is new.", config.ix.state_dir.display()),
+    };
+    Ok(text)
+}
+
+fn run_release(args: &PlanArgs, config: &Config, what: &Release, now: SystemTime) -> Result<String, PlanCommandError> {
+    // A refusal must not leave an empty store behind.
+    if Store::open_read(&config.ix.state_dir)?.is_none() {
+        return Err(PlanCommandError::NoState(config.ix.state_dir.clone()));
+    }
+    let mut store = Store::open(&config.ix.state_dir)?;
+    let (next, changes) = release(config, store.allocations(), what)?;
+    store.commit(&next, &changes, now)?;
+    if args.json {
+        return Ok(json(&ReleaseOutput { released: &changes }));
+    }
+    Ok(changes.iter().fold(String::new(), |text, change| text + &change.to_string() + "\n"))
+}
+
+fn json(output: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(output);
+    text.expect("a plan is made of strings, numbers, lists and maps with string keys") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::allocate::allocate;
+    use crate::control::sample::Sample;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn config(state_dir: &Path, realms: &[&str]) -> Config {
+        let sample = realms.iter().fold(Sample::new(), |sample, name| sample.realm(name, &["192.168.1.0/24"]));
+        let mut config = sample.build();
+        config.ix.state_dir = state_dir.to_path_buf();
+        config
+    }
+
+    fn args(json: bool, release: Option<&str>) -> PlanArgs {
+        PlanArgs { file: "ix.toml".into(), json, release: release.map(|what| what.parse().unwrap()) }
+    }
+
+    /// What the appliance does when it starts.
+    fn record(config: &Config) -> Store {
+        let mut store = Store::open(&config.ix.state_dir).unwrap();
+        let (next, changes) = allocate(config, store.allocations()).unwrap();
+        store.commit(&next, &changes, NOW).unwrap();
+        store
+    }
+
+    #[test]
+    fn a_first_plan_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir.path().join("state"), &["a", "b"]);
+        let text = run(&args(false, None), &config, NOW).unwrap();
+        assert!(text.contains("everything is new"), "{text}");
+        assert!(!config.ix.state_dir.exists());
+        let refused = run(&args(false, Some("a")), &config, NOW).unwrap_err();
+        assert!(matches!(refused, PlanCommandError::NoState(_)));
+        assert!(!config.ix.state_dir.exists());
+    }
+
+    #[test]
+    fn beside_a_running_appliance_it_plans_but_does_not_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = record(&config(dir.path(), &["a", "b"]));
+        let next = config(dir.path(), &["b", "c"]);
+        let output = run(&args(true, None), &next, NOW).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(json["state"], running.path().to_str().unwrap());
+        assert_eq!(json["realms"][1]["number"], 3);
+        assert_eq!(json["reserved"][0]["subject"]["realm"], "a");
+        assert_eq!(json["overlaps"][0]["realms"], serde_json::json!(["b", "c"]));
+
+        let refused = run(&args(false, Some("a")), &next, NOW).unwrap_err();
+        assert!(matches!(refused, PlanCommandError::Store(StoreError::Held { .. })), "{refused:?}");
+        drop(running);
+        let text = run(&args(false, Some("a")), &next, NOW).unwrap();
+        assert!(text.contains("100.64.1.0/24 is free again"), "{text}");
+        let view = Store::open_read(dir.path()).unwrap().unwrap();
+        assert_eq!(view.allocations.realm_id("c"), None, "a release gives nothing to others");
+        assert!(!view.allocations.aliases.contains_key(&"100.64.1.0/24".parse().unwrap()));
+    }
+}

@@ -1,0 +1,203 @@
+//! What one asker is told about one name: the rules, without the wire.
+
+use std::net::IpAddr;
+
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR};
+use hickory_proto::rr::{Name, RData, RecordType};
+use ipnet::IpNet;
+
+use super::key::NameKey;
+use super::reverse;
+use super::zone::{Node, NodeData, Zone};
+use crate::net::mapping::{Located, Mapping};
+use crate::net::policy::{Policy, PortRule};
+use crate::net::{Canonical, RealmId};
+
+/// The answer to a question of class IN.
+#[derive(PartialEq, Debug)]
+pub(super) enum Outcome {
+    /// One RRset, owned by the name that was asked for.
+    Answer(Vec<RData>),
+    /// The name exists and has nothing of this type. The SOA stands at `apex`.
+    NoData { apex: Name },
+    /// No such name. `denied`: it exists, but no grant lets the asker reach it.
+    NameError { apex: Name, denied: bool },
+    /// Not our zone, or nothing that we do.
+    Refused,
+}
+
+/// Who asks, and by which rules: the arguments that every step needs.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) realm: RealmId,
+    pub(super) mapping: &'a Mapping,
+    pub(super) policy: &'a Policy,
+}
+
+impl Zone {
+    pub(super) fn resolve(&self, asker: Asker<'_>, name: &Name, record_type: RecordType) -> Outcome {
+        if matches!(record_type, RecordType::AXFR | RecordType::IXFR) {
+            return Outcome::Refused; // a transfer would show every name to one who may reach a few
+        }
+        let key = NameKey::new(name);
+        if key.is_within(&self.origin_key) {
+            return self.resolve_forward(asker, name, &key, record_type);
+        }
+        match reverse::parse(name) {
+            Some(prefix) => self.resolve_reverse(asker, name, prefix, record_type),
+            None => Outcome::Refused,
+        }
+    }
+
+    fn resolve_forward(&self, asker: Asker<'_>, name: &Name, key: &NameKey, record_type: RecordType) -> Outcome {
+        // Cut out of the question, so that it has the asker's upper and lower case and compresses.
+        let apex = || name.trim_to(self.origin.iter().len());
+        let Some(node) = self.node(key) else { return Outcome::NameError { apex: apex(), denied: false } };
+        match &node.data {
+            NodeData::Apex => {
+                self.answer_apex(record_type).map_or_else(|| Outcome::NoData { apex: apex() }, Outcome::Answer)
+            }
+            NodeData::EmptyNonTerminal => Outcome::NoData { apex: apex() },
+            NodeData::NameServer(dns) => {
+                let located = asker.mapping.locate_canonical(*dns);
+                let addresses = located.iter().flat_map(|at| asker.addresses_of_ix(*at)).collect();
+                answer_addresses(addresses, record_type, apex)
+            }
+            NodeData::Host(addresses) => {
+                let visible = asker.visible(addresses, |at| asker.reaches(at));
+                answer_visible(node, asker, visible, record_type, apex)
+            }
+            NodeData::Service(addresses, ports) => {
+                let visible = asker.visible(addresses, |at| asker.reaches_service(at, ports));
+                answer_visible(node, asker, visible, record_type, apex)
+            }
+        }
+    }
+
+    fn answer_apex(&self, record_type: RecordType) -> Option<Vec<RData>> {
+        match record_type {
+            RecordType::SOA | RecordType::ANY => Some(vec![self.soa.clone()]),
+            RecordType::NS => Some(vec![RData::NS(NS(self.name_server.clone()))]),
+            _ => None,
+        }
+    }
+
+    fn resolve_reverse(&self, asker: Asker<'_>, name: &Name, prefix: IpNet, record_type: RecordType) -> Outcome {
+        let apex = || reverse::apex(name, prefix);
+        let Some(addr) = reverse::address(prefix) else {
+            return match self.is_ours(asker.mapping, prefix) {
+                false => Outcome::Refused,
+                true if reverse::is_apex(prefix) => {
+                    self.answer_apex(record_type).map_or_else(|| Outcome::NoData { apex: apex() }, Outcome::Answer)
+                }
+                true => Outcome::NoData { apex: apex() },
+            };
+        };
+        let own = asker.mapping.locate_native(asker.realm, addr);
+        let located = own.or_else(|| asker.mapping.locate_seen_by(asker.realm, addr));
+        let Some(at) = located else {
+            return match self.is_ours(asker.mapping, prefix) {
+                true => Outcome::NameError { apex: apex(), denied: false },
+                false => Outcome::Refused,
+            };
+        };
+        match self.hosts_by_address.get(&at.canonical) {
+            Some(host) if asker.reaches(at) => match record_type {
+                RecordType::PTR | RecordType::ANY => Outcome::Answer(vec![RData::PTR(PTR(host.clone()))]),
+                _ => Outcome::NoData { apex: apex() },
+            },
+            Some(_) => Outcome::NameError { apex: apex(), denied: true },
+            // The asker's own reverse zone is its own business.
+            None if own.is_some() => Outcome::Refused,
+            None => Outcome::NameError { apex: apex(), denied: false },
+        }
+    }
+
+    /// Whether a reverse prefix and the addresses that we give out overlap. IPv6 networks outside `space6` are known
+    /// by their whole addresses only: their prefixes belong to somebody's public reverse zone.
+    fn is_ours(&self, mapping: &Mapping, prefix: IpNet) -> bool {
+        match prefix {
+            IpNet::V4(net) => self.alias4.iter().any(|pool| pool.contains(&net) || net.contains(pool)),
+            IpNet::V6(net) => {
+                let space6 = mapping.space6().prefix();
+                space6.contains(&net) || net.contains(&space6)
+            }
+        }
+    }
+}
+
+impl<'a> Asker<'a> {
+    /// *No path, no address.* The IX's own addresses and the asker's own hosts need no grant.
+    fn reaches(self, at: Located) -> bool {
+        at.realm == self.realm || at.realm.is_ix() || self.policy.reaches(self.realm, at.realm, at.canonical)
+    }
+
+    fn reaches_service(self, at: Located, ports: &[PortRule]) -> bool {
+        at.realm == self.realm || self.policy.reaches_service(self.realm, at.realm, at.canonical, ports)
+    }
+
+    fn visible(self, addresses: &'a [Canonical], reaches: impl Fn(Located) -> bool) -> impl Iterator<Item = Located> {
+        addresses
+            .iter()
+            .filter_map(move |address| self.mapping.locate_canonical(*address))
+            .filter(move |at| reaches(*at))
+    }
+
+    /// The address by which the asker's hosts can open a connection: their own if it is one of theirs, else as their
+    /// realm sees it, if it speaks that IP version (there is no translation between the versions yet).
+    fn address_of(self, at: Located) -> Option<IpAddr> {
+        if at.realm == self.realm {
+            return Some(self.mapping.native_of(at));
+        }
+        self.mapping.seen_by(self.realm, at).filter(|addr| match addr {
+            IpAddr::V4(_) => self.mapping.speaks_ipv4(self.realm),
+            IpAddr::V6(_) => self.mapping.speaks_ipv6(self.realm),
+        })
+    }
+
+    /// The IX speaks both versions on each of its addresses.
+    fn addresses_of_ix(self, at: Located) -> impl Iterator<Item = IpAddr> {
+        let canonical = self.mapping.speaks_ipv6(self.realm).then(|| IpAddr::V6(at.canonical.addr()));
+        self.address_of(at).into_iter().filter(IpAddr::is_ipv4).chain(canonical)
+    }
+}
+
+fn answer_visible(
+    node: &Node,
+    asker: Asker<'_>,
+    visible: impl Iterator<Item = Located>,
+    record_type: RecordType,
+    apex: impl Fn() -> Name,
+) -> Outcome {
+    let mut visible = visible.peekable();
+    if visible.peek().is_some() {
+        return answer_addresses(visible.filter_map(|at| asker.address_of(at)).collect(), record_type, apex);
+    }
+    // "No such name" would deny the names below it too (RFC 8020).
+    match node.has_children {
+        true => Outcome::NoData { apex: apex() },
+        false => Outcome::NameError { apex: apex(), denied: true },
+    }
+}
+
+fn answer_addresses(addresses: Vec<IpAddr>, record_type: RecordType, apex: impl Fn() -> Name) -> Outcome {
+    let wants_ipv4 = match record_type {
+        RecordType::A => true,
+        RecordType::AAAA => false,
+        // RFC 8482 section 4.1: ANY is answered with one RRset.
+        RecordType::ANY => addresses.iter().any(IpAddr::is_ipv4),
+        _ => return Outcome::NoData { apex: apex() },
+    };
+    let records: Vec<RData> = addresses.into_iter().filter(|a| a.is_ipv4() == wants_ipv4).map(address_record).collect();
+    match records.is_empty() {
+        true => Outcome::NoData { apex: apex() },
+        false => Outcome::Answer(records),
+    }
+}
+
+fn address_record(addr: IpAddr) -> RData {
+    match addr {
+        IpAddr::V4(addr) => RData::A(A(addr)),
+        IpAddr::V6(addr) => RData::AAAA(AAAA(addr)),
+    }
+}
