@@ -19,6 +19,7 @@ pub mod io;
 pub mod nat;
 pub mod net;
 pub mod packet;
+pub mod sim;
 pub mod telemetry;
 pub mod wire;
 pub mod wireguard;

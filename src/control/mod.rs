@@ -1,1 +1,34 @@
+//! From a validated configuration to what the packet path runs on, and the memory of what was given to whom.
+//!
+//! ```text
+//!   Config ──allocate──> Allocations ──compile──> Mapping, Policy, Names
+//!               ▲             │
+//!               └── Store <───┘ commit (one transaction)
+//! ```
+//!
+//! Everything but [`store`] is pure. `allocate` is the only place where a realm number or an alias is chosen, and
+//! [`plan`] runs the same function, so that it cannot promise what `run` would not do.
 
+pub mod allocate;
+pub mod allocations;
+pub mod change;
+pub mod compile;
+pub mod inventory;
+pub mod overlap;
+pub mod plan;
+mod plan_text;
+pub mod release;
+pub mod snapshot;
+pub mod store;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod sample;
+
+pub use allocate::{AllocateError, allocate};
+pub use allocations::Allocations;
+pub use change::{Change, Changes};
+pub use compile::{Compiled, compile_addresses};
+pub use plan::Plan;
+pub use store::Store;

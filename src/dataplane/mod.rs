@@ -1,3 +1,31 @@
-//! The walk: every packet's way through the appliance.
+//! The walk: every packet's way through the appliance, from outer datagram to outer datagram.
+//!
+//! [`engine::Engine`] is one worker's whole world, without input or output: bytes and `now` go in, an
+//! [`Outbox`](crate::packet::Outbox) of datagrams, events and the next deadline come out. `io/` drives it with sockets,
+//! `sim/` with virtual time. The stages and their order stand in [`walk`], and only there.
+//!
+//! Three kinds of state, one mechanism for each:
+//! - [`snapshot::Snapshot`]: what the configuration means. Immutable, swapped whole between batches.
+//! - session state (tunnel keys, sessions, the IX's own TCP connections): owned by the engine, shared with nobody.
+//! - [`counters::Counters`]: owned by the engine, copied into a [`report::Report`] when asked.
 
+pub mod counters;
+pub mod engine;
+pub mod event;
 pub mod report;
+pub mod snapshot;
+pub mod walk;
+
+mod classify;
+mod encap;
+mod icmp_report;
+mod local;
+mod police;
+mod quoted;
+mod route;
+mod translate;
+
+pub use engine::{Engine, Setup};
+pub use event::Event;
+pub use report::Report;
+pub use snapshot::Snapshot;

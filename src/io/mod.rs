@@ -1,1 +1,11 @@
+//! Input and output: sockets, readiness, clock, randomness. Moves bytes and knows no protocol.
+//!
+//! The only room with `unsafe`: every system call that the standard library does not offer is wrapped here, small, with
+//! the reason why it is sound. What leaves this room are safe types: [`udp::UdpSocket`] (batches of datagrams with
+//! receive and send offload), [`poller::Poller`] (wait for sockets, a deadline, or another thread), [`clock::Clock`]
+//! and [`rng`]. `sim` stands where this room stands when whole appliances run under virtual time.
 
+pub mod clock;
+pub mod poller;
+pub mod rng;
+pub mod udp;

@@ -1,1 +1,16 @@
+//! Translation: what turns a packet of one realm into one of another, and the sessions that let replies return.
+//!
+//! ```text
+//!   V-native source       -> canonical ->  T's alias of V      computed from the mapping, never remembered
+//!   V's alias of T        -> canonical ->  T-native destination
+//! ```
+//!
+//! The rewriting itself ([`rewrite`]) is stateless: both addresses follow from the mapping alone. [`sessions`] holds the
+//! only state, which decides whether a packet may pass, never where it goes.
 
+pub mod flow;
+pub mod rewrite;
+pub mod sessions;
+
+pub use flow::{Asker, Flow, Side};
+pub use sessions::{Limits, Sessions};

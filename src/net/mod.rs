@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod path;
 pub mod policy;
 pub mod range_map;
+pub mod service;
 pub mod time;
 
 pub use canonical::{Canonical, Space6};

@@ -159,9 +159,6 @@ drop_reasons! {
     EgressQueueFull = "egress_queue_full", Ours,
         "The kernel took no more datagrams.",
         "The uplink is slower than the traffic; look at its capacity.";
-    ErrorRateLimited = "error_rate_limited", SenderNetwork,
-        "The packet would have been answered with an ICMP error, but this realm has had its share of those.",
-        "Look at hop_limit_exceeded and packet_too_big for the cause.";
 }
 
 impl DropReason {

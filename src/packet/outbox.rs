@@ -33,7 +33,7 @@ impl Run {
         self.path == path
             && self.data == data
             && len <= self.segment_bytes
-            && self.len % self.segment_bytes == 0
+            && self.len.is_multiple_of(self.segment_bytes)
             && self.len / self.segment_bytes < MAX_SEGMENTS
             && self.len + len <= MAX_RUN_BYTES
     }

@@ -1,0 +1,17 @@
+//! What stands where `io/` stands when nothing real is there: peers, packets, links and a clock that the program makes
+//! itself.
+//!
+//! - [`peer`]: the other side's gateway, over boringtun, in memory. Also used by the loopback demonstration and benches.
+//! - [`packets`]: whole inner packets with right checksums, and their verification.
+//! - [`lan`]: an appliance and its sites with nothing in between: what is sent arrives at once.
+//! - [`appliance`]: an engine from configuration text, with keys made for its peers.
+//! - `world`: engine, peers, lossy links and virtual time, from a seed (only with the `sim` feature, as boringtun must be
+//!   built with its mock clock for it).
+
+pub mod appliance;
+pub mod lan;
+pub mod packets;
+pub mod peer;
+pub mod random;
+#[cfg(feature = "sim")]
+pub mod world;

@@ -1,0 +1,191 @@
+"""The appliance under test: writes its configuration, runs it, kills it, reads what it says about itself."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from ipaddress import ip_network
+
+from lab.lib.plan import DOMAIN, same_place
+from lab.lib.site import IX_OUTER, IX_PORT, network_prefix
+
+
+class Ixgate:
+    def __init__(self, binary, namespace, directory, scenario):
+        self.namespace = namespace
+        self.directory = directory
+        self.scenario = scenario
+        # A copy: the lab runs it without capabilities, and then not even root may look into another's home.
+        self.binary = directory / "ixgate"
+        shutil.copy2(binary, self.binary)
+        self.config = directory / "ixgate.toml"
+        self.log_file = directory / "ixgate.log"
+        self.socket = directory / "state" / "ixgate.sock"
+        self.process = None
+        self._plan = None
+        self.key_file = directory / "wireguard.key"
+        self.call("keygen", "wireguard", "--out", self.key_file)
+        self.public_key = self.call("keygen", "wireguard", "--public", self.key_file).strip()
+
+    def call(self, *arguments):
+        """Runs a subcommand that must succeed; its standard output."""
+        done = subprocess.run([self.binary, *map(str, arguments)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            words = (done.stdout + done.stderr).strip()
+            raise RuntimeError(f"`ixgate {' '.join(map(str, arguments))}` ended with {done.returncode}:\n{words}")
+        return done.stdout
+
+    def write_config(self, sites):
+        self.config.write_text(toml(self.scenario, sites, self.key_file.name), encoding="utf-8")
+        self.call("check", self.config)
+
+    def start(self):
+        """Starts it with every capability taken away: nothing that it does may need one."""
+        argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", self.binary, "run", self.config]
+        self.process = self.namespace.spawn(argv, self.log_file)
+        self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
+
+    def kill(self):
+        """Like a power cut: kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self, timeout=10):
+        """SIGTERM; its exit code after draining."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=timeout)
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    # What it says.
+
+    def status(self):
+        return json.loads(self.call("status", "--json", "--api", f"unix:{self.socket}"))
+
+    def status_text(self):
+        return self.call("status", "--api", f"unix:{self.socket}")
+
+    def try_status(self):
+        try:
+            return self.status()
+        except (RuntimeError, ValueError):
+            return None
+
+    def tunnels_up(self):
+        """How many tunnels have keys."""
+        return sum(1 for tunnel in tables(self.try_status(), "up") if tunnel["up"] is True)
+
+    def drops(self, reason):
+        """Packets dropped for `reason`, by a DropReason's name, in all realms."""
+        return drops_by_reason(self.status()).get(reason, 0)
+
+    def all_drops(self):
+        return {reason: count for reason, count in drops_by_reason(self.status()).items() if count}
+
+    def plan(self):
+        if self._plan is None:
+            self._plan = json.loads(self.call("plan", "--json", self.config))
+        return self._plan
+
+    def forget_plan(self):
+        self._plan = None
+
+    def alias(self, realm, host, version=4):
+        """Under which address others see a host by default."""
+        address = realm.host(host).address(version)
+        if version == 6:
+            return address  # unique: its own canonical form
+        for native, alias in self.aliases(realm.name):
+            if address in native:
+                return same_place(native, alias, address)
+        raise RuntimeError(f"`ixgate plan` shows no alias for {host}.{realm.name}")
+
+    def aliases(self, realm_name):
+        """Pairs (native network, default alias) of a realm."""
+        realm = next(r for r in self.plan()["realms"] if r["name"] == realm_name)
+        return [(ip_network(n["native"]), ip_network(n["alias"])) for n in realm["networks"] if n.get("alias")]
+
+    def resolver(self, version=4):
+        """The IX's own address inside the realms."""
+        return self.plan()["ix"][f"address{version}"]
+
+    def wait_for_tunnels(self, count, timeout=30):
+        """Seconds until `count` tunnels are up."""
+        return self._await(f"{count} tunnels up", lambda: self.tunnels_up() >= count, timeout)
+
+    def log_tail(self, lines=25):
+        if not self.log_file.exists():
+            return ""
+        return "\n".join(self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    def _await(self, what, holds, timeout):
+        began = time.monotonic()
+        while not holds():
+            if not self.running():
+                raise RuntimeError(f"ixgate ended with {self.process.returncode}:\n{self.log_tail()}")
+            if time.monotonic() - began > timeout:
+                raise RuntimeError(f"ixgate: not within {timeout} s: {what}\n{self.log_tail()}")
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+
+def toml(scenario, sites, key_file):
+    """The configuration file of a scenario."""
+    out = [
+        "[ix]", 'name = "ix-lab"', f'domain = "{DOMAIN}"', "",
+        "[metrics]", 'listen = "127.0.0.1:9469"', "",
+        "[wireguard]", f'listen = "{IX_OUTER}:{IX_PORT}"', f'private_key_file = "{key_file}"', "",
+    ]
+    for site in sites:
+        realm = site.realm
+        networks = ", ".join(toml_value(n) for n in realm.networks)
+        endpoint = f', endpoint = "{site.endpoint()}"' if site.endpoint() else ""
+        out += [
+            "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
+            "[[realm.attach]]", f'wireguard = {{ public_key = "{site.public_key}"{endpoint} }}',
+            *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes != 1420 else []), "",
+        ]
+        for host in realm.hosts:
+            addresses = [str(host.address(v)) for v in (4, 6) if host.address(v)]
+            out += ["[[host]]", f'name = "{host.name}"', f'realm = "{realm.name}"',
+                    f"address = {json.dumps(addresses)}", ""]
+    for service in scenario.services:
+        out += ["[[service]]", f'name = "{service.name}"', f'host = "{service.host}"',
+                f"ports = {json.dumps(service.ports)}", ""]
+    for grant in scenario.grants:
+        ports = [f"ports = {json.dumps(grant.ports)}"] if grant.ports else []
+        out += ["[[grant]]", f"from = {json.dumps(grant.frm)}", f"to = {json.dumps(grant.to)}", *ports, ""]
+    return "\n".join(out)
+
+
+def toml_value(network):
+    if isinstance(network, dict):
+        return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.items()) + " }"
+    return json.dumps(network_prefix(network))
+
+
+def tables(document, key):
+    """Every table inside a JSON document that has `key`."""
+    if isinstance(document, dict):
+        if key in document:
+            yield document
+        for value in document.values():
+            yield from tables(value, key)
+    elif isinstance(document, list):
+        for value in document:
+            yield from tables(value, key)
+
+
+def drops_by_reason(status):
+    """Sums of `drops` tables: [{"reason": …, "packets": …}]."""
+    sums = {}
+    for table in tables(status, "reason"):
+        sums[table["reason"]] = sums.get(table["reason"], 0) + table.get("packets", 0)
+    return sums
+
+
+def find_binary():
+    return os.environ["IXGATE"]

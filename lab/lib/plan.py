@@ -1,0 +1,71 @@
+"""The words in which a scenario describes its networks. Plain data; world.py builds it, ixgate.py writes it as TOML."""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_interface
+
+DOMAIN = "ix.example"
+
+
+@dataclass
+class Host:
+    """A machine in a realm: `addresses` with the length of its network, e.g. 192.168.1.10/24."""
+
+    name: str
+    addresses: list
+
+    def address(self, version=4):
+        """Its own address of that IP version, without the prefix length; None when it has none."""
+        found = [ip_interface(a).ip for a in self.addresses]
+        return next((a for a in found if a.version == version), None)
+
+
+@dataclass
+class Realm:
+    """One network with its gateway, attached to the IX by one WireGuard tunnel."""
+
+    name: str
+    networks: list
+    hosts: list
+    # Who starts the tunnel: "ix" (the gateway's endpoint is configured at the IX) or "gateway" (the IX learns it).
+    calls: str = "ix"
+    # Largest inner packet that the IX sends into this tunnel.
+    mtu_bytes: int = 1420
+    # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
+    separate_hosts: bool = True
+
+    def host(self, name):
+        return next(h for h in self.hosts if h.name == name)
+
+    def speaks(self, version):
+        return any(h.address(version) for h in self.hosts)
+
+
+@dataclass
+class Service:
+    name: str
+    host: str  # HOST.REALM
+    ports: list
+
+
+@dataclass
+class Grant:
+    frm: list
+    to: list
+    ports: list = None
+
+
+@dataclass
+class Scenario:
+    realms: list
+    services: list = field(default_factory=list)
+    grants: list = field(default_factory=list)
+
+
+def fqdn(label):
+    """`pacs.hospital-b` -> `pacs.hospital-b.ix.example`."""
+    return f"{label}.{DOMAIN}"
+
+
+def same_place(network, alias, address):
+    """Where `address` of `network` lies in `alias`, a prefix of the same length."""
+    return ip_address(int(alias.network_address) + int(ip_address(address)) - int(network.network_address))

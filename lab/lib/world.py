@@ -1,0 +1,113 @@
+"""A scenario, built: the IX in the middle, a site per realm, responders in every host.
+
+```
+   host ── gateway (wireguard-go) ──┐                        198.51.100.0/24, a bridge in namespace `ix`,
+   host ── gateway (wireguard-go) ──┼── outer ── ixgate      stands for the carriers' networks and the Internet
+   host ── gateway (wireguard-go) ──┘
+```
+
+Namespaces: `ix`; one per realm, by its name (the gateway); one per host, HOST.REALM, unless the gateway itself holds the
+host addresses.
+"""
+
+import os
+from pathlib import Path
+
+from lab.lib.ixgate import Ixgate
+from lab.lib.netns import Namespace
+from lab.lib.report import progress
+from lab.lib.responder import Responders
+from lab.lib.site import IX_OUTER, Site
+
+
+class World:
+    def __init__(self, scenario, directory, binary):
+        self.scenario = scenario
+        self.directory = directory
+        self.binary = binary
+        self.sites = []
+        self.ix = None
+        self.ixgate = None
+        self.responders = Responders()
+
+    def up(self):
+        """Everything, until all tunnels are up."""
+        realms = self.scenario.realms
+        progress(f"building {len(realms)} networks")
+        self.ix = Namespace("ix")
+        self.ix.ip("link add outer type bridge", "link set outer up", f"addr add {IX_OUTER}/24 dev outer")
+        self.ixgate = Ixgate(self.binary, self.ix, self.directory, self.scenario)
+
+        for number, realm in enumerate(realms, start=1):
+            site = Site(realm, number, self.directory)
+            self.sites.append(site)
+            site.cable_to(self.ix)
+            site.start_wireguard()
+        for site in self.sites:
+            site.configure_wireguard(self.ixgate.public_key)
+            site.build_hosts()
+            self._start_responders(site)
+
+        self.ixgate.write_config(self.sites)
+        progress("starting ixgate")
+        self.ixgate.start()
+        seconds = self.ixgate.wait_for_tunnels(len(self.sites))
+        progress(f"{len(self.sites)} tunnels up after {seconds:.1f} s")
+
+    def down(self):
+        """Ends every program. The namespaces go with the sandbox."""
+        if self.ixgate and self.ixgate.running():
+            try:
+                self.ixgate.terminate()
+            except Exception:  # it hangs: the sandbox kills it
+                pass
+        for namespace in self.namespaces():
+            namespace.stop()
+
+    def site(self, realm_name):
+        return next(s for s in self.sites if s.realm.name == realm_name)
+
+    def host(self, label):
+        """The namespace of HOST.REALM."""
+        host, _, realm = label.partition(".")
+        return self.site(realm).namespaces[host]
+
+    def address(self, label, version=4):
+        """The host's own address, as its own network knows it."""
+        host, _, realm = label.partition(".")
+        return self.site(realm).realm.host(host).address(version)
+
+    def seen(self, label, version=4):
+        """The address under which other realms see HOST.REALM by default, from `ixgate plan`."""
+        host, _, realm = label.partition(".")
+        return self.ixgate.alias(self.site(realm).realm, host, version)
+
+    def labels(self):
+        """HOST.REALM of every host."""
+        return [f"{h.name}.{s.realm.name}" for s in self.sites for h in s.realm.hosts]
+
+    def namespaces(self):
+        found = {n.name: n for s in self.sites for n in [*s.namespaces.values(), s.gateway]}
+        return [*found.values(), *([self.ix] if self.ix else [])]
+
+    def spawn(self, label, argv, log_name, env=None):
+        """Starts a program in a host."""
+        return self.host(label).spawn(argv, self.directory / f"{label}.{log_name}.log", env)
+
+    def with_names(self, label, argv):
+        """The command line that runs `argv` where names are resolved by the IX, as on a host that has it configured."""
+        resolv = Path(f"/run/{label}.resolv.conf")
+        resolv.write_text(f"nameserver {self.ixgate.resolver()}\noptions timeout:2 attempts:2\n", encoding="ascii")
+        target = Path(os.path.realpath("/etc/resolv.conf"))
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+        mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", mount, resolv, target, *argv]
+
+    def _start_responders(self, site):
+        for host in site.realm.hosts:
+            for version in (4, 6):
+                if address := host.address(version):
+                    label = f"{host.name}.{site.realm.name}"
+                    self.responders.add(label, site.namespaces[host.name], address)

@@ -1,0 +1,311 @@
+//! `ixgate keygen`: WireGuard keys and preshared keys, in the base64 form that `wg` uses.
+//!
+//! A private key goes into a file of mode 0600 that must not exist yet, or to standard output and nowhere else. Standard
+//! output carries one key and nothing else, so that scripts can take it; words for people go to standard error:
+//!
+//! ```text
+//! keygen wireguard                private key      and on standard error the public key
+//! keygen wireguard --out FILE     public key       and on standard error where the private key is
+//! keygen wireguard --public FILE  public key
+//! keygen psk                      preshared key    (with --out FILE: nothing, and on standard error where it is)
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::wireguard;
+
+/// A key file holds 44 characters and a newline; more than this is something else.
+const MAX_KEY_FILE_BYTES: u64 = 1024;
+
+/// Make keys.
+#[derive(Args, Debug)]
+pub struct KeygenArgs {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Subcommand, Debug)]
+enum Kind {
+    /// A WireGuard private key, and the public key that belongs to it.
+    Wireguard(WireguardArgs),
+    /// A preshared key, the same for both sides of one tunnel.
+    Psk(PskArgs),
+}
+
+#[derive(Args, Debug)]
+struct WireguardArgs {
+    /// Print the public key of the private key in this file ("-": standard input), and make no key.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "force"])]
+    public: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+struct PskArgs {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+struct Target {
+    /// Write the key to this new file, mode 0600, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Replace the file if it exists. The key in it is lost.
+    #[arg(long, requires = "out")]
+    force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Error)]
+pub enum KeygenError {
+    #[error("{} exists. Its key would be lost: choose another name, or say --force if that is meant.", .0.display())]
+    Exists(PathBuf),
+    #[error("cannot write {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read {}: {source}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} holds no WireGuard key: expected 32 bytes in base64 (44 characters ending in \"=\").", .0.display())]
+    NoKey(PathBuf),
+    #[error("the system gives no random numbers; a key made now would be guessable.")]
+    NoRandomness,
+    #[error("cannot print: {0}")]
+    Print(io::Error),
+}
+
+type Key = Zeroizing<[u8; 32]>;
+type Text = Zeroizing<String>;
+
+/// What goes to standard output and what to standard error.
+#[derive(Debug)]
+struct Answer {
+    output: Text,
+    remark: String,
+}
+
+/// Exit codes: 0 done, 1 not done (said on standard error).
+pub fn run(args: &KeygenArgs) -> ExitCode {
+    match answer(args, &mut io::stdin().lock()).and_then(|answer| print(&answer)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ixgate keygen: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn answer(args: &KeygenArgs, stdin: &mut dyn Read) -> Result<Answer, KeygenError> {
+    match &args.kind {
+        Kind::Wireguard(WireguardArgs { public: Some(file), target }) => {
+            let public = encode(&wireguard::public_key(&*read_key(file, stdin)?));
+            Ok(target.answer(json!({ "public_key": *public }), &public, String::new()))
+        }
+        Kind::Wireguard(WireguardArgs { public: None, target }) => make_wireguard(target),
+        Kind::Psk(PskArgs { target }) => make_psk(target),
+    }
+}
+
+fn make_wireguard(target: &Target) -> Result<Answer, KeygenError> {
+    let key = random_key()?;
+    let (private, public) = (encode(&key), encode(&wireguard::public_key(&key)));
+    let Some(file) = &target.out else {
+        let json = json!({ "private_key": *private, "public_key": *public });
+        return Ok(target.answer(json, &private, format!("public key: {}\n", *public)));
+    };
+    write_key(file, &private, target.force)?;
+    let json = json!({ "private_key_file": file.display().to_string(), "public_key": *public });
+    Ok(target.answer(json, &public, format!("private key in {}; its public key:\n", file.display())))
+}
+
+fn make_psk(target: &Target) -> Result<Answer, KeygenError> {
+    let key = encode(&*random_key()?);
+    let Some(file) = &target.out else {
+        return Ok(target.answer(json!({ "preshared_key": *key }), &key, String::new()));
+    };
+    write_key(file, &key, target.force)?;
+    let json = json!({ "preshared_key_file": file.display().to_string() });
+    Ok(target.answer(json, "", format!("preshared key in {}\n", file.display())))
+}
+
+impl Target {
+    /// In JSON everything is in the output, and nothing needs a remark.
+    fn answer(&self, json: serde_json::Value, key: &str, remark: String) -> Answer {
+        match (self.json, key) {
+            (true, _) => Answer { output: Text::new(format!("{json}\n")), remark: String::new() },
+            (false, "") => Answer { output: Text::default(), remark },
+            (false, key) => Answer { output: Text::new(format!("{key}\n")), remark },
+        }
+    }
+}
+
+fn random_key() -> Result<Key, KeygenError> {
+    let mut key = Key::default();
+    SystemRandom::new().fill(key.as_mut_slice()).map_err(|_| KeygenError::NoRandomness)?;
+    Ok(key)
+}
+
+fn encode(key: &[u8; 32]) -> Text {
+    Text::new(BASE64.encode(key))
+}
+
+fn decode(text: &str) -> Option<Key> {
+    let mut key = Key::default();
+    // Room for what a wrong text decodes to, so that the length can be seen.
+    let mut bytes = Zeroizing::new([0; 64]);
+    let len = BASE64.decode_slice(text.trim(), bytes.as_mut_slice()).ok()?;
+    if len != key.len() {
+        return None;
+    }
+    key.copy_from_slice(&bytes[..len]);
+    Some(key)
+}
+
+fn read_key(file: &Path, stdin: &mut dyn Read) -> Result<Key, KeygenError> {
+    let read = |from: &mut dyn Read| {
+        let mut text = Text::default();
+        from.take(MAX_KEY_FILE_BYTES).read_to_string(&mut text).map(|_| text)
+    };
+    let text = match file == Path::new("-") {
+        true => read(stdin),
+        false => File::open(file).and_then(|mut file| read(&mut file)),
+    };
+    match text {
+        Ok(text) => decode(&text).ok_or_else(|| KeygenError::NoKey(file.into())),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(KeygenError::NoKey(file.into())),
+        Err(source) => Err(KeygenError::Read { path: file.into(), source }),
+    }
+}
+
+/// With `force`, a new file takes the old one's place at once, so that no moment leaves the name without a whole key.
+fn write_key(path: &Path, key: &Text, force: bool) -> Result<(), KeygenError> {
+    let failed = |source: io::Error| KeygenError::Write { path: path.into(), source };
+    if !force {
+        return write_new(path, key).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => KeygenError::Exists(path.into()),
+            _ => failed(error),
+        });
+    }
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    let beside = path.with_file_name(name);
+    write_new(&beside, key).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| {
+        if error.kind() != io::ErrorKind::AlreadyExists {
+            let _ = std::fs::remove_file(&beside);
+        }
+        KeygenError::Write { path: beside.clone(), source: error }
+    })
+}
+
+fn write_new(path: &Path, key: &Text) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?; // whatever the umask or a default ACL made of it
+    file.write_all(key.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+fn print(answer: &Answer) -> Result<(), KeygenError> {
+    eprint!("{}", answer.remark);
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(answer.output.as_bytes()).and_then(|()| stdout.flush()).map_err(KeygenError::Print)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        keygen: KeygenArgs,
+    }
+
+    fn keygen(args: &[&str], stdin: &str) -> Result<String, KeygenError> {
+        let cli = Cli::try_parse_from([&["keygen"], args].concat()).expect("arguments");
+        answer(&cli.keygen, &mut stdin.as_bytes()).map(|answer| answer.output.to_string())
+    }
+
+    fn json(text: &str) -> serde_json::Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    // RFC 7748 section 6.1, Alice.
+    const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    const PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+
+    #[test]
+    fn the_public_key_of_a_known_private_key() {
+        assert_eq!(keygen(&["wireguard", "--public", "-"], &format!(" {PRIVATE}\n")).unwrap(), format!("{PUBLIC}\n"));
+        assert_eq!(json(&keygen(&["wireguard", "--public", "-", "--json"], PRIVATE).unwrap())["public_key"], PUBLIC);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let long = "A".repeat(5000);
+        for text in ["", "not base64!", &PRIVATE[..40], &long, &BASE64.encode([1; 33]), &BASE64.encode([1; 31])] {
+            let refused = keygen(&["wireguard", "--public", "-"], text);
+            assert!(matches!(refused, Err(KeygenError::NoKey(_))), "{text}: {refused:?}");
+        }
+        let absent = keygen(&["wireguard", "--public", "/nonexistent/key"], "");
+        assert!(matches!(absent, Err(KeygenError::Read { .. })));
+    }
+
+    #[test]
+    fn a_key_file_is_private_new_and_matches_the_public_key_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("wg.key");
+        let name = file.to_str().unwrap();
+        let made = json(&keygen(&["wireguard", "--out", name, "--json"], "").unwrap());
+        assert_eq!(made["private_key_file"], name);
+        assert_eq!(made.get("private_key"), None, "not on standard output as well");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let public = keygen(&["wireguard", "--public", name], "").unwrap();
+        assert_eq!(made["public_key"], public.trim());
+
+        let before = std::fs::read(&file).unwrap();
+        for again in [&["wireguard", "--out", name][..], &["psk", "--out", name]] {
+            assert!(matches!(keygen(again, ""), Err(KeygenError::Exists(_))));
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+        keygen(&["wireguard", "--out", name, "--force"], "").unwrap();
+        assert_ne!(std::fs::read(&file).unwrap(), before);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn without_a_file_the_key_is_printed() {
+        let made = json(&keygen(&["wireguard", "--json"], "").unwrap());
+        let public = keygen(&["wireguard", "--public", "-"], made["private_key"].as_str().unwrap()).unwrap();
+        assert_eq!(made["public_key"], public.trim());
+        let bare = keygen(&["wireguard"], "").unwrap();
+        assert!(decode(&bare).is_some(), "one key and nothing else");
+        let psk = keygen(&["psk"], "").unwrap();
+        assert!(decode(&psk).is_some());
+        assert_ne!(psk, keygen(&["psk"], "").unwrap());
+    }
+
+    #[test]
+    fn contradicting_arguments_are_refused() {
+        for args in [&["keygen", "wireguard", "--public", "f", "--out", "g"][..], &["keygen", "psk", "--force"]] {
+            assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
+        }
+    }
+}

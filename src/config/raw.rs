@@ -1,0 +1,194 @@
+//! The file as written: names, addresses and keys are still text, every one with its place. Types and shapes are right,
+//! nothing else is promised. [`super::validate`] makes a [`super::model::Config`] of it.
+
+use std::ops::Range;
+
+use toml::de::DeTable;
+
+use super::diagnostic::Problems;
+use super::section::{At, Section, TextOrSection};
+use super::spec::ROOT;
+
+type Text = Option<At<String>>;
+type Texts = Option<At<Vec<At<String>>>>;
+type Number = Option<At<u64>>;
+
+#[derive(Debug, Default)]
+pub struct Raw {
+    pub ix: Ix,
+    pub api_listen: Text,
+    pub metrics_listen: Text,
+    pub wireguard: WireGuard,
+    pub limits: Limits,
+    pub realms: Vec<Realm>,
+    pub hosts: Vec<Host>,
+    pub services: Vec<Service>,
+    pub grants: Vec<Grant>,
+}
+
+#[derive(Debug, Default)]
+pub struct Ix {
+    pub name: Text,
+    pub domain: Text,
+    pub space6: Text,
+    pub alias4: Texts,
+    pub state_dir: Text,
+}
+
+#[derive(Debug, Default)]
+pub struct WireGuard {
+    pub listen: Text,
+    pub private_key_file: Text,
+}
+
+#[derive(Debug, Default)]
+pub struct Limits {
+    pub sessions: Number,
+    pub sessions_per_realm: Number,
+    pub handshakes_per_sec: Number,
+    pub icmp_errors_per_sec: Number,
+    pub dns_tcp_per_realm: Number,
+    pub dns_tcp: Number,
+}
+
+#[derive(Debug)]
+pub struct Realm {
+    pub span: Range<usize>,
+    pub name: Text,
+    pub networks: Vec<Network>,
+    pub attachments: Vec<Attachment>,
+}
+
+#[derive(Debug)]
+pub struct Network {
+    pub prefix: At<String>,
+    pub alias: Text,
+    pub canonical: Text,
+}
+
+#[derive(Debug)]
+pub struct Attachment {
+    pub peer: Option<Peer>,
+    pub mtu_bytes: Number,
+}
+
+#[derive(Debug)]
+pub struct Peer {
+    pub span: Range<usize>,
+    pub public_key: Text,
+    pub endpoint: Text,
+    pub preshared_key_file: Text,
+    pub keepalive_secs: Number,
+}
+
+#[derive(Debug)]
+pub struct Host {
+    pub name: Text,
+    pub realm: Text,
+    pub addresses: Texts,
+}
+
+#[derive(Debug)]
+pub struct Service {
+    pub name: Text,
+    pub host: Text,
+    pub ports: Texts,
+}
+
+#[derive(Debug)]
+pub struct Grant {
+    pub span: Range<usize>,
+    pub from: Texts,
+    pub to: Texts,
+    pub ports: Texts,
+}
+
+impl Raw {
+    pub fn read(document: &DeTable<'_>, problems: &mut Problems) -> Raw {
+        let root = Section::open(document, 0..0, &ROOT, problems);
+        Raw {
+            ix: root.section("ix", problems).map(|s| read_ix(&s, problems)).unwrap_or_default(),
+            api_listen: root.section("api", problems).and_then(|s| s.text("listen", problems)),
+            metrics_listen: root.section("metrics", problems).and_then(|s| s.text("listen", problems)),
+            wireguard: root.section("wireguard", problems).map(|s| read_wireguard(&s, problems)).unwrap_or_default(),
+            limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
+            realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
+            hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
+            services: root.sections("service", problems).iter().map(|s| read_service(s, problems)).collect(),
+            grants: root.sections("grant", problems).iter().map(|s| read_grant(s, problems)).collect(),
+        }
+    }
+}
+
+fn read_ix(s: &Section<'_>, problems: &mut Problems) -> Ix {
+    Ix {
+        name: s.text("name", problems),
+        domain: s.text("domain", problems),
+        space6: s.text("space6", problems),
+        alias4: s.texts("alias4", problems),
+        state_dir: s.text("state_dir", problems),
+    }
+}
+
+fn read_wireguard(s: &Section<'_>, problems: &mut Problems) -> WireGuard {
+    WireGuard { listen: s.text("listen", problems), private_key_file: s.text("private_key_file", problems) }
+}
+
+fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
+    Limits {
+        sessions: s.integer("sessions", problems),
+        sessions_per_realm: s.integer("sessions_per_realm", problems),
+        handshakes_per_sec: s.integer("handshakes_per_sec", problems),
+        icmp_errors_per_sec: s.integer("icmp_errors_per_sec", problems),
+        dns_tcp_per_realm: s.integer("dns_tcp_per_realm", problems),
+        dns_tcp: s.integer("dns_tcp", problems),
+    }
+}
+
+fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
+    let networks = s.texts_or_sections("networks", problems).unwrap_or_default();
+    Realm {
+        span: s.span.clone(),
+        name: s.text("name", problems),
+        networks: networks.into_iter().filter_map(|n| read_network(n, problems)).collect(),
+        attachments: s.sections("attach", problems).iter().map(|a| read_attachment(a, problems)).collect(),
+    }
+}
+
+fn read_network(entry: TextOrSection<'_>, problems: &mut Problems) -> Option<Network> {
+    Some(match entry {
+        TextOrSection::Text(prefix) => Network { prefix, alias: None, canonical: None },
+        TextOrSection::Section(s) => {
+            let (alias, canonical) = (s.text("alias", problems), s.text("canonical", problems));
+            Network { prefix: s.text("prefix", problems)?, alias, canonical }
+        }
+    })
+}
+
+fn read_attachment(s: &Section<'_>, problems: &mut Problems) -> Attachment {
+    let peer = s.section("wireguard", problems).map(|p| Peer {
+        span: p.span.clone(),
+        public_key: p.text("public_key", problems),
+        endpoint: p.text("endpoint", problems),
+        preshared_key_file: p.text("preshared_key_file", problems),
+        keepalive_secs: p.integer("keepalive_secs", problems),
+    });
+    Attachment { peer, mtu_bytes: s.integer("mtu_bytes", problems) }
+}
+
+fn read_host(s: &Section<'_>, problems: &mut Problems) -> Host {
+    Host { name: s.text("name", problems), realm: s.text("realm", problems), addresses: s.texts("address", problems) }
+}
+
+fn read_service(s: &Section<'_>, problems: &mut Problems) -> Service {
+    Service { name: s.text("name", problems), host: s.text("host", problems), ports: s.texts("ports", problems) }
+}
+
+fn read_grant(s: &Section<'_>, problems: &mut Problems) -> Grant {
+    Grant {
+        span: s.span.clone(),
+        from: s.texts("from", problems),
+        to: s.texts("to", problems),
+        ports: s.texts("ports", problems),
+    }
+}

@@ -1,0 +1,149 @@
+//! Secrets live in files of their own, which only the owner may read. Their bytes are wiped from memory when dropped
+//! and never appear in an error.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+/// A secret file is one short line; anything longer is a mistaken path.
+const MAX_SECRET_BYTES: usize = 4096;
+
+/// Where secrets come from: the disk, or a table in memory for tests and the simulation.
+pub trait SecretReader {
+    /// The bytes of the file at `path`.
+    fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    #[error("the file does not exist")]
+    Missing,
+    #[error("the file cannot be read: {0}")]
+    Unreadable(String),
+    #[error("it is not a file")]
+    NotAFile,
+    #[error("users other than the owner can access the file (mode {0:03o})")]
+    Exposed(u32),
+    #[error("the file is longer than {MAX_SECRET_BYTES} bytes")]
+    TooLong,
+}
+
+/// Reads secrets from the disk and insists that group and others have no access.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskSecrets;
+
+impl SecretReader for DiskSecrets {
+    fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+        let unreadable = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::NotFound => SecretError::Missing,
+            _ => SecretError::Unreadable(e.to_string()),
+        };
+        // Non-blocking, so that a FIFO in this place is refused and does not hang us.
+        let open = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = open.map_err(unreadable)?;
+        // Asked of the open file, so that nobody can exchange it between the question and the reading.
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(SecretError::NotAFile);
+        }
+        let mode = metadata.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(SecretError::Exposed(mode));
+        }
+        // Reserved at once: a buffer that grows would leave copies of the secret behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 64));
+        file.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() > MAX_SECRET_BYTES {
+            return Err(SecretError::TooLong);
+        }
+        Ok(bytes)
+    }
+}
+
+/// Secrets held in memory, by the path that the configuration names (already joined with the file's directory).
+#[derive(Default)]
+pub struct MemorySecrets {
+    files: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
+}
+
+impl MemorySecrets {
+    pub fn insert(&mut self, path: impl Into<PathBuf>, text: impl Into<Vec<u8>>) {
+        self.files.insert(path.into(), Zeroizing::new(text.into()));
+    }
+}
+
+impl SecretReader for MemorySecrets {
+    fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        self.files.get(path).cloned().ok_or(SecretError::Missing)
+    }
+}
+
+/// A WireGuard key as `wg genkey` prints it: 32 bytes in base64 on one line. `None`: it is something else.
+pub fn decode_key(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    // The decoder wants room for its estimate, which is a few bytes more than 32.
+    let mut bytes = Zeroizing::new([0u8; 48]);
+    let text = text.trim_ascii();
+    if text.len() != 44 {
+        return None;
+    }
+    let len = STANDARD.decode_slice(text, bytes.as_mut_slice()).ok()?;
+    let mut key = Zeroizing::new([0u8; 32]);
+    key.copy_from_slice(bytes.get(..len).filter(|b| b.len() == 32)?);
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(dir: &Path, name: &str, text: &[u8], mode: u32) -> PathBuf {
+        let path = dir.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn only_the_owner_may_have_access() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o600, 0o400, 0o700] {
+            assert!(DiskSecrets.read(&file(dir.path(), "ok", b"x", mode)).is_ok(), "{mode:o}");
+            std::fs::remove_file(dir.path().join("ok")).unwrap();
+        }
+        for mode in [0o640, 0o604, 0o620, 0o601, 0o666] {
+            let path = file(dir.path(), "bad", b"x", mode);
+            assert_eq!(DiskSecrets.read(&path).unwrap_err(), SecretError::Exposed(mode));
+        }
+    }
+
+    #[test]
+    fn what_is_no_secret_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(DiskSecrets.read(&dir.path().join("none")).unwrap_err(), SecretError::Missing);
+        assert_eq!(DiskSecrets.read(dir.path()).unwrap_err(), SecretError::NotAFile);
+        assert_eq!(
+            DiskSecrets.read(&file(dir.path(), "long", &[b'x'; MAX_SECRET_BYTES + 1], 0o600)).unwrap_err(),
+            SecretError::TooLong
+        );
+        assert!(DiskSecrets.read(&file(dir.path(), "longest", &[b'x'; MAX_SECRET_BYTES], 0o600)).is_ok());
+    }
+
+    #[test]
+    fn keys_are_32_bytes_in_base64() {
+        let text = STANDARD.encode([7u8; 32]);
+        assert_eq!(*decode_key(format!(" {text}\n").as_bytes()).unwrap(), [7u8; 32]);
+        let broken =
+            [text[..43].to_owned(), format!("{text}A"), STANDARD.encode([7u8; 31]), STANDARD.encode([7u8; 33])];
+        for bad in broken.iter().map(String::as_str).chain(["", "AAAA", "ÄÄ", &text.replace('B', "!")]) {
+            assert!(decode_key(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! What the file may contain: every table, key, type, bound and default, once.
+//!
+//! The reader ([`super::section`]) refuses what is not listed here, and [`super::schema`] prints the same tables as a
+//! JSON Schema, so the two cannot disagree. What the design foresees but this version does not serve is listed as
+//! *planned*: it is refused with a clear word, never ignored.
+
+/// One table of the file.
+#[derive(Debug)]
+pub struct TableSpec {
+    /// As the user writes it.
+    pub title: &'static str,
+    pub doc: &'static str,
+    pub keys: &'static [KeySpec],
+    pub planned: &'static [Planned],
+}
+
+#[derive(Debug)]
+pub struct KeySpec {
+    pub name: &'static str,
+    pub doc: &'static str,
+    pub shape: Shape,
+    pub required: bool,
+    /// As it would be written in the file.
+    pub default: Option<&'static str>,
+}
+
+/// A key of the design that a later version will serve.
+#[derive(Debug)]
+pub struct Planned {
+    pub name: &'static str,
+    pub instead: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    Text(Format),
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    /// 1 to `max` texts.
+    Texts {
+        of: Format,
+        max: usize,
+    },
+    /// One text, or 1 to `max` of them.
+    TextOrTexts {
+        of: Format,
+        max: usize,
+    },
+    Table(&'static TableSpec),
+    /// `[[…]]`, 0 to `max` of them.
+    Tables {
+        of: &'static TableSpec,
+        max: usize,
+    },
+    /// 1 to `max` texts or tables, mixed.
+    TextsOrTables {
+        text: Format,
+        table: &'static TableSpec,
+        max: usize,
+    },
+}
+
+/// What a text stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct Format {
+    pub doc: &'static str,
+    pub example: &'static str,
+    /// Regular expression, where one can say it.
+    pub pattern: Option<&'static str>,
+}
+
+impl TableSpec {
+    pub fn key(&self, name: &str) -> Option<&'static KeySpec> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+
+    pub fn planned(&self, name: &str) -> Option<&'static Planned> {
+        self.planned.iter().find(|p| p.name == name)
+    }
+}
+
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+pub const MAX_TEXT_BYTES: usize = 4096;
+/// Realm numbers are 16 bits, and 0 is the appliance itself.
+pub const MAX_REALMS: usize = 65_535;
+pub const MAX_NETWORKS_PER_REALM: usize = 65_536;
+pub const MAX_NETWORKS: usize = 262_144;
+pub const MAX_ATTACHMENTS_PER_REALM: usize = 64;
+pub const MAX_HOSTS: usize = 1_000_000;
+pub const MAX_SERVICES: usize = 100_000;
+pub const MAX_GRANTS: usize = 100_000;
+pub const MAX_PORT_RULES: usize = 256;
+pub const MAX_ALIAS_POOLS: usize = 256;
+
+const LABEL: Format = Format {
+    doc: "a DNS label: lower-case letters, digits and hyphens, at most 63",
+    example: "\"region-a\"",
+    pattern: Some("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+};
+const DOMAIN: Format = Format {
+    doc: "a domain name in lower case, at most 125 characters",
+    example: "\"ix.example\"",
+    pattern: Some("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?([.][a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"),
+};
+const PATH: Format = Format { doc: "a path, relative to this file", example: "\"state\"", pattern: None };
+const PREFIX: Format =
+    Format { doc: "an IPv4 or IPv6 prefix", example: "\"192.168.1.0/24\"", pattern: Some("^[0-9a-fA-F.:]+/[0-9]+$") };
+const PREFIX4: Format =
+    Format { doc: "an IPv4 prefix", example: "\"100.64.0.0/10\"", pattern: Some("^[0-9.]+/[0-9]+$") };
+const PREFIX6: Format =
+    Format { doc: "an IPv6 prefix", example: "\"fd69:7867:6174::/48\"", pattern: Some("^[0-9a-fA-F.:]+/[0-9]+$") };
+const ADDRESS: Format =
+    Format { doc: "an IPv4 or IPv6 address", example: "\"192.168.1.20\"", pattern: Some("^[0-9a-fA-F.:]+$") };
+const SOCKET: Format =
+    Format { doc: "an IP address and a port", example: "\"203.0.113.10:51820\"", pattern: Some("^.+:[0-9]+$") };
+const KEY: Format = Format {
+    doc: "a WireGuard key: 32 bytes in base64",
+    example: "\"yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=\"",
+    pattern: Some("^[A-Za-z0-9+/]{43}=$"),
+};
+const PORT_RULE: Format = Format {
+    doc: "`tcp/PORT`, `tcp/FIRST-LAST`, the same with `udp`, `icmp` (echo), or `any`",
+    example: "\"tcp/443\"",
+    pattern: Some("^(any|icmp|(tcp|udp)/[0-9]+(-[0-9]+)?)$"),
+};
+
+pub static ROOT: TableSpec = TableSpec {
+    title: "the file",
+    doc: "Configuration of an ixgate appliance. Paths are relative to the file; every section that is left out takes its \
+          defaults.",
+    keys: &[
+        optional("ix", "The appliance itself.", Shape::Table(&IX)),
+        optional("api", "The control interface.", Shape::Table(&API)),
+        optional("metrics", "Prometheus metrics.", Shape::Table(&METRICS)),
+        optional("wireguard", "One key and one port for all WireGuard peers.", Shape::Table(&WIREGUARD)),
+        optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
+        optional("realm", "One attached address space.", Shape::Tables { of: &REALM, max: MAX_REALMS }),
+        optional("host", "A host with a name.", Shape::Tables { of: &HOST, max: MAX_HOSTS }),
+        optional("service", "Ports of a host under a name.", Shape::Tables { of: &SERVICE, max: MAX_SERVICES }),
+        optional("grant", "What is let through. All else is closed.", Shape::Tables { of: &GRANT, max: MAX_GRANTS }),
+    ],
+    planned: &[Planned { name: "ike", instead: "remove the section; realms attach by `wireguard` for now" }],
+};
+
+pub static IX: TableSpec = TableSpec {
+    title: "[ix]",
+    doc: "The appliance itself.",
+    keys: &[
+        with_default("name", "What this appliance is called in logs.", Shape::Text(LABEL), "\"ix\""),
+        with_default(
+            "domain",
+            "The internal zone: HOST.REALM.DOMAIN and SERVICE.DOMAIN.",
+            Shape::Text(DOMAIN),
+            "\"ix.example\"",
+        ),
+        with_default(
+            "space6",
+            "The /48 out of which canonical addresses are made. A unique local prefix of your own.",
+            Shape::Text(PREFIX6),
+            "\"fd69:7867:6174::/48\"",
+        ),
+        with_default(
+            "alias4",
+            "IPv4 aliases are allocated from here.",
+            Shape::Texts { of: PREFIX4, max: MAX_ALIAS_POOLS },
+            "[\"100.64.0.0/10\"]",
+        ),
+        with_default("state_dir", "The embedded store: allocations that must survive.", Shape::Text(PATH), "\"state\""),
+    ],
+    planned: &[],
+};
+
+pub static API: TableSpec = TableSpec {
+    title: "[api]",
+    doc: "The control interface.",
+    keys: &[with_default(
+        "listen",
+        "A Unix socket: `unix:PATH`.",
+        Shape::Text(Format {
+            doc: "`unix:PATH`, a Unix socket",
+            example: "\"unix:state/ixgate.sock\"",
+            pattern: Some("^unix:.+$"),
+        }),
+        "\"unix:state/ixgate.sock\"",
+    )],
+    planned: &[Planned { name: "tls", instead: "remove it; the API is a Unix socket for now" }],
+};
+
+pub static METRICS: TableSpec = TableSpec {
+    title: "[metrics]",
+    doc: "Prometheus metrics.",
+    keys: &[with_default(
+        "listen",
+        "An IP address and a port, or `off`.",
+        Shape::Text(Format {
+            doc: "an IP address and a port, or `off`",
+            example: "\"127.0.0.1:9469\"",
+            pattern: Some("^(off|.+:[0-9]+)$"),
+        }),
+        "\"127.0.0.1:9469\"",
+    )],
+    planned: &[],
+};
+
+pub static WIREGUARD: TableSpec = TableSpec {
+    title: "[wireguard]",
+    doc: "One key and one port for all WireGuard peers.",
+    keys: &[
+        with_default("listen", "UDP address and port.", Shape::Text(SOCKET), "\"0.0.0.0:51820\""),
+        optional(
+            "private_key_file",
+            "A file with our private key (`ixgate keygen wireguard`), mode 600. Required as soon as a realm attaches by \
+             WireGuard.",
+            Shape::Text(PATH),
+        ),
+    ],
+    planned: &[],
+};
+
+pub static LIMITS: TableSpec = TableSpec {
+    title: "[limits]",
+    doc: "Bounds on tables and rates.",
+    keys: &[
+        with_default("sessions", "Sessions in all.", integer(1, 4_000_000), "1000000"),
+        with_default(
+            "sessions_per_realm",
+            "Sessions that one source realm may have open. At most `sessions`.",
+            integer(1, 4_000_000),
+            "200000",
+        ),
+        with_default(
+            "handshakes_per_sec",
+            "Handshake initiations answered per second before cookies are asked for.",
+            integer(1, 100_000),
+            "500",
+        ),
+        with_default(
+            "icmp_errors_per_sec",
+            "ICMP errors sent per second towards one realm.",
+            integer(1, 100_000),
+            "100",
+        ),
+        with_default(
+            "dns_tcp_per_realm",
+            "DNS-over-TCP connections that one realm may have open. At most `dns_tcp`.",
+            integer(1, 1024),
+            "16",
+        ),
+        with_default("dns_tcp", "DNS-over-TCP connections of all realms together.", integer(1, 4096), "128"),
+    ],
+    planned: &[],
+};
+
+pub static REALM: TableSpec = TableSpec {
+    title: "[[realm]]",
+    doc: "One attached address space. Realms may use the same addresses; the networks of one realm may not overlap.",
+    keys: &[
+        required("name", "Part of the names of its hosts. `ix` is reserved.", Shape::Text(LABEL)),
+        required(
+            "networks",
+            "The networks that the realm uses on its own wires.",
+            Shape::TextsOrTables { text: PREFIX, table: &NETWORK, max: MAX_NETWORKS_PER_REALM },
+        ),
+        optional(
+            "attach",
+            "Tunnels, the preferred one first. None: the realm is planned.",
+            Shape::Tables { of: &ATTACH, max: MAX_ATTACHMENTS_PER_REALM },
+        ),
+    ],
+    planned: &[Planned {
+        name: "show_as",
+        instead: "remove it; to show only single hosts, write `alias = \"hosts\"` on a network",
+    }],
+};
+
+pub static NETWORK: TableSpec = TableSpec {
+    title: "a network",
+    doc: "A network with more to say than its prefix.",
+    keys: &[
+        required("prefix", "The addresses on the realm's own wires.", Shape::Text(PREFIX)),
+        optional(
+            "alias",
+            "IPv4: pins the alias under which others see it (same length), or `hosts`: show only its [[host]]s.",
+            Shape::Text(Format {
+                doc: "an IPv4 prefix of the same length, or `hosts`",
+                example: "\"100.64.2.0/24\"",
+                pattern: Some("^(hosts|[0-9.]+/[0-9]+)$"),
+            }),
+        ),
+        optional(
+            "canonical",
+            "IPv6: a prefix of the same length that is unique among all realms, when the network's own is not.",
+            Shape::Text(PREFIX6),
+        ),
+    ],
+    planned: &[Planned { name: "show_as", instead: "remove it; to show only single hosts, write `alias = \"hosts\"`" }],
+};
+
+pub static ATTACH: TableSpec = TableSpec {
+    title: "[[realm.attach]]",
+    doc: "One tunnel of a realm.",
+    keys: &[
+        required("wireguard", "The WireGuard peer.", Shape::Table(&PEER)),
+        with_default("mtu_bytes", "The largest inner packet.", integer(1280, 1920), "1420"),
+    ],
+    planned: &[
+        Planned {
+            name: "ipsec",
+            instead: "attach the realm by `wireguard = { … }`, or leave `attach` out and keep it planned",
+        },
+        Planned {
+            name: "port",
+            instead: "attach the realm by `wireguard = { … }`, or leave `attach` out and keep it planned",
+        },
+    ],
+};
+
+pub static PEER: TableSpec = TableSpec {
+    title: "wireguard",
+    doc: "A WireGuard peer.",
+    keys: &[
+        required("public_key", "The peer's public key: its identity, once in the whole file.", Shape::Text(KEY)),
+        optional(
+            "endpoint",
+            "Where the peer listens. When set, we initiate; when not, the peer does.",
+            Shape::Text(SOCKET),
+        ),
+        optional("preshared_key_file", "A file with the preshared key, mode 600.", Shape::Text(PATH)),
+        optional(
+            "keepalive_secs",
+            "Persistent keepalive, seconds. Default: 25 when `endpoint` is set, else none.",
+            integer(1, 65_535),
+        ),
+    ],
+    planned: &[],
+};
+
+pub static HOST: TableSpec = TableSpec {
+    title: "[[host]]",
+    doc: "A host with a name: HOST.REALM.DOMAIN.",
+    keys: &[
+        required("name", "Unique within its realm.", Shape::Text(LABEL)),
+        required("realm", "The name of its realm.", Shape::Text(LABEL)),
+        required(
+            "address",
+            "Its address on the realm's own wires, at most one per family.",
+            Shape::TextOrTexts { of: ADDRESS, max: 2 },
+        ),
+    ],
+    planned: &[],
+};
+
+pub static SERVICE: TableSpec = TableSpec {
+    title: "[[service]]",
+    doc: "Ports of a host under a name: SERVICE.DOMAIN.",
+    keys: &[
+        required("name", "Unique. `ns` is reserved.", Shape::Text(LABEL)),
+        required(
+            "host",
+            "HOST.REALM",
+            Shape::Text(Format {
+                doc: "a host and its realm: HOST.REALM",
+                example: "\"pacs.hospital-b\"",
+                pattern: Some("^[a-z0-9-]+[.][a-z0-9-]+$"),
+            }),
+        ),
+        required("ports", "What the service listens on.", Shape::Texts { of: PORT_RULE, max: MAX_PORT_RULES }),
+    ],
+    planned: &[],
+};
+
+pub static GRANT: TableSpec = TableSpec {
+    title: "[[grant]]",
+    doc: "Lets the hosts of some realms open sessions. Replies need no grant.",
+    keys: &[
+        required("from", "Names of realms.", Shape::Texts { of: LABEL, max: MAX_REALMS }),
+        required(
+            "to",
+            "Names of services, or `realm:NAME` for a whole realm.",
+            Shape::Texts {
+                of: Format {
+                    doc: "a service, or `realm:NAME`",
+                    example: "\"pacs\"",
+                    pattern: Some("^(realm:)?[a-z0-9-]+$"),
+                },
+                max: MAX_REALMS,
+            },
+        ),
+        optional(
+            "ports",
+            "For whole realms, and required there. A service brings its own ports.",
+            Shape::Texts { of: PORT_RULE, max: MAX_PORT_RULES },
+        ),
+    ],
+    planned: &[],
+};
+
+const fn required(name: &'static str, doc: &'static str, shape: Shape) -> KeySpec {
+    KeySpec { name, doc, shape, required: true, default: None }
+}
+
+const fn optional(name: &'static str, doc: &'static str, shape: Shape) -> KeySpec {
+    KeySpec { name, doc, shape, required: false, default: None }
+}
+
+const fn with_default(name: &'static str, doc: &'static str, shape: Shape, default: &'static str) -> KeySpec {
+    KeySpec { name, doc, shape, required: false, default: Some(default) }
+}
+
+const fn integer(min: u64, max: u64) -> Shape {
+    Shape::Integer { min, max }
+}

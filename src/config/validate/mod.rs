@@ -1,0 +1,56 @@
+//! From what was written to what it means. Every rule reports and goes on, so that all mistakes come at once; a part
+//! that could not be understood is left out of later rules, so that one mistake is reported once.
+
+mod aliases;
+mod canonical6;
+mod globals;
+mod names;
+mod networks;
+mod ports;
+mod references;
+mod tunnels;
+
+use std::path::Path;
+
+use super::diagnostic::Problems;
+use super::model;
+use super::raw::Raw;
+use super::secrets::SecretReader;
+use names::Names;
+
+/// `None`, or a value that must not be used, when `problems` holds errors.
+pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<model::Config> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let ix = globals::ix(&raw.ix, directory, problems);
+    let api = globals::api(raw.api_listen.as_ref(), directory, problems);
+    let metrics = globals::metrics(raw.metrics_listen.as_ref(), problems);
+    let limits = globals::limits(&raw.limits, problems);
+    let (wireguard, attachments) = tunnels::wireguard(raw, directory, secrets, problems);
+    let names = Names::new(raw, problems);
+    let networks = networks::networks(raw, problems);
+    let hosts = references::hosts(raw, &names, &networks, problems);
+    let services = references::services(raw, &names, problems);
+    let grants = references::grants(raw, &names, problems);
+    if let Some(ix) = &ix {
+        canonical6::check(raw, &networks, ix.space6, problems);
+        aliases::check(raw, ix, &networks, &hosts, problems);
+    }
+    if problems.error_count() > 0 {
+        return None;
+    }
+    let realms = raw.realms.iter().zip(networks).zip(attachments).map(|((realm, networks), attachments)| {
+        let networks = networks.into_iter().map(|n| n.network).collect();
+        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments })
+    });
+    Some(model::Config {
+        ix: ix?,
+        api: api?,
+        metrics: metrics?,
+        wireguard: wireguard?,
+        limits,
+        realms: realms.collect::<Option<_>>()?,
+        hosts: hosts.into_iter().collect::<Option<_>>()?,
+        services: services.into_iter().collect::<Option<_>>()?,
+        grants: grants.into_iter().collect::<Option<_>>()?,
+    })
+}

@@ -1,0 +1,172 @@
+//! WireGuard: our key, the peers' keys, where they are. A public key is the identity of a tunnel, so it stands for one
+//! tunnel in the whole file.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use boringtun::x25519::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use super::globals::socket_addr;
+use crate::config::diagnostic::Problems;
+use crate::config::model::{Attachment, WireGuard, WireGuardPeer};
+use crate::config::raw::{self, Raw};
+use crate::config::secrets::{SecretError, SecretReader, decode_key};
+use crate::config::section::At;
+
+const DEFAULT_LISTEN: &str = "0.0.0.0:51820";
+const DEFAULT_MTU_BYTES: u16 = 1420;
+const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// Our side, and the attachments of each realm.
+pub fn wireguard(
+    raw: &Raw,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    problems: &mut Problems,
+) -> (Option<WireGuard>, Vec<Vec<Attachment>>) {
+    let listen = match &raw.wireguard.listen {
+        None => DEFAULT_LISTEN.parse().ok(),
+        Some(text) => socket_addr(text, "", DEFAULT_LISTEN, problems),
+    };
+    let key_file = raw.wireguard.private_key_file.as_ref();
+    let private_key = key_file.and_then(|file| read_key(file, directory, secrets, "a private key", problems));
+    let first_peer = raw.realms.iter().flat_map(|r| &r.attachments).find_map(|a| a.peer.as_ref());
+    if let (None, Some(peer)) = (key_file, first_peer) {
+        problems
+            .error(&peer.span, "`private_key_file` is missing in [wireguard]")
+            .why("this realm attaches by WireGuard, and a tunnel needs our own key")
+            .remedy(
+                "make one with `ixgate keygen wireguard`, keep it in a file with mode 600, and write \
+                 `private_key_file = \"secrets/wireguard.key\"` under `[wireguard]`",
+            );
+    }
+    let our_public_key = private_key.as_ref().map(|key| PublicKey::from(&StaticSecret::from(**key)).to_bytes());
+    let mut peers = Peers { directory, secrets, our_public_key, seen: HashMap::new() };
+    let attachments = raw
+        .realms
+        .iter()
+        .map(|r| r.attachments.iter().filter_map(|a| peers.attachment(a, problems)).collect())
+        .collect();
+    (listen.map(|listen| WireGuard { listen, private_key }), attachments)
+}
+
+struct Peers<'a> {
+    directory: &'a Path,
+    secrets: &'a dyn SecretReader,
+    our_public_key: Option<[u8; 32]>,
+    /// Where each public key was first seen.
+    seen: HashMap<[u8; 32], Range<usize>>,
+}
+
+impl Peers<'_> {
+    fn attachment(&mut self, raw: &raw::Attachment, problems: &mut Problems) -> Option<Attachment> {
+        let peer = raw.peer.as_ref()?;
+        let public_key = peer.public_key.as_ref().and_then(|text| self.public_key(text, problems));
+        let endpoint = peer.endpoint.as_ref().and_then(|text| endpoint(text, problems));
+        let preshared = peer.preshared_key_file.as_ref();
+        let preshared_key =
+            preshared.and_then(|file| read_key(file, self.directory, self.secrets, "a preshared key", problems));
+        let keepalive = peer.keepalive_secs.as_ref().map(|secs| Duration::from_secs(secs.value));
+        Some(Attachment {
+            wireguard: WireGuardPeer {
+                public_key: public_key?,
+                preshared_key,
+                endpoint,
+                keepalive: keepalive.or(endpoint.map(|_| DEFAULT_KEEPALIVE)),
+            },
+            mtu_bytes: raw
+                .mtu_bytes
+                .as_ref()
+                .and_then(|mtu| u16::try_from(mtu.value).ok())
+                .unwrap_or(DEFAULT_MTU_BYTES),
+        })
+    }
+
+    fn public_key(&mut self, text: &At<String>, problems: &mut Problems) -> Option<[u8; 32]> {
+        let Some(key) = decode_key(text.value.as_bytes()).map(|k| *k).filter(|k| *k != [0; 32]) else {
+            problems
+                .error(&text.span, "this is not a WireGuard public key")
+                .why("a key is 32 bytes in base64: 44 characters, the last one `=`")
+                .remedy("copy what `wg pubkey` or `ixgate keygen wireguard` printed on the peer's side");
+            return None;
+        };
+        if self.our_public_key == Some(key) {
+            problems
+                .error(&text.span, "this is our own public key")
+                .why("the peer has to have a key of its own, or it would be us")
+                .remedy("ask the peer for its public key, and give it ours");
+        }
+        if let Some(first) = self.seen.get(&key) {
+            problems
+                .error(&text.span, "a second tunnel has this public key")
+                .why("the key is the identity of a tunnel; with two, a packet's realm would be a guess")
+                .remedy("give each tunnel its own key pair")
+                .also(first, "the first one is here");
+        } else {
+            self.seen.insert(key, text.span.clone());
+        }
+        Some(key)
+    }
+}
+
+fn endpoint(text: &At<String>, problems: &mut Problems) -> Option<std::net::SocketAddr> {
+    const EXAMPLE: &str = "203.0.113.10:51820";
+    let named = text.value.rsplit_once(':').is_some_and(|(host, port)| {
+        port.parse::<u16>().is_ok()
+            && !host.contains([':', '[', ']'])
+            && host.contains(|c: char| c.is_ascii_alphabetic())
+    });
+    if named {
+        problems
+            .error(&text.span, "an endpoint by host name is not served yet in this version")
+            .why("ixgate would have to look the name up, and again whenever it changes")
+            .remedy(format!("write the IP address and port, for example `{EXAMPLE}`"));
+        return None;
+    }
+    let addr = socket_addr(text, "", EXAMPLE, problems)?;
+    if addr.ip().is_unspecified() {
+        problems
+            .error(&text.span, "nothing can be reached at this address")
+            .why("it means \"any address\", and a peer has one")
+            .remedy(format!("write for example `{EXAMPLE}`, or leave `endpoint` out and let the peer initiate"));
+        return None;
+    }
+    Some(addr)
+}
+
+fn read_key(
+    file: &At<String>,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    what: &str,
+    problems: &mut Problems,
+) -> Option<Zeroizing<[u8; 32]>> {
+    let path = directory.join(&file.value);
+    let shown = path.display();
+    let error = match secrets.read(&path) {
+        Ok(bytes) => {
+            let key = decode_key(&bytes).filter(|key| **key != [0; 32]);
+            if key.is_none() {
+                problems
+                    .error(&file.span, format!("{shown} does not hold {what}"))
+                    .why("expected 32 bytes in base64 on one line, as `wg genkey` prints them")
+                    .remedy("make a new one with `ixgate keygen wireguard` (`wg genpsk` for a preshared key)");
+            }
+            return key;
+        }
+        Err(error) => error,
+    };
+    let remedy = match error {
+        SecretError::Exposed(_) => format!("chmod 600 {shown}"),
+        SecretError::Missing => {
+            format!("make it: `(umask 077; ixgate keygen wireguard > {shown})`; the path is relative to this file")
+        }
+        SecretError::Unreadable(_) => "let the user that runs ixgate own the file, with mode 600".to_owned(),
+        SecretError::NotAFile | SecretError::TooLong => "name the file that holds the key, and nothing else".to_owned(),
+    };
+    problems.error(&file.span, format!("cannot use {what} from {shown}")).why(error.to_string()).remedy(remedy);
+    None
+}

@@ -1,0 +1,280 @@
+//! What a configuration would do to addresses, for people and for programs: who sees whom as what, where address
+//! spaces meet and how that was resolved, and what would change against the recorded state.
+//!
+//! It runs the allocation that `run` would run and reads the result through the compiled mapping. Nothing is written.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Serialize;
+
+use super::allocate::{AllocateError, allocate};
+use super::allocations::{AliasState, Allocations};
+use super::change::{Changes, Subject};
+use super::compile::{CompileError, Compiled, compile_addresses};
+use super::overlap::{Overlap, overlaps};
+use crate::config::model::Config;
+use crate::net::{Canonical, NetworkId, RealmId};
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(transparent)]
+    Allocate(#[from] AllocateError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Plan {
+    pub realms: Vec<PlannedRealm>,
+    pub services: Vec<Service>,
+    /// Networks and single published hosts, under what everybody sees them who is not among `exceptions`.
+    pub networks: Vec<SeenNetwork>,
+    pub exceptions: Vec<Exception>,
+    pub overlaps: Vec<Overlap>,
+    pub changes: Changes,
+    /// Aliases that nobody uses now and nobody else can get.
+    pub reserved: Vec<Reserved>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedRealm {
+    pub name: String,
+    pub number: u16,
+    /// Not in the state yet.
+    pub new: bool,
+}
+
+/// An address of the centre itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Service {
+    pub name: &'static str,
+    pub canonical: Canonical6,
+    /// For every viewer that is not in `own`.
+    pub address: Option<IpAddr>,
+    /// By viewer, where it differs.
+    pub own: BTreeMap<String, IpAddr>,
+}
+
+/// A canonical address in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Canonical6(pub std::net::Ipv6Addr);
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct SeenNetwork {
+    pub realm: String,
+    pub network: IpNet,
+    pub canonical: Ipv6Net,
+    /// IPv4 only; `None` when only single hosts of the network are shown.
+    pub alias: Option<Ipv4Net>,
+    /// The alias is not in the state yet.
+    pub new: bool,
+}
+
+/// `viewer` sees a network under an alias that is its own.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Exception {
+    pub viewer: String,
+    pub realm: String,
+    pub network: Ipv4Net,
+    pub alias: Ipv4Net,
+    /// What the others see ...
+    pub default: Ipv4Net,
+    /// ... and the viewer's own networks that this overlaps. Empty when that was so only when the alias was given.
+    pub because: Vec<Ipv4Net>,
+    pub new: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Reserved {
+    pub alias: Ipv4Net,
+    pub subject: Subject,
+    /// The network has another alias now; otherwise it is not configured any more.
+    pub replaced: bool,
+}
+
+/// What `run` would do with `config`, given what `before` remembers.
+pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
+    let (after, changes) = allocate(config, before)?;
+    let compiled = compile_addresses(config, &after)?;
+    let reader = Reader { config, before, after: &after, compiled: &compiled, names: after.names() };
+    let own_networks = config.realms.iter().flat_map(|realm| realm.networks.iter().map(|n| (&*realm.name, n.native)));
+    Ok(Plan {
+        realms: reader.realms(),
+        services: vec![reader.service("gateway", compiled.gateway), reader.service("dns", compiled.dns)],
+        networks: reader.networks(),
+        exceptions: reader.exceptions(),
+        overlaps: overlaps(own_networks),
+        reserved: reader.reserved(),
+        changes,
+    })
+}
+
+struct Reader<'a> {
+    config: &'a Config,
+    before: &'a Allocations,
+    after: &'a Allocations,
+    compiled: &'a Compiled,
+    names: BTreeMap<RealmId, &'a str>,
+}
+
+impl Reader<'_> {
+    fn realms(&self) -> Vec<PlannedRealm> {
+        let numbered = self.config.realms.iter().zip(&self.compiled.realm_ids);
+        let planned = numbered.map(|(realm, id)| PlannedRealm {
+            name: realm.name.clone(),
+            number: id.0,
+            new: !self.before.realms.contains_key(&realm.name),
+        });
+        planned.collect()
+    }
+
+    fn service(&self, name: &'static str, canonical: Canonical) -> Service {
+        let mapping = &self.compiled.mapping;
+        let located = mapping.locate_canonical(canonical);
+        let seen_by = |viewer| located.and_then(|located| mapping.seen_by(viewer, located));
+        // The centre has no own networks, so what it sees is the default.
+        let address = seen_by(RealmId::IX);
+        let own = self.compiled.realm_ids.iter().filter_map(|viewer| {
+            let seen = seen_by(*viewer).filter(|seen| Some(*seen) != address)?;
+            Some((self.name(*viewer), seen))
+        });
+        Service { name, canonical: Canonical6(canonical.addr()), address, own: own.collect() }
+    }
+
+    fn networks(&self) -> Vec<SeenNetwork> {
+        let seen = self.compiled.mapping.networks().iter().map(|network| SeenNetwork {
+            realm: self.name(network.realm),
+            network: network.native,
+            canonical: network.canonical,
+            alias: network.alias,
+            new: network.alias.is_some_and(|alias| self.is_new(alias)),
+        });
+        seen.collect()
+    }
+
+    fn exceptions(&self) -> Vec<Exception> {
+        let mapping = &self.compiled.mapping;
+        let own_networks = self.own_networks();
+        let mut exceptions = Vec::new();
+        for viewer in &self.compiled.realm_ids {
+            for (id, network) in (0..).map(NetworkId).zip(mapping.networks()) {
+                let (IpNet::V4(native), Some(default)) = (network.native, network.alias) else { continue };
+                let Some(alias) = mapping.alias_of(*viewer, id).filter(|alias| *alias != default) else { continue };
+                let own = own_networks.get(viewer).into_iter().flatten();
+                exceptions.push(Exception {
+                    viewer: self.name(*viewer),
+                    realm: self.name(network.realm),
+                    network: native,
+                    alias,
+                    default,
+                    because: own.filter(|own| own.contains(&default) || default.contains(*own)).copied().collect(),
+                    new: self.is_new(alias),
+                });
+            }
+        }
+        exceptions
+    }
+
+    fn own_networks(&self) -> BTreeMap<RealmId, Vec<Ipv4Net>> {
+        let ids = self.compiled.realm_ids.iter().copied().map(Some).collect::<Vec<_>>();
+        super::inventory::Inventory::new(self.config, &ids).own4
+    }
+
+    fn reserved(&self) -> Vec<Reserved> {
+        let idle = self.after.aliases.iter().filter(|(_, record)| record.state != AliasState::InUse);
+        let reserved = idle.map(|(alias, record)| Reserved {
+            alias: *alias,
+            subject: Subject::new(record.holder, &self.names),
+            replaced: record.state == AliasState::Replaced,
+        });
+        reserved.collect()
+    }
+
+    fn is_new(&self, alias: Ipv4Net) -> bool {
+        !self.before.aliases.contains_key(&alias)
+    }
+
+    fn name(&self, id: RealmId) -> String {
+        self.names.get(&id).map_or_else(|| format!("number {id}"), |name| name.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::Sample;
+    use super::*;
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
+    fn config() -> Config {
+        Sample::new()
+            .realm("region-a", &["192.168.1.0/24"])
+            .realm("hospital-b", &["192.168.1.0/24", "10.0.0.0/8=hosts"])
+            .realm("clinic-c", &["100.64.0.0/23"])
+            .host("pacs", "hospital-b", &["10.1.2.3"])
+            .build()
+    }
+
+    #[test]
+    fn a_fresh_plan_names_everything_new() {
+        let plan = plan(&config(), &Allocations::default()).unwrap();
+        assert!(plan.realms.iter().all(|realm| realm.new));
+        let table: Vec<_> = plan
+            .networks
+            .iter()
+            .map(|n| (n.realm.as_str(), n.network.to_string(), n.alias.map(|a| a.to_string())))
+            .collect();
+        let row = |realm, network: &str, alias: Option<&str>| (realm, network.to_string(), alias.map(str::to_string));
+        assert_eq!(
+            table,
+            [
+                row("ix", "0.0.0.0/24", Some("100.64.0.0/24")),
+                row("region-a", "192.168.1.0/24", Some("100.64.1.0/24")),
+                row("hospital-b", "192.168.1.0/24", Some("100.64.4.0/24")),
+                row("hospital-b", "10.0.0.0/8", None),
+                row("clinic-c", "100.64.0.0/23", Some("100.64.2.0/23")),
+                row("hospital-b", "10.1.2.3/32", Some("100.64.5.0/32")),
+            ]
+        );
+        // The /23 is placed first: 100.64.2.0/23. Region-a's /24 fits before it.
+        assert_eq!(plan.overlaps.len(), 1);
+    }
+
+    #[test]
+    fn a_viewer_that_uses_the_aliases_itself_is_an_exception_with_its_reason() {
+        let plan = plan(&config(), &Allocations::default()).unwrap();
+        let exceptions: Vec<_> = plan
+            .exceptions
+            .iter()
+            .map(|e| (e.viewer.as_str(), e.realm.as_str(), e.default, e.because.clone()))
+            .collect();
+        assert_eq!(
+            exceptions,
+            [
+                ("clinic-c", "ix", net("100.64.0.0/24"), vec![net("100.64.0.0/23")]),
+                ("clinic-c", "region-a", net("100.64.1.0/24"), vec![net("100.64.0.0/23")]),
+            ]
+        );
+        assert_eq!(plan.services[1].address, Some("100.64.0.53".parse().unwrap()));
+        let own = plan.services[1].own["clinic-c"];
+        assert!(plan.exceptions[0].alias.contains(&match own {
+            IpAddr::V4(own) => own,
+            IpAddr::V6(_) => unreachable!(),
+        }));
+    }
+
+    #[test]
+    fn what_is_recorded_is_not_new_and_what_is_gone_is_reserved() {
+        let (state, _) = allocate(&config(), &Allocations::default()).unwrap();
+        let plan = plan(&Sample::new().realm("hospital-b", &["192.168.1.0/24"]).build(), &state).unwrap();
+        assert!(!plan.realms[0].new && plan.networks.iter().all(|network| !network.new));
+        assert_eq!((plan.realms[0].number, plan.networks[1].alias), (2, Some(net("100.64.4.0/24"))));
+        assert!(plan.reserved.iter().any(|r| r.alias == net("100.64.1.0/24") && r.subject.realm == "region-a"));
+        assert_eq!(plan.reserved.len(), 5);
+    }
+}

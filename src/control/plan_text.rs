@@ -1,0 +1,229 @@
+//! A [`Plan`] as people read it. Stays readable with 500 realms: what is equal is said once, lists are cut short with
+//! their full length given, and everything is in the JSON form.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::change::Change;
+use super::overlap::Overlap;
+use super::plan::{Exception, Plan, Service};
+
+/// Realm names in one line.
+const NAMES_SHOWN: usize = 4;
+/// Lines of one kind, where the table above does not show them all.
+const LINES_SHOWN: usize = 20;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        networks(self, f)?;
+        exceptions(self, f)?;
+        services(self, f)?;
+        overlap_lines(self, f)?;
+        reserved(self, f)?;
+        changes(self, f)
+    }
+}
+
+fn networks(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "Who is seen as what (by everybody, but for the exceptions below)")?;
+    let rows = plan.networks.iter().map(|network| {
+        let number = plan.realms.iter().find(|realm| realm.name == network.realm).map_or(0, |realm| realm.number);
+        let alias = match (network.alias, network.network.addr().is_ipv4()) {
+            (Some(alias), _) if network.new => format!("{alias} (new)"),
+            (Some(alias), _) => alias.to_string(),
+            (None, true) => "only its hosts".to_string(),
+            (None, false) => "its canonical prefix".to_string(),
+        };
+        [network.realm.clone(), number.to_string(), network.network.to_string(), alias, network.canonical.to_string()]
+    });
+    table(["realm", "number", "network", "seen as", "canonical"], rows.collect(), f)
+}
+
+fn exceptions(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nExceptions (viewers that use a default alias themselves)")?;
+    if plan.exceptions.is_empty() {
+        return writeln!(f, "  none: every realm sees the table above");
+    }
+    let mut by_viewer: BTreeMap<&str, Vec<&Exception>> = BTreeMap::new();
+    for exception in &plan.exceptions {
+        by_viewer.entry(&exception.viewer).or_default().push(exception);
+    }
+    for (viewer, exceptions) in by_viewer {
+        writeln!(f, "  {viewer} sees")?;
+        let line = |e: &&Exception| {
+            let because = match &e.because[..] {
+                [] => "was given when it was needed".to_string(),
+                own => format!("{viewer} uses {}", listed(own)),
+            };
+            let new = if e.new { ", new" } else { "" };
+            format!("{} {} as {} instead of {} ({because}{new})", e.realm, e.network, e.alias, e.default)
+        };
+        limited(exceptions.iter().map(line), "    ", f)?;
+    }
+    Ok(())
+}
+
+fn services(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nThe centre's own addresses")?;
+    for Service { name, canonical, address, own } in &plan.services {
+        let address = address.map_or_else(|| "no IPv4 address".to_string(), |address| address.to_string());
+        writeln!(f, "  {name:<8} {address}  {}", canonical.0)?;
+        limited(own.iter().map(|(viewer, address)| format!("for {viewer}: {address}")), "           ", f)?;
+    }
+    Ok(())
+}
+
+fn overlap_lines(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nOverlaps between the realms' networks, and how they are resolved")?;
+    if plan.overlaps.is_empty() {
+        return writeln!(f, "  none");
+    }
+    let line = |overlap: &Overlap| {
+        let text = match overlap {
+            Overlap::Exact { prefix, realms } => format!("{} realms use {prefix} ({})", realms.len(), listed(realms)),
+            Overlap::Partial { outer, outer_realms, inner, inner_realms } => {
+                format!("{inner} of {} lies inside {outer} of {}", listed(inner_realms), listed(outer_realms))
+            }
+        };
+        let resolved =
+            if overlap.is_ipv4() { "each is seen under its own alias" } else { "told apart by canonical prefix" };
+        format!("{text}: {resolved}")
+    };
+    limited(plan.overlaps.iter().map(line), "  ", f)
+}
+
+fn reserved(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if plan.reserved.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nReserved: not in use, given to nobody else until released (--release REALM or ALIAS)")?;
+    let why = |replaced| if replaced { "replaced by another alias" } else { "not configured any more" };
+    limited(plan.reserved.iter().map(|r| format!("{}  {} ({})", r.alias, r.subject, why(r.replaced))), "  ", f)
+}
+
+fn changes(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nWhat would change against the state")?;
+    if plan.changes.is_empty() {
+        return writeln!(f, "  nothing");
+    }
+    let numbered = plan.changes.iter().filter(|change| matches!(change, Change::RealmNumbered { .. })).count();
+    let given = plan.changes.iter().filter(|change| matches!(change, Change::AliasGiven { .. })).count();
+    if numbered > 0 {
+        writeln!(f, "  + {}", counted(numbered, "new realm", "new realms"))?;
+    }
+    if given > 0 {
+        writeln!(f, "  + {}, marked (new) or new above", counted(given, "new alias", "new aliases"))?;
+    }
+    // What changes or ends matters to somebody's firewall: never summed up, and never cut short.
+    let sums = |change: &&Change| matches!(change, Change::RealmNumbered { .. } | Change::AliasGiven { .. });
+    for change in plan.changes.iter().filter(|change| !sums(change)) {
+        writeln!(f, "  ! {change}")?;
+    }
+    Ok(())
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn listed(names: &[impl fmt::Display]) -> String {
+    let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| name.to_string()).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn limited(lines: impl ExactSizeIterator<Item = String>, indent: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let more = lines.len().saturating_sub(LINES_SHOWN);
+    for line in lines.take(LINES_SHOWN) {
+        writeln!(f, "{indent}{line}")?;
+    }
+    if more > 0 {
+        writeln!(f, "{indent}... and {more} more (--json has all)")?;
+    }
+    Ok(())
+}
+
+fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut widths = head.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in std::iter::once(&head.map(str::to_string)).chain(&rows) {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(f, "  {}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::allocate::allocate;
+    use super::super::allocations::Allocations;
+    use super::super::plan::plan;
+    use super::super::sample::Sample;
+
+    #[test]
+    fn reads_as_a_table_with_exceptions_and_changes() {
+        let config = Sample::new()
+            .realm("region-a", &["192.168.1.0/24"])
+            .realm("clinic-c", &["100.64.1.0/24", "fd00:1::/64"])
+            .build();
+        let text = plan(&config, &Allocations::default()).unwrap().to_string();
+        assert_eq!(
+            text,
+            "\
+Who is seen as what (by everybody, but for the exceptions below)
+  realm     number  network         seen as               canonical
+  ix        0       0.0.0.0/24      100.64.0.0/24 (new)   fd69:7867:6174::/120
+  region-a  1       192.168.1.0/24  100.64.1.0/24 (new)   fd69:7867:6174:1::c0a8:100/120
+  clinic-c  2       100.64.1.0/24   100.64.2.0/24 (new)   fd69:7867:6174:2::6440:100/120
+  clinic-c  2       fd00:1::/64     its canonical prefix  fd00:1::/64
+
+Exceptions (viewers that use a default alias themselves)
+  clinic-c sees
+    region-a 192.168.1.0/24 as 100.64.3.0/24 instead of 100.64.1.0/24 (clinic-c uses 100.64.1.0/24, new)
+
+The centre's own addresses
+  gateway  100.64.0.1  fd69:7867:6174::1
+  dns      100.64.0.53  fd69:7867:6174::35
+
+Overlaps between the realms' networks, and how they are resolved
+  none
+
+What would change against the state
+  + 2 new realms
+  + 4 new aliases, marked (new) or new above
+"
+        );
+    }
+
+    #[test]
+    fn nothing_to_change_is_said_and_what_ends_is_spelled_out() {
+        let both = Sample::new().realm("a", &["192.168.1.0/24"]).realm("b", &["192.168.1.0/24"]).build();
+        let (state, _) = allocate(&both, &Allocations::default()).unwrap();
+        let text = plan(&both, &state).unwrap().to_string();
+        assert!(text.contains("2 realms use 192.168.1.0/24 (a, b): each is seen under its own alias"), "{text}");
+        assert!(text.ends_with("What would change against the state\n  nothing\n"), "{text}");
+
+        let text = plan(&Sample::new().realm("a", &["192.168.1.0/24"]).build(), &state).unwrap().to_string();
+        assert!(text.contains("  ! realm b is gone, number 2 stays its own\n"), "{text}");
+        assert!(text.contains("  100.64.2.0/24  b 192.168.1.0/24 (not configured any more)\n"), "{text}");
+    }
+
+    #[test]
+    fn five_hundred_realms_stay_readable() {
+        let mut sample = Sample::new();
+        for i in 0..500 {
+            sample = sample.realm(&format!("r{i}"), &["192.168.1.0/24"]);
+        }
+        let wide = sample.realm("wide", &["100.64.0.0/16"]).build();
+        let text = plan(&wide, &Allocations::default()).unwrap().to_string();
+        assert!(text.contains("500 realms use 192.168.1.0/24 (r0, r1, r2, r3 and 496 more)"), "{text}");
+        assert!(text.contains("... and 236 more (--json has all)"), "{text}");
+        assert!(text.lines().count() < 600, "{}", text.lines().count());
+    }
+}

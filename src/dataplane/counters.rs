@@ -1,0 +1,123 @@
+//! Where every packet went. Counted in one place, from the packet's fate, so that the sums always agree.
+
+use crate::net::{RealmId, Timestamp, TunnelId};
+use crate::packet::{DropReason, Fate, Meta};
+
+use super::report::{Drops, Totals, Traffic};
+
+impl Traffic {
+    fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl Totals {
+    /// Whether everything that came in is accounted for: in = out + drops.
+    pub fn balances(&self, dropped: u64) -> bool {
+        self.datagrams_in == self.control + self.keepalives + self.forwarded + self.answered + dropped
+    }
+}
+
+/// Of packets that one realm sent or received.
+#[derive(Clone, Copy, Debug)]
+pub struct RealmCounters {
+    pub received: Traffic,
+    pub sent: Traffic,
+    pub drops: Drops,
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub struct TunnelCounters {
+    pub received: Traffic,
+    pub sent: Traffic,
+    pub last_data_received: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+pub struct Counters {
+    pub totals: Totals,
+    pub unattributed_drops: Drops,
+    realms: Vec<RealmCounters>,
+    tunnels: Vec<TunnelCounters>,
+}
+
+impl Counters {
+    pub fn new() -> Self {
+        Counters {
+            totals: Totals::default(),
+            unattributed_drops: [0; DropReason::COUNT],
+            realms: Vec::new(),
+            tunnels: Vec::new(),
+        }
+    }
+
+    /// Makes room for realm numbers and tunnel ids below these. Never shrinks: what was counted stays counted.
+    pub fn resize(&mut self, realms: usize, tunnels: usize) {
+        const NONE: RealmCounters = RealmCounters {
+            received: Traffic { packets: 0, bytes: 0 },
+            sent: Traffic { packets: 0, bytes: 0 },
+            drops: [0; DropReason::COUNT],
+        };
+        self.realms.resize(realms.max(self.realms.len()), NONE);
+        self.tunnels.resize(tunnels.max(self.tunnels.len()), TunnelCounters::default());
+    }
+
+    pub fn realm(&self, realm: RealmId) -> Option<&RealmCounters> {
+        self.realms.get(usize::from(realm.0))
+    }
+
+    pub fn tunnel(&self, tunnel: TunnelId) -> Option<&TunnelCounters> {
+        self.tunnels.get(tunnel.index())
+    }
+
+    /// An inner packet came out of a tunnel.
+    pub fn received(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize, now: Timestamp) {
+        self.realms[usize::from(realm.0)].received.add(bytes);
+        let tunnel = &mut self.tunnels[tunnel.index()];
+        tunnel.received.add(bytes);
+        tunnel.last_data_received = Some(now);
+    }
+
+    /// An inner packet went into a tunnel.
+    pub fn sent(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize) {
+        self.realms[usize::from(realm.0)].sent.add(bytes);
+        self.tunnels[tunnel.index()].sent.add(bytes);
+    }
+
+    /// An outer datagram was dropped before it became a packet.
+    pub fn dropped_outside(&mut self, reason: DropReason, realm: Option<RealmId>) {
+        match realm {
+            Some(realm) => self.realms[usize::from(realm.0)].drops[reason.index()] += 1,
+            None => self.unattributed_drops[reason.index()] += 1,
+        }
+    }
+
+    /// A packet's walk has ended.
+    pub fn ended(&mut self, meta: &Meta) {
+        match meta.fate {
+            Fate::Forwarded => self.totals.forwarded += 1,
+            Fate::Answered => self.totals.answered += 1,
+            Fate::Dropped(reason) => self.realms[usize::from(meta.realm.0)].drops[reason.index()] += 1,
+            Fate::Live => debug_assert!(false, "a packet left the walk without a fate"),
+        }
+    }
+
+    /// Packets that were counted as forwarded turned out not to be taken by the kernel.
+    pub fn unsent(&mut self, packets: u64) {
+        let packets = packets.min(self.totals.forwarded);
+        self.totals.forwarded -= packets;
+        self.unattributed_drops[DropReason::EgressQueueFull.index()] += packets;
+    }
+
+    pub fn total_drops(&self) -> u64 {
+        let realms: u64 = self.realms.iter().flat_map(|r| r.drops).sum();
+        realms + self.unattributed_drops.iter().sum::<u64>()
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters::new()
+    }
+}

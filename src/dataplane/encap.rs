@@ -1,0 +1,46 @@
+//! encap: seal into the egress tunnel, straight into the outbox; packets of one tunnel behind one another, so that they
+//! leave as one run.
+//!
+//! Drops: TunnelDown, TunnelHasNoEndpoint, EgressQueueFull.
+
+use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::{Batch, Fate, Outbox};
+use crate::wireguard;
+
+use super::counters::Counters;
+
+pub(super) fn encap(
+    batch: &mut Batch,
+    tunnels: &mut wireguard::Endpoint,
+    outbox: &mut Outbox,
+    counters: &mut Counters,
+) {
+    let mut order = [0u64; BATCH_PACKETS];
+    let order = by_tunnel(batch, &mut order);
+    for key in order.iter() {
+        let (meta, bytes) = batch.packet_mut((key & 0xffff_ffff) as usize);
+        let packet = &bytes[..meta.headers.total_bytes];
+        match tunnels.seal(meta.egress, packet, outbox) {
+            Ok(()) => {
+                meta.fate = Fate::Forwarded;
+                counters.sent(meta.egress, meta.destination.realm, packet.len());
+            }
+            Err(reason) => meta.drop(reason),
+        }
+    }
+}
+
+/// The live packets' places, tunnel by tunnel and in order of arrival within each: tunnel in the upper half of the key,
+/// place in the lower.
+fn by_tunnel<'a>(batch: &Batch, order: &'a mut [u64; BATCH_PACKETS]) -> &'a [u64] {
+    let mut count = 0;
+    for (place, meta) in batch.metas().iter().enumerate().filter(|(_, meta)| meta.is_live()) {
+        order[count] = u64::from(meta.egress.0) << 32 | place as u64;
+        count += 1;
+    }
+    let order = &mut order[..count];
+    if !order.is_sorted() {
+        order.sort_unstable();
+    }
+    order
+}

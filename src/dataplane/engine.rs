@@ -1,0 +1,241 @@
+//! One worker's engine: every datagram in, every datagram out, nothing else.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::host::{Host, HostConfig};
+use crate::nat::{self, Sessions};
+use crate::net::{RealmId, Timestamp, TunnelId};
+use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::{Batch, Datagram, DropReason, Outbox};
+use crate::wireguard::{self, Opened};
+
+use super::counters::Counters;
+use super::event::{Event, tunnel_of};
+use super::icmp_report::Reporter;
+use super::local::Local;
+use super::report::{RealmReport, Report, TunnelReport};
+use super::snapshot::Snapshot;
+use super::walk::Walk;
+
+/// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB.
+const OUTBOX_BYTES: usize = 4 << 20;
+const OUTBOX_RUNS: usize = 4096;
+/// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
+const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
+/// Session entries looked at per timer tick: a million in 25 seconds.
+const EXPIRE_PER_TICK: usize = 4096;
+const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// What an engine is made of, beyond the snapshot. Fixed for its life.
+pub struct Setup {
+    /// `None`: no realm is attached by WireGuard, and every handshake is refused.
+    pub private_key: Option<Zeroizing<[u8; 32]>>,
+    pub handshakes_per_sec: u32,
+    pub sessions: nat::Limits,
+    pub host: HostConfig,
+    /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
+    pub seed: u64,
+}
+
+/// After any `handle_*` call, take what is in [`Engine::outbox`] (and clear it), then [`Engine::poll_event`] until
+/// `None`, then read [`Engine::poll_timeout`].
+pub struct Engine {
+    snapshot: Arc<Snapshot>,
+    tunnels: wireguard::Endpoint,
+    sessions: Sessions,
+    local: Local,
+    reporter: Reporter,
+    batch: Batch,
+    outbox: Outbox,
+    counters: Counters,
+    next_expiry: Timestamp,
+}
+
+impl Engine {
+    pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
+        // Without a key there are no peers either, and whoever calls is an unknown one.
+        let private_key = setup.private_key.unwrap_or_default();
+        let tunnels = wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now);
+        let mut engine = Engine {
+            tunnels,
+            sessions: Sessions::new(setup.sessions, setup.seed),
+            local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
+            reporter: Reporter::new(),
+            batch: Batch::default(),
+            outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
+            counters: Counters::new(),
+            next_expiry: now,
+            snapshot: snapshot.clone(),
+        };
+        engine.publish(snapshot, now);
+        engine
+    }
+
+    /// Adopts a new configuration. Tunnels that did not change keep their keys; sessions are judged anew one by one.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
+        let peers: Vec<_> = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.clone()).collect();
+        self.counters.resize(snapshot.realms.len(), snapshot.tunnels.len());
+        self.snapshot = snapshot;
+        self.tunnels.configure(&peers, now);
+        self.tunnels.handle_timeout(&mut self.outbox, now);
+    }
+
+    /// Datagrams from the network, any number: they are walked in batches.
+    pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
+        for datagram in datagrams {
+            self.open(datagram, now);
+            if self.batch.is_full() {
+                self.walk(now);
+            }
+        }
+        if !self.batch.is_empty() {
+            self.walk(now);
+        }
+        self.drive_local(now);
+    }
+
+    /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.tunnels.handle_timeout(&mut self.outbox, now);
+        if now >= self.next_expiry {
+            self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
+            self.next_expiry = now + EXPIRE_EVERY;
+        }
+        self.local.handle_timeout(now);
+        self.drive_local(now);
+    }
+
+    /// What is to be sent. Clear it after sending.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// The kernel did not take this many datagrams with forwarded packets.
+    pub fn note_unsent(&mut self, datagrams: u64) {
+        self.counters.unsent(datagrams);
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.tunnels.poll_event()?;
+        let realm = self.realm_of(tunnel_of(&event)).map(|realm| self.snapshot.realm_name(realm));
+        Some(Event { realm: realm.unwrap_or_else(|| "(removed)".into()), what: event })
+    }
+
+    /// When to call [`Engine::handle_timeout`], and why.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        let expiry = (!self.sessions.is_empty()).then_some((self.next_expiry, "session expiry"));
+        [self.tunnels.poll_timeout(), self.local.poll_timeout(), expiry].into_iter().flatten().min()
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Whether everything that came in is accounted for. Holds between any two calls.
+    pub fn balances(&self) -> bool {
+        self.counters.totals.balances(self.counters.total_drops())
+    }
+
+    pub fn report(&self, now: Timestamp) -> Report {
+        Report {
+            generation: self.snapshot.generation,
+            totals: self.counters.totals,
+            unattributed_drops: self.counters.unattributed_drops,
+            realms: self.realm_reports(),
+            tunnels: self.tunnel_reports(now),
+            sessions: self.sessions.len(),
+            sessions_max: self.sessions.capacity(),
+        }
+    }
+
+    /// ingress and decap.
+    fn open(&mut self, datagram: Datagram<'_>, now: Timestamp) {
+        self.counters.totals.datagrams_in += 1;
+        if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES {
+            return self.counters.dropped_outside(DropReason::InnerTooLong, None);
+        }
+        match self.tunnels.open(datagram, self.batch.slot(), &mut self.outbox, now) {
+            Opened::Packet { tunnel, len } => self.opened(tunnel, len, now),
+            Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
+            Opened::Control => self.counters.totals.control += 1,
+            Opened::Dropped { reason, tunnel } => {
+                let realm = tunnel.and_then(|tunnel| self.realm_of(tunnel));
+                self.counters.dropped_outside(reason, realm);
+            }
+        }
+    }
+
+    fn opened(&mut self, tunnel: TunnelId, len: usize, now: Timestamp) {
+        let Some(realm) = self.realm_of(tunnel) else {
+            return self.counters.dropped_outside(DropReason::DataUnknownSession, None);
+        };
+        self.counters.received(tunnel, realm, len, now);
+        if len > MAX_PACKET_BYTES {
+            return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
+        }
+        self.batch.push(tunnel, realm, len);
+    }
+
+    fn walk(&mut self, now: Timestamp) {
+        Walk {
+            snapshot: &self.snapshot,
+            tunnels: &mut self.tunnels,
+            sessions: &mut self.sessions,
+            host: self.local.host(),
+            reporter: &mut self.reporter,
+            outbox: &mut self.outbox,
+            counters: &mut self.counters,
+            now,
+        }
+        .run(&mut self.batch);
+    }
+
+    /// Answers what the IX itself was asked.
+    fn drive_local(&mut self, now: Timestamp) {
+        self.local.drive(&self.snapshot, &mut self.tunnels, &mut self.outbox, &mut self.counters, now);
+    }
+
+    fn realm_of(&self, tunnel: TunnelId) -> Option<RealmId> {
+        self.snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm)
+    }
+
+    fn realm_reports(&self) -> Vec<RealmReport> {
+        let numbers = (0..=u16::MAX).map(RealmId).take(self.snapshot.realms.len());
+        numbers
+            .filter(|realm| self.snapshot.realm(*realm).is_some())
+            .filter_map(|realm| {
+                let counters = self.counters.realm(realm)?;
+                Some(RealmReport {
+                    realm,
+                    received: counters.received,
+                    sent: counters.sent,
+                    drops: counters.drops,
+                    sessions: self.sessions.opened_by(realm),
+                })
+            })
+            .collect()
+    }
+
+    fn tunnel_reports(&self, now: Timestamp) -> Vec<TunnelReport> {
+        let tunnels = self.snapshot.tunnels.iter().flatten();
+        tunnels
+            .filter_map(|tunnel| {
+                let id = tunnel.peer.tunnel;
+                let status = self.tunnels.status(id)?;
+                let counters = self.counters.tunnel(id)?;
+                Some(TunnelReport {
+                    tunnel: id,
+                    realm: tunnel.realm,
+                    up: status.up,
+                    remote: status.path.map(|path| path.remote),
+                    last_handshake: status.last_handshake.map(|at| now - at),
+                    last_data_received: counters.last_data_received.map(|at| now - at),
+                    received: counters.received,
+                    sent: counters.sent,
+                })
+            })
+            .collect()
+    }
+}

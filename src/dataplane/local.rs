@@ -1,0 +1,137 @@
+//! local: packets for the IX's own addresses, and its answers.
+//!
+//! The one inner stack speaks canonical IPv6 with all realms at once. Here its packets are turned back into the asking
+//! realm's own terms, and here names meet the stack: [`Host`] brings queries, [`dns::Zone`](crate::dns::Zone) answers
+//! them for the realm that asked.
+
+use std::net::IpAddr;
+
+use crate::dns;
+use crate::host::translate::{AddressPair, translate};
+use crate::host::{self, Host, HostPacket, Peer};
+use crate::net::mapping::Located;
+use crate::net::{RealmId, Timestamp};
+use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
+use crate::wire::{ipv4, ipv6};
+use crate::wireguard;
+
+use super::counters::Counters;
+use super::route::tunnel_of;
+use super::snapshot::Snapshot;
+
+/// Hop limit of what the IX sends.
+const HOP_LIMIT: u8 = 64;
+/// The largest packet of the IX's own stack, in the realm's terms.
+const SCRATCH_BYTES: usize = 1500;
+
+/// Hands every live packet for the IX to its stack.
+///
+/// Drops: ServiceNotOffered, HostQueueFull, InnerMalformed.
+pub(super) fn deliver(batch: &mut Batch, host: &mut Host, now: Timestamp) {
+    for (meta, bytes) in batch.live_mut().filter(|(meta, _)| meta.destination.realm.is_ix()) {
+        match deliver_one(meta, bytes, host, now) {
+            Ok(()) => meta.fate = Fate::Answered,
+            Err(reason) => meta.drop(reason),
+        }
+    }
+}
+
+fn deliver_one(meta: &Meta, bytes: &[u8], host: &mut Host, now: Timestamp) -> Result<(), DropReason> {
+    let headers = &meta.headers;
+    let on_the_wire = pair(headers.source, headers.destination).ok_or(DropReason::InnerMalformed)?;
+    let message = &bytes[headers.transport_offset..headers.total_bytes];
+    let peer = Peer { realm: meta.realm, source: meta.source.canonical, on_the_wire };
+    host.handle_input(peer, meta.destination.canonical, headers.protocol, message, now)
+}
+
+fn pair(source: IpAddr, destination: IpAddr) -> Option<AddressPair> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Some(AddressPair::V4 { source, destination }),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Some(AddressPair::V6 { source, destination }),
+        _ => None,
+    }
+}
+
+/// The IX's stack, and the buffers that its answers pass through.
+pub(super) struct Local {
+    host: Host,
+    answer: Vec<u8>,
+    packet: Box<[u8; SCRATCH_BYTES]>,
+}
+
+impl Local {
+    pub fn new(host: Host) -> Self {
+        Local { host, answer: Vec::new(), packet: Box::new([0; SCRATCH_BYTES]) }
+    }
+
+    pub fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.host.handle_timeout(now);
+    }
+
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        self.host.poll_timeout()
+    }
+
+    /// Answers every waiting query and sends what the stack has to send.
+    pub fn drive(
+        &mut self,
+        snapshot: &Snapshot,
+        tunnels: &mut wireguard::Endpoint,
+        outbox: &mut Outbox,
+        counters: &mut Counters,
+        now: Timestamp,
+    ) {
+        while let Some(query) = self.host.poll_query() {
+            let (mapping, policy) = (&snapshot.mapping, &snapshot.policy);
+            let transport = match query.transport {
+                host::Transport::Udp => dns::Transport::Udp,
+                host::Transport::Tcp => dns::Transport::Tcp,
+            };
+            if !snapshot.zone.answer(query.realm, transport, &query.bytes, mapping, policy, &mut self.answer) {
+                self.answer.clear(); // no answer is due: over TCP the stack resets
+            }
+            self.host.respond(query.id, &self.answer, now);
+        }
+        while let Some(packet) = self.host.poll_transmit(now) {
+            let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
+            let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };
+            if tunnels.seal(tunnel, &self.packet[..len], outbox).is_ok() {
+                counters.sent(tunnel, realm, len);
+                counters.totals.originated += 1;
+            }
+        }
+    }
+}
+
+/// Writes a packet of the IX's stack as its receiver's realm is to see it. The realm, and the length.
+fn emit(mut packet: HostPacket, snapshot: &Snapshot, out: &mut [u8]) -> Option<(RealmId, usize)> {
+    let mapping = &snapshot.mapping;
+    let service = mapping.locate_canonical(packet.source)?;
+    let receiver: Located = mapping.locate_canonical(packet.destination)?;
+    let native = mapping.native_of(receiver);
+    let addresses = pair(snapshot.service_seen_by(service, receiver.realm, native)?, native)?;
+    let protocol = translate(packet.protocol, &mut packet.l4, addresses)?;
+    let len = emit_packet(out, addresses, protocol, &packet.l4)?;
+    Some((receiver.realm, len))
+}
+
+/// Header and message. `None`: `out` is too small.
+fn emit_packet(out: &mut [u8], addresses: AddressPair, protocol: u8, message: &[u8]) -> Option<usize> {
+    let header_bytes = match addresses {
+        AddressPair::V4 { source, destination } => {
+            ipv4::emit(out.first_chunk_mut()?, message.len(), HOP_LIMIT, protocol, source, destination);
+            ipv4::MIN_HEADER_BYTES
+        }
+        AddressPair::V6 { source, destination } => {
+            ipv6::emit(out.first_chunk_mut()?, message.len(), HOP_LIMIT, protocol, source, destination);
+            ipv6::HEADER_BYTES
+        }
+    };
+    let total = header_bytes + message.len();
+    out.get_mut(header_bytes..total)?.copy_from_slice(message);
+    Some(total)
+}

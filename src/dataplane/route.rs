@@ -1,0 +1,69 @@
+//! route: owner realm of the canonical destination -> tunnel. And whether the packet may go there: hops and size.
+//!
+//! Drops: NoTunnel, HopLimitExceeded, PacketTooBig, PacketTooBigToFragment. The sender is told of the second and third.
+
+use crate::net::{RealmId, TunnelId};
+use crate::packet::{Batch, DropReason, Meta};
+use crate::wire::icmp::Report;
+use crate::wireguard;
+
+use super::snapshot::Snapshot;
+
+/// IP and TCP headers without options.
+const TCP_OVER_IPV4_BYTES: u16 = 40;
+const TCP_OVER_IPV6_BYTES: u16 = 60;
+
+/// `report` is called for every packet whose sender is to be told, with the packet as it was sent.
+pub(super) fn route(
+    batch: &mut Batch,
+    snapshot: &Snapshot,
+    tunnels: &wireguard::Endpoint,
+    mut report: impl FnMut(&Meta, &[u8], Report),
+) {
+    for (meta, bytes) in batch.live_mut() {
+        if meta.destination.realm.is_ix() {
+            continue;
+        }
+        match route_one(meta, snapshot, tunnels) {
+            Ok(()) => {}
+            Err(Refusal { reason, told }) => {
+                if let Some(told) = told {
+                    report(meta, bytes, told);
+                }
+                meta.drop(reason);
+            }
+        }
+    }
+}
+
+/// The tunnel that carries a realm's traffic: the first that is up; if none is, the first.
+pub(super) fn tunnel_of(realm: RealmId, snapshot: &Snapshot, tunnels: &wireguard::Endpoint) -> Option<TunnelId> {
+    let candidates = &snapshot.realm(realm)?.tunnels;
+    candidates.iter().find(|tunnel| tunnels.is_up(**tunnel)).or(candidates.first()).copied()
+}
+
+struct Refusal {
+    reason: DropReason,
+    told: Option<Report>,
+}
+
+fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &wireguard::Endpoint) -> Result<(), Refusal> {
+    let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
+    let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
+    let Some(mtu_bytes) = snapshot.tunnel(egress).map(|t| t.mtu_bytes) else { return Err(no_tunnel) };
+    if meta.headers.hop_limit <= 1 {
+        return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
+    }
+    if meta.headers.total_bytes > usize::from(mtu_bytes) {
+        return Err(if meta.headers.dont_fragment {
+            Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) }
+        } else {
+            Refusal { reason: DropReason::PacketTooBigToFragment, told: None }
+        });
+    }
+    let ingress_mtu = snapshot.tunnel(meta.ingress).map_or(mtu_bytes, |t| t.mtu_bytes);
+    let overhead = if meta.headers.is_v6() { TCP_OVER_IPV6_BYTES } else { TCP_OVER_IPV4_BYTES };
+    meta.egress = egress;
+    meta.max_mss_bytes = mtu_bytes.min(ingress_mtu) - overhead;
+    Ok(())
+}

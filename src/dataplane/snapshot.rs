@@ -1,0 +1,80 @@
+//! What a configuration means to the packet path: compiled, immutable, numbered by generation.
+
+use std::net::IpAddr;
+
+use crate::dns;
+use crate::net::mapping::{Located, Mapping};
+use crate::net::policy::Policy;
+use crate::net::{Generation, RealmId, TunnelId};
+use crate::wireguard::PeerConfig;
+
+#[derive(Debug)]
+pub struct Snapshot {
+    pub generation: Generation,
+    pub mapping: Mapping,
+    pub policy: Policy,
+    pub zone: dns::Zone,
+    /// By realm number; `None` for numbers that are not configured (any more). Realm 0, the IX, has no tunnels.
+    pub realms: Vec<Option<Realm>>,
+    /// By tunnel id; ids are never reused while the process runs.
+    pub tunnels: Vec<Option<Tunnel>>,
+    pub service: Service,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug)]
+pub struct Realm {
+    pub name: String,
+    /// In the order of the file: the first that is up carries the traffic.
+    pub tunnels: Vec<TunnelId>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    pub realm: RealmId,
+    /// Largest inner packet.
+    pub mtu_bytes: u16,
+    pub peer: PeerConfig,
+}
+
+/// The IX's own addresses, seen by every realm.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// Source of ICMP errors; answers ping.
+    pub gateway: Located,
+    /// Answers names, and ping.
+    pub dns: Located,
+}
+
+/// Limits that may change with the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    pub icmp_errors_per_sec: u32,
+}
+
+impl Snapshot {
+    pub fn realm(&self, realm: RealmId) -> Option<&Realm> {
+        self.realms.get(usize::from(realm.0))?.as_ref()
+    }
+
+    pub fn tunnel(&self, tunnel: TunnelId) -> Option<&Tunnel> {
+        self.tunnels.get(tunnel.index())?.as_ref()
+    }
+
+    /// The address under which `viewer` sees one of the IX's own, in the IP version of `like`.
+    pub fn service_seen_by(&self, service: Located, viewer: RealmId, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.mapping.seen_by(viewer, service),
+            IpAddr::V6(_) => Some(service.canonical.addr().into()),
+        }
+    }
+
+    /// For people: a realm's name, or its number when it is gone.
+    pub fn realm_name(&self, realm: RealmId) -> String {
+        match self.realm(realm) {
+            Some(realm) => realm.name.clone(),
+            None if realm.is_ix() => "ix".into(),
+            None => format!("realm {realm}"),
+        }
+    }
+}

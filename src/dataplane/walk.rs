@@ -1,0 +1,63 @@
+//! The packet walk. This is the list of stages, in their order, and there is no other.
+//!
+//! ```text
+//! ingress    outer datagram: which tunnel?                                  wireguard::Endpoint::open
+//! decap      key, replay window, open                                       wireguard::Endpoint::open
+//! classify   realm of the tunnel; source must belong; canonicalise          classify
+//! policy     session of the current generation? else grants                 police
+//! route      owner realm -> tunnel, or the IX itself; hops, size            route
+//! local      what is for the IX itself goes to its own stack                local
+//! translate  addresses, checksums, ICMP errors' quotes, MSS, hop limit      translate
+//! encap      seal, straight into runs of datagrams                          encap
+//! egress     batches of datagrams                                           packet::Outbox, io
+//! ```
+
+use crate::host::Host;
+use crate::nat::Sessions;
+use crate::net::Timestamp;
+use crate::packet::{Batch, Outbox};
+use crate::wireguard;
+
+use super::classify::classify;
+use super::counters::Counters;
+use super::encap::encap;
+use super::icmp_report::Reporter;
+use super::local::deliver;
+use super::police::police;
+use super::route::route;
+use super::snapshot::Snapshot;
+use super::translate::translate;
+
+/// What the stages work on, besides the batch.
+pub(super) struct Walk<'a> {
+    pub snapshot: &'a Snapshot,
+    pub tunnels: &'a mut wireguard::Endpoint,
+    pub sessions: &'a mut Sessions,
+    pub host: &'a mut Host,
+    pub reporter: &'a mut Reporter,
+    pub outbox: &'a mut Outbox,
+    pub counters: &'a mut Counters,
+    pub now: Timestamp,
+}
+
+impl Walk<'_> {
+    /// Walks a batch of packets fresh from their tunnels to its end. Afterwards no packet is live, and the batch is
+    /// empty.
+    pub fn run(self, batch: &mut Batch) {
+        let Walk { snapshot, tunnels, sessions, host, reporter, outbox, counters, now } = self;
+        let now_secs = now.as_secs();
+
+        classify(batch, &snapshot.mapping);
+        police(batch, snapshot, sessions, now_secs);
+        route(batch, snapshot, tunnels, |meta, packet, report| {
+            reporter.prepare(meta, packet, report, snapshot, now_secs);
+        });
+        deliver(batch, host, now);
+        translate(batch, &snapshot.mapping);
+        encap(batch, tunnels, outbox, counters);
+
+        reporter.send(tunnels, outbox, counters);
+        batch.metas().iter().for_each(|meta| counters.ended(meta));
+        batch.clear();
+    }
+}

@@ -1,0 +1,221 @@
+//! The UDP socket: batches of datagrams in, runs of datagrams out, with the kernel's offload where it has it.
+//!
+//! One trip of a message through the kernel costs microseconds whatever it carries, so a message should carry many
+//! datagrams: on the way in the kernel joins those of one sender (`UDP_GRO`), on the way out it cuts a run apart
+//! (`UDP_SEGMENT`), and `recvmmsg`/`sendmmsg` take many messages in one call. Where offload is missing, the same calls
+//! work with one datagram a message.
+//!
+//! - A socket on an unspecified address tells to which local address a datagram came ([`Path::local`]), and sends the
+//!   answer from there: a peer behind a stateful firewall hears us from no other.
+//! - `[::]` serves both families; IPv4 peers appear under their plain IPv4 addresses.
+//! - Outer datagrams go without DF (`IP_PMTUDISC_DONT`), as the kernel's WireGuard sends them: an outer path with a small
+//!   MTU then costs fragments instead of losing packets. The inner packets' DF is honoured before, by the tunnel's MTU.
+//! - ICMP errors are not asked for (no `IP_RECVERR`): anybody can forge them, and WireGuard's handshake tells better.
+
+mod address;
+mod control;
+mod receive;
+mod send;
+mod sys;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use self::address::{Family, RawAddress};
+use self::control::Control;
+pub use self::receive::{RecvBatch, RecvCounters};
+pub use self::send::SendReport;
+use self::send::{Gso, Kernel, Message};
+use self::sys::Outgoing;
+use crate::packet::Outbox;
+
+/// Asked of the kernel for each direction: 50 ms at 10 Gb/s would be 60 MB, 8 MiB rides out a scheduling delay.
+const BUFFER_BYTES: i32 = 8 << 20;
+
+/// Whether to use the kernel's offload.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Offload {
+    /// Where the kernel has it.
+    #[default]
+    Auto,
+    /// One datagram a message.
+    Off,
+}
+
+#[derive(Debug)]
+pub struct UdpSocket {
+    fd: OwnedFd,
+    family: Family,
+    local_address: SocketAddr,
+    gro: bool,
+    gso: Gso,
+}
+
+/// Why a socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "UDP {0} is in use: another program listens there, perhaps another ixgate or the system's own WireGuard; \
+         stop it, or choose another port"
+    )]
+    InUse(SocketAddr),
+    #[error(
+        "not permitted to listen on UDP {0}: ports below 1024 need the capability CAP_NET_BIND_SERVICE; \
+         choose a higher port, or grant it"
+    )]
+    NotPermitted(SocketAddr),
+    #[error("cannot listen on UDP {0}: this machine has no such address; use one of its own, or 0.0.0.0 or [::]")]
+    NoSuchAddress(SocketAddr),
+    #[error("cannot listen on UDP {0}: {1}")]
+    Other(SocketAddr, io::Error),
+}
+
+impl UdpSocket {
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        Self::bind_with(address, Offload::Auto)
+    }
+
+    pub fn bind_with(address: SocketAddr, offload: Offload) -> Result<Self, BindError> {
+        Self::open(address, offload).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            io::ErrorKind::PermissionDenied => BindError::NotPermitted(address),
+            io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress(address),
+            _ => BindError::Other(address, error),
+        })
+    }
+
+    /// With the port that the kernel chose, when 0 was asked for.
+    pub fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    /// Receive offload (GRO) is in use.
+    pub fn has_receive_offload(&self) -> bool {
+        self.gro
+    }
+
+    /// Send offload (GSO) is in use. It may end while running, when the kernel refuses it.
+    pub fn has_send_offload(&self) -> bool {
+        self.gso.is_on()
+    }
+
+    /// What the kernel granted: about 8 MiB with CAP_NET_ADMIN, else as much as `net.core.rmem_max` allows.
+    pub fn receive_buffer_bytes(&self) -> usize {
+        sys::option(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF).map_or(0, |bytes| bytes.max(0) as usize)
+    }
+
+    /// Receives what has come, without waiting: the number of messages, 0 for none. Errors that ICMP left behind are
+    /// passed over.
+    pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        batch.fill(self.fd.as_fd())
+    }
+
+    /// Sends all runs. Waits a few milliseconds in all when the socket is full; what then is left is counted as unsent.
+    pub fn send(&mut self, outbox: &Outbox) -> SendReport {
+        send::send(&mut self.gso, outbox, &mut Wire { fd: self.fd.as_fd(), family: self.family })
+    }
+
+    fn open(address: SocketAddr, offload: Offload) -> io::Result<Self> {
+        let family = Family::of(address);
+        let fd = sys::open(family)?;
+        let socket = fd.as_fd();
+        if family == Family::V6 {
+            sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+        }
+        if address.ip().is_unspecified() {
+            ask_for_local_addresses(socket, family)?;
+        }
+        send_without_df(socket, family);
+        enlarge_buffers(socket);
+        // A convenience: without it, drops in the receive buffer are not seen.
+        let _ = sys::set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+        let (gro, gso) = match offload {
+            Offload::Auto => probe_offload(socket),
+            Offload::Off => (false, Gso::OFF),
+        };
+        let raw = RawAddress::encode(address, family).ok_or(io::ErrorKind::Unsupported)?;
+        sys::bind(socket, &raw)?;
+        let local_address = sys::local_address(socket)?;
+        Ok(UdpSocket { fd, family, local_address, gro, gso })
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn ask_for_local_addresses(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
+        Family::V6 => sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    }
+}
+
+/// Best effort: what a kernel does not know, it does not do either.
+fn send_without_df(socket: BorrowedFd<'_>, family: Family) {
+    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+    if family == Family::V6 {
+        let _ = sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT);
+    }
+}
+
+/// Best effort: beyond the system's limit only with CAP_NET_ADMIN.
+fn enlarge_buffers(socket: BorrowedFd<'_>) {
+    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        if sys::set_option(socket, libc::SOL_SOCKET, force, BUFFER_BYTES).is_err() {
+            let _ = sys::set_option(socket, libc::SOL_SOCKET, plain, BUFFER_BYTES);
+        }
+    }
+}
+
+fn probe_offload(socket: BorrowedFd<'_>) -> (bool, Gso) {
+    let gro = sys::set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+    // Zero: no size for the socket as a whole, every message brings its own. A kernel without offload refuses the name.
+    let gso = sys::set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+    (gro, if gso { Gso::ON } else { Gso::OFF })
+}
+
+/// Turns messages into what the kernel reads.
+struct Wire<'a> {
+    fd: BorrowedFd<'a>,
+    family: Family,
+}
+
+impl Kernel for Wire<'_> {
+    fn send(&mut self, messages: &[Message<'_>]) -> io::Result<usize> {
+        let mut outgoing = [Outgoing::EMPTY; send::BATCH];
+        let mut count = 0;
+        for (message, slot) in messages.iter().zip(&mut outgoing) {
+            // A peer of the other family: those before it are sent, then it is the first and the error is its own.
+            let Some(address) = RawAddress::encode(message.path.remote, self.family) else { break };
+            *slot = Outgoing { address, control: control_for(message, self.family), bytes: message.bytes };
+            count += 1;
+        }
+        if count == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        }
+        sys::send(self.fd, &mut outgoing[..count])
+    }
+
+    fn wait(&mut self) {
+        sys::wait_writable(self.fd, send::WAIT_MS);
+    }
+}
+
+fn control_for(message: &Message<'_>, family: Family) -> Control {
+    let mut control = Control::EMPTY;
+    if let Some(local) = message.path.local {
+        control.push_source(local, family);
+    }
+    if message.segments() > 1 {
+        // A run is at most 65,507 bytes.
+        control.push_segment_size(message.segment_bytes as u16);
+    }
+    control
+}
+
+#[cfg(test)]
+mod tests;

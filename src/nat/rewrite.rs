@@ -1,0 +1,296 @@
+//! Rewriting a packet from one realm's terms into another's, within one IP version.
+//!
+//! All checksums are updated incrementally (RFC 1624): what was wrong on arrival is wrong on departure, so that the
+//! receiver, not we, detects damage.
+
+use std::net::IpAddr;
+
+use crate::net::policy::protocol;
+use crate::wire::checksum::{self, Delta};
+use crate::wire::headers::{Headers, Transport, parse_quoted};
+use crate::wire::{icmp, ipv4, ipv6, tcp, udp};
+
+/// Gives `packet` new addresses (of its own family) and one hop less to live. `headers` is what it was parsed into.
+pub fn rewrite(packet: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
+    let delta = Delta::default().address(headers.source, source).address(headers.destination, destination);
+    write_addresses(packet, source, destination);
+    if headers.is_v6() {
+        packet[ipv6::HOP_LIMIT] -= 1;
+    } else {
+        let hop = Delta::default().word(ttl_word(packet, 0), ttl_word(packet, 1));
+        packet[ipv4::TTL] -= 1;
+        hop.apply_at(packet, ipv4::CHECKSUM);
+        delta.apply_at(packet, ipv4::CHECKSUM);
+    }
+    fix_transport(&mut packet[headers.transport_offset..], headers, delta);
+}
+
+/// Lowers the MSS option when `packet` is a TCP SYN.
+pub fn clamp_mss(packet: &mut [u8], headers: &Headers, max_mss_bytes: u16) {
+    if let Transport::Tcp { flags, .. } = headers.transport
+        && flags & tcp::flag::SYN != 0
+    {
+        tcp::clamp_mss(&mut packet[headers.transport_offset..headers.total_bytes], max_mss_bytes);
+    }
+}
+
+/// Rewrites the packet quoted inside an ICMP error, which is `packet`; its own addresses have been rewritten already.
+/// `source` and `destination` are what the receiver of the error knows the quoted packet by: it sent it.
+///
+/// The ICMP checksum is computed afresh, as errors are rare and short.
+pub fn rewrite_quoted(packet: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
+    let quote_at = headers.transport_offset + icmp::HEADER_BYTES;
+    let Some(quoted) = packet.get_mut(quote_at..headers.total_bytes) else { return };
+    let Ok(inner) = parse_quoted(quoted) else { return };
+    let delta = Delta::default().address(inner.source, source).address(inner.destination, destination);
+    write_addresses(quoted, source, destination);
+    if !inner.is_v6() {
+        delta.apply_at(quoted, ipv4::CHECKSUM);
+    }
+    fix_transport(&mut quoted[inner.transport_offset..], &inner, delta);
+    renew_icmp_checksum(packet, headers);
+}
+
+fn renew_icmp_checksum(packet: &mut [u8], headers: &Headers) {
+    let (ip, message) = packet.split_at_mut(headers.transport_offset);
+    let Some(message) = message.get_mut(..headers.total_bytes - headers.transport_offset) else { return };
+    message[icmp::CHECKSUM..icmp::CHECKSUM + 2].fill(0);
+    let sum = match addresses(ip) {
+        Some((source @ IpAddr::V6(_), destination)) => {
+            checksum::transport_checksum(source, destination, protocol::ICMPV6, message)
+        }
+        _ => Some(checksum::checksum(message)),
+    };
+    if let Some(sum) = sum {
+        message[icmp::CHECKSUM..icmp::CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// The addresses that stand in an IP header.
+fn addresses(ip: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    if ip.first()? >> 4 == 4 {
+        let source: [u8; 4] = *ip.get(ipv4::SOURCE..)?.first_chunk()?;
+        let destination: [u8; 4] = *ip.get(ipv4::DESTINATION..)?.first_chunk()?;
+        Some((source.into(), destination.into()))
+    } else {
+        let source: [u8; 16] = *ip.get(ipv6::SOURCE..)?.first_chunk()?;
+        let destination: [u8; 16] = *ip.get(ipv6::DESTINATION..)?.first_chunk()?;
+        Some((source.into(), destination.into()))
+    }
+}
+
+fn write_addresses(packet: &mut [u8], source: IpAddr, destination: IpAddr) {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            packet[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&source.octets());
+            packet[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&destination.octets());
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            packet[ipv6::SOURCE..ipv6::SOURCE + 16].copy_from_slice(&source.octets());
+            packet[ipv6::DESTINATION..ipv6::DESTINATION + 16].copy_from_slice(&destination.octets());
+        }
+        _ => debug_assert!(false, "one family on both sides"),
+    }
+}
+
+/// The 16-bit word that holds TTL and protocol, with `less` taken off the TTL.
+fn ttl_word(packet: &[u8], less: u8) -> u16 {
+    u16::from_be_bytes([packet[ipv4::TTL].wrapping_sub(less), packet[ipv4::PROTOCOL]])
+}
+
+/// Fixes the checksum that covers the pseudo-header. A quoted packet may be cut before it.
+fn fix_transport(message: &mut [u8], headers: &Headers, delta: Delta) {
+    match headers.transport {
+        Transport::Tcp { .. } => delta.apply_at(message, tcp::CHECKSUM),
+        Transport::Udp { .. } => fix_udp(message, delta),
+        // ICMPv6 covers a pseudo-header, ICMP does not.
+        Transport::EchoRequest { .. } | Transport::EchoReply { .. } | Transport::IcmpError | Transport::IcmpOther
+            if headers.is_v6() =>
+        {
+            delta.apply_at(message, icmp::CHECKSUM);
+        }
+        _ => {}
+    }
+}
+
+/// A UDP checksum of zero means that there is none (RFC 768), and stays so; a computed zero is sent as all ones.
+fn fix_udp(message: &mut [u8], delta: Delta) {
+    let Some(field) = message.get_mut(udp::CHECKSUM..udp::CHECKSUM + 2) else { return };
+    let old = u16::from_be_bytes([field[0], field[1]]);
+    if old == 0 {
+        return;
+    }
+    let new = match delta.apply(old) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    field.copy_from_slice(&new.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::headers::parse;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// A whole packet with right checksums.
+    fn packet(source: IpAddr, destination: IpAddr, protocol: u8, message: &[u8]) -> Vec<u8> {
+        let mut message = message.to_vec();
+        let at = match protocol {
+            protocol::TCP => Some(tcp::CHECKSUM),
+            protocol::UDP => Some(udp::CHECKSUM),
+            protocol::ICMP | protocol::ICMPV6 => Some(icmp::CHECKSUM),
+            _ => None,
+        };
+        if let Some(at) = at {
+            message[at..at + 2].fill(0);
+            let sum = match protocol {
+                protocol::ICMP => checksum::checksum(&message),
+                _ => checksum::transport_checksum(source, destination, protocol, &message).unwrap(),
+            };
+            message[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        match (source, destination) {
+            (IpAddr::V4(s), IpAddr::V4(d)) => {
+                let mut header = [0; 20];
+                ipv4::emit(&mut header, message.len(), 64, protocol, s, d);
+                [&header[..], &message].concat()
+            }
+            (IpAddr::V6(s), IpAddr::V6(d)) => {
+                let mut header = [0; 40];
+                ipv6::emit(&mut header, message.len(), 64, protocol, s, d);
+                [&header[..], &message].concat()
+            }
+            _ => unreachable!(),
+        }
+    }
+
+    fn udp_message(payload: &[u8]) -> Vec<u8> {
+        let len = (8 + payload.len()) as u16;
+        [&[0x13, 0x88, 0, 53][..], &len.to_be_bytes(), &[0, 0], payload].concat()
+    }
+
+    fn tcp_message(payload: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; 20];
+        message[..4].copy_from_slice(&[0x9c, 0x40, 0x01, 0xbb]);
+        message[12] = 0x50;
+        message[13] = tcp::flag::ACK;
+        message.extend(payload);
+        message
+    }
+
+    fn echo(request: u8, payload: &[u8]) -> Vec<u8> {
+        [&[request, 0, 0, 0, 0x12, 0x34, 0, 1][..], payload].concat()
+    }
+
+    /// Every checksum of the packet computed afresh.
+    fn assert_valid(bytes: &[u8]) {
+        let headers = parse(bytes).unwrap();
+        if !headers.is_v6() {
+            assert_eq!(checksum::sum(&bytes[..headers.transport_offset]), 0xffff, "IPv4 header");
+        }
+        let message = &bytes[headers.transport_offset..headers.total_bytes];
+        let sum = match headers.protocol {
+            protocol::ICMP => checksum::checksum(message),
+            _ => checksum::transport_checksum(headers.source, headers.destination, headers.protocol, message).unwrap(),
+        };
+        assert_eq!(sum, 0, "upper layer of {headers:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn there_and_back_is_the_identity_and_checksums_hold(
+            payload in prop::collection::vec(any::<u8>(), 1..64),
+            kind in 0..3,
+            v6: bool,
+            a: u128, b: u128, c: u128, d: u128,
+        ) {
+            let make = |x: u128| -> IpAddr {
+                if v6 { IpAddr::V6(x.into()) } else { IpAddr::V4(((x as u32) | 1).into()) }
+            };
+            let (a, b, c, d) = (make(a), make(b), make(c), make(d));
+            let (protocol, message) = match (kind, v6) {
+                (0, _) => (protocol::TCP, tcp_message(&payload)),
+                (1, _) => (protocol::UDP, udp_message(&payload)),
+                (_, false) => (protocol::ICMP, echo(8, &payload)),
+                (_, true) => (protocol::ICMPV6, echo(128, &payload)),
+            };
+            let before = packet(a, b, protocol, &message);
+            let mut bytes = before.clone();
+            let headers = parse(&bytes).unwrap();
+            rewrite(&mut bytes, &headers, c, d);
+            let there = parse(&bytes).unwrap();
+            prop_assert_eq!((there.source, there.destination, there.hop_limit), (c, d, 63));
+            assert_valid(&bytes);
+            rewrite(&mut bytes, &there, a, b);
+            let back = parse(&bytes).unwrap();
+            prop_assert_eq!((back.source, back.destination, back.hop_limit), (a, b, 62));
+            assert_valid(&bytes);
+            prop_assert_eq!(&bytes[headers.transport_offset..], &before[headers.transport_offset..]);
+        }
+    }
+
+    #[test]
+    fn a_udp_checksum_of_zero_stays_zero() {
+        let mut bytes = packet(ip("10.0.0.1"), ip("10.0.0.2"), protocol::UDP, &udp_message(b"x"));
+        bytes[26..28].fill(0);
+        let headers = parse(&bytes).unwrap();
+        rewrite(&mut bytes, &headers, ip("100.64.1.1"), ip("192.168.1.1"));
+        assert_eq!(bytes[26..28], [0, 0]);
+    }
+
+    #[test]
+    fn the_packet_inside_an_error_becomes_the_one_that_its_sender_sent() {
+        // B's host refuses A's datagram: as A sent it, then as it arrived at B.
+        let sent = packet(ip("192.168.1.10"), ip("100.64.2.20"), protocol::UDP, &udp_message(b"hello"));
+        let mut arrived = sent.clone();
+        let headers = parse(&arrived).unwrap();
+        rewrite(&mut arrived, &headers, ip("100.64.1.10"), ip("192.168.1.20"));
+
+        for quoted_bytes in [28, arrived.len()] {
+            let error = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &arrived[..quoted_bytes]].concat();
+            let mut bytes = packet(ip("192.168.1.20"), ip("100.64.1.10"), protocol::ICMP, &error);
+            let headers = parse(&bytes).unwrap();
+            rewrite(&mut bytes, &headers, ip("100.64.2.20"), ip("192.168.1.10"));
+            rewrite_quoted(&mut bytes, &headers, ip("192.168.1.10"), ip("100.64.2.20"));
+            assert_valid(&bytes);
+            let quoted = &bytes[28..];
+            assert_eq!(checksum::sum(&quoted[..20]), 0xffff, "quoted IPv4 header");
+            assert_eq!(quoted[12..], sent[12..quoted_bytes], "addresses, ports, checksum as sent");
+        }
+    }
+
+    #[test]
+    fn the_packet_inside_an_icmpv6_error_too() {
+        let sent = packet(ip("fd00:a::10"), ip("2001:db8::20"), protocol::UDP, &udp_message(b"hello"));
+        let mut arrived = sent.clone();
+        let headers = parse(&arrived).unwrap();
+        rewrite(&mut arrived, &headers, ip("2001:db8:a::10"), ip("fd00:b::20"));
+        let error = [&[1, 4, 0, 0, 0, 0, 0, 0][..], &arrived].concat();
+        let mut bytes = packet(ip("fd00:b::20"), ip("2001:db8:a::10"), protocol::ICMPV6, &error);
+        let headers = parse(&bytes).unwrap();
+        rewrite(&mut bytes, &headers, ip("2001:db8::20"), ip("fd00:a::10"));
+        rewrite_quoted(&mut bytes, &headers, ip("fd00:a::10"), ip("2001:db8::20"));
+        assert_valid(&bytes);
+        assert_eq!(bytes[48 + 8..], sent[8..]);
+    }
+
+    #[test]
+    fn a_syn_is_clamped_and_a_data_segment_is_not() {
+        let mut syn = tcp_message(&[2, 4, 0x23, 0x28]);
+        syn[12] = 0x60;
+        for (flags, want) in [(tcp::flag::SYN, 1380u16), (tcp::flag::ACK, 0x2328)] {
+            syn[13] = flags;
+            let mut bytes = packet(ip("10.0.0.1"), ip("10.0.0.2"), protocol::TCP, &syn);
+            let headers = parse(&bytes).unwrap();
+            clamp_mss(&mut bytes, &headers, 1380);
+            assert_eq!(bytes[42..44], want.to_be_bytes());
+            assert_valid(&bytes);
+        }
+    }
+}

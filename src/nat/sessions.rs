@@ -1,0 +1,520 @@
+//! Sessions: who has opened what, so that replies return and nothing else does.
+//!
+//! One entry serves both directions. Its key is the flow with its two sides in a fixed order, so that a packet and its
+//! reply meet the same entry; a flag says which side opened it. Realms are part of the key.
+//!
+//! The table is bounded as a whole and per opening realm. Entries of one cache line live in a slab, whose room is
+//! reserved at the start; an index from hash to slot stands apart and is as large as the load asks for, so that ten
+//! thousand sessions stay in the processor's cache under a limit of a million. It doubles between batches
+//! ([`Sessions::expire`]), before it is full. Expiry is a hand that walks the slab a little with every such call.
+//!
+//! A session is only as good as the configuration that approved it: it carries the generation of that, and the first
+//! packet under a newer one is judged afresh, in the opener's direction.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::flow::{Asker, Flow, Side};
+use crate::net::policy::protocol;
+use crate::net::{Canonical, Generation, RealmId};
+use crate::packet::DropReason;
+use crate::wire::tcp::flag;
+
+/// Bounds of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    pub sessions: usize,
+    /// Sessions that hosts of one realm may have opened.
+    pub per_realm: usize,
+}
+
+/// Idle times in seconds.
+mod idle_secs {
+    /// RFC 4787 REQ-5: at least 2 minutes, 5 recommended.
+    pub const UDP: u32 = 300;
+    /// RFC 5382 REQ-5: an established connection, at least 2 hours 4 minutes.
+    pub const TCP_ESTABLISHED: u32 = 7440;
+    /// RFC 5382 REQ-5: a connection that is opening or closing, at least 4 minutes.
+    pub const TCP_TRANSITORY: u32 = 240;
+    /// RFC 5508 REQ-1: at least 60 seconds.
+    pub const ICMP: u32 = 60;
+    /// Protocols without ports: as UDP.
+    pub const OTHER: u32 = 300;
+}
+
+/// How far a TCP connection has come; enough to choose its idle time.
+mod seen {
+    pub const FROM_OPENER: u8 = 1;
+    pub const FROM_OTHER: u8 = 2;
+    pub const FIN_FROM_OPENER: u8 = 4;
+    pub const FIN_FROM_OTHER: u8 = 8;
+    pub const RESET: u8 = 16;
+}
+
+/// A side without its address: realm and port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    realm: RealmId,
+    port: u16,
+}
+
+/// Both sides in a fixed order, flat, so that an entry fits a cache line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Key {
+    low: Canonical,
+    high: Canonical,
+    low_place: Place,
+    high_place: Place,
+    protocol: u8,
+    /// For echo: whether the lower side asks.
+    low_asks: Option<bool>,
+}
+
+impl Key {
+    /// The key of a flow, and whether its source is the lower side.
+    fn of(flow: &Flow) -> (Key, bool) {
+        let source_is_low = flow.source <= flow.destination;
+        let (low, high) = if source_is_low { (flow.source, flow.destination) } else { (flow.destination, flow.source) };
+        let place = |side: Side| Place { realm: side.realm, port: side.port };
+        let key = Key {
+            low: low.address,
+            high: high.address,
+            low_place: place(low),
+            high_place: place(high),
+            protocol: flow.protocol,
+            low_asks: match flow.asker {
+                Asker::Neither => None,
+                Asker::Source => Some(source_is_low),
+                Asker::Destination => Some(!source_is_low),
+            },
+        };
+        (key, source_is_low)
+    }
+}
+
+impl Hash for Key {
+    /// Few wide writes: this runs for every packet.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let place = |place: Place| u64::from(place.realm.0) | u64::from(place.port) << 16;
+        state.write_u128(self.low.0);
+        state.write_u128(self.high.0);
+        state.write_u64(place(self.low_place) | place(self.high_place) << 32);
+        state.write_u8(self.protocol);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    key: Key,
+    opener_is_low: bool,
+    occupied: bool,
+    seen: u8,
+    last_packet_secs: u32,
+    generation: Generation,
+}
+
+impl Session {
+    fn opener_realm(&self) -> RealmId {
+        if self.opener_is_low { self.key.low_place.realm } else { self.key.high_place.realm }
+    }
+
+    fn note(&mut self, from_opener: bool, tcp_flags: u8, now_secs: u32) {
+        self.last_packet_secs = now_secs;
+        self.seen |= if from_opener { seen::FROM_OPENER } else { seen::FROM_OTHER };
+        if tcp_flags & flag::FIN != 0 {
+            self.seen |= if from_opener { seen::FIN_FROM_OPENER } else { seen::FIN_FROM_OTHER };
+        }
+        if tcp_flags & flag::RST != 0 {
+            self.seen |= seen::RESET;
+        }
+        if tcp_flags & (flag::SYN | flag::ACK) == flag::SYN && from_opener {
+            self.seen = seen::FROM_OPENER; // the same ports again: a new connection
+        }
+    }
+
+    fn idle_secs(&self) -> u32 {
+        const BOTH: u8 = seen::FROM_OPENER | seen::FROM_OTHER;
+        const CLOSED: u8 = seen::FIN_FROM_OPENER | seen::FIN_FROM_OTHER;
+        match self.key.protocol {
+            protocol::UDP => idle_secs::UDP,
+            protocol::ICMP | protocol::ICMPV6 => idle_secs::ICMP,
+            protocol::TCP => {
+                let closing = self.seen & seen::RESET != 0 || self.seen & CLOSED == CLOSED;
+                let established = self.seen & BOTH == BOTH;
+                if established && !closing { idle_secs::TCP_ESTABLISHED } else { idle_secs::TCP_TRANSITORY }
+            }
+            _ => idle_secs::OTHER,
+        }
+    }
+
+    fn is_expired(&self, now_secs: u32) -> bool {
+        now_secs.wrapping_sub(self.last_packet_secs) >= self.idle_secs()
+    }
+}
+
+const _: () = assert!(size_of::<Session>() == 64, "one cache line");
+
+/// Index entry: the hash too, so that lookups touch no wrong slab entry, and growing touches none at all.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    hash: u32,
+    slot: u32,
+}
+
+/// What the index goes by: the low bits choose the place, the high bits the tag.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// Sessions that the index has room for at the start.
+const INDEX_START: usize = 1024;
+
+/// One worker's session table.
+#[derive(Debug)]
+pub struct Sessions {
+    limits: Limits,
+    /// Secret, so that nobody can choose ports that collide.
+    hasher: FixedState,
+    index: HashTable<IndexEntry>,
+    slab: Vec<Session>,
+    free: Vec<u32>,
+    /// Open sessions by the opener's realm.
+    per_realm: Vec<u32>,
+    hand: usize,
+}
+
+impl Sessions {
+    /// `hash_seed` must be random and secret.
+    pub fn new(limits: Limits, hash_seed: u64) -> Self {
+        Sessions {
+            limits,
+            hasher: FixedState::with_seed(hash_seed),
+            index: HashTable::with_capacity(INDEX_START.min(limits.sessions)),
+            slab: Vec::with_capacity(limits.sessions),
+            free: Vec::with_capacity(limits.sessions),
+            per_realm: vec![0; usize::from(u16::MAX) + 1],
+            hand: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len() - self.free.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.limits.sessions
+    }
+
+    /// Sessions that hosts of `realm` have opened.
+    pub fn opened_by(&self, realm: RealmId) -> usize {
+        self.per_realm[usize::from(realm.0)] as usize
+    }
+
+    /// May this packet pass? `grants` judges a flow in its opener's direction; it is asked only for a new session and
+    /// for the first packet of an old one under a new generation.
+    ///
+    /// Drops: NotGranted, NoSession, SessionTableFull, SessionQuotaExceeded.
+    pub fn admit(
+        &mut self,
+        flow: &Flow,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl FnOnce(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        let (key, source_is_low) = Key::of(flow);
+        let hash = self.hash(&key);
+        if let Some(slot) = self.find(hash, &key) {
+            if !self.slab[slot].is_expired(now_secs) {
+                return self.pass(slot, hash, flow, source_is_low, generation, now_secs, grants);
+            }
+            self.remove(slot, hash);
+        }
+        self.open(key, hash, flow, source_is_low, generation, now_secs, grants)
+    }
+
+    /// Whether `flow`, or its reverse, belongs to an open session of this generation's approval. For ICMP errors, which
+    /// neither open a session nor keep one alive.
+    pub fn contains(&self, flow: &Flow, now_secs: u32) -> bool {
+        let (key, _) = Key::of(flow);
+        let hash = self.hash(&key);
+        self.find(hash, &key).is_some_and(|slot| !self.slab[slot].is_expired(now_secs))
+    }
+
+    /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
+    /// index ahead of need.
+    pub fn expire(&mut self, max_entries: usize, now_secs: u32) {
+        if self.index.len() * 4 > self.index.capacity() * 3 {
+            self.index.reserve(self.index.capacity(), |entry| spread(entry.hash));
+        }
+        for _ in 0..max_entries.min(self.slab.len()) {
+            self.hand = if self.hand + 1 < self.slab.len() { self.hand + 1 } else { 0 };
+            let session = &self.slab[self.hand];
+            if session.occupied && session.is_expired(now_secs) {
+                let hash = self.hash(&session.key);
+                self.remove(self.hand, hash);
+            }
+        }
+    }
+
+    fn hash(&self, key: &Key) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two halves of admit; a struct would only rename the arguments")]
+    fn pass(
+        &mut self,
+        slot: usize,
+        hash: u32,
+        flow: &Flow,
+        source_is_low: bool,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl FnOnce(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        let session = &mut self.slab[slot];
+        let from_opener = session.opener_is_low == source_is_low;
+        if session.generation != generation {
+            let opening = if from_opener { *flow } else { flow.reversed() };
+            if !grants(&opening) {
+                self.remove(slot, hash);
+                return Err(DropReason::NotGranted);
+            }
+            session.generation = generation;
+        }
+        session.note(from_opener, flow.tcp_flags, now_secs);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two halves of admit; a struct would only rename the arguments")]
+    fn open(
+        &mut self,
+        key: Key,
+        hash: u32,
+        flow: &Flow,
+        source_is_low: bool,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl FnOnce(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        if !flow.may_open {
+            return Err(DropReason::NoSession);
+        }
+        if !grants(flow) {
+            return Err(DropReason::NotGranted);
+        }
+        let opened = usize::from(flow.source.realm.0);
+        if self.per_realm[opened] as usize >= self.limits.per_realm {
+            return Err(DropReason::SessionQuotaExceeded);
+        }
+        let mut session = Session {
+            key,
+            opener_is_low: source_is_low,
+            occupied: true,
+            seen: 0,
+            last_packet_secs: now_secs,
+            generation,
+        };
+        session.note(true, flow.tcp_flags, now_secs);
+        let slot = self.take_slot(session).ok_or(DropReason::SessionTableFull)?;
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
+        self.per_realm[opened] += 1;
+        Ok(())
+    }
+
+    fn take_slot(&mut self, session: Session) -> Option<u32> {
+        if let Some(slot) = self.free.pop() {
+            self.slab[slot as usize] = session;
+            return Some(slot);
+        }
+        if self.slab.len() == self.limits.sessions {
+            return None;
+        }
+        self.slab.push(session);
+        Some(self.slab.len() as u32 - 1)
+    }
+
+    fn find(&self, hash: u32, key: &Key) -> Option<usize> {
+        let entry =
+            self.index.find(spread(hash), |entry| entry.hash == hash && self.slab[entry.slot as usize].key == *key)?;
+        Some(entry.slot as usize)
+    }
+
+    fn remove(&mut self, slot: usize, hash: u32) {
+        if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.slot as usize == slot) {
+            entry.remove();
+        }
+        let session = &mut self.slab[slot];
+        session.occupied = false;
+        let realm = usize::from(session.opener_realm().0);
+        self.per_realm[realm] -= 1;
+        self.free.push(slot as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::net::Canonical;
+
+    const A: RealmId = RealmId(1);
+    const B: RealmId = RealmId(2);
+    const G1: Generation = Generation(1);
+
+    fn side(realm: RealmId, port: u16) -> Side {
+        Side { address: Canonical(7), realm, port }
+    }
+
+    fn tcp(source: Side, destination: Side, tcp_flags: u8) -> Flow {
+        let may_open = tcp_flags & flag::RST == 0;
+        Flow { source, destination, protocol: protocol::TCP, tcp_flags, may_open, asker: Asker::Neither }
+    }
+
+    fn udp(source: Side, destination: Side) -> Flow {
+        Flow { source, destination, protocol: protocol::UDP, tcp_flags: 0, may_open: true, asker: Asker::Neither }
+    }
+
+    fn table(sessions: usize, per_realm: usize) -> Sessions {
+        Sessions::new(Limits { sessions, per_realm }, 42)
+    }
+
+    #[test]
+    fn replies_return_and_nothing_else_does() {
+        let mut t = table(10, 10);
+        let request = udp(side(A, 1000), side(B, 53));
+        assert_eq!(t.admit(&request.reversed(), G1, 0, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(t.admit(&request, G1, 0, |_| true), Ok(()));
+        assert_eq!(t.admit(&request.reversed(), G1, 1, |_| false), Ok(()));
+        let other_port = udp(side(B, 54), side(A, 1000));
+        assert_eq!(t.admit(&other_port, G1, 1, |_| false), Err(DropReason::NotGranted));
+        assert_eq!((t.len(), t.opened_by(A), t.opened_by(B)), (1, 1, 0));
+    }
+
+    #[test]
+    fn realms_that_share_address_and_port_do_not_share_sessions() {
+        let mut t = table(10, 10);
+        t.admit(&udp(side(A, 1), side(B, 2)), G1, 0, |_| true).unwrap();
+        let c = RealmId(3);
+        assert_eq!(t.admit(&udp(side(B, 2), side(c, 1)), G1, 0, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(t.admit(&udp(side(c, 1), side(B, 2)), G1, 0, |_| false), Err(DropReason::NotGranted));
+    }
+
+    #[test]
+    fn a_ping_lets_replies_through_and_no_pings_back() {
+        let mut t = table(10, 10);
+        for ident in [0, 7] {
+            let ping = Flow { protocol: protocol::ICMP, asker: Asker::Source, ..udp(side(A, ident), side(B, ident)) };
+            assert_eq!(t.admit(&ping, G1, 0, |_| true), Ok(()));
+            assert_eq!(t.admit(&ping.reversed(), G1, 0, |_| false), Ok(()), "reply");
+            let back = Flow { asker: Asker::Source, ..ping.reversed() };
+            assert_eq!(t.admit(&back, G1, 0, |_| false), Err(DropReason::NotGranted), "ping back, identifier {ident}");
+        }
+    }
+
+    #[test]
+    fn a_reset_opens_nothing() {
+        let mut t = table(10, 10);
+        let reset = tcp(side(A, 1), side(B, 2), flag::RST);
+        assert_eq!(t.admit(&reset, G1, 0, |_| true), Err(DropReason::NoSession));
+    }
+
+    #[test]
+    fn the_table_is_bounded_as_a_whole_and_per_realm() {
+        let mut t = table(5, 3);
+        let open = |t: &mut Sessions, realm, port| t.admit(&udp(side(realm, port), side(B, 53)), G1, 0, |_| true);
+        for port in 0..3 {
+            assert_eq!(open(&mut t, A, port), Ok(()));
+        }
+        assert_eq!(open(&mut t, A, 3), Err(DropReason::SessionQuotaExceeded));
+        assert_eq!(open(&mut t, RealmId(3), 0), Ok(()));
+        assert_eq!(open(&mut t, RealmId(4), 0), Ok(()));
+        assert_eq!(open(&mut t, RealmId(5), 0), Err(DropReason::SessionTableFull));
+        assert_eq!(t.len(), 5);
+        t.expire(100, idle_secs::UDP);
+        assert_eq!((t.len(), t.opened_by(A)), (0, 0));
+        assert_eq!(open(&mut t, RealmId(5), 0), Ok(()));
+    }
+
+    #[test]
+    fn idle_times_follow_the_state_of_the_connection() {
+        let mut t = table(10, 10);
+        let (client, server) = (side(A, 1000), side(B, 443));
+        let survives = |t: &mut Sessions, at: u32| t.contains(&tcp(client, server, 0), at);
+        t.admit(&tcp(client, server, flag::SYN), G1, 0, |_| true).unwrap();
+        assert!(survives(&mut t, 239) && !survives(&mut t, 240), "half open");
+        t.admit(&tcp(server, client, flag::SYN | flag::ACK), G1, 1, |_| false).unwrap();
+        assert!(survives(&mut t, 7440) && !survives(&mut t, 7441), "established");
+        t.admit(&tcp(client, server, flag::FIN), G1, 2, |_| false).unwrap();
+        assert!(survives(&mut t, 7441), "half closed");
+        t.admit(&tcp(server, client, flag::FIN), G1, 3, |_| false).unwrap();
+        assert!(survives(&mut t, 242) && !survives(&mut t, 243), "closed");
+        t.admit(&tcp(client, server, flag::SYN), G1, 4, |_| false).unwrap();
+        t.admit(&tcp(server, client, flag::ACK), G1, 5, |_| false).unwrap();
+        assert!(survives(&mut t, 7444), "opened again on the same ports");
+        t.admit(&tcp(server, client, flag::RST), G1, 6, |_| false).unwrap();
+        assert!(!survives(&mut t, 246), "reset");
+    }
+
+    #[test]
+    fn an_expired_session_is_judged_afresh() {
+        let mut t = table(10, 10);
+        let request = udp(side(A, 1), side(B, 53));
+        t.admit(&request, G1, 0, |_| true).unwrap();
+        assert_eq!(t.admit(&request.reversed(), G1, 300, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(t.len(), 0);
+    }
+
+    #[test]
+    fn a_new_generation_is_asked_once_in_the_openers_direction() {
+        let mut t = table(10, 10);
+        let request = udp(side(A, 1), side(B, 53));
+        t.admit(&request, G1, 0, |_| true).unwrap();
+        let asked = |flow: &Flow| flow.source.realm == A;
+        assert_eq!(t.admit(&request.reversed(), Generation(2), 1, asked), Ok(()));
+        assert_eq!(t.admit(&request, Generation(2), 1, |_| panic!("asked twice")), Ok(()));
+        assert_eq!(t.admit(&request.reversed(), Generation(3), 1, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(t.len(), 0);
+    }
+
+    proptest! {
+        /// Against a map from (opener, other) to the time of the last packet.
+        #[test]
+        fn agrees_with_a_simple_model(steps in prop::collection::vec((0u16..3, 0u16..3, 0u16..3, 0u16..3, 0u32..200), 1..200)) {
+            let mut t = table(20, 6);
+            let mut model: HashMap<(u16, u16, u16, u16), u32> = HashMap::new();
+            let mut now = 0;
+            for (ra, rb, pa, pb, passed) in steps {
+                now += passed;
+                model.retain(|_, last| now - *last < idle_secs::UDP);
+                t.expire(usize::MAX, now);
+                let flow = udp(side(RealmId(ra), pa), side(RealmId(rb), pb));
+                let granted = ra < rb;
+                let forward = (ra, pa, rb, pb);
+                let backward = (rb, pb, ra, pa);
+                let key = if model.contains_key(&forward) { forward } else { backward };
+                let want = if let Some(last) = model.get_mut(&key) {
+                    *last = now;
+                    Ok(())
+                } else if !granted {
+                    Err(DropReason::NotGranted)
+                } else if model.keys().filter(|k| k.0 == ra).count() == 6 {
+                    Err(DropReason::SessionQuotaExceeded)
+                } else {
+                    model.insert(forward, now);
+                    Ok(())
+                };
+                prop_assert_eq!(t.admit(&flow, G1, now, |_| granted), want);
+                prop_assert_eq!(t.len(), model.len());
+            }
+        }
+    }
+}

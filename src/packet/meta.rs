@@ -1,0 +1,73 @@
+//! What the stages have learned about one packet. Classified once, acted on later: only `classify` reads addresses, the
+//! later stages obey what stands here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::net::mapping::Located;
+use crate::net::{Canonical, NetworkId, RealmId, TunnelId};
+use crate::wire::headers::Headers;
+
+use super::DropReason;
+
+/// Where a packet is on its way. Every packet leaves `Live` exactly once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Still walking.
+    Live,
+    Forwarded,
+    /// Delivered to the IX itself.
+    Answered,
+    Dropped(DropReason),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    pub fate: Fate,
+    /// The tunnel it came in by, and that tunnel's realm: the packet's identity.
+    pub ingress: TunnelId,
+    pub realm: RealmId,
+    pub headers: Headers,
+    /// Canonical, with the network and realm that own it.
+    pub source: Located,
+    pub destination: Located,
+    /// The addresses that the destination realm will see.
+    pub new_source: IpAddr,
+    pub new_destination: IpAddr,
+    /// The tunnel it leaves by.
+    pub egress: TunnelId,
+    /// Largest TCP segment that fits both tunnels' MTU; only used on SYN.
+    pub max_mss_bytes: u16,
+    /// Bytes of the packet in its buffer.
+    pub(super) len: u16,
+}
+
+impl Meta {
+    const NOWHERE: Located = Located { canonical: Canonical(0), network: NetworkId(0), realm: RealmId::IX };
+
+    pub(super) fn arrived(ingress: TunnelId, realm: RealmId, len: usize) -> Self {
+        Meta {
+            fate: Fate::Live,
+            ingress,
+            realm,
+            headers: Headers::default(),
+            source: Self::NOWHERE,
+            destination: Self::NOWHERE,
+            new_source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            new_destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            egress: TunnelId::NONE,
+            max_mss_bytes: u16::MAX,
+            len: len as u16,
+        }
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.fate == Fate::Live
+    }
+
+    /// Ends the packet's walk; the first reason stands.
+    pub fn drop(&mut self, reason: DropReason) {
+        if self.is_live() {
+            self.fate = Fate::Dropped(reason);
+        }
+    }
+}

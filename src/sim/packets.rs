@@ -1,0 +1,105 @@
+//! Whole inner packets with right checksums, and the check that a packet has them.
+
+use std::net::IpAddr;
+
+use crate::net::policy::protocol;
+use crate::wire::headers::{self, Headers};
+use crate::wire::{checksum, icmp, ipv4, ipv6, tcp, udp};
+
+pub const HOP_LIMIT: u8 = 64;
+
+/// An IP packet around `message`, whose checksum is set if the protocol has one.
+pub fn packet(source: IpAddr, destination: IpAddr, protocol: u8, mut message: Vec<u8>) -> Vec<u8> {
+    if let Some(at) = checksum_offset(protocol) {
+        message[at..at + 2].fill(0);
+        let sum = transport_sum(source, destination, protocol, &message);
+        message[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut header = [0; ipv4::MIN_HEADER_BYTES];
+            ipv4::emit(&mut header, message.len(), HOP_LIMIT, protocol, source, destination);
+            [&header[..], &message].concat()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut header = [0; ipv6::HEADER_BYTES];
+            ipv6::emit(&mut header, message.len(), HOP_LIMIT, protocol, source, destination);
+            [&header[..], &message].concat()
+        }
+        _ => panic!("{source} and {destination} are of different families"),
+    }
+}
+
+pub fn udp(source: (IpAddr, u16), destination: (IpAddr, u16), payload: &[u8]) -> Vec<u8> {
+    let len = (udp::HEADER_BYTES + payload.len()) as u16;
+    let message =
+        [&source.1.to_be_bytes()[..], &destination.1.to_be_bytes(), &len.to_be_bytes(), &[0, 0], payload].concat();
+    packet(source.0, destination.0, protocol::UDP, message)
+}
+
+/// A segment with 20 bytes of header; `options` (a multiple of 4 bytes) come behind it.
+pub fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16), flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; tcp::MIN_HEADER_BYTES];
+    message[..2].copy_from_slice(&source.1.to_be_bytes());
+    message[2..4].copy_from_slice(&destination.1.to_be_bytes());
+    message[12] = ((5 + options.len() / 4) as u8) << 4;
+    message[13] = flags;
+    message.extend(options);
+    message.extend(payload);
+    packet(source.0, destination.0, protocol::TCP, message)
+}
+
+/// An echo request, or its reply.
+pub fn echo(source: IpAddr, destination: IpAddr, ident: u16, is_reply: bool) -> Vec<u8> {
+    let (protocol, kind) = match (source.is_ipv4(), is_reply) {
+        (true, false) => (protocol::ICMP, 8),
+        (true, true) => (protocol::ICMP, 0),
+        (false, false) => (protocol::ICMPV6, 128),
+        (false, true) => (protocol::ICMPV6, 129),
+    };
+    let message = [&[kind, 0, 0, 0][..], &ident.to_be_bytes(), &[0, 1], b"ixgate"].concat();
+    packet(source, destination, protocol, message)
+}
+
+/// Destination unreachable, port unreachable, about `original`.
+pub fn port_unreachable(source: IpAddr, destination: IpAddr, original: &[u8]) -> Vec<u8> {
+    let (protocol, kind, code) = if source.is_ipv4() { (protocol::ICMP, 3, 3) } else { (protocol::ICMPV6, 1, 4) };
+    let message = [&[kind, code, 0, 0, 0, 0, 0, 0][..], original].concat();
+    packet(source, destination, protocol, message)
+}
+
+/// The headers of a packet whose every checksum is right. `Err` says what is wrong.
+pub fn verify(packet: &[u8]) -> Result<Headers, String> {
+    let headers = headers::parse(packet).map_err(|error| format!("{error:?}"))?;
+    if headers.total_bytes != packet.len() {
+        return Err(format!("length {} in {} bytes", headers.total_bytes, packet.len()));
+    }
+    if !headers.is_v6() && checksum::sum(&packet[..headers.transport_offset]) != 0xffff {
+        return Err("IPv4 header checksum".into());
+    }
+    let message = &packet[headers.transport_offset..];
+    let has_none = headers.protocol == protocol::UDP && message[udp::CHECKSUM..udp::CHECKSUM + 2] == [0, 0];
+    if checksum_offset(headers.protocol).is_some()
+        && !has_none
+        && transport_sum(headers.source, headers.destination, headers.protocol, message) != 0
+    {
+        return Err(format!("checksum of protocol {}", headers.protocol));
+    }
+    Ok(headers)
+}
+
+fn checksum_offset(protocol: u8) -> Option<usize> {
+    match protocol {
+        protocol::TCP => Some(tcp::CHECKSUM),
+        protocol::UDP => Some(udp::CHECKSUM),
+        protocol::ICMP | protocol::ICMPV6 => Some(icmp::CHECKSUM),
+        _ => None,
+    }
+}
+
+fn transport_sum(source: IpAddr, destination: IpAddr, protocol: u8, message: &[u8]) -> u16 {
+    match protocol {
+        protocol::ICMP => checksum::checksum(message),
+        _ => checksum::transport_checksum(source, destination, protocol, message).expect("one family"),
+    }
+}

@@ -1,0 +1,88 @@
+//! The gateway on the other side of a tunnel, in memory, over boringtun.
+
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::{PublicKey, StaticSecret};
+
+/// Larger than any datagram that a test sends.
+const BUFFER_BYTES: usize = 4096;
+
+/// One site's gateway. It has no address of its own: whoever drives it carries its datagrams.
+pub struct Peer {
+    tunnel: Tunn,
+    buffer: Box<[u8; BUFFER_BYTES]>,
+}
+
+/// What came of a datagram.
+#[derive(Default, Debug)]
+pub struct Received {
+    /// The inner packet, if it was data.
+    pub packet: Option<Vec<u8>>,
+    /// To be sent back: handshake answers, packets that waited for the handshake.
+    pub datagrams: Vec<Vec<u8>>,
+    /// It could not be opened.
+    pub refused: bool,
+}
+
+/// The public key of a private one.
+pub fn public_key(private_key: &[u8; 32]) -> [u8; 32] {
+    PublicKey::from(&StaticSecret::from(*private_key)).to_bytes()
+}
+
+impl Peer {
+    /// `index` tells the peer's tunnels apart where it has several; any number below 2^24.
+    pub fn new(private_key: [u8; 32], ix_public_key: [u8; 32], keepalive_secs: Option<u16>, index: u32) -> Self {
+        let tunnel = Tunn::new(private_key.into(), ix_public_key.into(), None, keepalive_secs, index, None);
+        Peer { tunnel, buffer: Box::new([0; BUFFER_BYTES]) }
+    }
+
+    /// A handshake initiation, whether or not there is a session.
+    pub fn initiate(&mut self) -> Option<Vec<u8>> {
+        match self.tunnel.format_handshake_initiation(&mut self.buffer[..], true) {
+            TunnResult::WriteToNetwork(datagram) => Some(datagram.to_vec()),
+            _ => None,
+        }
+    }
+
+    /// Seals an inner packet. Without a session this gives a handshake initiation, and the packet follows later.
+    pub fn send(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
+        match self.tunnel.encapsulate(packet, &mut self.buffer[..]) {
+            TunnResult::WriteToNetwork(datagram) => Some(datagram.to_vec()),
+            _ => None,
+        }
+    }
+
+    pub fn receive(&mut self, datagram: &[u8]) -> Received {
+        let mut received = Received::default();
+        match self.tunnel.decapsulate(None, datagram, &mut self.buffer[..]) {
+            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                received.packet = Some(packet.to_vec());
+            }
+            TunnResult::WriteToNetwork(answer) => {
+                received.datagrams.push(answer.to_vec());
+                self.flush(&mut received.datagrams);
+            }
+            TunnResult::Err(_) => received.refused = true,
+            TunnResult::Done => {}
+        }
+        received
+    }
+
+    /// Time has passed: retransmission, rekeying, keepalive. To be called a few times a second.
+    pub fn tick(&mut self) -> Option<Vec<u8>> {
+        match self.tunnel.update_timers(&mut self.buffer[..]) {
+            TunnResult::WriteToNetwork(datagram) => Some(datagram.to_vec()),
+            _ => None,
+        }
+    }
+
+    pub fn has_session(&self) -> bool {
+        self.tunnel.time_since_last_handshake().is_some()
+    }
+
+    /// Packets that waited for the session.
+    fn flush(&mut self, datagrams: &mut Vec<Vec<u8>>) {
+        while let TunnResult::WriteToNetwork(datagram) = self.tunnel.decapsulate(None, &[], &mut self.buffer[..]) {
+            datagrams.push(datagram.to_vec());
+        }
+    }
+}

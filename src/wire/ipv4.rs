@@ -1,0 +1,127 @@
+//! IPv4 (RFC 791).
+//!
+//! ```text
+//!  0: version, IHL  1: DSCP, ECN  2: total length  4: identification  6: flags, fragment offset
+//!  8: TTL  9: protocol  10: header checksum  12: source  16: destination  20: options
+//! ```
+
+use std::net::Ipv4Addr;
+
+use super::checksum;
+
+pub const MIN_HEADER_BYTES: usize = 20;
+pub const TOTAL_LENGTH: usize = 2;
+pub const FRAGMENT: usize = 6;
+pub const TTL: usize = 8;
+pub const PROTOCOL: usize = 9;
+pub const CHECKSUM: usize = 10;
+pub const SOURCE: usize = 12;
+pub const DESTINATION: usize = 16;
+
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET_MASK: u16 = 0x1fff;
+
+/// The fields of a header that the walk uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    pub header_bytes: usize,
+    pub total_bytes: usize,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub dont_fragment: bool,
+    /// Part of a fragmented datagram, the first part included.
+    pub is_fragment: bool,
+}
+
+/// Reads a header. `None` when it is cut short or contradicts itself. The header checksum is not verified: the tunnel
+/// has authenticated the bytes, and a wrong checksum stays wrong through the incremental update, so that the receiver
+/// still sees it. `total_bytes` may exceed `bytes` (as inside an ICMP error); the caller decides.
+pub fn parse(bytes: &[u8]) -> Option<Header> {
+    let fixed: &[u8; MIN_HEADER_BYTES] = bytes.first_chunk()?;
+    let header_bytes = usize::from(fixed[0] & 0x0f) * 4;
+    let total_bytes = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+    let fragment = u16::from_be_bytes([fixed[6], fixed[7]]);
+    let valid = fixed[0] >> 4 == 4
+        && header_bytes >= MIN_HEADER_BYTES
+        && header_bytes <= bytes.len()
+        && header_bytes <= total_bytes;
+    valid.then(|| Header {
+        header_bytes,
+        total_bytes,
+        ttl: fixed[TTL],
+        protocol: fixed[PROTOCOL],
+        source: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]),
+        destination: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
+        dont_fragment: fragment & DONT_FRAGMENT != 0,
+        is_fragment: fragment & (MORE_FRAGMENTS | OFFSET_MASK) != 0,
+    })
+}
+
+/// Writes a 20-byte header for `payload_bytes` of payload, with its checksum; don't-fragment is set, so that the
+/// identification may be zero (RFC 6864 section 4.1).
+pub fn emit(
+    out: &mut [u8; MIN_HEADER_BYTES],
+    payload_bytes: usize,
+    ttl: u8,
+    protocol: u8,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+) {
+    let total = (MIN_HEADER_BYTES + payload_bytes) as u16;
+    out.fill(0);
+    out[0] = 0x45;
+    out[2..4].copy_from_slice(&total.to_be_bytes());
+    out[6..8].copy_from_slice(&DONT_FRAGMENT.to_be_bytes());
+    out[TTL] = ttl;
+    out[PROTOCOL] = protocol;
+    out[12..16].copy_from_slice(&source.octets());
+    out[16..20].copy_from_slice(&destination.octets());
+    let sum = checksum::checksum(out);
+    out[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_is_parsed(payload in 0usize..1400, ttl: u8, protocol: u8, source: u32, destination: u32) {
+            let mut out = [0; MIN_HEADER_BYTES];
+            let (source, destination) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
+            emit(&mut out, payload, ttl, protocol, source, destination);
+            prop_assert_eq!(checksum::checksum(&out), 0);
+            let total_bytes = MIN_HEADER_BYTES + payload;
+            prop_assert_eq!(
+                parse(&out),
+                Some(Header {
+                    header_bytes: 20, total_bytes, ttl, protocol, source, destination,
+                    dont_fragment: true, is_fragment: false,
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_what_contradicts_itself() {
+        let mut good = [0; MIN_HEADER_BYTES];
+        emit(&mut good, 0, 64, 17, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+        assert!(parse(&good).is_some());
+        assert!(parse(&good[..19]).is_none(), "cut short");
+        for (at, value, why) in [
+            (0, 0x65, "version"),
+            (0, 0x44, "IHL below 5"),
+            (0, 0x46, "IHL beyond the bytes"),
+            (3, 19, "total below header"),
+        ] {
+            let mut bad = good;
+            bad[at] = value;
+            assert!(parse(&bad).is_none(), "{why}");
+        }
+    }
+}

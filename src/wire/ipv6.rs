@@ -1,0 +1,145 @@
+//! IPv6 (RFC 8200).
+//!
+//! ```text
+//!  0: version, traffic class, flow label  4: payload length  6: next header  7: hop limit  8: source  24: destination
+//! ```
+
+use std::net::Ipv6Addr;
+
+pub const HEADER_BYTES: usize = 40;
+pub const HOP_LIMIT: usize = 7;
+pub const SOURCE: usize = 8;
+pub const DESTINATION: usize = 24;
+
+/// Most extension headers walked before a packet is refused. Real ones carry one or two.
+pub const MAX_EXTENSION_HEADERS: usize = 6;
+
+mod next_header {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const DESTINATION_OPTIONS: u8 = 60;
+}
+
+/// The fields of a header, and where its extension headers end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Fixed header and extension headers.
+    pub header_bytes: usize,
+    pub total_bytes: usize,
+    pub hop_limit: u8,
+    /// The upper-layer protocol behind the extension headers.
+    pub protocol: u8,
+    pub source: Ipv6Addr,
+    pub destination: Ipv6Addr,
+    pub is_fragment: bool,
+    /// A routing header, or too many extension headers.
+    pub is_refused: bool,
+}
+
+/// Reads a header and walks its extension headers. `None` when it is cut short.
+pub fn parse(bytes: &[u8]) -> Option<Header> {
+    let fixed: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
+    if fixed[0] >> 4 != 6 {
+        return None;
+    }
+    let source: [u8; 16] = *fixed[SOURCE..].first_chunk()?;
+    let destination: [u8; 16] = *fixed[DESTINATION..].first_chunk()?;
+    let mut header = Header {
+        header_bytes: HEADER_BYTES,
+        total_bytes: HEADER_BYTES + usize::from(u16::from_be_bytes([fixed[4], fixed[5]])),
+        hop_limit: fixed[HOP_LIMIT],
+        protocol: fixed[6],
+        source: source.into(),
+        destination: destination.into(),
+        is_fragment: false,
+        is_refused: false,
+    };
+    for _ in 0..MAX_EXTENSION_HEADERS {
+        match header.protocol {
+            next_header::HOP_BY_HOP | next_header::DESTINATION_OPTIONS => {
+                let extension = bytes.get(header.header_bytes..header.header_bytes + 8)?;
+                header.protocol = extension[0];
+                header.header_bytes += 8 + usize::from(extension[1]) * 8;
+                if header.header_bytes > bytes.len() || header.header_bytes > header.total_bytes {
+                    return None;
+                }
+            }
+            next_header::ROUTING => {
+                header.is_refused = true;
+                return Some(header);
+            }
+            next_header::FRAGMENT => {
+                header.is_fragment = true;
+                return Some(header);
+            }
+            _ => return Some(header),
+        }
+    }
+    header.is_refused = true;
+    Some(header)
+}
+
+/// Writes a fixed header for `payload_bytes` of payload.
+pub fn emit(
+    out: &mut [u8; HEADER_BYTES],
+    payload_bytes: usize,
+    hop_limit: u8,
+    protocol: u8,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+) {
+    out[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+    out[4..6].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+    out[6] = protocol;
+    out[HOP_LIMIT] = hop_limit;
+    out[SOURCE..SOURCE + 16].copy_from_slice(&source.octets());
+    out[DESTINATION..].copy_from_slice(&destination.octets());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packet(extensions: &[(u8, usize)], last: u8) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (i, (_, blocks)) in extensions.iter().enumerate() {
+            let next = extensions.get(i + 1).map_or(last, |(kind, _)| *kind);
+            body.extend([next, *blocks as u8]);
+            body.resize(body.len() + 6 + blocks * 8, 0);
+        }
+        let mut header = [0; HEADER_BYTES];
+        let first = extensions.first().map_or(last, |(kind, _)| *kind);
+        emit(&mut header, body.len(), 64, first, Ipv6Addr::LOCALHOST, Ipv6Addr::UNSPECIFIED);
+        [&header[..], &body].concat()
+    }
+
+    #[test]
+    fn walks_options_to_the_upper_layer() {
+        let bytes = packet(&[(0, 0), (60, 2)], 6);
+        let header = parse(&bytes).unwrap();
+        assert_eq!((header.protocol, header.header_bytes, header.is_refused), (6, 40 + 8 + 24, false));
+        assert_eq!(parse(&bytes[..bytes.len() - 1]), None, "cut short");
+    }
+
+    #[test]
+    fn refuses_routing_headers_and_long_chains() {
+        assert!(parse(&packet(&[(43, 0)], 6)).unwrap().is_refused);
+        assert!(parse(&packet(&[(60, 0); MAX_EXTENSION_HEADERS], 6)).unwrap().is_refused);
+        assert!(!parse(&packet(&[(60, 0); MAX_EXTENSION_HEADERS - 1], 6)).unwrap().is_refused);
+    }
+
+    #[test]
+    fn sees_fragments() {
+        assert!(parse(&packet(&[(44, 0)], 17)).unwrap().is_fragment);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

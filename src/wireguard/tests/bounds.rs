@@ -1,0 +1,129 @@
+//! What is bounded, and what happens at the bound.
+
+use std::time::{Duration, Instant};
+
+use super::world::*;
+use crate::net::TunnelId;
+use crate::packet::{DropReason, Outbox};
+use crate::wireguard::endpoint::INITIATIONS_PER_TICK;
+use crate::wireguard::event::MAX_EVENTS;
+use crate::wireguard::index::MAX_TUNNELS;
+use crate::wireguard::{Event, Opened, PeerConfig, Refusal, public_key};
+
+const TICK: Duration = Duration::from_micros(62_500);
+
+/// So many peers, all called by us.
+fn many(count: u32) -> Vec<PeerConfig> {
+    let peer = |n: u32| {
+        let mut private = [0x33; 32];
+        private[8..12].copy_from_slice(&n.to_le_bytes());
+        PeerConfig { tunnel: TunnelId(n), public_key: public_key(&private), ..called(1) }
+    };
+    (0..count).map(peer).collect()
+}
+
+#[test]
+fn initiations_are_spread_over_ticks_and_everybody_gets_a_turn() {
+    let count = 3 * INITIATIONS_PER_TICK + 4;
+    let mut world = World::new(&many(count));
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        world.tick();
+        sent.push(world.sent().len() as u32);
+        world.advance(TICK);
+    }
+    assert_eq!(sent, [INITIATIONS_PER_TICK, INITIATIONS_PER_TICK, INITIATIONS_PER_TICK, 4]);
+    for _ in 0..(6 * 16) {
+        world.tick();
+        assert!(world.sent().len() as u32 <= INITIATIONS_PER_TICK);
+        world.advance(TICK);
+    }
+    for n in 0..count {
+        assert_eq!(world.status(TunnelId(n)).handshakes.attempts, 2, "tunnel {n}");
+    }
+}
+
+#[test]
+fn packets_for_many_silent_peers_do_not_exceed_the_budget_either() {
+    let mut world = World::new(&many(INITIATIONS_PER_TICK + 10));
+    for n in 0..INITIATIONS_PER_TICK + 10 {
+        assert_eq!(world.seal(TunnelId(n), &packet(60)), Err(DropReason::TunnelDown));
+    }
+    assert_eq!(world.sent().len() as u32, INITIATIONS_PER_TICK);
+    world.tick();
+    assert_eq!(world.sent().len(), 10);
+}
+
+#[test]
+fn a_full_outbox_loses_packets_but_no_initiations() {
+    let mut world = World::new(&[config(1), called(2)]);
+    let mut gateway = Gateway::new(1, None);
+    let roomy = std::mem::replace(&mut world.outbox, Outbox::new(80, 10));
+    let initiation = gateway.initiate();
+    let full = Opened::Dropped { reason: DropReason::EgressQueueFull, tunnel: Some(TunnelId(1)) };
+    assert_eq!(world.open(path(1), &initiation), full);
+    world.tick();
+    assert!(world.sent().is_empty());
+
+    world.outbox = roomy;
+    world.advance(TICK);
+    world.tick();
+    assert_eq!(world.sent_one().2.len(), 148);
+    world.connect(&mut gateway, path(1));
+    world.outbox = Outbox::new(80, 10);
+    assert_eq!(world.seal(TunnelId(1), &packet(60)), Err(DropReason::EgressQueueFull));
+    assert_eq!(world.seal(TunnelId(1), &packet(48)), Ok(()));
+    assert_eq!(gateway.open(&world.sent_one().2), packet(48));
+}
+
+#[test]
+fn a_peer_that_roams_all_the_time_fills_no_memory() {
+    let mut world = World::new(&[config(1)]);
+    let mut gateway = Gateway::new(1, None);
+    world.connect(&mut gateway, path(1));
+    for port in 0..MAX_EVENTS as u16 + 10 {
+        let keepalive = gateway.seal(&[]);
+        assert_eq!(world.open(path(port), &keepalive), Opened::Keepalive { tunnel: TunnelId(1) });
+    }
+    assert_eq!(world.events().len(), MAX_EVENTS);
+    assert_eq!(world.endpoint.events_lost(), 2 + 10, "completed and up were the first two of the rest");
+}
+
+#[test]
+fn impossible_peers_are_refused_with_a_word() {
+    let too_many = PeerConfig { tunnel: TunnelId(MAX_TUNNELS as u32), ..config(2) };
+    let twice = PeerConfig { tunnel: TunnelId(3), ..config(1) };
+    let mut world = World::new(&[config(1), too_many, twice]);
+    let refused = |tunnel, why| Event::Refused { tunnel: TunnelId(tunnel), why };
+    let both = [refused(MAX_TUNNELS as u32, Refusal::TooManyTunnels), refused(3, Refusal::KeyTwice)];
+    assert_eq!(world.events(), both);
+    assert_eq!(world.endpoint.status(TunnelId(3)), None);
+    world.connect(&mut Gateway::new(1, None), path(1));
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --lib wireguard::tests::bounds -- --ignored --nocapture"]
+fn ten_thousand_tunnels() {
+    let peers = many(10_000);
+    let started = Instant::now();
+    let mut world = World::new(&peers);
+    println!("configure 10,000 new peers: {:?}", started.elapsed());
+    let started = Instant::now();
+    world.configure(&peers);
+    println!("configure 10,000 unchanged peers: {:?}", started.elapsed());
+    let idle: Vec<PeerConfig> = peers.into_iter().map(|peer| PeerConfig { endpoint: None, ..peer }).collect();
+    for (what, peers) in [("calling", None), ("idle", Some(idle))] {
+        peers.into_iter().for_each(|peers| world.configure(&peers));
+        let mut ticks: Vec<Duration> = (0..64)
+            .map(|_| {
+                world.advance(TICK);
+                world.outbox.clear();
+                let started = Instant::now();
+                world.tick();
+                started.elapsed()
+            })
+            .collect();
+        ticks.sort();
+        println!("one tick (2,500 peers, {what}): median {:?}, longest {:?}", ticks[32], ticks[63]);
+    }
+}

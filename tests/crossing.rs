@@ -1,0 +1,359 @@
+//! A million random, mutated, forged, replayed and truncated packets, inner and outer, between realms that share every
+//! address, port and host number. Nothing may arrive that was not agreed, nothing may arrive at the wrong realm, nothing
+//! may panic, and the account of drops must balance after every datagram.
+//!
+//! The oracle is a page of arithmetic over the configured prefixes. It knows nothing of the compiled tables.
+//!
+//! `IXGATE_CROSSING_PACKETS=N` and `IXGATE_SEED=N` change the number and the draw; a failure prints the seed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::env;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ixgate::net::policy::protocol;
+use ixgate::sim::appliance::Appliance;
+use ixgate::sim::lan::Lan;
+use ixgate::sim::packets::{echo, packet, port_unreachable, tcp, udp};
+use ixgate::sim::random::Random;
+use ixgate::wire::headers::{Headers, Transport, parse};
+
+const PACKETS: u64 = 1_000_000;
+const REALMS: usize = 5;
+const NAMES: [&str; REALMS] = ["r0", "r1", "r2", "r3", "r4"];
+/// r0 may open udp/53 and tcp/443 of 192.168.1.7 in r1; r2 may ping r3; r3 may open anything in r4. Nothing else.
+const GRANTS: &str = r#"
+[[host]]
+name = "h"
+realm = "r1"
+address = "192.168.1.7"
+[[service]]
+name = "s"
+host = "h.r1"
+ports = ["udp/53", "tcp/443"]
+[[grant]]
+from = ["r0"]
+to = ["s"]
+[[grant]]
+from = ["r2"]
+to = ["realm:r3"]
+ports = ["icmp"]
+[[grant]]
+from = ["r3"]
+to = ["realm:r4"]
+ports = ["any"]
+"#;
+
+/// A flow as the oracle sees it: realm, host number and port of each side.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct OracleFlow {
+    from: (usize, u8, u16),
+    to: (usize, u8, u16),
+    protocol: u8,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Kind {
+    Ping,
+    Pong,
+    Else,
+}
+
+impl OracleFlow {
+    fn new(from: (usize, u8), to: (usize, u8), headers: &Headers) -> Self {
+        let (from_port, to_port, kind) = match headers.transport {
+            Transport::Tcp { source_port, destination_port, .. } | Transport::Udp { source_port, destination_port } => {
+                (source_port, destination_port, Kind::Else)
+            }
+            Transport::EchoRequest { ident } => (ident, ident, Kind::Ping),
+            Transport::EchoReply { ident } => (ident, ident, Kind::Pong),
+            _ => (0, 0, Kind::Else),
+        };
+        let from = (from.0, from.1, from_port);
+        OracleFlow { from, to: (to.0, to.1, to_port), protocol: headers.protocol, kind }
+    }
+
+    /// What the other side sends.
+    fn reply(self) -> Self {
+        let kind = match self.kind {
+            Kind::Ping => Kind::Pong,
+            Kind::Pong => Kind::Ping,
+            Kind::Else => Kind::Else,
+        };
+        OracleFlow { from: self.to, to: self.from, protocol: self.protocol, kind }
+    }
+}
+
+struct Oracle {
+    /// The third byte of each realm's alias 100.64.x.0/24, the same for every viewer.
+    alias: [u8; REALMS],
+    /// Everything that has been delivered so far, as it was sent.
+    delivered: HashSet<OracleFlow>,
+}
+
+impl Oracle {
+    fn realm_of_alias(&self, address: IpAddr) -> Option<(usize, u8)> {
+        let IpAddr::V4(address) = address else { return None };
+        let [100, 64, third, host] = address.octets() else { return None };
+        Some((self.alias.iter().position(|alias| *alias == third)?, host))
+    }
+
+    fn alias_of(&self, realm: usize, host: u8) -> IpAddr {
+        Ipv4Addr::new(100, 64, self.alias[realm], host).into()
+    }
+
+    /// May `flow` be opened, by the text of GRANTS?
+    fn is_granted(flow: &OracleFlow) -> bool {
+        let (to_realm, to_host, to_port) = flow.to;
+        match (flow.from.0, to_realm) {
+            (0, 1) => to_host == 7 && matches!((flow.protocol, to_port), (protocol::UDP, 53) | (protocol::TCP, 443)),
+            (2, 3) => flow.kind == Kind::Ping,
+            (3, 4) => flow.kind != Kind::Pong,
+            _ => false,
+        }
+    }
+
+    /// Judges a packet that `sender` sent as `sent` and that came out at `receiver` as `arrived`.
+    fn judge(&mut self, sender: usize, sent: &[u8], receiver: usize, arrived: &[u8]) {
+        let Ok(after) = parse(arrived) else { panic!("what arrived cannot be read: {arrived:02x?}") };
+        if self.is_error_of_the_ix(sender, receiver, &after) {
+            return;
+        }
+        let before = parse(sent).expect("only a packet that can be read is forwarded");
+        let from_host = native_host(before.source).expect("the source was the sender's own");
+        let (to_realm, to_host) = self.realm_of_alias(before.destination).expect("the destination was an alias");
+        assert_eq!(to_realm, receiver, "it went to another realm than it was sent to");
+        assert_eq!(native_host(after.destination), Some(to_host), "it went to another host");
+        assert_eq!(
+            self.realm_of_alias(after.source),
+            Some((sender, from_host)),
+            "its source is not the sender's alias"
+        );
+        assert_eq!(after.hop_limit + 1, before.hop_limit);
+        if before.transport == Transport::IcmpError {
+            return self.judge_error(sender, receiver, to_host, &sent[before.transport_offset + 8..]);
+        }
+        let flow = OracleFlow::new((sender, from_host), (receiver, to_host), &before);
+        let agreed = Self::is_granted(&flow) || self.delivered.contains(&flow.reply());
+        assert!(agreed, "nobody agreed to {flow:?}");
+        self.delivered.insert(flow);
+    }
+
+    /// An error may arrive about a packet that its receiver has sent to a host of the realm that reports.
+    fn judge_error(&self, reporter: usize, receiver: usize, to_host: u8, quoted: &[u8]) {
+        let quoted = ixgate::wire::headers::parse_quoted(quoted).expect("a quote that can be read");
+        assert_eq!(self.realm_of_alias(quoted.source), Some((receiver, to_host)), "it quotes somebody else's packet");
+        let host = native_host(quoted.destination).expect("a host of the reporting realm");
+        let flow = OracleFlow::new((receiver, to_host), (reporter, host), &quoted);
+        let was_sent = self.delivered.contains(&flow) || self.delivered.contains(&flow.reply());
+        assert!(was_sent, "about nothing that was sent: {flow:?}");
+    }
+
+    fn is_error_of_the_ix(&self, sender: usize, receiver: usize, arrived: &Headers) -> bool {
+        let from_ix = arrived.source == IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1));
+        if from_ix {
+            assert_eq!(sender, receiver, "an error went to another realm");
+            assert!(matches!(arrived.transport, Transport::IcmpError | Transport::EchoReply { .. }));
+        }
+        from_ix
+    }
+}
+
+fn native_host(address: IpAddr) -> Option<u8> {
+    match address {
+        IpAddr::V4(address) => match address.octets() {
+            [192, 168, 1, host] => Some(host),
+            _ => None,
+        },
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// Draws packets that are mostly almost right.
+struct Forge<'a> {
+    random: &'a mut Random,
+    oracle: &'a Oracle,
+    /// What has arrived lately, by the site where it did: material for replies and errors.
+    arrived: &'a BTreeMap<usize, Vec<u8>>,
+}
+
+impl Forge<'_> {
+    fn inner(&mut self, site: usize) -> Vec<u8> {
+        let mut bytes = match self.random.below(10) {
+            0..5 => self.plausible(),
+            5 => self.forged(),
+            6 => self.reply(site),
+            7 => self.error(site),
+            8 => return self.noise(100),
+            _ => packet(self.own(), self.anybody(), self.random.draw() as u8, vec![0; 24]),
+        };
+        if self.random.permille(200) {
+            self.mutate(&mut bytes);
+        }
+        bytes
+    }
+
+    fn plausible(&mut self) -> Vec<u8> {
+        let (source, destination) = (self.own(), self.anybody());
+        self.message(source, destination)
+    }
+
+    /// A source that is not the sender's.
+    fn forged(&mut self) -> Vec<u8> {
+        let source = match self.random.below(3) {
+            0 => self.anybody(),
+            1 => IpAddr::V4(Ipv4Addr::new(192, 168, self.random.below(4) as u8, 7)),
+            _ => IpAddr::V4(Ipv4Addr::from_bits(self.random.draw() as u32)),
+        };
+        let destination = self.anybody();
+        self.message(source, destination)
+    }
+
+    fn reply(&mut self, site: usize) -> Vec<u8> {
+        let Some(headers) = self.arrived.get(&site).and_then(|bytes| parse(bytes).ok()) else {
+            return self.plausible();
+        };
+        let (from, to) = (headers.destination, headers.source);
+        match headers.transport {
+            Transport::Udp { source_port, destination_port } => udp((from, destination_port), (to, source_port), b"re"),
+            Transport::Tcp { source_port, destination_port, .. } => {
+                tcp((from, destination_port), (to, source_port), self.random.draw() as u8, &[], b"re")
+            }
+            Transport::EchoRequest { ident } => echo(from, to, ident, self.random.permille(800)),
+            _ => packet(from, to, headers.protocol, vec![0; 24]),
+        }
+    }
+
+    fn error(&mut self, site: usize) -> Vec<u8> {
+        let Some(quoted) = self.arrived.get(&site).cloned() else { return self.plausible() };
+        let Ok(headers) = parse(&quoted) else { return self.plausible() };
+        let to = if self.random.permille(800) { headers.source } else { self.anybody() };
+        let from = if self.random.permille(800) { headers.destination } else { self.own() };
+        let mut quoted = quoted;
+        if self.random.permille(300) {
+            self.mutate(&mut quoted);
+        }
+        port_unreachable(from, to, &quoted)
+    }
+
+    fn message(&mut self, source: IpAddr, destination: IpAddr) -> Vec<u8> {
+        let (from, to) = ((source, self.port()), (destination, self.port()));
+        match self.random.below(4) {
+            0 => udp(from, to, b"payload"),
+            1 => tcp(from, to, self.random.draw() as u8, &[], b"payload"),
+            2 => echo(source, destination, from.1, false),
+            _ => echo(source, destination, from.1, true),
+        }
+    }
+
+    fn own(&mut self) -> IpAddr {
+        Ipv4Addr::new(192, 168, 1, self.host()).into()
+    }
+
+    fn anybody(&mut self) -> IpAddr {
+        let (realm, host) = (self.random.below(REALMS as u64 + 1) as usize, self.host());
+        match realm {
+            REALMS => Ipv4Addr::new(100, 64, 0, [1, 53, host][self.random.below(3) as usize]).into(),
+            realm => self.oracle.alias_of(realm, host),
+        }
+    }
+
+    /// Few, so that flows of different realms meet.
+    fn host(&mut self) -> u8 {
+        6 + self.random.below(3) as u8
+    }
+
+    fn port(&mut self) -> u16 {
+        [53, 443, 1000, 1001][self.random.below(4) as usize]
+    }
+
+    fn mutate(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.random.below(3) {
+            let Some(at) = (!bytes.is_empty()).then(|| self.random.below(bytes.len() as u64) as usize) else { return };
+            match self.random.below(4) {
+                0 => bytes[at] ^= 1 << self.random.below(8),
+                1 => bytes[at] = self.random.draw() as u8,
+                2 => bytes.truncate(at),
+                _ => bytes.push(0),
+            }
+        }
+    }
+
+    fn noise(&mut self, max_len: u64) -> Vec<u8> {
+        (0..self.random.below(max_len)).map(|_| self.random.draw() as u8).collect()
+    }
+}
+
+fn config() -> String {
+    let mut text =
+        String::from("[ix]\ndomain = \"ix.example\"\n[wireguard]\nprivate_key_file = \"secrets/wireguard.key\"\n");
+    for name in NAMES {
+        text += &format!(
+            "[[realm]]\nname = \"{name}\"\nnetworks = [\"192.168.1.0/24\"]\n\
+             attach = [{{ wireguard = {{ public_key = \"{{key:{name}}}\" }} }}]\n"
+        );
+    }
+    text + GRANTS
+}
+
+fn from_env(name: &str, default: u64) -> u64 {
+    env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Prints the seed when the test fails.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("run again with IXGATE_SEED={}", self.0);
+        }
+    }
+}
+
+#[test]
+fn nothing_crosses_that_was_not_agreed() {
+    let seed = Seed(from_env("IXGATE_SEED", 1));
+    let packets = from_env("IXGATE_CROSSING_PACKETS", PACKETS);
+    let appliance = Appliance::build(&config());
+    let mut lan = Lan::start(&appliance, &NAMES);
+    let alias = NAMES.map(|name| appliance.alias_of(name).octets()[2]);
+    let mut oracle = Oracle { alias, delivered: HashSet::new() };
+    let mut random = Random(seed.0);
+    let mut arrived: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut crossed = 0u64;
+
+    for _ in 0..packets {
+        let site = random.below(REALMS as u64) as usize;
+        let mut forge = Forge { random: &mut random, oracle: &oracle, arrived: &arrived };
+        let inner = forge.inner(site);
+        let mut outer = lan.seal(site, &inner);
+        if forge.random.permille(50) {
+            if forge.random.permille(300) {
+                outer = forge.noise(200);
+            } else {
+                forge.mutate(&mut outer);
+            }
+        }
+        // From the right address, or another site's: that must not matter.
+        let from = if random.permille(950) { site } else { random.below(REALMS as u64) as usize };
+        let replay = random.permille(20).then(|| outer.clone());
+        let mut arrivals = lan.deliver(from, outer);
+        if let Some(replay) = replay {
+            assert_eq!(lan.deliver(site, replay), [], "a replayed datagram came through");
+        } else if from != site {
+            // The tunnel has roamed to another site's address: answers go there. Bring it home.
+            let keepalive = lan.seal(site, &[]);
+            arrivals.extend(lan.deliver(site, keepalive));
+        }
+        for (receiver, bytes) in arrivals {
+            oracle.judge(site, &inner, receiver, &bytes);
+            arrived.insert(receiver, bytes);
+            crossed += 1;
+        }
+    }
+    let totals = lan.report().totals;
+    assert!(crossed * 50 > packets, "too little gets through to say anything: {totals:?}");
+    assert!(oracle.delivered.len() > 100, "{} flows", oracle.delivered.len());
+    println!("{packets} packets, {crossed} arrived, {} flows, {totals:?}", oracle.delivered.len());
+}
