@@ -15,6 +15,7 @@ use super::counters::Counters;
 use super::event::{Event, tunnel_of};
 use super::icmp_report::Reporter;
 use super::local::Local;
+use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
 use super::walk::Walk;
@@ -44,6 +45,7 @@ pub struct Setup {
 pub struct Engine {
     snapshot: Arc<Snapshot>,
     tunnels: wireguard::Endpoint,
+    police: Police,
     sessions: Sessions,
     local: Local,
     reporter: Reporter,
@@ -60,6 +62,7 @@ impl Engine {
         let tunnels = wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now);
         let mut engine = Engine {
             tunnels,
+            police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
             reporter: Reporter::new(),
@@ -182,6 +185,7 @@ impl Engine {
         Walk {
             snapshot: &self.snapshot,
             tunnels: &mut self.tunnels,
+            police: &mut self.police,
             sessions: &mut self.sessions,
             host: self.local.host(),
             reporter: &mut self.reporter,

@@ -2,48 +2,63 @@
 //!
 //! Drops: NotGranted, NoSession, SessionTableFull, SessionQuotaExceeded.
 
-use crate::nat::{Flow, Sessions};
+use crate::nat::{Flow, Sessions, Ticket};
+use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::headers::Transport;
 
 use super::quoted::quoted;
 use super::snapshot::Snapshot;
 
-pub(super) fn police(batch: &mut Batch, snapshot: &Snapshot, sessions: &mut Sessions, now_secs: u32) {
-    for (meta, bytes) in batch.live_mut() {
-        if meta.destination.realm.is_ix() {
-            continue; // every realm may talk to the IX itself; `local` knows what it offers
+/// The stage, with the room that it needs for a batch.
+#[derive(Debug)]
+pub(super) struct Police {
+    /// A packet's place in the batch, and what finds its session.
+    tickets: Vec<(usize, Ticket)>,
+}
+
+impl Police {
+    pub fn new() -> Self {
+        Police { tickets: Vec::with_capacity(BATCH_PACKETS) }
+    }
+
+    pub fn run(&mut self, batch: &mut Batch, snapshot: &Snapshot, sessions: &mut Sessions, now_secs: u32) {
+        self.tickets.clear();
+        for place in 0..batch.len() {
+            let (meta, bytes) = batch.packet_mut(place);
+            // Every realm may talk to the IX itself; `local` knows what it offers.
+            if !meta.is_live() || meta.destination.realm.is_ix() {
+                continue;
+            }
+            if meta.headers.transport == Transport::IcmpError {
+                if !belongs_to_a_session(meta, bytes, snapshot, sessions, now_secs) {
+                    meta.drop(DropReason::NoSession);
+                }
+                continue;
+            }
+            match Flow::of(&meta.headers, meta.source, meta.destination) {
+                Some(flow) => self.tickets.push((place, sessions.ticket(flow))),
+                None => meta.drop(DropReason::NotGranted),
+            }
         }
-        let verdict = if meta.headers.transport == Transport::IcmpError {
-            admit_error(meta, bytes, snapshot, sessions, now_secs)
-        } else {
-            admit(meta, snapshot, sessions, now_secs)
-        };
-        if let Err(reason) = verdict {
-            meta.drop(reason);
+        sessions.fetch(&self.tickets);
+        for (place, ticket) in &self.tickets {
+            let verdict = sessions.admit(ticket, snapshot.generation, now_secs, |opening| grants(snapshot, opening));
+            if let Err(reason) = verdict {
+                batch.packet_mut(*place).0.drop(reason);
+            }
         }
     }
 }
 
-fn admit(meta: &Meta, snapshot: &Snapshot, sessions: &mut Sessions, now_secs: u32) -> Result<(), DropReason> {
-    let flow = Flow::of(&meta.headers, meta.source, meta.destination).ok_or(DropReason::NotGranted)?;
-    sessions.admit(&flow, snapshot.generation, now_secs, |opening| grants(snapshot, opening))
-}
-
 /// Does the configuration let this flow's source open it?
-pub(super) fn grants(snapshot: &Snapshot, flow: &Flow) -> bool {
+fn grants(snapshot: &Snapshot, flow: &Flow) -> bool {
     let (from, to) = (flow.source, flow.destination);
     snapshot.policy.evaluate(from.realm, to.realm, to.address, flow.protocol, to.port)
 }
 
-/// An ICMP error passes when the packet that it quotes belongs to a session.
-fn admit_error(
-    meta: &Meta,
-    bytes: &[u8],
-    snapshot: &Snapshot,
-    sessions: &Sessions,
-    now_secs: u32,
-) -> Result<(), DropReason> {
-    let quoted = quoted(meta, bytes, &snapshot.mapping).ok_or(DropReason::NoSession)?;
-    if sessions.contains(&quoted.flow, now_secs) { Ok(()) } else { Err(DropReason::NoSession) }
+/// An ICMP error passes when the packet that it quotes belongs to a session. One opened by this very batch, further
+/// ahead in it, is not seen yet: nobody can have an error about it already.
+fn belongs_to_a_session(meta: &Meta, bytes: &[u8], snapshot: &Snapshot, sessions: &Sessions, now_secs: u32) -> bool {
+    quoted(meta, bytes, &snapshot.mapping).is_some_and(|quoted| sessions.contains(quoted.flow, now_secs))
 }

@@ -23,7 +23,7 @@ use super::counters::Counters;
 use super::encap::encap;
 use super::icmp_report::Reporter;
 use super::local::deliver;
-use super::police::police;
+use super::police::Police;
 use super::route::route;
 use super::snapshot::Snapshot;
 use super::translate::translate;
@@ -32,6 +32,7 @@ use super::translate::translate;
 pub(super) struct Walk<'a> {
     pub snapshot: &'a Snapshot,
     pub tunnels: &'a mut wireguard::Endpoint,
+    pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
     pub host: &'a mut Host,
     pub reporter: &'a mut Reporter,
@@ -44,11 +45,11 @@ impl Walk<'_> {
     /// Walks a batch of packets fresh from their tunnels to its end. Afterwards no packet is live, and the batch is
     /// empty.
     pub fn run(self, batch: &mut Batch) {
-        let Walk { snapshot, tunnels, sessions, host, reporter, outbox, counters, now } = self;
+        let Walk { snapshot, tunnels, police, sessions, host, reporter, outbox, counters, now } = self;
         let now_secs = now.as_secs();
 
         classify(batch, &snapshot.mapping);
-        police(batch, snapshot, sessions, now_secs);
+        police.run(batch, snapshot, sessions, now_secs);
         route(batch, snapshot, tunnels, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });

@@ -13,4 +13,4 @@ pub mod rewrite;
 pub mod sessions;
 
 pub use flow::{Asker, Flow, Side};
-pub use sessions::{Limits, Sessions};
+pub use sessions::{Limits, Sessions, Ticket};

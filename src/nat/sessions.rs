@@ -20,6 +20,7 @@ use super::flow::{Asker, Flow, Side};
 use crate::net::policy::protocol;
 use crate::net::{Canonical, Generation, RealmId};
 use crate::packet::DropReason;
+use crate::packet::batch::BATCH_PACKETS;
 use crate::wire::tcp::flag;
 
 /// Bounds of the table.
@@ -106,6 +107,7 @@ impl Hash for Key {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Session {
     key: Key,
     opener_is_low: bool,
@@ -168,6 +170,15 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
+/// A flow with what the table needs to find it, worked out ahead so that a batch's look-ups can overlap.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    flow: Flow,
+    key: Key,
+    source_is_low: bool,
+    hash: u32,
+}
+
 /// Sessions that the index has room for at the start.
 const INDEX_START: usize = 1024;
 
@@ -216,34 +227,51 @@ impl Sessions {
         self.per_realm[usize::from(realm.0)] as usize
     }
 
+    /// The first step towards [`Sessions::admit`].
+    pub fn ticket(&self, flow: Flow) -> Ticket {
+        let (key, source_is_low) = Key::of(&flow);
+        Ticket { flow, key, source_is_low, hash: self.hash(&key) }
+    }
+
+    /// Brings the entries of a batch into the processor's cache. Changes nothing; [`Sessions::admit`] is right without it.
+    ///
+    /// One by one, each look-up would wait for memory twice. Here the index is read for all packets, then the slab for
+    /// all packets, so that the waits of different packets overlap: a prefetch, without `unsafe`.
+    pub fn fetch(&self, tickets: &[(usize, Ticket)]) {
+        let mut slots = [u32::MAX; BATCH_PACKETS];
+        for (slot, (_, ticket)) in slots.iter_mut().zip(tickets) {
+            let entry = self.index.find(spread(ticket.hash), |entry| entry.hash == ticket.hash);
+            *slot = entry.map_or(u32::MAX, |entry| entry.slot);
+        }
+        let touch = |slot: &u32| self.slab.get(*slot as usize).map_or(0, |session| session.last_packet_secs);
+        std::hint::black_box(slots.iter().map(touch).fold(0, |sum, secs| sum ^ secs));
+    }
+
     /// May this packet pass? `grants` judges a flow in its opener's direction; it is asked only for a new session and
     /// for the first packet of an old one under a new generation.
     ///
     /// Drops: NotGranted, NoSession, SessionTableFull, SessionQuotaExceeded.
     pub fn admit(
         &mut self,
-        flow: &Flow,
+        ticket: &Ticket,
         generation: Generation,
         now_secs: u32,
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
-        let (key, source_is_low) = Key::of(flow);
-        let hash = self.hash(&key);
-        if let Some(slot) = self.find(hash, &key) {
+        if let Some(slot) = self.find(ticket.hash, &ticket.key) {
             if !self.slab[slot].is_expired(now_secs) {
-                return self.pass(slot, hash, flow, source_is_low, generation, now_secs, grants);
+                return self.pass(slot, ticket, generation, now_secs, grants);
             }
-            self.remove(slot, hash);
+            self.remove(slot, ticket.hash);
         }
-        self.open(key, hash, flow, source_is_low, generation, now_secs, grants)
+        self.open(ticket, generation, now_secs, grants)
     }
 
-    /// Whether `flow`, or its reverse, belongs to an open session of this generation's approval. For ICMP errors, which
-    /// neither open a session nor keep one alive.
-    pub fn contains(&self, flow: &Flow, now_secs: u32) -> bool {
-        let (key, _) = Key::of(flow);
-        let hash = self.hash(&key);
-        self.find(hash, &key).is_some_and(|slot| !self.slab[slot].is_expired(now_secs))
+    /// Whether `flow`, or its reverse, belongs to an open session. For ICMP errors, which neither open a session nor
+    /// keep one alive.
+    pub fn contains(&self, flow: Flow, now_secs: u32) -> bool {
+        let ticket = self.ticket(flow);
+        self.find(ticket.hash, &ticket.key).is_some_and(|slot| !self.slab[slot].is_expired(now_secs))
     }
 
     /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
@@ -266,23 +294,21 @@ impl Sessions {
         self.hasher.hash_one(key) as u32
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two halves of admit; a struct would only rename the arguments")]
     fn pass(
         &mut self,
         slot: usize,
-        hash: u32,
-        flow: &Flow,
-        source_is_low: bool,
+        ticket: &Ticket,
         generation: Generation,
         now_secs: u32,
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
+        let Ticket { flow, source_is_low, hash, .. } = ticket;
         let session = &mut self.slab[slot];
-        let from_opener = session.opener_is_low == source_is_low;
+        let from_opener = session.opener_is_low == *source_is_low;
         if session.generation != generation {
             let opening = if from_opener { *flow } else { flow.reversed() };
             if !grants(&opening) {
-                self.remove(slot, hash);
+                self.remove(slot, *hash);
                 return Err(DropReason::NotGranted);
             }
             session.generation = generation;
@@ -291,25 +317,22 @@ impl Sessions {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two halves of admit; a struct would only rename the arguments")]
     fn open(
         &mut self,
-        key: Key,
-        hash: u32,
-        flow: &Flow,
-        source_is_low: bool,
+        ticket: &Ticket,
         generation: Generation,
         now_secs: u32,
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
+        let Ticket { flow, key, source_is_low, hash } = *ticket;
         if !flow.may_open {
             return Err(DropReason::NoSession);
         }
-        if !grants(flow) {
+        if !grants(&flow) {
             return Err(DropReason::NotGranted);
         }
-        let opened = usize::from(flow.source.realm.0);
-        if self.per_realm[opened] as usize >= self.limits.per_realm {
+        let opener = usize::from(flow.source.realm.0);
+        if self.per_realm[opener] as usize >= self.limits.per_realm {
             return Err(DropReason::SessionQuotaExceeded);
         }
         let mut session = Session {
@@ -323,7 +346,7 @@ impl Sessions {
         session.note(true, flow.tcp_flags, now_secs);
         let slot = self.take_slot(session).ok_or(DropReason::SessionTableFull)?;
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
-        self.per_realm[opened] += 1;
+        self.per_realm[opener] += 1;
         Ok(())
     }
 
@@ -383,6 +406,18 @@ mod tests {
         Flow { source, destination, protocol: protocol::UDP, tcp_flags: 0, may_open: true, asker: Asker::Neither }
     }
 
+    fn admit(
+        t: &mut Sessions,
+        flow: &Flow,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl FnOnce(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        let ticket = t.ticket(*flow);
+        t.fetch(&[(0, ticket)]);
+        t.admit(&ticket, generation, now_secs, grants)
+    }
+
     fn table(sessions: usize, per_realm: usize) -> Sessions {
         Sessions::new(Limits { sessions, per_realm }, 42)
     }
@@ -391,21 +426,21 @@ mod tests {
     fn replies_return_and_nothing_else_does() {
         let mut t = table(10, 10);
         let request = udp(side(A, 1000), side(B, 53));
-        assert_eq!(t.admit(&request.reversed(), G1, 0, |_| false), Err(DropReason::NotGranted));
-        assert_eq!(t.admit(&request, G1, 0, |_| true), Ok(()));
-        assert_eq!(t.admit(&request.reversed(), G1, 1, |_| false), Ok(()));
+        assert_eq!(admit(&mut t, &request.reversed(), G1, 0, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(admit(&mut t, &request, G1, 0, |_| true), Ok(()));
+        assert_eq!(admit(&mut t, &request.reversed(), G1, 1, |_| false), Ok(()));
         let other_port = udp(side(B, 54), side(A, 1000));
-        assert_eq!(t.admit(&other_port, G1, 1, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(admit(&mut t, &other_port, G1, 1, |_| false), Err(DropReason::NotGranted));
         assert_eq!((t.len(), t.opened_by(A), t.opened_by(B)), (1, 1, 0));
     }
 
     #[test]
     fn realms_that_share_address_and_port_do_not_share_sessions() {
         let mut t = table(10, 10);
-        t.admit(&udp(side(A, 1), side(B, 2)), G1, 0, |_| true).unwrap();
+        admit(&mut t, &udp(side(A, 1), side(B, 2)), G1, 0, |_| true).unwrap();
         let c = RealmId(3);
-        assert_eq!(t.admit(&udp(side(B, 2), side(c, 1)), G1, 0, |_| false), Err(DropReason::NotGranted));
-        assert_eq!(t.admit(&udp(side(c, 1), side(B, 2)), G1, 0, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(admit(&mut t, &udp(side(B, 2), side(c, 1)), G1, 0, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(admit(&mut t, &udp(side(c, 1), side(B, 2)), G1, 0, |_| false), Err(DropReason::NotGranted));
     }
 
     #[test]
@@ -413,10 +448,14 @@ mod tests {
         let mut t = table(10, 10);
         for ident in [0, 7] {
             let ping = Flow { protocol: protocol::ICMP, asker: Asker::Source, ..udp(side(A, ident), side(B, ident)) };
-            assert_eq!(t.admit(&ping, G1, 0, |_| true), Ok(()));
-            assert_eq!(t.admit(&ping.reversed(), G1, 0, |_| false), Ok(()), "reply");
+            assert_eq!(admit(&mut t, &ping, G1, 0, |_| true), Ok(()));
+            assert_eq!(admit(&mut t, &ping.reversed(), G1, 0, |_| false), Ok(()), "reply");
             let back = Flow { asker: Asker::Source, ..ping.reversed() };
-            assert_eq!(t.admit(&back, G1, 0, |_| false), Err(DropReason::NotGranted), "ping back, identifier {ident}");
+            assert_eq!(
+                admit(&mut t, &back, G1, 0, |_| false),
+                Err(DropReason::NotGranted),
+                "ping back, identifier {ident}"
+            );
         }
     }
 
@@ -424,13 +463,13 @@ mod tests {
     fn a_reset_opens_nothing() {
         let mut t = table(10, 10);
         let reset = tcp(side(A, 1), side(B, 2), flag::RST);
-        assert_eq!(t.admit(&reset, G1, 0, |_| true), Err(DropReason::NoSession));
+        assert_eq!(admit(&mut t, &reset, G1, 0, |_| true), Err(DropReason::NoSession));
     }
 
     #[test]
     fn the_table_is_bounded_as_a_whole_and_per_realm() {
         let mut t = table(5, 3);
-        let open = |t: &mut Sessions, realm, port| t.admit(&udp(side(realm, port), side(B, 53)), G1, 0, |_| true);
+        let open = |t: &mut Sessions, realm, port| admit(t, &udp(side(realm, port), side(B, 53)), G1, 0, |_| true);
         for port in 0..3 {
             assert_eq!(open(&mut t, A, port), Ok(()));
         }
@@ -448,19 +487,19 @@ mod tests {
     fn idle_times_follow_the_state_of_the_connection() {
         let mut t = table(10, 10);
         let (client, server) = (side(A, 1000), side(B, 443));
-        let survives = |t: &mut Sessions, at: u32| t.contains(&tcp(client, server, 0), at);
-        t.admit(&tcp(client, server, flag::SYN), G1, 0, |_| true).unwrap();
+        let survives = |t: &mut Sessions, at: u32| t.contains(tcp(client, server, 0), at);
+        admit(&mut t, &tcp(client, server, flag::SYN), G1, 0, |_| true).unwrap();
         assert!(survives(&mut t, 239) && !survives(&mut t, 240), "half open");
-        t.admit(&tcp(server, client, flag::SYN | flag::ACK), G1, 1, |_| false).unwrap();
+        admit(&mut t, &tcp(server, client, flag::SYN | flag::ACK), G1, 1, |_| false).unwrap();
         assert!(survives(&mut t, 7440) && !survives(&mut t, 7441), "established");
-        t.admit(&tcp(client, server, flag::FIN), G1, 2, |_| false).unwrap();
+        admit(&mut t, &tcp(client, server, flag::FIN), G1, 2, |_| false).unwrap();
         assert!(survives(&mut t, 7441), "half closed");
-        t.admit(&tcp(server, client, flag::FIN), G1, 3, |_| false).unwrap();
+        admit(&mut t, &tcp(server, client, flag::FIN), G1, 3, |_| false).unwrap();
         assert!(survives(&mut t, 242) && !survives(&mut t, 243), "closed");
-        t.admit(&tcp(client, server, flag::SYN), G1, 4, |_| false).unwrap();
-        t.admit(&tcp(server, client, flag::ACK), G1, 5, |_| false).unwrap();
+        admit(&mut t, &tcp(client, server, flag::SYN), G1, 4, |_| false).unwrap();
+        admit(&mut t, &tcp(server, client, flag::ACK), G1, 5, |_| false).unwrap();
         assert!(survives(&mut t, 7444), "opened again on the same ports");
-        t.admit(&tcp(server, client, flag::RST), G1, 6, |_| false).unwrap();
+        admit(&mut t, &tcp(server, client, flag::RST), G1, 6, |_| false).unwrap();
         assert!(!survives(&mut t, 246), "reset");
     }
 
@@ -468,8 +507,8 @@ mod tests {
     fn an_expired_session_is_judged_afresh() {
         let mut t = table(10, 10);
         let request = udp(side(A, 1), side(B, 53));
-        t.admit(&request, G1, 0, |_| true).unwrap();
-        assert_eq!(t.admit(&request.reversed(), G1, 300, |_| false), Err(DropReason::NotGranted));
+        admit(&mut t, &request, G1, 0, |_| true).unwrap();
+        assert_eq!(admit(&mut t, &request.reversed(), G1, 300, |_| false), Err(DropReason::NotGranted));
         assert_eq!(t.len(), 0);
     }
 
@@ -477,11 +516,11 @@ mod tests {
     fn a_new_generation_is_asked_once_in_the_openers_direction() {
         let mut t = table(10, 10);
         let request = udp(side(A, 1), side(B, 53));
-        t.admit(&request, G1, 0, |_| true).unwrap();
+        admit(&mut t, &request, G1, 0, |_| true).unwrap();
         let asked = |flow: &Flow| flow.source.realm == A;
-        assert_eq!(t.admit(&request.reversed(), Generation(2), 1, asked), Ok(()));
-        assert_eq!(t.admit(&request, Generation(2), 1, |_| panic!("asked twice")), Ok(()));
-        assert_eq!(t.admit(&request.reversed(), Generation(3), 1, |_| false), Err(DropReason::NotGranted));
+        assert_eq!(admit(&mut t, &request.reversed(), Generation(2), 1, asked), Ok(()));
+        assert_eq!(admit(&mut t, &request, Generation(2), 1, |_| panic!("asked twice")), Ok(()));
+        assert_eq!(admit(&mut t, &request.reversed(), Generation(3), 1, |_| false), Err(DropReason::NotGranted));
         assert_eq!(t.len(), 0);
     }
 
@@ -512,7 +551,7 @@ mod tests {
                     model.insert(forward, now);
                     Ok(())
                 };
-                prop_assert_eq!(t.admit(&flow, G1, now, |_| granted), want);
+                prop_assert_eq!(admit(&mut t, &flow, G1, now, |_| granted), want);
                 prop_assert_eq!(t.len(), model.len());
             }
         }
