@@ -1,1 +1,5 @@
-fn main() {}
+//! The one binary, `ixgate`.
+
+fn main() -> std::process::ExitCode {
+    ixgate::cli::main()
+}

@@ -142,7 +142,7 @@ mod tests {
             json["errors"][2],
             json!({
                 "severity": "error", "file": "ä/ix.toml", "line": 4, "column": 13,
-                "span": { "offset": 38, "len": 13 },
+                "span": { "offset": 37, "len": 13 },
                 "message": "10.0.0.1/24 has host bits set",
                 "why": "a prefix names a network; this is an address inside of one, so the length or the address is a mistake",
                 "remedy": "write `10.0.0.0/24` for the network",

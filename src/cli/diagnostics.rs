@@ -34,7 +34,10 @@ pub fn render(report: &Report, style: Style) -> String {
         .with_context_lines(1)
         .without_syntax_highlighting();
     let mut out = String::new();
-    for diagnostic in &report.diagnostics {
+    for (i, diagnostic) in report.diagnostics.iter().enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
         let shown = Shown::new(diagnostic, report.source());
         // Without a source to show, or should drawing fail, plain text says the same.
         if report.source().is_empty() || handler.render_report(&mut out, &shown).is_err() {

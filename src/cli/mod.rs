@@ -1,6 +1,87 @@
-//! One file per subcommand: parse, call, print; no decisions.
+//! The command line: a file per subcommand. Each parses, calls and prints; none decides.
 
 pub mod check;
+pub mod completions;
 pub mod diagnostics;
 pub mod keygen;
+pub mod man;
+pub mod metrics;
+pub mod output;
 pub mod plan;
+pub mod run;
+pub mod status;
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+use crate::daemon::appliance;
+
+const AFTER_HELP: &str = "\
+First steps:
+  ixgate keygen wireguard --out secrets/wireguard.key   make the appliance's key
+  ixgate check ix.toml                                  every error at once, with line and remedy
+  ixgate plan ix.toml                                   who will see whom under which address
+  ixgate run ix.toml                                    the appliance
+  ixgate status                                         from another shell: tunnels, traffic, drops and why
+
+Exit codes: 0 done; 1 the answer is no (errors in the file, failed command); 2 wrong usage; 3 the appliance cannot
+be reached.";
+
+/// Joins networks that use the same private addresses: terminates their tunnels, translates between their address
+/// spaces, answers names for each asker in its own terms, and lets through only what was agreed.
+#[derive(Parser, Debug)]
+#[command(name = "ixgate", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(run::Args),
+    /// Check a configuration file: every error at once, with line, reason and remedy
+    Check(check::CheckArgs),
+    /// Show who sees whom under which address, every overlap and how it was resolved, and what would change
+    Plan(plan::PlanArgs),
+    Status(status::Args),
+    Metrics(metrics::Args),
+    Keygen(keygen::KeygenArgs),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Parses the process's arguments, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(&args, |file| {
+            appliance::launch(file).unwrap_or_else(|error| {
+                tracing::error!("{error}");
+                ExitCode::from(1)
+            })
+        }),
+        Command::Check(args) => check::run(args),
+        Command::Plan(args) => run_plan(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+fn run_plan(args: &plan::PlanArgs) -> ExitCode {
+    let loaded = match config::load(&args.file) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            eprint!("{}", diagnostics::render(&report, diagnostics::Style::of_stderr()));
+            return ExitCode::from(1);
+        }
+    };
+    match plan::run(args, &loaded.config, SystemTime::now()) {
+        Ok(text) => output::print(&text),
+        Err(error) => output::fail(1, &error.to_string()),
+    }
+}

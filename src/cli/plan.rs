@@ -96,3 +96,65 @@ fn json(output: &impl Serialize) -> String {
     let text = serde_json::to_string_pretty(output);
     text.expect("a plan is made of strings, numbers, lists and maps with string keys") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::allocate::allocate;
+    use crate::control::sample::Sample;
+
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
+    fn config(state_dir: &Path, realms: &[&str]) -> Config {
+        let sample = realms.iter().fold(Sample::new(), |sample, name| sample.realm(name, &["192.168.1.0/24"]));
+        let mut config = sample.build();
+        config.ix.state_dir = state_dir.to_path_buf();
+        config
+    }
+
+    fn args(json: bool, release: Option<&str>) -> PlanArgs {
+        PlanArgs { file: "ix.toml".into(), json, release: release.map(|what| what.parse().unwrap()) }
+    }
+
+    /// What the appliance does when it starts.
+    fn record(config: &Config) -> Store {
+        let mut store = Store::open(&config.ix.state_dir).unwrap();
+        let (next, changes) = allocate(config, store.allocations()).unwrap();
+        store.commit(&next, &changes, NOW).unwrap();
+        store
+    }
+
+    #[test]
+    fn a_first_plan_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir.path().join("state"), &["a", "b"]);
+        let text = run(&args(false, None), &config, NOW).unwrap();
+        assert!(text.contains("everything is new"), "{text}");
+        assert!(!config.ix.state_dir.exists());
+        let refused = run(&args(false, Some("a")), &config, NOW).unwrap_err();
+        assert!(matches!(refused, PlanCommandError::NoState(_)));
+        assert!(!config.ix.state_dir.exists());
+    }
+
+    #[test]
+    fn beside_a_running_appliance_it_plans_but_does_not_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = record(&config(dir.path(), &["a", "b"]));
+        let next = config(dir.path(), &["b", "c"]);
+        let output = run(&args(true, None), &next, NOW).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(json["state"], running.path().to_str().unwrap());
+        assert_eq!(json["realms"][1]["number"], 3);
+        assert_eq!(json["reserved"][0]["subject"]["realm"], "a");
+        assert_eq!(json["overlaps"][0]["realms"], serde_json::json!(["b", "c"]));
+
+        let refused = run(&args(false, Some("a")), &next, NOW).unwrap_err();
+        assert!(matches!(refused, PlanCommandError::Store(StoreError::Held { .. })), "{refused:?}");
+        drop(running);
+        let text = run(&args(false, Some("a")), &next, NOW).unwrap();
+        assert!(text.contains("100.64.1.0/24 is free again"), "{text}");
+        let view = Store::open_read(dir.path()).unwrap().unwrap();
+        assert_eq!(view.allocations.realm_id("c"), None, "a release gives nothing to others");
+        assert!(!view.allocations.aliases.contains_key(&"100.64.1.0/24".parse().unwrap()));
+    }
+}

@@ -7,16 +7,24 @@
 //! ```
 //!
 //! Everything but [`store`] is pure. `allocate` is the only place where a realm number or an alias is chosen, and
-//! [`plan`] runs the same function, so that it cannot promise what `run` would not do.
+//! [`plan`] runs the same function, so that it cannot promise what `run` would not do. [`prepare`](mod@prepare) does all of
+//! it in the right order.
+//!
+//! And what an operator asks the running appliance: HTTP over a Unix socket ([`api`]), spoken by our own command line
+//! ([`client`]) and by anything else: `curl --unix-socket state/ixgate.sock http://ixgate/v1/status`.
 
 pub mod allocate;
 pub mod allocations;
+pub mod api;
 pub mod change;
+pub mod client;
 pub mod compile;
+pub mod http;
 pub mod inventory;
 pub mod overlap;
 pub mod plan;
 mod plan_text;
+pub mod prepare;
 pub mod release;
 pub mod snapshot;
 pub mod store;
@@ -24,7 +32,7 @@ pub mod store;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use allocate::{AllocateError, allocate};
 pub use allocations::Allocations;

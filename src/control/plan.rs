@@ -13,6 +13,7 @@ use super::allocate::{AllocateError, allocate};
 use super::allocations::{AliasState, Allocations};
 use super::change::{Changes, Subject};
 use super::compile::{CompileError, Compiled, compile_addresses};
+use super::inventory::Inventory;
 use super::overlap::{Overlap, overlaps};
 use crate::config::model::Config;
 use crate::net::{Canonical, NetworkId, RealmId};
@@ -66,6 +67,9 @@ pub struct Canonical6(pub std::net::Ipv6Addr);
 pub struct SeenNetwork {
     pub realm: String,
     pub network: IpNet,
+    /// Set when this is a single published host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     pub canonical: Ipv6Net,
     /// IPv4 only; `None` when only single hosts of the network are shown.
     pub alias: Option<Ipv4Net>,
@@ -99,7 +103,9 @@ pub struct Reserved {
 pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
     let (after, changes) = allocate(config, before)?;
     let compiled = compile_addresses(config, &after)?;
-    let reader = Reader { config, before, after: &after, compiled: &compiled, names: after.names() };
+    let ids: Vec<_> = compiled.realm_ids.iter().copied().map(Some).collect();
+    let inventory = Inventory::new(config, &ids);
+    let reader = Reader { config, before, after: &after, compiled: &compiled, inventory, names: after.names() };
     let own_networks = config.realms.iter().flat_map(|realm| realm.networks.iter().map(|n| (&*realm.name, n.native)));
     Ok(Plan {
         realms: reader.realms(),
@@ -117,6 +123,7 @@ struct Reader<'a> {
     before: &'a Allocations,
     after: &'a Allocations,
     compiled: &'a Compiled,
+    inventory: Inventory,
     names: BTreeMap<RealmId, &'a str>,
 }
 
@@ -145,9 +152,15 @@ impl Reader<'_> {
     }
 
     fn networks(&self) -> Vec<SeenNetwork> {
+        let published = self.inventory.wanted.iter().filter_map(|wanted| {
+            let host = &self.config.hosts[wanted.host?.0];
+            Some(((wanted.owner, IpNet::from(wanted.native)), host.name.clone()))
+        });
+        let published: BTreeMap<_, _> = published.collect();
         let seen = self.compiled.mapping.networks().iter().map(|network| SeenNetwork {
             realm: self.name(network.realm),
             network: network.native,
+            host: published.get(&(network.realm, network.native)).filter(|_| network.alias.is_some()).cloned(),
             canonical: network.canonical,
             alias: network.alias,
             new: network.alias.is_some_and(|alias| self.is_new(alias)),
@@ -157,13 +170,12 @@ impl Reader<'_> {
 
     fn exceptions(&self) -> Vec<Exception> {
         let mapping = &self.compiled.mapping;
-        let own_networks = self.own_networks();
         let mut exceptions = Vec::new();
         for viewer in &self.compiled.realm_ids {
             for (id, network) in (0..).map(NetworkId).zip(mapping.networks()) {
                 let (IpNet::V4(native), Some(default)) = (network.native, network.alias) else { continue };
                 let Some(alias) = mapping.alias_of(*viewer, id).filter(|alias| *alias != default) else { continue };
-                let own = own_networks.get(viewer).into_iter().flatten();
+                let own = self.inventory.own4.get(viewer).into_iter().flatten();
                 exceptions.push(Exception {
                     viewer: self.name(*viewer),
                     realm: self.name(network.realm),
@@ -176,11 +188,6 @@ impl Reader<'_> {
             }
         }
         exceptions
-    }
-
-    fn own_networks(&self) -> BTreeMap<RealmId, Vec<Ipv4Net>> {
-        let ids = self.compiled.realm_ids.iter().copied().map(Some).collect::<Vec<_>>();
-        super::inventory::Inventory::new(self.config, &ids).own4
     }
 
     fn reserved(&self) -> Vec<Reserved> {
@@ -241,7 +248,7 @@ mod tests {
                 row("hospital-b", "10.1.2.3/32", Some("100.64.5.0/32")),
             ]
         );
-        // The /23 is placed first: 100.64.2.0/23. Region-a's /24 fits before it.
+        assert_eq!(plan.networks.last().unwrap().host.as_deref(), Some("pacs"));
         assert_eq!(plan.overlaps.len(), 1);
     }
 

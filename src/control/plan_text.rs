@@ -34,7 +34,11 @@ fn networks(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (None, true) => "only its hosts".to_string(),
             (None, false) => "its canonical prefix".to_string(),
         };
-        [network.realm.clone(), number.to_string(), network.network.to_string(), alias, network.canonical.to_string()]
+        let prefix = match &network.host {
+            Some(host) => format!("{} ({host})", network.network),
+            None => network.network.to_string(),
+        };
+        [network.realm.clone(), number.to_string(), prefix, alias, network.canonical.to_string()]
     });
     table(["realm", "number", "network", "seen as", "canonical"], rows.collect(), f)
 }

@@ -4,6 +4,7 @@
 //! under its name finds its number again.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
@@ -38,9 +39,11 @@ pub enum ReleaseError {
 impl FromStr for Release {
     type Err = std::convert::Infallible;
 
-    /// A prefix is an alias; anything else is a realm's name (names hold no slash).
+    /// A prefix or an address is an alias; anything else is a realm's name (names hold neither slash nor dot).
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(text.parse().map_or_else(|_| Release::Realm(text.to_string()), Release::Alias))
+        let single = || text.parse::<Ipv4Addr>().map(Ipv4Net::from).ok();
+        let alias = text.parse().ok().or_else(single);
+        Ok(alias.map_or_else(|| Release::Realm(text.to_string()), Release::Alias))
     }
 }
 
@@ -122,6 +125,14 @@ mod tests {
         assert_eq!(image.realm_id("c").unwrap().0, 3, "b's number stays b's");
         let given = &image.aliases[&"100.64.2.0/24".parse().unwrap()];
         assert_eq!(given.holder.owner.0, 3, "b's alias is free for others");
+    }
+
+    #[test]
+    fn an_argument_is_an_alias_or_a_realm() {
+        let parse = |text: &str| text.parse::<Release>().unwrap();
+        assert_eq!(parse("100.64.5.0/24"), Release::Alias("100.64.5.0/24".parse().unwrap()));
+        assert_eq!(parse("100.64.5.9"), Release::Alias("100.64.5.9/32".parse().unwrap()));
+        assert_eq!(parse("region-a"), Release::Realm("region-a".into()));
     }
 
     #[test]

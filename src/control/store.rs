@@ -228,11 +228,10 @@ fn replace(transaction: &WriteTransaction, table: Table, rows: &BTreeMap<String,
 fn append_audit(transaction: &WriteTransaction, changes: &Changes, now: SystemTime) -> Result<(), redb::Error> {
     let at_unix_secs = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let mut table = transaction.open_table(AUDIT)?;
-    let mut next = table.last()?.map_or(0, |(key, _)| key.value() + 1);
-    for change in changes {
+    let next = table.last()?.map_or(0, |(key, _)| key.value() + 1);
+    for (number, change) in (next..).zip(changes) {
         let entry = AuditEntry { at_unix_secs, event: change.to_string() };
-        table.insert(next, encode::audit(&entry).as_str())?;
-        next += 1;
+        table.insert(number, encode::audit(&entry).as_str())?;
     }
     while table.len()? > AUDIT_ENTRIES_MAX {
         table.pop_first()?;

@@ -1,1 +1,23 @@
+//! The appliance as a process: opens what it listens on, starts the worker, answers the operator, drains when told to.
+//!
+//! ```text
+//! main thread (tokio)                                 worker thread
+//!   signals: TERM/INT drain, HUP reload                 epoll: UDP socket, waker
+//!   API over a Unix socket      -- commands, waker -->    receive a batch -> core -> send
+//!   metrics over HTTP           <-- replies ---------     timers when due
+//!   systemd: ready, watchdog
+//! ```
+//!
+//! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts
+//! ([`open::Opened`]), so a start either works or says why not. The packet path shares nothing with the rest but the
+//! command queue: an operator's question is answered by the worker between two batches.
 
+pub mod appliance;
+pub mod open;
+pub mod run;
+pub mod socket_file;
+pub mod worker;
+
+pub use open::{OpenError, Opened, Plan};
+pub use run::{Reloaded, run};
+pub use worker::Core;

@@ -5,7 +5,7 @@
 //! (`UDP_SEGMENT`), and `recvmmsg`/`sendmmsg` take many messages in one call. Where offload is missing, the same calls
 //! work with one datagram a message.
 //!
-//! - A socket on an unspecified address tells to which local address a datagram came ([`Path::local`]), and sends the
+//! - A socket on an unspecified address tells to which local address a datagram came ([`crate::net::Path::local`]), and sends the
 //!   answer from there: a peer behind a stateful firewall hears us from no other.
 //! - `[::]` serves both families; IPv4 peers appear under their plain IPv4 addresses.
 //! - Outer datagrams go without DF (`IP_PMTUDISC_DONT`), as the kernel's WireGuard sends them: an outer path with a small

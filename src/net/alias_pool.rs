@@ -25,8 +25,8 @@ impl AliasPool {
     pub fn reserve(&mut self, net: Ipv4Net) {
         let mut first = net.network().to_bits();
         let mut last = net.broadcast().to_bits();
-        // Merge with what it overlaps, so that ranges stay disjoint.
-        while let Some((start, end)) = self.overlapping(first, last) {
+        // Merge with what it overlaps or touches: ranges stay disjoint, and first fit skips a full run in one step.
+        while let Some((start, end)) = self.overlapping(first.saturating_sub(1), last.saturating_add(1)) {
             self.taken.remove(&start);
             first = first.min(start);
             last = last.max(end);

@@ -1,1 +1,12 @@
+//! What the appliance tells about itself: status for people and programs, metrics, logs.
+//!
+//! Status and metrics are two renderings of one thing, a [`source::Source`]: the worker's counters beside the names that
+//! operators know. Nothing is counted here.
 
+pub mod log;
+pub mod metrics;
+pub mod quantity;
+pub mod source;
+pub mod status;
+pub mod status_text;
+pub mod table;

@@ -177,7 +177,7 @@ fn target(text: &At<String>, names: &Names<'_>, problems: &mut Problems) -> Opti
     let remedy = if names.realms.contains_key(text.value.as_str()) {
         format!("for the whole realm write `realm:{}`", text.value)
     } else {
-        suggest::sentence(&text.value, "service", names.services.keys().copied())
+        known(&text.value, "service", names.services.len(), names.services.keys().copied())
     };
     problems
         .error(&text.span, format!("there is no service `{}`", text.value))
@@ -193,7 +193,7 @@ fn realm(text: &At<String>, names: &Names<'_>, problems: &mut Problems) -> Optio
     problems
         .error(&text.span, format!("there is no realm `{}`", text.value))
         .why("a reference has to name a `[[realm]]` of this file")
-        .remedy(suggest::sentence(&text.value, "realm", sorted(names.realms.keys().copied()).iter().copied()));
+        .remedy(known(&text.value, "realm", names.realms.len(), names.realms.keys().copied()));
     None
 }
 
@@ -202,20 +202,30 @@ fn host_of(text: &At<String>, names: &Names<'_>, problems: &mut Problems) -> Opt
     if let Some(host) = parts.and_then(|(host, realm)| names.hosts.get(&(realm, host))) {
         return Some(HostRef(*host));
     }
-    let full: Vec<String> = names.hosts.keys().map(|(realm, host)| format!("{host}.{realm}")).collect();
-    let full = sorted(full.iter().map(String::as_str));
+    let full: Vec<String> = match names.hosts.len() <= MOST_COMPARED {
+        true => names.hosts.keys().map(|(realm, host)| format!("{host}.{realm}")).collect(),
+        false => Vec::new(),
+    };
+    let remedy = known(&text.value, "host", names.hosts.len(), full.iter().map(String::as_str));
     problems
         .error(&text.span, format!("there is no host `{}`", text.value))
         .why("a service lives on a `[[host]]` of this file, written HOST.REALM")
-        .remedy(suggest::sentence(&text.value, "host", full.iter().copied()));
+        .remedy(remedy);
     None
 }
 
-/// Hash tables have no order, and a remedy should not change from run to run.
-fn sorted<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+/// More names than this are not searched for a similar one: with many mistakes in a long file it would take minutes.
+const MOST_COMPARED: usize = 4096;
+
+/// The known name that was probably meant, or a list of them.
+fn known<'a>(word: &str, what: &str, count: usize, names: impl Iterator<Item = &'a str>) -> String {
+    if count > MOST_COMPARED {
+        return format!("use one of the {count} {what}s of this file");
+    }
+    // Hash tables have no order, and a remedy should not change from run to run.
     let mut names: Vec<_> = names.collect();
     names.sort_unstable();
-    names
+    suggest::sentence(word, what, names.iter().copied())
 }
 
 fn address(text: &At<String>, problems: &mut Problems) -> Option<IpAddr> {

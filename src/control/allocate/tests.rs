@@ -202,3 +202,15 @@ fn realm_numbers_end_at_65535() {
     let error = allocate(&Sample::new().realm("more", &[]).build(), &state).unwrap_err();
     assert_eq!(error, AllocateError::RealmNumbersExhausted { realm: "more".into() });
 }
+
+#[test]
+fn five_hundred_realms_with_ten_thousand_hosts() {
+    let networks = ["192.168.1.0/24", "10.0.0.0/8=hosts"];
+    let realms = (0..500).fold(Sample::new(), |sample, i| sample.realm(&format!("r{i}"), &networks));
+    let config = (0..10_000).fold(realms, |sample, i| {
+        sample.host(&format!("h{i}"), &format!("r{}", i % 500), &[&format!("10.0.{}.1", i / 500)])
+    });
+    let image = fresh(&config.build());
+    assert_eq!(image.aliases.len(), 1 + 500 + 10_000);
+    assert_eq!(image.check(), Ok(()));
+}

@@ -1,0 +1,79 @@
+//! From a validated configuration to a generation that can be published: allocate, compile, and only then record.
+//!
+//! What is recorded comes before what is used: an alias is on the disk before the first packet bears it. What fails
+//! leaves the state as it was.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::model::Config;
+use crate::dataplane::Snapshot;
+use crate::net::Generation;
+
+use super::allocate::{AllocateError, allocate};
+use super::change::Changes;
+use super::compile::{CompileError, compile_addresses};
+use super::snapshot::{SnapshotError, TunnelNumbers, snapshot};
+use super::store::{Store, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error(transparent)]
+    Allocate(#[from] AllocateError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0} cannot change while ixgate runs; restart it with the new file")]
+    NeedsRestart(&'static str),
+}
+
+/// What may be published, and what it changed in the state.
+#[derive(Debug)]
+pub struct Prepared {
+    pub snapshot: Arc<Snapshot>,
+    pub changes: Changes,
+}
+
+pub fn prepare(
+    config: &Config,
+    store: &mut Store,
+    numbers: &mut TunnelNumbers,
+    generation: Generation,
+    now: SystemTime,
+) -> Result<Prepared, PrepareError> {
+    let (allocations, changes) = allocate(config, store.allocations())?;
+    let compiled = compile_addresses(config, &allocations)?;
+    let snapshot = snapshot(config, compiled, numbers, generation)?;
+    if &allocations != store.allocations() {
+        store.commit(&allocations, &changes, now)?;
+    }
+    Ok(Prepared { snapshot: Arc::new(snapshot), changes })
+}
+
+/// What differs between two configurations and only takes effect at the next start, by its name in the file.
+/// `Err`: what must not differ at all.
+pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static str>, PrepareError> {
+    if running.ix.space6 != new.ix.space6 {
+        return Err(PrepareError::NeedsRestart("ix.space6"));
+    }
+    if running.ix.state_dir != new.ix.state_dir {
+        return Err(PrepareError::NeedsRestart("ix.state_dir"));
+    }
+    let (old_limits, new_limits) = (&running.limits, &new.limits);
+    let differing = [
+        ("ix.name", running.ix.name != new.ix.name),
+        ("api.listen", running.api.socket != new.api.socket),
+        ("metrics.listen", running.metrics.listen != new.metrics.listen),
+        ("wireguard.listen", running.wireguard.listen != new.wireguard.listen),
+        ("wireguard.private_key_file", running.wireguard.private_key != new.wireguard.private_key),
+        ("limits.sessions", old_limits.sessions != new_limits.sessions),
+        ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
+        ("limits.handshakes_per_sec", old_limits.handshakes_per_sec != new_limits.handshakes_per_sec),
+        ("limits.dns_tcp", old_limits.dns_tcp != new_limits.dns_tcp),
+        ("limits.dns_tcp_per_realm", old_limits.dns_tcp_per_realm != new_limits.dns_tcp_per_realm),
+    ];
+    Ok(differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())
+}

@@ -1,0 +1,164 @@
+//! Joins the file, the state store and the engine into the running appliance.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::open::{OpenError, Plan};
+use super::run::{Reloaded, run};
+use super::worker::Core;
+use crate::config;
+use crate::config::model::Config;
+use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
+use crate::control::snapshot::{TunnelNumbers, setup};
+use crate::control::store::{Store, StoreError};
+use crate::dataplane::report::Report;
+use crate::dataplane::{Engine, Event, Snapshot};
+use crate::io::clock::Clock;
+use crate::io::rng;
+use crate::net::{Generation, Timestamp};
+use crate::packet::{Datagram, Outbox};
+use crate::telemetry::source::{Names, RealmName, TunnelName};
+
+/// Why the appliance did not start; exit code 1.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("the configuration has errors; nothing was started\n{0}")]
+    Config(#[from] config::Report),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// Why a new configuration was not adopted.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error("the file has errors\n{0}")]
+    Config(#[from] config::Report),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+}
+
+/// Loads `file` and runs until told to end.
+pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
+    let config::Loaded { config, warnings, .. } = config::load(file)?;
+    log_warnings(&warnings);
+    let mut store = Store::open(&config.ix.state_dir)?;
+    let mut numbers = TunnelNumbers::default();
+    let generation = Generation(1);
+    let Prepared { snapshot, changes } = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now())?;
+    changes.iter().for_each(|change| tracing::info!("{change}"));
+    let opened = Plan::of(&config).open()?;
+
+    let clock = Clock::start();
+    let engine = Engine::new(setup(&config, rng::u64()), snapshot.clone(), clock.now());
+    let names = names(&config, &snapshot);
+    let mut reloader = Reloader { file: file.to_owned(), config, store, numbers, generation };
+    Ok(run(opened, engine, names, clock, move || reloader.reload()))
+}
+
+/// What a reload needs: the configuration that runs, and the state that it may change.
+struct Reloader {
+    file: PathBuf,
+    config: Config,
+    store: Store,
+    numbers: TunnelNumbers,
+    generation: Generation,
+}
+
+impl Reloader {
+    fn reload(&mut self) -> Result<Reloaded<Snapshot>, ReloadError> {
+        let config::Loaded { config, warnings, .. } = config::load(&self.file)?;
+        log_warnings(&warnings);
+        let waiting = waits_for_restart(&self.config, &config)?;
+        let generation = Generation(self.generation.0 + 1);
+        let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, SystemTime::now())?;
+        prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
+        if !waiting.is_empty() {
+            tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
+        }
+        self.generation = generation;
+        let names = names(&config, &prepared.snapshot);
+        self.adopt(config);
+        let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
+        let summary = format!("generation {}, {realms} realms, {tunnels} tunnels", generation.0);
+        Ok(Reloaded { snapshot: prepared.snapshot, names, summary })
+    }
+
+    /// Remembers what runs now: the new file, except where the old settings still hold.
+    fn adopt(&mut self, new: Config) {
+        let old = &self.config;
+        let icmp_errors_per_sec = new.limits.icmp_errors_per_sec;
+        self.config = Config {
+            ix: crate::config::model::Ix { name: old.ix.name.clone(), ..new.ix },
+            api: old.api.clone(),
+            metrics: old.metrics.clone(),
+            wireguard: old.wireguard.clone(),
+            limits: crate::config::model::Limits { icmp_errors_per_sec, ..old.limits.clone() },
+            ..new
+        };
+    }
+}
+
+impl Core for Engine {
+    type Event = Event;
+    type Snapshot = Snapshot;
+
+    fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
+        Engine::handle_input(self, datagrams, now);
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        Engine::handle_timeout(self, now);
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
+        Engine::publish(self, snapshot, now);
+    }
+
+    fn outbox(&mut self) -> &mut Outbox {
+        Engine::outbox(self)
+    }
+
+    fn note_unsent(&mut self, data_datagrams: u64) {
+        Engine::note_unsent(self, data_datagrams);
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        Engine::poll_event(self)
+    }
+
+    fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        Engine::poll_timeout(self)
+    }
+
+    fn report(&self, now: Timestamp) -> Report {
+        Engine::report(self, now)
+    }
+}
+
+/// The file's names for the numbers in a report.
+fn names(config: &Config, snapshot: &Snapshot) -> Names {
+    let order = |name: &str| config.realms.iter().position(|realm| realm.name == name);
+    let mut realms: Vec<_> = (0..=u16::MAX)
+        .map(crate::net::RealmId)
+        .zip(&snapshot.realms)
+        .filter_map(|(realm, entry)| Some(RealmName { realm, name: entry.as_ref()?.name.clone() }))
+        .collect();
+    realms.sort_by_key(|realm| order(&realm.name));
+    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| TunnelName {
+        tunnel: tunnel.peer.tunnel,
+        realm: tunnel.realm,
+        public_key: tunnel.peer.public_key,
+        has_endpoint: tunnel.peer.endpoint.is_some(),
+    });
+    Names { tunnels: tunnels.collect(), realms }
+}
+
+fn log_warnings(warnings: &[config::Diagnostic]) {
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+}

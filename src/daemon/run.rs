@@ -1,0 +1,315 @@
+//! Runs what was opened until it is told to end, and then drains.
+//!
+//! SIGTERM and SIGINT drain: no more reading, what is to be sent is sent, exit 0 within 2 s. SIGHUP loads the
+//! configuration again; a bad one is logged and nothing changes. If the worker ends by itself, so does the process, with
+//! [`EXIT_DEFECT`]: an appliance that answers but does not forward must not look alive.
+
+use std::mem;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{RwLock, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::open::Opened;
+use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
+use crate::control::api::{self, Appliance, Unavailable};
+use crate::control::http;
+use crate::io::clock::Clock;
+use crate::net::Timestamp;
+use crate::telemetry::source::{Listen, Names, Source};
+
+/// The worker ended without being told to (EX_SOFTWARE of sysexits.h).
+pub const EXIT_DEFECT: u8 = 70;
+/// The worker gets this long to end; with everything else the process ends within 2 s.
+const DRAIN_TIME: Duration = Duration::from_millis(1_500);
+/// How often the worker is asked whether it lives, at least.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A configuration that was loaded again, ready to be published.
+pub struct Reloaded<S> {
+    pub snapshot: Arc<S>,
+    pub names: Names,
+    /// For the log: what is different.
+    pub summary: String,
+}
+
+/// Why it ended otherwise than told.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot start: {0}")]
+    Start(std::io::Error),
+    #[error("the packet path failed: {0}")]
+    Failed(std::io::Error),
+    #[error("the packet path panicked, which is a defect in ixgate: {0}")]
+    Panicked(String),
+    #[error("the packet path ended without a word, which is a defect in ixgate")]
+    Vanished,
+    #[error("the API or metrics server ended, which is a defect in ixgate")]
+    ServerEnded,
+    #[error("the packet path did not end in time")]
+    DrainTimeout,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Drain,
+    Reload,
+}
+
+/// Runs until told to end. `reload` loads, validates and compiles the configuration again; it may block.
+pub fn run<C, R, E>(opened: Opened, core: C, names: Names, clock: Clock, reload: R) -> ExitCode
+where
+    C: Core,
+    R: FnMut() -> Result<Reloaded<C::Snapshot>, E> + Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(RunError::Start).and_then(|runtime| {
+        let result = runtime.block_on(async {
+            let orders = orders_from_signals().map_err(RunError::Start)?;
+            supervise(opened, core, names, clock, reload, orders).await
+        });
+        // A reload that hangs on a file must not keep the process.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            notify(&[NotifyState::Status(&error.to_string())]);
+            ExitCode::from(if matches!(error, RunError::Start(_)) { 1 } else { EXIT_DEFECT })
+        }
+    }
+}
+
+fn orders_from_signals() -> std::io::Result<mpsc::Receiver<Order>> {
+    let (sender, orders) = mpsc::channel(4);
+    let kinds = [
+        (SignalKind::terminate(), Order::Drain),
+        (SignalKind::interrupt(), Order::Drain),
+        (SignalKind::hangup(), Order::Reload),
+    ];
+    for (kind, order) in kinds {
+        let (mut signals, sender) = (signal(kind)?, sender.clone());
+        tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(order).await.is_ok() {} });
+    }
+    Ok(orders)
+}
+
+async fn supervise<C, R, E>(
+    opened: Opened,
+    core: C,
+    names: Names,
+    clock: Clock,
+    reload: R,
+    mut orders: mpsc::Receiver<Order>,
+) -> Result<(), RunError>
+where
+    C: Core,
+    R: FnMut() -> Result<Reloaded<C::Snapshot>, E> + Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let listens = opened.listens();
+    let Opened { ix_name, wireguard, api: api_socket, metrics } = opened;
+    log_offload(wireguard.has_receive_offload(), wireguard.has_send_offload(), wireguard.receive_buffer_bytes());
+    let (handle, mut ending) = worker::spawn(wireguard, core, clock).map_err(RunError::Start)?;
+    let facts = Facts { ix_name, listens, names: RwLock::new(names), clock, started: clock.now() };
+    let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
+
+    let mut servers = JoinSet::new();
+    let listener = api_socket.listener().and_then(UnixListener::from_std).map_err(RunError::Start)?;
+    servers.spawn(http::serve(listener, api::router(observer.clone())));
+    if let Some(listener) = metrics {
+        let listener = TcpListener::from_std(listener).map_err(RunError::Start)?;
+        servers.spawn(http::serve(listener, api::metrics_router(observer.clone())));
+    }
+    for listen in &observer.facts.listens {
+        tracing::info!("{} on {}", listen.what, listen.address);
+    }
+    let reload = Arc::new(Mutex::new(reload));
+    let reload_again = || Some(tokio::spawn(reload_into(observer.clone(), reload.clone())));
+    let (mut reloading, mut is_reload_wanted) = (None, false);
+    let mut heartbeat = heartbeat();
+    notify(&[NotifyState::Ready, NotifyState::Status("running")]);
+    tracing::info!("ixgate {} \"{}\" is running", env!("CARGO_PKG_VERSION"), observer.facts.ix_name);
+    loop {
+        tokio::select! {
+            ended = &mut ending => return Err(unexpected(ended)),
+            _ = servers.join_next() => return Err(RunError::ServerEnded),
+            _ = heartbeat.tick() => beat(&observer).await,
+            order = orders.recv() => match order {
+                // Orders end only when the runtime does.
+                Some(Order::Drain) | None => break,
+                Some(Order::Reload) if reloading.is_some() => is_reload_wanted = true,
+                Some(Order::Reload) => reloading = reload_again(),
+            },
+            () = finished(&mut reloading) => {
+                reloading = if mem::take(&mut is_reload_wanted) { reload_again() } else { None };
+            }
+        }
+    }
+    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    tracing::info!("told to end: draining");
+    servers.abort_all();
+    drain(&handle, ending).await
+}
+
+/// What never changes while running, and the names, which a new configuration replaces.
+struct Facts {
+    ix_name: String,
+    listens: Vec<Listen>,
+    /// Held for writing while a snapshot is published, so that no report is shown under another generation's names.
+    names: RwLock<Names>,
+    clock: Clock,
+    started: Timestamp,
+}
+
+/// Answers the API from the worker's report.
+struct Observer<C: Core> {
+    handle: Handle<C>,
+    facts: Arc<Facts>,
+}
+
+impl<C: Core> Clone for Observer<C> {
+    fn clone(&self) -> Self {
+        Observer { handle: self.handle.clone(), facts: self.facts.clone() }
+    }
+}
+
+impl<C: Core> Appliance for Observer<C> {
+    async fn observe(&self) -> Result<Source, Unavailable> {
+        let names = self.facts.names.read().await;
+        let WorkerReport { path, socket } =
+            self.handle.report().await.map_err(|error| Unavailable(error.to_string()))?;
+        let facts = &self.facts;
+        Ok(Source {
+            ix_name: facts.ix_name.clone(),
+            uptime: facts.clock.now() - facts.started,
+            listens: facts.listens.clone(),
+            names: names.clone(),
+            path,
+            socket,
+        })
+    }
+}
+
+/// Asks the worker; only when it answers does systemd hear that we live.
+async fn beat<C: Core>(observer: &Observer<C>) {
+    match observer.handle.report().await {
+        Ok(report) => {
+            let tunnels = &report.path.tunnels;
+            let up = tunnels.iter().filter(|tunnel| tunnel.up).count();
+            let words = format!("{up} of {} tunnels up, {} sessions", tunnels.len(), report.path.sessions);
+            notify(&[NotifyState::Watchdog, NotifyState::Status(&words)]);
+        }
+        Err(error) => tracing::warn!("{error}"),
+    }
+}
+
+fn heartbeat() -> tokio::time::Interval {
+    let watchdog = sd_notify::watchdog_enabled().map(|timeout| timeout / 2);
+    let mut interval = interval(watchdog.unwrap_or(HEARTBEAT).min(HEARTBEAT).max(Duration::from_millis(100)));
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Pending when there is nothing to wait for.
+async fn finished(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        // It panics only by a defect, which the panic hook has logged.
+        Some(task) => drop(task.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// In a task of its own: loading a large configuration must not delay the end or the heartbeat.
+async fn reload_into<C, R, E>(observer: Observer<C>, reload: Arc<Mutex<R>>)
+where
+    C: Core,
+    R: FnMut() -> Result<Reloaded<C::Snapshot>, E> + Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    // systemd wants the time along with the announcement.
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
+    }
+    tracing::info!("told to load the configuration again");
+    // A reload that panicked before has changed nothing: it may be tried again.
+    let loaded = tokio::task::spawn_blocking(move || (reload.lock().unwrap_or_else(PoisonError::into_inner))()).await;
+    match loaded {
+        Ok(Ok(reloaded)) => adopt(&observer, reloaded).await,
+        Ok(Err(error)) => tracing::error!("the configuration stays as it was: {error}"),
+        Err(panic) => tracing::error!("the configuration stays as it was: loading it failed by a defect: {panic}"),
+    }
+    notify(&[NotifyState::Ready]);
+}
+
+async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>) {
+    let mut names = observer.facts.names.write().await;
+    match observer.handle.publish(reloaded.snapshot).await {
+        Ok(()) => tracing::info!("new configuration: {}", reloaded.summary),
+        // Handed over: it will be adopted when the worker is heard of again.
+        Err(error @ WorkerError::Silent) => tracing::error!("the new configuration is not adopted yet: {error}"),
+        Err(error) => {
+            tracing::error!("the configuration stays as it was: {error}");
+            return;
+        }
+    }
+    *names = reloaded.names;
+}
+
+async fn drain<C: Core>(handle: &Handle<C>, ending: oneshot::Receiver<Ending>) -> Result<(), RunError> {
+    let ended = timeout(DRAIN_TIME, async {
+        // The queue may be full of questions; they are answered quickly.
+        while handle.shut_down() == Err(WorkerError::Busy) {
+            sleep(Duration::from_millis(5)).await;
+        }
+        ending.await
+    });
+    match ended.await {
+        Err(_) => Err(RunError::DrainTimeout),
+        Ok(Ok(Ending::Drained(last))) => {
+            tracing::info!("drained: {} packets forwarded since start", last.path.totals.forwarded);
+            Ok(())
+        }
+        Ok(ended) => Err(unexpected(ended)),
+    }
+}
+
+fn unexpected(ended: Result<Ending, oneshot::error::RecvError>) -> RunError {
+    match ended {
+        Ok(Ending::Failed(error)) => RunError::Failed(error),
+        Ok(Ending::Panicked(words)) => RunError::Panicked(words),
+        Ok(Ending::Drained(_)) | Err(_) => RunError::Vanished,
+    }
+}
+
+fn log_offload(receive: bool, send: bool, receive_buffer_bytes: usize) {
+    let words = |on| if on { "on" } else { "off" };
+    tracing::info!("UDP offload: receive {}, send {}", words(receive), words(send));
+    if receive_buffer_bytes < 1 << 20 {
+        tracing::warn!(
+            "the receive buffer is {receive_buffer_bytes} bytes, so bursts may be lost: raise net.core.rmem_max to \
+             8388608, or grant CAP_NET_ADMIN"
+        );
+    }
+}
+
+/// To systemd, where it started us.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd cannot be told: {error}");
+    }
+}
+
+#[cfg(all(test, not(feature = "sim")))]
+#[path = "run_tests.rs"]
+mod tests;

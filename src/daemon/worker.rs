@@ -1,0 +1,310 @@
+//! The worker: one plain thread that owns the UDP socket and the packet path.
+//!
+//! Each turn of its loop takes a bounded share of everything: commands, the timers when they are due, then at most
+//! `MAX_BATCHES_PER_TURN` batches of datagrams. So a flooded socket cannot starve handshakes, timers or the operator.
+//! The clock is read once per batch.
+//!
+//! The path itself is a [`Core`]: no socket, clock or thread of its own. A panic in it must not leave a process that
+//! answers the operator and forwards nothing, so the thread always tells how it ended ([`Ending`]), and the daemon exits.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::dataplane::report::Report;
+use crate::io::clock::Clock;
+use crate::io::poller::{Poller, Waker};
+use crate::io::udp::{RecvBatch, SendReport, UdpSocket};
+use crate::net::Timestamp;
+use crate::packet::{Datagram, Outbox};
+use crate::telemetry::source::SocketReport;
+
+/// Commands that may wait for the worker.
+const COMMAND_QUEUE: usize = 64;
+/// Commands served in one turn.
+const MAX_COMMANDS_PER_TURN: usize = 16;
+/// Batches received in one turn, each of up to 32 messages.
+const MAX_BATCHES_PER_TURN: usize = 8;
+/// Events logged in one turn; the core keeps the others.
+const MAX_EVENTS_PER_TURN: usize = 64;
+/// How long a command may take: two orders of magnitude over the longest turn.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Datagrams that could not be sent are told once in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Shortest sleep, so that a core whose deadline stays in the past cannot spin.
+const MIN_WAIT: Duration = Duration::from_millis(1);
+const SOCKET: u8 = 0;
+
+/// The packet path. After every `handle_*` and `publish` the worker sends the outbox and drains the events.
+pub trait Core: Send + 'static {
+    /// Something worth a line in the log, in words.
+    type Event: fmt::Display;
+    /// A compiled configuration.
+    type Snapshot: Send + Sync + 'static;
+
+    fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp);
+    fn handle_timeout(&mut self, now: Timestamp);
+    fn publish(&mut self, snapshot: Arc<Self::Snapshot>, now: Timestamp);
+    fn outbox(&mut self) -> &mut Outbox;
+    /// So many of the outbox's data datagrams were not sent.
+    fn note_unsent(&mut self, data_datagrams: u64);
+    fn poll_event(&mut self) -> Option<Self::Event>;
+    fn poll_timeout(&self) -> Option<(Timestamp, &'static str)>;
+    fn report(&self, now: Timestamp) -> Report;
+}
+
+/// What the worker tells: the path's counters, and its socket's.
+#[derive(Clone, Debug)]
+pub struct WorkerReport {
+    pub path: Report,
+    pub socket: SocketReport,
+}
+
+/// How the thread ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// As told, with the last counters.
+    Drained(Box<WorkerReport>),
+    /// The socket or epoll failed for good.
+    Failed(io::Error),
+    /// A defect.
+    Panicked(String),
+}
+
+/// Why the worker gave no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("the packet path has too many questions waiting; try again")]
+    Busy,
+    #[error("the packet path does not answer; see the log, and restart ixgate if this lasts")]
+    Silent,
+    #[error("the packet path has ended")]
+    Gone,
+}
+
+/// The other threads' end. Cheap to clone.
+pub struct Handle<C: Core> {
+    commands: SyncSender<Command<C>>,
+    waker: Waker,
+}
+
+enum Command<C: Core> {
+    Report(oneshot::Sender<WorkerReport>),
+    Publish(Arc<C::Snapshot>, oneshot::Sender<()>),
+    Shutdown,
+}
+
+/// Starts the thread. The receiver gets the ending, whatever happens.
+pub fn spawn<C: Core>(socket: UdpSocket, core: C, clock: Clock) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
+    let poller = Poller::new()?;
+    poller.add(socket.as_fd(), SOCKET)?;
+    let (sender, commands) = sync_channel(COMMAND_QUEUE);
+    let handle = Handle { commands: sender, waker: poller.waker() };
+    let (tell_ending, ending) = oneshot::channel();
+    let worker = Worker { core, socket, clock, poller, commands, batch: RecvBatch::new(), unsent: Unsent::default() };
+    thread::Builder::new().name("ixgate-worker".to_owned()).spawn(move || {
+        // Unwind safe: after a panic nothing of the worker is used again.
+        let result = catch_unwind(AssertUnwindSafe(|| worker.run()));
+        let ended = match result {
+            Ok(Ok(report)) => Ending::Drained(Box::new(report)),
+            Ok(Err(error)) => Ending::Failed(error),
+            Err(panic) => Ending::Panicked(words_of(&*panic)),
+        };
+        // Nobody listens: the process is ending anyway.
+        let _ = tell_ending.send(ended);
+    })?;
+    Ok((handle, ending))
+}
+
+impl<C: Core> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        Handle { commands: self.commands.clone(), waker: self.waker.clone() }
+    }
+}
+
+impl<C: Core> Handle<C> {
+    pub async fn report(&self) -> Result<WorkerReport, WorkerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Report(reply))?;
+        await_reply(answer).await
+    }
+
+    /// Returns when the worker runs on the new snapshot.
+    pub async fn publish(&self, snapshot: Arc<C::Snapshot>) -> Result<(), WorkerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Publish(snapshot, reply))?;
+        await_reply(answer).await
+    }
+
+    /// Stop reading, send what is to be sent, end.
+    pub fn shut_down(&self) -> Result<(), WorkerError> {
+        self.send(Command::Shutdown)
+    }
+
+    fn send(&self, command: Command<C>) -> Result<(), WorkerError> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => WorkerError::Busy,
+            TrySendError::Disconnected(_) => WorkerError::Gone,
+        })?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+async fn await_reply<T>(answer: oneshot::Receiver<T>) -> Result<T, WorkerError> {
+    match timeout(REPLY_TIMEOUT, answer).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(_)) => Err(WorkerError::Gone),
+        Err(_) => Err(WorkerError::Silent),
+    }
+}
+
+struct Worker<C: Core> {
+    core: C,
+    socket: UdpSocket,
+    clock: Clock,
+    poller: Poller,
+    commands: Receiver<Command<C>>,
+    batch: RecvBatch,
+    unsent: Unsent,
+}
+
+/// Datagrams that the kernel did not take.
+#[derive(Default)]
+struct Unsent {
+    congested: u64,
+    refused: u64,
+    last_complaint: Option<Timestamp>,
+}
+
+impl<C: Core> Worker<C> {
+    fn run(mut self) -> io::Result<WorkerReport> {
+        loop {
+            if self.serve_commands() {
+                self.flush();
+                return Ok(self.report());
+            }
+            self.serve_timers();
+            let is_drained = self.serve_socket()?;
+            self.log_events();
+            let wait = if is_drained { self.time_to_deadline() } else { Some(Duration::ZERO) };
+            self.poller.wait(wait)?;
+        }
+    }
+
+    /// `true`: told to end.
+    fn serve_commands(&mut self) -> bool {
+        for _ in 0..MAX_COMMANDS_PER_TURN {
+            match self.commands.try_recv() {
+                // Whoever asked may have given up: nothing to do about that.
+                Ok(Command::Report(reply)) => drop(reply.send(self.report())),
+                Ok(Command::Publish(snapshot, reply)) => {
+                    self.core.publish(snapshot, self.clock.now());
+                    self.flush();
+                    let _ = reply.send(());
+                }
+                Ok(Command::Shutdown) => return true,
+                Err(_) => return false,
+            }
+        }
+        // More may be waiting: look again after this turn, without sleeping.
+        self.poller.waker().wake();
+        false
+    }
+
+    fn serve_timers(&mut self) {
+        let now = self.clock.now();
+        if self.core.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
+            self.core.handle_timeout(now);
+            self.flush();
+        }
+    }
+
+    /// `true`: nothing is left to read.
+    fn serve_socket(&mut self) -> io::Result<bool> {
+        for _ in 0..MAX_BATCHES_PER_TURN {
+            if self.socket.recv_batch(&mut self.batch)? == 0 {
+                return Ok(true);
+            }
+            self.core.handle_input(self.batch.datagrams(), self.clock.now());
+            self.flush();
+        }
+        Ok(false)
+    }
+
+    fn flush(&mut self) {
+        if self.core.outbox().is_empty() {
+            return;
+        }
+        let report = self.socket.send(self.core.outbox());
+        if report.unsent_data_datagrams > 0 {
+            self.core.note_unsent(report.unsent_data_datagrams);
+        }
+        self.core.outbox().clear();
+        if report.congested_datagrams + report.refused_datagrams > 0 {
+            self.note_unsent(report);
+        }
+    }
+
+    fn note_unsent(&mut self, report: SendReport) {
+        self.unsent.congested += report.congested_datagrams;
+        self.unsent.refused += report.refused_datagrams;
+        let now = self.clock.now();
+        if self.unsent.last_complaint.is_some_and(|last| now - last < COMPLAINT_INTERVAL) {
+            return;
+        }
+        self.unsent.last_complaint = Some(now);
+        let (congested, refused) = (self.unsent.congested, self.unsent.refused);
+        match report.first_error {
+            Some(error) => tracing::warn!("outer datagrams refused by the system: {error} ({refused} since start)"),
+            None => tracing::warn!("the uplink takes no more: {congested} outer datagrams not sent since start"),
+        }
+    }
+
+    fn log_events(&mut self) {
+        for _ in 0..MAX_EVENTS_PER_TURN {
+            match self.core.poll_event() {
+                Some(event) => tracing::info!("{event}"),
+                None => return,
+            }
+        }
+        self.poller.waker().wake();
+    }
+
+    fn time_to_deadline(&self) -> Option<Duration> {
+        let (deadline, _) = self.core.poll_timeout()?;
+        Some((deadline - self.clock.now()).max(MIN_WAIT))
+    }
+
+    fn report(&self) -> WorkerReport {
+        let received = self.batch.counters();
+        let socket = SocketReport {
+            receive_offload: self.socket.has_receive_offload(),
+            send_offload: self.socket.has_send_offload(),
+            receive_buffer_bytes: self.socket.receive_buffer_bytes() as u64,
+            overflow_datagrams: u64::from(received.overflow_drops),
+            truncated_messages: received.truncated,
+            congested_datagrams: self.unsent.congested,
+            refused_datagrams: self.unsent.refused,
+        };
+        WorkerReport { path: self.core.report(self.clock.now()), socket }
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().copied();
+    words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,199 @@
+//! The worker over loopback with small cores. Waits are bounded by read timeouts; nothing sleeps.
+
+use std::net::UdpSocket as StdSocket;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use super::*;
+use crate::dataplane::report::Totals;
+use crate::net::Generation;
+use crate::packet::DropReason;
+
+/// Sends every datagram back. `panic` makes it panic, `stop` makes it wait for the test.
+pub(crate) struct Echo {
+    outbox: Outbox,
+    totals: Totals,
+    generation: Generation,
+    timeouts: u64,
+    deadline: Option<Timestamp>,
+    events: Vec<&'static str>,
+    gate: Option<mpsc::Receiver<()>>,
+}
+
+impl Echo {
+    pub(crate) fn new() -> Self {
+        Echo {
+            outbox: Outbox::new(4 << 20, 4096),
+            totals: Totals::default(),
+            generation: Generation(1),
+            timeouts: 0,
+            deadline: None,
+            events: Vec::new(),
+            gate: None,
+        }
+    }
+}
+
+impl Core for Echo {
+    type Event = &'static str;
+    type Snapshot = u32;
+
+    fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, _: Timestamp) {
+        for datagram in datagrams {
+            match datagram.bytes {
+                b"panic" => panic!("told to"),
+                b"stop" => drop(self.gate.as_ref().map(|gate| gate.recv())),
+                _ => {}
+            }
+            self.totals.datagrams_in += 1;
+            self.totals.forwarded += 1;
+            self.events.push("echoed");
+            assert!(self.outbox.push(datagram.path, true, datagram.bytes));
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) {
+        self.timeouts += 1;
+        self.deadline = Some(now + Duration::from_millis(1));
+    }
+
+    fn publish(&mut self, snapshot: Arc<u32>, _: Timestamp) {
+        self.generation = Generation(*snapshot);
+    }
+
+    fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    fn note_unsent(&mut self, data_datagrams: u64) {
+        self.totals.forwarded -= data_datagrams;
+    }
+
+    fn poll_event(&mut self) -> Option<&'static str> {
+        self.events.pop()
+    }
+
+    fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        self.deadline.map(|deadline| (deadline, "tick"))
+    }
+
+    fn report(&self, _: Timestamp) -> Report {
+        Report {
+            generation: self.generation,
+            totals: Totals { originated: self.timeouts, ..self.totals },
+            unattributed_drops: [0; DropReason::COUNT],
+            realms: Vec::new(),
+            tunnels: Vec::new(),
+            sessions: 0,
+            sessions_max: 1,
+        }
+    }
+}
+
+struct Bench {
+    handle: Handle<Echo>,
+    ending: oneshot::Receiver<Ending>,
+    client: StdSocket,
+}
+
+fn start(core: Echo) -> Bench {
+    let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let client = StdSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(socket.local_address()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let (handle, ending) = spawn(socket, core, Clock::start()).unwrap();
+    Bench { handle, ending, client }
+}
+
+impl Bench {
+    fn echo(&self, bytes: &[u8]) {
+        let mut answer = [0; 2_000];
+        self.client.send(bytes).unwrap();
+        assert_eq!(self.client.recv(&mut answer).unwrap(), bytes.len());
+        assert_eq!(answer[..bytes.len()], *bytes);
+    }
+}
+
+#[tokio::test]
+async fn moves_datagrams_reports_adopts_snapshots_and_drains() {
+    let bench = start(Echo::new());
+    for len in [1, 100, 1400] {
+        bench.echo(&vec![5; len]);
+    }
+    let report = bench.handle.report().await.unwrap();
+    assert_eq!((report.path.totals.forwarded, report.path.generation), (3, Generation(1)));
+    assert!(report.socket.receive_buffer_bytes > 0 && report.socket.refused_datagrams == 0);
+
+    bench.handle.publish(Arc::new(7)).await.unwrap();
+    assert_eq!(bench.handle.report().await.unwrap().path.generation, Generation(7));
+
+    bench.handle.shut_down().unwrap();
+    match bench.ending.await.unwrap() {
+        Ending::Drained(last) => assert_eq!(last.path.totals.datagrams_in, 3),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.handle.report().await.unwrap_err(), WorkerError::Gone);
+}
+
+#[tokio::test]
+async fn a_flooded_socket_starves_neither_timers_nor_commands() {
+    let bench = start(Echo { deadline: Some(Timestamp::ZERO), ..Echo::new() });
+    let flooding = Arc::new(AtomicBool::new(true));
+    let flooder = {
+        let (client, flooding) = (bench.client.try_clone().unwrap(), flooding.clone());
+        thread::spawn(move || {
+            while flooding.load(Ordering::Relaxed) {
+                let _ = client.send(&[1; 1_000]);
+            }
+        })
+    };
+    let mut last = bench.handle.report().await.unwrap().path.totals;
+    for _ in 0..20 {
+        // Wait for the flood and for the timer to have gone on: both must, else this never ends.
+        loop {
+            let totals = bench.handle.report().await.unwrap().path.totals;
+            if totals.datagrams_in > last.datagrams_in && totals.originated > last.originated {
+                last = totals;
+                break;
+            }
+        }
+    }
+    bench.handle.shut_down().unwrap();
+    assert!(matches!(bench.ending.await.unwrap(), Ending::Drained(_)));
+    flooding.store(false, Ordering::Relaxed);
+    flooder.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_is_told_with_its_words() {
+    let bench = start(Echo::new());
+    bench.client.send(b"panic").unwrap();
+    match bench.ending.await.unwrap() {
+        Ending::Panicked(words) => assert_eq!(words, "told to"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.handle.report().await.unwrap_err(), WorkerError::Gone);
+}
+
+#[tokio::test]
+async fn the_command_queue_is_bounded() {
+    let (open_gate, gate) = mpsc::channel();
+    let bench = start(Echo { gate: Some(gate), ..Echo::new() });
+    bench.echo(b"hello");
+    bench.client.send(b"stop").unwrap();
+    // The worker stands still once it has read "stop"; it takes commands until then, and never more than the queue after.
+    let mut answers = Vec::new();
+    let full = loop {
+        let (reply, answer) = oneshot::channel();
+        answers.push(answer);
+        if let Err(error) = bench.handle.send(Command::Report(reply)) {
+            break error;
+        }
+    };
+    assert_eq!(full, WorkerError::Busy);
+    open_gate.send(()).unwrap();
+    answers.pop();
+    for answer in answers {
+        answer.await.unwrap();
+    }
+}

@@ -1,0 +1,443 @@
+//! Prometheus metrics. Every metric is declared once, in [`METRICS`], with kind, unit, help and where its values come from.
+//!
+//! Names are `ixgate_<subsystem>_<thing>_<unit>`, counters end in `_total`. Labels are realm and tunnel, never an
+//! address. Counters restart from zero when ixgate does.
+//!
+//! Per realm only the drop reasons that happened are listed (500 realms times all reasons would be 16,000 lines); all
+//! reasons are listed in `ixgate_path_drops_packets_total`, from zero.
+
+use std::collections::HashMap;
+
+use prometheus::TextEncoder;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::source::{self, Source};
+use crate::dataplane::report::{RealmReport, TunnelReport};
+use crate::net::{RealmId, TunnelId};
+use crate::packet::DropReason;
+
+/// The content type of [`render`]'s text.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    Bytes,
+    Packets,
+    Datagrams,
+    Messages,
+    Seconds,
+    Sessions,
+    /// Which one, not how many.
+    Number,
+    /// 1, with what it is about in the labels.
+    Info,
+    /// 1 or 0; no suffix.
+    Flag,
+}
+
+impl Unit {
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Unit::Bytes => "_bytes",
+            Unit::Packets => "_packets",
+            Unit::Datagrams => "_datagrams",
+            Unit::Messages => "_messages",
+            Unit::Seconds => "_seconds",
+            Unit::Sessions => "_sessions",
+            Unit::Number => "_number",
+            Unit::Info => "_info",
+            Unit::Flag => "",
+        }
+    }
+}
+
+/// One metric.
+pub struct Declaration {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: Unit,
+    pub help: &'static str,
+    read: fn(&Source) -> Vec<Sample>,
+}
+
+type Labels = Vec<(&'static str, String)>;
+type Sample = (Labels, f64);
+
+/// Every metric, in the order in which they are printed.
+pub static METRICS: &[Declaration] = &[
+    Declaration {
+        name: "ixgate_build_info",
+        kind: Kind::Gauge,
+        unit: Unit::Info,
+        help: "Always 1; the labels tell the version and the name of the interconnection centre.",
+        read: |s| vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("ix", s.ix_name.clone())], 1.0)],
+    },
+    Declaration {
+        name: "ixgate_uptime_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "Time since the appliance started.",
+        read: |s| one(s.uptime.as_secs_f64()),
+    },
+    Declaration {
+        name: "ixgate_config_generation_number",
+        kind: Kind::Gauge,
+        unit: Unit::Number,
+        help: "Generation of the running configuration; it grows with every one that is applied.",
+        read: |s| one(f64::from(s.path.generation.0)),
+    },
+    Declaration {
+        name: "ixgate_path_received_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Outer datagrams that came in on the WireGuard port.",
+        read: |s| one(s.path.totals.datagrams_in as f64),
+    },
+    Declaration {
+        name: "ixgate_path_outcome_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "What became of the datagrams that came in. Together they are ixgate_path_received_datagrams_total.",
+        read: outcomes,
+    },
+    Declaration {
+        name: "ixgate_path_originated_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets that the appliance made itself: answers and ICMP errors.",
+        read: |s| one(s.path.totals.originated as f64),
+    },
+    Declaration {
+        name: "ixgate_path_drops_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets dropped, of all realms and of none, by reason and by whose side the cause is on.",
+        read: |s| drops(&source::all_drops(&s.path), true),
+    },
+    Declaration {
+        name: "ixgate_path_unattributed_drops_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams dropped before they belonged to a realm, by reason. Only reasons that happened.",
+        read: |s| drops(&s.path.unattributed_drops, false),
+    },
+    Declaration {
+        name: "ixgate_path_open_sessions",
+        kind: Kind::Gauge,
+        unit: Unit::Sessions,
+        help: "Sessions that are open.",
+        read: |s| one(s.path.sessions as f64),
+    },
+    Declaration {
+        name: "ixgate_path_limit_sessions",
+        kind: Kind::Gauge,
+        unit: Unit::Sessions,
+        help: "Sessions that may be open (limits.sessions).",
+        read: |s| one(s.path.sessions_max as f64),
+    },
+    Declaration {
+        name: "ixgate_realm_received_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Inner packets received from the realm's tunnels.",
+        read: |s| by_realm(s, |r| r.received.packets as f64),
+    },
+    Declaration {
+        name: "ixgate_realm_received_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        help: "Bytes of the inner packets received from the realm's tunnels.",
+        read: |s| by_realm(s, |r| r.received.bytes as f64),
+    },
+    Declaration {
+        name: "ixgate_realm_sent_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Inner packets sent to the realm's tunnels.",
+        read: |s| by_realm(s, |r| r.sent.packets as f64),
+    },
+    Declaration {
+        name: "ixgate_realm_sent_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        help: "Bytes of the inner packets sent to the realm's tunnels.",
+        read: |s| by_realm(s, |r| r.sent.bytes as f64),
+    },
+    Declaration {
+        name: "ixgate_realm_drops_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets that the realm sent and that were dropped, by reason. Only reasons that happened.",
+        read: realm_drops,
+    },
+    Declaration {
+        name: "ixgate_realm_open_sessions",
+        kind: Kind::Gauge,
+        unit: Unit::Sessions,
+        help: "Open sessions that the realm's hosts opened.",
+        read: |s| by_realm(s, |r| r.sessions as f64),
+    },
+    Declaration {
+        name: "ixgate_tunnel_up",
+        kind: Kind::Gauge,
+        unit: Unit::Flag,
+        help: "1 when the tunnel has keys and packets can be sent, else 0.",
+        read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.up)))),
+    },
+    Declaration {
+        name: "ixgate_tunnel_last_handshake_age_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "Time since the last completed handshake. Missing when there was none.",
+        read: |s| by_tunnel(s, |t| t.last_handshake.map(|ago| ago.as_secs_f64())),
+    },
+    Declaration {
+        name: "ixgate_tunnel_last_data_age_seconds",
+        kind: Kind::Gauge,
+        unit: Unit::Seconds,
+        help: "Time since data last came out of the tunnel; keepalives do not count. Missing when none ever did.",
+        read: |s| by_tunnel(s, |t| t.last_data_received.map(|ago| ago.as_secs_f64())),
+    },
+    Declaration {
+        name: "ixgate_tunnel_received_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Inner packets received from the tunnel.",
+        read: |s| by_tunnel(s, |t| Some(t.received.packets as f64)),
+    },
+    Declaration {
+        name: "ixgate_tunnel_received_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        help: "Bytes of the inner packets received from the tunnel.",
+        read: |s| by_tunnel(s, |t| Some(t.received.bytes as f64)),
+    },
+    Declaration {
+        name: "ixgate_tunnel_sent_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Inner packets sent to the tunnel.",
+        read: |s| by_tunnel(s, |t| Some(t.sent.packets as f64)),
+    },
+    Declaration {
+        name: "ixgate_tunnel_sent_bytes_total",
+        kind: Kind::Counter,
+        unit: Unit::Bytes,
+        help: "Bytes of the inner packets sent to the tunnel.",
+        read: |s| by_tunnel(s, |t| Some(t.sent.bytes as f64)),
+    },
+    Declaration {
+        name: "ixgate_socket_offload",
+        kind: Kind::Gauge,
+        unit: Unit::Flag,
+        help: "1 when the kernel joins received datagrams (receive) or cuts runs apart (send), else 0.",
+        read: |s| {
+            let flag = |direction: &str, on| (vec![("direction", direction.to_owned())], f64::from(u8::from(on)));
+            vec![flag("receive", s.socket.receive_offload), flag("send", s.socket.send_offload)]
+        },
+    },
+    Declaration {
+        name: "ixgate_socket_receive_buffer_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Size of the receive buffer that the kernel granted.",
+        read: |s| one(s.socket.receive_buffer_bytes as f64),
+    },
+    Declaration {
+        name: "ixgate_socket_overflow_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams that came in but were lost before they were read: the receive buffer was full.",
+        read: |s| one(s.socket.overflow_datagrams as f64),
+    },
+    Declaration {
+        name: "ixgate_socket_truncated_messages_total",
+        kind: Kind::Counter,
+        unit: Unit::Messages,
+        help: "Messages from the kernel that were not usable: too long, or without their addresses.",
+        read: |s| one(s.socket.truncated_messages as f64),
+    },
+    Declaration {
+        name: "ixgate_socket_unsent_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams that could not be sent: the uplink took no more (congested), or had no way (refused).",
+        read: |s| {
+            let sample = |cause: &str, count: u64| (vec![("cause", cause.to_owned())], count as f64);
+            vec![sample("congested", s.socket.congested_datagrams), sample("refused", s.socket.refused_datagrams)]
+        },
+    },
+];
+
+/// All metrics in Prometheus' text format.
+pub fn render(source: &Source) -> Result<String, prometheus::Error> {
+    let families: Vec<MetricFamily> = METRICS.iter().filter_map(|declaration| family(declaration, source)).collect();
+    TextEncoder::new().encode_to_string(&families)
+}
+
+/// `None`: nothing to tell, for example no tunnel.
+fn family(declaration: &Declaration, source: &Source) -> Option<MetricFamily> {
+    let samples = (declaration.read)(source);
+    let mut family = MetricFamily::default();
+    family.set_name(declaration.name.to_owned());
+    family.set_help(declaration.help.to_owned());
+    family.set_field_type(match declaration.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge => MetricType::GAUGE,
+    });
+    family.set_metric(samples.into_iter().map(|sample| metric(declaration.kind, sample)).collect());
+    (!family.get_metric().is_empty()).then_some(family)
+}
+
+fn metric(kind: Kind, (labels, value): Sample) -> Metric {
+    let mut metric = Metric::from_label(labels.into_iter().map(label).collect());
+    match kind {
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+        Kind::Gauge => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+    }
+    metric
+}
+
+fn label((name, value): (&'static str, String)) -> LabelPair {
+    let mut label = LabelPair::default();
+    label.set_name(name.to_owned());
+    label.set_value(value);
+    label
+}
+
+fn one(value: f64) -> Vec<Sample> {
+    vec![(Vec::new(), value)]
+}
+
+fn outcomes(source: &Source) -> Vec<Sample> {
+    let totals = &source.path.totals;
+    let dropped = source::all_drops(&source.path).iter().sum();
+    let outcomes = [
+        ("forwarded", totals.forwarded),
+        ("answered", totals.answered),
+        ("control", totals.control),
+        ("keepalive", totals.keepalives),
+        ("dropped", dropped),
+    ];
+    outcomes.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count as f64)).into()
+}
+
+fn drops(drops: &crate::dataplane::report::Drops, all: bool) -> Vec<Sample> {
+    let reasons = DropReason::ALL.iter().filter(|reason| all || drops[reason.index()] > 0);
+    reasons.map(|reason| (drop_labels(*reason), drops[reason.index()] as f64)).collect()
+}
+
+fn drop_labels(reason: DropReason) -> Labels {
+    vec![("reason", reason.name().to_owned()), ("side", reason.side().name().to_owned())]
+}
+
+fn realm_drops(source: &Source) -> Vec<Sample> {
+    let names = realm_names(source);
+    let mut samples = Vec::new();
+    for realm in &source.path.realms {
+        let Some(name) = names.get(&realm.realm) else { continue };
+        for (mut labels, count) in drops(&realm.drops, false) {
+            labels.insert(0, ("realm", (*name).to_owned()));
+            samples.push((labels, count));
+        }
+    }
+    samples
+}
+
+fn by_realm(source: &Source, value: impl Fn(&RealmReport) -> f64) -> Vec<Sample> {
+    let names = realm_names(source);
+    let named = source.path.realms.iter().filter_map(|report| Some((report, *names.get(&report.realm)?)));
+    named.map(|(report, name)| (vec![("realm", name.to_owned())], value(report))).collect()
+}
+
+fn by_tunnel(source: &Source, value: impl Fn(&TunnelReport) -> Option<f64>) -> Vec<Sample> {
+    let realms = realm_names(source);
+    let keys: HashMap<TunnelId, String> =
+        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.short_key())).collect();
+    let sample = |report: &TunnelReport| {
+        let (realm, key) = (realms.get(&report.realm)?, keys.get(&report.tunnel)?);
+        Some((vec![("realm", (*realm).to_owned()), ("tunnel", key.clone())], value(report)?))
+    };
+    source.path.tunnels.iter().filter_map(sample).collect()
+}
+
+fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
+    source.names.realms.iter().map(|realm| (realm.realm, realm.name.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::source::samples::three_realms;
+    use super::*;
+
+    #[test]
+    fn every_metric_has_help_a_unit_and_a_name_by_the_rules() {
+        let mut names = HashSet::new();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(names.insert(name), "{name} twice");
+            assert!(metric.help.ends_with('.') && metric.help.len() > 20, "{name}");
+            assert!(name.starts_with("ixgate_") && name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert!(name.trim_end_matches("_total").ends_with(metric.unit.suffix()), "{name}");
+            if metric.unit == Unit::Flag {
+                assert!(metric.help.starts_with("1 when "), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_and_every_drop_reason_is_printed() {
+        let text = render(&three_realms()).unwrap();
+        for metric in METRICS {
+            assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
+            assert!(text.contains(&format!("# TYPE {} ", metric.name)));
+        }
+        for reason in DropReason::ALL {
+            let line = format!("ixgate_path_drops_packets_total{{reason=\"{}\",", reason.name());
+            assert_eq!(text.matches(&line).count(), 1, "{}", reason.name());
+        }
+    }
+
+    #[test]
+    fn values_stand_beside_their_realm_and_tunnel() {
+        let text = render(&three_realms()).unwrap();
+        for line in [
+            "ixgate_path_received_datagrams_total 1063",
+            "ixgate_path_outcome_datagrams_total{outcome=\"dropped\"} 50",
+            "ixgate_realm_received_bytes_total{realm=\"region-a\"} 1500000",
+            "ixgate_realm_drops_packets_total{realm=\"region-a\",reason=\"not_granted\",side=\"ours\"} 3",
+            "ixgate_tunnel_up{realm=\"hospital-b\",tunnel=\"AQEBAQEB\"} 0",
+            "ixgate_tunnel_last_data_age_seconds{realm=\"region-a\",tunnel=\"AAAAAAAA\"} 2.5",
+            "ixgate_socket_offload{direction=\"receive\"} 1",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("last_data_age_seconds{realm=\"hospital-b\""), "no data, no age");
+        assert!(!text.contains("203.0.113.10"), "never an address");
+    }
+
+    #[test]
+    fn an_appliance_without_realms_is_printed_too() {
+        let mut source = three_realms();
+        source.names = source::Names::default();
+        let text = render(&source).unwrap();
+        assert!(text.contains("ixgate_uptime_seconds 7500") && !text.contains("realm="), "{text}");
+    }
+}

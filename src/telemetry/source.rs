@@ -1,0 +1,172 @@
+//! Everything that status and metrics are made from: the worker's report, its socket's counters, and the names that
+//! belong to the numbers in them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::dataplane::report::{Drops, Report};
+use crate::net::{RealmId, TunnelId};
+use crate::packet::DropReason;
+
+/// One moment of one appliance.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub ix_name: String,
+    pub uptime: Duration,
+    pub listens: Vec<Listen>,
+    pub names: Names,
+    pub path: Report,
+    pub socket: SocketReport,
+}
+
+/// What the appliance listens on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// "WireGuard", "API", "metrics".
+    pub what: &'static str,
+    /// "udp 0.0.0.0:51820", "unix:state/ixgate.sock".
+    pub address: String,
+}
+
+/// The outer socket's own counters, since the start.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct SocketReport {
+    pub receive_offload: bool,
+    pub send_offload: bool,
+    pub receive_buffer_bytes: u64,
+    /// Came in, but the receive buffer had no room: the worker never saw them.
+    pub overflow_datagrams: u64,
+    /// Came in, but unusable: longer than any datagram may be.
+    pub truncated_messages: u64,
+    /// Not sent: the uplink took no more.
+    pub congested_datagrams: u64,
+    /// Not sent: no route, filtered, too long.
+    pub refused_datagrams: u64,
+}
+
+/// The operator's names of realms and tunnels, in the order of the file. Planned realms without tunnels are here too.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Names {
+    pub realms: Vec<RealmName>,
+    pub tunnels: Vec<TunnelName>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RealmName {
+    pub realm: RealmId,
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TunnelName {
+    pub tunnel: TunnelId,
+    pub realm: RealmId,
+    /// The peer's WireGuard public key.
+    pub public_key: [u8; 32],
+    /// We know where to call it, so we initiate.
+    pub has_endpoint: bool,
+}
+
+impl TunnelName {
+    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret.
+    pub fn short_key(&self) -> String {
+        STANDARD.encode(self.public_key)[..8].to_owned()
+    }
+}
+
+/// Drops that happened, most frequent first.
+pub fn happened(drops: &Drops) -> Vec<(DropReason, u64)> {
+    let mut happened: Vec<_> =
+        DropReason::ALL.iter().map(|reason| (*reason, drops[reason.index()])).filter(|(_, count)| *count > 0).collect();
+    happened.sort_by_key(|(reason, count)| (std::cmp::Reverse(*count), reason.index()));
+    happened
+}
+
+/// Of all realms together and of none.
+pub fn all_drops(path: &Report) -> Drops {
+    let mut sum = path.unattributed_drops;
+    for realm in &path.realms {
+        for (total, count) in sum.iter_mut().zip(&realm.drops) {
+            *total += count;
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use crate::dataplane::report::{RealmReport, Totals, Traffic, TunnelReport};
+    use crate::net::Generation;
+
+    /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
+    pub(crate) fn three_realms() -> Source {
+        let names = [(1, "region-a"), (2, "hospital-b"), (3, "planned-c")]
+            .map(|(number, name)| RealmName { realm: RealmId(number), name: name.to_owned() });
+        let tunnels = [(0, 1, true), (1, 2, true)].map(|(slot, realm, has_endpoint)| TunnelName {
+            tunnel: TunnelId(slot),
+            realm: RealmId(realm),
+            public_key: [slot as u8; 32],
+            has_endpoint,
+        });
+        let mut drops = [0; DropReason::COUNT];
+        drops[DropReason::NotGranted.index()] = 3;
+        drops[DropReason::TunnelDown.index()] = 40;
+        let mut unattributed_drops = [0; DropReason::COUNT];
+        unattributed_drops[DropReason::HandshakeUnknownPeer.index()] = 7;
+        let path = Report {
+            generation: Generation(4),
+            totals: Totals {
+                datagrams_in: 1_063,
+                control: 2,
+                keepalives: 1,
+                forwarded: 1_000,
+                answered: 10,
+                originated: 10,
+            },
+            unattributed_drops,
+            realms: vec![
+                realm(1, Traffic { packets: 1_053, bytes: 1_500_000 }, drops),
+                realm(2, Traffic::default(), [0; _]),
+            ],
+            tunnels: vec![
+                TunnelReport {
+                    tunnel: TunnelId(0),
+                    realm: RealmId(1),
+                    up: true,
+                    remote: Some("203.0.113.10:51820".parse().unwrap()),
+                    last_handshake: Some(Duration::from_secs(75)),
+                    last_data_received: Some(Duration::from_millis(2_500)),
+                    received: Traffic { packets: 1_053, bytes: 1_500_000 },
+                    sent: Traffic { packets: 10, bytes: 900 },
+                },
+                TunnelReport {
+                    tunnel: TunnelId(1),
+                    realm: RealmId(2),
+                    up: false,
+                    remote: None,
+                    last_handshake: None,
+                    last_data_received: None,
+                    received: Traffic::default(),
+                    sent: Traffic::default(),
+                },
+            ],
+            sessions: 12,
+            sessions_max: 1_000_000,
+        };
+        Source {
+            ix_name: "ix-east".to_owned(),
+            uptime: Duration::from_secs(7_500),
+            listens: vec![Listen { what: "WireGuard", address: "udp 0.0.0.0:51820".to_owned() }],
+            names: Names { realms: names.into(), tunnels: tunnels.into() },
+            path,
+            socket: SocketReport { receive_offload: true, receive_buffer_bytes: 425_984, ..SocketReport::default() },
+        }
+    }
+
+    fn realm(number: u16, received: Traffic, drops: Drops) -> RealmReport {
+        RealmReport { realm: RealmId(number), received, sent: Traffic::default(), drops, sessions: 12 }
+    }
+}

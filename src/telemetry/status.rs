@@ -1,0 +1,346 @@
+//! The status document: what `ixgate status --json` prints and what its words are made from.
+//!
+//! Fields are only ever added. Ages and windows carry their unit in the name; a field that does not apply is null.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::source::{self, Source, TunnelName};
+use crate::dataplane::report::{Drops, RealmReport, Totals, Traffic, TunnelReport};
+use crate::net::{RealmId, TunnelId};
+
+/// "Data passed in the last n seconds", unless the asker says otherwise.
+pub const DEFAULT_WINDOW_SECS: u64 = 60;
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    /// The interconnection centre's name.
+    pub ix: String,
+    /// Of the running configuration.
+    pub generation: u32,
+    pub uptime_secs: u64,
+    pub listens: Vec<ListenStatus>,
+    pub socket: SocketStatus,
+    pub sessions: usize,
+    pub sessions_max: usize,
+    /// What `data_passed` looks back over.
+    pub data_window_secs: u64,
+    /// In the order of the file.
+    pub realms: Vec<RealmStatus>,
+    /// Of datagrams that belong to no realm (yet).
+    pub unattributed_drops: Vec<DropStatus>,
+    pub totals: TotalsStatus,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListenStatus {
+    pub what: String,
+    pub address: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SocketStatus {
+    pub receive_offload: bool,
+    pub send_offload: bool,
+    pub receive_buffer_bytes: u64,
+    /// Lost before they were read: not part of `totals`.
+    pub overflow_datagrams: u64,
+    pub truncated_messages: u64,
+    pub unsent_congested_datagrams: u64,
+    pub unsent_refused_datagrams: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RealmStatus {
+    pub name: String,
+    /// The permanent number.
+    pub number: u16,
+    pub tunnels: Vec<TunnelStatus>,
+    /// Any of its tunnels brought data in the last `data_window_secs`.
+    pub data_passed: bool,
+    pub received: TrafficStatus,
+    pub sent: TrafficStatus,
+    /// Opened by its hosts.
+    pub sessions: usize,
+    /// Of packets that this realm sent.
+    pub drops: Vec<DropStatus>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TunnelStatus {
+    /// The beginning of the peer's public key.
+    pub peer: String,
+    pub remote: Option<SocketAddr>,
+    pub up: bool,
+    pub state: TunnelState,
+    pub last_handshake_secs_ago: Option<u64>,
+    pub last_data_secs_ago: Option<u64>,
+    pub received: TrafficStatus,
+    pub sent: TrafficStatus,
+}
+
+/// A tunnel in one word; [`TunnelState::words`] says it to people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelState {
+    /// Up, and data came within the window.
+    Carrying,
+    /// Up, but no data came within the window.
+    Idle,
+    /// It was up, and is no more.
+    Lost,
+    /// We call, and nobody has ever answered.
+    NeverAnswered,
+    /// We wait for a call, and none has ever come.
+    NeverCalled,
+}
+
+impl TunnelState {
+    pub fn words(self) -> &'static str {
+        match self {
+            TunnelState::Carrying => "up",
+            TunnelState::Idle => "up, no data lately",
+            TunnelState::Lost => "down, stopped answering",
+            TunnelState::NeverAnswered => "down, never answered",
+            TunnelState::NeverCalled => "down, never called us",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DropStatus {
+    pub reason: String,
+    pub count: u64,
+    /// What happened.
+    pub what: String,
+    /// Whose side the cause is on.
+    pub side: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Where the datagrams went that came in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TotalsStatus {
+    pub datagrams_in: u64,
+    pub control: u64,
+    pub keepalives: u64,
+    pub forwarded: u64,
+    pub answered: u64,
+    pub dropped: u64,
+    /// Made by the IX; never came in.
+    pub originated: u64,
+    /// `datagrams_in = control + keepalives + forwarded + answered + dropped`. Always; otherwise a defect of ixgate.
+    pub balanced: bool,
+}
+
+impl Status {
+    pub fn of(source: &Source, window: Duration) -> Self {
+        let path = &source.path;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ix: source.ix_name.clone(),
+            generation: path.generation.0,
+            uptime_secs: source.uptime.as_secs(),
+            listens: listens_of(source),
+            socket: SocketStatus::of(source),
+            sessions: path.sessions,
+            sessions_max: path.sessions_max,
+            data_window_secs: window.as_secs(),
+            realms: realms_of(source, window),
+            unattributed_drops: drops_of(&path.unattributed_drops),
+            totals: TotalsStatus::of(path.totals, source::all_drops(path).iter().sum()),
+        }
+    }
+
+    pub fn realm(&self, name: &str) -> Option<&RealmStatus> {
+        self.realms.iter().find(|realm| realm.name == name)
+    }
+}
+
+impl SocketStatus {
+    fn of(source: &Source) -> Self {
+        let socket = &source.socket;
+        SocketStatus {
+            receive_offload: socket.receive_offload,
+            send_offload: socket.send_offload,
+            receive_buffer_bytes: socket.receive_buffer_bytes,
+            overflow_datagrams: socket.overflow_datagrams,
+            truncated_messages: socket.truncated_messages,
+            unsent_congested_datagrams: socket.congested_datagrams,
+            unsent_refused_datagrams: socket.refused_datagrams,
+        }
+    }
+}
+
+impl TotalsStatus {
+    fn of(totals: Totals, dropped: u64) -> Self {
+        let Totals { datagrams_in, control, keepalives, forwarded, answered, originated } = totals;
+        let balanced = datagrams_in == control + keepalives + forwarded + answered + dropped;
+        TotalsStatus { datagrams_in, control, keepalives, forwarded, answered, dropped, originated, balanced }
+    }
+}
+
+impl From<Traffic> for TrafficStatus {
+    fn from(traffic: Traffic) -> Self {
+        TrafficStatus { packets: traffic.packets, bytes: traffic.bytes }
+    }
+}
+
+fn listens_of(source: &Source) -> Vec<ListenStatus> {
+    let status =
+        |listen: &source::Listen| ListenStatus { what: listen.what.to_owned(), address: listen.address.clone() };
+    source.listens.iter().map(status).collect()
+}
+
+fn realms_of(source: &Source, window: Duration) -> Vec<RealmStatus> {
+    let reports: HashMap<RealmId, &RealmReport> =
+        source.path.realms.iter().map(|report| (report.realm, report)).collect();
+    let mut tunnels = tunnels_of(source, window);
+    let realms = source.names.realms.iter().map(|name| {
+        let report = reports.get(&name.realm);
+        let tunnels = tunnels.remove(&name.realm).unwrap_or_default();
+        RealmStatus {
+            name: name.name.clone(),
+            number: name.realm.0,
+            data_passed: tunnels.iter().any(|tunnel| is_within(tunnel.last_data_secs_ago, window)),
+            tunnels,
+            received: report.map(|report| report.received.into()).unwrap_or_default(),
+            sent: report.map(|report| report.sent.into()).unwrap_or_default(),
+            sessions: report.map_or(0, |report| report.sessions),
+            drops: report.map(|report| drops_of(&report.drops)).unwrap_or_default(),
+        }
+    });
+    realms.collect()
+}
+
+fn tunnels_of(source: &Source, window: Duration) -> HashMap<RealmId, Vec<TunnelStatus>> {
+    let reports: HashMap<TunnelId, &TunnelReport> =
+        source.path.tunnels.iter().map(|report| (report.tunnel, report)).collect();
+    let mut tunnels: HashMap<RealmId, Vec<TunnelStatus>> = HashMap::new();
+    for name in &source.names.tunnels {
+        let status = tunnel_of(name, reports.get(&name.tunnel).copied(), window);
+        tunnels.entry(name.realm).or_default().push(status);
+    }
+    tunnels
+}
+
+/// A tunnel that the worker does not know yet (just configured) is shown as one that has done nothing.
+fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelStatus {
+    let secs = |ago: Option<Duration>| ago.map(|ago| ago.as_secs());
+    TunnelStatus {
+        peer: name.short_key(),
+        remote: report.and_then(|report| report.remote),
+        up: report.is_some_and(|report| report.up),
+        state: state_of(name, report, window),
+        last_handshake_secs_ago: secs(report.and_then(|report| report.last_handshake)),
+        last_data_secs_ago: secs(report.and_then(|report| report.last_data_received)),
+        received: report.map(|report| report.received.into()).unwrap_or_default(),
+        sent: report.map(|report| report.sent.into()).unwrap_or_default(),
+    }
+}
+
+fn state_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelState {
+    let handshake = report.and_then(|report| report.last_handshake);
+    match report {
+        Some(report) if report.up && report.last_data_received.is_some_and(|ago| ago <= window) => {
+            TunnelState::Carrying
+        }
+        Some(report) if report.up => TunnelState::Idle,
+        _ if handshake.is_some() => TunnelState::Lost,
+        _ if name.has_endpoint => TunnelState::NeverAnswered,
+        _ => TunnelState::NeverCalled,
+    }
+}
+
+fn is_within(secs_ago: Option<u64>, window: Duration) -> bool {
+    secs_ago.is_some_and(|secs| secs <= window.as_secs())
+}
+
+fn drops_of(drops: &Drops) -> Vec<DropStatus> {
+    let status = |(reason, count): (crate::packet::DropReason, u64)| DropStatus {
+        reason: reason.name().to_owned(),
+        count,
+        what: reason.what().to_owned(),
+        side: reason.side().name().to_owned(),
+        remedy: reason.remedy().to_owned(),
+    };
+    source::happened(drops).into_iter().map(status).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::samples::three_realms;
+    use super::*;
+
+    fn status() -> Status {
+        Status::of(&three_realms(), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn every_named_realm_appears_in_order_with_its_own_tunnels() {
+        let status = status();
+        let names: Vec<_> = status.realms.iter().map(|realm| (realm.name.as_str(), realm.tunnels.len())).collect();
+        assert_eq!(names, [("region-a", 1), ("hospital-b", 1), ("planned-c", 0)]);
+        let a = status.realm("region-a").unwrap();
+        assert_eq!((a.data_passed, a.sessions, a.received.packets), (true, 12, 1_053));
+        assert_eq!(a.tunnels[0].last_data_secs_ago, Some(2));
+        assert!(!status.realm("hospital-b").unwrap().data_passed);
+        assert!(status.realm("nobody").is_none());
+    }
+
+    #[test]
+    fn drops_carry_words_and_the_most_frequent_comes_first() {
+        let status = status();
+        let drops = &status.realm("region-a").unwrap().drops;
+        assert_eq!(
+            drops.iter().map(|d| (d.reason.as_str(), d.count)).collect::<Vec<_>>(),
+            [("tunnel_down", 40), ("not_granted", 3)]
+        );
+        assert!(drops.iter().all(|d| d.what.ends_with('.') && !d.remedy.is_empty() && !d.side.is_empty()));
+        assert_eq!(status.unattributed_drops[0].reason, "handshake_unknown_peer");
+    }
+
+    #[test]
+    fn the_account_is_checked() {
+        let mut source = three_realms();
+        let status = status();
+        assert_eq!((status.totals.dropped, status.totals.balanced), (50, true));
+        source.path.totals.forwarded += 1;
+        assert!(!Status::of(&source, Duration::ZERO).totals.balanced);
+    }
+
+    #[test]
+    fn a_tunnel_is_told_in_one_of_five_states() {
+        let source = three_realms();
+        let (mut name, up) = (source.names.tunnels[0].clone(), source.path.tunnels[0].clone());
+        let state = |name: &TunnelName, report: &TunnelReport| state_of(name, Some(report), Duration::from_secs(60));
+        assert_eq!(state(&name, &up), TunnelState::Carrying);
+        assert_eq!(state(&name, &TunnelReport { last_data_received: None, ..up.clone() }), TunnelState::Idle);
+        let down = TunnelReport { up: false, ..up };
+        assert_eq!(state(&name, &down), TunnelState::Lost);
+        let silent = TunnelReport { last_handshake: None, ..down };
+        assert_eq!(state(&name, &silent), TunnelState::NeverAnswered);
+        name.has_endpoint = false;
+        assert_eq!(state(&name, &silent), TunnelState::NeverCalled);
+        assert_eq!(state_of(&name, None, Duration::ZERO), TunnelState::NeverCalled);
+    }
+
+    #[test]
+    fn the_document_survives_json() {
+        let status = status();
+        let json = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+        assert!(json.contains(r#""state":"never_answered""#));
+    }
+}

@@ -1,0 +1,243 @@
+//! The status document in words, for a terminal.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::quantity::{bytes, count, duration};
+use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
+use super::table::Table;
+
+/// Tunnels that the overview prints; beyond, it says how many are left out.
+const MAX_OVERVIEW_ROWS: usize = 1_000;
+
+/// All realms in one table.
+pub fn overview(status: &Status) -> String {
+    let mut text = heading(status);
+    if status.realms.is_empty() {
+        text.push_str("\nNo realm is configured.\n");
+    } else {
+        let _ = write!(text, "\n{}", realms_table(status));
+    }
+    text.push_str(&drops_section("Dropped before they belonged to a realm:", &status.unattributed_drops));
+    if status.realms.iter().any(|realm| !realm.drops.is_empty()) {
+        text.push_str("\nWhy packets of a realm were dropped: ixgate status REALM\n");
+    }
+    text
+}
+
+/// One realm in full.
+pub fn details(status: &Status, realm: &RealmStatus) -> String {
+    let window = status.data_window_secs;
+    let passed = if realm.data_passed { "data passed" } else { "no data passed" };
+    let mut text = format!("realm {} (number {}): {passed} in the last {window} s\n", realm.name, realm.number);
+    let _ = writeln!(text, "received from it   {}", traffic(&realm.received));
+    let _ = writeln!(text, "sent to it         {}", traffic(&realm.sent));
+    let _ = writeln!(text, "sessions           {} opened by its hosts", count(realm.sessions as u64));
+    if realm.tunnels.is_empty() {
+        text.push_str("\nIt has no tunnel: planned only. Add a [[realm.attach]] to connect it.\n");
+    }
+    for tunnel in &realm.tunnels {
+        text.push_str(&tunnel_section(tunnel));
+    }
+    match realm.drops.is_empty() {
+        true => text.push_str("\nNo packet of this realm was dropped.\n"),
+        false => text.push_str(&drops_section("Packets of this realm that were dropped:", &realm.drops)),
+    }
+    text
+}
+
+fn heading(status: &Status) -> String {
+    let uptime = duration(Duration::from_secs(status.uptime_secs));
+    let mut text =
+        format!("ixgate {} \"{}\", configuration {}, up {uptime}\n", status.version, status.ix, status.generation);
+    for listen in &status.listens {
+        let _ = writeln!(text, "{:<10} {}", listen.what, listen.address);
+    }
+    let offload = match (status.socket.receive_offload, status.socket.send_offload) {
+        (true, true) => "receive and send",
+        (true, false) => "receive only",
+        (false, true) => "send only",
+        (false, false) => "none",
+    };
+    let _ = writeln!(text, "{:<10} {offload}", "offload");
+    let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
+    let _ = writeln!(text, "{:<10} {open} of {max}", "sessions");
+    text.push_str(&account(status));
+    text
+}
+
+fn account(status: &Status) -> String {
+    let t = &status.totals;
+    let mut text = format!(
+        "{:<10} {} in = {} forwarded + {} answered + {} handshakes + {} keepalives + {} dropped\n",
+        "datagrams",
+        count(t.datagrams_in),
+        count(t.forwarded),
+        count(t.answered),
+        count(t.control),
+        count(t.keepalives),
+        count(t.dropped),
+    );
+    if !t.balanced {
+        text.push_str("           THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it\n");
+    }
+    if status.socket.overflow_datagrams > 0 {
+        let lost = count(status.socket.overflow_datagrams);
+        let _ = writeln!(text, "           {lost} more were lost before they were read: raise net.core.rmem_max");
+    }
+    text
+}
+
+fn realms_table(status: &Status) -> Table {
+    let data = format!("DATA ({} s)", status.data_window_secs);
+    let mut table =
+        Table::new(&["REALM", "TUNNEL", "STATE", &data, "HANDSHAKE", "RECEIVED", "SENT", "SESSIONS", "DROPPED"]);
+    let rows = status.realms.iter().flat_map(|realm| realm_rows(realm, status.data_window_secs));
+    let total: usize = status.realms.iter().map(|realm| realm.tunnels.len().max(1)).sum();
+    for row in rows.take(MAX_OVERVIEW_ROWS) {
+        table.row(row);
+    }
+    if total > MAX_OVERVIEW_ROWS {
+        table.row(vec![format!("... {} more; see --json", total - MAX_OVERVIEW_ROWS)]);
+    }
+    table
+}
+
+/// A row per tunnel; what belongs to the realm stands in its first.
+fn realm_rows(realm: &RealmStatus, window_secs: u64) -> Vec<Vec<String>> {
+    let sessions = count(realm.sessions as u64);
+    let dropped = count(realm.drops.iter().map(|drop| drop.count).sum());
+    if realm.tunnels.is_empty() {
+        let blank = String::new;
+        let planned = "planned, no tunnel".to_owned();
+        return vec![vec![
+            realm.name.clone(),
+            "-".to_owned(),
+            planned,
+            "no".to_owned(),
+            blank(),
+            blank(),
+            blank(),
+            sessions,
+            dropped,
+        ]];
+    }
+    let rows = realm.tunnels.iter().enumerate().map(|(index, tunnel)| {
+        let of_realm = |cell: &str| if index == 0 { cell.to_owned() } else { String::new() };
+        let passed = tunnel.last_data_secs_ago.is_some_and(|secs| secs <= window_secs);
+        vec![
+            of_realm(&realm.name),
+            tunnel.peer.clone(),
+            tunnel.state.words().to_owned(),
+            if passed { "yes" } else { "no" }.to_owned(),
+            ago(tunnel.last_handshake_secs_ago),
+            bytes(tunnel.received.bytes),
+            bytes(tunnel.sent.bytes),
+            of_realm(&sessions),
+            of_realm(&dropped),
+        ]
+    });
+    rows.collect()
+}
+
+fn tunnel_section(tunnel: &TunnelStatus) -> String {
+    let mut text = format!("\ntunnel {}: {}\n", tunnel.peer, tunnel.state.words());
+    let remote = tunnel.remote.map_or_else(|| "not known yet".to_owned(), |remote| remote.to_string());
+    let _ = writeln!(text, "  peer's address   {remote}");
+    let _ = writeln!(text, "  last handshake   {}", ago(tunnel.last_handshake_secs_ago));
+    let _ = writeln!(text, "  last data        {}", ago(tunnel.last_data_secs_ago));
+    let _ = writeln!(text, "  received         {}", traffic(&tunnel.received));
+    let _ = writeln!(text, "  sent             {}", traffic(&tunnel.sent));
+    text
+}
+
+fn drops_section(title: &str, drops: &[DropStatus]) -> String {
+    let mut text = String::new();
+    if drops.is_empty() {
+        return text;
+    }
+    let _ = writeln!(text, "\n{title}");
+    for drop in drops {
+        let _ = writeln!(text, "  {} x {} (side: {})", count(drop.count), drop.reason, drop.side);
+        let _ = writeln!(text, "      {}", drop.what);
+        let _ = writeln!(text, "      {}", drop.remedy);
+    }
+    text
+}
+
+fn traffic(traffic: &TrafficStatus) -> String {
+    format!("{} in {} packets", bytes(traffic.bytes), count(traffic.packets))
+}
+
+fn ago(secs: Option<u64>) -> String {
+    secs.map_or_else(|| "never".to_owned(), |secs| format!("{} ago", duration(Duration::from_secs(secs))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::samples::three_realms;
+    use super::*;
+
+    fn status() -> Status {
+        Status::of(&three_realms(), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn the_overview_reads_as_a_table_of_words() {
+        let text = overview(&status());
+        let expected = "\
+ixgate VERSION \"ix-east\", configuration 4, up 2 h 5 min
+WireGuard  udp 0.0.0.0:51820
+offload    receive only
+sessions   12 of 1,000,000
+datagrams  1,063 in = 1,000 forwarded + 10 answered + 2 handshakes + 1 keepalives + 50 dropped
+
+REALM       TUNNEL    STATE                 DATA (60 s)  HANDSHAKE       RECEIVED  SENT   SESSIONS  DROPPED
+region-a    AAAAAAAA  up                    yes          1 min 15 s ago  1.5 MB    900 B  12        43
+hospital-b  AQEBAQEB  down, never answered  no           never           0 B       0 B    12        0
+planned-c   -         planned, no tunnel    no                                            0         0
+
+Dropped before they belonged to a realm:
+  7 x handshake_unknown_peer (side: carrier)
+      The handshake came from a public key that no realm is attached with.
+      Compare the peer's public key with `public_key` in its [[realm.attach]].
+
+Why packets of a realm were dropped: ixgate status REALM
+";
+        assert_eq!(text, expected.replace("VERSION", env!("CARGO_PKG_VERSION")));
+    }
+
+    #[test]
+    fn details_give_each_drop_with_its_side_and_remedy() {
+        let status = status();
+        let text = details(&status, status.realm("region-a").unwrap());
+        assert!(text.starts_with("realm region-a (number 1): data passed in the last 60 s\n"), "{text}");
+        assert!(text.contains("40 x tunnel_down (side: receiver's network)\n"), "{text}");
+        assert!(text.contains("203.0.113.10:51820"), "{text}");
+        let planned = details(&status, status.realm("planned-c").unwrap());
+        assert!(
+            planned.contains("planned only") && planned.contains("No packet of this realm was dropped."),
+            "{planned}"
+        );
+        let down = details(&status, status.realm("hospital-b").unwrap());
+        assert!(down.contains("never answered") && down.contains("no data passed"), "{down}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_account_is_said() {
+        let mut source = three_realms();
+        source.path.totals.control += 1;
+        source.socket.overflow_datagrams = 1_234;
+        let text = overview(&Status::of(&source, Duration::ZERO));
+        assert!(text.contains("DOES NOT BALANCE") && text.contains("1,234 more were lost"), "{text}");
+        source.names.realms.clear();
+        assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn a_long_table_is_cut_and_says_so() {
+        let mut status = status();
+        status.realms = vec![status.realms[0].clone(); MAX_OVERVIEW_ROWS + 5];
+        assert!(overview(&status).contains("... 5 more; see --json"));
+    }
+}
