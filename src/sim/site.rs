@@ -9,18 +9,22 @@
 //! appliance whole. Pure like the cores: whoever drives it carries the datagrams and says what time it is, except that
 //! boringtun reads a clock of its own for its timers.
 
+mod caller;
 mod card;
+mod server;
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use self::caller::Caller;
 use self::card::Card;
+use self::server::Server;
 use super::peer::Peer;
 use crate::net::Timestamp;
 
@@ -86,30 +90,6 @@ pub struct Site {
     next_call_to_appliance: Timestamp,
 }
 
-struct Server {
-    handle: SocketHandle,
-    host: Ipv4Addr,
-    port: u16,
-    page: String,
-    accepted: u32,
-    /// The connection that is open has been counted.
-    is_counted: bool,
-}
-
-struct Caller {
-    handle: SocketHandle,
-    transport: Transport,
-    received: Vec<u8>,
-}
-
-enum Transport {
-    Udp,
-    /// The request waits for the connection.
-    Tcp {
-        unsent: Option<Vec<u8>>,
-    },
-}
-
 impl Site {
     /// `hosts` lie in one /24. `seed` decides ports and sequence numbers.
     pub fn new(peer: Peer, hosts: &[Ipv4Addr], seed: u64, now: Timestamp) -> Result<Self, SiteError> {
@@ -161,11 +141,7 @@ impl Site {
         if port == 0 || !self.hosts.contains(&host) {
             return Err(SiteError::Unaddressable(host, host));
         }
-        let handle = self.sockets.add(tcp_socket());
-        let page = page.to_owned();
-        let mut server = Server { handle, host, port, page, accepted: 0, is_counted: false };
-        server.listen(&mut self.sockets);
-        self.servers.push(server);
+        self.servers.push(Server::start(&mut self.sockets, host, port, page));
         Ok(())
     }
 
@@ -182,7 +158,7 @@ impl Site {
         socket.bind((from, self.take_port())).map_err(|_| unaddressable)?;
         socket.send_slice(message, to).map_err(|_| unaddressable)?;
         let handle = self.sockets.add(socket);
-        self.calls[slot] = Some(Caller { handle, transport: Transport::Udp, received: Vec::new() });
+        self.calls[slot] = Some(Caller::udp(handle));
         Ok(Call(slot))
     }
 
@@ -193,8 +169,7 @@ impl Site {
         let local = (from, self.take_port());
         let connected = socket.connect(self.interface.context(), to, local);
         connected.map_err(|_| SiteError::Unaddressable(to.0, from))?;
-        let transport = Transport::Tcp { unsent: Some(request.to_vec()) };
-        self.calls[slot] = Some(Caller { handle: self.sockets.add(socket), transport, received: Vec::new() });
+        self.calls[slot] = Some(Caller::tcp(self.sockets.add(socket), request));
         Ok(Call(slot))
     }
 
@@ -283,107 +258,6 @@ impl Site {
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_CLIENT_PORT);
         port
-    }
-}
-
-impl Server {
-    fn run(&mut self, sockets: &mut SocketSet<'static>) {
-        let socket = sockets.get_mut::<tcp::Socket>(self.handle);
-        if socket.is_active() && !self.is_counted {
-            self.accepted += 1;
-            self.is_counted = true;
-        }
-        if socket.may_send() {
-            self.answer(socket);
-        }
-        // A fresh socket instead of waiting out TIME-WAIT: the next caller has another port.
-        if matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait) {
-            sockets.remove(self.handle);
-            self.handle = sockets.add(tcp_socket());
-            self.listen(sockets);
-        }
-    }
-
-    fn answer(&self, socket: &mut tcp::Socket<'static>) {
-        let Ok(request) = socket.peek(MAX_REQUEST_BYTES) else { return };
-        if request.windows(4).any(|end| end == b"\r\n\r\n") {
-            let len = self.page.len();
-            let head = format!("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len}\r\n\r\n");
-            // Both fit: the buffer is larger than head and page together.
-            let _ = socket.send_slice(head.as_bytes());
-            let _ = socket.send_slice(self.page.as_bytes());
-            socket.close();
-        } else if request.len() == MAX_REQUEST_BYTES {
-            socket.abort();
-        }
-    }
-
-    fn listen(&mut self, sockets: &mut SocketSet<'static>) {
-        self.is_counted = false;
-        // A fresh socket on a port that is not 0: nothing is left that could fail.
-        let _ = sockets.get_mut::<tcp::Socket>(self.handle).listen((self.host, self.port));
-    }
-}
-
-impl Caller {
-    fn run(&mut self, sockets: &mut SocketSet<'static>) {
-        match &mut self.transport {
-            Transport::Udp => {
-                if let Ok((answer, _)) = sockets.get_mut::<udp::Socket>(self.handle).recv() {
-                    self.received = answer[..answer.len().min(MAX_RESPONSE_BYTES)].to_vec();
-                }
-            }
-            Transport::Tcp { unsent } => {
-                let socket = sockets.get_mut::<tcp::Socket>(self.handle);
-                if socket.may_send()
-                    && let Some(request) = unsent.take()
-                {
-                    let _ = socket.send_slice(&request); // fits: bounded when the call began
-                }
-                read(socket, &mut self.received);
-                if socket.state() == tcp::State::CloseWait {
-                    socket.close();
-                }
-            }
-        }
-    }
-
-    fn progress(&self, sockets: &SocketSet<'static>) -> Progress {
-        match (self.is_over(sockets), self.received.is_empty()) {
-            (false, _) => Progress::Waiting,
-            (true, false) => Progress::Answered(self.received.clone()),
-            (true, true) => Progress::Refused,
-        }
-    }
-
-    fn is_over(&self, sockets: &SocketSet<'static>) -> bool {
-        match &self.transport {
-            Transport::Udp => !self.received.is_empty(),
-            Transport::Tcp { unsent } => {
-                let socket = sockets.get::<tcp::Socket>(self.handle);
-                // While connecting nothing may be received either.
-                let is_connecting = unsent.is_some();
-                socket.state() == tcp::State::Closed || !is_connecting && !socket.may_recv()
-            }
-        }
-    }
-}
-
-/// Everything that has arrived; an answer that is too long ends the connection.
-fn read(socket: &mut tcp::Socket<'static>, received: &mut Vec<u8>) {
-    while socket.can_recv() {
-        let room = MAX_RESPONSE_BYTES - received.len();
-        if room == 0 {
-            return socket.abort();
-        }
-        let taken = socket.recv(|bytes| {
-            let len = bytes.len().min(room);
-            received.extend_from_slice(&bytes[..len]);
-            (len, ())
-        });
-        if taken.is_err() {
-            return;
-        }
     }
 }
 
