@@ -3,7 +3,8 @@
 //! `cargo bench --bench names` prints, for zones of several sizes, nanoseconds per answer and answers per second of
 //! `dns::Zone::answer`: an address that is granted, the reverse of it, and a name that is denied (NXDOMAIN with an
 //! Extended DNS Error). Askers and names change with every query, so that the larger zones do not sit in the cache.
-//! The last lines are the whole way: a WireGuard datagram with a query in, a WireGuard datagram with the answer out.
+//! The last line of each zone is the whole way for one asking realm: a WireGuard datagram with a query in, a WireGuard
+//! datagram with the answer out.
 //! Medians of several rounds, on one core. `cargo bench --bench names -- --quick` skips the largest zone.
 
 use std::fmt::Write;

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod demo_loopback;
 pub mod diagnostics;
 pub mod keygen;
 pub mod man;
@@ -51,6 +52,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     Completions(completions::Args),
     Man(man::Args),
+    #[command(hide = true)]
+    DemoLoopback(demo_loopback::Args),
 }
 
 /// Parses the process's arguments, does what they say, and gives the exit code.
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::DemoLoopback(args) => demo_loopback::run(&args),
     }
 }
 

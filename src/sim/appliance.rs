@@ -10,9 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::{self, MemorySecrets, model::Config};
 use crate::control::snapshot::{TunnelNumbers, setup, snapshot};
 use crate::control::{Allocations, allocate, compile_addresses};
-use crate::dataplane::{Engine, Snapshot};
+use crate::dataplane::{Engine, Report, Snapshot};
 use crate::net::mapping::Located;
 use crate::net::{Generation, RealmId, Timestamp};
+use crate::packet::DropReason;
 
 use super::peer::public_key;
 
@@ -76,6 +77,20 @@ impl Appliance {
     /// How `viewer` sees the host `native` of `realm`.
     pub fn seen_by(&self, viewer: &str, realm: &str, native: &str) -> IpAddr {
         self.snapshot.mapping.seen_by(self.realm(viewer), self.locate(realm, native)).expect("an alias")
+    }
+
+    /// How the hosts of `realm` reach the IX's name server over IPv4.
+    pub fn resolver_of(&self, realm: &str) -> Option<Ipv4Addr> {
+        match self.snapshot.mapping.seen_by(self.realm(realm), self.snapshot.service.dns)? {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// How many packets of `realm` were dropped for `reason`.
+    pub fn drops(&self, report: &Report, realm: &str, reason: DropReason) -> u64 {
+        let id = self.realm(realm);
+        report.realms.iter().find(|realm| realm.realm == id).map_or(0, |realm| realm.drops[reason.index()])
     }
 
     /// The first host address of `realm`'s first alias, as everybody sees it.

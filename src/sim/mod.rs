@@ -2,6 +2,8 @@
 //! itself.
 //!
 //! - [`peer`]: the other side's gateway, over boringtun, in memory. Also used by the loopback demonstration and benches.
+//! - [`site`]: a whole small network behind one tunnel: gateway, hosts, servers; [`lookup`]: its questions for names.
+//! - [`loopback`]: sites on real sockets of this machine; [`demonstration`]: what they show, as a [`story`].
 //! - [`packets`]: whole inner packets with right checksums, and their verification.
 //! - [`lan`]: an appliance and its sites with nothing in between: what is sent arrives at once.
 //! - [`appliance`]: an engine from configuration text, with keys made for its peers.
@@ -9,9 +11,14 @@
 //!   built with its mock clock for it).
 
 pub mod appliance;
+pub mod demonstration;
 pub mod lan;
+pub mod lookup;
+pub mod loopback;
 pub mod packets;
 pub mod peer;
 pub mod random;
+pub mod site;
+pub mod story;
 #[cfg(feature = "sim")]
 pub mod world;
