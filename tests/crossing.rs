@@ -116,7 +116,7 @@ impl Oracle {
     /// Judges a packet that `sender` sent as `sent` and that came out at `receiver` as `arrived`.
     fn judge(&mut self, sender: usize, sent: &[u8], receiver: usize, arrived: &[u8]) {
         let Ok(after) = parse(arrived) else { panic!("what arrived cannot be read: {arrived:02x?}") };
-        if self.is_error_of_the_ix(sender, receiver, &after) {
+        if self.is_from_the_ix(sender, receiver, &after) {
             return;
         }
         let before = parse(sent).expect("only a packet that can be read is forwarded");
@@ -149,13 +149,21 @@ impl Oracle {
         assert!(was_sent, "about nothing that was sent: {flow:?}");
     }
 
-    fn is_error_of_the_ix(&self, sender: usize, receiver: usize, arrived: &Headers) -> bool {
-        let from_ix = arrived.source == IpAddr::V4(Ipv4Addr::new(100, 64, 0, 1));
-        if from_ix {
-            assert_eq!(sender, receiver, "an error went to another realm");
-            assert!(matches!(arrived.transport, Transport::IcmpError | Transport::EchoReply { .. }));
+    /// The IX may answer its asker, and tell a sender why its packet died. Nobody else.
+    fn is_from_the_ix(&self, sender: usize, receiver: usize, arrived: &Headers) -> bool {
+        let IpAddr::V4(source) = arrived.source else { return false };
+        let [100, 64, 0, host] = source.octets() else { return false };
+        assert_eq!(sender, receiver, "the IX spoke to another realm");
+        assert!(native_host(arrived.destination).is_some(), "not an address of the realm");
+        match arrived.transport {
+            Transport::IcmpError => assert_eq!(host, 1),
+            Transport::EchoReply { .. } => assert!(matches!(host, 1 | 53)),
+            Transport::Udp { source_port, .. } | Transport::Tcp { source_port, .. } => {
+                assert_eq!((host, source_port), (53, 53));
+            }
+            _ => panic!("the IX sends no such thing: {arrived:?}"),
         }
-        from_ix
+        true
     }
 }
 

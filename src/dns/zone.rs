@@ -199,3 +199,9 @@ fn child(parent: &Name, label: &str) -> Result<Name, ZoneError> {
     }
     parent.prepend_label(label).map_err(|e| invalid(e.to_string()))
 }
+
+/// Part of the snapshot that all workers read.
+const _: fn() = || {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Zone>();
+};

@@ -223,3 +223,9 @@ fn udp_packet(source: Canonical, to: Remote, payload: &[u8]) -> Option<HostPacke
 pub(super) fn opens_connection(tcp: &TcpPacket<&[u8]>) -> bool {
     tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin()
 }
+
+/// A worker owns it.
+const _: fn() = || {
+    fn can_move_to_a_worker<T: Send>() {}
+    can_move_to_a_worker::<Host>();
+};

@@ -400,7 +400,7 @@ proptest! {
             let at = usize::from(port);
             let seq = 1000u32.wrapping_add_signed(seq);
             let ack = theirs[at].wrapping_add_signed(ack);
-            let payload: Vec<u8> = framed(&vec![0; 100]).into_iter().cycle().take(len).collect();
+            let payload: Vec<u8> = framed(&[0; 100]).into_iter().cycle().take(len).collect();
             let l4 = segment(5000 + u16::from(port), seq, ack, flags & 0x1f, window, &payload);
             let _ = host.handle_input(peer(1, DNS_ALIAS), dns(), protocol::TCP, &l4, now);
             while let Some(query) = host.poll_query() {
