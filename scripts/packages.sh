@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # On Debian an ordinary user's PATH lacks the directories of `ip` and `nft`; cargo's may be missing in a fresh shell.
-export PATH="$PATH:/usr/sbin:/sbin:$HOME/.cargo/bin"
+export PATH="$PATH:/usr/sbin:/sbin:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin"
 
 # install_missing COMMAND=PACKAGE ...   Returns 1, in clear words, when something is missing and cannot be installed.
 install_missing() {
@@ -67,7 +67,7 @@ find_or_build_ixgate() {
     IXGATE="$(realpath -m "$target/release/ixgate")"
     export IXGATE
     if [[ ! -x "$IXGATE" ]]; then
-        echo "There is no $IXGATE and no cargo to build it with." >&2
+        echo "There is no $IXGATE, and no cargo to build it with: install Rust from https://rustup.rs." >&2
         return 1
     fi
 }

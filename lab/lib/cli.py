@@ -64,8 +64,6 @@ def run_inside(options):
         scenario.check(world, report)
         if not report.ok():
             explain(world)
-        if options.keep:
-            say_how_to_look_around(world)
     except KeyboardInterrupt:
         interrupted = True
         progress("stopping")
@@ -77,7 +75,8 @@ def run_inside(options):
 
     if not interrupted:
         print_result(report, scenario, options.json)
-        if options.keep:
+        if options.keep and world.ixgate:
+            say_how_to_look_around(world)
             lifeline.keep()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the tear-down itself is not interrupted
     world.down()
@@ -108,7 +107,8 @@ def explain(world):
 
 def say_how_to_look_around(world):
     label = world.labels()[0]
-    remote = next((l for l in world.labels() if l.partition(".")[2] != label.partition(".")[2]), label)
+    services = world.scenario.services
+    remote = services[0].host if services else world.labels()[-1]
     sudo = "sudo " if os.environ.get("SUDO_USER") else ""
     progress(f"""
 The lab stays. Namespaces: {' '.join(n.name for n in world.namespaces())}

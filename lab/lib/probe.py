@@ -142,7 +142,7 @@ class Fetched:
 
 
 def fetch(namespace, address, port, path, timeout=30, limit=600, keep_body=True):
-    """HTTP GET from `namespace`. Raises OSError when the path is closed, silent for `timeout`, or takes over `limit`."""
+    """HTTP GET. Raises OSError when the path is closed, silent for `timeout`, or it takes longer than `limit` seconds."""
     began = time.monotonic()
     with namespace.entered():
         sock = socket.create_connection((str(address), port), timeout=5)

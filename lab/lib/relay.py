@@ -3,8 +3,8 @@
     relay.py LISTEN_PORT UPSTREAM_ADDRESS UPSTREAM_PORT [--loss PERCENT] [--reorder PERCENT] [--seed N]
 
 It stands between a gateway and the IX: wireguard-go sends to 127.0.0.1:LISTEN_PORT, the relay sends on to the IX, and
-answers go the same way back. A lost datagram is thrown away; a reordered one is held until three to eight later ones of its
-direction have passed (or 5 ms). The kernel's netem does the same where it exists, but it is often not built in and
+answers go the same way back. A lost datagram is thrown away; a reordered one is held until three to eight later ones
+of its direction have passed (or 5 ms). The kernel's netem does the same where it exists, but it is often not built in and
 sees offloaded runs of up to 64 KB as one packet; here every datagram is judged alone, from a seed.
 On SIGTERM it prints its counts as JSON.
 """

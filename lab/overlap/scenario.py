@@ -107,7 +107,8 @@ def check_pairs(world, report):
     report.group("a granted host's other ports")
     frm, pacs = "pc.region-a", world.seen("pacs.hospital-b")
     text = f"{frm} pacs.hospital-b closed"
-    world.responders.add("ungranted-port", world.host("pacs.hospital-b"), world.address("pacs.hospital-b"), UNGRANTED_PORT)
+    server = world.host("pacs.hospital-b")
+    world.responders.add("ungranted-port", server, world.address("pacs.hospital-b"), UNGRANTED_PORT)
     for name, attempt in tries.items():
         got = attempt(world.host(frm), world.address(frm), pacs, UNGRANTED_PORT, text)
         report.equal(f"{name}/{UNGRANTED_PORT} of pacs.hospital-b", SILENCE, got)
@@ -222,6 +223,6 @@ def check_what_it_says(world, report):
     for name in REALMS:
         report.that(f"status names {name}", name in words, name, words)
     metrics = probe.fetch(world.ix, "127.0.0.1", 9469, "/metrics").body.decode()
-    report.that("metrics carry help and drops by reason", "# HELP ixgate_" in metrics and "source_not_in_realm" in metrics,
-                "# HELP ixgate_..., source_not_in_realm", metrics[:300])
+    told = "# HELP ixgate_" in metrics and "source_not_in_realm" in metrics
+    report.that("metrics carry help and drops by reason", told, "# HELP ixgate_..., source_not_in_realm", metrics[:300])
     report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())

@@ -86,7 +86,7 @@ def check_return(world, report):
         site = world.site(frm.partition(".")[2])
         limit = RETURN_LIMIT_SECS[site.realm.calls]
         report.that(f"{site.realm.name} passes data again", seconds <= limit, f"within {limit} s", f"{seconds:.1f} s")
-        report.fact(f"{site.realm.name} (called by the {site.realm.calls}) back after", f"{seconds:.1f} s")
+        report.fact(f"{report.groups[-1].name}: {site.realm.name} (called by the {site.realm.calls}) back after", f"{seconds:.1f} s")
 
 
 class Transfer:
