@@ -3,7 +3,7 @@
 //! `cargo bench --bench path` prints, for each inner size and number of sessions, nanoseconds per packet: the whole walk, the
 //! AEAD alone (ChaCha20-Poly1305 open and seal of the same bytes, by the library that the walk uses), and the difference:
 //! what everything that is not cryptography costs. Medians of several rounds, in one run, on one core.
-//! `cargo bench --bench path -- --quick` skips the million sessions.
+//! `cargo bench --bench path -- --quick` skips the million sessions; `-- --size 64 --sessions 10000` measures one line.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -50,16 +50,24 @@ const BURST: usize = 256;
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
+    let (only_size, only_sessions) = (argument("--size"), argument("--sessions"));
+    let wanted = |only: Option<usize>, value: usize| only.is_none_or(|only| only == value);
     println!("ns per packet, medians of {ROUNDS} rounds of {ROUND_PACKETS} packets; one core");
     println!("{:>6} {:>10} {:>10} {:>10} {:>14}", "bytes", "sessions", "walk", "AEAD", "all the rest");
-    for sessions in SESSIONS.into_iter().filter(|sessions| !quick || *sessions < 1_000_000) {
+    let all = SESSIONS.into_iter().filter(|sessions| !quick || *sessions < 1_000_000);
+    for sessions in all.filter(|sessions| wanted(only_sessions, *sessions)) {
         let mut bench = Bench::start();
         bench.open_sessions(sessions);
-        for size in SIZES_BYTES {
+        for size in SIZES_BYTES.into_iter().filter(|size| wanted(only_size, *size)) {
             let (walk, aead) = bench.measure(size, sessions);
             println!("{size:>6} {sessions:>10} {walk:>10.0} {aead:>10.0} {:>14.0}", walk - aead);
         }
     }
+}
+
+/// The number behind `name` on the command line.
+fn argument(name: &str) -> Option<usize> {
+    std::env::args().skip_while(|arg| arg != name).nth(1)?.parse().ok()
 }
 
 struct Bench {

@@ -65,6 +65,7 @@ impl Space6 {
     }
 
     /// The canonical address of `addr` in `realm`.
+    #[inline]
     pub fn embed(self, realm: RealmId, addr: Ipv4Addr) -> Canonical {
         Canonical(self.network | u128::from(realm.0) << 64 | u128::from(addr.to_bits()))
     }
@@ -75,6 +76,7 @@ impl Space6 {
     }
 
     /// Inverse of [`Space6::embed`]; `None` for an address that is not made from an IPv4 one.
+    #[inline]
     pub fn extract(self, canonical: Canonical) -> Option<(RealmId, Ipv4Addr)> {
         if canonical.0 & (Self::PREFIX_MASK | Self::ZERO_MASK) != self.network {
             return None;

@@ -133,6 +133,7 @@ impl Mapping {
         &self.networks
     }
 
+    #[inline]
     pub fn network(&self, id: NetworkId) -> &Network {
         &self.networks[id.index()]
     }
@@ -154,11 +155,13 @@ impl Mapping {
         }
     }
 
+    #[inline]
     pub fn locate_native4(&self, realm: RealmId, addr: Ipv4Addr) -> Option<Located> {
         let network = self.realm(realm)?.native4.lookup(addr.to_bits())?;
         Some(Located { canonical: self.space6.embed(realm, addr), network, realm })
     }
 
+    #[inline]
     pub fn locate_native6(&self, realm: RealmId, addr: Ipv6Addr) -> Option<Located> {
         let id = self.realm(realm)?.native6.lookup(addr.to_bits())?;
         let IpNet::V6(native) = self.network(id).native else { return None };
@@ -174,6 +177,7 @@ impl Mapping {
         }
     }
 
+    #[inline]
     pub fn locate_alias(&self, viewer: RealmId, addr: Ipv4Addr) -> Option<Located> {
         let tables = self.realm(viewer)?;
         let id = match tables.own_aliases.lookup(addr.to_bits()) {
@@ -190,6 +194,7 @@ impl Mapping {
     }
 
     /// The network and realm that own a canonical address.
+    #[inline]
     pub fn locate_canonical(&self, canonical: Canonical) -> Option<Located> {
         let network = match self.space6.extract(canonical) {
             Some((realm, addr)) => self.realm(realm)?.native4.lookup(addr.to_bits())?,
@@ -199,6 +204,7 @@ impl Mapping {
     }
 
     /// The address on the owner's own wires.
+    #[inline]
     pub fn native_of(&self, at: Located) -> IpAddr {
         let network = self.network(at.network);
         match network.native {
@@ -209,6 +215,7 @@ impl Mapping {
 
     /// The address under which `viewer` sees `at`: an alias for IPv4, the canonical address for IPv6.
     /// `None` for an IPv4 host that has no alias (its network publishes single hosts only).
+    #[inline]
     pub fn seen_by(&self, viewer: RealmId, at: Located) -> Option<IpAddr> {
         let network = self.network(at.network);
         let IpNet::V4(native) = network.native else { return Some(IpAddr::V6(at.canonical.addr())) };
@@ -218,16 +225,19 @@ impl Mapping {
     }
 
     /// The IPv4 prefix under which `viewer` sees a network.
+    #[inline]
     pub fn alias_of(&self, viewer: RealmId, network: NetworkId) -> Option<Ipv4Net> {
         self.realm(viewer).and_then(|r| r.override_of(network)).or(self.network(network).alias)
     }
 
+    #[inline]
     fn realm(&self, realm: RealmId) -> Option<&RealmTables> {
         self.realms.get(usize::from(realm.0))
     }
 }
 
 impl RealmTables {
+    #[inline]
     fn override_of(&self, network: NetworkId) -> Option<Ipv4Net> {
         if self.overridden.is_empty() {
             return None; // the common case: a viewer that sees everything by its default alias
@@ -238,6 +248,7 @@ impl RealmTables {
 }
 
 /// Moves `addr` from prefix `from` to the same place in `to` (of equal length).
+#[inline]
 fn rebase(addr: u128, from: Ipv6Net, to: Ipv6Net) -> u128 {
     to.network().to_bits() | (addr & from.hostmask().to_bits())
 }

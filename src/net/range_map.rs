@@ -66,6 +66,7 @@ impl<K: Key, V: Copy> RangeMap<K, V> {
         map
     }
 
+    #[inline]
     pub fn lookup(&self, key: K) -> Option<V> {
         let after = self.starts.partition_point(|start| *start <= key);
         let (last, value) = *self.rest.get(after.checked_sub(1)?)?;

@@ -76,6 +76,7 @@ impl Headers {
 }
 
 /// Reads a whole packet.
+#[inline]
 pub fn parse(packet: &[u8]) -> Result<Headers, HeaderError> {
     let mut headers = parse_ip(packet)?;
     if headers.total_bytes > packet.len() {
@@ -96,6 +97,7 @@ pub fn parse_quoted(packet: &[u8]) -> Result<Headers, HeaderError> {
     Ok(headers)
 }
 
+#[inline]
 fn parse_ip(packet: &[u8]) -> Result<Headers, HeaderError> {
     match packet.first().map(|byte| byte >> 4) {
         Some(4) => parse_ipv4(packet),
@@ -104,6 +106,7 @@ fn parse_ip(packet: &[u8]) -> Result<Headers, HeaderError> {
     }
 }
 
+#[inline]
 fn parse_ipv4(packet: &[u8]) -> Result<Headers, HeaderError> {
     let header = ipv4::parse(packet).ok_or(HeaderError::Malformed)?;
     if header.is_fragment {
@@ -121,6 +124,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<Headers, HeaderError> {
     })
 }
 
+#[inline]
 fn parse_ipv6(packet: &[u8]) -> Result<Headers, HeaderError> {
     let header = ipv6::parse(packet).ok_or(HeaderError::Malformed)?;
     if header.is_fragment {
@@ -141,6 +145,7 @@ fn parse_ipv6(packet: &[u8]) -> Result<Headers, HeaderError> {
     })
 }
 
+#[inline]
 fn parse_transport(headers: &Headers, message: &[u8]) -> Option<Transport> {
     Some(match (headers.protocol, headers.is_v6()) {
         (protocol::TCP, _) => {

@@ -25,6 +25,7 @@ pub enum Kind {
 }
 
 /// `None` when the header is cut short.
+#[inline]
 pub fn parse(is_v6: bool, message: &[u8]) -> Option<Kind> {
     let header: &[u8; HEADER_BYTES] = message.first_chunk()?;
     let ident = u16::from_be_bytes([header[4], header[5]]);

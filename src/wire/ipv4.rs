@@ -39,6 +39,7 @@ pub struct Header {
 /// Reads a header. `None` when it is cut short or contradicts itself. The header checksum is not verified: the tunnel
 /// has authenticated the bytes, and a wrong checksum stays wrong through the incremental update, so that the receiver
 /// still sees it. `total_bytes` may exceed `bytes` (as inside an ICMP error); the caller decides.
+#[inline]
 pub fn parse(bytes: &[u8]) -> Option<Header> {
     let fixed: &[u8; MIN_HEADER_BYTES] = bytes.first_chunk()?;
     let header_bytes = usize::from(fixed[0] & 0x0f) * 4;

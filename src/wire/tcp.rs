@@ -17,6 +17,7 @@ const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;
 
 /// (source port, destination port, flags), when the fixed header is whole.
+#[inline]
 pub fn parse(segment: &[u8]) -> Option<(u16, u16, u8)> {
     let header: &[u8; MIN_HEADER_BYTES] = segment.first_chunk()?;
     let data_offset = usize::from(header[12] >> 4) * 4;
