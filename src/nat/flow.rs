@@ -39,6 +39,7 @@ pub struct Flow {
 impl Flow {
     /// The flow of a packet between `source` and `destination`. `None` for ICMP that is neither echo nor an error:
     /// nothing of it is served; and for ICMP errors, which belong to the flow of the packet inside them.
+    #[inline]
     pub fn of(headers: &Headers, source: Located, destination: Located) -> Option<Flow> {
         let mut flow = Flow {
             source: Side { address: source.canonical, realm: source.realm, port: 0 },

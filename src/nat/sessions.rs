@@ -75,6 +75,7 @@ struct Key {
 
 impl Key {
     /// The key of a flow, and whether its source is the lower side.
+    #[inline]
     fn of(flow: &Flow) -> (Key, bool) {
         let source_is_low = flow.source <= flow.destination;
         let (low, high) = if source_is_low { (flow.source, flow.destination) } else { (flow.destination, flow.source) };
@@ -170,13 +171,31 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
-/// A flow with what the table needs to find it, worked out ahead so that a batch's look-ups can overlap.
+/// What the table needs to know of a packet, worked out ahead so that a batch's look-ups can overlap.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
-    flow: Flow,
     key: Key,
-    source_is_low: bool,
     hash: u32,
+    source_is_low: bool,
+    tcp_flags: u8,
+    may_open: bool,
+}
+
+impl Ticket {
+    /// The flow as its opener sends it, when the packet comes from the opener or not.
+    fn opening(&self, from_opener: bool) -> Flow {
+        let Key { low, high, low_place, high_place, protocol, low_asks } = self.key;
+        let low = Side { address: low, realm: low_place.realm, port: low_place.port };
+        let high = Side { address: high, realm: high_place.realm, port: high_place.port };
+        let low_opens = self.source_is_low == from_opener;
+        let (source, destination) = if low_opens { (low, high) } else { (high, low) };
+        let asker = match low_asks {
+            None => Asker::Neither,
+            Some(low_asks) if low_asks == low_opens => Asker::Source,
+            Some(_) => Asker::Destination,
+        };
+        Flow { source, destination, protocol, asker, tcp_flags: self.tcp_flags, may_open: self.may_open }
+    }
 }
 
 /// Sessions that the index has room for at the start.
@@ -228,9 +247,11 @@ impl Sessions {
     }
 
     /// The first step towards [`Sessions::admit`].
-    pub fn ticket(&self, flow: Flow) -> Ticket {
-        let (key, source_is_low) = Key::of(&flow);
-        Ticket { flow, key, source_is_low, hash: self.hash(&key) }
+    #[inline]
+    pub fn ticket(&self, flow: &Flow) -> Ticket {
+        let (key, source_is_low) = Key::of(flow);
+        let Flow { tcp_flags, may_open, .. } = *flow;
+        Ticket { key, hash: self.hash(&key), source_is_low, tcp_flags, may_open }
     }
 
     /// Brings the entries of a batch into the processor's cache. Changes nothing; [`Sessions::admit`] is right without it.
@@ -269,7 +290,7 @@ impl Sessions {
 
     /// Whether `flow`, or its reverse, belongs to an open session. For ICMP errors, which neither open a session nor
     /// keep one alive.
-    pub fn contains(&self, flow: Flow, now_secs: u32) -> bool {
+    pub fn contains(&self, flow: &Flow, now_secs: u32) -> bool {
         let ticket = self.ticket(flow);
         self.find(ticket.hash, &ticket.key).is_some_and(|slot| !self.slab[slot].is_expired(now_secs))
     }
@@ -290,6 +311,7 @@ impl Sessions {
         }
     }
 
+    #[inline]
     fn hash(&self, key: &Key) -> u32 {
         self.hasher.hash_one(key) as u32
     }
@@ -302,18 +324,16 @@ impl Sessions {
         now_secs: u32,
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
-        let Ticket { flow, source_is_low, hash, .. } = ticket;
         let session = &mut self.slab[slot];
-        let from_opener = session.opener_is_low == *source_is_low;
+        let from_opener = session.opener_is_low == ticket.source_is_low;
         if session.generation != generation {
-            let opening = if from_opener { *flow } else { flow.reversed() };
-            if !grants(&opening) {
-                self.remove(slot, *hash);
+            if !grants(&ticket.opening(from_opener)) {
+                self.remove(slot, ticket.hash);
                 return Err(DropReason::NotGranted);
             }
             session.generation = generation;
         }
-        session.note(from_opener, flow.tcp_flags, now_secs);
+        session.note(from_opener, ticket.tcp_flags, now_secs);
         Ok(())
     }
 
@@ -324,10 +344,11 @@ impl Sessions {
         now_secs: u32,
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
-        let Ticket { flow, key, source_is_low, hash } = *ticket;
-        if !flow.may_open {
+        let Ticket { key, hash, source_is_low, tcp_flags, may_open } = *ticket;
+        if !may_open {
             return Err(DropReason::NoSession);
         }
+        let flow = ticket.opening(true);
         if !grants(&flow) {
             return Err(DropReason::NotGranted);
         }
@@ -343,7 +364,7 @@ impl Sessions {
             last_packet_secs: now_secs,
             generation,
         };
-        session.note(true, flow.tcp_flags, now_secs);
+        session.note(true, tcp_flags, now_secs);
         let slot = self.take_slot(session).ok_or(DropReason::SessionTableFull)?;
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot }, |entry| spread(entry.hash));
         self.per_realm[opener] += 1;
@@ -362,6 +383,7 @@ impl Sessions {
         Some(self.slab.len() as u32 - 1)
     }
 
+    #[inline]
     fn find(&self, hash: u32, key: &Key) -> Option<usize> {
         let entry =
             self.index.find(spread(hash), |entry| entry.hash == hash && self.slab[entry.slot as usize].key == *key)?;
@@ -413,7 +435,7 @@ mod tests {
         now_secs: u32,
         grants: impl FnOnce(&Flow) -> bool,
     ) -> Result<(), DropReason> {
-        let ticket = t.ticket(*flow);
+        let ticket = t.ticket(flow);
         t.fetch(&[(0, ticket)]);
         t.admit(&ticket, generation, now_secs, grants)
     }
@@ -487,7 +509,7 @@ mod tests {
     fn idle_times_follow_the_state_of_the_connection() {
         let mut t = table(10, 10);
         let (client, server) = (side(A, 1000), side(B, 443));
-        let survives = |t: &mut Sessions, at: u32| t.contains(tcp(client, server, 0), at);
+        let survives = |t: &mut Sessions, at: u32| t.contains(&tcp(client, server, 0), at);
         admit(&mut t, &tcp(client, server, flag::SYN), G1, 0, |_| true).unwrap();
         assert!(survives(&mut t, 239) && !survives(&mut t, 240), "half open");
         admit(&mut t, &tcp(server, client, flag::SYN | flag::ACK), G1, 1, |_| false).unwrap();
