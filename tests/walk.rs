@@ -309,6 +309,70 @@ fn a_damaged_packet_arrives_damaged() {
     assert_eq!(verify(&arrivals[0].1), Err("checksum of protocol 17".into()));
 }
 
+#[test]
+fn a_route_in_the_packet_does_not_lead_past_the_grants() {
+    let mut f = Fixture::start();
+    let web = f.seen_by("a", "b", "192.168.1.20");
+    let plain = tcp((ip("192.168.1.10"), 1000), (web, 443), flag::SYN, &[], b"");
+    for options in [&[131, 7, 4, 192, 168, 1, 99, 0][..], &[7, 7, 4, 0, 0, 0, 0, 0]] {
+        let mut packet = [&plain[..20], options, &plain[20..]].concat();
+        packet[0] = 0x40 | ((20 + options.len()) / 4) as u8;
+        let total = packet.len() as u16;
+        packet[2..4].copy_from_slice(&total.to_be_bytes());
+        f.expect_drop(A, "a", &packet, DropReason::OptionNotServed);
+    }
+}
+
+#[test]
+fn an_error_about_a_session_whose_grant_is_gone_does_not_pass() {
+    let mut f = Fixture::start();
+    let (host_a, host_b) = (ip("192.168.1.10"), ip("192.168.1.20"));
+    let b_for_a = f.seen_by("a", "b", "192.168.1.20");
+    let a_for_b = f.seen_by("b", "a", "192.168.1.10");
+    let (_, arrived) = f.lan.send(A, &udp((host_a, 5000), (b_for_a, 443), b"hello")).remove(0);
+    let error = port_unreachable(host_b, a_for_b, &arrived);
+    assert_eq!(f.lan.send(B, &error).len(), 1);
+
+    let without = THREE.replace("from = [\"a\"]\nto = [\"web\"]", "from = [\"c\"]\nto = [\"web\"]");
+    let snapshot = f.appliance.change(&without);
+    let now = f.lan.now;
+    f.lan.engine.publish(snapshot, now);
+    f.expect_drop(B, "b", &error, DropReason::NoSession);
+}
+
+#[test]
+fn a_flood_of_one_realm_leaves_the_ix_answering_the_others() {
+    let mut f = Fixture::start();
+    let (host, gateway) = (ip("192.168.1.10"), ip("100.64.0.1"));
+    let mut datagrams: Vec<_> = (0..2000).map(|ident| (A, f.lan.seal(A, &echo(host, gateway, ident, false)))).collect();
+    datagrams.push((B, f.lan.seal(B, &echo(host, gateway, 7, false))));
+    let arrivals = f.lan.deliver_at_once(&datagrams);
+    assert!(arrivals.iter().any(|(site, _)| *site == B), "B has its answer");
+    assert_eq!(f.drops("b", DropReason::HostQueueFull), 0);
+}
+
+#[test]
+fn a_tunnel_number_that_is_given_again_starts_counting_at_nothing() {
+    let mut f = Fixture::start();
+    f.lan.send(A, &echo(ip("192.168.1.10"), ip("100.64.0.1"), 1, false));
+    let snapshot = f.appliance.change(&THREE.replace("{key:a}", "{key:another}"));
+    let now = f.lan.now;
+    f.lan.engine.publish(snapshot, now);
+    let realm = f.appliance.realm("a");
+    let report = f.lan.report();
+    let tunnel = report.tunnels.iter().find(|tunnel| tunnel.realm == realm).unwrap();
+    assert_eq!((tunnel.received.packets, tunnel.last_data_received), (0, None));
+}
+
+#[test]
+fn the_ix_answers_a_ping_as_long_as_the_tunnel_carries() {
+    let appliance = Appliance::build(&THREE.replace("{key:a}\" } }", "{key:a}\" }, mtu_bytes = 1900 }"));
+    let mut lan = Lan::start(&appliance, &["a"]);
+    let message = [&[8, 0, 0, 0, 0, 1, 0, 1][..], &[0; 1800]].concat();
+    let ping = packets::packet(ip("192.168.1.10"), ip("100.64.0.1"), 1, message);
+    assert_eq!(lan.send(A, &ping).first().map(|(_, reply)| reply.len()), Some(ping.len()));
+}
+
 mod names {
     use hickory_proto::op::{Message, Query, ResponseCode};
     use hickory_proto::rr::{Name, RData, RecordType};
@@ -370,5 +434,49 @@ mod names {
         }
         let ssh = tcp((ip("192.168.1.10"), 5000), (ip("100.64.0.1"), 22), flag::SYN, &[], b"");
         f.expect_drop(A, "a", &ssh, DropReason::ServiceNotOffered);
+    }
+
+    /// A TCP segment from the site's host, with sequence numbers.
+    fn segment(from: (IpAddr, u16), to: IpAddr, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut message = vec![0; 20];
+        message[..2].copy_from_slice(&from.1.to_be_bytes());
+        message[2..4].copy_from_slice(&53u16.to_be_bytes());
+        message[4..8].copy_from_slice(&seq.to_be_bytes());
+        message[8..12].copy_from_slice(&ack.to_be_bytes());
+        message[12..14].copy_from_slice(&[0x50, flags]);
+        message[14..16].copy_from_slice(&8000u16.to_be_bytes());
+        message.extend(payload);
+        packets::packet(from.0, to, 6, message)
+    }
+
+    #[test]
+    fn a_connection_is_not_inherited_by_the_realm_that_its_address_moves_to() {
+        let moved = |text: &str| {
+            let text = text.replace("\"fd00:a::/64\"]", "\"fd00:a::/64\", \"fd00:5::/64\"]");
+            Appliance::build(&text)
+        };
+        let appliance = moved(THREE);
+        let mut f = Fixture { lan: Lan::start(&appliance, &["a", "b", "c"]), appliance };
+        let (client, resolver) = ((ip("fd00:5::9"), 4000), ip("fd69:7867:6174::35"));
+        let arrivals = f.lan.send(A, &segment(client, resolver, 100, 0, flag::SYN, b""));
+        let server_seq = u32::from_be_bytes(arrivals[0].1[44..48].try_into().unwrap());
+        f.lan.send(A, &segment(client, resolver, 101, server_seq + 1, flag::ACK, b""));
+
+        let to_c = THREE.replace(
+            "[\"192.168.1.0/24\"]\nattach = [{ wireguard = { public_key = \"{key:c}\"",
+            "[\"192.168.1.0/24\", \"fd00:5::/64\"]\nattach = [{ wireguard = { public_key = \"{key:c}\"",
+        );
+        assert_ne!(to_c, THREE);
+        let snapshot = f.appliance.change(&to_c);
+        let now = f.lan.now;
+        f.lan.engine.publish(snapshot, now);
+
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_ascii("web.ix.example.").unwrap(), RecordType::AAAA));
+        let query = query.to_vec().unwrap();
+        let framed = [&(query.len() as u16).to_be_bytes()[..], &query].concat();
+        let arrivals = f.lan.send(C, &segment(client, resolver, 101, server_seq + 1, flag::ACK | 8, &framed));
+        let secret = "fd00:b::20".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        assert!(arrivals.iter().all(|(_, packet)| packet.windows(16).all(|window| window != secret)), "A's answer");
     }
 }

@@ -46,10 +46,12 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareError> {
     let (allocations, changes) = allocate(config, store.allocations())?;
     let compiled = compile_addresses(config, &allocations)?;
-    let snapshot = snapshot(config, compiled, numbers, generation)?;
+    let mut next_numbers = numbers.clone();
+    let snapshot = snapshot(config, compiled, &mut next_numbers, generation)?;
     if &allocations != store.allocations() {
         store.commit(&allocations, &changes, now)?;
     }
+    *numbers = next_numbers; // only now: a generation that failed has changed nothing
     Ok(Prepared { snapshot: Arc::new(snapshot), changes })
 }
 
@@ -61,6 +63,9 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
     }
     if running.ix.state_dir != new.ix.state_dir {
         return Err(PrepareError::NeedsRestart("ix.state_dir"));
+    }
+    if running.wireguard.private_key.is_none() && new.wireguard.private_key.is_some() {
+        return Err(PrepareError::NeedsRestart("wireguard.private_key_file (there was none)"));
     }
     let (old_limits, new_limits) = (&running.limits, &new.limits);
     let differing = [

@@ -28,7 +28,7 @@ pub enum SnapshotError {
 
 /// Which tunnel has which number: a key keeps its number while it is configured, so that keys in use and counters
 /// survive a new configuration.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TunnelNumbers {
     by_key: HashMap<[u8; 32], TunnelId>,
 }

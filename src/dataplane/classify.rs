@@ -1,6 +1,6 @@
 //! classify: realm of the tunnel; the source must belong to it; both addresses become canonical.
 //!
-//! Drops: InnerMalformed, FragmentNotServed, ExtensionHeaderNotServed, SourceNotInRealm, DestinationNotUnicast,
+//! Drops: InnerMalformed, FragmentNotServed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast,
 //! DestinationUnknown, FamilyMismatch, SourceHasNoAlias.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +21,7 @@ fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping) -> Result<(), 
     meta.headers = headers::parse(bytes).map_err(|error| match error {
         HeaderError::Malformed => DropReason::InnerMalformed,
         HeaderError::Fragment => DropReason::FragmentNotServed,
-        HeaderError::ExtensionHeader => DropReason::ExtensionHeaderNotServed,
+        HeaderError::Option => DropReason::OptionNotServed,
     })?;
     match (meta.headers.source, meta.headers.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, source, destination, mapping),

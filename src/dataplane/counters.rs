@@ -71,6 +71,13 @@ impl Counters {
         self.tunnels.get(tunnel.index())
     }
 
+    /// Its number now means another tunnel. What the realm and the totals counted stays.
+    pub fn reset_tunnel(&mut self, tunnel: TunnelId) {
+        if let Some(counters) = self.tunnels.get_mut(tunnel.index()) {
+            *counters = TunnelCounters::default();
+        }
+    }
+
     /// An inner packet came out of a tunnel.
     pub fn received(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize, now: Timestamp) {
         self.realms[usize::from(realm.0)].received.add(bytes);

@@ -80,6 +80,16 @@ impl Engine {
     pub fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
         let peers: Vec<_> = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.clone()).collect();
         self.counters.resize(snapshot.realms.len(), snapshot.tunnels.len());
+        for tunnel in snapshot.tunnels.iter().flatten() {
+            let before = self.snapshot.tunnel(tunnel.peer.tunnel);
+            if !before.is_some_and(|before| before.is_same(tunnel)) {
+                self.counters.reset_tunnel(tunnel.peer.tunnel);
+            }
+        }
+        let mapping = &snapshot.mapping;
+        self.local.host().retain_connections(|realm, address| {
+            mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
+        });
         self.snapshot = snapshot;
         self.tunnels.configure(&peers, now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
@@ -96,7 +106,6 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
-        self.drive_local(now);
     }
 
     /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
@@ -194,6 +203,9 @@ impl Engine {
             now,
         }
         .run(&mut self.batch);
+        // Now, not at the end of all input: the stack's queues hold more than a batch, so no realm can fill them for
+        // the others.
+        self.drive_local(now);
     }
 
     /// Answers what the IX itself was asked.

@@ -11,6 +11,7 @@ use crate::host::translate::{AddressPair, translate};
 use crate::host::{self, Host, HostPacket, Peer};
 use crate::net::mapping::Located;
 use crate::net::{RealmId, Timestamp};
+use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
 use crate::wire::{ipv4, ipv6};
 use crate::wireguard;
@@ -21,8 +22,8 @@ use super::snapshot::Snapshot;
 
 /// Hop limit of what the IX sends.
 const HOP_LIMIT: u8 = 64;
-/// The largest packet of the IX's own stack, in the realm's terms.
-const SCRATCH_BYTES: usize = 1500;
+/// The IX answers an echo with as many bytes as it got, so at most as many as come in.
+const SCRATCH_BYTES: usize = MAX_PACKET_BYTES;
 
 /// Hands every live packet for the IX to its stack.
 ///

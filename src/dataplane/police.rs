@@ -60,5 +60,6 @@ fn grants(snapshot: &Snapshot, flow: &Flow) -> bool {
 /// An ICMP error passes when the packet that it quotes belongs to a session. One opened by this very batch, further
 /// ahead in it, is not seen yet: nobody can have an error about it already.
 fn belongs_to_a_session(meta: &Meta, bytes: &[u8], snapshot: &Snapshot, sessions: &Sessions, now_secs: u32) -> bool {
-    quoted(meta, bytes, &snapshot.mapping).is_some_and(|quoted| sessions.contains(&quoted.flow, now_secs))
+    let Some(quoted) = quoted(meta, bytes, &snapshot.mapping) else { return false };
+    sessions.contains(&quoted.flow, snapshot.generation, now_secs, |opening| grants(snapshot, opening))
 }

@@ -16,7 +16,7 @@ pub struct Snapshot {
     pub zone: dns::Zone,
     /// By realm number; `None` for numbers that are not configured (any more). Realm 0, the IX, has no tunnels.
     pub realms: Vec<Option<Realm>>,
-    /// By tunnel id; ids are never reused while the process runs.
+    /// By tunnel id. The id of a peer that is gone may be given to another.
     pub tunnels: Vec<Option<Tunnel>>,
     pub service: Service,
     pub limits: Limits,
@@ -35,6 +35,13 @@ pub struct Tunnel {
     /// Largest inner packet.
     pub mtu_bytes: u16,
     pub peer: PeerConfig,
+}
+
+impl Tunnel {
+    /// The same realm's tunnel to the same peer.
+    pub fn is_same(&self, other: &Tunnel) -> bool {
+        self.realm == other.realm && self.peer.public_key == other.peer.public_key
+    }
 }
 
 /// The IX's own addresses, seen by every realm.

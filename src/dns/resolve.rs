@@ -106,7 +106,8 @@ impl Zone {
                 RecordType::PTR | RecordType::ANY => Outcome::Answer(vec![RData::PTR(PTR(host.clone()))]),
                 _ => Outcome::NoData { apex: apex() },
             },
-            Some(_) => Outcome::NameError { apex: apex(), denied: true },
+            // No reason is told: a walk over all addresses must not show which of them have names.
+            Some(_) => Outcome::NameError { apex: apex(), denied: false },
             // The asker's own reverse zone is its own business.
             None if own.is_some() => Outcome::Refused,
             None => Outcome::NameError { apex: apex(), denied: false },

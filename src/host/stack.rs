@@ -143,6 +143,12 @@ impl Host {
         self.tcp.poll_timeout()
     }
 
+    /// After a new configuration: connections whose address belongs to another realm now vanish without a word, so
+    /// that nobody inherits what somebody else was asking.
+    pub fn retain_connections(&mut self, keep: impl Fn(RealmId, Canonical) -> bool) {
+        self.tcp.retain(keep);
+    }
+
     /// Open TCP connections of all realms.
     pub fn tcp_connections(&self) -> usize {
         self.tcp.connections()

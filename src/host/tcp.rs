@@ -174,6 +174,17 @@ impl TcpServer {
         idle.into_iter().chain(segment).min()
     }
 
+    pub(super) fn retain(&mut self, keep: impl Fn(RealmId, Canonical) -> bool) {
+        let sockets = &mut self.sockets;
+        self.connections.retain(|remote, connection| {
+            let kept = keep(connection.realm, remote.address);
+            if !kept {
+                sockets.remove(connection.handle);
+            }
+            kept
+        });
+    }
+
     pub(super) fn connections(&self) -> usize {
         self.connections.len()
     }

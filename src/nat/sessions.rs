@@ -123,8 +123,12 @@ impl Session {
         if self.opener_is_low { self.key.low_place.realm } else { self.key.high_place.realm }
     }
 
+    /// The other side keeps only a living TCP connection alive: else one datagram would open a way in for ever
+    /// (RFC 4787 REQ-6: inbound refresh is a matter of policy).
     fn note(&mut self, from_opener: bool, tcp_flags: u8, now_secs: u32) {
-        self.last_packet_secs = now_secs;
+        if from_opener || (self.key.protocol == protocol::TCP && !self.is_closing()) {
+            self.last_packet_secs = now_secs;
+        }
         self.seen |= if from_opener { seen::FROM_OPENER } else { seen::FROM_OTHER };
         if tcp_flags & flag::FIN != 0 {
             self.seen |= if from_opener { seen::FIN_FROM_OPENER } else { seen::FIN_FROM_OTHER };
@@ -137,16 +141,19 @@ impl Session {
         }
     }
 
+    fn is_closing(&self) -> bool {
+        const CLOSED: u8 = seen::FIN_FROM_OPENER | seen::FIN_FROM_OTHER;
+        self.seen & seen::RESET != 0 || self.seen & CLOSED == CLOSED
+    }
+
     fn idle_secs(&self) -> u32 {
         const BOTH: u8 = seen::FROM_OPENER | seen::FROM_OTHER;
-        const CLOSED: u8 = seen::FIN_FROM_OPENER | seen::FIN_FROM_OTHER;
         match self.key.protocol {
             protocol::UDP => idle_secs::UDP,
             protocol::ICMP | protocol::ICMPV6 => idle_secs::ICMP,
             protocol::TCP => {
-                let closing = self.seen & seen::RESET != 0 || self.seen & CLOSED == CLOSED;
                 let established = self.seen & BOTH == BOTH;
-                if established && !closing { idle_secs::TCP_ESTABLISHED } else { idle_secs::TCP_TRANSITORY }
+                if established && !self.is_closing() { idle_secs::TCP_ESTABLISHED } else { idle_secs::TCP_TRANSITORY }
             }
             _ => idle_secs::OTHER,
         }
@@ -288,11 +295,21 @@ impl Sessions {
         self.open(ticket, generation, now_secs, grants)
     }
 
-    /// Whether `flow`, or its reverse, belongs to an open session. For ICMP errors, which neither open a session nor
-    /// keep one alive.
-    pub fn contains(&self, flow: &Flow, now_secs: u32) -> bool {
+    /// Whether `flow`, or its reverse, belongs to an open session that is still granted. For ICMP errors, which neither
+    /// open a session nor keep one alive.
+    pub fn contains(
+        &self,
+        flow: &Flow,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl FnOnce(&Flow) -> bool,
+    ) -> bool {
         let ticket = self.ticket(flow);
-        self.find(ticket.hash, &ticket.key).is_some_and(|slot| !self.slab[slot].is_expired(now_secs))
+        let Some(slot) = self.find(ticket.hash, &ticket.key) else { return false };
+        let session = &self.slab[slot];
+        let from_opener = session.opener_is_low == ticket.source_is_low;
+        let approved = || session.generation == generation || grants(&ticket.opening(from_opener));
+        !session.is_expired(now_secs) && approved()
     }
 
     /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
@@ -326,6 +343,9 @@ impl Sessions {
     ) -> Result<(), DropReason> {
         let session = &mut self.slab[slot];
         let from_opener = session.opener_is_low == ticket.source_is_low;
+        if !from_opener && ticket.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN {
+            return Err(DropReason::NotGranted); // no reply: the other side opens a connection of its own
+        }
         if session.generation != generation {
             if !grants(&ticket.opening(from_opener)) {
                 self.remove(slot, ticket.hash);
@@ -509,7 +529,7 @@ mod tests {
     fn idle_times_follow_the_state_of_the_connection() {
         let mut t = table(10, 10);
         let (client, server) = (side(A, 1000), side(B, 443));
-        let survives = |t: &mut Sessions, at: u32| t.contains(&tcp(client, server, 0), at);
+        let survives = |t: &mut Sessions, at: u32| t.contains(&tcp(client, server, 0), G1, at, |_| false);
         admit(&mut t, &tcp(client, server, flag::SYN), G1, 0, |_| true).unwrap();
         assert!(survives(&mut t, 239) && !survives(&mut t, 240), "half open");
         admit(&mut t, &tcp(server, client, flag::SYN | flag::ACK), G1, 1, |_| false).unwrap();
@@ -523,6 +543,34 @@ mod tests {
         assert!(survives(&mut t, 7444), "opened again on the same ports");
         admit(&mut t, &tcp(server, client, flag::RST), G1, 6, |_| false).unwrap();
         assert!(!survives(&mut t, 246), "reset");
+    }
+
+    #[test]
+    fn the_other_side_neither_keeps_a_way_in_open_nor_opens_a_connection_through_it() {
+        let mut t = table(10, 10);
+        let request = udp(side(A, 1), side(B, 53));
+        admit(&mut t, &request, G1, 0, |_| true).unwrap();
+        assert_eq!(admit(&mut t, &request.reversed(), G1, 299, |_| false), Ok(()));
+        assert_eq!(admit(&mut t, &request.reversed(), G1, 300, |_| false), Err(DropReason::NotGranted));
+
+        let (client, server) = (side(A, 1000), side(B, 443));
+        admit(&mut t, &tcp(client, server, flag::SYN), G1, 300, |_| true).unwrap();
+        let back = tcp(server, client, flag::SYN);
+        assert_eq!(admit(&mut t, &back, G1, 301, |_| false), Err(DropReason::NotGranted));
+        admit(&mut t, &tcp(client, server, flag::RST), G1, 310, |_| false).unwrap();
+        assert_eq!(admit(&mut t, &tcp(server, client, flag::ACK), G1, 500, |_| false), Ok(()));
+        assert_eq!(admit(&mut t, &tcp(server, client, flag::ACK), G1, 550, |_| false), Err(DropReason::NotGranted));
+    }
+
+    #[test]
+    fn an_error_needs_a_session_that_is_still_granted() {
+        let mut t = table(10, 10);
+        let request = udp(side(A, 1), side(B, 53));
+        admit(&mut t, &request, G1, 0, |_| true).unwrap();
+        assert!(t.contains(&request, G1, 1, |_| panic!("this generation has approved it")));
+        let asked = |flow: &Flow| flow.source.realm == A;
+        assert!(t.contains(&request.reversed(), Generation(2), 1, asked), "in the opener's direction");
+        assert!(!t.contains(&request, Generation(2), 1, |_| false));
     }
 
     #[test]
@@ -563,7 +611,9 @@ mod tests {
                 let backward = (rb, pb, ra, pa);
                 let key = if model.contains_key(&forward) { forward } else { backward };
                 let want = if let Some(last) = model.get_mut(&key) {
-                    *last = now;
+                    if key == forward {
+                        *last = now; // the opener alone keeps it alive
+                    }
                     Ok(())
                 } else if !granted {
                     Err(DropReason::NotGranted)

@@ -113,9 +113,9 @@ drop_reasons! {
     FragmentNotServed = "fragment_not_served", SenderNetwork,
         "The packet is an IP fragment; fragments are not translated yet.",
         "Lower the MTU or the message size at the sender, so that it does not fragment.";
-    ExtensionHeaderNotServed = "extension_header_not_served", SenderNetwork,
-        "The packet has an IPv6 routing header or too many extension headers.",
-        "Source routing is refused (RFC 5095); stop sending it.";
+    OptionNotServed = "option_not_served", SenderNetwork,
+        "The packet asks for a route of its own or to record it (IPv4 options, IPv6 routing header), or has too many headers.",
+        "Source routing is refused (RFC 5095, RFC 7126): it would reach past the grants. Stop sending it.";
 
     // Policy.
     NotGranted = "not_granted", Ours,

@@ -60,6 +60,17 @@ impl Lan {
         arrivals
     }
 
+    /// Datagrams of several sites in one call, as a busy socket gives them.
+    pub fn deliver_at_once(&mut self, datagrams: &[(usize, Vec<u8>)]) -> Vec<Arrival> {
+        let all = datagrams.iter().map(|(from, bytes)| Datagram { path: Path::to(address(*from)), bytes });
+        self.engine.handle_input(all, self.now);
+        let mut arrivals = Vec::new();
+        for (site, datagram) in self.collect(&mut arrivals) {
+            arrivals.extend(self.deliver(site, datagram));
+        }
+        arrivals
+    }
+
     /// Time passes for the appliance (not for boringtun's own clock).
     pub fn advance_to(&mut self, now: Timestamp) -> Vec<Arrival> {
         self.now = now;

@@ -50,8 +50,8 @@ pub enum Transport {
 pub enum HeaderError {
     Malformed,
     Fragment,
-    /// An IPv6 routing header, or too many extension headers.
-    ExtensionHeader,
+    /// A source route, a recorded one, or too many extension headers.
+    Option,
 }
 
 impl Default for Headers {
@@ -112,6 +112,9 @@ fn parse_ipv4(packet: &[u8]) -> Result<Headers, HeaderError> {
     if header.is_fragment {
         return Err(HeaderError::Fragment);
     }
+    if header.is_refused {
+        return Err(HeaderError::Option);
+    }
     Ok(Headers {
         source: header.source.into(),
         destination: header.destination.into(),
@@ -131,7 +134,7 @@ fn parse_ipv6(packet: &[u8]) -> Result<Headers, HeaderError> {
         return Err(HeaderError::Fragment);
     }
     if header.is_refused {
-        return Err(HeaderError::ExtensionHeader);
+        return Err(HeaderError::Option);
     }
     Ok(Headers {
         source: header.source.into(),

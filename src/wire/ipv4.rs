@@ -34,6 +34,20 @@ pub struct Header {
     pub dont_fragment: bool,
     /// Part of a fragmented datagram, the first part included.
     pub is_fragment: bool,
+    /// Has an option that steers the packet past the walk's decisions, or that carries addresses which the walk would
+    /// have to translate; or options that cannot be read.
+    pub is_refused: bool,
+}
+
+/// Options that are refused: source routes lead to hosts that no grant names, and what routers record are addresses of
+/// another realm (RFC 7126 sections 4.3 to 4.6).
+mod option {
+    pub const END: u8 = 0;
+    pub const NO_OPERATION: u8 = 1;
+    pub const RECORD_ROUTE: u8 = 7;
+    pub const TIMESTAMP: u8 = 68;
+    pub const LOOSE_SOURCE_ROUTE: u8 = 131;
+    pub const STRICT_SOURCE_ROUTE: u8 = 137;
 }
 
 /// Reads a header. `None` when it is cut short or contradicts itself. The header checksum is not verified: the tunnel
@@ -58,7 +72,24 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
         destination: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]),
         dont_fragment: fragment & DONT_FRAGMENT != 0,
         is_fragment: fragment & (MORE_FRAGMENTS | OFFSET_MASK) != 0,
+        is_refused: header_bytes > MIN_HEADER_BYTES && refuses(&bytes[MIN_HEADER_BYTES..header_bytes]),
     })
+}
+
+fn refuses(mut options: &[u8]) -> bool {
+    use option::*;
+    while let [kind, rest @ ..] = options {
+        options = match *kind {
+            END => return false,
+            NO_OPERATION => rest,
+            RECORD_ROUTE | TIMESTAMP | LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return true,
+            _ => match rest.first().and_then(|len| options.get(usize::from(*len).max(2)..)) {
+                Some(rest) => rest,
+                None => return true,
+            },
+        };
+    }
+    false
 }
 
 /// Writes a 20-byte header for `payload_bytes` of payload, with its checksum; don't-fragment is set, so that the
@@ -102,9 +133,30 @@ mod tests {
                 parse(&out),
                 Some(Header {
                     header_bytes: 20, total_bytes, ttl, protocol, source, destination,
-                    dont_fragment: true, is_fragment: false,
+                    dont_fragment: true, is_fragment: false, is_refused: false,
                 })
             );
+        }
+    }
+
+    #[test]
+    fn refuses_routes_and_records_and_lets_other_options_be() {
+        for (options, refused) in [
+            (&[131, 7, 4, 192, 168, 1, 99, 0][..], true),
+            (&[1, 137, 7, 4, 10, 0, 0, 1], true),
+            (&[7, 7, 4, 0, 0, 0, 0, 0], true),
+            (&[68, 4, 5, 0], true),
+            (&[148, 4, 0, 0], false),
+            (&[1, 1, 1, 0], false),
+            (&[0, 131, 7, 4], false),
+            (&[130, 9, 0, 0], true),
+            (&[1, 1, 1, 130], true),
+        ] {
+            let mut packet = [0; MIN_HEADER_BYTES];
+            emit(&mut packet, options.len(), 64, 17, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+            let mut packet = [&packet[..], options].concat();
+            packet[0] = 0x40 | (packet.len() / 4) as u8;
+            assert_eq!(parse(&packet).unwrap().is_refused, refused, "{options:?}");
         }
     }
 
