@@ -121,7 +121,7 @@ pub enum AliasMode {
     Auto,
     /// Pinned in the file: `alias = "100.64.2.0/24"`.
     Pinned(Ipv4Net),
-    /// `alias = "hosts"`: only its [[host]]s are shown, each by a single address.
+    /// `alias = "hosts"`: only its `[[host]]`s are shown, each by a single address.
     HostsOnly,
 }
 

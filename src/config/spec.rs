@@ -1,6 +1,6 @@
 //! What the file may contain: every table, key, type, bound and default, once.
 //!
-//! The reader ([`super::section`]) refuses what is not listed here, and [`super::schema`] prints the same tables as a
+//! The reader ([`super::section`]) refuses what is not listed here, and [`super::schema()`] prints the same tables as a
 //! JSON Schema, so the two cannot disagree. What the design foresees but this version does not serve is listed as
 //! *planned*: it is refused with a clear word, never ignored.
 

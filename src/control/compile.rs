@@ -67,7 +67,7 @@ pub enum CompileError {
     HostOutsideRealm { host: String, address: IpAddr },
 }
 
-/// `allocations` is what [`super::allocate`] gave for this `config`.
+/// `allocations` is what [`super::allocate()`] gave for this `config`.
 pub fn compile_addresses(config: &Config, allocations: &Allocations) -> Result<Compiled, CompileError> {
     let realm_ids = numbers(config, allocations)?;
     let mapping = compile_mapping(config, allocations, &realm_ids)?;

@@ -1,7 +1,7 @@
 //! local: packets for the IX's own addresses, and its answers.
 //!
 //! The one inner stack speaks canonical IPv6 with all realms at once. Here its packets are turned back into the asking
-//! realm's own terms, and here names meet the stack: [`Host`] brings queries, [`dns::Zone`](crate::dns::Zone) answers
+//! realm's own terms, and here names meet the stack: [`Host`] brings queries, [`dns::Zone`] answers
 //! them for the realm that asked.
 
 use std::net::IpAddr;
