@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::diagnostics::{Style, render};
+use super::output::{json, print};
 use crate::config::model::Config;
 use crate::config::{self, Diagnostic, Loaded, Report};
 
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
-    /// The configuration file
+    /// The configuration file. The state is not read: whether its aliases leave room is for `plan` to say
     #[arg(required_unless_present = "schema")]
     pub file: Option<PathBuf>,
     /// Print the result as JSON: {"ok", "errors", "warnings"}
@@ -26,25 +27,22 @@ pub struct CheckArgs {
 /// Exit code 0: the file is right (there may be warnings); 1: it is not.
 pub fn run(args: CheckArgs) -> ExitCode {
     let Some(file) = args.file else {
-        print_json(&config::schema());
-        return ExitCode::SUCCESS;
+        return print(&json(&config::schema()));
     };
     let result = config::load(&file);
-    if args.json {
-        print_json(&as_json(&result));
-    } else {
-        match &result {
-            Ok(loaded) => {
-                eprint!("{}", render(loaded.report(), Style::of_stderr()));
-                println!("{}", summary(&loaded.config));
-            }
-            Err(report) => {
-                eprint!("{}", render(report, Style::of_stderr()));
-                eprintln!("{}", verdict(report));
-            }
+    let printed = match &result {
+        _ if args.json => print(&json(&as_json(&result))),
+        Ok(loaded) => {
+            eprint!("{}", render(loaded.report(), Style::of_stderr()));
+            print(&format!("{}\n", summary(&loaded.config)))
         }
-    }
-    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        Err(report) => {
+            eprint!("{}", render(report, Style::of_stderr()));
+            eprintln!("{}", verdict(report));
+            ExitCode::SUCCESS
+        }
+    };
+    if result.is_ok() { printed } else { ExitCode::from(1) }
 }
 
 /// `ok: 2 realms, …`
@@ -81,16 +79,11 @@ fn as_json(result: &Result<Loaded, Report>) -> Value {
     };
     let errors: Vec<&Diagnostic> = report.errors().collect();
     let warnings: Vec<&Diagnostic> = report.warnings().collect();
-    let mut value = json!({ "ok": ok, "errors": errors, "warnings": warnings });
+    let mut value = serde_json::json!({ "ok": ok, "errors": errors, "warnings": warnings });
     if report.omitted > 0 {
-        value["omitted"] = json!(report.omitted);
+        value["omitted"] = report.omitted.into();
     }
     value
-}
-
-fn print_json(value: &Value) {
-    // Printing a tree of JSON cannot fail.
-    println!("{value:#}");
 }
 
 #[cfg(test)]
@@ -98,6 +91,7 @@ mod tests {
     use std::path::Path;
 
     use clap::{CommandFactory, FromArgMatches, Parser};
+    use serde_json::json;
 
     use super::*;
     use crate::config::MemorySecrets;

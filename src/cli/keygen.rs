@@ -12,7 +12,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ struct PskArgs {
 
 #[derive(Args, Debug)]
 struct Target {
-    /// Write the key to this new file, mode 0600, instead of standard output.
+    /// Write the key to this new file, mode 0600, instead of standard output. Its folder is made if need be.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Replace the file if it exists. The key in it is lost.
@@ -194,6 +194,7 @@ fn read_key(file: &Path, stdin: &mut dyn Read) -> Result<Key, KeygenError> {
 /// With `force`, a new file takes the old one's place at once, so that no moment leaves the name without a whole key.
 fn write_key(path: &Path, key: &Text, force: bool) -> Result<(), KeygenError> {
     let failed = |source: io::Error| KeygenError::Write { path: path.into(), source };
+    make_folder(path).map_err(failed)?;
     if !force {
         return write_new(path, key).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => KeygenError::Exists(path.into()),
@@ -209,6 +210,14 @@ fn write_key(path: &Path, key: &Text, force: bool) -> Result<(), KeygenError> {
         }
         KeygenError::Write { path: beside.clone(), source: error }
     })
+}
+
+/// The folder of a key is for its owner alone. One that exists stays as it is.
+fn make_folder(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        Some(folder) => std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder),
+        None => Ok(()),
+    }
 }
 
 fn write_new(path: &Path, key: &Text) -> io::Result<()> {

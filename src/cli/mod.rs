@@ -29,7 +29,7 @@ First steps:
   ixgate status                                         from another shell: tunnels, traffic, drops and why
 
 Exit codes: 0 done; 1 the answer is no (errors in the file, failed command); 2 wrong usage; 3 the appliance cannot
-be reached.";
+be reached; 70 the appliance ended because of a defect in it.";
 
 /// Joins networks that use the same private addresses: terminates their tunnels, translates between their address
 /// spaces, answers names for each asker in its own terms, and lets through only what was agreed.
@@ -45,7 +45,8 @@ enum Command {
     Run(run::Args),
     /// Check a configuration file: every error at once, with line, reason and remedy
     Check(check::CheckArgs),
-    /// Show who sees whom under which address, every overlap and how it was resolved, and what would change
+    /// Show who sees whom under which address, names and who may reach them, overlaps and how each was resolved, and
+    /// which realm numbers and aliases would be added to the state or change in it
     Plan(plan::PlanArgs),
     Status(status::Args),
     Metrics(metrics::Args),

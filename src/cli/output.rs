@@ -13,6 +13,12 @@ pub fn print(text: &str) -> ExitCode {
     }
 }
 
+/// A document as indented JSON.
+pub fn json(document: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string_pretty(document);
+    text.expect("documents are made of strings, numbers, lists and maps with string keys") + "\n"
+}
+
 /// To standard error.
 pub fn fail(code: u8, words: &str) -> ExitCode {
     let _ = writeln!(io::stderr().lock(), "ixgate: {words}");

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use clap::Args;
 use serde::Serialize;
 
+use super::output::json;
 use crate::config::model::Config;
 use crate::control::allocations::Allocations;
 use crate::control::change::Changes;
@@ -90,11 +91,6 @@ fn run_release(args: &PlanArgs, config: &Config, what: &Release, now: SystemTime
         return Ok(json(&ReleaseOutput { released: &changes }));
     }
     Ok(changes.iter().fold(String::new(), |text, change| text + &change.to_string() + "\n"))
-}
-
-fn json(output: &impl Serialize) -> String {
-    let text = serde_json::to_string_pretty(output);
-    text.expect("a plan is made of strings, numbers, lists and maps with string keys") + "\n"
 }
 
 #[cfg(test)]

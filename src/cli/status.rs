@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::output::{fail, fail_to_ask, print};
+use super::output::{fail, fail_to_ask, json, print};
 use crate::control::client::{self, ADDRESS_VARIABLE, ApiAddress, ClientError};
 use crate::telemetry::status::{DEFAULT_WINDOW_SECS, Status};
 use crate::telemetry::status_text;
@@ -45,17 +45,13 @@ fn fetch(args: &Args) -> Result<Status, ClientError> {
 
 fn render(status: &Status, args: &Args) -> Result<String, String> {
     let Some(name) = &args.realm else {
-        return if args.json { json(status) } else { Ok(status_text::overview(status)) };
+        return Ok(if args.json { json(status) } else { status_text::overview(status) });
     };
     let Some(realm) = status.realm(name) else {
         let known: Vec<_> = status.realms.iter().map(|realm| realm.name.as_str()).collect();
         return Err(format!("there is no realm \"{name}\"; there are: {}", known.join(", ")));
     };
-    if args.json { json(realm) } else { Ok(status_text::details(status, realm)) }
-}
-
-fn json(document: &impl serde::Serialize) -> Result<String, String> {
-    serde_json::to_string_pretty(document).map(|text| text + "\n").map_err(|error| error.to_string())
+    Ok(if args.json { json(realm) } else { status_text::details(status, realm) })
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub struct Plan {
     /// Networks and single published hosts, under what everybody sees them who is not among `exceptions`.
     pub networks: Vec<SeenNetwork>,
     pub exceptions: Vec<Exception>,
+    /// Hosts, then services, with who may reach them.
+    pub names: Vec<NamedAddress>,
     pub overlaps: Vec<Overlap>,
     pub changes: Changes,
     /// Aliases that nobody uses now and nobody else can get.
@@ -99,6 +101,18 @@ pub struct Reserved {
     pub replaced: bool,
 }
 
+/// A name of the internal zone and what it stands for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct NamedAddress {
+    pub name: String,
+    /// As everybody sees it who is not among `exceptions`; empty for hosts that nobody can see.
+    pub addresses: Vec<IpAddr>,
+    /// A service's ports; empty for a host.
+    pub ports: Vec<String>,
+    /// Realms that a grant lets reach it. The realm itself always resolves its own names.
+    pub reached_by: Vec<String>,
+}
+
 /// What `run` would do with `config`, given what `before` remembers.
 pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
     let (after, changes) = allocate(config, before)?;
@@ -112,6 +126,7 @@ pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
         services: vec![reader.service("gateway", compiled.gateway), reader.service("dns", compiled.dns)],
         networks: reader.networks(),
         exceptions: reader.exceptions(),
+        names: reader.names(),
         overlaps: overlaps(own_networks),
         reserved: reader.reserved(),
         changes,
@@ -128,6 +143,41 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn names(&self) -> Vec<NamedAddress> {
+        let Compiled { names, policy, .. } = self.compiled;
+        let domain = &self.config.ix.domain;
+        let hosts = names.hosts.iter().map(|host| NamedAddress {
+            name: format!("{}.{}.{domain}", host.name, host.realm_name),
+            addresses: self.seen_addresses(&host.addresses),
+            ports: Vec::new(),
+            reached_by: self.reached_by(host.realm, |from| {
+                host.addresses.iter().any(|address| policy.reaches(from, host.realm, *address))
+            }),
+        });
+        let services = names.services.iter().map(|service| NamedAddress {
+            name: format!("{}.{domain}", service.name),
+            addresses: self.seen_addresses(&service.addresses),
+            ports: service.ports.iter().map(|port| port.to_string()).collect(),
+            reached_by: self.reached_by(service.realm, |from| {
+                let mut addresses = service.addresses.iter();
+                addresses.any(|address| policy.reaches_service(from, service.realm, *address, &service.ports))
+            }),
+        });
+        hosts.chain(services).collect()
+    }
+
+    /// By a viewer without exceptions: realm 0 stands for it, as it is no viewer at all.
+    fn seen_addresses(&self, addresses: &[Canonical]) -> Vec<IpAddr> {
+        let mapping = &self.compiled.mapping;
+        let located = addresses.iter().filter_map(|address| mapping.locate_canonical(*address));
+        located.filter_map(|at| mapping.seen_by(RealmId::IX, at)).collect()
+    }
+
+    fn reached_by(&self, owner: RealmId, reaches: impl Fn(RealmId) -> bool) -> Vec<String> {
+        let realms = self.config.realms.iter().zip(&self.compiled.realm_ids);
+        realms.filter(|(_, id)| **id != owner && reaches(**id)).map(|(realm, _)| realm.name.clone()).collect()
+    }
+
     fn realms(&self) -> Vec<PlannedRealm> {
         let numbered = self.config.realms.iter().zip(&self.compiled.realm_ids);
         let planned = numbered.map(|(realm, id)| PlannedRealm {

@@ -17,6 +17,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         networks(self, f)?;
         exceptions(self, f)?;
+        names(self, f)?;
         services(self, f)?;
         overlap_lines(self, f)?;
         reserved(self, f)?;
@@ -67,6 +68,24 @@ fn exceptions(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
+fn names(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if plan.names.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nNames, what they stand for, and who may reach them")?;
+    let line = |named: &super::plan::NamedAddress| {
+        let addresses: Vec<String> = named.addresses.iter().map(|address| address.to_string()).collect();
+        let addresses = if addresses.is_empty() { "seen by nobody".to_string() } else { addresses.join(", ") };
+        let ports = if named.ports.is_empty() { String::new() } else { format!("  {}", named.ports.join(" ")) };
+        let reached_by = match named.reached_by.len() {
+            0 => "no other realm".to_string(),
+            _ => listed(&named.reached_by),
+        };
+        format!("{}  {addresses}{ports}  reached by {reached_by}", named.name)
+    };
+    limited(plan.names.iter().map(line), "  ", f)
+}
+
 fn services(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\nThe centre's own addresses")?;
     for Service { name, canonical, address, own } in &plan.services {
@@ -89,8 +108,11 @@ fn overlap_lines(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 format!("{inner} of {} lies inside {outer} of {}", listed(inner_realms), listed(outer_realms))
             }
         };
-        let resolved =
-            if overlap.is_ipv4() { "each is seen under its own alias" } else { "told apart by canonical prefix" };
+        let resolved = if overlap.is_ipv4() {
+            "each is seen under its own alias, or by its hosts only"
+        } else {
+            "told apart by canonical prefix"
+        };
         format!("{text}: {resolved}")
     };
     limited(plan.overlaps.iter().map(line), "  ", f)
@@ -106,7 +128,7 @@ fn reserved(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn changes(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "\nWhat would change against the state")?;
+    writeln!(f, "\nWhat would change in the state (realm numbers and aliases)")?;
     if plan.changes.is_empty() {
         return writeln!(f, "  nothing");
     }
@@ -116,7 +138,7 @@ fn changes(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  + {}", counted(numbered, "new realm", "new realms"))?;
     }
     if given > 0 {
-        writeln!(f, "  + {}, marked (new) or new above", counted(given, "new alias", "new aliases"))?;
+        writeln!(f, "  + {}, marked new above", counted(given, "new alias", "new aliases"))?;
     }
     // What changes or ends matters to somebody's firewall: never summed up, and never cut short.
     let sums = |change: &&Change| matches!(change, Change::RealmNumbered { .. } | Change::AliasGiven { .. });
@@ -198,9 +220,9 @@ The centre's own addresses
 Overlaps between the realms' networks, and how they are resolved
   none
 
-What would change against the state
+What would change in the state (realm numbers and aliases)
   + 2 new realms
-  + 4 new aliases, marked (new) or new above
+  + 4 new aliases, marked new above
 "
         );
     }
@@ -210,8 +232,11 @@ What would change against the state
         let both = Sample::new().realm("a", &["192.168.1.0/24"]).realm("b", &["192.168.1.0/24"]).build();
         let (state, _) = allocate(&both, &Allocations::default()).unwrap();
         let text = plan(&both, &state).unwrap().to_string();
-        assert!(text.contains("2 realms use 192.168.1.0/24 (a, b): each is seen under its own alias"), "{text}");
-        assert!(text.ends_with("What would change against the state\n  nothing\n"), "{text}");
+        assert!(
+            text.contains("2 realms use 192.168.1.0/24 (a, b): each is seen under its own alias, or by its hosts only"),
+            "{text}"
+        );
+        assert!(text.ends_with("What would change in the state (realm numbers and aliases)\n  nothing\n"), "{text}");
 
         let text = plan(&Sample::new().realm("a", &["192.168.1.0/24"]).build(), &state).unwrap().to_string();
         assert!(text.contains("  ! realm b is gone, number 2 stays its own\n"), "{text}");

@@ -47,12 +47,13 @@ pub enum ReloadError {
 pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let config::Loaded { config, warnings, .. } = config::load(file)?;
     log_warnings(&warnings);
+    // Ports first: a start that fails for them has given nobody an alias.
+    let opened = Plan::of(&config).open()?;
     let mut store = Store::open(&config.ix.state_dir)?;
     let mut numbers = TunnelNumbers::default();
     let generation = Generation(1);
     let Prepared { snapshot, changes } = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now())?;
     changes.iter().for_each(|change| tracing::info!("{change}"));
-    let opened = Plan::of(&config).open()?;
 
     let clock = Clock::start();
     let engine = Engine::new(setup(&config, rng::u64()), snapshot.clone(), clock.now());

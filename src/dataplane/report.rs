@@ -38,7 +38,7 @@ pub struct Totals {
     pub control: u64,
     pub keepalives: u64,
     pub forwarded: u64,
-    /// Delivered to the IX's own addresses, or answered with an ICMP error is counted as a drop with its reason.
+    /// Delivered to the IX's own addresses. A packet that is answered with an ICMP error counts as a drop.
     pub answered: u64,
     /// Packets that the IX made itself (answers, ICMP errors); they never came in.
     pub originated: u64,

@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// The example of DESIGN section 3, and a realm C that uses 100.64.1.0/24 itself and so sees A by another alias.
+    /// Two realms with one prefix, and a realm C that uses 100.64.1.0/24 itself and so sees A by another alias.
     fn example() -> Mapping {
         let space = Space6::new("fd69:7867:6174::/48".parse().unwrap()).unwrap();
         let networks = vec![
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn example_of_the_design() {
+    fn two_equal_networks_see_each_other_under_aliases() {
         let m = example();
         let source = m.locate_native(A, v4("192.168.1.10")).unwrap();
         let destination = m.locate_seen_by(A, v4("100.64.2.20")).unwrap();

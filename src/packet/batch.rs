@@ -7,7 +7,7 @@ use crate::net::{RealmId, TunnelId};
 
 use super::meta::Meta;
 
-/// Packets in a batch. From 64 on, a longer batch gains nothing (LIMITS: a loop at 64 is within 6 % of one at 256).
+/// Packets in a batch. Longer ones gain next to nothing, and the buffers of 64 stay in the second-level cache.
 pub const BATCH_PACKETS: usize = 64;
 /// Largest inner packet; the configuration allows no larger `mtu_bytes`.
 pub const MAX_PACKET_BYTES: usize = 1920;

@@ -68,7 +68,7 @@ drop_reasons! {
         "Look for port scans or another program sending to this port; harmless in small numbers.";
     HandshakeForeignKey = "handshake_foreign_key", Carrier,
         "The handshake was made for another public key than ours.",
-        "Give the carrier the public key that `ixgate keygen wireguard --public` prints.";
+        "Give the carrier the public key that `ixgate keygen wireguard --public FILE` prints.";
     HandshakeUnknownPeer = "handshake_unknown_peer", Carrier,
         "The handshake came from a public key that no realm is attached with.",
         "Compare the peer's public key with `public_key` in its [[realm.attach]].";

@@ -1,7 +1,7 @@
-//! The gateway on the other side of a tunnel, in memory, over boringtun.
+//! The gateway on the other side of a tunnel, in memory. It speaks boringtun itself: a peer of the appliance, not a part
+//! of it.
 
 use boringtun::noise::{Tunn, TunnResult};
-use boringtun::x25519::{PublicKey, StaticSecret};
 
 /// Larger than any datagram that a test sends.
 const BUFFER_BYTES: usize = 4096;
@@ -23,10 +23,7 @@ pub struct Received {
     pub refused: bool,
 }
 
-/// The public key of a private one.
-pub fn public_key(private_key: &[u8; 32]) -> [u8; 32] {
-    PublicKey::from(&StaticSecret::from(*private_key)).to_bytes()
-}
+pub use crate::wireguard::public_key;
 
 impl Peer {
     /// `index` tells the peer's tunnels apart where it has several; any number below 2^24.

@@ -114,13 +114,13 @@ impl World {
     /// Starts a handshake from the site.
     pub fn initiate(&mut self, site: usize) {
         let datagram = self.sites[site].peer.initiate();
-        self.from_site(site, datagram);
+        self.leave_site(site, datagram);
     }
 
     /// A host of the site sends an inner packet.
     pub fn send(&mut self, site: usize, packet: &[u8]) {
         let datagram = self.sites[site].peer.send(packet);
-        self.from_site(site, datagram);
+        self.leave_site(site, datagram);
     }
 
     /// Bytes that reach the appliance from anywhere.
@@ -184,7 +184,7 @@ impl World {
             self.next_peer_tick = self.now + PEER_TICK;
             for site in 0..self.sites.len() {
                 let datagram = self.sites[site].peer.tick();
-                self.from_site(site, datagram);
+                self.leave_site(site, datagram);
             }
         }
     }
@@ -205,7 +205,7 @@ impl World {
         let received = self.sites[site].peer.receive(bytes);
         self.sites[site].inbox.extend(received.packet);
         for datagram in received.datagrams {
-            self.from_site(site, Some(datagram));
+            self.leave_site(site, Some(datagram));
         }
     }
 
@@ -223,7 +223,7 @@ impl World {
         }
     }
 
-    fn from_site(&mut self, site: usize, datagram: Option<Vec<u8>>) {
+    fn leave_site(&mut self, site: usize, datagram: Option<Vec<u8>>) {
         let Some(bytes) = datagram else { return };
         if self.sites[site].online {
             let from = self.sites[site].address;
