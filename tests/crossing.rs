@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::env;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ixgate::net::policy::protocol;
 use ixgate::sim::appliance::Appliance;
@@ -20,12 +20,12 @@ use ixgate::wire::headers::{Headers, Transport, parse};
 const PACKETS: u64 = 1_000_000;
 const REALMS: usize = 5;
 const NAMES: [&str; REALMS] = ["r0", "r1", "r2", "r3", "r4"];
-/// r0 may open udp/53 and tcp/443 of 192.168.1.7 in r1; r2 may ping r3; r3 may open anything in r4. Nothing else.
+/// r0 may open udp/53 and tcp/443 of host 7 in r1; r2 may ping r3; r3 may open anything in r4. Nothing else.
 const GRANTS: &str = r#"
 [[host]]
 name = "h"
 realm = "r1"
-address = "192.168.1.7"
+address = ["192.168.1.7", "fd00:0:0:1::7"]
 [[service]]
 name = "s"
 host = "h.r1"
@@ -49,6 +49,7 @@ struct OracleFlow {
     from: (usize, u8, u16),
     to: (usize, u8, u16),
     protocol: u8,
+    is_v6: bool,
     kind: Kind,
 }
 
@@ -70,7 +71,7 @@ impl OracleFlow {
             _ => (0, 0, Kind::Else),
         };
         let from = (from.0, from.1, from_port);
-        OracleFlow { from, to: (to.0, to.1, to_port), protocol: headers.protocol, kind }
+        OracleFlow { from, to: (to.0, to.1, to_port), protocol: headers.protocol, is_v6: headers.is_v6(), kind }
     }
 
     /// What the other side sends.
@@ -80,7 +81,7 @@ impl OracleFlow {
             Kind::Pong => Kind::Ping,
             Kind::Else => Kind::Else,
         };
-        OracleFlow { from: self.to, to: self.from, protocol: self.protocol, kind }
+        OracleFlow { from: self.to, to: self.from, kind, ..self }
     }
 }
 
@@ -92,14 +93,25 @@ struct Oracle {
 }
 
 impl Oracle {
+    /// Whose host an address is, as anybody else sees it.
     fn realm_of_alias(&self, address: IpAddr) -> Option<(usize, u8)> {
-        let IpAddr::V4(address) = address else { return None };
-        let [100, 64, third, host] = address.octets() else { return None };
-        Some((self.alias.iter().position(|alias| *alias == third)?, host))
+        match address {
+            IpAddr::V4(address) => {
+                let [100, 64, third, host] = address.octets() else { return None };
+                Some((self.alias.iter().position(|alias| *alias == third)?, host))
+            }
+            IpAddr::V6(address) => {
+                let [0xfd00, 0, 0, realm, 0, 0, 0, host] = address.segments() else { return None };
+                Some((usize::from(realm), u8::try_from(host).ok()?)).filter(|(realm, _)| *realm < REALMS)
+            }
+        }
     }
 
-    fn alias_of(&self, realm: usize, host: u8) -> IpAddr {
-        Ipv4Addr::new(100, 64, self.alias[realm], host).into()
+    fn alias_of(&self, realm: usize, host: u8, is_v6: bool) -> IpAddr {
+        match is_v6 {
+            true => own6(realm, host),
+            false => Ipv4Addr::new(100, 64, self.alias[realm], host).into(),
+        }
     }
 
     /// May `flow` be opened, by the text of GRANTS?
@@ -113,6 +125,18 @@ impl Oracle {
         }
     }
 
+    /// A granted packet opens its session even when it dies here because its hops ran out.
+    fn note_dying(&mut self, sender: usize, sent: &[u8]) {
+        let Some(headers) = parse(sent).ok().filter(|headers| headers.hop_limit <= 1) else { return };
+        let from = native_host(sender, headers.source);
+        if let (Some(from), Some(to)) = (from, self.realm_of_alias(headers.destination)) {
+            let flow = OracleFlow::new((sender, from), to, &headers);
+            if Self::is_granted(&flow) {
+                self.delivered.insert(flow);
+            }
+        }
+    }
+
     /// Judges a packet that `sender` sent as `sent` and that came out at `receiver` as `arrived`.
     fn judge(&mut self, sender: usize, sent: &[u8], receiver: usize, arrived: &[u8]) {
         let Ok(after) = parse(arrived) else { panic!("what arrived cannot be read: {arrived:02x?}") };
@@ -120,10 +144,10 @@ impl Oracle {
             return;
         }
         let before = parse(sent).expect("only a packet that can be read is forwarded");
-        let from_host = native_host(before.source).expect("the source was the sender's own");
+        let from_host = native_host(sender, before.source).expect("the source was the sender's own");
         let (to_realm, to_host) = self.realm_of_alias(before.destination).expect("the destination was an alias");
         assert_eq!(to_realm, receiver, "it went to another realm than it was sent to");
-        assert_eq!(native_host(after.destination), Some(to_host), "it went to another host");
+        assert_eq!(native_host(receiver, after.destination), Some(to_host), "it went to another host");
         assert_eq!(
             self.realm_of_alias(after.source),
             Some((sender, from_host)),
@@ -143,7 +167,7 @@ impl Oracle {
     fn judge_error(&self, reporter: usize, receiver: usize, to_host: u8, quoted: &[u8]) {
         let quoted = ixgate::wire::headers::parse_quoted(quoted).expect("a quote that can be read");
         assert_eq!(self.realm_of_alias(quoted.source), Some((receiver, to_host)), "it quotes somebody else's packet");
-        let host = native_host(quoted.destination).expect("a host of the reporting realm");
+        let host = native_host(reporter, quoted.destination).expect("a host of the reporting realm");
         let flow = OracleFlow::new((receiver, to_host), (reporter, host), &quoted);
         let was_sent = self.delivered.contains(&flow) || self.delivered.contains(&flow.reply());
         assert!(was_sent, "about nothing that was sent: {flow:?}");
@@ -151,10 +175,18 @@ impl Oracle {
 
     /// The IX may answer its asker, and tell a sender why its packet died. Nobody else.
     fn is_from_the_ix(&self, sender: usize, receiver: usize, arrived: &Headers) -> bool {
-        let IpAddr::V4(source) = arrived.source else { return false };
-        let [100, 64, 0, host] = source.octets() else { return false };
+        let host = match arrived.source {
+            IpAddr::V4(source) => match source.octets() {
+                [100, 64, 0, host] => host,
+                _ => return false,
+            },
+            IpAddr::V6(source) => match source.segments() {
+                [0xfd69, 0x7867, 0x6174, 0, 0, 0, 0, host] => host as u8,
+                _ => return false,
+            },
+        };
         assert_eq!(sender, receiver, "the IX spoke to another realm");
-        assert!(native_host(arrived.destination).is_some(), "not an address of the realm");
+        assert!(native_host(receiver, arrived.destination).is_some(), "not an address of the realm");
         match arrived.transport {
             Transport::IcmpError => assert_eq!(host, 1),
             Transport::EchoReply { .. } => assert!(matches!(host, 1 | 53)),
@@ -167,18 +199,30 @@ impl Oracle {
     }
 }
 
-fn native_host(address: IpAddr) -> Option<u8> {
+/// The host number of an address on `realm`'s own wires.
+fn native_host(realm: usize, address: IpAddr) -> Option<u8> {
     match address {
         IpAddr::V4(address) => match address.octets() {
             [192, 168, 1, host] => Some(host),
             _ => None,
         },
-        IpAddr::V6(_) => None,
+        IpAddr::V6(address) => match address.segments() {
+            [0xfd00, 0, 0, at, 0, 0, 0, host] if usize::from(at) == realm => u8::try_from(host).ok(),
+            _ => None,
+        },
     }
+}
+
+/// Every realm's IPv6 network is its own: fd00:0:0:REALM::/120, so that a mutated address is a host with a number, too.
+fn own6(realm: usize, host: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0, 0, realm as u16, 0, 0, 0, host.into()).into()
 }
 
 /// Draws packets that are mostly almost right.
 struct Forge<'a> {
+    /// The site that it forges for, and the IP version that this packet is of.
+    site: usize,
+    is_v6: bool,
     random: &'a mut Random,
     oracle: &'a Oracle,
     /// What has arrived lately, by the site where it did: material for replies and errors.
@@ -210,7 +254,9 @@ impl Forge<'_> {
     fn forged(&mut self) -> Vec<u8> {
         let source = match self.random.below(3) {
             0 => self.anybody(),
+            1 if self.is_v6 => own6(self.random.below(REALMS as u64) as usize, 7),
             1 => IpAddr::V4(Ipv4Addr::new(192, 168, self.random.below(4) as u8, 7)),
+            _ if self.is_v6 => IpAddr::V6(u128::from(self.random.draw()).into()),
             _ => IpAddr::V4(Ipv4Addr::from_bits(self.random.draw() as u32)),
         };
         let destination = self.anybody();
@@ -221,6 +267,7 @@ impl Forge<'_> {
         let Some(headers) = self.arrived.get(&site).and_then(|bytes| parse(bytes).ok()) else {
             return self.plausible();
         };
+        self.is_v6 = headers.is_v6();
         let (from, to) = (headers.destination, headers.source);
         match headers.transport {
             Transport::Udp { source_port, destination_port } => udp((from, destination_port), (to, source_port), b"re"),
@@ -235,6 +282,7 @@ impl Forge<'_> {
     fn error(&mut self, site: usize) -> Vec<u8> {
         let Some(quoted) = self.arrived.get(&site).cloned() else { return self.plausible() };
         let Ok(headers) = parse(&quoted) else { return self.plausible() };
+        self.is_v6 = headers.is_v6();
         let to = if self.random.permille(800) { headers.source } else { self.anybody() };
         let from = if self.random.permille(800) { headers.destination } else { self.own() };
         let mut quoted = quoted;
@@ -255,14 +303,23 @@ impl Forge<'_> {
     }
 
     fn own(&mut self) -> IpAddr {
-        Ipv4Addr::new(192, 168, 1, self.host()).into()
+        match (self.is_v6, self.host()) {
+            (true, host) => own6(self.site, host),
+            (false, host) => Ipv4Addr::new(192, 168, 1, host).into(),
+        }
     }
 
     fn anybody(&mut self) -> IpAddr {
         let (realm, host) = (self.random.below(REALMS as u64 + 1) as usize, self.host());
         match realm {
-            REALMS => Ipv4Addr::new(100, 64, 0, [1, 53, host][self.random.below(3) as usize]).into(),
-            realm => self.oracle.alias_of(realm, host),
+            REALMS => {
+                let host = [1, 53, host][self.random.below(3) as usize];
+                match self.is_v6 {
+                    true => Ipv6Addr::new(0xfd69, 0x7867, 0x6174, 0, 0, 0, 0, host.into()).into(),
+                    false => Ipv4Addr::new(100, 64, 0, host).into(),
+                }
+            }
+            realm => self.oracle.alias_of(realm, host, self.is_v6),
         }
     }
 
@@ -295,9 +352,9 @@ impl Forge<'_> {
 fn config() -> String {
     let mut text =
         String::from("[ix]\ndomain = \"ix.example\"\n[wireguard]\nprivate_key_file = \"secrets/wireguard.key\"\n");
-    for name in NAMES {
+    for (number, name) in NAMES.iter().enumerate() {
         text += &format!(
-            "[[realm]]\nname = \"{name}\"\nnetworks = [\"192.168.1.0/24\"]\n\
+            "[[realm]]\nname = \"{name}\"\nnetworks = [\"192.168.1.0/24\", \"fd00:0:0:{number:x}::/120\"]\n\
              attach = [{{ wireguard = {{ public_key = \"{{key:{name}}}\" }} }}]\n"
         );
     }
@@ -333,7 +390,8 @@ fn nothing_crosses_that_was_not_agreed() {
 
     for _ in 0..packets {
         let site = random.below(REALMS as u64) as usize;
-        let mut forge = Forge { random: &mut random, oracle: &oracle, arrived: &arrived };
+        let is_v6 = random.permille(300);
+        let mut forge = Forge { site, is_v6, random: &mut random, oracle: &oracle, arrived: &arrived };
         let inner = forge.inner(site);
         let mut outer = lan.seal(site, &inner);
         if forge.random.permille(50) {
@@ -349,11 +407,13 @@ fn nothing_crosses_that_was_not_agreed() {
         let mut arrivals = lan.deliver(from, outer);
         if let Some(replay) = replay {
             assert_eq!(lan.deliver(site, replay), [], "a replayed datagram came through");
-        } else if from != site {
+        }
+        if from != site {
             // The tunnel has roamed to another site's address: answers go there. Bring it home.
             let keepalive = lan.seal(site, &[]);
             arrivals.extend(lan.deliver(site, keepalive));
         }
+        oracle.note_dying(site, &inner);
         for (receiver, bytes) in arrivals {
             oracle.judge(site, &inner, receiver, &bytes);
             arrived.insert(receiver, bytes);
