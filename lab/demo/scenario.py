@@ -1,28 +1,35 @@
 """The demonstration: three networks with the same addresses talk by name, and only as agreed."""
 
+import re
 import sys
 import time
+from ipaddress import ip_address
 
 from lab.lib import probe
 from lab.lib.plan import Grant, Host, Realm, Scenario, Service, fqdn
 from lab.lib.probe import SILENCE
+from lab.lib.responder import PORT as RESPONDER_PORT
 
-WEB_PORT, ADMIN_PORT = 80, 8022
+WEB_PORT = 80
+ADMIN_PORT = 8022  # served, and granted to nobody
 PAGE = "Hello from the picture archive of hospital-b."
-NAME = fqdn("pacs.hospital-b")
+NAME = fqdn("pacs")
+ARCHIVE, ARCHIVE_ALIAS = "192.168.1.20", "100.64.2.20"
+FORGED_SOURCE = "10.9.9.9"
+CLOSED = "closed: no answer"
 
+# The same story as `ixgate demo-loopback` tells inside one process.
 SCENARIO = Scenario(
     realms=[
         Realm("region-a", ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])]),
         Realm("hospital-b", [{"prefix": "192.168.1.0/24", "alias": "100.64.2.0/24"}],
-              [Host("pc", ["192.168.1.10/24"]), Host("pacs", ["192.168.1.20/24"])]),
-        # It uses the very addresses by which others see hospital-b, so it is given others for it.
-        Realm("clinic-c", ["192.168.1.0/24", "100.64.2.0/24"],
-              [Host("pc", ["192.168.1.10/24"]), Host("box", ["100.64.2.20/24"])]),
+              [Host("pc", ["192.168.1.10/24"]), Host("archive", [f"{ARCHIVE}/24"])]),
+        Realm("clinic-c", ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])]),
     ],
-    services=[Service("pictures", "pacs.hospital-b", [f"tcp/{WEB_PORT}"])],
-    grants=[Grant(["region-a", "clinic-c"], ["pictures"])],
+    services=[Service("pacs", "archive.hospital-b", [f"tcp/{WEB_PORT}"])],
+    grants=[Grant(["region-a"], ["pacs"])],
 )
+REALMS = [r.name for r in SCENARIO.realms]
 
 FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode().strip())"
 
@@ -53,10 +60,13 @@ def check(world, report):
     report.group("demonstration")
     story = Story(report)
     serve(world)
+    tell_tunnels(world)
     tell_addresses(world)
     tell_names(world)
     tell_page(world)
     tell_closed(world)
+    forge_source(world)
+    account_for(world)
 
 
 def print_result(report):
@@ -70,53 +80,102 @@ def serve(world):
     for port, folder in ((WEB_PORT, "www"), (ADMIN_PORT, "admin")):
         (world.directory / folder).mkdir()
         (world.directory / folder / "index.html").write_text(PAGE + "\n", encoding="ascii")
-        world.spawn("pacs.hospital-b", [sys.executable, "-m", "http.server", "--bind", "192.168.1.20",
-                                        "--directory", world.directory / folder, port], folder)
+        world.spawn("archive.hospital-b", [sys.executable, "-m", "http.server", "--bind", ARCHIVE,
+                                           "--directory", world.directory / folder, port], folder)
     for port in (WEB_PORT, ADMIN_PORT):
         for _ in range(50):
             try:
-                probe.fetch(world.host("pacs.hospital-b"), "192.168.1.20", port, "/", timeout=5)
+                probe.fetch(world.host("archive.hospital-b"), ARCHIVE, port, "/", timeout=5)
                 break
             except OSError:
                 time.sleep(0.1)
 
 
+def tell_tunnels(world):
+    tunnels = {realm["name"]: realm["tunnels"] for realm in world.ixgate.status()["realms"]}
+    for realm in REALMS:
+        up = any(tunnel["up"] for tunnel in tunnels[realm])
+        story.tell(realm, "the WireGuard tunnel to the IX", "up", "up" if up else "down")
+
+
 def tell_addresses(world):
-    for label in ("pc.region-a", "pc.hospital-b", "pc.clinic-c"):
-        words = world.host(label).run(["ip", "-4", "-o", "addr", "show", "dev", "eth0"]).stdout.split()
-        address = words[3] if len(words) > 3 else "none"
-        story.tell(label.partition(".")[2], "the address of its own pc", "192.168.1.10/24", address)
+    for realm in REALMS:
+        words = world.host(f"pc.{realm}").run(["ip", "-4", "-o", "addr", "show", "dev", "eth0"]).stdout.split()
+        story.tell(realm, "the address of its own pc", "192.168.1.10/24", words[3] if len(words) > 3 else "none")
 
 
 def tell_names(world):
-    seen = {}
-    for asker in ("hospital-b", "region-a", "clinic-c"):
-        found = probe.dig(world.host(f"pc.{asker}"), world.ixgate.resolver(), NAME)
-        seen[asker] = found.answers[0] if found.answers else str(found)
-    story.tell("hospital-b", f"look up {NAME}", "192.168.1.20", seen["hospital-b"])
-    story.tell("region-a", "look up the same name", "100.64.2.20", seen["region-a"])
-    third = seen["clinic-c"] not in (seen["region-a"], seen["hospital-b"]) and seen["clinic-c"].startswith("100.")
-    story.tell("clinic-c", "look up the same name", "a third address", "a third address" if third else seen["clinic-c"],
-               shown=seen["clinic-c"])
+    story.tell("hospital-b", f"look up {NAME}", ARCHIVE, look_up(world, "hospital-b"))
+    story.tell("region-a", "look up the same name", ARCHIVE_ALIAS, look_up(world, "region-a"))
+    denied = "no such name: No grant lets realm clinic-c reach this name."
+    story.tell("clinic-c", "look up the same name", denied, look_up(world, "clinic-c"))
+
+
+def look_up(world, realm):
+    """What the realm's pc is told: an address, or why there is none (the extended error of RFC 8914)."""
+    found = probe.dig(world.host(f"pc.{realm}"), world.ixgate.resolver(), NAME)
+    if found.answers:
+        return found.answers[0]
+    why = re.fullmatch(r"EDE 18 \(Prohibited\): \((.*)\)", found.extended_error)
+    return f"no such name: {why[1]}" if found.status == "NXDOMAIN" and why else str(found)
 
 
 def tell_page(world):
-    for asker in ("region-a", "clinic-c"):
-        label = f"pc.{asker}"
-        argv = world.with_names(label, ["python3", "-c", FETCH, f"http://{NAME}/"])
-        got = (world.host(label).run(argv, timeout=20).stdout.strip().splitlines() or ["nothing"])[-1]
-        story.tell(asker, f"fetch http://{NAME}/", PAGE, got, shown=f'"{got}"')
+    """As a newcomer's browser would: by the system's own resolver."""
+    done = world.host("pc.region-a").run(["python3", "-c", FETCH, f"http://{NAME}/"], timeout=20)
+    got = (done.stdout.strip().splitlines() or ["nothing"])[-1]
+    story.tell("region-a", f"fetch http://{NAME}/", PAGE, got)
 
 
 def tell_closed(world):
-    def tcp(frm, to, port):
-        return probe.try_tcp(world.host(frm), world.address(frm), world.seen(to), port, "GET / HTTP/1.0\r\n\r\n")
+    story.tell("region-a", f"another port of the same machine ({ADMIN_PORT})", CLOSED,
+               get(world, "pc.region-a", ARCHIVE_ALIAS, ADMIN_PORT))
+    story.tell("clinic-c", f"the page by its address ({ARCHIVE_ALIAS})", CLOSED,
+               get(world, "pc.clinic-c", ARCHIVE_ALIAS, WEB_PORT))
+    story.tell("hospital-b", "call back to region-a's pc", CLOSED,
+               get(world, "pc.hospital-b", world.seen("pc.region-a"), RESPONDER_PORT))
 
-    story.tell("region-a", f"another port of the same machine ({ADMIN_PORT})", SILENCE,
-               tcp("pc.region-a", "pacs.hospital-b", ADMIN_PORT), shown="closed: no answer")
-    denied = probe.dig(world.host("pc.region-a"), world.ixgate.resolver(), fqdn("pc.clinic-c"))
-    answer = f"{denied.status} {denied.extended_error[:6]}"
-    story.tell("region-a", f"look up {fqdn('pc.clinic-c')}", "NXDOMAIN EDE 18", answer,
-               shown="no such name, for no grant lets it in")
-    story.tell("hospital-b", "call back to region-a's pc", SILENCE, tcp("pc.hospital-b", "pc.region-a", 7000),
-               shown="closed: no answer")
+    # Silence says that no answer came back; this says that no question came through.
+    came = {port: requests(world, folder) for port, folder in ((WEB_PORT, "www"), (ADMIN_PORT, "admin"))}
+    story.tell("hospital-b", "requests that reached the archive, by port", f"{WEB_PORT}: 1, {ADMIN_PORT}: 0",
+               ", ".join(f"{port}: {count}" for port, count in came.items()))
+    story.tell("region-a", "calls that reached its pc", "none", str(world.responders.arrived() or "none"))
+
+
+def get(world, frm, to, port):
+    got = probe.try_tcp(world.host(frm), world.address(frm), to, port, "GET / HTTP/1.0\r\n\r\n")
+    return CLOSED if got == SILENCE else got
+
+
+def requests(world, folder):
+    """From elsewhere: the first one was the archive's own, to see that the server is there."""
+    lines = (world.directory / f"archive.hospital-b.{folder}.log").read_text(encoding="utf-8").splitlines()
+    return sum('"GET' in line and not line.startswith(ARCHIVE) for line in lines)
+
+
+def forge_source(world):
+    """One packet under an address that clinic-c does not have, and the IX's own account of it."""
+    before = drops_of(world, "clinic-c", "source_not_in_realm")
+    with probe.spoofing_socket(world.host("pc.clinic-c"), ip_address(FORGED_SOURCE)) as sock:
+        sock.sendto(b"forged", (ARCHIVE_ALIAS, WEB_PORT))
+    counted, deadline = 0, time.monotonic() + 3
+    while not counted and time.monotonic() < deadline:
+        time.sleep(0.05)
+        counted = drops_of(world, "clinic-c", "source_not_in_realm") - before
+    story.tell("clinic-c", f"a packet with a forged source ({FORGED_SOURCE})", "1", str(counted),
+               shown=f"dropped; counted as source_not_in_realm: {counted}")
+
+
+def account_for(world):
+    refused = [drops_of(world, realm, "not_granted") for realm in REALMS]
+    story.tell("the IX", "what all three tried without a grant", "counted",
+               "counted" if all(refused) else f"counted in {dict(zip(REALMS, refused))}",
+               shown=f"dropped; counted as not_granted: {sum(refused)}")
+    story.tell("the IX", "the account of all packets", "balanced",
+               "balanced" if world.ixgate.balanced() else "not balanced")
+
+
+def drops_of(world, realm, reason):
+    """Of packets that came from `realm`."""
+    status = next(r for r in world.ixgate.status()["realms"] if r["name"] == realm)
+    return sum(drop["count"] for drop in status["drops"] if drop["reason"] == reason)

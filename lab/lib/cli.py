@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from lab.lib import sandbox
+from lab.lib.plan import fqdn
 from lab.lib.report import Report, progress
 from lab.lib.world import World
 
@@ -17,7 +18,10 @@ LAB = Path(__file__).parent.parent
 
 
 def main():
-    options = parse_arguments()
+    options = parse_arguments(sys.argv[1:])
+    if options.understand:
+        print("scenario" if options.scenario else "")
+        return 0
     if options.list:
         return list_scenarios()
     if options.stop:
@@ -26,28 +30,45 @@ def main():
         return sandbox.look_inside(options.enter[0], options.enter[1:])
     if options.possible:
         return say_whether_possible()
-    if options.scenario not in scenarios():
-        print(f"There is no scenario `{options.scenario}`; there are: {', '.join(scenarios())}.", file=sys.stderr)
-        return 2
     if not sandbox.inside():
-        return sandbox.enter([sys.executable, "-B", "-m", "lab.lib.cli", *sys.argv[1:]], options.keep)
+        argv = [sys.executable, "-B", "-m", "lab.lib.cli", *sys.argv[1:]]
+        return sandbox.enter(argv, options.scenario, options.keep)
     return run_inside(options)
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(prog="scripts/lab", description="Networks in namespaces around a real ixgate.")
-    parser.add_argument("scenario", nargs="?", help="a folder of lab/ (see --list)")
+def parse_arguments(words):
+    """Refuses, with exit code 2, what makes no sense."""
+    parser = argparse.ArgumentParser(prog="scripts/lab", allow_abbrev=False,
+                                     description="Networks in namespaces around a real ixgate.")
+    parser.add_argument("scenario", nargs="?", metavar="SCENARIO", help="a folder of lab/ (see --list)")
     parser.add_argument("--keep", action="store_true", help="leave it running afterwards and say how to look around")
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.add_argument("--verbose", action="store_true", help="show the checks that pass, too")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
-    parser.add_argument("--stop", action="store_true", help="end what --keep left running")
-    parser.add_argument("--enter", nargs=argparse.REMAINDER, metavar="NAMESPACE [COMMAND...]",
-                        help="run a command (default: bash) in a namespace of the kept lab")
+    parser.add_argument("--stop", action="store_true", help="end everything that --keep left running")
+    parser.add_argument("--enter", nargs="+", metavar=("NAMESPACE", "COMMAND"),
+                        help="run a command (default: bash) in a namespace of the kept lab; the newest, if there are more")
     parser.add_argument("--possible", action="store_true", help="say whether labs can run on this machine")
-    options = parser.parse_args()
-    if not (options.scenario or options.list or options.stop or options.enter or options.possible):
+    # For scripts/lab, which builds only for arguments that are understood.
+    parser.add_argument("--understand", action="store_true", help=argparse.SUPPRESS)
+
+    # What follows the namespace is the command, whatever it looks like.
+    at = words.index("--enter") + 2 if "--enter" in words else len(words)
+    if at > len(words):
+        parser.error("--enter needs a namespace, e.g. `--enter pc.region-a`; those of a kept lab were named when it started")
+    options = parser.parse_args(words[:at])
+    if options.enter:
+        options.enter += words[at:]
+
+    asked = [options.scenario, options.list, options.stop, options.enter, options.possible]
+    if not any(asked):
         parser.error("which scenario? `--list` shows them")
+    if sum(map(bool, asked)) > 1:
+        parser.error("one thing at a time: a SCENARIO, --list, --stop, --enter or --possible")
+    if options.scenario and options.scenario not in scenarios():
+        parser.error(f"there is no scenario `{options.scenario}`; there are: {', '.join(scenarios())}")
+    if not options.scenario and (options.keep or options.json or options.verbose):
+        parser.error("--keep, --json and --verbose go with a SCENARIO")
     return options
 
 
@@ -106,18 +127,24 @@ def explain(world):
 
 
 def say_how_to_look_around(world):
-    label = world.labels()[0]
+    """Commands to copy; each of them works as it stands."""
+    asker = world.labels()[0]
+    realm = asker.partition(".")[2]
     services = world.scenario.services
-    remote = services[0].host if services else world.labels()[-1]
-    sudo = "sudo " if os.environ.get("SUDO_USER") else ""
-    progress(f"""
-The lab stays. Namespaces: {' '.join(n.name for n in world.namespaces())}
-  a shell in a network      {sudo}scripts/lab --enter {label}
-  ask a name there          {sudo}scripts/lab --enter {label} dig @{world.ixgate.resolver()} {remote}.ix.example
-  a gateway's tunnel        {sudo}scripts/lab --enter {label.partition('.')[2]} wg show
-  the IX                    {sudo}{world.ixgate.binary} status --api unix:{world.ixgate.socket}
-  its configuration, logs   {world.directory}
-Stop it and leave nothing behind: {sudo}scripts/lab --stop""")
+    name = fqdn(services[0].name if services else world.labels()[-1])
+    enter = f"{'sudo ' if os.environ.get('SUDO_USER') else ''}scripts/lab --enter"
+    web = services and "tcp/80" in services[0].ports and shutil.which("curl")
+    hints = [
+        ("a shell in a network", f"{enter} {asker}"),
+        ("ask a name there", f"{enter} {asker} dig {name}"),
+        *([("open a page there", f"{enter} {asker} curl http://{name}/")] if web else []),
+        ("a gateway's tunnel", f"{enter} {realm} wg show {world.site(realm).wg}"),
+        ("the IX", f"{enter} ix ixgate status"),
+        ("its configuration, logs", world.directory),
+    ]
+    lines = "\n".join(f"  {what:<24} {command}" for what, command in hints)
+    progress(f"\nThe lab stays. Namespaces: {' '.join(n.name for n in world.namespaces())}\n{lines}")
+    progress(f"Stop it and leave nothing behind: {enter.replace('--enter', '--stop')}")
 
 
 def scenarios():

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 RUN = "IXGATE_LAB_RUN"  # in the environment of every process of a run: how leftovers are recognised
@@ -65,8 +66,8 @@ def why_not():
     return f"namespaces are not permitted to {who} on this machine ({said})"
 
 
-def enter(argv, keep):
-    """Outer process: runs `argv` as the inner process. Returns its exit code, and checks that nothing is left."""
+def enter(argv, scenario, keep):
+    """Outer process: runs `argv`, which runs `scenario`, as the inner process. Returns its exit code, and checks that nothing is left."""
     reason = why_not()
     if reason:
         print(f"NOT RUN: {reason}.", file=sys.stderr)
@@ -106,7 +107,7 @@ def enter(argv, keep):
         said = receive_all(ours)
         if said == KEPT and child.poll() is None:
             inner = children_of(child.pid)
-            kept = {"pid": inner[0], "run": run_id}
+            kept = {"pid": inner[0], "run": run_id, "scenario": scenario}
             (directory / "kept.json").write_text(json.dumps(kept), encoding="utf-8")
             child.kill()  # only `unshare`, which holds our terminal; the sandbox itself stays
             child.wait()
@@ -205,46 +206,76 @@ def leftovers(run_id):
     return found
 
 
+@dataclass
+class Kept:
+    """A run that `--keep` left in the background."""
+
+    directory: Path
+    pid: int  # PID 1 of the sandbox
+    run: str
+    scenario: str
+
+    def __str__(self):
+        return f"{self.scenario} ({self.directory})"
+
+    def namespaces(self):
+        return sorted(entry.name for entry in Path(f"/proc/{self.pid}/root/run/netns").iterdir())
+
+
 def kept_runs():
-    """Runs that `--keep` left in the background, as (directory, pid)."""
+    """The oldest first."""
     runs = []
     for file in Path(tempfile.gettempdir()).glob("ixgate-lab-*/kept.json"):
         try:
             if file.stat().st_uid != os.geteuid():
                 continue
-            kept = json.loads(file.read_text(encoding="utf-8"))
-            marked = f"{RUN}={kept['run']}".encode() in Path(f"/proc/{kept['pid']}/environ").read_bytes()
-        except (OSError, ValueError):
+            words = json.loads(file.read_text(encoding="utf-8"))
+            kept = Kept(file.parent, words["pid"], words["run"], words["scenario"])
+            marked = f"{RUN}={kept.run}".encode() in Path(f"/proc/{kept.pid}/environ").read_bytes()
+            since = file.stat().st_mtime_ns
+        except (OSError, ValueError, KeyError):
             continue
         if marked:
-            runs.append((file.parent, kept["pid"], kept["run"]))
-    return runs
+            runs.append((since, kept))
+    return [kept for _, kept in sorted(runs, key=lambda run: run[0])]
 
 
 def stop_kept():
-    """Ends every kept run and says whether anything is left."""
+    """Ends every kept run, with what was entered there, and says whether anything is left."""
     runs = kept_runs()
-    for directory, pid, run_id in runs:
-        os.kill(pid, signal.SIGTERM)
+    for kept in runs:
+        os.kill(kept.pid, signal.SIGTERM)
         deadline = time.monotonic() + TEARDOWN_SECS
-        while leftovers(run_id) and time.monotonic() < deadline:
+        while leftovers(kept.run) and time.monotonic() < deadline:
             time.sleep(0.1)
-        shutil.rmtree(directory, ignore_errors=True)
-        left = leftovers(run_id)
+        shutil.rmtree(kept.directory, ignore_errors=True)
+        left = leftovers(kept.run) + ([str(kept.directory)] if kept.directory.exists() else [])
         if left:
             print("LEFT BEHIND: " + "; ".join(left), file=sys.stderr)
             return 1
-    print(f"{len(runs)} kept lab(s) stopped; nothing is left behind." if runs else "No kept lab is running.")
+        print(f"Stopped {kept}.")
+    print("Nothing is left behind." if runs else "No kept lab is running.")
     return 0
 
 
 def look_inside(namespace, command):
-    """Runs a command in a namespace of the kept lab."""
+    """Runs a command in a namespace of the newest kept lab. It enters the sandbox's PID namespace, too, so that it and
+    all its children end with the lab."""
     runs = kept_runs()
     if not runs:
-        print("No kept lab is running: start one with --keep.", file=sys.stderr)
+        print("No kept lab is running: start one with `scripts/lab SCENARIO --keep`.", file=sys.stderr)
         return 1
+    kept = runs[-1]
+    if len(runs) > 1:
+        print(f"{len(runs)} labs are kept; this is in the newest, {kept}.", file=sys.stderr)
+    if namespace not in kept.namespaces():
+        print(f"There is no namespace `{namespace}`; there are: {' '.join(kept.namespaces())}.", file=sys.stderr)
+        return 2
     user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
     inner = ["nsenter", f"--net=/run/netns/{namespace}", "--", *(command or ["bash"])]
-    argv = ["nsenter", f"--target={runs[-1][1]}", *user, "--mount", "--net", "--", *inner]
-    os.execvp(argv[0], argv)
+    argv = ["nsenter", f"--target={kept.pid}", *user, "--mount", "--net", "--pid", "--", *inner]
+    # `ixgate status` there means the lab's own ixgate. The mark lets `--stop` see it.
+    path = f"{kept.directory}:{os.environ.get('PATH', os.defpath)}"
+    there = {RUN: kept.run, "PATH": path, "IXGATE_API": f"unix:{kept.directory}/state/ixgate.sock"}
+    sys.stderr.flush()
+    os.execvpe(argv[0], argv, {**os.environ, **there})

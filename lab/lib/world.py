@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 from lab.lib.ixgate import Ixgate
-from lab.lib.netns import Namespace
+from lab.lib.netns import Namespace, run
 from lab.lib.report import progress
 from lab.lib.responder import Responders
 from lab.lib.site import IX_OUTER, Site
@@ -49,6 +49,7 @@ class World:
             self._start_responders(site)
 
         self.ixgate.write_config(self.sites)
+        self._resolve_by_the_ix()
         progress("starting ixgate")
         self.ixgate.start()
         seconds = self.ixgate.wait_for_tunnels(len(self.sites))
@@ -94,16 +95,16 @@ class World:
         """Starts a program in a host."""
         return self.host(label).spawn(argv, self.directory / f"{label}.{log_name}.log", env)
 
-    def with_names(self, label, argv):
-        """The command line that runs `argv` where names are resolved by the IX, as on a host that has it configured."""
-        resolv = Path(f"/run/{label}.resolv.conf")
-        resolv.write_text(f"nameserver {self.ixgate.resolver()}\noptions timeout:2 attempts:2\n", encoding="ascii")
+    def _resolve_by_the_ix(self):
+        """In the whole sandbox, names are resolved by the IX, as on a host that has it configured. The sandbox has a
+        mount namespace and a /run of its own: nobody else sees this, and no resolver service on this machine is asked."""
+        mine = Path("/run/lab.resolv.conf")
+        mine.write_text(f"nameserver {self.ixgate.resolver()}\noptions timeout:2 attempts:2\n", encoding="ascii")
         target = Path(os.path.realpath("/etc/resolv.conf"))
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
-        mount = 'mount --bind "$0" "$1" && shift && exec "$@"'
-        return ["unshare", "--mount", "sh", "-c", mount, resolv, target, *argv]
+        run(["mount", "--bind", mine, target])
 
     def _start_responders(self, site):
         for host in site.realm.hosts:
