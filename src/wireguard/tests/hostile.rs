@@ -149,7 +149,7 @@ fn under_load_a_cookie_is_asked_for_and_honoured() {
 #[test]
 fn a_cookie_is_good_for_so_many_handshakes_and_no_more() {
     let mut world = World::with_rate(&[config(1)], 0);
-    let mut with_cookie = |world: &mut World, n: u8, from: Path| {
+    let with_cookie = |world: &mut World, n: u8, from: Path| {
         let mut gateway = Gateway::new(n, None);
         let initiation = gateway.initiate();
         assert_eq!(world.open(from, &initiation), dropped(DropReason::HandshakeUnderLoad));
