@@ -23,7 +23,7 @@ pub struct Args {
 /// `launch` loads the file and runs until told to end.
 pub fn run(args: &Args, launch: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
     match log::init(args.log_format) {
-        Ok(()) => launch(&args.file),
+        Ok(_guard) => launch(&args.file), // gone when that has returned, with the last lines written
         Err(error) => fail(2, &error.to_string()),
     }
 }

@@ -45,7 +45,10 @@ impl fmt::Display for Event {
             }
             Up { path, .. } => write!(f, "tunnel up, peer at {}", path.remote),
             Down { why, .. } => write!(f, "tunnel down: {}", why.what()),
-            Roamed { from, to, .. } => write!(f, "the peer moved from {} to {}", from.remote, to.remote),
+            Roamed { from, to, moves: 1, .. } => write!(f, "the peer moved from {} to {}", from.remote, to.remote),
+            Roamed { from, to, moves, .. } => {
+                write!(f, "the peer moved {moves} times, from {} to {}", from.remote, to.remote)
+            }
             Unanswered { path, .. } => write!(f, "no answer from {} for 90 seconds; still calling", path.remote),
             Refused { why, .. } => write!(f, "the tunnel cannot be made: {}", why.what()),
         }

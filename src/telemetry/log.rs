@@ -1,20 +1,30 @@
 //! Logs: words for people, JSON for machines, always to standard error.
 //!
 //! What is logged is chosen by `IXGATE_LOG`, in the syntax of tracing's filters (`debug`, `info,ixgate::daemon=debug`).
-//! Nothing on the packet path logs per packet; secrets are never logged.
+//! Nothing on the packet path logs per packet, and nobody who logs waits for standard error ([`queue`]); secrets are
+//! never logged.
+
+mod queue;
 
 use std::backtrace::Backtrace;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::panic;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use self::queue::LogQueue;
 
 /// The environment variable with the filter.
 pub const FILTER_VARIABLE: &str = "IXGATE_LOG";
 /// boringtun logs peers' keys and every handshake; our own events say what matters.
 const DEFAULT_FILTER: &str = "info,boringtun=off";
+/// How long the process waits, at its end, for the last lines to be written.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum LogFormat {
@@ -33,15 +43,62 @@ pub enum LogError {
     Filter { filter: String, reason: String },
     #[error("logging is set up already")]
     Twice,
+    #[error("no thread can be started to write the log: {0}; see `ulimit -u` and the memory that is left")]
+    Thread(io::Error),
 }
 
-/// Sets up logging for the process. Panics are logged too, with their place.
-pub fn init(format: LogFormat) -> Result<(), LogError> {
+/// To be kept until the process ends: dropping it writes the lines that still wait, for at most a second.
+#[must_use = "dropped at once, it leaves the last lines unwritten"]
+pub struct LogGuard(LogQueue);
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.flush(FLUSH_DEADLINE);
+        self.0.close();
+    }
+}
+
+/// Sets up logging for the process. Panics are logged too, with their place, and written before the process goes on.
+pub fn init(format: LogFormat) -> Result<LogGuard, LogError> {
     let filter = filter_from(env::var(FILTER_VARIABLE).ok())?;
     let is_terminal = io::stderr().is_terminal();
-    panic::set_hook(Box::new(|panic| tracing::error!("{panic}\n{}", Backtrace::capture())));
-    tracing::dispatcher::set_global_default(dispatch(format, filter, io::stderr, is_terminal))
-        .map_err(|_| LogError::Twice)
+    let queue = LogQueue::start(io::stderr(), format.note_dropped()).map_err(LogError::Thread)?;
+    let guard = LogGuard(queue.clone());
+    let writer = queue.clone();
+    tracing::dispatcher::set_global_default(dispatch(format, filter, move || writer.clone(), is_terminal))
+        .map_err(|_| LogError::Twice)?;
+    panic::set_hook(Box::new(move |panic| {
+        tracing::error!("{panic}\n{}", Backtrace::capture());
+        queue.flush(FLUSH_DEADLINE); // the process may be about to abort
+    }));
+    Ok(guard)
+}
+
+impl LogFormat {
+    /// What makes the line that tells of so many lines dropped.
+    fn note_dropped(self) -> fn(u64) -> String {
+        match self {
+            LogFormat::Words => |lines| format!("{}  WARN {lines} log lines dropped: {WHY_DROPPED}\n", wall_clock()),
+            LogFormat::Json => |lines| {
+                let message = format!("{lines} log lines dropped: {WHY_DROPPED}");
+                let line = serde_json::json!({
+                    "timestamp": wall_clock(), "level": "WARN", "message": message, "dropped_lines": lines,
+                });
+                format!("{line}\n")
+            },
+        }
+    }
+}
+
+const WHY_DROPPED: &str = "standard error did not take them in time";
+
+/// The time as in every other line; empty if it cannot be told.
+fn wall_clock() -> String {
+    let mut words = String::new();
+    match SystemTime.format_time(&mut Writer::new(&mut words)) {
+        Ok(()) => words,
+        Err(_) => String::new(),
+    }
 }
 
 fn filter_from(variable: Option<String>) -> Result<EnvFilter, LogError> {
@@ -102,6 +159,44 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(logged(LogFormat::Json, Some(" ")).trim()).unwrap();
         assert_eq!((json["message"].as_str(), json["realm"].as_str()), (Some("tunnel up"), Some("region-a")));
         assert_eq!(json["level"], "INFO");
+    }
+
+    #[test]
+    fn lines_dropped_are_told_in_the_format_of_the_others() {
+        let words = LogFormat::Words.note_dropped()(12);
+        assert!(words.contains("WARN 12 log lines dropped") && words.ends_with('\n'), "{words}");
+        let line = LogFormat::Json.note_dropped()(12);
+        assert_eq!(line.find('\n'), Some(line.len() - 1));
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((json["level"].as_str(), json["dropped_lines"].as_u64()), (Some("WARN"), Some(12)));
+        assert!(json["timestamp"].as_str().is_some_and(|time| time.contains('T')), "{line}");
+    }
+
+    #[test]
+    fn the_last_lines_are_written_before_the_guard_is_gone() {
+        struct Slow(Paper);
+
+        impl io::Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                std::thread::yield_now();
+                self.0.write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let paper = Paper::default();
+        let queue = LogQueue::start(Slow(paper.clone()), LogFormat::Words.note_dropped()).unwrap();
+        let guard = LogGuard(queue.clone());
+        let filter = filter_from(None).unwrap();
+        let dispatch = dispatch(LogFormat::Words, filter, move || queue.clone(), false);
+        tracing::dispatcher::with_default(&dispatch, || (0..500).for_each(|n| tracing::info!("line {n}")));
+        drop(guard);
+        let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(written.lines().count(), 500);
+        assert!(written.lines().last().unwrap().ends_with("line 499"), "{written}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::event::{DownReason, Event, EventQueue, Refusal};
 use super::index::IndexTable;
 use super::peer::{Peer, PeerConfig};
+use super::source_limit::SourceLimit;
 use super::status::PeerStatus;
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
@@ -28,6 +29,8 @@ pub struct Endpoint {
     pub(super) public_key: PublicKey,
     /// Counts handshakes of all peers together, and makes the cookies.
     pub(super) limiter: RateLimiter,
+    /// Counts in step with `limiter`, and limits those who have a cookie.
+    pub(super) source_limit: SourceLimit,
     /// What the peers get: boringtun checks a second time, after us.
     unlimited: Arc<RateLimiter>,
     /// By tunnel number.
@@ -52,6 +55,7 @@ impl Endpoint {
         let public_key = PublicKey::from(&private_key);
         Endpoint {
             limiter: RateLimiter::new(&public_key, handshakes_per_sec.into()),
+            source_limit: SourceLimit::new(private_key.as_bytes(), handshakes_per_sec, now),
             unlimited: Arc::new(RateLimiter::new(&public_key, u64::MAX)),
             private_key,
             public_key,
@@ -120,7 +124,9 @@ impl Endpoint {
         if now < self.next_tick {
             return;
         }
-        self.limiter.reset_count(); // does something once a second
+        if self.source_limit.renew(now) {
+            self.limiter.reset_count();
+        }
         let ticks_missed = now.saturating_since(self.next_tick).as_micros() / TICK.as_micros();
         let ticks = (ticks_missed + 1).min(TICKS_PER_ROUND.into()) as usize;
         let peers = (self.peers.len().div_ceil(TICKS_PER_ROUND as usize) * ticks).min(self.peers.len());

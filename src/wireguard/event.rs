@@ -15,14 +15,15 @@ pub enum Opened {
     Keepalive { tunnel: TunnelId },
     /// A handshake or cookie message, dealt with.
     Control,
-    /// `tunnel` is the one that the message belongs to; for [`DropReason::InnerMalformed`] that is proved, for all
-    /// others only claimed.
+    /// `tunnel` only if the message proved that it belongs to it ([`DropReason::InnerMalformed`]): what is merely
+    /// claimed counts against nobody.
     Dropped { reason: DropReason, tunnel: Option<TunnelId> },
 }
 
 impl Opened {
-    pub(super) fn dropped(reason: DropReason, tunnel: impl Into<Option<TunnelId>>) -> Self {
-        Opened::Dropped { reason, tunnel: tunnel.into() }
+    /// Nothing is proved about the sender.
+    pub(super) fn dropped(reason: DropReason) -> Self {
+        Opened::Dropped { reason, tunnel: None }
     }
 }
 
@@ -35,14 +36,14 @@ pub enum Role {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// New keys are agreed and confirmed by both sides.
+    /// New keys are agreed and confirmed by both sides. At most one in a second; `status` counts them all.
     HandshakeCompleted { tunnel: TunnelId, path: Path, role: Role },
     /// Packets can be sealed to the peer.
     Up { tunnel: TunnelId, path: Path },
     /// They no longer can.
     Down { tunnel: TunnelId, why: DownReason },
-    /// The peer now sends from another address.
-    Roamed { tunnel: TunnelId, from: Path, to: Path },
+    /// The peer now sends from another address, after so many moves. At most one in ten seconds.
+    Roamed { tunnel: TunnelId, from: Path, to: Path, moves: u32 },
     /// 90 s of initiations without a response. A configured endpoint is called again at once.
     Unanswered { tunnel: TunnelId, path: Path },
     /// The configuration asks for something impossible; the peer does not exist.

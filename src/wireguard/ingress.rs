@@ -11,9 +11,6 @@ use super::peer::{Data, Peer};
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Outbox};
 
-/// Why a handshake message came to nothing, and in whose name it was sent if that is known.
-type HandshakeDrop = (DropReason, Option<TunnelId>);
-
 impl Endpoint {
     /// Opens one outer datagram. Data goes decrypted into `out`, which must be as long as the datagram; answers to
     /// handshakes go into `outbox`.
@@ -23,14 +20,14 @@ impl Endpoint {
             Some(Message::Data { receiver_index, counter }) => {
                 return self.open_data(Data { datagram, receiver_index, counter }, out, now);
             }
-            Some(Message::Initiation) => self.open_initiation(datagram, outbox),
+            Some(Message::Initiation) => self.open_initiation(datagram, outbox, now),
             Some(Message::Response { receiver_index }) => self.open_response(datagram, receiver_index, outbox, now),
             Some(Message::CookieReply { receiver_index }) => self.open_cookie_reply(datagram, receiver_index),
-            None => Err((DropReason::OuterMalformed, None)),
+            None => Err(DropReason::OuterMalformed),
         };
         match handled {
             Ok(()) => Opened::Control,
-            Err((reason, tunnel)) => Opened::dropped(reason, tunnel),
+            Err(reason) => Opened::dropped(reason),
         }
     }
 
@@ -38,20 +35,25 @@ impl Endpoint {
         let tunnel = self.indices.tunnel_of(data.receiver_index);
         match tunnel.and_then(|tunnel| peer_mut(&mut self.peers, tunnel)) {
             Some(peer) => peer.open(data, out, &mut self.events, now),
-            None => Opened::dropped(DropReason::DataUnknownSession, None),
+            None => Opened::dropped(DropReason::DataUnknownSession),
         }
     }
 
-    fn open_initiation(&mut self, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), HandshakeDrop> {
-        let Packet::HandshakeInit(initiation) = self.admit(datagram, outbox)? else {
-            return Err((DropReason::OuterMalformed, None));
+    fn open_initiation(
+        &mut self,
+        datagram: Datagram<'_>,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let Packet::HandshakeInit(initiation) = self.admit(datagram, outbox, now)? else {
+            return Err(DropReason::OuterMalformed);
         };
         let sender = parse_handshake_anon(&self.private_key, &self.public_key, &initiation)
-            .map_err(|_| (DropReason::HandshakeInvalid, None))?;
-        let unknown = (DropReason::HandshakeUnknownPeer, None);
+            .map_err(|_| DropReason::HandshakeInvalid)?;
+        let unknown = DropReason::HandshakeUnknownPeer;
         let tunnel = *self.by_key.get(&sender.peer_static_public).ok_or(unknown)?;
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(unknown)?;
-        peer.answer_initiation(datagram, outbox, &mut self.events).map_err(|reason| (reason, Some(tunnel)))
+        peer.answer_initiation(datagram, outbox, &mut self.events, now)
     }
 
     fn open_response(
@@ -60,38 +62,44 @@ impl Endpoint {
         receiver_index: u32,
         outbox: &mut Outbox,
         now: Timestamp,
-    ) -> Result<(), HandshakeDrop> {
-        self.admit(datagram, outbox)?;
-        let (tunnel, peer, events) = self.addressee(receiver_index)?;
-        let accepted = peer.accept_response(datagram, outbox, events, now);
-        accepted.map_err(|reason| (reason, Some(tunnel)))
+    ) -> Result<(), DropReason> {
+        self.admit(datagram, outbox, now)?;
+        let (peer, events) = self.addressee(receiver_index)?;
+        peer.accept_response(datagram, outbox, events, now)
     }
 
-    fn open_cookie_reply(&mut self, datagram: Datagram<'_>, receiver_index: u32) -> Result<(), HandshakeDrop> {
-        let (tunnel, peer, _) = self.addressee(receiver_index)?;
-        peer.accept_cookie(datagram).map_err(|reason| (reason, Some(tunnel)))
+    fn open_cookie_reply(&mut self, datagram: Datagram<'_>, receiver_index: u32) -> Result<(), DropReason> {
+        let (peer, _) = self.addressee(receiver_index)?;
+        peer.accept_cookie(datagram)
     }
 
-    /// mac1 and the rate limit. A sender that must first prove its address is sent a cookie.
-    fn admit<'a>(&self, datagram: Datagram<'a>, outbox: &mut Outbox) -> Result<Packet<'a>, HandshakeDrop> {
+    /// mac1 and the rate limits. A sender that must first prove its address is sent a cookie; one that has proved it may
+    /// still call too often.
+    fn admit<'a>(
+        &mut self,
+        datagram: Datagram<'a>,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<Packet<'a>, DropReason> {
         let mut room = [0; COOKIE_REPLY_BYTES];
-        let source = Some(datagram.path.remote.ip());
-        let reason = match self.limiter.verify_packet(source, datagram.bytes, &mut room) {
-            Ok(message) => return Ok(message),
+        let source = datagram.path.remote.ip();
+        Err(match self.limiter.verify_packet(Some(source), datagram.bytes, &mut room) {
+            Ok(message) if !self.source_limit.count() || self.source_limit.take(source, now) => return Ok(message),
+            Ok(_) => DropReason::HandshakeUnderLoad,
             Err(TunnResult::WriteToNetwork(cookie_reply)) => {
+                self.source_limit.count();
                 outbox.push(datagram.path, false, cookie_reply); // if there is no room, the sender tries again anyway
                 DropReason::HandshakeUnderLoad
             }
             Err(TunnResult::Err(WireGuardError::InvalidMac)) => DropReason::HandshakeForeignKey,
             Err(_) => DropReason::OuterMalformed,
-        };
-        Err((reason, None))
+        })
     }
 
-    fn addressee(&mut self, receiver_index: u32) -> Result<(TunnelId, &mut Peer, &mut EventQueue), HandshakeDrop> {
-        let unknown = (DropReason::HandshakeInvalid, None);
+    fn addressee(&mut self, receiver_index: u32) -> Result<(&mut Peer, &mut EventQueue), DropReason> {
+        let unknown = DropReason::HandshakeInvalid;
         let tunnel = self.indices.tunnel_of(receiver_index).ok_or(unknown)?;
-        Ok((tunnel, peer_mut(&mut self.peers, tunnel).ok_or(unknown)?, &mut self.events))
+        Ok((peer_mut(&mut self.peers, tunnel).ok_or(unknown)?, &mut self.events))
     }
 }
 

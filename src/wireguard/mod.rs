@@ -13,7 +13,9 @@
 //!
 //! **Who is it?** Indices are ours to choose ([`index`]), so data costs one array look-up. An initiation names no index;
 //! finding its sender costs a Diffie-Hellman, which is why the checks come in this order: mac1 (made for our public
-//! key?), rate limit (else a cookie reply), decryption of the static key, look-up, authentication.
+//! key?), rate limit (else a cookie reply), under load the limit of the source address (`source_limit.rs`), decryption of
+//! the static key, look-up, the peer's last handshake (20 ms ago or more), authentication. Only what authenticated is
+//! counted against a tunnel.
 //!
 //! **Where is it?** At the source of the latest message that *authenticated* (`Event::Roamed`); before that at the
 //! configured `endpoint`, or nowhere, and then only the peer can begin.
@@ -53,7 +55,9 @@ pub mod event;
 pub mod index;
 mod ingress;
 mod message;
+mod news;
 mod peer;
+mod source_limit;
 mod status;
 #[cfg(test)]
 mod tests;

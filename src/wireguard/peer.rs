@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::event::{DownReason, Event, EventQueue, Opened, Role};
 use super::message::{DATA_OVERHEAD_BYTES, INITIATION_BYTES, RESPONSE_BYTES, sender_index};
+use super::news::News;
 use super::status::PeerStatus;
 use super::virtual_time;
 use crate::net::{Path, Timestamp, TunnelId};
@@ -32,6 +33,8 @@ const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// What boringtun's timers get to write into: enough for a keepalive, too little for an initiation.
 const TIMER_ROOM_BYTES: usize = 64;
 const _: () = assert!(TIMER_ROOM_BYTES >= DATA_OVERHEAD_BYTES && TIMER_ROOM_BYTES < INITIATION_BYTES);
+/// At most one initiation of a peer is answered in this time (50 per second, as in the kernel's WireGuard).
+const ANSWER_INTERVAL: Duration = Duration::from_millis(20);
 const IPV4_HEADER_BYTES: usize = 20;
 
 /// A peer as configured.
@@ -66,6 +69,8 @@ pub(super) struct Peer {
     /// Our index in the response that we sent last, until data under it proves that the peer has the keys.
     unconfirmed_index: Option<u32>,
     last_initiation: Option<Timestamp>,
+    /// When we last answered one of the peer's. Only what authenticated counts: others must not be able to use it up.
+    last_answer: Option<Timestamp>,
     /// The last initiation has no response yet.
     awaiting_response: bool,
     /// boringtun asks for an initiation.
@@ -73,6 +78,7 @@ pub(super) struct Peer {
     /// Waits in the endpoint's queue for its turn to initiate.
     pub queued: bool,
     next_keepalive: Timestamp,
+    news: News,
 }
 
 impl Peer {
@@ -86,6 +92,7 @@ impl Peer {
         // Tells it the time; only in virtual time can there be anything else to do.
         let _ = tunn.update_timers(&mut [0; TIMER_ROOM_BYTES]);
         let path = config.endpoint.map(Path::to);
+        let news = News::new(config.tunnel);
         Peer {
             config,
             tunn,
@@ -94,10 +101,12 @@ impl Peer {
             session: None,
             unconfirmed_index: None,
             last_initiation: None,
+            last_answer: None,
             awaiting_response: false,
             handshake_wanted: false,
             queued: false,
             next_keepalive: Timestamp::ZERO,
+            news,
         }
     }
 
@@ -144,23 +153,22 @@ impl Peer {
     pub fn open(&mut self, data: Data<'_>, out: &mut [u8], events: &mut EventQueue, now: Timestamp) -> Opened {
         let tunnel = self.config.tunnel;
         if data.counter >= REJECT_AFTER_MESSAGES {
-            return Opened::dropped(DropReason::DataReplayed, tunnel);
+            return Opened::dropped(DropReason::DataReplayed);
         }
         if out.len() < data.datagram.bytes.len() {
-            return Opened::dropped(DropReason::InnerTooLong, tunnel);
+            return Opened::dropped(DropReason::InnerTooLong);
         }
+        let malformed = Opened::Dropped { reason: DropReason::InnerMalformed, tunnel: Some(tunnel) };
         let opened = match self.tunn.decapsulate(None, data.datagram.bytes, out) {
-            TunnResult::WriteToTunnelV4(packet, _) if packet.len() < IPV4_HEADER_BYTES => {
-                Opened::dropped(DropReason::InnerMalformed, tunnel)
-            }
+            TunnResult::WriteToTunnelV4(packet, _) if packet.len() < IPV4_HEADER_BYTES => malformed,
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
                 Opened::Packet { tunnel, len: packet.len() }
             }
             TunnResult::Done => Opened::Keepalive { tunnel },
             // The message itself was of the right shape, so this is about what came out of it: authentic, but no packet.
-            TunnResult::Err(WireGuardError::InvalidPacket) => Opened::dropped(DropReason::InnerMalformed, tunnel),
-            TunnResult::Err(error) => return Opened::dropped(data_drop_reason(&error), tunnel),
-            TunnResult::WriteToNetwork(_) => return Opened::dropped(DropReason::OuterMalformed, tunnel),
+            TunnResult::Err(WireGuardError::InvalidPacket) => malformed,
+            TunnResult::Err(error) => return Opened::dropped(data_drop_reason(&error)),
+            TunnResult::WriteToNetwork(_) => return Opened::dropped(DropReason::OuterMalformed),
         };
         self.on_authentic_data(data, events, now);
         if let Opened::Packet { len, .. } = opened {
@@ -177,16 +185,21 @@ impl Peer {
         datagram: Datagram<'_>,
         outbox: &mut Outbox,
         events: &mut EventQueue,
+        now: Timestamp,
     ) -> Result<(), DropReason> {
+        if self.last_answer.is_some_and(|last| now.saturating_since(last) < ANSWER_INTERVAL) {
+            return Err(DropReason::HandshakeUnderLoad);
+        }
         let space = outbox.space(RESPONSE_BYTES).ok_or(DropReason::EgressQueueFull)?;
         let TunnResult::WriteToNetwork(response) = self.tunn.decapsulate(None, datagram.bytes, space) else {
             self.status.handshakes.rejected += 1;
             return Err(DropReason::HandshakeInvalid);
         };
         let len = response.len();
+        self.last_answer = Some(now);
         self.unconfirmed_index = sender_index(response);
         outbox.commit(datagram.path, false, len);
-        self.roam(datagram.path, events);
+        self.roam(datagram.path, events, now);
         Ok(())
     }
 
@@ -205,7 +218,7 @@ impl Peer {
         };
         let len = confirmation.len();
         outbox.commit(datagram.path, false, len);
-        self.roam(datagram.path, events);
+        self.roam(datagram.path, events, now);
         self.on_new_session(Role::Initiator, datagram.path, events, now);
         Ok(())
     }
@@ -241,6 +254,7 @@ impl Peer {
             self.on_unanswered(events);
         }
         self.send_keepalive_if_due(outbox, now);
+        self.news.tell_moves(events, now);
     }
 
     /// Whether a handshake should begin now.
@@ -279,7 +293,7 @@ impl Peer {
     fn on_authentic_data(&mut self, data: Data<'_>, events: &mut EventQueue, now: Timestamp) {
         let path = data.datagram.path;
         if self.status.path != Some(path) {
-            self.roam(path, events);
+            self.roam(path, events, now);
         }
         if self.unconfirmed_index == Some(data.receiver_index) {
             self.on_new_session(Role::Responder, path, events, now);
@@ -298,7 +312,7 @@ impl Peer {
         if let (Role::Initiator, Some(keepalive)) = (role, self.config.keepalive) {
             self.next_keepalive = now + keepalive; // the confirmation was one
         }
-        events.push(Event::HandshakeCompleted { tunnel: self.config.tunnel, path, role });
+        self.news.completed(path, role, events, now);
         if !self.live {
             self.on_up(path, events);
         }
@@ -328,11 +342,11 @@ impl Peer {
     }
 
     /// Only for the source of a message that authenticated.
-    fn roam(&mut self, path: Path, events: &mut EventQueue) {
+    fn roam(&mut self, path: Path, events: &mut EventQueue, now: Timestamp) {
         if let Some(from) = self.status.path.replace(path)
             && from.remote != path.remote
         {
-            events.push(Event::Roamed { tunnel: self.config.tunnel, from, to: path });
+            self.news.roamed(from, path, events, now);
         }
     }
 
@@ -375,6 +389,7 @@ pub(super) struct Data<'a> {
     pub counter: u64,
 }
 
+/// Counters are compared before anything is decrypted, so a replay too is only claimed to be of this tunnel.
 fn data_drop_reason(error: &WireGuardError) -> DropReason {
     match error {
         WireGuardError::InvalidCounter | WireGuardError::DuplicateCounter => DropReason::DataReplayed,

@@ -6,7 +6,6 @@ use super::world::*;
 use crate::net::TunnelId;
 use crate::packet::{DropReason, Outbox};
 use crate::wireguard::endpoint::INITIATIONS_PER_TICK;
-use crate::wireguard::event::MAX_EVENTS;
 use crate::wireguard::index::MAX_TUNNELS;
 use crate::wireguard::{Event, Opened, PeerConfig, Refusal, public_key};
 
@@ -60,7 +59,7 @@ fn a_full_outbox_loses_packets_but_no_initiations() {
     let mut gateway = Gateway::new(1, None);
     let roomy = std::mem::replace(&mut world.outbox, Outbox::new(80, 10));
     let initiation = gateway.initiate();
-    let full = Opened::Dropped { reason: DropReason::EgressQueueFull, tunnel: Some(TunnelId(1)) };
+    let full = Opened::Dropped { reason: DropReason::EgressQueueFull, tunnel: None };
     assert_eq!(world.open(path(1), &initiation), full);
     world.tick();
     assert!(world.sent().is_empty());
@@ -77,16 +76,37 @@ fn a_full_outbox_loses_packets_but_no_initiations() {
 }
 
 #[test]
-fn a_peer_that_roams_all_the_time_fills_no_memory() {
+fn a_peer_that_roams_all_the_time_is_followed_and_told_of_now_and_then() {
     let mut world = World::new(&[config(1)]);
     let mut gateway = Gateway::new(1, None);
+    let tunnel = gateway.tunnel;
     world.connect(&mut gateway, path(1));
-    for port in 0..MAX_EVENTS as u16 + 10 {
+    world.events();
+    for port in 2..=5001 {
         let keepalive = gateway.seal(&[]);
-        assert_eq!(world.open(path(port), &keepalive), Opened::Keepalive { tunnel: TunnelId(1) });
+        assert_eq!(world.open(path(port), &keepalive), Opened::Keepalive { tunnel });
+        assert_eq!(world.status(tunnel).path, Some(path(port)));
     }
-    assert_eq!(world.events().len(), MAX_EVENTS);
-    assert_eq!(world.endpoint.events_lost(), 2 + 10, "completed and up were the first two of the rest");
+    assert_eq!(world.events(), [Event::Roamed { tunnel, from: path(1), to: path(2), moves: 1 }]);
+    for _ in 0..4 * 16 {
+        world.advance(TICK);
+        world.tick();
+    }
+    assert_eq!(world.events(), []);
+    world.advance(Duration::from_secs(6));
+    world.tick();
+    assert_eq!(world.events(), [Event::Roamed { tunnel, from: path(2), to: path(5001), moves: 4999 }]);
+}
+
+#[test]
+fn a_peer_that_makes_new_keys_all_the_time_is_told_of_once_a_second() {
+    let mut world = World::new(&[config(1)]);
+    for _ in 0..100 {
+        world.connect(&mut Gateway::new(1, None), path(1)); // every 20 ms
+    }
+    let completed = |event: &&Event| matches!(event, Event::HandshakeCompleted { .. });
+    assert_eq!(world.events().iter().filter(completed).count(), 2);
+    assert_eq!(world.status(TunnelId(1)).handshakes.completed, 100);
 }
 
 #[test]

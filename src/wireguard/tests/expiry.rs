@@ -118,7 +118,7 @@ fn a_session_that_nobody_renews_ends_after_180_seconds() {
     net.run(2);
     net.cut = false;
     assert_eq!(net.downs(), [(180, DownReason::KeysExpired)]);
-    let unknown = Opened::Dropped { reason: DropReason::DataUnknownSession, tunnel: Some(TUNNEL) };
+    let unknown = Opened::Dropped { reason: DropReason::DataUnknownSession, tunnel: None };
     assert_eq!(net.world.open(path(1), &late), unknown);
     assert!(net.initiations.is_empty(), "it is for the peer to call");
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::world::*;
-use crate::net::TunnelId;
+use crate::net::{Path, TunnelId};
 use crate::packet::DropReason;
+use crate::wireguard::source_limit::{BURST, PER_SECOND};
 use crate::wireguard::{Opened, public_key};
 
-fn dropped(reason: DropReason, tunnel: impl Into<Option<u32>>) -> Opened {
-    Opened::Dropped { reason, tunnel: tunnel.into().map(TunnelId) }
+/// In nobody's name: nothing here is authentic.
+fn dropped(reason: DropReason) -> Opened {
+    Opened::Dropped { reason, tunnel: None }
 }
 
 fn connected() -> (World, Gateway) {
@@ -25,9 +27,9 @@ fn connected() -> (World, Gateway) {
 fn handshakes_of_strangers_and_for_strangers_are_told_apart() {
     let mut world = World::new(&[config(1)]);
     let stranger = Gateway::new(9, None).initiate();
-    assert_eq!(world.open(path(1), &stranger), dropped(DropReason::HandshakeUnknownPeer, None));
+    assert_eq!(world.open(path(1), &stranger), dropped(DropReason::HandshakeUnknownPeer));
     let misdirected = Gateway::calling(1, None, public_key(&[0x22; 32])).initiate();
-    assert_eq!(world.open(path(1), &misdirected), dropped(DropReason::HandshakeForeignKey, None));
+    assert_eq!(world.open(path(1), &misdirected), dropped(DropReason::HandshakeForeignKey));
     assert!(world.sent().is_empty(), "silence towards those who do not know us");
     assert_eq!(world.status(TunnelId(1)).path, None);
 }
@@ -38,7 +40,8 @@ fn a_replayed_initiation_neither_answers_nor_moves_the_path() {
     let initiation = Gateway::new(1, None).initiate();
     assert_eq!(world.open(path(1), &initiation), Opened::Control);
     world.sent();
-    assert_eq!(world.open(path(66), &initiation), dropped(DropReason::HandshakeInvalid, 1));
+    world.advance(Duration::from_millis(20));
+    assert_eq!(world.open(path(66), &initiation), dropped(DropReason::HandshakeInvalid));
     assert!(world.sent().is_empty());
     assert_eq!(world.status(TunnelId(1)).path, Some(path(1)));
     assert_eq!(world.status(TunnelId(1)).handshakes.rejected, 1);
@@ -52,11 +55,11 @@ fn a_response_counts_once_and_only_if_we_asked() {
     let response = gateway.receive(&world.sent_one().2).unwrap();
     assert_eq!(world.open(path(1), &response), Opened::Control);
     world.sent();
-    assert_eq!(world.open(path(66), &response), dropped(DropReason::HandshakeInvalid, 1));
+    assert_eq!(world.open(path(66), &response), dropped(DropReason::HandshakeInvalid));
     assert_eq!(world.status(TunnelId(1)).path, Some(path(1)));
 
     let mut nobody_asked = World::new(&[config(2)]);
-    assert_eq!(nobody_asked.open(path(1), &response), dropped(DropReason::HandshakeInvalid, None));
+    assert_eq!(nobody_asked.open(path(1), &response), dropped(DropReason::HandshakeInvalid));
 }
 
 #[test]
@@ -64,13 +67,13 @@ fn data_counts_once() {
     let (mut world, mut gateway) = connected();
     let sealed = gateway.seal(&packet(60));
     world.packet_from(path(1), &sealed, TunnelId(1));
-    assert_eq!(world.open(path(66), &sealed), dropped(DropReason::DataReplayed, 1));
+    assert_eq!(world.open(path(66), &sealed), dropped(DropReason::DataReplayed));
     let late = gateway.seal(&packet(61));
     for _ in 0..1100 {
         let sealed = gateway.seal(&packet(62));
         world.packet_from(path(1), &sealed, TunnelId(1));
     }
-    assert_eq!(world.open(path(66), &late), dropped(DropReason::DataReplayed, 1), "older than the window");
+    assert_eq!(world.open(path(66), &late), dropped(DropReason::DataReplayed), "older than the window");
     assert_eq!(world.status(TunnelId(1)).path, Some(path(1)));
     assert_eq!(world.status(TunnelId(1)).rx_packets, 1101);
 }
@@ -81,10 +84,10 @@ fn counters_that_would_overflow_are_refused_before_anything_else() {
     let mut sealed = gateway.seal(&packet(60));
     for counter in [u64::MAX, u64::MAX - (1 << 13)] {
         sealed[8..16].copy_from_slice(&counter.to_le_bytes());
-        assert_eq!(world.open(path(1), &sealed), dropped(DropReason::DataReplayed, 1));
+        assert_eq!(world.open(path(1), &sealed), dropped(DropReason::DataReplayed));
     }
     sealed[8..16].copy_from_slice(&(u64::MAX - (1 << 13) - 1).to_le_bytes());
-    assert_eq!(world.open(path(1), &sealed), dropped(DropReason::DataNotAuthentic, 1));
+    assert_eq!(world.open(path(1), &sealed), dropped(DropReason::DataNotAuthentic));
 }
 
 #[test]
@@ -96,16 +99,16 @@ fn each_damage_has_its_reason() {
         damaged[at] ^= 0x10;
         world.open(path(66), &damaged)
     };
-    assert_eq!(flipped(&mut world, 0), dropped(DropReason::OuterMalformed, None));
-    assert_eq!(flipped(&mut world, 2), dropped(DropReason::OuterMalformed, None));
-    assert_eq!(flipped(&mut world, 4), dropped(DropReason::DataUnknownSession, 1), "another session of the tunnel");
-    assert_eq!(flipped(&mut world, 5), dropped(DropReason::DataUnknownSession, None), "another tunnel");
-    assert_eq!(flipped(&mut world, 7), dropped(DropReason::DataUnknownSession, None), "another incarnation");
-    assert_eq!(flipped(&mut world, 16), dropped(DropReason::DataNotAuthentic, 1));
-    assert_eq!(flipped(&mut world, 91), dropped(DropReason::DataNotAuthentic, 1));
-    assert_eq!(world.open(path(66), &sealed[..31]), dropped(DropReason::OuterMalformed, None));
-    assert_eq!(world.open(path(66), &sealed[..80]), dropped(DropReason::DataNotAuthentic, 1));
-    assert_eq!(world.open(path(66), &[]), dropped(DropReason::OuterMalformed, None));
+    assert_eq!(flipped(&mut world, 0), dropped(DropReason::OuterMalformed));
+    assert_eq!(flipped(&mut world, 2), dropped(DropReason::OuterMalformed));
+    assert_eq!(flipped(&mut world, 4), dropped(DropReason::DataUnknownSession), "another session of the tunnel");
+    assert_eq!(flipped(&mut world, 5), dropped(DropReason::DataUnknownSession), "another tunnel");
+    assert_eq!(flipped(&mut world, 7), dropped(DropReason::DataUnknownSession), "another incarnation");
+    assert_eq!(flipped(&mut world, 16), dropped(DropReason::DataNotAuthentic));
+    assert_eq!(flipped(&mut world, 91), dropped(DropReason::DataNotAuthentic));
+    assert_eq!(world.open(path(66), &sealed[..31]), dropped(DropReason::OuterMalformed));
+    assert_eq!(world.open(path(66), &sealed[..80]), dropped(DropReason::DataNotAuthentic));
+    assert_eq!(world.open(path(66), &[]), dropped(DropReason::OuterMalformed));
     assert_eq!(world.status(TunnelId(1)).path, Some(path(1)));
     world.packet_from(path(1), &sealed, TunnelId(1));
 }
@@ -115,7 +118,7 @@ fn an_output_buffer_too_short_is_refused() {
     let (mut world, mut gateway) = connected();
     let sealed = gateway.seal(&packet(60));
     world.out = vec![0; sealed.len() - 1];
-    assert_eq!(world.open(path(1), &sealed), dropped(DropReason::InnerTooLong, 1));
+    assert_eq!(world.open(path(1), &sealed), dropped(DropReason::InnerTooLong));
     world.out = vec![0; sealed.len()];
     world.packet_from(path(1), &sealed, TunnelId(1));
 }
@@ -125,22 +128,68 @@ fn under_load_a_cookie_is_asked_for_and_honoured() {
     let mut world = World::with_rate(&[config(1)], 3);
     for n in 0..3 {
         let initiation = Gateway::new(20 + n, None).initiate();
-        assert_eq!(world.open(path(5), &initiation), dropped(DropReason::HandshakeUnknownPeer, None));
+        assert_eq!(world.open(path(5), &initiation), dropped(DropReason::HandshakeUnknownPeer));
     }
     let mut gateway = Gateway::new(1, None);
     let initiation = gateway.initiate();
-    assert_eq!(world.open(path(1), &initiation), dropped(DropReason::HandshakeUnderLoad, None));
+    assert_eq!(world.open(path(1), &initiation), dropped(DropReason::HandshakeUnderLoad));
     let (to, _, cookie_reply) = world.sent_one();
     assert_eq!((to, cookie_reply.len()), (path(1), 64));
     assert_eq!(gateway.receive(&cookie_reply), None);
 
     let with_cookie = gateway.initiate();
-    let elsewhere = crate::net::Path::to(([198, 51, 100, 7], 1).into());
-    let under_load = dropped(DropReason::HandshakeUnderLoad, None);
+    let elsewhere = Path::to(([198, 51, 100, 7], 1).into());
+    let under_load = dropped(DropReason::HandshakeUnderLoad);
     assert_eq!(world.open(elsewhere, &with_cookie), under_load, "the cookie is for one address");
     world.sent();
     assert_eq!(world.open(path(1), &with_cookie), Opened::Control);
     assert_eq!(world.sent_one().2.len(), 92);
+}
+
+#[test]
+fn a_cookie_is_good_for_so_many_handshakes_and_no_more() {
+    let mut world = World::with_rate(&[config(1)], 0);
+    let with_cookie = |world: &mut World, n: u8, from: Path| {
+        let mut gateway = Gateway::new(n, None);
+        let initiation = gateway.initiate();
+        assert_eq!(world.open(from, &initiation), dropped(DropReason::HandshakeUnderLoad));
+        gateway.receive(&world.sent_one().2);
+        gateway
+    };
+    let mut flooder = with_cookie(&mut world, 20, path(5));
+    let mut flood = |world: &mut World, port: u16| {
+        let initiation = flooder.initiate();
+        let opened = world.open(path(port), &initiation);
+        assert!(world.sent().is_empty());
+        opened
+    };
+    for port in 0..BURST as u16 {
+        assert_eq!(flood(&mut world, port), dropped(DropReason::HandshakeUnknownPeer));
+    }
+    for port in 0..100 {
+        assert_eq!(flood(&mut world, port), dropped(DropReason::HandshakeUnderLoad), "whatever the port");
+    }
+    let elsewhere = Path::to(([198, 51, 100, 7], 1).into());
+    let mut gateway = with_cookie(&mut world, 1, elsewhere);
+    let initiation = gateway.initiate();
+    assert_eq!(world.open(elsewhere, &initiation), Opened::Control, "others still get in");
+    world.sent();
+    world.advance(Duration::from_millis(1000 / u64::from(PER_SECOND)));
+    assert_eq!(flood(&mut world, 5), dropped(DropReason::HandshakeUnknownPeer));
+    assert_eq!(flood(&mut world, 5), dropped(DropReason::HandshakeUnderLoad));
+}
+
+#[test]
+fn a_peer_is_answered_once_in_twenty_milliseconds() {
+    let mut world = World::new(&[config(1), config(2)]);
+    let (mut hasty, mut other) = (Gateway::new(1, None), Gateway::new(2, None));
+    assert_eq!(world.open(path(1), &hasty.initiate()), Opened::Control);
+    world.advance(Duration::from_millis(19));
+    assert_eq!(world.open(path(1), &hasty.initiate()), dropped(DropReason::HandshakeUnderLoad));
+    assert_eq!(world.open(path(1), &other.initiate()), Opened::Control);
+    world.advance(Duration::from_millis(1));
+    assert_eq!(world.open(path(1), &hasty.initiate()), Opened::Control, "counted from the last answer");
+    assert_eq!(world.status(TunnelId(1)).handshakes.rejected, 0);
 }
 
 #[test]
@@ -155,7 +204,7 @@ fn our_own_initiation_repeats_with_the_cookie_that_it_was_asked_for() {
     assert_eq!(world.open(path(66), &room), Opened::Control);
     assert_eq!(world.status(TunnelId(1)).path, Some(path(1)), "a cookie reply proves no address");
     room[40] ^= 1;
-    assert_eq!(world.open(path(66), &room), dropped(DropReason::HandshakeInvalid, 1));
+    assert_eq!(world.open(path(66), &room), dropped(DropReason::HandshakeInvalid));
 
     world.advance(Duration::from_secs(6));
     world.tick();
@@ -182,7 +231,7 @@ proptest! {
     #[test]
     fn no_damaged_message_is_ever_taken(at in 0usize..148, bit in 0u8..8, cut in any::<bool>()) {
         let (mut world, mut gateway) = connected();
-        world.advance(Duration::from_millis(1));
+        world.advance(Duration::from_millis(20));
         let mut data = gateway.seal(&packet(116)); // 148 bytes, like the initiation
         let mut initiation = gateway.initiate();
         for message in [&mut data, &mut initiation] {

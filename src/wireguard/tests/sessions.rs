@@ -93,7 +93,7 @@ fn a_preshared_key_must_match_on_both_sides() {
     world.connect(&mut Gateway::new(1, Some(PSK)), path(1));
 
     let mut stranger = Gateway::new(1, None);
-    world.advance(Duration::from_millis(1));
+    world.advance(Duration::from_millis(20));
     let initiation = stranger.initiate();
     assert_eq!(world.open(path(1), &initiation), Opened::Control);
     assert_eq!(stranger.receive(&world.sent_one().2), None, "the response does not authenticate");
@@ -134,15 +134,18 @@ fn the_path_follows_what_authenticates() {
 
     let sealed = gateway.seal(&packet(60));
     world.packet_from(path(2), &sealed, tunnel);
-    assert_eq!(world.events(), [Event::Roamed { tunnel, from: path(1), to: path(2) }]);
+    assert_eq!(world.events(), [Event::Roamed { tunnel, from: path(1), to: path(2), moves: 1 }]);
     world.seal(tunnel, &packet(60)).unwrap();
     assert_eq!(world.sent_one().0, path(2));
 
     let keepalive = gateway.seal(&[]);
     assert_eq!(world.open(path(3), &keepalive), Opened::Keepalive { tunnel });
     world.connect(&mut gateway, path(4));
-    let roamed = world.events().iter().filter(|event| matches!(event, Event::Roamed { .. })).count();
-    assert_eq!((roamed, world.status(tunnel).path), (2, Some(path(4))));
+    assert_eq!(world.status(tunnel).path, Some(path(4)), "at once, whatever is told of it");
+    assert_eq!(world.events(), []);
+    world.advance(Duration::from_secs(10));
+    world.tick();
+    assert_eq!(world.events(), [Event::Roamed { tunnel, from: path(2), to: path(4), moves: 2 }]);
 }
 
 #[test]

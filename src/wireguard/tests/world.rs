@@ -83,7 +83,7 @@ impl World {
     /// A whole handshake that the gateway initiates, by `path`.
     #[track_caller]
     pub fn connect(&mut self, gateway: &mut Gateway, path: Path) {
-        self.advance(Duration::from_millis(1));
+        self.advance(Duration::from_millis(20)); // else it were too soon after the last one
         let initiation = gateway.initiate();
         assert_eq!(self.open(path, &initiation), Opened::Control);
         let (to, data, response) = self.sent_one();
