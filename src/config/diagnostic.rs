@@ -2,14 +2,16 @@
 //!
 //! Reading and checking never stop at the first mistake: they hand every one to [`Problems`], which knows byte offsets
 //! only. At the end [`Problems::finish`] turns them into [`Diagnostic`]s with lines and columns, in the order of the
-//! file. Nothing in here ever holds a secret; text that looks like a secret pasted into the file is masked before the
-//! source is kept for showing.
+//! file. Nothing that leaves here holds a secret: what looks like one that was pasted into the file is masked, in the
+//! source that is kept for showing and in every sentence.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
 use serde::Serialize;
+
+use super::pasted;
 
 /// Most diagnostics that one report holds; the rest is only counted.
 pub const MAX_DIAGNOSTICS: usize = 1000;
@@ -106,6 +108,7 @@ impl Report {
     /// A report about a file that could not even be read as text.
     pub(super) fn of_file(path: &Path, source: String, problem: Problem) -> Self {
         let mut problems = Problems::default();
+        pasted::mask(&source, &mut problems);
         problems.list.push(problem);
         problems.finish(path, &source)
     }
@@ -221,15 +224,15 @@ fn locate(problem: Problem, file: &str, lines: &LineIndex<'_>) -> Diagnostic {
         line,
         column,
         span: span_of(&problem.span),
-        message: problem.message,
-        why: problem.why,
-        remedy: problem.remedy,
+        message: pasted::conceal(&problem.message).into_owned(),
+        why: pasted::conceal(&problem.why).into_owned(),
+        remedy: pasted::conceal(&problem.remedy).into_owned(),
         related: problem
             .related
             .into_iter()
             .map(|(span, message)| {
                 let (line, column) = lines.position(span.start);
-                Related { message, line, column, span: span_of(&span) }
+                Related { message: pasted::conceal(&message).into_owned(), line, column, span: span_of(&span) }
             })
             .collect(),
     }

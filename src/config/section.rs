@@ -143,7 +143,7 @@ impl<'a> Section<'a> {
             } else if pasted::names_a_secret(name) {
                 problems.mask(value.span());
                 problems
-                    .error(&key.span(), format!("`{name}` puts a secret into the configuration"))
+                    .error(&key.span(), format!("`{}` puts a secret into the configuration", shortened(name)))
                     .why("secrets live in files of their own, so that this file can be shown and shared")
                     .remedy(secret_remedy(self.spec));
             } else {
@@ -262,10 +262,15 @@ fn secret_remedy(spec: &TableSpec) -> String {
     format!("put it into a file with mode 600, name that in `{key}`, and take the secret for known: make a new one")
 }
 
-fn shortened(text: &str) -> String {
+/// A name out of the file, for a message.
+fn shortened(name: &str) -> String {
     const MOST: usize = 60;
-    let mut short: String = text.chars().take(MOST).collect();
-    if short.len() < text.len() {
+    // Of `KEY=`, the name is the key without its end.
+    let ended = format!("{name}=");
+    let concealed = pasted::conceal(&ended);
+    let shown = &concealed[..name.len()];
+    let mut short: String = shown.chars().take(MOST).collect();
+    if short.len() < shown.len() {
         short.push('…');
     }
     short

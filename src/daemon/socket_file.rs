@@ -7,7 +7,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
 use crate::io::rng;
@@ -69,11 +69,18 @@ fn refuse_unless_stale(path: &Path) -> Result<(), SocketFileError> {
     if !kind.is_socket() {
         return Err(SocketFileError::NotASocket(path.to_owned()));
     }
-    match UnixStream::connect(path) {
+    match probe(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        // A full backlog (WouldBlock) or a foreign owner (PermissionDenied) is somebody too.
+        // A socket of the other type (EPROTOTYPE) or of a foreign owner (PermissionDenied) is somebody too.
         _ => Err(SocketFileError::Alive(path.to_owned())),
     }
+}
+
+/// Whether some process still has the socket at `path`: "connection refused" when none does (unix(7)). Asked with a
+/// datagram socket, because connecting a stream waits for ever once the backlog of a stopped process is full, and
+/// leaves a connection for its owner to accept otherwise.
+fn probe(path: &Path) -> io::Result<()> {
+    UnixDatagram::unbound()?.connect(path)
 }
 
 fn bind_and_place(directory: &Path, path: &Path) -> io::Result<UnixListener> {
@@ -95,6 +102,10 @@ fn bind_in(nursery: &Path, path: &Path) -> io::Result<UnixListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -121,6 +132,25 @@ mod tests {
         assert!(matches!(error, SocketFileError::Alive(_)), "{error}");
         assert!(error.to_string().contains("another ixgate is running"));
         UnixStream::connect(living.path()).unwrap();
+    }
+
+    #[test]
+    fn an_instance_that_accepts_nothing_any_more_is_alive_and_does_not_hold_us_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ixgate.sock");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _entered = runtime.enter();
+        let stopped = tokio::net::UnixSocket::new_stream().unwrap();
+        stopped.bind(&path).unwrap();
+        let _listener = stopped.listen(1).unwrap();
+        let _waiting = [UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap()];
+        let full = runtime.block_on(tokio::net::UnixStream::connect(&path)).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "the backlog is full");
+
+        let (answer, answers) = mpsc::channel();
+        std::thread::spawn(move || answer.send(SocketFile::listen(&path)));
+        let result = answers.recv_timeout(Duration::from_secs(10)).expect("an answer, although nobody accepts");
+        assert!(matches!(result, Err(SocketFileError::Alive(_))), "{result:?}");
     }
 
     #[test]

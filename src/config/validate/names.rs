@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::diagnostic::Problems;
+use crate::config::pasted::conceal;
 use crate::config::raw::Raw;
 use crate::config::section::At;
 
@@ -62,7 +63,12 @@ pub fn label(name: &At<String>, what: &str, problems: &mut Problems) -> bool {
     let sound = is_label(&name.value);
     if !sound {
         let fixed = as_label(&name.value);
-        let hint = if is_label(&fixed) { format!(", for example `{fixed}`") } else { String::new() };
+        // A pasted key would not be known for one any more, in lower case.
+        let hint = if is_label(&fixed) && conceal(&name.value) == name.value {
+            format!(", for example `{fixed}`")
+        } else {
+            String::new()
+        };
         problems
             .error(&name.span, format!("this cannot be the name of a {what}"))
             .why("names become DNS labels: lower-case letters, digits and inner hyphens, at most 63 characters")

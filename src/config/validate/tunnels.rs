@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::globals::socket_addr;
 use crate::config::diagnostic::Problems;
 use crate::config::model::{Attachment, WireGuard, WireGuardPeer};
+use crate::config::pasted::ends_in_key;
 use crate::config::raw::{self, Raw};
 use crate::config::secrets::{SecretError, SecretReader, decode_key};
 use crate::config::section::At;
@@ -144,6 +145,18 @@ fn read_key(
     what: &str,
     problems: &mut Problems,
 ) -> Option<Zeroizing<[u8; 32]>> {
+    if ends_in_key(&file.value) {
+        // However it is written (TOML has escapes), and although the name before it is a harmless one.
+        problems.mask(file.span.clone());
+        problems
+            .error(&file.span, "this is the key itself, and must be the name of a file that holds it")
+            .why("secrets live in files of their own, so that this file can be shown and shared")
+            .remedy(
+                "put it into a file of its own, mode 600, and name that file here; since it has been in this file, \
+                 make a new one",
+            );
+        return None;
+    }
     let path = directory.join(&file.value);
     let shown = path.display();
     let error = match secrets.read(&path) {
