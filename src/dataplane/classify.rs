@@ -38,7 +38,15 @@ fn classify_v4(meta: &mut Meta, source: Ipv4Addr, destination: Ipv4Addr, mapping
         return Err(DropReason::DestinationNotUnicast);
     }
     meta.destination = mapping.locate_alias(meta.realm, destination).ok_or(DropReason::DestinationUnknown)?;
-    translated(meta, mapping)
+    if meta.destination.realm.is_ix() {
+        return Ok(()); // the IX's own stack speaks canonical addresses, in either family
+    }
+    // Only IPv4 hosts have aliases, and their canonical addresses end in their own.
+    let native = Ipv4Addr::from_bits(meta.destination.canonical.0 as u32);
+    let alias = mapping.seen_by4(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
+    meta.new_destination = IpAddr::V4(native);
+    meta.new_source = IpAddr::V4(alias);
+    Ok(())
 }
 
 fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, mapping: &Mapping) -> Result<(), DropReason> {
@@ -47,17 +55,11 @@ fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, mapping
         return Err(DropReason::DestinationNotUnicast);
     }
     meta.destination = mapping.locate_canonical(destination.into()).ok_or(DropReason::DestinationUnknown)?;
-    translated(meta, mapping)
-}
-
-/// The addresses that the destination realm is to see.
-#[inline]
-fn translated(meta: &mut Meta, mapping: &Mapping) -> Result<(), DropReason> {
     if meta.destination.realm.is_ix() {
-        return Ok(()); // the IX's own stack speaks canonical addresses, in either family
+        return Ok(());
     }
     meta.new_destination = mapping.native_of(meta.destination);
-    if meta.new_destination.is_ipv6() != meta.headers.is_v6() {
+    if meta.new_destination.is_ipv4() {
         return Err(DropReason::FamilyMismatch);
     }
     meta.new_source = mapping.seen_by(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;

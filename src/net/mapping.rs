@@ -155,7 +155,7 @@ impl Mapping {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn locate_native4(&self, realm: RealmId, addr: Ipv4Addr) -> Option<Located> {
         let network = self.realm(realm)?.native4.lookup(addr.to_bits())?;
         Some(Located { canonical: self.space6.embed(realm, addr), network, realm })
@@ -177,7 +177,7 @@ impl Mapping {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn locate_alias(&self, viewer: RealmId, addr: Ipv4Addr) -> Option<Located> {
         let tables = self.realm(viewer)?;
         let id = match tables.own_aliases.lookup(addr.to_bits()) {
@@ -213,15 +213,23 @@ impl Mapping {
         }
     }
 
+    /// [`Mapping::seen_by`] for an IPv4 host, as a plain address. `None` also for an IPv6 host.
+    #[inline(always)]
+    pub fn seen_by4(&self, viewer: RealmId, at: Located) -> Option<Ipv4Addr> {
+        let IpNet::V4(native) = &self.network(at.network).native else { return None };
+        let alias = self.alias_of(viewer, at.network)?;
+        let offset = (at.canonical.0 as u32) - native.network().to_bits();
+        Some(Ipv4Addr::from_bits(alias.network().to_bits() + offset))
+    }
+
     /// The address under which `viewer` sees `at`: an alias for IPv4, the canonical address for IPv6.
     /// `None` for an IPv4 host that has no alias (its network publishes single hosts only).
     #[inline]
     pub fn seen_by(&self, viewer: RealmId, at: Located) -> Option<IpAddr> {
-        let network = self.network(at.network);
-        let IpNet::V4(native) = network.native else { return Some(IpAddr::V6(at.canonical.addr())) };
-        let alias = self.alias_of(viewer, at.network)?;
-        let offset = (at.canonical.0 as u32) - native.network().to_bits();
-        Some(IpAddr::V4(Ipv4Addr::from_bits(alias.network().to_bits() + offset)))
+        match self.network(at.network).native {
+            IpNet::V4(_) => self.seen_by4(viewer, at).map(IpAddr::V4),
+            IpNet::V6(_) => Some(IpAddr::V6(at.canonical.addr())),
+        }
     }
 
     /// The IPv4 prefix under which `viewer` sees a network.
