@@ -34,11 +34,12 @@ fn rooms_use_only_what_they_may() {
     for (room, allowed) in ALLOWED {
         for file in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room)) {
             // Tests may reach further: a core is held against whatever proves it right.
-            if file.file_stem().is_some_and(|name| name == "tests") {
+            if file.iter().chain(file.file_stem()).any(|name| name == "tests") {
                 continue;
             }
             let text = fs::read_to_string(&file).unwrap();
-            let code = text.split("#[cfg(test)]").next().unwrap();
+            // Up to the tests at the end of the file; a `#[cfg(test)] mod name;` in between ends nothing.
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
             for used in rooms_used(code) {
                 found += 1;
                 if used != *room && !allowed.contains(&used.as_str()) {

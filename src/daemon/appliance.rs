@@ -133,6 +133,10 @@ impl Core for Engine {
         Engine::poll_event(self)
     }
 
+    fn is_trouble(event: &Event) -> bool {
+        event.is_trouble()
+    }
+
     fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         Engine::poll_timeout(self)
     }

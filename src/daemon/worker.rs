@@ -58,6 +58,8 @@ pub trait Core: Send + 'static {
     /// So many of the outbox's data datagrams were not sent.
     fn note_unsent(&mut self, data_datagrams: u64);
     fn poll_event(&mut self) -> Option<Self::Event>;
+    /// Worth a warning rather than a note.
+    fn is_trouble(event: &Self::Event) -> bool;
     fn poll_timeout(&self) -> Option<(Timestamp, &'static str)>;
     fn report(&self, now: Timestamp) -> Report;
 }
@@ -273,6 +275,7 @@ impl<C: Core> Worker<C> {
     fn log_events(&mut self) {
         for _ in 0..MAX_EVENTS_PER_TURN {
             match self.core.poll_event() {
+                Some(event) if C::is_trouble(&event) => tracing::warn!("{event}"),
                 Some(event) => tracing::info!("{event}"),
                 None => return,
             }

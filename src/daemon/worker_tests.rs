@@ -73,6 +73,10 @@ impl Core for Echo {
         self.events.pop()
     }
 
+    fn is_trouble(_event: &&'static str) -> bool {
+        false
+    }
+
     fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         self.deadline.map(|deadline| (deadline, "tick"))
     }

@@ -40,7 +40,7 @@
 //! - After 90 s without an answer boringtun gives up for good ("expired"); configured endpoints are called again.
 //! - Counters close to 2^64 would overflow in its replay window; they are refused first, as the protocol demands.
 //! - Its clock is inside. `now` decides everything that is ours; see [`virtual_time`] for simulations.
-//! - It logs errors for what is normal (a peer that does not answer). Add [`LOG_DIRECTIVE`] to the log filter; what
+//! - It logs errors for what is normal (a peer that does not answer). `telemetry::log` filters that out; what
 //!   matters comes out as [`Event`] and [`PeerStatus`].
 //!
 //! # Handshake stamps and the wall clock
@@ -67,10 +67,6 @@ pub use endpoint::Endpoint;
 pub use event::{DownReason, Event, Opened, Refusal, Role};
 pub use peer::PeerConfig;
 pub use status::{HandshakeCounts, PeerStatus};
-
-/// To be appended to the filter of the log subscriber: boringtun reports every unanswered handshake as a warning or
-/// error of its own, without naming the peer.
-pub const LOG_DIRECTIVE: &str = "boringtun=off";
 
 /// The public key that belongs to a private key. Any 32 bytes are a private key (RFC 7748 clamps on use).
 pub fn public_key(private_key: &[u8; 32]) -> [u8; 32] {
