@@ -1,7 +1,7 @@
 //! Logs: words for people, JSON for machines, always to standard error.
 //!
 //! What is logged is chosen by `IXGATE_LOG`, in the syntax of tracing's filters (`debug`, `info,ixgate::daemon=debug`).
-//! Nothing on the packet path logs per packet, and nobody who logs waits for standard error ([`queue`]); secrets are
+//! Nothing on the packet path logs per packet, and nobody who logs waits for standard error (`queue`); secrets are
 //! never logged.
 
 mod queue;
