@@ -14,24 +14,19 @@ pub const MAX_PACKET_BYTES: usize = 1920;
 /// Room behind the largest packet for what a transport leaves there (authentication tags, padding).
 const TAILROOM_BYTES: usize = 64;
 /// Distance of buffers: an odd number of cache lines, so that equal offsets do not share a cache set.
-const STRIDE_BYTES: usize = 33 * CACHE_LINE_BYTES;
-const CACHE_LINE_BYTES: usize = 64;
+const STRIDE_BYTES: usize = 33 * 64;
 
-const _: () = assert!(MAX_PACKET_BYTES + TAILROOM_BYTES <= STRIDE_BYTES && (STRIDE_BYTES / CACHE_LINE_BYTES) % 2 == 1);
+const _: () = assert!(MAX_PACKET_BYTES + TAILROOM_BYTES <= STRIDE_BYTES && (STRIDE_BYTES / 64) % 2 == 1);
 
 #[derive(Debug)]
 pub struct Batch {
     bytes: Box<[u8]>,
-    /// Where the first buffer starts: on a cache line, so that wide loads and stores do not straddle two.
-    base: usize,
     metas: Vec<Meta>,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        let bytes: Box<[u8]> = vec![0; BATCH_PACKETS * STRIDE_BYTES + CACHE_LINE_BYTES].into();
-        let base = bytes.as_ptr().align_offset(CACHE_LINE_BYTES).min(CACHE_LINE_BYTES);
-        Batch { bytes, base, metas: Vec::with_capacity(BATCH_PACKETS) }
+        Batch { bytes: vec![0; BATCH_PACKETS * STRIDE_BYTES].into(), metas: Vec::with_capacity(BATCH_PACKETS) }
     }
 }
 
@@ -50,7 +45,7 @@ impl Batch {
 
     /// The buffer that the next packet is to be written into, before [`Batch::push`]. The batch must not be full.
     pub fn slot(&mut self) -> &mut [u8] {
-        let start = self.base + self.metas.len() * STRIDE_BYTES;
+        let start = self.metas.len() * STRIDE_BYTES;
         &mut self.bytes[start..start + STRIDE_BYTES]
     }
 
@@ -69,28 +64,26 @@ impl Batch {
     }
 
     pub fn bytes(&self, index: usize) -> &[u8] {
-        let start = self.base + index * STRIDE_BYTES;
+        let start = index * STRIDE_BYTES;
         &self.bytes[start..start + usize::from(self.metas[index].len)]
     }
 
     /// A packet's metadata and bytes together.
     pub fn packet_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
         let meta = &mut self.metas[index];
-        let start = self.base + index * STRIDE_BYTES;
+        let start = index * STRIDE_BYTES;
         let len = usize::from(meta.len);
         (meta, &mut self.bytes[start..start + len])
     }
 
     /// Every packet that is still walking.
     pub fn live_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
-        self.metas
-            .iter_mut()
-            .zip(self.bytes[self.base..].chunks_exact_mut(STRIDE_BYTES))
-            .filter(|(meta, _)| meta.is_live())
-            .map(|(meta, bytes)| {
+        self.metas.iter_mut().zip(self.bytes.chunks_exact_mut(STRIDE_BYTES)).filter(|(meta, _)| meta.is_live()).map(
+            |(meta, bytes)| {
                 let len = usize::from(meta.len);
                 (meta, &mut bytes[..len])
-            })
+            },
+        )
     }
 
     pub fn clear(&mut self) {
