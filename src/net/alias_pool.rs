@@ -34,11 +34,6 @@ impl AliasPool {
         self.taken.insert(first, last);
     }
 
-    /// Whether any address of `net` is taken.
-    pub fn is_taken(&self, net: Ipv4Net) -> bool {
-        self.overlapping(net.network().to_bits(), net.broadcast().to_bits()).is_some()
-    }
-
     /// Takes the lowest aligned free prefix of `prefix_len` that also avoids every network in `avoid`.
     /// `None` when no pool has room: the pools are too small.
     pub fn allocate(&mut self, prefix_len: u8, avoid: &[Ipv4Net]) -> Option<Ipv4Net> {
