@@ -17,5 +17,5 @@ pub mod time;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};
-pub use path::Path;
+pub use path::{Path, Port};
 pub use time::Timestamp;

@@ -2,18 +2,38 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+/// Which socket of ours a path begins at. It decides what a datagram can be, before a byte of it is read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Port {
+    /// The UDP port of all WireGuard peers.
+    #[default]
+    WireGuard,
+    /// UDP 500: IKE only.
+    Ike,
+    /// UDP 4500: IKE behind four zero bytes, ESP, and one-byte keepalives (RFC 3948).
+    IkeNatT,
+    /// IP protocol 50: ESP without UDP. The remote's port number is 0.
+    RawEsp,
+}
+
 /// The two ends of an outer path. `local` matters on hosts with several addresses: a peer behind a stateful firewall
 /// hears us only from the address that it sent to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Path {
+    pub port: Port,
     pub remote: SocketAddr,
     /// `None`: the kernel chooses (we speak first, or the socket is bound to one address).
     pub local: Option<IpAddr>,
 }
 
 impl Path {
-    /// A path on which we speak first.
+    /// A path on which we speak first, to a WireGuard peer.
     pub fn to(remote: SocketAddr) -> Self {
-        Path { remote, local: None }
+        Path::from_port(Port::WireGuard, remote)
+    }
+
+    /// A path on which we speak first, by any of our ports.
+    pub fn from_port(port: Port, remote: SocketAddr) -> Self {
+        Path { port, remote, local: None }
     }
 }

@@ -193,7 +193,7 @@ impl World {
         if self.appliance_down {
             return;
         }
-        let path = Path { remote: flight.from, local: None };
+        let path = Path::to(flight.from);
         self.engine.handle_input([Datagram { path, bytes: &flight.bytes }].into_iter(), self.now);
         self.flush_appliance();
     }

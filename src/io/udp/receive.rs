@@ -104,7 +104,7 @@ impl RecvBatch {
         match envelope.address.decode() {
             // Without its control messages a joined message could be cut wrongly: neither is usable.
             Some(remote) if !envelope.truncated => {
-                let path = Path { remote, local: told.local.filter(is_usable_source) };
+                let path = Path { local: told.local.filter(is_usable_source), ..Path::to(remote) };
                 let segment_bytes = told.segment_bytes.unwrap_or(envelope.len).max(1);
                 self.messages.push(Message { path, slot, len: envelope.len, segment_bytes });
             }

@@ -54,6 +54,7 @@ pub struct Message<'a> {
 impl Message<'_> {
     const EMPTY: Message<'static> = Message {
         path: Path {
+            port: crate::net::Port::WireGuard,
             remote: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
             local: None,
         },
@@ -374,7 +375,7 @@ mod tests {
     fn a_source_that_is_ours_no_longer_is_left_out_and_offload_stays() {
         let mut outbox = Outbox::new(10_000, 10);
         for (port, local) in [(1, "198.51.100.1"), (2, OUR_ADDRESS)] {
-            let path = Path { remote: ([192, 0, 2, 9], port).into(), local: Some(local.parse().unwrap()) };
+            let path = Path { local: Some(local.parse().unwrap()), ..Path::to(([192, 0, 2, 9], port).into()) };
             assert!(outbox.push(path, true, &[7; 100]) && outbox.push(path, true, &[7; 100]));
         }
         let mut kernel = Fake::default();

@@ -128,7 +128,7 @@ fn answers_leave_from_the_address_that_was_called() {
     let (received, _) = receive_all(&mut server);
     assert_eq!(received.len(), 3);
     let path = received[0].0;
-    assert_eq!(path, Path { remote: client.local_address(), local: Some(called.ip()) });
+    assert_eq!(path, Path { local: Some(called.ip()), ..Path::to(client.local_address()) });
     outbox.clear();
     fill(&mut outbox, path, &[20, 20]);
     assert_eq!(server.send(&outbox).sent_datagrams, 2);
@@ -144,7 +144,7 @@ fn a_dual_stack_socket_shows_ipv4_peers_as_ipv4() {
         fill(&mut outbox, Path::to(SocketAddr::new(called, port)), &[10]);
         client.send(&outbox);
         let (received, _) = receive_all(&mut server);
-        assert_eq!(received[0].0, Path { remote: client.local_address(), local: Some(called) });
+        assert_eq!(received[0].0, Path { local: Some(called), ..Path::to(client.local_address()) });
         outbox.clear();
         fill(&mut outbox, received[0].0, &[20, 20, 5]);
         assert_eq!(server.send(&outbox).sent_datagrams, 3);
@@ -158,7 +158,7 @@ fn a_dual_stack_socket_shows_ipv4_peers_as_ipv4() {
 fn a_source_that_is_not_ours_is_replaced_by_one_that_is() {
     let (mut server, mut client) = (socket("0.0.0.0:0"), socket("127.0.0.1:0"));
     let mut outbox = Outbox::new(10_000, 10);
-    let path = Path { remote: client.local_address(), local: Some("192.0.2.77".parse().unwrap()) };
+    let path = Path { local: Some("192.0.2.77".parse().unwrap()), ..Path::to(client.local_address()) };
     fill(&mut outbox, path, &[20, 20]);
     assert_eq!(server.send(&outbox).sent_datagrams, 2);
     assert_eq!(receive_all(&mut client).0.len(), 2);
