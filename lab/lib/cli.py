@@ -138,7 +138,7 @@ def say_how_to_look_around(world):
         ("a shell in a network", f"{enter} {asker}"),
         ("ask a name there", f"{enter} {asker} dig {name}"),
         *([("open a page there", f"{enter} {asker} curl http://{name}/")] if web else []),
-        ("a gateway's tunnel", f"{enter} {realm} wg show {world.site(realm).wg}"),
+        ("a gateway's tunnel", f"{enter} {realm} {world.site(realm).how_to_show()}"),
         ("the IX", f"{enter} ix ixgate status"),
         ("its configuration, logs", world.directory),
     ]

@@ -1,23 +1,25 @@
 """A scenario, built: the IX in the middle, a site per realm, responders in every host.
 
 ```
-   host ── gateway (wireguard-go) ──┐                        198.51.100.0/24, a bridge in namespace `ix`,
-   host ── gateway (wireguard-go) ──┼── outer ── ixgate      stands for the carriers' networks and the Internet
-   host ── gateway (wireguard-go) ──┘
+   host ── gateway (wireguard-go) ────────┐                     198.51.100.0/24, a bridge in namespace `ix`,
+   host ── gateway (strongSwan) ──────────┼── outer ── ixgate   stands for the carriers' networks and the Internet
+   host ── gateway (strongSwan) ── NAT ───┘
 ```
 
 Namespaces: `ix`; one per realm, by its name (the gateway); one per host, HOST.REALM, unless the gateway itself holds the
-host addresses.
+host addresses; one per NAT, `nat.NAME`.
 """
 
 import os
 from pathlib import Path
 
 from lab.lib.ixgate import Ixgate
+from lab.lib.nat import Nat
 from lab.lib.netns import Namespace, run
 from lab.lib.report import progress
 from lab.lib.responder import Responders
-from lab.lib.site import IX_OUTER, Site
+from lab.lib.site import IX_OUTER, WireGuardSite
+from lab.lib.strongswan import Pki, StrongSwanSite
 
 
 class World:
@@ -26,6 +28,8 @@ class World:
         self.directory = directory
         self.binary = binary
         self.sites = []
+        self.nats = {}  # by name
+        self.pki = None
         self.ix = None
         self.ixgate = None
         self.responders = Responders()
@@ -36,16 +40,19 @@ class World:
         progress(f"building {len(realms)} networks")
         self.ix = Namespace("ix")
         self.ix.ip("link add outer type bridge", "link set outer up", f"addr add {IX_OUTER}/24 dev outer")
+        self.ix.sysctl("net.ipv4.ip_unprivileged_port_start", 0)  # ixgate has no capability, and IKE's port is 500
         self.ixgate = Ixgate(self.binary, self.ix, self.directory, self.scenario)
+        if any(realm.ipsec for realm in realms):
+            self.pki = Pki(self.directory, self.scenario.ix_key)
 
         for number, realm in enumerate(realms, start=1):
-            site = Site(realm, number, self.directory)
+            site = StrongSwanSite(realm, number, self) if realm.ipsec else WireGuardSite(realm, number, self.directory)
             self.sites.append(site)
-            site.cable_to(self.ix)
-            site.start_wireguard()
+            site.cable_to(self)
+            site.start()
         for site in self.sites:
-            site.configure_wireguard(self.ixgate.public_key)
             site.build_hosts()
+            site.configure(self.ixgate)
             self._start_responders(site)
 
         self.ixgate.write_config(self.sites)
@@ -64,6 +71,12 @@ class World:
                 pass
         for namespace in self.namespaces():
             namespace.stop()
+
+    def nat(self, name):
+        """A NAT on the outer network, made when first asked for."""
+        if name not in self.nats:
+            self.nats[name] = Nat(name, len(self.nats) + 1, self.ix)
+        return self.nats[name]
 
     def site(self, realm_name):
         return next(s for s in self.sites if s.realm.name == realm_name)
@@ -89,7 +102,7 @@ class World:
 
     def namespaces(self):
         found = {n.name: n for s in self.sites for n in [*s.namespaces.values(), s.gateway]}
-        return [*found.values(), *([self.ix] if self.ix else [])]
+        return [*found.values(), *(nat.namespace for nat in self.nats.values()), *([self.ix] if self.ix else [])]
 
     def spawn(self, label, argv, log_name, env=None):
         """Starts a program in a host."""
