@@ -81,7 +81,7 @@ def run_inside(options):
     world = World(scenario.SCENARIO, directory, Path(os.environ["IXGATE"]))
     interrupted = False
     try:
-        world.up()
+        world.up(getattr(scenario, "prepare", None))
         scenario.check(world, report)
         if not report.ok():
             explain(world)

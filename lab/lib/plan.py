@@ -55,6 +55,8 @@ class Realm:
     # Largest inner packet that the IX sends into this tunnel; None: its default.
     mtu_bytes: int = None
     ipsec: Ipsec = None
+    # False: the scenario is about why its tunnel does not come up.
+    comes_up: bool = True
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
     separate_hosts: bool = True
 

@@ -34,8 +34,8 @@ class World:
         self.ixgate = None
         self.responders = Responders()
 
-    def up(self):
-        """Everything, until all tunnels are up."""
+    def up(self, prepare=None):
+        """Everything, until all tunnels are up. `prepare(world)` runs when the outer network stands and nobody has spoken."""
         realms = self.scenario.realms
         progress(f"building {len(realms)} networks")
         self.ix = Namespace("ix")
@@ -49,6 +49,9 @@ class World:
             site = StrongSwanSite(realm, number, self) if realm.ipsec else WireGuardSite(realm, number, self.directory)
             self.sites.append(site)
             site.cable_to(self)
+        if prepare:
+            prepare(self)
+        for site in self.sites:
             site.start()
         for site in self.sites:
             site.build_hosts()
@@ -59,8 +62,9 @@ class World:
         self._resolve_by_the_ix()
         progress("starting ixgate")
         self.ixgate.start()
-        seconds = self.ixgate.wait_for_tunnels(len(self.sites))
-        progress(f"{len(self.sites)} tunnels up after {seconds:.1f} s")
+        expected = sum(realm.comes_up for realm in realms)
+        seconds = self.ixgate.wait_for_tunnels(expected)
+        progress(f"{expected} tunnels up after {seconds:.1f} s")
 
     def down(self):
         """Ends every program. The namespaces go with the sandbox."""
