@@ -154,7 +154,7 @@ def scenarios():
 def list_scenarios():
     for name in scenarios():
         summary = (importlib.import_module(f"lab.{name}.scenario").__doc__ or "").strip().splitlines()[0]
-        print(f"{name:<10} {summary}")
+        print(f"{name:<17} {summary}")
     return 0
 
 

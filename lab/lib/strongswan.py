@@ -8,7 +8,6 @@ import re
 import subprocess
 import time
 
-from lab.lib.netns import run
 from lab.lib.site import IX_OUTER, REMOTE4, REMOTE6, Site, network_prefix, wait_for_file
 
 IX_ID = "ix.lab"
@@ -147,7 +146,12 @@ class Pki:
         own = ["rsa"] if kind.startswith("rsa") else ["ecdsa"] if kind.startswith("ecdsa") else ["ed25519"]
         self._write(f"{name}.crt", "--issue", "--cacert", f"{ca}.crt", "--cakey", f"{ca}.pem", "--type", "priv",
                     "--in", f"{name}.pem", "--dn", dn or f"C=CH, O={own[0]}, CN={identity}", "--san", identity,
-                    "--lifetime", lifetime, "--outform", "pem", *options)
+                    *(["--lifetime", lifetime] if lifetime else []), "--outform", "pem", *options)
+
+    def revoke(self, name, crl):
+        """A list of the CA that revokes one certificate."""
+        self._write(crl, "--signcrl", "--cacert", "ca.crt", "--cakey", "ca.pem", "--lifetime", "10",
+                    "--reason", "key-compromise", "--cert", f"{name}.crt", "--outform", "pem")
 
     def authority(self, name):
         """A second CA, which nobody trusts."""
@@ -220,7 +224,8 @@ def write_secret(path, text):
 
 def version():
     """strongSwan's version, as (major, minor, patch)."""
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", run(["swanctl", "--version"]))
+    said = subprocess.run(["pki", "--help"], capture_output=True, text=True, check=False)
+    found = re.search(r"strongSwan (\d+)\.(\d+)\.(\d+)", said.stdout + said.stderr)
     return tuple(map(int, found.groups())) if found else (0, 0, 0)
 
 
