@@ -58,11 +58,12 @@ class StrongSwanSite(Site):
         return "ipsec = { " + ", ".join(f"{k} = {toml(v)}" for k, v in words.items() if v is not None) + " }"
 
     def build_hosts(self):
-        self.build_lan()
-        if not self.realm.separate_hosts:
-            raise RuntimeError("hosts of an IPsec site live behind its gateway")
+        """They stand since `start`."""
 
     def start(self):
+        if not self.realm.separate_hosts:
+            raise RuntimeError("hosts of an IPsec site live behind its gateway")
+        self.build_lan()  # first: charon's routes need the gateway's address there
         (self.home / "strongswan.conf").write_text(daemon_conf(self.home, self.log("charon")), encoding="utf-8")
         self.start_daemon()
 

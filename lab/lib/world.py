@@ -54,8 +54,8 @@ class World:
         for site in self.sites:
             site.start()
         for site in self.sites:
-            site.build_hosts()
             site.configure(self.ixgate)
+            site.build_hosts()
             self._start_responders(site)
 
         self.ixgate.write_config(self.sites)
