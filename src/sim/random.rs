@@ -12,6 +12,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// What a core that wants randomness is handed. Fit for the keys of a simulation, and for no others.
+    pub fn into_source(mut self) -> Box<dyn FnMut(&mut [u8]) + Send> {
+        Box::new(move |bytes| {
+            for chunk in bytes.chunks_mut(8) {
+                chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
+            }
+        })
+    }
+
     /// 0 when `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.draw() % bound }

@@ -62,6 +62,10 @@ fn heading(status: &Status) -> String {
     let _ = writeln!(text, "{:<10} {offload}", "offload");
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<10} {open} of {max}", "sessions");
+    if status.events_lost > 0 {
+        let lost = count(status.events_lost);
+        let _ = writeln!(text, "{:<10} {lost} happenings of tunnels are missing from the log", "events");
+    }
     text.push_str(&account(status));
     text
 }
