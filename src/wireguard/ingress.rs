@@ -52,8 +52,8 @@ impl Endpoint {
     ) -> Result<(), DropReason> {
         self.admit(datagram, outbox)?;
         let us = &self.shared.identity;
-        let sender = read_sender(Symmetric::wireguard(us.public()), us, initiation.noise)
-            .ok_or(DropReason::HandshakeInvalid)?;
+        let sender =
+            read_sender(Symmetric::wireguard(us.public()), us, initiation.noise).ok_or(DropReason::HandshakeInvalid)?;
         let unknown = DropReason::HandshakeUnknownPeer;
         let tunnel = *self.by_key.get(&sender.public).ok_or(unknown)?;
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(unknown)?;

@@ -126,8 +126,7 @@ mod tests {
         assert_eq!(Message::parse(&datagram(3, 64)), Some(Message::CookieReply { receiver_index: 0x0706_0504 }));
         for len in [32, 33, 1500] {
             let data = datagram(4, len);
-            let parsed =
-                Data { receiver_index: 0x0706_0504, counter: 0x0f0e_0d0c_0b0a_0908, sealed: &data[16..] };
+            let parsed = Data { receiver_index: 0x0706_0504, counter: 0x0f0e_0d0c_0b0a_0908, sealed: &data[16..] };
             assert_eq!(Message::parse(&data), Some(Message::Data(parsed)));
         }
     }
@@ -146,7 +145,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_no_message() {
-        for (kind, len) in [(0, 148), (1, 147), (1, 149), (2, 91), (3, 65), (4, 31), (5, 148), (1, 3), (4, 0), (4, 15)] {
+        for (kind, len) in [(0, 148), (1, 147), (1, 149), (2, 91), (3, 65), (4, 31), (5, 148), (1, 3), (4, 0), (4, 15)]
+        {
             assert_eq!(Message::parse(&datagram(kind, len)), None, "type {kind}, {len} bytes");
         }
         let mut reserved = datagram(4, 64);

@@ -43,7 +43,7 @@ fn a_gateway_calls_and_data_flows_both_ways() {
     let reply = packet(60);
     assert_eq!(world.seal(tunnel, &reply), Ok(()));
     let (to, data, sealed) = world.sent_one();
-    assert_eq!((to, data, sealed.len()), (path(1), true, 92));
+    assert_eq!((to, data, sealed.len()), (path(1), true, 64 + 32));
     assert_eq!(gateway.open(&sealed), reply);
 
     let status = world.status(tunnel);
@@ -122,6 +122,22 @@ fn ipv6_and_keepalives_are_told_apart_from_rubbish() {
         assert_eq!(world.open(path(1), &sealed), dropped, "{rubbish:x?}");
     }
     assert_eq!(world.status(gateway.tunnel).rx_packets, 1);
+}
+
+#[test]
+fn packets_are_padded_to_sixteen_bytes_but_not_beyond_the_mtu() {
+    let mut world = World::new(&[config(1)]);
+    let mut gateway = Gateway::new(1, None);
+    world.connect(&mut gateway, path(1));
+    for (len, padded) in [(20, 32), (32, 32), (33, 48), (1408, 1408), (1409, 1420), (1420, 1420), (1421, 1421)] {
+        assert_eq!(world.seal(gateway.tunnel, &packet(len)), Ok(()));
+        let sealed = world.sent_one().2;
+        assert_eq!(sealed.len(), padded + 32, "{len}");
+        assert_eq!(gateway.open(&sealed), packet(len), "the padding is cut off again");
+    }
+    world.configure(&[PeerConfig { mtu_bytes: 1414, ..config(1) }]);
+    assert_eq!(world.seal(gateway.tunnel, &packet(1409)), Ok(()));
+    assert_eq!(world.sent_one().2.len(), 1414 + 32, "the session is kept");
 }
 
 #[test]
