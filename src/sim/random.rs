@@ -1,5 +1,8 @@
 //! Faults, addresses and choices, drawn from a seed.
 
+/// Fills a slice.
+pub type Source = Box<dyn FnMut(&mut [u8]) + Send>;
+
 /// SplitMix64: enough to draw faults from a seed.
 pub struct Random(pub u64);
 
@@ -13,7 +16,7 @@ impl Random {
     }
 
     /// What a core that wants randomness is handed. Fit for the keys of a simulation, and for no others.
-    pub fn into_source(mut self) -> Box<dyn FnMut(&mut [u8]) + Send> {
+    pub fn into_source(mut self) -> Source {
         Box::new(move |bytes| {
             for chunk in bytes.chunks_mut(8) {
                 chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);

@@ -11,6 +11,7 @@ const LANES: usize = 64;
 /// How far behind the newest counter one may come and still be told from a replay.
 pub const WINDOW: u64 = (LANES as u64 - 1) * u64::BITS as u64;
 
+#[repr(C)]
 pub struct ReplayWindow {
     /// One above the newest counter seen.
     next: u64,
@@ -28,7 +29,7 @@ impl ReplayWindow {
     #[inline]
     pub fn is_new(&self, counter: u64) -> bool {
         counter >= self.next
-            || self.next - counter <= WINDOW && self.lanes[lane_of(counter) % LANES] >> (counter % 64) & 1 == 0
+            || self.next - counter <= WINDOW && self.lanes[place_of(lane_of(counter))] >> (counter % 64) & 1 == 0
     }
 
     /// For a new counter, after authentication. The counter must be below `u64::MAX`.
@@ -37,23 +38,30 @@ impl ReplayWindow {
         if counter >= self.next {
             self.advance(counter);
         }
-        self.lanes[lane_of(counter) % LANES] |= 1 << (counter % 64);
+        self.lanes[place_of(lane_of(counter))] |= 1 << (counter % 64);
     }
 
     #[inline]
     fn advance(&mut self, counter: u64) {
         let newest = lane_of(self.next.saturating_sub(1));
-        let entered = (lane_of(counter) - newest).min(LANES);
+        let entered = (lane_of(counter) - newest).min(LANES as u64);
         for lane in 1..=entered {
-            self.lanes[(newest + lane) % LANES] = 0;
+            self.lanes[place_of(newest + lane)] = 0;
         }
         self.next = counter + 1;
     }
 }
 
+/// Lanes counted without end.
 #[inline]
-fn lane_of(counter: u64) -> usize {
-    (counter / 64) as usize
+fn lane_of(counter: u64) -> u64 {
+    counter / 64
+}
+
+/// Where a lane lies in the ring.
+#[inline]
+fn place_of(lane: u64) -> usize {
+    (lane % LANES as u64) as usize
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// The first counter that is never used: 2^64 - 2^13 - 1 (the paper, section 6.1).
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The key contexts are aws-lc's, which erases them when they are dropped.
+/// The key contexts are aws-lc's, which erases them when they are dropped. What each packet touches comes first.
+#[repr(C)]
 pub struct Session {
     opener: LessSafeKey,
     sealer: LessSafeKey,
@@ -33,9 +34,9 @@ pub struct Session {
     /// What messages to us and to the peer are addressed with.
     index: u32,
     remote_index: u32,
-    role: Role,
-    created_at: Timestamp,
     window: ReplayWindow,
+    created_at: Timestamp,
+    role: Role,
 }
 
 impl Session {
@@ -47,9 +48,9 @@ impl Session {
             expires_at: now + REJECT_AFTER_TIME,
             index,
             remote_index,
-            role,
-            created_at: now,
             window: ReplayWindow::default(),
+            created_at: now,
+            role,
         }
     }
 

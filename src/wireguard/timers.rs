@@ -131,10 +131,11 @@ impl Peer {
     fn send_keepalive_if_due(&mut self, outbox: &mut Outbox, now: Timestamp) {
         let is_owed = now.saturating_since(self.traffic.unacknowledged_since) >= KEEPALIVE_TIMEOUT;
         let configured = self.config.keepalive.filter(|_| now >= self.timers.next_keepalive);
-        if (is_owed || configured.is_some()) && self.send_keepalive(outbox, now) {
-            if let Some(interval) = configured {
-                self.timers.next_keepalive = now + interval;
-            }
+        if (is_owed || configured.is_some())
+            && self.send_keepalive(outbox, now)
+            && let Some(interval) = configured
+        {
+            self.timers.next_keepalive = now + interval;
         }
     }
 

@@ -100,6 +100,22 @@ fn a_preshared_key_must_match_on_both_sides() {
 }
 
 #[test]
+fn a_preshared_key_serves_when_we_call_too() {
+    let mut world = World::new(&[PeerConfig { preshared_key: Some(Zeroizing::new(PSK)), ..called(1) }]);
+    world.tick();
+    let initiation = world.sent_one().2;
+    let stranger = Gateway::new(1, None).receive(&initiation).expect("the key comes into it last");
+    let invalid = Opened::Dropped { reason: DropReason::HandshakeInvalid, tunnel: None };
+    assert_eq!(world.open(path(1), &stranger), invalid);
+    let mut gateway = Gateway::new(1, Some(PSK));
+    let response = gateway.receive(&initiation).unwrap();
+    assert_eq!(world.open(path(1), &response), Opened::Control);
+    assert_eq!(gateway.receive(&world.sent_one().2), None);
+    world.seal(gateway.tunnel, &packet(60)).unwrap();
+    assert_eq!(gateway.open(&world.sent_one().2), packet(60));
+}
+
+#[test]
 fn ipv6_and_keepalives_are_told_apart_from_rubbish() {
     let mut world = World::new(&[config(1)]);
     let mut gateway = Gateway::new(1, None);
