@@ -239,6 +239,13 @@ Why packets of a realm were dropped: ixgate status REALM
     }
 
     #[test]
+    fn events_that_are_missing_from_the_log_are_said_to_be() {
+        assert!(!overview(&status()).contains("missing"));
+        let lossy = Status { events_lost: 1200, ..status() };
+        assert!(overview(&lossy).contains("events     1,200 happenings of tunnels are missing from the log\n"));
+    }
+
+    #[test]
     fn a_long_table_is_cut_and_says_so() {
         let mut status = status();
         status.realms = vec![status.realms[0].clone(); MAX_OVERVIEW_ROWS + 5];

@@ -9,6 +9,7 @@
 //!
 //! What every packet reads and writes comes first, in two cache lines, and then the current session.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use crate::packet::{DropReason, Outbox};
 const PADDING_BYTES: usize = 16;
 
 /// A peer as configured.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     pub tunnel: TunnelId,
     pub public_key: [u8; 32],
@@ -44,6 +45,19 @@ pub struct PeerConfig {
     pub keepalive: Option<Duration>,
     /// Padding makes no packet longer than this.
     pub mtu_bytes: u16,
+}
+
+impl fmt::Debug for PeerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerConfig")
+            .field("tunnel", &self.tunnel)
+            .field("public_key", &self.public_key)
+            .field("has_preshared_key", &self.preshared_key.is_some())
+            .field("endpoint", &self.endpoint)
+            .field("keepalive", &self.keepalive)
+            .field("mtu_bytes", &self.mtu_bytes)
+            .finish()
+    }
 }
 
 impl PeerConfig {

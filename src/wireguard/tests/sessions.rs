@@ -100,6 +100,13 @@ fn a_preshared_key_must_match_on_both_sides() {
 }
 
 #[test]
+fn a_configuration_does_not_print_its_secret() {
+    let config = PeerConfig { preshared_key: Some(Zeroizing::new(PSK)), ..config(1) };
+    let printed = format!("{config:?}");
+    assert!(printed.contains("has_preshared_key: true") && !printed.contains("119, 119"), "{printed}");
+}
+
+#[test]
 fn a_preshared_key_serves_when_we_call_too() {
     let mut world = World::new(&[PeerConfig { preshared_key: Some(Zeroizing::new(PSK)), ..called(1) }]);
     world.tick();
