@@ -81,8 +81,8 @@ pub fn snapshot(
     })
 }
 
-/// What an engine is made of beyond the snapshot. `seed` must be random and secret, and `random` fit for keys, except in a
-/// simulation. `unix_time_at_zero`: the time since 1970 at `Timestamp::ZERO`.
+/// What an engine is made of beyond the snapshot. `seed` must be random and secret, and `random` fit for keys, except in
+/// a simulation. `unix_time_at_zero`: the time since 1970 at `Timestamp::ZERO`.
 pub fn setup(config: &Config, seed: u64, random: Random, unix_time_at_zero: Duration) -> Setup {
     let limits = &config.limits;
     Setup {

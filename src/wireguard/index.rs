@@ -3,7 +3,8 @@
 //! WireGuard lets each side choose a 32-bit index for each session, which the other side then writes into every message.
 //! Ours are random and each is used once, so an outsider can neither guess one nor count our sessions, and a message for
 //! the tunnel that had a number before is an unknown session, and not a failed decryption of its successor's. An index
-//! leads to its tunnel here; which of the tunnel's few sessions (or its initiation under way) it stands for, the tunnel knows.
+//! leads to its tunnel here; which of the tunnel's few sessions (or its initiation under way) it stands for, the tunnel
+//! knows.
 //!
 //! ```text
 //! entries   | index, tunnel | index, tunnel |   (empty)    | ...     a ring, at most half full

@@ -6,11 +6,11 @@
 //! mac2 = MAC(cookie, message with mac1)                            under load: the sender receives at its address
 //! ```
 //!
-//! A cookie is a MAC over the sender's address and port under a secret that changes every [`SECRET_LIFETIME`]; so we remember
-//! nothing of those to whom we gave one. It travels sealed to the mac1 of the message that it answers, which only
+//! A cookie is a MAC over the sender's address and port under a secret that changes every [`SECRET_LIFETIME`]; so we
+//! remember nothing of those to whom we gave one. It travels sealed to the mac1 of the message that it answers, which only
 //! somebody on the way can have seen.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -109,8 +109,8 @@ impl Gatekeeper {
             self.secret_since = Some(now);
         }
         let address = match source.ip().to_canonical() {
-            std::net::IpAddr::V4(address) => address.to_ipv6_mapped(),
-            std::net::IpAddr::V6(address) => address,
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
         };
         mac(&self.secret[..], &[&address.octets(), &source.port().to_be_bytes()])
     }

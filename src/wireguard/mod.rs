@@ -23,9 +23,9 @@
 //! **When?** A session serves 180 s and is renewed from 120 s on by the side that initiated it. A peer with a configured
 //! `endpoint` is called at once, again every 5 s (plus up to 333 ms, different for each peer) while it does not answer,
 //! without end, and renewed before its keys run out even when idle, so the tunnel is there when a packet comes. Other
-//! peers are called only when a packet waits for them and they have been heard before. Initiations leave through one queue, at
-//! most [`endpoint::INITIATIONS_PER_TICK`] in 62.5 ms, so that ten thousand tunnels starting at once do not stall the
-//! packets of those that run.
+//! peers are called only when a packet waits for them and they have been heard before. Initiations leave through one
+//! queue, at most [`endpoint::INITIATIONS_PER_TICK`] in 62.5 ms, so that ten thousand tunnels starting at once do not
+//! stall the packets of those that run.
 //!
 //! # The protocol
 //!

@@ -1,9 +1,9 @@
 //! The handshake: Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, one function for each side of each message.
 //!
 //! ```text
-//! initiator                                                            responder
-//! write_initiation    e, es, s, ss, payload (the stamp)      -->       read_sender (es, s), Sender::authenticate (ss, payload)
-//! read_response       e, ee, se, psk, payload (empty)        <--       write_response
+//! initiator                                                      responder
+//! write_initiation    e, es, s, ss, payload (the stamp)   -->    read_sender (es, s), then Sender::authenticate (ss)
+//! read_response       e, ee, se, psk, payload (empty)     <--    write_response
 //! ```
 //!
 //! `e` and `s` are the ephemeral and static public keys; two letters are the Diffie-Hellman of one side's key with the

@@ -1,5 +1,5 @@
-//! The primitives that WireGuard names, each a few lines over a library: HASH and MAC are BLAKE2s (RFC 7693), DH is X25519
-//! (RFC 7748), AEAD is ChaCha20-Poly1305 (RFC 8439), XAEAD the same under a key that HChaCha20 derives
+//! The primitives that WireGuard names, each a few lines over a library: HASH and MAC are BLAKE2s (RFC 7693), DH is
+//! X25519 (RFC 7748), AEAD is ChaCha20-Poly1305 (RFC 8439), XAEAD the same under a key that HChaCha20 derives
 //! (draft-irtf-cfrg-xchacha), KDF is HKDF (RFC 5869) over HMAC-BLAKE2s.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn public_keys_of_small_order_agree_on_nothing() {
-        // RFC 7748 section 6.1 asks for the check; the points are those of order 1, 2, 4 and 8 and their other spellings.
+        // RFC 7748 section 6.1 asks for the check; the points are those of order 1, 2, 4 and 8, and other spellings.
         let pair = KeyPair::new(&[0x42; 32]);
         for point in [
             "0000000000000000000000000000000000000000000000000000000000000000",

@@ -4,8 +4,8 @@
 //! | 2^62 + 10 + seconds since 1970, big-endian, 8 | nanoseconds, big-endian, 4 |
 //! ```
 //!
-//! Our stamps have the 16.8 ms grain that the paper advises (section 5.4.2), so that they tell nobody how exact our clock
-//! is, and no more of it than a sender of initiations every 5 s needs. To a receiver a stamp is a number to compare, whatever it says.
+//! Ours have a grain of 16.8 ms, as wireguard-go's have: plenty for an initiation every 5 s, and too little to
+//! tell anybody how our clock drifts. To a receiver a stamp is a number to compare, whatever it says.
 
 use std::time::Duration;
 
