@@ -212,3 +212,6 @@ impl fmt::Display for Group {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

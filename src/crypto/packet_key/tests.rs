@@ -123,6 +123,21 @@ fn another_key_does_not_open() {
 }
 
 #[test]
+fn a_refused_packet_leaves_no_plaintext() {
+    for suite in suites() {
+        let (key, plaintext, associated) = (key(suite, 0), plaintext(suite, 40), Associated::Ike(&[]));
+        let mut buf = sealed(&key, associated, 3, &plaintext);
+        *buf.last_mut().unwrap() ^= 1;
+        let mut out = vec![0; plaintext.len()];
+        assert_eq!(key.open_into(associated, &buf, &mut out), Err(NotAuthentic));
+        assert_eq!(key.open(associated, &mut buf), Err(NotAuthentic));
+        for found in [&out[..], &buf[suite.iv_bytes()..]] {
+            assert!(plaintext.chunks_exact(16).all(|part| found.windows(16).all(|there| there != part)), "{suite}");
+        }
+    }
+}
+
+#[test]
 fn a_short_out_is_refused() {
     for suite in suites() {
         let plaintext = plaintext(suite, 3);
