@@ -30,7 +30,7 @@ fn sealed(key: &PacketKey, associated: Associated<'_>, counter: u64, plaintext: 
 }
 
 fn plaintext(suite: Suite, blocks: usize) -> Vec<u8> {
-    (0..suite.block_bytes() * blocks).map(|at| (at * 31 >> 2) as u8).collect()
+    (0..suite.block_bytes() * blocks).map(|at| ((at * 31) >> 2) as u8).collect()
 }
 
 fn any_suite() -> impl Strategy<Value = Suite> {
