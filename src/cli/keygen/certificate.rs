@@ -103,7 +103,7 @@ enum Algorithm {
 pub enum Error {
     #[error("the authority's certificate in {} is malformed: expected one certificate in PEM.", .0.display())]
     MalformedCa(PathBuf),
-    #[error("the certificate in {} is no authority's: it lacks CA:TRUE, so nobody would believe what it issues.", .0.display())]
+    #[error("the certificate in {} is no authority's (no CA:TRUE): nobody would believe what it issues.", .0.display())]
     NoCa(PathBuf),
     #[error("the authority's certificate in {} is valid from {from} until {until}, not now.", .path.display())]
     CaNotValid { path: PathBuf, from: Date, until: Date },
