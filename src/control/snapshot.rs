@@ -1,6 +1,7 @@
 //! From configuration and allocations to what the packet path runs on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use crate::config::model::{Attachment, Config};
 use crate::dataplane::Setup;
@@ -10,7 +11,7 @@ use crate::host::HostConfig;
 use crate::nat;
 use crate::net::mapping::Located;
 use crate::net::{Canonical, Generation, RealmId, TunnelId, service};
-use crate::wireguard::PeerConfig;
+use crate::wireguard::{PeerConfig, Random};
 
 use super::compile::Compiled;
 
@@ -80,8 +81,9 @@ pub fn snapshot(
     })
 }
 
-/// What an engine is made of beyond the snapshot. `seed` must be random and secret, except in a simulation.
-pub fn setup(config: &Config, seed: u64) -> Setup {
+/// What an engine is made of beyond the snapshot. `seed` must be random and secret, and `random` fit for keys, except in
+/// a simulation. `unix_time_at_zero`: the time since 1970 at `Timestamp::ZERO`.
+pub fn setup(config: &Config, seed: u64, random: Random, unix_time_at_zero: Duration) -> Setup {
     let limits = &config.limits;
     Setup {
         private_key: config.wireguard.private_key.clone(),
@@ -95,6 +97,8 @@ pub fn setup(config: &Config, seed: u64) -> Setup {
             mtu_bytes: HOST_MTU_BYTES,
         },
         seed,
+        random,
+        unix_time_at_zero,
     }
 }
 
@@ -109,6 +113,7 @@ fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
             preshared_key: peer.preshared_key.clone(),
             endpoint: peer.endpoint,
             keepalive: peer.keepalive,
+            mtu_bytes: attachment.mtu_bytes,
         },
     }
 }

@@ -56,7 +56,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     changes.iter().for_each(|change| tracing::info!("{change}"));
 
     let clock = Clock::start();
-    let engine = Engine::new(setup(&config, rng::u64()), snapshot.clone(), clock.now());
+    let setup = setup(&config, rng::u64(), Box::new(rng::fill), clock.unix_time_at_zero());
+    let engine = Engine::new(setup, snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
     let mut reloader = Reloader { file: file.to_owned(), config, store, numbers, generation };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))

@@ -90,6 +90,7 @@ impl Core for Echo {
             tunnels: Vec::new(),
             sessions: 0,
             sessions_max: 1,
+            events_lost: 0,
         }
     }
 }

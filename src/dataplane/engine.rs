@@ -38,6 +38,10 @@ pub struct Setup {
     pub host: HostConfig,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
+    /// What WireGuard makes its keys from.
+    pub random: wireguard::Random,
+    /// The time since 1970 at [`Timestamp::ZERO`].
+    pub unix_time_at_zero: std::time::Duration,
 }
 
 /// After any `handle_*` call, take what is in [`Engine::outbox`] (and clear it), then [`Engine::poll_event`] until
@@ -59,7 +63,13 @@ impl Engine {
     pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
         // Without a key there are no peers either, and whoever calls is an unknown one.
         let private_key = setup.private_key.unwrap_or_default();
-        let tunnels = wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now);
+        let tunnels = wireguard::Endpoint::new(
+            &private_key,
+            setup.handshakes_per_sec,
+            setup.random,
+            setup.unix_time_at_zero,
+            now,
+        );
         let mut engine = Engine {
             tunnels,
             police: Police::new(),
@@ -159,6 +169,7 @@ impl Engine {
             tunnels: self.tunnel_reports(now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
+            events_lost: self.tunnels.events_lost(),
         }
     }
 

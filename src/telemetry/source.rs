@@ -155,6 +155,7 @@ pub(crate) mod samples {
             ],
             sessions: 12,
             sessions_max: 1_000_000,
+            events_lost: 0,
         };
         Source {
             ix_name: "ix-east".to_owned(),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use boringtun::x25519::{PublicKey, StaticSecret};
+use aws_lc_rs::agreement::{PrivateKey, X25519};
 use zeroize::Zeroizing;
 
 use super::globals::socket_addr;
@@ -44,7 +44,7 @@ pub fn wireguard(
                  `private_key_file = \"secrets/wireguard.key\"` under `[wireguard]`",
             );
     }
-    let our_public_key = private_key.as_ref().map(|key| PublicKey::from(&StaticSecret::from(**key)).to_bytes());
+    let our_public_key = private_key.as_ref().and_then(|key| public_key_of(key));
     let mut peers = Peers { directory, secrets, our_public_key, seen: HashMap::new() };
     let attachments = raw
         .realms
@@ -52,6 +52,12 @@ pub fn wireguard(
         .map(|r| r.attachments.iter().filter_map(|a| peers.attachment(a, problems)).collect())
         .collect();
     (listen.map(|listen| WireGuard { listen, private_key }), attachments)
+}
+
+/// `None` never happens: any 32 bytes are a private key (RFC 7748).
+fn public_key_of(private_key: &[u8; 32]) -> Option<[u8; 32]> {
+    let private_key = PrivateKey::from_private_key(&X25519, private_key).ok()?;
+    private_key.compute_public_key().ok()?.as_ref().try_into().ok()
 }
 
 struct Peers<'a> {
