@@ -18,6 +18,8 @@ use serde_json::Value;
 
 #[path = "config/hidden.rs"]
 mod hidden;
+#[path = "config/ipsec.rs"]
+mod ipsec;
 
 const FILE: &str = "/etc/ixgate/ix.toml";
 const PRIVATE_KEY: [u8; 32] = [0x42; 32];
@@ -102,11 +104,6 @@ fn mistakes_of_syntax() {
 #[test]
 fn what_is_not_served_yet_is_refused_and_not_ignored() {
     check(&[
-        ("[ike]\nlisten = \"0.0.0.0\"\n".into(), &["1:2 ike: `ike` is not served yet in this version"]),
-        (
-            realm("a", "\"10.0.0.0/24\"") + "[[realm.attach]]\nipsec = { psk_file = \"x\" }\n",
-            &["5:1 ipsec: `ipsec` is not served yet in this version"],
-        ),
         (
             realm("a", "\"10.0.0.0/24\"") + "[[realm.attach]]\nport = \"eth0\"\n",
             &["5:1 port: `port` is not served yet in this version"],
@@ -543,10 +540,10 @@ fn a_right_file_means_what_it_says() {
     assert_eq!(**config.wireguard.private_key.as_ref().unwrap(), PRIVATE_KEY);
     let [initiates, waits] = [0, 1].map(|realm: usize| &config.realms[realm].attachments[0]);
     assert_eq!(initiates.mtu_bytes, 1420);
-    assert_eq!(initiates.wireguard.endpoint, Some("203.0.113.10:51820".parse().unwrap()));
-    assert_eq!(initiates.wireguard.keepalive, Some(Duration::from_secs(25)));
-    assert_eq!((waits.wireguard.endpoint, waits.wireguard.keepalive), (None, None));
-    assert_eq!(**waits.wireguard.preshared_key.as_ref().unwrap(), [9; 32]);
+    assert_eq!(initiates.wireguard().unwrap().endpoint, Some("203.0.113.10:51820".parse().unwrap()));
+    assert_eq!(initiates.wireguard().unwrap().keepalive, Some(Duration::from_secs(25)));
+    assert_eq!((waits.wireguard().unwrap().endpoint, waits.wireguard().unwrap().keepalive), (None, None));
+    assert_eq!(**waits.wireguard().unwrap().preshared_key.as_ref().unwrap(), [9; 32]);
     assert!(config.realms[2].attachments.is_empty());
     assert_eq!(config.hosts[0].realm, RealmRef(1));
     assert_eq!(config.hosts[0].addresses, [IpAddr::from([192, 168, 1, 20])]);
@@ -616,10 +613,14 @@ fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64(),
+        "boolean" => value.is_boolean(),
         other => return Err(format!("{at}: type {other}")),
     };
     if !is {
         return Err(format!("{at}: {value} is no {}", schema["type"]));
+    }
+    if schema.get("enum").is_some_and(|words| !words.as_array().unwrap().contains(value)) {
+        return Err(format!("{at}: {value} is none of the words"));
     }
     if let Some(n) = value.as_u64()
         && !(schema["minimum"].as_u64().unwrap()..=schema["maximum"].as_u64().unwrap()).contains(&n)

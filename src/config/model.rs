@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zeroize::Zeroizing;
 
 pub use ipsec::{
-    Certificate, Encapsulation, Identity, Ike, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth, Selectors,
+    Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth, Selectors,
 };
 
 use crate::net::Space6;
@@ -102,6 +102,7 @@ pub struct Limits {
     pub dns_tcp_per_realm: usize,
     /// ... and all realms together (default 128).
     pub dns_tcp: usize,
+    pub ike: IkeLimits,
 }
 
 impl Default for Limits {
@@ -113,6 +114,7 @@ impl Default for Limits {
             icmp_errors_per_sec: 100,
             dns_tcp_per_realm: 16,
             dns_tcp: 128,
+            ike: IkeLimits::default(),
         }
     }
 }

@@ -63,6 +63,17 @@ pub struct Limits {
     pub icmp_errors_per_sec: Number,
     pub dns_tcp_per_realm: Number,
     pub dns_tcp: Number,
+    pub ike_half_open: Number,
+    pub ike_half_open_per_source: Number,
+    pub ike_cookie_threshold: Number,
+    pub ike_sas_per_peer: Number,
+    pub ike_children_per_sa: Number,
+    pub ike_fragments: Number,
+    pub ike_message_bytes: Number,
+    pub ike_payloads: Number,
+    pub ike_proposals: Number,
+    pub ike_transforms: Number,
+    pub ike_selectors: Number,
 }
 
 #[derive(Debug)]
@@ -100,6 +111,7 @@ pub struct Peer {
 pub struct IpsecPeer {
     pub span: Range<usize>,
     pub remote: Text,
+    pub remote_nat_t_port: Number,
     pub remote_id: Text,
     pub local_id: Text,
     pub psk_file: Text,
@@ -197,6 +209,17 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: s.integer("icmp_errors_per_sec", problems),
         dns_tcp_per_realm: s.integer("dns_tcp_per_realm", problems),
         dns_tcp: s.integer("dns_tcp", problems),
+        ike_half_open: s.integer("ike_half_open", problems),
+        ike_half_open_per_source: s.integer("ike_half_open_per_source", problems),
+        ike_cookie_threshold: s.integer("ike_cookie_threshold", problems),
+        ike_sas_per_peer: s.integer("ike_sas_per_peer", problems),
+        ike_children_per_sa: s.integer("ike_children_per_sa", problems),
+        ike_fragments: s.integer("ike_fragments", problems),
+        ike_message_bytes: s.integer("ike_message_bytes", problems),
+        ike_payloads: s.integer("ike_payloads", problems),
+        ike_proposals: s.integer("ike_proposals", problems),
+        ike_transforms: s.integer("ike_transforms", problems),
+        ike_selectors: s.integer("ike_selectors", problems),
     }
 }
 
@@ -236,6 +259,7 @@ fn read_ipsec(s: &Section<'_>, problems: &mut Problems) -> IpsecPeer {
     IpsecPeer {
         span: s.span.clone(),
         remote: s.text("remote", problems),
+        remote_nat_t_port: s.integer("remote_nat_t_port", problems),
         remote_id: s.text("remote_id", problems),
         local_id: s.text("local_id", problems),
         psk_file: s.text("psk_file", problems),

@@ -40,9 +40,11 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Equal for two that mean the same: names do not know large and small letters.
+    /// Equal for two that mean the same: names do not know large and small letters, nor repeated spaces.
     pub fn folded(&self) -> String {
-        self.to_string().to_lowercase()
+        let text = self.to_string().to_lowercase();
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.join(" ").replace(" ,", ",").replace(", ", ",").replace(" =", "=").replace("= ", "=")
     }
 }
 
@@ -62,6 +64,8 @@ impl fmt::Display for Identity {
 pub struct IpsecPeer {
     /// IKE port of the peer. `None`: the peer calls.
     pub remote: Option<SocketAddr>,
+    /// UDP port of the peer for IKE and ESP in UDP (default 4500).
+    pub remote_nat_t_port: u16,
     /// Together with `local_id` unique in the whole file: the identity is the key.
     pub remote_id: Identity,
     pub local_id: Identity,
@@ -149,6 +153,51 @@ impl Default for Lifetimes {
             child: Duration::from_secs(3_600),
             child_bytes: 1_000_000_000_000,
             child_packets: 1_000_000_000,
+        }
+    }
+}
+
+/// Bounds on what peers and strangers can make us hold, all configurable under `[limits]` as `ike_…`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IkeLimits {
+    /// IKE SAs whose peer has not proved who it is, in all (default 4,096) ...
+    pub half_open: usize,
+    /// ... and from one source (default 64).
+    pub half_open_per_source: usize,
+    /// Half-open SAs from which on cookies are asked for (default 256).
+    pub cookie_threshold: usize,
+    /// IKE SAs of one peer at a time (default 4).
+    pub sas_per_peer: usize,
+    /// Child SAs of one IKE SA (default 128).
+    pub children_per_sa: usize,
+    /// Fragments of one message (default 64).
+    pub fragments: u16,
+    /// Bytes of one message (default 65,535).
+    pub message_bytes: usize,
+    /// Payloads of one message (default 64).
+    pub payloads: usize,
+    /// Proposals of one SA payload (default 64).
+    pub proposals: usize,
+    /// Transforms of one proposal (default 128).
+    pub transforms: usize,
+    /// Traffic selectors on one side of a child SA (default 64).
+    pub selectors: usize,
+}
+
+impl Default for IkeLimits {
+    fn default() -> Self {
+        IkeLimits {
+            half_open: 4096,
+            half_open_per_source: 64,
+            cookie_threshold: 256,
+            sas_per_peer: 4,
+            children_per_sa: 128,
+            fragments: 64,
+            message_bytes: 65_535,
+            payloads: 64,
+            proposals: 64,
+            transforms: 128,
+            selectors: 64,
         }
     }
 }

@@ -71,6 +71,12 @@ pub static PEER: TableSpec = TableSpec {
             "Where the peer listens. Needed to call it; when it is left out, the peer calls.",
             Shape::Text(REMOTE),
         ),
+        with_default(
+            "remote_nat_t_port",
+            "The peer's UDP port for IKE and ESP in UDP, where it is not the usual one.",
+            integer(1, 65_535),
+            "4500",
+        ),
         optional("local_id", "Who we are for this peer. Default: `local_id` of [ike].", Shape::Text(IDENTITY)),
         optional("psk_file", "A file with the pre-shared key, mode 600.", Shape::Text(PATH)),
         optional("ca_file", "The CA certificates, in PEM, that the peer's certificate is to be from.", Shape::Text(PATH)),

@@ -7,7 +7,10 @@ use crate::config::section::At;
 /// RFC 1035 section 2.3.4, without the length bytes of the first label and the root.
 const MAX_NAME_CHARS: usize = 253;
 /// Attribute types of distinguished names (RFC 4514 section 3, RFC 5280 appendix A), as people write them.
-const DN_TYPES: &[&str] = &["CN", "C", "ST", "L", "O", "OU", "DC", "UID", "E", "serialNumber"];
+const DN_TYPES: &[&str] =
+    &["CN", "C", "ST", "L", "O", "OU", "DC", "UID", "E", "emailAddress", "serialNumber", "street", "postalCode"];
+const MAX_DN_CHARS: usize = 1024;
+const MAX_DN_ATTRIBUTES: usize = 32;
 
 pub fn identity(text: &At<String>, problems: &mut Problems) -> Option<Identity> {
     let (kind, name) = match text.value.split_once(':') {
@@ -79,21 +82,29 @@ fn is_email(text: &str) -> bool {
         .is_some_and(|(user, name)| !user.is_empty() && user.len() <= 64 && user.bytes().all(allowed) && is_name(name))
 }
 
-/// RFC 4514, with spaces after commas; a backslash takes the meaning from the character behind it.
+/// RFC 4514 with spaces after commas: a backslash takes the meaning from the character behind it, and so do quotation
+/// marks from commas between them.
 fn is_dn(text: &str) -> bool {
     let is_attribute = |part: &str| {
         part.split_once('=').is_some_and(|(kind, value)| {
             let kind = kind.trim();
-            DN_TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) && !value.trim().is_empty()
+            let blank = |c: char| c.is_whitespace() || c == '"';
+            DN_TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) && !value.trim_matches(blank).is_empty()
         })
     };
-    let mut escaped = false;
+    let (mut escaped, mut quoted) = (false, false);
     let is_comma = |c: char| {
-        let is_comma = c == ',' && !escaped;
+        quoted ^= c == '"' && !escaped;
+        let is_comma = c == ',' && !escaped && !quoted;
         escaped = c == '\\' && !escaped;
         is_comma
     };
-    text.split(is_comma).all(is_attribute)
+    let parts: Vec<&str> = text.split(is_comma).collect();
+    text.len() <= MAX_DN_CHARS
+        && parts.len() <= MAX_DN_ATTRIBUTES
+        && !escaped
+        && !quoted
+        && parts.into_iter().all(is_attribute)
 }
 
 #[cfg(test)]
@@ -117,6 +128,7 @@ mod tests {
             "ip:2001:db8::7",
             "dn:C=DE, O=Hospital B, CN=gateway",
             "dn:cn=a\\, b,dc=example",
+            "dn:CN=\"a, b\", O=c",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
@@ -136,6 +148,8 @@ mod tests {
             ("email:a", "write for example `email:gw@hospital-b.example`"),
             ("ip:198.51.100.7/32", "write for example `ip:198.51.100.7`"),
             ("dn:gateway", "write for example `dn:C=DE, O=Hospital B, CN=gateway`"),
+            ("dn:CN=\"a", "write for example `dn:C=DE, O=Hospital B, CN=gateway`"),
+            ("dn:CN=a\\", "write for example `dn:C=DE, O=Hospital B, CN=gateway`"),
             ("dn:CN=a,", "write for example `dn:C=DE, O=Hospital B, CN=gateway`"),
             ("dn:ZZ=a", "write for example `dn:C=DE, O=Hospital B, CN=gateway`"),
             ("fqdn:*.example", "attach each peer by its own identity"),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
+use self::secret::{WISHED_PPK_BYTES, WISHED_PSK_BYTES};
 use super::identity::identity;
 use crate::config::certificate::{self, Facts};
 use crate::config::diagnostic::Problems;
@@ -186,6 +187,7 @@ impl<'a> IpsecPeers<'a> {
                 None => None,
                 Some(remote) => Some(remote?),
             },
+            remote_nat_t_port: number(&raw.remote_nat_t_port, DEFAULT_NAT_T_PORT),
             remote_id,
             local_id,
             local_auth,
@@ -272,7 +274,7 @@ impl<'a> IpsecPeers<'a> {
     }
 
     fn psk(&mut self, file: &At<String>, problems: &mut Problems) -> Option<Zeroizing<Vec<u8>>> {
-        let psk = secret::shared(file, "a pre-shared key", self.directory, self.secrets, problems)?;
+        let psk = secret::shared(file, "a pre-shared key", WISHED_PSK_BYTES, self.directory, self.secrets, problems)?;
         let hash = digest(&SHA256, &psk).as_ref().to_vec();
         match self.seen_psks.get(&hash) {
             Some(first) => {
@@ -309,7 +311,7 @@ impl<'a> IpsecPeers<'a> {
         match (&raw.ppk_id, &raw.ppk_file) {
             (None, None) if !required => Some(None),
             (Some(id), Some(file)) => {
-                let key = secret::shared(file, "a post-quantum key", self.directory, self.secrets, problems)?;
+                let key = secret::shared(file, "a post-quantum key", WISHED_PPK_BYTES, self.directory, self.secrets, problems)?;
                 Some(Some(Ppk { id: id.value.clone(), key, required }))
             }
             _ => {

@@ -14,14 +14,20 @@ use crate::config::pasted::conceal;
 use crate::config::secrets::{SecretError, SecretReader};
 use crate::config::section::At;
 
-/// Who passes for us once can try keys at leisure afterwards (RFC 7296 section 2.15): 16 random characters of base64
-/// are 96 bits.
-const MIN_SHARED_BYTES: usize = 16;
+/// Fewer are tried out in no time by whoever passed for us once (RFC 7296 section 2.15).
+const MIN_SHARED_BYTES: usize = 8;
+/// Not to be tried out, if they are random: 16 characters of base64 are 96 bits.
+pub const WISHED_PSK_BYTES: usize = 16;
+/// 256 bits, of which a quantum computer leaves half (RFC 8784 section 5.1.1).
+pub const WISHED_PPK_BYTES: usize = 32;
+/// More than this is a file given by mistake.
+const MAX_SHARED_BYTES: usize = 1024;
 
 /// As strongSwan reads it: text as it stands, `0x` hexadecimal, `0s` base64.
 pub fn shared(
     file: &At<String>,
     what: &str,
+    wished_bytes: usize,
     directory: &Path,
     secrets: &dyn SecretReader,
     problems: &mut Problems,
@@ -38,33 +44,35 @@ pub fn shared(
             return None;
         }
     };
-    if key.len() < MIN_SHARED_BYTES {
-        problems
-            .error(&file.span, format!("{} holds {what} of only {} bytes", shown.display(), key.len()))
-            .why(format!(
-                "somebody who passes for us once can then try keys at leisure (RFC 7296 section 2.15); at least \
-                 {MIN_SHARED_BYTES} bytes are asked for"
-            ))
-            .remedy("make a new one with `ixgate keygen psk`, and give it to the peer");
-        return None;
-    }
+    let message = format!("{} holds {what} of only {} bytes", shown.display(), key.len());
+    let problem = match key.len() {
+        ..MIN_SHARED_BYTES => problems.error(&file.span, message),
+        len if len < wished_bytes => problems.warning(&file.span, message),
+        _ => return Some(key),
+    };
+    problem
+        .why("somebody who passes for us once can then try keys at leisure (RFC 7296 section 2.15)")
+        .remedy(format!("make one of {wished_bytes} bytes or more with `ixgate keygen psk`, and give it to the peer"));
     Some(key)
 }
 
 fn decode(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let line = bytes.trim_ascii();
+    let line = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
     if line.is_empty() {
         return Err("the file is empty");
+    }
+    if line.len() > 2 * MAX_SHARED_BYTES + 2 {
+        return Err("it is longer than any key");
     }
     if line.contains(&b'\n') {
         return Err("it has more than one line");
     }
     if let Some(hex) = line.strip_prefix(b"0x") {
-        return decode_hex(hex).ok_or("behind `0x`, it is not hexadecimal");
+        return decode_hex(hex.trim_ascii()).ok_or("behind `0x`, it is not hexadecimal");
     }
     if let Some(text) = line.strip_prefix(b"0s") {
         let indifferent = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let decoded = GeneralPurpose::new(&STANDARD, indifferent).decode(text);
+        let decoded = GeneralPurpose::new(&STANDARD, indifferent).decode(text.trim_ascii());
         return decoded.map(Zeroizing::new).map_err(|_| "behind `0s`, it is not base64");
     }
     Ok(Zeroizing::new(line.to_vec()))
