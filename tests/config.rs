@@ -568,25 +568,41 @@ fn examples() -> Vec<(PathBuf, String)> {
 fn every_example_is_right_and_insists_on_its_secrets() {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
+    let pki = ipsec::Pki::new();
     for (path, text) in examples() {
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join(path.file_name().unwrap());
-        std::fs::write(&copy, text).unwrap();
-        std::fs::create_dir(dir.path().join("secrets")).unwrap();
-        for secret in ["wireguard.key", "hospital-b.psk"] {
-            let file = dir.path().join("secrets").join(secret);
-            std::fs::write(&file, key(7)).unwrap();
+        std::fs::write(&copy, &text).unwrap();
+        for folder in ["secrets", "certificates"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        for (name, secret) in [
+            ("secrets/wireguard.key", key(7)),
+            ("secrets/hospital-b.psk", key(8)),
+            ("secrets/carrier-a.psk", key(9)),
+            ("secrets/carrier-b.psk", key(10)),
+            ("secrets/carrier-b.ppk", key(11)),
+            ("secrets/clinic-c.psk", key(12)),
+            ("secrets/ix-east.key", pki.key.clone()),
+            ("certificates/ix-east.pem", pki.certificate.clone()),
+            ("certificates/carrier-ca.pem", pki.ca.clone()),
+            ("certificates/carrier-ca.crl", pki.crl.clone()),
+        ] {
+            let file = dir.path().join(name);
+            std::fs::write(&file, secret).unwrap();
             set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         }
         let loaded = config::load(&copy).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(loaded.warnings, [], "{}", path.display());
         assert!(loaded.config.realms.len() >= 2);
 
-        let exposed = dir.path().join("secrets/wireguard.key");
+        let secrets = ["secrets/wireguard.key", "secrets/carrier-a.psk", "secrets/ix-east.key"];
+        let named = secrets.into_iter().find(|name| text.contains(&format!("_file = \"{name}\""))).unwrap();
+        let exposed = dir.path().join(named);
         set_permissions(&exposed, Permissions::from_mode(0o644)).unwrap();
         let report = config::load(&copy).unwrap_err();
         let [error] = &report.diagnostics[..] else { panic!("{report}") };
-        assert_eq!(report.text(error.span), "\"secrets/wireguard.key\"");
+        assert_eq!(report.text(error.span), format!("\"{named}\""));
         assert_eq!(error.remedy, format!("chmod 600 {}", exposed.display()));
         assert_eq!(error.why, "users other than the owner can access the file (mode 644)");
     }

@@ -14,7 +14,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zeroize::Zeroizing;
 
 pub use ipsec::{
-    Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth, Selectors,
+    Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
+    Selectors,
 };
 
 use crate::net::Space6;

@@ -204,10 +204,12 @@ impl<'a> Section<'a> {
     fn report_one_of(&self, problems: &mut Problems) {
         let title = self.spec.title;
         let keys = || self.spec.one_of.iter();
-        let there: Vec<_> = keys().filter_map(|key| self.table.get_key_value(*key)).collect();
+        let mut there: Vec<_> = keys().filter_map(|key| self.table.get_key_value(*key)).collect();
+        there.sort_by_key(|(key, _)| key.span().start);
         match there[..] {
             [] if !self.spec.one_of.is_empty() => {
-                let example = keys().next().and_then(|key| self.spec.key(key)).map_or(String::new(), |k| example(k.shape));
+                let example =
+                    keys().next().and_then(|key| self.spec.key(key)).map_or(String::new(), |k| example(k.shape));
                 problems
                     .error(&self.span, format!("one of {} is missing in {title}", quoted(self.spec.one_of)))
                     .why(self.spec.doc)

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::model::{
-    AliasMode, Api, Config, Grant, GrantTarget, Host, HostRef, Ike, Ix, Limits, Metrics, Network, Realm, RealmRef, Service,
-    ServiceRef, WireGuard,
+    AliasMode, Api, Config, Grant, GrantTarget, Host, HostRef, Ike, Ix, Limits, Metrics, Network, Realm, RealmRef,
+    Service, ServiceRef, WireGuard,
 };
 use crate::net::Space6;
 use crate::net::policy::PortRule;

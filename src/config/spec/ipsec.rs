@@ -7,11 +7,8 @@ const IDENTITY: Format = Format {
     example: "\"fqdn:gw.hospital-b.example\"",
     pattern: Some("^(fqdn|email|ip|dn):.+$"),
 };
-const LISTEN: Format = Format {
-    doc: "an IPv4 or IPv6 address without a port",
-    example: "\"0.0.0.0\"",
-    pattern: Some("^[0-9a-fA-F.:]+$"),
-};
+const LISTEN: Format =
+    Format { doc: "an IPv4 or IPv6 address without a port", example: "\"0.0.0.0\"", pattern: Some("^[0-9a-fA-F.:]+$") };
 const REMOTE: Format = Format {
     doc: "an IP address, with `:PORT` when it is not 500",
     example: "\"198.51.100.7\"",
@@ -79,7 +76,11 @@ pub static PEER: TableSpec = TableSpec {
         ),
         optional("local_id", "Who we are for this peer. Default: `local_id` of [ike].", Shape::Text(IDENTITY)),
         optional("psk_file", "A file with the pre-shared key, mode 600.", Shape::Text(PATH)),
-        optional("ca_file", "The CA certificates, in PEM, that the peer's certificate is to be from.", Shape::Text(PATH)),
+        optional(
+            "ca_file",
+            "The CA certificates, in PEM, that the peer's certificate is to be from.",
+            Shape::Text(PATH),
+        ),
         optional("crl_file", "Lists of revoked certificates, in PEM, of the CAs in `ca_file`.", Shape::Text(PATH)),
         optional(
             "local_auth",

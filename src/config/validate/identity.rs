@@ -46,7 +46,10 @@ pub fn identity(text: &At<String>, problems: &mut Problems) -> Option<Identity> 
         let known = DN_TYPES.join(", ");
         let types = if kind == "dn" { format!("; known attributes are {known}") } else { String::new() };
         problems
-            .error(&text.span, format!("what stands behind `{kind}:` is not {}", expected.split(':').next().unwrap_or(expected)))
+            .error(
+                &text.span,
+                format!("what stands behind `{kind}:` is not {}", expected.split(':').next().unwrap_or(expected)),
+            )
             .why(format!("expected {expected}{types}"))
             .remedy(format!("write for example `{example}`"));
     }

@@ -129,13 +129,7 @@ fn our_certificate(
     Some(Some(Certificate { chain, private_key }))
 }
 
-fn warn_of_dates(
-    facts: &Facts,
-    span: &Range<usize>,
-    what: &str,
-    secrets: &dyn SecretReader,
-    problems: &mut Problems,
-) {
+fn warn_of_dates(facts: &Facts, span: &Range<usize>, what: &str, secrets: &dyn SecretReader, problems: &mut Problems) {
     let Some(now) = secrets.unix_secs().and_then(|now| i64::try_from(now).ok()) else { return };
     let message = if now > facts.not_after_unix_secs {
         format!("{what} has expired")
@@ -196,11 +190,7 @@ impl<'a> IpsecPeers<'a> {
             profile: chosen(&raw.profile, &[("pq", Profile::Pq), ("compat", Profile::Compat)], Profile::Modern),
             initiate,
             encapsulation: self.encapsulation(raw, problems),
-            selectors: chosen(
-                &raw.selectors,
-                &[("any", Selectors::Any), ("pairs", Selectors::Pairs)],
-                Selectors::View,
-            ),
+            selectors: chosen(&raw.selectors, &[("any", Selectors::Any), ("pairs", Selectors::Pairs)], Selectors::View),
             lifetimes: lifetimes(raw),
             replay_window_packets: number(&raw.replay_window_packets, DEFAULT_REPLAY_WINDOW_PACKETS),
             liveness: secs(&raw.liveness_secs, DEFAULT_LIVENESS),
@@ -311,7 +301,14 @@ impl<'a> IpsecPeers<'a> {
         match (&raw.ppk_id, &raw.ppk_file) {
             (None, None) if !required => Some(None),
             (Some(id), Some(file)) => {
-                let key = secret::shared(file, "a post-quantum key", WISHED_PPK_BYTES, self.directory, self.secrets, problems)?;
+                let key = secret::shared(
+                    file,
+                    "a post-quantum key",
+                    WISHED_PPK_BYTES,
+                    self.directory,
+                    self.secrets,
+                    problems,
+                )?;
                 Some(Some(Ppk { id: id.value.clone(), key, required }))
             }
             _ => {
@@ -362,7 +359,10 @@ fn auth_methods(raw: &raw::IpsecPeer, problems: &mut Problems) -> Option<(Method
         (Some(Method::Psk), None, Some(_), Some(_)) => (Method::Psk, Method::Certificate),
         (_, None, Some(psk), Some(ca)) => {
             problems
-                .error(if psk.span.start < ca.span.start { &ca.span } else { &psk.span }, "both `psk_file` and `ca_file` are named")
+                .error(
+                    if psk.span.start < ca.span.start { &ca.span } else { &psk.span },
+                    "both `psk_file` and `ca_file` are named",
+                )
                 .why("the peer proves who it is in one way, and accepting either would be as weak as the weaker one")
                 .remedy(
                     "keep one of them; or, if we use the key and the peer a certificate, say so with \
@@ -411,9 +411,8 @@ fn auth_methods(raw: &raw::IpsecPeer, problems: &mut Problems) -> Option<(Method
 fn remote(text: &At<String>, problems: &mut Problems) -> Option<SocketAddr> {
     let address = text.value.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DEFAULT_PORT));
     let remote = address.or_else(|_| text.value.parse::<SocketAddr>()).ok();
-    let reachable = |remote: &SocketAddr| {
-        remote.port() != 0 && !remote.ip().is_multicast() && !remote.ip().is_unspecified()
-    };
+    let reachable =
+        |remote: &SocketAddr| remote.port() != 0 && !remote.ip().is_multicast() && !remote.ip().is_unspecified();
     match remote {
         Some(remote) if reachable(&remote) => return Some(remote),
         Some(_) => problems
@@ -450,6 +449,7 @@ fn number<T: TryFrom<u64>>(raw: &Option<At<u64>>, default: T) -> T {
 }
 
 fn chosen<T: Copy>(raw: &Option<At<&'static str>>, others: &[(&str, T)], default: T) -> T {
-    let meaning = |word: &At<&'static str>| others.iter().find(|(name, _)| *name == word.value).map(|(_, value)| *value);
+    let meaning =
+        |word: &At<&'static str>| others.iter().find(|(name, _)| *name == word.value).map(|(_, value)| *value);
     raw.as_ref().and_then(meaning).unwrap_or(default)
 }

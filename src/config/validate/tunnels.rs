@@ -54,12 +54,7 @@ pub fn tunnels(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems
     Tunnels { wireguard, ike, attachments }
 }
 
-fn wireguard(
-    raw: &Raw,
-    directory: &Path,
-    secrets: &dyn SecretReader,
-    problems: &mut Problems,
-) -> Option<WireGuard> {
+fn wireguard(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<WireGuard> {
     let listen = match &raw.wireguard.listen {
         None => DEFAULT_LISTEN.parse().ok(),
         Some(text) => socket_addr(text, "", DEFAULT_LISTEN, problems),
