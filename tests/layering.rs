@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("wire", &["net"]),
     ("packet", &["net", "wire"]),
+    ("crypto", &["net", "wire", "packet"]),
     ("wireguard", &["net", "wire", "packet"]),
     ("nat", &["net", "wire", "packet"]),
     ("dns", &["net", "wire", "packet"]),

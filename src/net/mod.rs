@@ -11,6 +11,7 @@ pub mod id;
 pub mod mapping;
 pub mod path;
 pub mod policy;
+pub mod random;
 pub mod range_map;
 pub mod service;
 pub mod time;
