@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod dns;
 pub mod host;
+pub mod ike;
 pub mod io;
 pub mod nat;
 pub mod net;

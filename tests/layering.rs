@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("nat", &["net", "wire", "packet"]),
     ("dns", &["net", "wire", "packet"]),
     ("host", &["net", "wire", "packet"]),
+    ("ike", &["net", "wire", "packet", "crypto"]),
     ("dataplane", &["net", "wire", "packet", "wireguard", "nat", "dns", "host"]),
     ("config", &["net"]),
     ("control", &["net", "config", "wireguard", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
@@ -25,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["net", "packet", "config", "control", "dataplane", "telemetry", "io", "wireguard", "nat", "host", "dns"],
     ),
     ("sim", &["net", "wire", "packet", "config", "control", "dataplane", "wireguard", "nat", "host", "dns"]),
-    ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard"]),
+    ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard", "ike"]),
 ];
 
 #[test]

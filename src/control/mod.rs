@@ -28,6 +28,7 @@ pub mod prepare;
 pub mod release;
 pub mod snapshot;
 pub mod store;
+pub mod view;
 
 #[cfg(test)]
 mod properties;

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::model::{
-    AliasMode, Api, Config, Grant, GrantTarget, Host, HostRef, Ix, Limits, Metrics, Network, Realm, RealmRef, Service,
-    ServiceRef, WireGuard,
+    AliasMode, Api, Config, Grant, GrantTarget, Host, HostRef, Ike, Ix, Limits, Metrics, Network, Realm, RealmRef,
+    Service, ServiceRef, WireGuard,
 };
 use crate::net::Space6;
 use crate::net::policy::PortRule;
@@ -29,6 +29,14 @@ impl Sample {
             api: Api { socket: "state/ixgate.sock".into() },
             metrics: Metrics { listen: None },
             wireguard: WireGuard { listen: "127.0.0.1:51820".parse().unwrap(), private_key: None },
+            ike: Ike {
+                listen: "127.0.0.1".parse().unwrap(),
+                port: 500,
+                nat_t_port: 4500,
+                local_id: None,
+                certificate: None,
+                raw_esp: false,
+            },
             limits: Limits::default(),
             realms: Vec::new(),
             hosts: Vec::new(),

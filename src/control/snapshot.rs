@@ -54,14 +54,14 @@ pub fn snapshot(
     generation: Generation,
 ) -> Result<Snapshot, SnapshotError> {
     let attachments = || config.realms.iter().flat_map(|realm| &realm.attachments);
-    numbers.update(attachments().map(|attachment| &attachment.wireguard.public_key));
+    numbers.update(attachments().map(|attachment| &attachment.wireguard().unwrap().public_key));
 
     let mut realms: Vec<Option<Realm>> = Vec::new();
     let mut tunnels: Vec<Option<Tunnel>> = Vec::new();
     for (realm, id) in config.realms.iter().zip(&compiled.realm_ids) {
         let mut of_realm = Vec::new();
         for attachment in &realm.attachments {
-            let number = numbers.by_key[&attachment.wireguard.public_key];
+            let number = numbers.by_key[&attachment.wireguard().unwrap().public_key];
             put(&mut tunnels, number.index(), tunnel(attachment, number, *id));
             of_realm.push(number);
         }
@@ -99,7 +99,7 @@ pub fn setup(config: &Config, seed: u64) -> Setup {
 }
 
 fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
-    let peer = &attachment.wireguard;
+    let peer = attachment.wireguard().unwrap();
     Tunnel {
         realm,
         mtu_bytes: attachment.mtu_bytes,

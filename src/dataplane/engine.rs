@@ -9,22 +9,20 @@ use crate::nat::{self, Sessions};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
-use crate::wireguard;
 
 use super::counters::Counters;
-use super::event::{Event, tunnel_of};
+use super::event::Event;
 use super::icmp_report::Reporter;
 use super::local::Local;
 use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
-use super::snapshot::{Snapshot, Transport};
+use super::snapshot::Snapshot;
+use super::tunnels::Tunnels;
 use super::walk::Walk;
 
 /// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB.
 const OUTBOX_BYTES: usize = 4 << 20;
 const OUTBOX_RUNS: usize = 4096;
-/// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
-const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
 /// Session entries looked at per timer tick: a million in 25 seconds.
 const EXPIRE_PER_TICK: usize = 4096;
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -44,7 +42,7 @@ pub struct Setup {
 /// `None`, then read [`Engine::poll_timeout`].
 pub struct Engine {
     snapshot: Arc<Snapshot>,
-    tunnels: wireguard::Endpoint,
+    tunnels: Tunnels,
     police: Police,
     sessions: Sessions,
     local: Local,
@@ -57,11 +55,8 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
-        // Without a key there are no peers either, and whoever calls is an unknown one.
-        let private_key = setup.private_key.unwrap_or_default();
-        let tunnels = wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now);
         let mut engine = Engine {
-            tunnels,
+            tunnels: Tunnels::new(&setup, now),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
@@ -78,14 +73,6 @@ impl Engine {
 
     /// Adopts a new configuration. Tunnels that did not change keep their keys; sessions are judged anew one by one.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
-        let peers: Vec<_> = snapshot
-            .tunnels
-            .iter()
-            .flatten()
-            .map(|tunnel| match &tunnel.peer {
-                Transport::WireGuard(peer) => peer.clone(),
-            })
-            .collect();
         self.counters.resize(snapshot.realms.len(), snapshot.tunnels.len());
         for tunnel in snapshot.tunnels.iter().flatten() {
             let before = self.snapshot.tunnel(tunnel.peer.tunnel());
@@ -97,9 +84,8 @@ impl Engine {
         self.local.host().retain_connections(|realm, address| {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
         });
+        self.tunnels.configure(&snapshot, &mut self.outbox, now);
         self.snapshot = snapshot;
-        self.tunnels.configure(&peers, now);
-        self.tunnels.handle_timeout(&mut self.outbox, now);
     }
 
     /// Datagrams from the network, any number: they are walked in batches.
@@ -138,8 +124,11 @@ impl Engine {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.tunnels.poll_event()?;
-        let realm = self.realm_of(tunnel_of(&event)).map(|realm| self.snapshot.realm_name(realm));
-        Some(Event { realm: realm.unwrap_or_else(|| "(removed)".into()), what: event })
+        let realm = event.tunnel().map(|tunnel| match self.realm_of(tunnel) {
+            Some(realm) => self.snapshot.realm_name(realm),
+            None => "(removed)".to_owned(),
+        });
+        Some(Event { realm, what: event })
     }
 
     /// When to call [`Engine::handle_timeout`], and why.
@@ -164,6 +153,7 @@ impl Engine {
             unattributed_drops: self.counters.unattributed_drops,
             realms: self.realm_reports(),
             tunnels: self.tunnel_reports(now),
+            strangers: Vec::new(),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
         }
@@ -172,9 +162,6 @@ impl Engine {
     /// ingress and decap.
     fn open(&mut self, datagram: Datagram<'_>, now: Timestamp) {
         self.counters.totals.datagrams_in += 1;
-        if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES {
-            return self.counters.dropped_outside(DropReason::InnerTooLong, None);
-        }
         match self.tunnels.open(datagram, self.batch.slot(), &mut self.outbox, now) {
             Opened::Packet { tunnel, len } => self.opened(tunnel, len, now),
             Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
@@ -257,6 +244,7 @@ impl Engine {
                     last_data_received: counters.last_data_received.map(|at| now - at),
                     received: counters.received,
                     sent: counters.sent,
+                    ipsec: None,
                 })
             })
             .collect()

@@ -1,0 +1,196 @@
+//! Who the two sides are, and how they prove it: by preshared key, or by signature and certificate.
+//!
+//! ```text
+//! sign     LocalAuth, what is signed, hashes the peer takes   ->  AUTH method and data (CERT: LocalCertificate::chain)
+//! verify   RemoteAuth, the identity, what was signed, AUTH and CERT payloads, date  ->  Ok, or why not, in words
+//! ```
+//!
+//! The methods are 2 (preshared key), 14 (RFC 7427 signatures: RSA PSS and PKCS#1 v1.5, ECDSA P-256 and P-384 with
+//! SHA-2, Ed25519) and, with peers that do not know RFC 7427, 9 and 10 (ECDSA). Method 1 means SHA-1 and is refused.
+//! Nothing here keeps state: who is asked what, and what the peer is told, is decided by the exchanges.
+
+mod algorithm;
+mod chain;
+mod date;
+mod der;
+mod dn;
+mod error;
+mod identity;
+mod local;
+mod names;
+mod ppk;
+mod printable;
+mod public_key;
+mod signed;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use algorithm::Algorithm;
+use public_key::PublicKey;
+
+pub use chain::{MAX_CERTIFICATES, MAX_CHAIN_BYTES};
+pub use date::Date;
+pub use dn::DnError;
+pub use error::{AuthError, CertificateError, LoadError};
+pub use identity::{Identity, IdentityError};
+pub use local::{LocalCertificate, RsaPadding};
+pub use ppk::{Ppk, Secret, SecretError, SecretWarning};
+pub use signed::Signed;
+pub use trust::{CrlPolicy, TrustAnchors};
+
+const METHOD_RSA: u8 = 1;
+const METHOD_SHARED_KEY: u8 = 2;
+const METHOD_ECDSA_256: u8 = 9;
+const METHOD_ECDSA_384: u8 = 10;
+const METHOD_DIGITAL_SIGNATURE: u8 = 14;
+
+/// What RFC 8420 puts in the list of hashes for Ed25519, which signs the octets themselves.
+const HASH_IDENTITY: u16 = 5;
+
+/// Encoding of CERT and CERTREQ payloads that we use: X.509 Certificate - Signature.
+pub const CERTIFICATE_ENCODING_X509: u8 = 4;
+
+/// What our SIGNATURE_HASH_ALGORITHMS notify lists (RFC 7427 section 4): SHA2-256, -384, -512 and Identity.
+pub const SIGNATURE_HASHES: [u16; 4] = [2, 3, 4, HASH_IDENTITY];
+
+/// More hash functions than there are; the rest of a peer's list is not read.
+const MAX_HASHES: usize = 32;
+
+/// How we prove who we are to one peer.
+#[derive(Clone)]
+pub enum LocalAuth {
+    Psk(Zeroizing<Vec<u8>>),
+    Certificate(Arc<LocalCertificate>),
+}
+
+/// How one peer has to prove who it is.
+#[derive(Clone)]
+pub enum RemoteAuth {
+    Psk(Zeroizing<Vec<u8>>),
+    Certificate(Arc<TrustAnchors>),
+}
+
+/// What a peer sent to prove who it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof<'a> {
+    /// Of its AUTH payload.
+    pub method: u8,
+    pub data: &'a [u8],
+    /// The contents of its CERT payloads of encoding 4, in their order.
+    pub certificates: &'a [&'a [u8]],
+}
+
+impl fmt::Debug for LocalAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LocalAuth::Psk(_) => f.write_str("Psk"),
+            LocalAuth::Certificate(certificate) => f.debug_tuple("Certificate").field(certificate).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for RemoteAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteAuth::Psk(_) => f.write_str("Psk"),
+            RemoteAuth::Certificate(anchors) => f.debug_tuple("Certificate").field(anchors).finish(),
+        }
+    }
+}
+
+/// Our AUTH payload: method and data. `peer_hashes`: the peer's SIGNATURE_HASH_ALGORITHMS, empty without one.
+pub fn sign(local: &LocalAuth, signed: &Signed<'_>, peer_hashes: &[u16]) -> Result<(u8, Vec<u8>), AuthError> {
+    match local {
+        LocalAuth::Psk(secret) => Ok((METHOD_SHARED_KEY, signed.shared_key_code(secret).to_vec())),
+        LocalAuth::Certificate(certificate) => certificate.sign(&signed.octets(), peer_hashes),
+    }
+}
+
+/// Whether the peer proved to be `identity`, which is what its ID payload says and what it is configured as.
+pub fn verify(
+    remote: &RemoteAuth,
+    identity: &Identity,
+    signed: &Signed<'_>,
+    proof: &Proof<'_>,
+    now_unix: u64,
+) -> Result<(), AuthError> {
+    match (remote, proof.method) {
+        (RemoteAuth::Psk(secret), METHOD_SHARED_KEY) => match signed.is_shared_key_code(secret, proof.data) {
+            true => Ok(()),
+            false => Err(AuthError::WrongPsk),
+        },
+        (RemoteAuth::Psk(_), METHOD_RSA | METHOD_ECDSA_256 | METHOD_ECDSA_384 | METHOD_DIGITAL_SIGNATURE) => {
+            Err(AuthError::OtherMethod { theirs: "certificate", ours: "preshared key" })
+        }
+        (RemoteAuth::Certificate(_), METHOD_SHARED_KEY) => {
+            Err(AuthError::OtherMethod { theirs: "preshared key", ours: "certificate" })
+        }
+        (RemoteAuth::Certificate(_), METHOD_RSA) => Err(AuthError::RsaSha1),
+        (RemoteAuth::Certificate(anchors), METHOD_ECDSA_256 | METHOD_ECDSA_384 | METHOD_DIGITAL_SIGNATURE) => {
+            let key = anchors.check(proof.certificates, identity, now_unix)?;
+            verify_signature(&key, &signed.octets(), proof.method, proof.data)
+        }
+        (_, method) => Err(AuthError::UnsupportedMethod(method)),
+    }
+}
+
+fn verify_signature(key: &PublicKey<'_>, octets: &[u8], method: u8, data: &[u8]) -> Result<(), AuthError> {
+    let (verdict, algorithm) = match method {
+        METHOD_DIGITAL_SIGNATURE => {
+            let (algorithm, signature) = digital_signature(data)?;
+            (key.verify(algorithm, octets, signature), algorithm.to_string())
+        }
+        METHOD_ECDSA_256 => (fixed(key, public_key::KeyKind::P256, octets, data), "ECDSA-256 (method 9)".into()),
+        _ => (fixed(key, public_key::KeyKind::P384, octets, data), "ECDSA-384 (method 10)".into()),
+    };
+    match verdict {
+        Some(true) => Ok(()),
+        Some(false) => Err(AuthError::WrongSignature),
+        None => Err(AuthError::KeyKind { algorithm, key: key.kind.to_string() }),
+    }
+}
+
+fn fixed(key: &PublicKey<'_>, kind: public_key::KeyKind, octets: &[u8], data: &[u8]) -> Option<bool> {
+    (key.kind == kind).then(|| key.verify_fixed(octets, data)).flatten()
+}
+
+/// RFC 7427 section 3.
+fn digital_signature(data: &[u8]) -> Result<(Algorithm, &[u8]), AuthError> {
+    let cut = AuthError::Malformed("the algorithm identifier is longer than the payload");
+    let (len, rest) = data.split_first().ok_or(AuthError::Malformed("it is empty"))?;
+    let (identifier, signature) = rest.split_at_checked(usize::from(*len)).ok_or(cut)?;
+    let algorithm = Algorithm::from_der(identifier).map_err(AuthError::SignatureAlgorithm)?;
+    Ok((algorithm, signature))
+}
+
+/// The data of our SIGNATURE_HASH_ALGORITHMS notify.
+pub fn hash_notify() -> Vec<u8> {
+    SIGNATURE_HASHES.iter().flat_map(|id| id.to_be_bytes()).collect()
+}
+
+/// The hashes in a peer's SIGNATURE_HASH_ALGORITHMS notify; unknown ones stay in the list.
+pub fn parse_hash_notify(data: &[u8]) -> Vec<u16> {
+    data.as_chunks::<2>().0.iter().take(MAX_HASHES).map(|id| u16::from_be_bytes(*id)).collect()
+}
+
+fn hashes_in_words(hashes: &[u16]) -> String {
+    if hashes.is_empty() {
+        return "no RFC 7427 signatures at all (only SHA-1)".into();
+    }
+    let name = |id: &u16| match id {
+        1 => "SHA-1".into(),
+        2 => "SHA2-256".into(),
+        3 => "SHA2-384".into(),
+        4 => "SHA2-512".into(),
+        5 => "Identity".into(),
+        id => id.to_string(),
+    };
+    hashes.iter().take(MAX_HASHES).map(name).collect::<Vec<String>>().join(", ")
+}

@@ -1,0 +1,1 @@
+//! Held against PKIs made on the spot.
