@@ -18,6 +18,7 @@ pub mod dataplane;
 pub mod dns;
 pub mod host;
 pub mod io;
+pub mod ipsec;
 pub mod nat;
 pub mod net;
 pub mod packet;
