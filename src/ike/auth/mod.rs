@@ -42,7 +42,7 @@ pub use error::{AuthError, CertificateError, LoadError};
 pub use identity::{Identity, IdentityError};
 pub use local::{LocalCertificate, RsaPadding};
 pub use ppk::{Ppk, Secret, SecretError, SecretWarning};
-pub use signed::{Prf, Signed};
+pub use signed::Signed;
 pub use trust::{CrlPolicy, TrustAnchors};
 
 const METHOD_RSA: u8 = 1;
