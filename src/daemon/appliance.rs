@@ -9,7 +9,7 @@ use super::open::{OpenError, Plan};
 use super::run::{Reloaded, run};
 use super::worker::Core;
 use crate::config;
-use crate::config::model::Config;
+use crate::config::model::{Config, Ike, Ix, Limits};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
@@ -96,11 +96,18 @@ impl Reloader {
         let old = &self.config;
         let icmp_errors_per_sec = new.limits.icmp_errors_per_sec;
         self.config = Config {
-            ix: crate::config::model::Ix { name: old.ix.name.clone(), ..new.ix },
+            ix: Ix { name: old.ix.name.clone(), ..new.ix },
             api: old.api.clone(),
             metrics: old.metrics.clone(),
             wireguard: old.wireguard.clone(),
-            limits: crate::config::model::Limits { icmp_errors_per_sec, ..old.limits.clone() },
+            ike: Ike {
+                listen: old.ike.listen,
+                port: old.ike.port,
+                nat_t_port: old.ike.nat_t_port,
+                raw_esp: old.ike.raw_esp,
+                ..new.ike
+            },
+            limits: Limits { icmp_errors_per_sec, ..old.limits.clone() },
             ..new
         };
     }

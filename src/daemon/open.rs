@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use super::socket_file::{SocketFile, SocketFileError};
-use crate::config::model::Config;
+use crate::config::model::{Config, Ike};
 use crate::io::raw_esp::{RawError, RawEspSocket};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
@@ -65,7 +65,7 @@ impl Plan {
         Plan {
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.listen,
-            ike: None,
+            ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
             offload: Offload::Auto,
             api_socket: config.api.socket.clone(),
             metrics: config.metrics.listen,
@@ -89,6 +89,10 @@ impl Plan {
 }
 
 impl IkePlan {
+    fn of(ike: &Ike) -> Self {
+        IkePlan { listen: ike.listen, port: ike.port, nat_t_port: ike.nat_t_port, raw_esp: ike.raw_esp }
+    }
+
     fn open(self, sockets: &mut Sockets, offload: Offload) -> Result<(), OpenError> {
         for (port, number) in [(Port::Ike, self.port), (Port::IkeNatT, self.nat_t_port)] {
             let address = SocketAddr::new(self.listen, number);

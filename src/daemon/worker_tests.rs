@@ -89,6 +89,7 @@ impl Core for Echo {
             unattributed_drops: [0; DropReason::COUNT],
             realms: Vec::new(),
             tunnels: Vec::new(),
+            strangers: Vec::new(),
             sessions: 0,
             sessions_max: 1,
         }

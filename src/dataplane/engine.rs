@@ -153,6 +153,7 @@ impl Engine {
             unattributed_drops: self.counters.unattributed_drops,
             realms: self.realm_reports(),
             tunnels: self.tunnel_reports(now),
+            strangers: Vec::new(),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
         }
@@ -243,6 +244,7 @@ impl Engine {
                     last_data_received: counters.last_data_received.map(|at| now - at),
                     received: counters.received,
                     sent: counters.sent,
+                    ipsec: None,
                 })
             })
             .collect()

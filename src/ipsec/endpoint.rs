@@ -317,3 +317,10 @@ impl Endpoint {
 pub(super) fn tunnel_mut(tunnels: &mut [Option<Box<Tunnel>>], id: TunnelId) -> Option<&mut Tunnel> {
     tunnels.get_mut(id.index())?.as_deref_mut()
 }
+
+#[cfg(test)]
+impl Endpoint {
+    pub fn deadline_count(&self) -> usize {
+        self.deadlines.len()
+    }
+}

@@ -252,4 +252,9 @@ impl Sa {
         self.sequence_out = sequence;
         self.sent.packets = sequence;
     }
+
+    /// As if this sequence number had come in.
+    pub fn skip_in_to(&mut self, sequence: u64) {
+        self.replay.mark(sequence);
+    }
 }

@@ -68,3 +68,11 @@ impl SaTable {
         self.slots.get_mut(slot.0 as usize)?.as_deref_mut()
     }
 }
+
+#[cfg(test)]
+impl SaTable {
+    /// Places, taken and free.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+}

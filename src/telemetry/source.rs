@@ -141,6 +141,7 @@ pub(crate) mod samples {
                     last_data_received: Some(Duration::from_millis(2_500)),
                     received: Traffic { packets: 1_053, bytes: 1_500_000 },
                     sent: Traffic { packets: 10, bytes: 900 },
+                    ipsec: None,
                 },
                 TunnelReport {
                     tunnel: TunnelId(1),
@@ -151,8 +152,10 @@ pub(crate) mod samples {
                     last_data_received: None,
                     received: Traffic::default(),
                     sent: Traffic::default(),
+                    ipsec: None,
                 },
             ],
+            strangers: Vec::new(),
             sessions: 12,
             sessions_max: 1_000_000,
         };
