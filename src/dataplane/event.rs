@@ -64,7 +64,7 @@ pub enum IpsecNews {
     /// The configuration asks for something impossible; the peer does not exist.
     Refused {
         tunnel: TunnelId,
-        why: ike::Refusal,
+        why: ike::event::Refusal,
     },
 }
 
