@@ -52,6 +52,7 @@ impl Tunnels {
         for tunnel in snapshot.tunnels.iter().flatten() {
             match &tunnel.peer {
                 Transport::WireGuard(peer) => peers.push(peer.clone()),
+                Transport::Ipsec(_) => {}
             }
         }
         self.wireguard.configure(&peers, now);
