@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ike", &["net", "wire", "packet", "crypto"]),
     ("dataplane", &["net", "wire", "packet", "crypto", "wireguard", "ike", "ipsec", "nat", "dns", "host"]),
     ("config", &["net"]),
-    ("control", &["net", "config", "wireguard", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
+    ("control", &["net", "config", "wireguard", "ike", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
     ("telemetry", &["net", "packet", "dataplane", "config"]),
     ("io", &["net", "packet"]),
     (

@@ -77,8 +77,6 @@ pub struct Facts {
     pub not_after_unix_secs: i64,
     /// The last day in words.
     pub not_after: String,
-    /// It says of itself that it is none.
-    pub is_no_ca: bool,
     /// Names, mail addresses and IP addresses that it shows, as identities are written.
     pub identities: Vec<String>,
     pub subject: String,
@@ -101,7 +99,6 @@ pub fn facts(der: &[u8]) -> Option<Facts> {
         not_before_unix_secs: validity.not_before.timestamp(),
         not_after_unix_secs: validity.not_after.timestamp(),
         not_after: validity.not_after.to_string(),
-        is_no_ca: certificate.basic_constraints().ok().flatten().is_some_and(|extension| !extension.value.ca),
         identities: identities.collect(),
         subject: certificate.subject().to_string(),
     })

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
-    Selectors,
+    RsaPadding, Selectors,
 };
 
 use crate::net::Space6;

@@ -52,6 +52,7 @@ pub struct Ike {
     pub local_id: Text,
     pub certificate_file: Text,
     pub private_key_file: Text,
+    pub rsa_padding: Choice,
     pub raw_esp: Flag,
 }
 
@@ -197,6 +198,7 @@ fn read_ike(s: &Section<'_>, problems: &mut Problems) -> Ike {
         local_id: s.text("local_id", problems),
         certificate_file: s.text("certificate_file", problems),
         private_key_file: s.text("private_key_file", problems),
+        rsa_padding: s.choice("rsa_padding", problems),
         raw_esp: s.flag("raw_esp", problems),
     }
 }

@@ -291,7 +291,7 @@ pub static LIMITS: TableSpec = TableSpec {
             "65535",
         ),
         with_default("ike_payloads", "Payloads of one IKE message.", integer(16, 256), "64"),
-        with_default("ike_proposals", "Proposals in one SA payload.", integer(4, 255), "64"),
+        with_default("ike_proposals", "Proposals in one SA payload.", integer(4, 255), "32"),
         with_default("ike_transforms", "Transforms of one proposal.", integer(8, 255), "128"),
         with_default(
             "ike_selectors",

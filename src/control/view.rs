@@ -216,7 +216,8 @@ mod tests {
     fn what_is_too_much_is_said_shorter_and_loses_nothing() {
         let mut sample = Sample::new().realm("centre", &["192.168.0.0/24"]);
         for i in 0..70 {
-            sample = sample.realm(&format!("r{i}"), &[if i == 69 { "10.9.0.0/24=172.29.7.0/24" } else { "10.0.0.0/24" }]);
+            sample =
+                sample.realm(&format!("r{i}"), &[if i == 69 { "10.9.0.0/24=172.29.7.0/24" } else { "10.0.0.0/24" }]);
         }
         let names: Vec<String> = (0..70).map(|i| format!("r{i}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -20,7 +20,7 @@ use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::net::{Generation, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{Names, RealmName, TunnelName};
+use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
 
 /// Why the appliance did not start; exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -167,8 +167,14 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
         Transport::WireGuard(peer) => TunnelName {
             tunnel: peer.tunnel,
             realm: tunnel.realm,
-            public_key: peer.public_key,
+            peer: PeerName::WireGuard(peer.public_key),
             has_endpoint: peer.endpoint.is_some(),
+        },
+        Transport::Ipsec(peer) => TunnelName {
+            tunnel: peer.tunnel,
+            realm: tunnel.realm,
+            peer: PeerName::Ipsec(peer.remote_id.to_string()),
+            has_endpoint: peer.initiate,
         },
     });
     Names { tunnels: tunnels.collect(), realms }

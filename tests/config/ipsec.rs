@@ -188,7 +188,7 @@ fn each_side_proves_itself_in_its_own_way() {
     let other_way = peer(&file(&ours, &format!("{PSK}, local_auth = \"certificate\"")));
     assert!(matches!(other_way.remote_auth, RemoteAuth::Psk(_)) && other_way.local_auth == LocalAuth::Certificate);
     let config = parse(&file(&ours, PSK)).unwrap().config;
-    assert_eq!(config.ike.certificate.unwrap().chain.len(), 1);
+    assert!(config.ike.certificate.unwrap().chain.starts_with(b"-----BEGIN CERTIFICATE-----"));
 }
 
 #[test]
@@ -252,15 +252,8 @@ fn mistakes_about_certificates() {
             file(OURS, "\"fqdn:gw.example\", ca_file = \"ca.pem\""),
             &["7:9 { remote_id = \"fqdn:gw.example\", ca_file = \"ca.pem\" }: `certificate_file` is missing in [ike]"],
         ),
-        (ca("ix.pem"), &["7:92 \"ix.pem\": there is a certificate in it that is not a CA's"]),
-        (
-            ca("expired.pem"),
-            &[
-                "7:92 \"expired.pem\": there is a certificate in it that is not a CA's",
-                "7:92 warning \"expired.pem\": a CA certificate has expired",
-            ],
-        ),
-        (ca("a.psk"), &["7:92 \"a.psk\": /etc/ixgate/a.psk does not hold CA certificates"]),
+        (ca("expired.pem"), &["7:92 warning \"expired.pem\": a certificate in it has expired"]),
+        (ca("a.psk"), &["7:92 \"a.psk\": /etc/ixgate/a.psk does not hold certificates of CAs"]),
     ]);
 }
 
@@ -351,7 +344,7 @@ fn no_secret_of_ipsec_is_shown() {
     let text = file(&ike, &format!("{PSK}, ppk_id = \"p\", ppk_file = \"b.psk\""));
     let config = parse(&text).unwrap().config;
     let shown = format!("{config:?} {config:#?}").replace(char::is_whitespace, "");
-    for secret in [&b"correct"[..], b"another", &config.ike.certificate.unwrap().private_key[..8]] {
+    for secret in [&b"correct"[..], b"another", &config.ike.certificate.unwrap().private_key[100..108]] {
         let numbers: Vec<String> = secret.iter().map(u8::to_string).collect();
         assert!(!shown.contains(&numbers.join(",")), "{numbers:?}");
     }

@@ -20,13 +20,20 @@ pub struct Ike {
     pub raw_esp: bool,
 }
 
-/// Our certificate and the key that belongs to it.
+/// Our certificate and the key that belongs to it, both in PEM.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Certificate {
-    /// DER; ours first, then the intermediate ones.
-    pub chain: Vec<Vec<u8>>,
-    /// DER: PKCS#8, PKCS#1 or SEC1.
+    /// Ours, and the intermediate ones.
+    pub chain: Vec<u8>,
     pub private_key: Zeroizing<Vec<u8>>,
+    pub rsa_padding: RsaPadding,
+}
+
+/// How an RSA key signs (RFC 7427, RFC 8247 section 3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RsaPadding {
+    Pss,
+    Pkcs1,
 }
 
 /// Who somebody is in IKE (RFC 7296 section 3.5).
@@ -98,7 +105,7 @@ pub enum LocalAuth {
 pub enum RemoteAuth {
     Psk(Zeroizing<Vec<u8>>),
     Certificate {
-        /// DER, at least one.
+        /// DER, at least one: CAs, or peers' own certificates.
         cas: Vec<Vec<u8>>,
         /// DER, of `cas` or of CAs below them.
         crls: Vec<Vec<u8>>,
@@ -176,7 +183,7 @@ pub struct IkeLimits {
     pub message_bytes: usize,
     /// Payloads of one message (default 64).
     pub payloads: usize,
-    /// Proposals of one SA payload (default 64).
+    /// Proposals of one SA payload (default 32).
     pub proposals: usize,
     /// Transforms of one proposal (default 128).
     pub transforms: usize,
@@ -195,7 +202,7 @@ impl Default for IkeLimits {
             fragments: 64,
             message_bytes: 65_535,
             payloads: 64,
-            proposals: 64,
+            proposals: 32,
             transforms: 128,
             selectors: 64,
         }

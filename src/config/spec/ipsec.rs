@@ -15,10 +15,11 @@ const REMOTE: Format = Format {
     pattern: Some("^.*[0-9a-fA-F:\\]].*$"),
 };
 const AUTH: &[&str] = &["psk", "certificate"];
-pub const PROFILES: &[&str] = &["modern", "pq", "compat"];
-pub const ENCAPSULATIONS: &[&str] = &["udp", "auto", "esp"];
-pub const SELECTORS: &[&str] = &["view", "any", "pairs"];
-pub const DSCP: &[&str] = &["copy", "clear"];
+const RSA_PADDINGS: &[&str] = &["pss", "pkcs1"];
+const PROFILES: &[&str] = &["modern", "pq", "compat"];
+const ENCAPSULATIONS: &[&str] = &["udp", "auto", "esp"];
+const SELECTORS: &[&str] = &["view", "any", "pairs"];
+const DSCP: &[&str] = &["copy", "clear"];
 
 pub static IKE: TableSpec = TableSpec {
     title: "[ike]",
@@ -39,10 +40,16 @@ pub static IKE: TableSpec = TableSpec {
         ),
         optional(
             "certificate_file",
-            "Our certificate in PEM, with the intermediate ones behind it. For peers that want one.",
+            "Our certificate in PEM, with the intermediate ones. For peers that want one.",
             Shape::Text(PATH),
         ),
         optional("private_key_file", "The private key of our certificate in PEM, mode 600.", Shape::Text(PATH)),
+        with_default(
+            "rsa_padding",
+            "How an RSA key signs; `pkcs1` for peers that do not know PSS.",
+            Shape::Choice(RSA_PADDINGS),
+            "\"pss\"",
+        ),
         with_default(
             "raw_esp",
             "Also take ESP without UDP (IP protocol 50). It needs CAP_NET_RAW.",
@@ -78,7 +85,7 @@ pub static PEER: TableSpec = TableSpec {
         optional("psk_file", "A file with the pre-shared key, mode 600.", Shape::Text(PATH)),
         optional(
             "ca_file",
-            "The CA certificates, in PEM, that the peer's certificate is to be from.",
+            "Certificates, in PEM, of the CAs that the peer's may be from; or the peer's own, which then has to be that one.",
             Shape::Text(PATH),
         ),
         optional("crl_file", "Lists of revoked certificates, in PEM, of the CAs in `ca_file`.", Shape::Text(PATH)),

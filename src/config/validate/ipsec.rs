@@ -17,7 +17,8 @@ use super::identity::identity;
 use crate::config::certificate::{self, Facts};
 use crate::config::diagnostic::Problems;
 use crate::config::model::{
-    Certificate, Encapsulation, Identity, Ike, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth, Selectors,
+    Certificate, Encapsulation, Identity, Ike, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth, RsaPadding,
+    Selectors,
 };
 use crate::config::raw::{self, Raw};
 use crate::config::secrets::SecretReader;
@@ -92,21 +93,14 @@ fn our_certificate(
             return None;
         }
     };
-    let chain = secret::certificates(certificate_file, "our certificate", directory, secrets, problems);
+    let chain = secret::pem(certificate_file, "our certificate", directory, secrets, problems);
+    let certificates = chain.as_ref().and_then(|pem| {
+        secret::told(certificate::certificates(pem), certificate_file, "our certificate", directory, problems)
+    });
     let private_key = secret::private_key(key_file, directory, secrets, problems);
-    let (chain, private_key) = (chain?, private_key?);
-    let facts = certificate::facts(chain.first()?)?;
-    warn_of_dates(&facts, &certificate_file.span, "our certificate", secrets, problems);
-    match certificate::public_key(&private_key) {
-        Ok(public) if public == facts.public_key => {}
-        Ok(_) => {
-            problems
-                .error(&key_file.span, "this key does not belong to our certificate")
-                .why(format!("the certificate of {} is about another public key", facts.subject))
-                .remedy("name the key that the certificate was asked for with; ours is the first one in the file")
-                .also(&certificate_file.span, "the certificate is named here");
-            return None;
-        }
+    let (chain, certificates, (private_key, der)) = (chain?, certificates?, private_key?);
+    let public_key = match certificate::public_key(&der) {
+        Ok(public_key) => public_key,
         Err(error) => {
             problems
                 .error(&key_file.span, "this private key cannot be used")
@@ -114,7 +108,18 @@ fn our_certificate(
                 .remedy("make one of these, and ask your CA for a certificate of it");
             return None;
         }
-    }
+    };
+    let facts: Vec<Facts> = certificates.iter().filter_map(|der| certificate::facts(der)).collect();
+    let Some(facts) = facts.iter().find(|facts| facts.public_key == public_key) else {
+        let subject = facts.first().map_or("", |facts| &facts.subject);
+        problems
+            .error(&key_file.span, "this key does not belong to our certificate")
+            .why(format!("the certificate of {subject} is about another public key"))
+            .remedy("name the key that the certificate was asked for with")
+            .also(&certificate_file.span, "the certificate is named here");
+        return None;
+    };
+    warn_of_dates(facts, &certificate_file.span, "our certificate", secrets, problems);
     if let Some(text) = &ike.local_id {
         let folded = text.value.to_lowercase();
         if !folded.starts_with("dn:") && !facts.identities.iter().any(|shown| shown.to_lowercase() == folded) {
@@ -126,7 +131,8 @@ fn our_certificate(
                 .also(&certificate_file.span, "the certificate is named here");
         }
     }
-    Some(Some(Certificate { chain, private_key }))
+    let rsa_padding = chosen(&ike.rsa_padding, &[("pkcs1", RsaPadding::Pkcs1)], RsaPadding::Pss);
+    Some(Some(Certificate { chain, private_key, rsa_padding }))
 }
 
 fn warn_of_dates(facts: &Facts, span: &Range<usize>, what: &str, secrets: &dyn SecretReader, problems: &mut Problems) {
@@ -282,15 +288,9 @@ impl<'a> IpsecPeers<'a> {
     }
 
     fn cas(&self, file: &At<String>, problems: &mut Problems) -> Option<Vec<Vec<u8>>> {
-        let cas = secret::certificates(file, "CA certificates", self.directory, self.secrets, problems)?;
+        let cas = secret::certificates(file, "certificates of CAs", self.directory, self.secrets, problems)?;
         for facts in cas.iter().filter_map(|der| certificate::facts(der)) {
-            warn_of_dates(&facts, &file.span, "a CA certificate", self.secrets, problems);
-            if facts.is_no_ca {
-                problems
-                    .error(&file.span, "there is a certificate in it that is not a CA's")
-                    .why(format!("{} says of itself that it is none (RFC 5280 section 4.2.1.9)", facts.subject))
-                    .remedy("name the CA that issued the peer's certificate, not the certificate itself");
-            }
+            warn_of_dates(&facts, &file.span, "a certificate in it", self.secrets, problems);
         }
         Some(cas)
     }

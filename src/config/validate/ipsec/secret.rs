@@ -88,16 +88,18 @@ fn decode_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(key)
 }
 
+/// PEM and DER.
 pub fn private_key(
     file: &At<String>,
     directory: &Path,
     secrets: &dyn SecretReader,
     problems: &mut Problems,
-) -> Option<Zeroizing<Vec<u8>>> {
+) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)> {
     let make = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
     let pem = read_secret(file, directory, secrets, "the private key of our certificate", make, problems)?;
     let key = certificate::private_key(&pem);
-    told(key, file, "the private key of our certificate", directory, problems)
+    let der = told(key, file, "the private key of our certificate", directory, problems)?;
+    Some((pem, der))
 }
 
 pub fn certificates(
@@ -107,8 +109,8 @@ pub fn certificates(
     secrets: &dyn SecretReader,
     problems: &mut Problems,
 ) -> Option<Vec<Vec<u8>>> {
-    let pem = read_public(file, what, directory, secrets, problems)?;
-    told(certificate::certificates(&pem), file, what, directory, problems)
+    let file_pem = pem(file, what, directory, secrets, problems)?;
+    told(certificate::certificates(&file_pem), file, what, directory, problems)
 }
 
 pub fn revocation_lists(
@@ -118,11 +120,11 @@ pub fn revocation_lists(
     problems: &mut Problems,
 ) -> Option<Vec<Vec<u8>>> {
     let what = "lists of revoked certificates";
-    let pem = read_public(file, what, directory, secrets, problems)?;
-    told(certificate::revocation_lists(&pem), file, what, directory, problems)
+    let file_pem = pem(file, what, directory, secrets, problems)?;
+    told(certificate::revocation_lists(&file_pem), file, what, directory, problems)
 }
 
-fn told<T>(
+pub fn told<T>(
     read: Result<T, CertificateError>,
     file: &At<String>,
     what: &str,
@@ -140,7 +142,7 @@ fn told<T>(
     None
 }
 
-fn read_public(
+pub fn pem(
     file: &At<String>,
     what: &str,
     directory: &Path,
