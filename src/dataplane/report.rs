@@ -29,6 +29,8 @@ pub struct Report {
     pub strangers: Vec<FailureReport>,
     pub sessions: usize,
     pub sessions_max: usize,
+    /// What happened to tunnels and nobody took down in time. Statuses and counters missed nothing.
+    pub events_lost: u64,
 }
 
 /// Where every datagram that came in went. At any batch boundary

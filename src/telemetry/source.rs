@@ -176,6 +176,7 @@ pub(crate) mod samples {
             strangers: Vec::new(),
             sessions: 12,
             sessions_max: 1_000_000,
+            events_lost: 0,
         };
         Source {
             ix_name: "ix-east".to_owned(),
