@@ -29,6 +29,8 @@ pub enum Cause {
     },
     /// A public value that is none, or no randomness here.
     KeyExchangeFailed,
+    /// They offer additional key exchanges, but not the exchange that carries them (RFC 9242).
+    NoIntermediate,
     /// They ask for a cookie again and again.
     CookieLoop {
         attempts: u32,
@@ -159,6 +161,7 @@ impl Cause {
             Cause::AnswerNotOffered { .. } => "answer_not_offered",
             Cause::GroupRefused { .. } => "group_refused",
             Cause::KeyExchangeFailed => "key_exchange",
+            Cause::NoIntermediate => "no_intermediate",
             Cause::CookieLoop { .. } => "cookie_loop",
             Cause::TooManyHalfOpen { .. } => "too_many_half_open",
             Cause::TooManySas { .. } => "too_many_sas",

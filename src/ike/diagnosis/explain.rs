@@ -73,6 +73,10 @@ impl Cause {
                 Explanation::new("The key exchange failed: their public value is not one of the group.")
                     .nearest("Nearest: choose another group on their side; a correct peer does not send such a value.")
             }
+            Cause::NoIntermediate => Explanation::new(
+                "They offer an additional key exchange (RFC 9370) without IKE_INTERMEDIATE (RFC 9242), which would carry it.",
+            )
+            .nearest("Nearest: have their side's software updated, or leave ML-KEM out on their side and profile = \"pq\" on ours."),
             Cause::CookieLoop { attempts } => Explanation::new(format!(
                 "They asked for a cookie {attempts} times and never took it: they are under heavy load, or something \
                  changes our source address between packets."

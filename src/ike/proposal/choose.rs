@@ -34,7 +34,8 @@ pub(super) struct Terms {
 
 /// As responder of IKE_SA_INIT: the first of `profiles` that allows any of the proposals (before IKE_AUTH we can only guess
 /// at the peer). `sent`: the group of the peer's KE payload.
-pub fn choose_ike(proposals: &[Proposal], profiles: &[Profile], sent: Option<Group>) -> Result<IkeChoice, Cause> {
+pub fn choose_ike(proposals: &[Proposal], profiles: &[Profile], sent: Option<u16>) -> Result<IkeChoice, Cause> {
+    let sent = sent.and_then(Group::from_id);
     let terms = |profile| Terms { profile, sent, with_ke: true, further: Further::ByProfile };
     let by_profile = |profile: &Profile| proposals.iter().find_map(|proposal| ike_choice(proposal, terms(*profile)));
     let favourite = profiles.first().copied().unwrap_or_default();
