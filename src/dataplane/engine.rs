@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::host::{Host, HostConfig};
+use crate::ike;
 use crate::nat::{self, Sessions};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
@@ -32,6 +33,8 @@ pub struct Setup {
     /// `None`: no realm is attached by WireGuard, and every handshake is refused.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
     pub handshakes_per_sec: u32,
+    /// `None`: no realm is attached by IPsec, and none can be until the next start.
+    pub ike: Option<ike::Setup>,
     pub sessions: nat::Limits,
     pub host: HostConfig,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
@@ -54,9 +57,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
+    pub fn new(mut setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
         let mut engine = Engine {
-            tunnels: Tunnels::new(&setup, now),
+            tunnels: Tunnels::new(&mut setup, now),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
@@ -84,12 +87,16 @@ impl Engine {
         self.local.host().retain_connections(|realm, address| {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
         });
-        self.tunnels.configure(&snapshot, &mut self.outbox, now);
+        self.tunnels.begin();
+        self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;
+        self.tunnels.handle_timeout(&mut self.outbox, now);
+        self.finish();
     }
 
     /// Datagrams from the network, any number: they are walked in batches.
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
+        self.tunnels.begin();
         for datagram in datagrams {
             self.open(datagram, now);
             if self.batch.is_full() {
@@ -99,10 +106,12 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
+        self.finish();
     }
 
     /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.tunnels.begin();
         self.tunnels.handle_timeout(&mut self.outbox, now);
         if now >= self.next_expiry {
             self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
@@ -110,6 +119,7 @@ impl Engine {
         }
         self.local.handle_timeout(now);
         self.drive_local(now);
+        self.finish();
     }
 
     /// What is to be sent. Clear it after sending.
@@ -153,10 +163,16 @@ impl Engine {
             unattributed_drops: self.counters.unattributed_drops,
             realms: self.realm_reports(),
             tunnels: self.tunnel_reports(now),
-            strangers: Vec::new(),
+            strangers: self.tunnels.strangers(now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
         }
+    }
+
+    /// What the transports still have to do in this call.
+    fn finish(&mut self) {
+        let counters = &mut self.counters;
+        self.tunnels.finish(&mut self.outbox, |reason| counters.control_refused(reason));
     }
 
     /// ingress and decap.
@@ -244,7 +260,7 @@ impl Engine {
                     last_data_received: counters.last_data_received.map(|at| now - at),
                     received: counters.received,
                     sent: counters.sent,
-                    ipsec: None,
+                    ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
                 })
             })
             .collect()

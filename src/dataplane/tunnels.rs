@@ -9,7 +9,8 @@
 //! Port::RawEsp ----------------------- ESP -----------------> ipsec
 //! ```
 //!
-//! The way in is decided by the port, the way out by the tunnel's number. A WireGuard packet pays one comparison for it.
+//! The way in is decided by the port, the way out by the tunnel's number. A WireGuard packet pays one comparison for it,
+//! and an appliance without IPsec tunnels has no IPsec.
 
 use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
@@ -18,17 +19,24 @@ use crate::wireguard;
 
 use super::engine::Setup;
 use super::event::What;
+use super::report::{FailureReport, IpsecReport};
 use super::snapshot::{Snapshot, Transport};
 
 mod ike_queue;
+mod ipsec;
 mod nat_t;
+
+use self::ipsec::{Configured, Ipsec};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
 
-/// After any call that takes `outbox`, send it, drain [`Tunnels::poll_event`], then read [`Tunnels::poll_timeout`].
+/// [`Tunnels::begin`], any calls, [`Tunnels::finish`]; then send the outbox, drain [`Tunnels::poll_event`], read
+/// [`Tunnels::poll_timeout`].
 pub(super) struct Tunnels {
     wireguard: wireguard::Endpoint,
+    /// `None`: the configuration had no IPsec tunnel when we started.
+    ipsec: Option<Box<Ipsec>>,
 }
 
 /// What `status` shows of a tunnel, whatever its transport.
@@ -40,63 +48,113 @@ pub(super) struct TunnelStatus {
 }
 
 impl Tunnels {
-    pub fn new(setup: &Setup, now: Timestamp) -> Self {
+    /// Takes from `setup` what belongs to the transports.
+    pub fn new(setup: &mut Setup, now: Timestamp) -> Self {
         // Without a key there are no peers either, and whoever calls is an unknown one.
-        let private_key = setup.private_key.clone().unwrap_or_default();
-        Tunnels { wireguard: wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now) }
+        let private_key = setup.private_key.take().unwrap_or_default();
+        let seed = setup.seed.rotate_left(16);
+        Tunnels {
+            wireguard: wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now),
+            ipsec: setup.ike.take().map(|ike| Box::new(Ipsec::new(ike, seed, now))),
+        }
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
-    pub fn configure(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Timestamp) {
-        let mut peers = Vec::new();
+    pub fn configure(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        let (mut peers, mut ipsec) = (Vec::new(), Vec::new());
         for tunnel in snapshot.tunnels.iter().flatten() {
             match &tunnel.peer {
                 Transport::WireGuard(peer) => peers.push(peer.clone()),
-                Transport::Ipsec(_) => {}
+                Transport::Ipsec(peer) => ipsec.push(Configured { peer: peer.clone(), copy_dscp: tunnel.copy_dscp }),
             }
         }
         self.wireguard.configure(&peers, now);
-        self.handle_timeout(outbox, now);
+        if let Some(all) = &mut self.ipsec {
+            all.configure(ipsec, now);
+        }
+    }
+
+    /// A call into the engine begins: IKE gets its share of it.
+    pub fn begin(&mut self) {
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.begin();
+        }
     }
 
     /// Opens one outer datagram, into `out` where it holds a packet.
     #[inline]
     pub fn open(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
-        match datagram.path.port {
-            Port::WireGuard if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES => {
-                Opened::dropped(DropReason::InnerTooLong)
-            }
-            Port::WireGuard => self.wireguard.open(datagram, out, outbox, now),
-            Port::Ike | Port::IkeNatT | Port::RawEsp => Opened::dropped(DropReason::DataUnknownSession),
+        if datagram.path.port != Port::WireGuard {
+            return match &mut self.ipsec {
+                Some(ipsec) => ipsec.open(datagram, out, outbox, now),
+                None => Opened::dropped(DropReason::DataUnknownSession),
+            };
+        }
+        if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES {
+            return Opened::dropped(DropReason::InnerTooLong);
+        }
+        self.wireguard.open(datagram, out, outbox, now)
+    }
+
+    /// The call ends. `refused` hears of messages that [`Tunnels::open`] called understood before they were looked at.
+    pub fn finish(&mut self, outbox: &mut Outbox, refused: impl FnMut(DropReason)) {
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.finish(outbox, refused);
         }
     }
 
     /// Seals `packet` straight into `outbox`.
     #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
-        self.wireguard.seal(tunnel, packet, outbox)
+        match &mut self.ipsec {
+            Some(ipsec) if ipsec.serves(tunnel) => ipsec.seal(tunnel, packet, outbox),
+            _ => self.wireguard.seal(tunnel, packet, outbox),
+        }
     }
 
     /// Whether packets can be sealed to the peer. Cheap enough to ask for every packet.
     #[inline]
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
-        self.wireguard.is_up(tunnel)
+        match &self.ipsec {
+            Some(ipsec) if ipsec.serves(tunnel) => ipsec.is_up(tunnel),
+            _ => self.wireguard.is_up(tunnel),
+        }
     }
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
         self.wireguard.handle_timeout(outbox, now);
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.handle_timeout(outbox, now);
+        }
     }
 
     pub fn poll_event(&mut self) -> Option<What> {
-        self.wireguard.poll_event().map(What::WireGuard)
+        let wireguard = self.wireguard.poll_event().map(What::WireGuard);
+        wireguard.or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        self.wireguard.poll_timeout()
+        let ipsec = self.ipsec.as_ref().and_then(|ipsec| ipsec.poll_timeout());
+        [self.wireguard.poll_timeout(), ipsec].into_iter().flatten().min()
     }
 
     pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
+        if let Some(ipsec) = &self.ipsec
+            && ipsec.serves(tunnel)
+        {
+            return ipsec.status(tunnel);
+        }
         let status = self.wireguard.status(tunnel)?;
         Some(TunnelStatus { up: status.up, path: status.path, last_handshake: status.last_handshake })
+    }
+
+    /// `None`: it is no IPsec tunnel.
+    pub fn ipsec_report(&self, tunnel: TunnelId, now: Timestamp) -> Option<IpsecReport> {
+        self.ipsec.as_ref()?.report(tunnel, now)
+    }
+
+    /// Failed IKE negotiations of nobody in particular.
+    pub fn strangers(&self, now: Timestamp) -> Vec<FailureReport> {
+        self.ipsec.as_ref().map(|ipsec| ipsec.strangers(now)).unwrap_or_default()
     }
 }

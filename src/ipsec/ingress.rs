@@ -45,7 +45,9 @@ impl Endpoint {
             self.on_wear(slot, wear);
         }
         let content = match arrival.content {
-            Ok(Content::Packet(len)) if !out.get_mut(..len).is_some_and(|packet| ecn::tell_inner(packet, datagram.ecn)) => {
+            Ok(Content::Packet(len))
+                if !out.get_mut(..len).is_some_and(|packet| ecn::tell_inner(packet, datagram.ecn)) =>
+            {
                 Err(DropReason::CongestionUntold)
             }
             content => content,

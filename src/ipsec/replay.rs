@@ -56,7 +56,9 @@ impl ReplayWindow {
         if sequence > self.top {
             return true;
         }
-        sequence != 0 && self.top - sequence < self.window_packets && self.lanes[self.lane(sequence)] & bit(sequence) == 0
+        sequence != 0
+            && self.top - sequence < self.window_packets
+            && self.lanes[self.lane(sequence)] & bit(sequence) == 0
     }
 
     /// Notes a packet that authenticated and that [`ReplayWindow::accepts`]. Returns whether it is the newest so far.
@@ -175,10 +177,13 @@ mod tests {
     #[test]
     fn recovers_as_the_text_of_the_appendix_says() {
         let window_packets = 1024;
-        for top in [1 << 32, (1 << 32) + 500, (1 << 32) + 1023, (1 << 32) + 1024, (5 << 32) - 1, (7 << 32) + 0x8000_0000] {
+        for top in
+            [1 << 32, (1 << 32) + 500, (1 << 32) + 1023, (1 << 32) + 1024, (5 << 32) - 1, (7 << 32) + 0x8000_0000]
+        {
             let mut window = ReplayWindow::new(window_packets);
             window.mark(top);
-            for low in [1, 499, 500, 1022, 1023, 1024, 2000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1100, u32::MAX - 400] {
+            for low in [1, 499, 500, 1022, 1023, 1024, 2000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1100, u32::MAX - 400]
+            {
                 let high = (window.recover(low) >> 32) as u32;
                 assert_eq!(high, appendix_a(top, window_packets, low), "top {top:#x}, low {low:#x}");
             }

@@ -55,7 +55,8 @@ pub(super) enum Sealing {
     Retired,
 }
 
-/// What stands in every packet's way first, the large things last.
+/// In this order in memory: what every packet asks for stands together, the keys lie behind it.
+#[repr(C)]
 pub(super) struct Sa {
     pub tunnel: TunnelId,
     pub spi_in: u32,
@@ -154,7 +155,7 @@ impl Sa {
     #[inline]
     pub fn seal(&mut self, packet: &[u8], space: &mut [u8]) -> Result<Wear, DropReason> {
         let next_header = esp::next_header_of(packet).ok_or(DropReason::InnerMalformed)?;
-        if self.sequence_out >= self.last_sequence() {
+        if self.sequence_out >= last_sequence(self.esn) {
             return Err(DropReason::TunnelDown); // in vain: nobody keeps such an SA
         }
         self.sequence_out += 1;
@@ -162,11 +163,6 @@ impl Sa {
         esp::seal(&self.key_out, stamp, self.sequence_out, packet, next_header, space);
         self.sent.count(packet.len());
         Ok(self.budget_out.wear(&self.sent))
-    }
-
-    #[inline]
-    fn last_sequence(&self) -> u64 {
-        last_sequence(self.esn)
     }
 
     /// Opens an ESP packet into `out`. `Err`: nothing is proved about its sender, and nothing has changed.

@@ -1,1 +1,6 @@
-//! Held against PKIs made on the spot.
+//! The two sides against each other, over PKIs made on the spot.
+
+mod chains;
+mod keys;
+mod pki;
+mod signatures;

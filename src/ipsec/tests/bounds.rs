@@ -1,7 +1,9 @@
 //! What is bounded, and what happens at the bound.
 
 use super::world::*;
+use crate::crypto::PacketKey;
 use crate::ipsec::event::MAX_EVENTS;
+use crate::ipsec::sa::Sa;
 use crate::ipsec::{ChildSa, Event, InstallError, Lifetime, Limits, MAX_SELECTORS};
 use crate::net::{Selector, TunnelId};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
@@ -122,4 +124,11 @@ fn ten_thousand_tunnels_have_one_deadline_each() {
     assert_eq!((side.endpoint.sa_count(), side.endpoint.deadline_count()), (20_000, 10_000));
     (0..10_000).for_each(|n| side.endpoint.remove_tunnel(TunnelId(n)));
     assert_eq!((side.endpoint.sa_count(), side.endpoint.deadline_count()), (0, 0));
+}
+
+/// An idle tunnel is to cost little. What the keys take is theirs to say.
+#[test]
+fn an_sa_takes_little_beside_its_keys() {
+    let own = size_of::<Sa>() - 2 * size_of::<PacketKey>();
+    assert!(own <= 384, "{own}");
 }

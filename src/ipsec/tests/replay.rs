@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::world::*;
-use crate::ipsec::esp::next_header;
 use crate::ipsec::ChildSa;
+use crate::ipsec::esp::next_header;
 use crate::packet::DropReason;
 
 #[test]
@@ -79,7 +79,11 @@ fn esn_crosses_two_to_the_32_with_losses_and_replays() {
     for sequence in take {
         assert!(b.open(&esn_packet(sequence)).is_err(), "{sequence:#x} again");
     }
-    assert_eq!(b.open(&esn_packet(boundary - 88)), Err(dropped(DropReason::DataNotAuthentic)), "taken for one far ahead");
+    assert_eq!(
+        b.open(&esn_packet(boundary - 88)),
+        Err(dropped(DropReason::DataNotAuthentic)),
+        "taken for one far ahead"
+    );
     assert_eq!(b.open(&esn_packet(boundary - 87)), Ok(v4(1)), "the oldest of the window");
     assert_eq!(b.open(&esn_packet(boundary + 3_000_000_000)), Ok(v4(1)), "after a long silence");
     assert_eq!(b.open(&esn_packet(2 * boundary + 5)), Ok(v4(1)), "and the next boundary");
