@@ -47,6 +47,10 @@ const ACCEPTED: &str = "RSA (PKCS#1 v1.5 or PSS) and ECDSA with SHA2-256, SHA2-3
 pub enum CertificateError {
     #[error("they sent no certificate: their side must send it (strongSwan: send_cert = always)")]
     None,
+    #[error(
+        "they sent their certificate in encoding {0}, which is not supported: it must be X.509 itself (encoding 4), neither its hash and URL nor a bare key"
+    )]
+    Encoding(u8),
     #[error("they sent {0} certificates; at most {max} are accepted", max = super::chain::MAX_CERTIFICATES)]
     TooMany(usize),
     #[error("they sent {0} bytes of certificates; at most {max} are accepted", max = super::chain::MAX_CHAIN_BYTES)]

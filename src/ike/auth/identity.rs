@@ -17,12 +17,7 @@ use std::str::FromStr;
 
 use super::dn;
 use super::printable::Printable;
-
-const ID_IPV4_ADDR: u8 = 1;
-const ID_FQDN: u8 = 2;
-const ID_RFC822_ADDR: u8 = 3;
-const ID_IPV6_ADDR: u8 = 5;
-const ID_DER_ASN1_DN: u8 = 9;
+use crate::wire::ike::{Identification, id_kind};
 
 /// A name of RFC 1035, and what RFC 5321 section 4.5.3.1 allows for a mailbox.
 const MAX_FQDN: usize = 255;
@@ -66,28 +61,35 @@ impl Identity {
         }
     }
 
-    /// ID type and identification data, as in the payload.
-    pub fn to_wire(&self) -> (u8, Vec<u8>) {
+    /// As our ID payload holds it.
+    pub fn to_identification(&self) -> Identification {
+        let (kind, data) = self.parts();
+        Identification { kind, data }
+    }
+
+    pub fn from_identification(id: &Identification) -> Result<Identity, IdentityError> {
+        Identity::from_parts(id.kind, &id.data)
+    }
+
+    fn parts(&self) -> (u8, Vec<u8>) {
         match self {
-            Identity::Fqdn(name) => (ID_FQDN, name.as_bytes().to_vec()),
-            Identity::Email(mailbox) => (ID_RFC822_ADDR, mailbox.as_bytes().to_vec()),
-            Identity::Ipv4(address) => (ID_IPV4_ADDR, address.octets().to_vec()),
-            Identity::Ipv6(address) => (ID_IPV6_ADDR, address.octets().to_vec()),
-            Identity::Dn(der) => (ID_DER_ASN1_DN, der.clone()),
+            Identity::Fqdn(name) => (id_kind::FQDN, name.as_bytes().to_vec()),
+            Identity::Email(mailbox) => (id_kind::RFC822_ADDR, mailbox.as_bytes().to_vec()),
+            Identity::Ipv4(address) => (id_kind::IPV4_ADDR, address.octets().to_vec()),
+            Identity::Ipv6(address) => (id_kind::IPV6_ADDR, address.octets().to_vec()),
+            Identity::Dn(der) => (id_kind::DER_ASN1_DN, der.clone()),
         }
     }
 
-    pub fn from_wire(kind: u8, data: &[u8]) -> Result<Identity, IdentityError> {
+    /// From what stands in an ID payload, or in a certificate under the name that belongs to the type.
+    pub(super) fn from_parts(kind: u8, data: &[u8]) -> Result<Identity, IdentityError> {
+        let length = |_| IdentityError::Address(format!("{} bytes", data.len()));
         match kind {
-            ID_FQDN => fqdn(&text(data)),
-            ID_RFC822_ADDR => email(&text(data)),
-            ID_IPV4_ADDR => <[u8; 4]>::try_from(data)
-                .map(|octets| Identity::Ipv4(octets.into()))
-                .map_err(|_| IdentityError::Address(format!("{} bytes", data.len()))),
-            ID_IPV6_ADDR => <[u8; 16]>::try_from(data)
-                .map(|octets| Identity::Ipv6(octets.into()))
-                .map_err(|_| IdentityError::Address(format!("{} bytes", data.len()))),
-            ID_DER_ASN1_DN => {
+            id_kind::FQDN => fqdn(&text(data)),
+            id_kind::RFC822_ADDR => email(&text(data)),
+            id_kind::IPV4_ADDR => <[u8; 4]>::try_from(data).map(|ip| Identity::Ipv4(ip.into())).map_err(length),
+            id_kind::IPV6_ADDR => <[u8; 16]>::try_from(data).map(|ip| Identity::Ipv6(ip.into())).map_err(length),
+            id_kind::DER_ASN1_DN => {
                 dn::check(data)?;
                 Ok(Identity::Dn(data.to_vec()))
             }
@@ -98,10 +100,10 @@ impl Identity {
     /// What two equal identities have in common: ID type and a form in which differences that mean nothing are gone.
     fn canonical(&self) -> (u8, Vec<u8>) {
         match self {
-            Identity::Fqdn(name) => (ID_FQDN, name.to_ascii_lowercase().into_bytes()),
-            Identity::Email(mailbox) => (ID_RFC822_ADDR, canonical_email(mailbox).into_bytes()),
-            Identity::Dn(der) => (ID_DER_ASN1_DN, dn::canonical(der)),
-            Identity::Ipv4(_) | Identity::Ipv6(_) => self.to_wire(),
+            Identity::Fqdn(name) => (id_kind::FQDN, name.to_ascii_lowercase().into_bytes()),
+            Identity::Email(mailbox) => (id_kind::RFC822_ADDR, canonical_email(mailbox).into_bytes()),
+            Identity::Dn(der) => (id_kind::DER_ASN1_DN, dn::canonical(der)),
+            Identity::Ipv4(_) | Identity::Ipv6(_) => self.parts(),
         }
     }
 }
@@ -206,10 +208,10 @@ fn shown(text: &str) -> String {
 
 fn kind_name(kind: u8) -> &'static str {
     match kind {
-        10 => "ID_DER_ASN1_GN",
-        11 => "ID_KEY_ID",
+        id_kind::DER_ASN1_GN => "ID_DER_ASN1_GN",
+        id_kind::KEY_ID => "ID_KEY_ID",
         12 => "ID_FC_NAME",
-        13 => "ID_NULL",
+        id_kind::NULL => "ID_NULL",
         _ => "unassigned",
     }
 }
@@ -232,8 +234,9 @@ mod tests {
             ("dn:CN=gw", 9, vec![0x30, 13, 0x31, 11, 0x30, 9, 6, 3, 0x55, 4, 3, 0x13, 2, b'g', b'w']),
         ] {
             let parsed = id(written);
-            assert_eq!(parsed.to_wire(), (kind, data.clone()), "{written}");
-            assert_eq!(Identity::from_wire(kind, &data).unwrap(), parsed);
+            let payload = Identification { kind, data };
+            assert_eq!(parsed.to_identification(), payload, "{written}");
+            assert_eq!(Identity::from_identification(&payload).unwrap(), parsed);
             assert_eq!(parsed.to_string(), written);
         }
     }
@@ -294,10 +297,10 @@ mod tests {
             (11, b"secret"),
             (0, b""),
         ] {
-            let error = Identity::from_wire(kind, data).unwrap_err().to_string();
+            let error = Identity::from_parts(kind, data).unwrap_err().to_string();
             assert!(error.chars().all(|c| !c.is_control()) && error.len() < 500, "{error:?}");
         }
-        let words = Identity::from_wire(11, b"x").unwrap_err().to_string();
+        let words = Identity::from_parts(11, b"x").unwrap_err().to_string();
         assert!(words.contains("type 11 (ID_KEY_ID)"), "{words}");
     }
 }

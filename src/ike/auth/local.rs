@@ -18,7 +18,7 @@ use super::error::{AuthError, LoadError};
 use super::identity::Identity;
 use super::names;
 use super::public_key::{KeyKind, PublicKey};
-use super::{METHOD_DIGITAL_SIGNATURE, METHOD_ECDSA_256, METHOD_ECDSA_384};
+use super::{METHOD_DIGITAL_SIGNATURE, METHOD_ECDSA_256, METHOD_ECDSA_384, Proof};
 
 /// How an RSA key signs. PSS is what RFC 8247 section 3.2 asks for; peers that only know PKCS#1 v1.5 are still met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl LocalCertificate {
         LocalCertificate { rsa_padding, ..self }
     }
 
-    /// What goes into our CERT payloads (encoding 4), one each, our own first.
+    /// What goes into our CERT payloads, one each, our own first.
     pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
         self.chain.iter().map(|der| der.as_ref())
     }
@@ -115,7 +115,7 @@ impl LocalCertificate {
 
     /// AUTH method and data. ECDSA falls back to the old methods 9 and 10 when the peer does not take its hash, or does
     /// not know RFC 7427 at all.
-    pub(super) fn sign(&self, octets: &[u8], peer_hashes: &[u16]) -> Result<(u8, Vec<u8>), AuthError> {
+    pub(super) fn sign(&self, octets: &[u8], peer_hashes: &[u16]) -> Result<Proof, AuthError> {
         let random = SystemRandom::new();
         let takes = |hash: &Hash| peer_hashes.contains(&hash.id());
         match &self.key {
@@ -157,14 +157,15 @@ impl fmt::Debug for LocalCertificate {
 }
 
 /// RFC 7427 section 3: length of the AlgorithmIdentifier, the AlgorithmIdentifier, the signature.
-fn digital_signature(algorithm: Algorithm, signature: &[u8]) -> (u8, Vec<u8>) {
+fn digital_signature(algorithm: Algorithm, signature: &[u8]) -> Proof {
     let identifier = algorithm.to_der();
-    (METHOD_DIGITAL_SIGNATURE, [&[identifier.len() as u8], &identifier[..], signature].concat())
+    let data = [&[identifier.len() as u8], &identifier[..], signature].concat();
+    Proof { method: METHOD_DIGITAL_SIGNATURE, data }
 }
 
-fn old_signature(method: u8, key: &EcdsaKeyPair, octets: &[u8]) -> Result<(u8, Vec<u8>), AuthError> {
+fn old_signature(method: u8, key: &EcdsaKeyPair, octets: &[u8]) -> Result<Proof, AuthError> {
     let signature = key.sign(&SystemRandom::new(), octets).map_err(|_| AuthError::Signing)?;
-    Ok((method, signature.as_ref().to_vec()))
+    Ok(Proof { method, data: signature.as_ref().to_vec() })
 }
 
 fn rsa_encoding(padding: RsaPadding, hash: Hash) -> (Algorithm, &'static dyn RsaEncoding) {

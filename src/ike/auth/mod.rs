@@ -1,8 +1,8 @@
 //! Who the two sides are, and how they prove it: by preshared key, or by signature and certificate.
 //!
 //! ```text
-//! sign     LocalAuth, what is signed, hashes the peer takes   ->  AUTH method and data (CERT: LocalCertificate::chain)
-//! verify   RemoteAuth, the identity, what was signed, AUTH and CERT payloads, date  ->  Ok, or why not, in words
+//! LocalAuth::prove     octets to sign (Signed), hashes that the peer takes             ->  AUTH payload
+//! RemoteAuth::verify   AUTH and CERT payloads, octets, identity, date                  ->  Ok, or why not, in words
 //! ```
 //!
 //! The methods are 2 (preshared key), 14 (RFC 7427 signatures: RSA PSS and PKCS#1 v1.5, ECDSA P-256 and P-384 with
@@ -34,6 +34,10 @@ use zeroize::Zeroizing;
 
 use algorithm::Algorithm;
 use public_key::PublicKey;
+use signed::{is_shared_key_code, shared_key_code};
+
+use crate::crypto::Prf;
+use crate::wire::ike::Payload;
 
 pub use chain::{MAX_CERTIFICATES, MAX_CHAIN_BYTES};
 pub use date::Date;
@@ -55,12 +59,12 @@ const METHOD_DIGITAL_SIGNATURE: u8 = 14;
 const HASH_IDENTITY: u16 = 5;
 
 /// Encoding of CERT and CERTREQ payloads that we use: X.509 Certificate - Signature.
-pub const CERTIFICATE_ENCODING_X509: u8 = 4;
+const ENCODING_X509: u8 = 4;
 
 /// What our SIGNATURE_HASH_ALGORITHMS notify lists (RFC 7427 section 4): SHA2-256, -384, -512 and Identity.
 pub const SIGNATURE_HASHES: [u16; 4] = [2, 3, 4, HASH_IDENTITY];
 
-/// More hash functions than there are; the rest of a peer's list is not read.
+/// More hash functions than there are; the rest of a peer's list is not shown.
 const MAX_HASHES: usize = 32;
 
 /// How we prove who we are to one peer.
@@ -77,14 +81,84 @@ pub enum RemoteAuth {
     Certificate(Arc<TrustAnchors>),
 }
 
-/// What a peer sent to prove who it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Proof<'a> {
-    /// Of its AUTH payload.
+/// Method and data of an AUTH payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
     pub method: u8,
-    pub data: &'a [u8],
-    /// The contents of its CERT payloads of encoding 4, in their order.
-    pub certificates: &'a [&'a [u8]],
+    pub data: Vec<u8>,
+}
+
+impl LocalAuth {
+    /// Our AUTH payload over the octets (see [`Signed`]). `peer_hashes`: the peer's SIGNATURE_HASH_ALGORITHMS, empty
+    /// when it sent none.
+    pub fn prove(&self, prf: Prf, octets: &[u8], peer_hashes: &[u16]) -> Result<Proof, AuthError> {
+        match self {
+            LocalAuth::Psk(secret) => {
+                Ok(Proof { method: METHOD_SHARED_KEY, data: shared_key_code(prf, secret, octets).to_vec() })
+            }
+            LocalAuth::Certificate(certificate) => certificate.sign(octets, peer_hashes),
+        }
+    }
+
+    /// Our CERT payloads, our own certificate first; none with a preshared key. Sent whether or not the peer asks by a
+    /// CERTREQ that we know, since our chain may not reach up to its authority.
+    pub fn certificate_payloads(&self) -> Vec<Payload> {
+        let LocalAuth::Certificate(certificate) = self else { return Vec::new() };
+        let payload = |der: &[u8]| Payload::Certificate { encoding: ENCODING_X509, data: der.to_vec() };
+        certificate.chain().map(payload).collect()
+    }
+}
+
+impl RemoteAuth {
+    /// Our CERTREQ payload: the authorities that may vouch for the peer. Pinned certificates cannot be asked for, so that
+    /// the list may be empty; it still asks for a certificate.
+    pub fn certificate_request(&self) -> Option<Payload> {
+        let RemoteAuth::Certificate(anchors) = self else { return None };
+        Some(Payload::CertificateRequest { encoding: ENCODING_X509, data: anchors.certificate_request() })
+    }
+
+    /// Whether the peer proved to be `identity`: what its ID payload says, and what it is configured as.
+    /// `certificates`: encoding and contents of its CERT payloads, in their order.
+    pub fn verify(
+        &self,
+        proof: &Proof,
+        prf: Prf,
+        octets: &[u8],
+        identity: &Identity,
+        certificates: &[(u8, &[u8])],
+        now_unix: u64,
+    ) -> Result<(), AuthError> {
+        match (self, proof.method) {
+            (RemoteAuth::Psk(secret), METHOD_SHARED_KEY) => {
+                match is_shared_key_code(prf, secret, octets, &proof.data) {
+                    true => Ok(()),
+                    false => Err(AuthError::WrongPsk),
+                }
+            }
+            (RemoteAuth::Psk(_), METHOD_RSA | METHOD_ECDSA_256 | METHOD_ECDSA_384 | METHOD_DIGITAL_SIGNATURE) => {
+                Err(AuthError::OtherMethod { theirs: "certificate", ours: "preshared key" })
+            }
+            (RemoteAuth::Certificate(_), METHOD_SHARED_KEY) => {
+                Err(AuthError::OtherMethod { theirs: "preshared key", ours: "certificate" })
+            }
+            (RemoteAuth::Certificate(_), METHOD_RSA) => Err(AuthError::RsaSha1),
+            (RemoteAuth::Certificate(anchors), METHOD_ECDSA_256 | METHOD_ECDSA_384 | METHOD_DIGITAL_SIGNATURE) => {
+                let key = anchors.check(&of_x509(certificates)?, identity, now_unix)?;
+                verify_signature(&key, octets, proof.method, &proof.data)
+            }
+            (_, method) => Err(AuthError::UnsupportedMethod(method)),
+        }
+    }
+}
+
+/// The certificates in the one encoding that we read; when there are only others, that is the mistake.
+fn of_x509<'a>(certificates: &[(u8, &'a [u8])]) -> Result<Vec<&'a [u8]>, CertificateError> {
+    let x509: Vec<&[u8]> =
+        certificates.iter().filter(|(encoding, _)| *encoding == ENCODING_X509).map(|c| c.1).collect();
+    match (certificates.first(), x509.is_empty()) {
+        (Some((encoding, _)), true) => Err(CertificateError::Encoding(*encoding)),
+        _ => Ok(x509),
+    }
 }
 
 impl fmt::Debug for LocalAuth {
@@ -102,42 +176,6 @@ impl fmt::Debug for RemoteAuth {
             RemoteAuth::Psk(_) => f.write_str("Psk"),
             RemoteAuth::Certificate(anchors) => f.debug_tuple("Certificate").field(anchors).finish(),
         }
-    }
-}
-
-/// Our AUTH payload: method and data. `peer_hashes`: the peer's SIGNATURE_HASH_ALGORITHMS, empty without one.
-pub fn sign(local: &LocalAuth, signed: &Signed<'_>, peer_hashes: &[u16]) -> Result<(u8, Vec<u8>), AuthError> {
-    match local {
-        LocalAuth::Psk(secret) => Ok((METHOD_SHARED_KEY, signed.shared_key_code(secret).to_vec())),
-        LocalAuth::Certificate(certificate) => certificate.sign(&signed.octets(), peer_hashes),
-    }
-}
-
-/// Whether the peer proved to be `identity`, which is what its ID payload says and what it is configured as.
-pub fn verify(
-    remote: &RemoteAuth,
-    identity: &Identity,
-    signed: &Signed<'_>,
-    proof: &Proof<'_>,
-    now_unix: u64,
-) -> Result<(), AuthError> {
-    match (remote, proof.method) {
-        (RemoteAuth::Psk(secret), METHOD_SHARED_KEY) => match signed.is_shared_key_code(secret, proof.data) {
-            true => Ok(()),
-            false => Err(AuthError::WrongPsk),
-        },
-        (RemoteAuth::Psk(_), METHOD_RSA | METHOD_ECDSA_256 | METHOD_ECDSA_384 | METHOD_DIGITAL_SIGNATURE) => {
-            Err(AuthError::OtherMethod { theirs: "certificate", ours: "preshared key" })
-        }
-        (RemoteAuth::Certificate(_), METHOD_SHARED_KEY) => {
-            Err(AuthError::OtherMethod { theirs: "preshared key", ours: "certificate" })
-        }
-        (RemoteAuth::Certificate(_), METHOD_RSA) => Err(AuthError::RsaSha1),
-        (RemoteAuth::Certificate(anchors), METHOD_ECDSA_256 | METHOD_ECDSA_384 | METHOD_DIGITAL_SIGNATURE) => {
-            let key = anchors.check(proof.certificates, identity, now_unix)?;
-            verify_signature(&key, &signed.octets(), proof.method, proof.data)
-        }
-        (_, method) => Err(AuthError::UnsupportedMethod(method)),
     }
 }
 
@@ -168,16 +206,6 @@ fn digital_signature(data: &[u8]) -> Result<(Algorithm, &[u8]), AuthError> {
     let (identifier, signature) = rest.split_at_checked(usize::from(*len)).ok_or(cut)?;
     let algorithm = Algorithm::from_der(identifier).map_err(AuthError::SignatureAlgorithm)?;
     Ok((algorithm, signature))
-}
-
-/// The data of our SIGNATURE_HASH_ALGORITHMS notify.
-pub fn hash_notify() -> Vec<u8> {
-    SIGNATURE_HASHES.iter().flat_map(|id| id.to_be_bytes()).collect()
-}
-
-/// The hashes in a peer's SIGNATURE_HASH_ALGORITHMS notify; unknown ones stay in the list.
-pub fn parse_hash_notify(data: &[u8]) -> Vec<u16> {
-    data.as_chunks::<2>().0.iter().take(MAX_HASHES).map(|id| u16::from_be_bytes(*id)).collect()
 }
 
 fn hashes_in_words(hashes: &[u16]) -> String {

@@ -7,13 +7,14 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::identity::Identity;
+use crate::wire::ike::id_kind;
 
 /// A certificate of a gateway has a handful.
 const MAX_NAMES: usize = 64;
 
 /// The subject first, if it is not empty. Names that we could not compare are left out.
 pub(super) fn identities(certificate: &X509Certificate<'_>) -> Vec<Identity> {
-    let subject = Identity::from_wire(9, certificate.subject().as_raw()).ok();
+    let subject = Identity::from_parts(id_kind::DER_ASN1_DN, certificate.subject().as_raw()).ok();
     let alternatives = certificate.subject_alternative_name().ok().flatten();
     let names = alternatives.iter().flat_map(|extension| &extension.value.general_names);
     subject.into_iter().chain(names.filter_map(identity)).take(MAX_NAMES).collect()
@@ -21,10 +22,10 @@ pub(super) fn identities(certificate: &X509Certificate<'_>) -> Vec<Identity> {
 
 fn identity(name: &GeneralName<'_>) -> Option<Identity> {
     match name {
-        GeneralName::DNSName(name) => Identity::from_wire(2, name.as_bytes()).ok(),
-        GeneralName::RFC822Name(mailbox) => Identity::from_wire(3, mailbox.as_bytes()).ok(),
+        GeneralName::DNSName(name) => Identity::from_parts(id_kind::FQDN, name.as_bytes()).ok(),
+        GeneralName::RFC822Name(mailbox) => Identity::from_parts(id_kind::RFC822_ADDR, mailbox.as_bytes()).ok(),
         GeneralName::IPAddress(octets) => address(octets).map(Identity::from_address),
-        GeneralName::DirectoryName(name) => Identity::from_wire(9, name.as_raw()).ok(),
+        GeneralName::DirectoryName(name) => Identity::from_parts(id_kind::DER_ASN1_DN, name.as_raw()).ok(),
         _ => None,
     }
 }

@@ -148,16 +148,8 @@ pub fn trust(listed: &[&Made], crls: &[&str], policy: CrlPolicy) -> TrustAnchors
     TrustAnchors::load(&listed, &crls, policy).expect("it loads")
 }
 
-pub fn signed() -> Signed<'static> {
-    Signed {
-        prf: crate::crypto::Prf::HmacSha256,
-        sk_p: &[7; 32],
-        message: b"the first message",
-        nonce_other: &[9; 32],
-        id: (2, b"gw.example"),
-        int_auth: None,
-    }
-}
+pub const OCTETS: &[u8] = b"message, nonce and prf of the identity";
+pub const PRF: Prf = Prf::HmacSha256;
 
 /// Signs as `local` and verifies with `anchors`, as one whole exchange of AUTH and CERT payloads.
 pub fn exchange(
@@ -166,9 +158,14 @@ pub fn exchange(
     identity: &str,
     peer_hashes: &[u16],
 ) -> Result<u8, AuthError> {
-    let (method, data) = sign(&LocalAuth::Certificate(local.clone()), &signed(), peer_hashes)?;
-    let certificates: Vec<&[u8]> = local.chain().collect();
-    let proof = Proof { method, data: &data, certificates: &certificates };
+    let local = LocalAuth::Certificate(local.clone());
+    let proof = local.prove(PRF, OCTETS, peer_hashes)?;
+    let payloads = local.certificate_payloads();
+    let certificates = payloads.iter().map(|payload| match payload {
+        Payload::Certificate { encoding, data } => (*encoding, &data[..]),
+        other => panic!("{other:?}"),
+    });
+    let certificates: Vec<(u8, &[u8])> = certificates.collect();
     let remote = RemoteAuth::Certificate(Arc::new(anchors));
-    verify(&remote, &identity.parse().unwrap(), &signed(), &proof, NOW).map(|()| method)
+    remote.verify(&proof, PRF, OCTETS, &identity.parse().unwrap(), &certificates, NOW).map(|()| proof.method)
 }

@@ -28,10 +28,10 @@ fn every_kind_of_key_signs_and_is_verified() {
         ("p384", RsaPadding::Pss, &[2], 10, None),
     ] {
         let local = Arc::new(root.issue(gateway(), kind).local().with_rsa_padding(padding));
-        let (signed_by, data) = sign(&LocalAuth::Certificate(local.clone()), &signed(), hashes).unwrap();
-        assert_eq!(signed_by, method, "{kind}");
+        let proof = LocalAuth::Certificate(local.clone()).prove(PRF, OCTETS, hashes).unwrap();
+        assert_eq!(proof.method, method, "{kind}");
         if let Some(algorithm) = algorithm {
-            assert_eq!(digital_signature(&data).unwrap().0, algorithm);
+            assert_eq!(digital_signature(&proof.data).unwrap().0, algorithm);
         }
         assert_eq!(exchange(&local, root.trust(), IDENTITY, hashes), Ok(method), "{kind}");
     }
@@ -46,7 +46,7 @@ fn without_a_common_hash_it_is_said_what_is_missing() {
         ("ed25519", &[2, 3, 4], "Identity (RFC 8420)"),
     ] {
         let local = LocalAuth::Certificate(Arc::new(root.issue(gateway(), kind).local()));
-        let error = sign(&local, &signed(), hashes).unwrap_err();
+        let error = local.prove(PRF, OCTETS, hashes).unwrap_err();
         assert!(matches!(error, AuthError::NoCommonHash { .. }) && error.to_string().contains(words), "{error}");
     }
 }
@@ -54,11 +54,15 @@ fn without_a_common_hash_it_is_said_what_is_missing() {
 #[test]
 fn preshared_keys_agree_or_do_not() {
     let psk = |text: &str| zeroize::Zeroizing::new(text.as_bytes().to_vec());
-    let (method, data) = sign(&LocalAuth::Psk(psk("secret")), &signed(), &SIGNATURE_HASHES).unwrap();
+    let local = LocalAuth::Psk(psk("secret"));
+    let Proof { method, data } = local.prove(PRF, OCTETS, &SIGNATURE_HASHES).unwrap();
     let check = |secret: &str, method, data: &[u8]| {
-        let proof = Proof { method, data, certificates: &[] };
-        verify(&RemoteAuth::Psk(psk(secret)), &IDENTITY.parse().unwrap(), &signed(), &proof, NOW)
+        let proof = Proof { method, data: data.to_vec() };
+        RemoteAuth::Psk(psk(secret)).verify(&proof, PRF, OCTETS, &IDENTITY.parse().unwrap(), &[], NOW)
     };
+    assert!(local.certificate_payloads().is_empty());
+    assert_eq!(RemoteAuth::Psk(psk("secret")).certificate_request(), None);
+    assert_eq!(format!("{local:?}{:?}", RemoteAuth::Psk(psk("secret"))), "PskPsk");
     assert_eq!(method, 2);
     assert_eq!(check("secret", 2, &data), Ok(()));
     assert_eq!(check("secret2", 2, &data), Err(AuthError::WrongPsk));
@@ -72,10 +76,10 @@ fn a_peer_with_a_certificate_may_not_prove_itself_otherwise() {
     let root = Made::self_signed(authority("root"), "p256");
     let made = root.issue(gateway(), "p256");
     let remote = RemoteAuth::Certificate(Arc::new(root.trust()));
-    let certificates = [&made.der[..]];
+    let certificates = [(4, &made.der[..])];
     let check = |method, data: &[u8]| {
-        let proof = Proof { method, data, certificates: &certificates };
-        verify(&remote, &IDENTITY.parse().unwrap(), &signed(), &proof, NOW).unwrap_err()
+        let proof = Proof { method, data: data.to_vec() };
+        remote.verify(&proof, PRF, OCTETS, &IDENTITY.parse().unwrap(), &certificates, NOW).unwrap_err()
     };
     assert!(matches!(check(2, b""), AuthError::OtherMethod { theirs: "preshared key", .. }));
     assert_eq!(check(1, b""), AuthError::RsaSha1);
@@ -99,18 +103,30 @@ fn a_signature_over_anything_else_is_wrong() {
     for kind in ["rsa", "p256", "p384", "ed25519"] {
         let made = root.issue(gateway(), kind);
         let local = LocalAuth::Certificate(Arc::new(made.local()));
-        let (method, mut data) = sign(&local, &signed(), &SIGNATURE_HASHES).unwrap();
-        let certificates = [&made.der[..]];
-        let check = |signed: &Signed<'_>, data: &[u8]| {
-            let proof = Proof { method, data, certificates: &certificates };
-            verify(&remote, &IDENTITY.parse().unwrap(), signed, &proof, NOW)
+        let mut proof = local.prove(PRF, OCTETS, &SIGNATURE_HASHES).unwrap();
+        let certificates = [(4, &made.der[..])];
+        let check = |octets: &[u8], proof: &Proof| {
+            remote.verify(proof, PRF, octets, &IDENTITY.parse().unwrap(), &certificates, NOW)
         };
-        assert_eq!(check(&signed(), &data), Ok(()), "{kind}");
-        let other = Signed { nonce_other: &[8; 32], ..signed() };
-        assert_eq!(check(&other, &data), Err(AuthError::WrongSignature), "{kind}");
-        *data.last_mut().unwrap() ^= 1;
-        assert_eq!(check(&signed(), &data), Err(AuthError::WrongSignature), "{kind}");
+        assert_eq!(check(OCTETS, &proof), Ok(()), "{kind}");
+        assert_eq!(check(&OCTETS[1..], &proof), Err(AuthError::WrongSignature), "{kind}");
+        *proof.data.last_mut().unwrap() ^= 1;
+        assert_eq!(check(OCTETS, &proof), Err(AuthError::WrongSignature), "{kind}");
     }
+}
+
+#[test]
+fn only_certificates_themselves_are_read() {
+    let root = Made::self_signed(authority("root"), "p256");
+    let made = root.issue(gateway(), "p256");
+    let remote = RemoteAuth::Certificate(Arc::new(root.trust()));
+    let proof = LocalAuth::Certificate(Arc::new(made.local())).prove(PRF, OCTETS, &SIGNATURE_HASHES).unwrap();
+    let check = |certificates: &[(u8, &[u8])]| {
+        remote.verify(&proof, PRF, OCTETS, &IDENTITY.parse().unwrap(), certificates, NOW)
+    };
+    assert_eq!(check(&[(12, b"hash and URL"), (4, &made.der)]), Ok(()));
+    assert_eq!(check(&[(12, b"hash and URL")]), Err(CertificateError::Encoding(12).into()));
+    assert_eq!(check(&[]), Err(CertificateError::None.into()));
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -154,12 +170,4 @@ fn the_ed25519_example_of_rfc_8032() {
     let key = PublicKey { kind: KeyKind::Ed25519, bytes: &point };
     assert_eq!(key.verify(Algorithm::Ed25519, &[0x72], &signature), Some(true));
     assert_eq!(key.verify(Algorithm::Ed25519, &[0x73], &signature), Some(false));
-}
-
-#[test]
-fn the_list_of_hashes_is_written_and_read() {
-    assert_eq!(hash_notify(), [0, 2, 0, 3, 0, 4, 0, 5]);
-    assert_eq!(parse_hash_notify(&hash_notify()), SIGNATURE_HASHES);
-    assert_eq!(parse_hash_notify(&[0, 2, 9]), [2]);
-    assert_eq!(parse_hash_notify(&[1; 1000]).len(), 32);
 }
