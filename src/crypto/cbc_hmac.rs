@@ -3,7 +3,7 @@
 //!
 //! The MAC is checked before anything is decrypted, and padding is looked at by the caller only behind that: there is no
 //! padding oracle. Keys are scheduled and the HMAC's two key blocks hashed once; a packet copies that state to the stack
-//! and allocates nothing.
+//! (aws-lc copies an HMAC context as plain memory, and wipes it) and allocates nothing.
 
 use std::ops::Range;
 

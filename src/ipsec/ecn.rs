@@ -159,6 +159,6 @@ mod tests {
         assert_eq!(class_of(&[0x45, 0xb9]), 0xb9);
         assert_eq!(class_of(&[0x6b, 0x9f]), 0xb9);
         assert_eq!((class_of(&[]), class_of(&[0x45]), class_of(&[0x05, 1])), (0, 0, 0));
-        assert!(tell_inner(&mut [], NOT_ECT) && tell_inner(&mut [0x60], CE) == false);
+        assert!(tell_inner(&mut [], NOT_ECT) && !tell_inner(&mut [0x60], CE));
     }
 }

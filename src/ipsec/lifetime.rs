@@ -48,10 +48,8 @@ pub(super) struct Budget {
 impl Budget {
     /// `jitter`: 16 random bits.
     pub fn new(hard: Lifetime, jitter: u16) -> Self {
-        let soft = |limit: u64| {
-            let early = limit / 10 + (u128::from(limit) * u128::from(jitter) / 50 >> 16) as u64;
-            limit - early
-        };
+        let jitter_of = |limit: u64| u128::from(limit) * u128::from(jitter) / (50 << 16);
+        let soft = |limit: u64| limit - limit / 10 - jitter_of(limit) as u64;
         Budget { soft: Lifetime { packets: soft(hard.packets), bytes: soft(hard.bytes) }, hard }
     }
 

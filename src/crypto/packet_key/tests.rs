@@ -30,7 +30,7 @@ fn sealed(key: &PacketKey, associated: Associated<'_>, counter: u64, plaintext: 
 }
 
 fn plaintext(suite: Suite, blocks: usize) -> Vec<u8> {
-    (0..suite.block_bytes() * blocks).map(|at| (at * 31 >> 2) as u8).collect()
+    (0..suite.block_bytes() * blocks).map(|at| ((at * 31) >> 2) as u8).collect()
 }
 
 fn any_suite() -> impl Strategy<Value = Suite> {
@@ -119,6 +119,21 @@ fn another_key_does_not_open() {
         let mut out = vec![0; buf.len()];
         assert_eq!(key(suite, 1).open_into(associated, &buf, &mut out), Err(NotAuthentic), "{suite}");
         assert!(key(suite, 0).open_into(associated, &buf, &mut out).is_ok(), "{suite}");
+    }
+}
+
+#[test]
+fn a_refused_packet_leaves_no_plaintext() {
+    for suite in suites() {
+        let (key, plaintext, associated) = (key(suite, 0), plaintext(suite, 40), Associated::Ike(&[]));
+        let mut buf = sealed(&key, associated, 3, &plaintext);
+        *buf.last_mut().unwrap() ^= 1;
+        let mut out = vec![0; plaintext.len()];
+        assert_eq!(key.open_into(associated, &buf, &mut out), Err(NotAuthentic));
+        assert_eq!(key.open(associated, &mut buf), Err(NotAuthentic));
+        for found in [&out[..], &buf[suite.iv_bytes()..]] {
+            assert!(plaintext.chunks_exact(16).all(|part| found.windows(16).all(|there| there != part)), "{suite}");
+        }
     }
 }
 

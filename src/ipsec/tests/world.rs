@@ -52,10 +52,6 @@ pub fn child_with(suite: Suite, spi_in: u32, spi_out: u32) -> ChildSa {
     }
 }
 
-pub fn endpoint() -> Endpoint {
-    Endpoint::new(Limits::default(), SEED)
-}
-
 /// An IPv4 or IPv6 packet with so many bytes of UDP payload.
 pub fn packet(source: &str, destination: &str, payload_bytes: usize) -> Vec<u8> {
     let mut udp: Vec<u8> = vec![0x10, 0, 0x20, 0, 0, 0, 0, 0];
