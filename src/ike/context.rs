@@ -1,6 +1,6 @@
 //! What an exchange finds around its IKE SA: time, randomness, peers, and where results go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use super::child::Child;
@@ -9,7 +9,7 @@ use super::event::{Event, EventQueue};
 use super::limits::Limits;
 use super::peer::Ports;
 use super::peers::Peers;
-use super::sa::IkeSa;
+use super::sa::{IkeSa, Task};
 use crate::net::random::Random;
 use crate::net::{Path, Timestamp, TunnelId};
 use crate::packet::Outbox;
@@ -34,9 +34,9 @@ pub(super) enum Effect {
     /// A rekeying made it.
     Insert(Box<IkeSa>),
     /// A rekeying has been decided: they go to the IKE SA with this SPI of ours.
-    MoveChildren { to: u64, children: Vec<Child> },
-    /// It lost against one that crossed it (section 2.8.2): delete it, without its Child SAs.
-    DeleteRedundant(u64),
+    MoveChildren { to: u64, children: Vec<Child>, tasks: VecDeque<Task> },
+    /// It lost against one that crossed it (section 2.8.2): the peer, who began it, deletes it.
+    Supersede(u64),
     /// The peer has forgotten all other IKE SAs of this tunnel (INITIAL_CONTACT).
     Forget { tunnel: TunnelId, except: u64 },
 }

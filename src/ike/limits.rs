@@ -53,6 +53,11 @@ impl Retransmit {
     pub fn wait(&self, sent: u32) -> Duration {
         self.first.saturating_mul(1 << sent.saturating_sub(1).min(16)).min(self.longest)
     }
+
+    /// From the first transmission until it is given up, without jitter.
+    pub fn total(&self) -> Duration {
+        (1..=self.sends).map(|sent| self.wait(sent)).sum()
+    }
 }
 
 impl Default for Limits {
@@ -94,5 +99,6 @@ mod tests {
         let waits: Vec<u64> = (1..=12).map(|sent| retransmit.wait(sent).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 15, 15, 15, 15, 15, 15, 15, 15]);
         assert_eq!(retransmit.wait(u32::MAX), retransmit.longest);
+        assert_eq!(retransmit.total().as_secs(), 135);
     }
 }

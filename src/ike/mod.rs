@@ -61,6 +61,7 @@ mod child;
 mod collision;
 mod context;
 pub mod diagnosis;
+mod dispatch;
 pub mod endpoint;
 pub mod event;
 mod exchange;
@@ -79,6 +80,7 @@ mod sa;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod window;
 
 pub use auth::{Identity, LocalAuth, Ppk, RemoteAuth};

@@ -70,9 +70,7 @@ impl PeerConfig {
     pub(super) fn same_identity(&self, other: &PeerConfig) -> bool {
         self.local_id == other.local_id
             && self.remote_id == other.remote_id
-            && self.local_auth == other.local_auth
-            && self.remote_auth == other.remote_auth
-            && self.ppk == other.ppk
+            && self.proves_alike(other)
             && self.remote == other.remote
             && self.profile == other.profile
             && self.encapsulation == other.encapsulation

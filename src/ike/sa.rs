@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::child::Child;
 use super::child::SelectorPair;
-use super::collision::Crossed;
 use super::context::Context;
 use super::event::{DownReason, Role};
 use super::exchange::auth::Handshake;
@@ -14,8 +13,8 @@ use super::exchange::rekey_ike::IkeRequest;
 use super::half_open::RequestKey;
 use super::keys::{Nonces, SaKeys, Secret, Seed};
 use super::nat::Nat;
-use super::peer::SharedPeer;
-use super::proposal::IkeChoice;
+use super::peer::{Encapsulation, SharedPeer};
+use super::proposal::{IkeChoice, Profile};
 use super::protect::Protection;
 use super::reassembly::Reassembly;
 use super::window::{Incoming, Outgoing};
@@ -34,6 +33,8 @@ pub(super) struct IkeSa {
     pub stage: Stage,
     /// From IKE_SA_INIT on.
     pub session: Option<Box<Session>>,
+    /// Takes its place when the exchange that is under way is over (IKE_INTERMEDIATE).
+    pub next_session: Option<Box<Session>>,
     pub outgoing: Outgoing,
     pub incoming: Incoming,
     pub requests: Reassembly,
@@ -79,6 +80,7 @@ pub(super) struct Timers {
     pub rekey_at: Option<Timestamp>,
     /// No request of ours before (TEMPORARY_FAILURE).
     pub retry_at: Option<Timestamp>,
+    pub liveness_at: Option<Timestamp>,
     /// A Child SA that could not be made is tried again.
     pub child_retry_at: Option<Timestamp>,
 }
@@ -99,6 +101,8 @@ pub(super) enum Task {
     RekeyChild { spi_in: u32 },
     RekeyIke,
     DeleteChildren(Vec<u32>),
+    /// One that we never installed, but the peer did.
+    DeleteUnknown(u32),
     DeleteIke,
     /// Is anybody there?
     Liveness,
@@ -150,6 +154,7 @@ impl IkeSa {
             peer: None,
             stage,
             session: None,
+            next_session: None,
             outgoing: Outgoing::default(),
             incoming: Incoming::default(),
             requests: Reassembly::default(),
@@ -182,6 +187,16 @@ impl IkeSa {
         }
     }
 
+    /// Which algorithms. Before the peer is known nothing is proposed, only accepted.
+    pub fn profile(&self) -> Profile {
+        self.peer.as_ref().map_or(Profile::Modern, |peer| peer.profile)
+    }
+
+    /// We pretend to be behind a NAT, so that everything goes in UDP.
+    pub fn claims_nat(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.encapsulation == Encapsulation::Udp)
+    }
+
     pub fn is_established(&self) -> bool {
         matches!(self.stage, Stage::Established) && self.ended.is_none()
     }
@@ -201,14 +216,5 @@ impl IkeSa {
 
     pub fn end(&mut self, why: DownReason) {
         self.ended.get_or_insert(why);
-    }
-
-    /// A request of theirs crossed ours about the same thing.
-    pub fn crossed(&mut self) -> Option<&mut Option<Crossed>> {
-        match &mut self.pending {
-            Some(Pending::Child(request)) => Some(&mut request.crossed),
-            Some(Pending::RekeyIke(request)) => Some(&mut request.crossed),
-            _ => None,
-        }
     }
 }
