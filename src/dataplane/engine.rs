@@ -157,6 +157,7 @@ impl Engine {
     }
 
     pub fn report(&self, now: Timestamp) -> Report {
+        let (ike_sas, ike_half_open) = self.tunnels.ike_sa_counts();
         Report {
             generation: self.snapshot.generation,
             totals: self.counters.totals,
@@ -164,6 +165,8 @@ impl Engine {
             realms: self.realm_reports(),
             tunnels: self.tunnel_reports(now),
             strangers: self.tunnels.strangers(now),
+            ike_sas,
+            ike_half_open,
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
         }

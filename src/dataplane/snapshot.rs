@@ -36,6 +36,8 @@ pub struct Tunnel {
     pub realm: RealmId,
     /// Largest inner packet.
     pub mtu_bytes: u16,
+    /// The outer header shows the inner DSCP. Only of IPsec tunnels.
+    pub copy_dscp: bool,
     pub peer: Transport,
 }
 
