@@ -9,8 +9,10 @@ use crate::dataplane::Setup;
 use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
+use crate::ike;
 use crate::nat;
 use crate::net::mapping::Located;
+use crate::net::random::Random;
 use crate::net::{Canonical, Generation, RealmId, TunnelId, service};
 use crate::wireguard::PeerConfig;
 
@@ -122,12 +124,31 @@ pub fn snapshot(
     })
 }
 
-/// What an engine is made of beyond the snapshot. `seed` must be random and secret, except in a simulation.
-pub fn setup(config: &Config, seed: u64) -> Setup {
+/// What an engine is given that no configuration can say.
+pub struct Surroundings {
+    /// Random and secret, except in a simulation.
+    pub seed: u64,
+    /// IKE's nonces, SPIs and cookies.
+    pub random: Box<dyn Random + Send>,
+    /// Unix time at `Timestamp::ZERO`: certificates have dates.
+    pub unix_secs_at_zero: u64,
+}
+
+/// What an engine is made of beyond the snapshot.
+pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
+    let Surroundings { seed, random, unix_secs_at_zero } = surroundings;
+    let ike = config.uses_ipsec().then(|| ike::Setup {
+        limits: ipsec::limits(&limits.ike),
+        ports: ipsec::ports(config),
+        local_addresses: ipsec::local_addresses(config),
+        unix_secs_at_zero,
+        random,
+    });
     Setup {
         private_key: config.wireguard.private_key.clone(),
         handshakes_per_sec: limits.handshakes_per_sec,
+        ike,
         sessions: nat::Limits { sessions: limits.sessions, per_realm: limits.sessions_per_realm },
         host: HostConfig {
             gateway: service::gateway(config.ix.space6),

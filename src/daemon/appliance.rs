@@ -11,7 +11,7 @@ use super::worker::Core;
 use crate::config;
 use crate::config::model::{Config, Ike, Ix, Limits};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
-use crate::control::snapshot::{TunnelNumbers, setup};
+use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
 use crate::dataplane::snapshot::Transport;
@@ -57,7 +57,9 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     changes.iter().for_each(|change| tracing::info!("{change}"));
 
     let clock = Clock::start();
-    let engine = Engine::new(setup(&config, rng::u64()), snapshot.clone(), clock.now());
+    let surroundings =
+        Surroundings { seed: rng::u64(), random: Box::new(rng::System), unix_secs_at_zero: clock.unix_secs_at_zero() };
+    let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
     let mut reloader = Reloader { file: file.to_owned(), config, store, numbers, generation };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))

@@ -149,7 +149,7 @@ fn write_ipsec(f: &mut fmt::Formatter<'_>, news: &IpsecNews) -> fmt::Result {
         }
         IpsecNews::NotInstalled { why, .. } => write!(f, "a child SA was agreed on and cannot be used: {why}"),
         IpsecNews::Moved { from, to, moves, .. } => write_move(f, *from, *to, *moves),
-        IpsecNews::Failed { failure, .. } => write!(f, "IKE with {} failed: {failure}", failure.remote.remote),
+        IpsecNews::Failed { failure, .. } => write!(f, "IKE failed with {failure}"),
         IpsecNews::Refused { why, .. } => write!(f, "the tunnel cannot be made: {}", why.what()),
     }
 }

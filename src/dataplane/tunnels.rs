@@ -60,7 +60,7 @@ impl Tunnels {
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
-    pub fn configure(&mut self, snapshot: &Snapshot, now: Timestamp) {
+    pub fn configure(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Timestamp) {
         let (mut peers, mut ipsec) = (Vec::new(), Vec::new());
         for tunnel in snapshot.tunnels.iter().flatten() {
             match &tunnel.peer {
@@ -70,7 +70,7 @@ impl Tunnels {
         }
         self.wireguard.configure(&peers, now);
         if let Some(all) = &mut self.ipsec {
-            all.configure(ipsec, now);
+            all.configure(ipsec, outbox, now);
         }
     }
 

@@ -26,6 +26,12 @@ impl Clock {
         Timestamp::ZERO + since_boot().saturating_sub(self.start)
     }
 
+    /// Unix time at [`Timestamp::ZERO`], by what the time of day is now: for dates in certificates.
+    pub fn unix_secs_at_zero(&self) -> u64 {
+        let unix = self.wall().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        unix.saturating_sub(self.now().as_secs().into())
+    }
+
     /// The time of day, for logs, history and people. It may jump; never measure with it.
     pub fn wall(&self) -> SystemTime {
         SystemTime::now()
