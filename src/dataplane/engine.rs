@@ -171,6 +171,7 @@ impl Engine {
     }
 
     pub fn report(&self, now: Timestamp) -> Report {
+        let (ike_sas, ike_half_open) = self.tunnels.ike_sa_counts();
         Report {
             generation: self.snapshot.generation,
             totals: self.counters.totals,
@@ -178,6 +179,8 @@ impl Engine {
             realms: self.realm_reports(),
             tunnels: self.tunnel_reports(now),
             strangers: self.tunnels.strangers(now),
+            ike_sas,
+            ike_half_open,
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             events_lost: self.tunnels.events_lost(),

@@ -27,6 +27,10 @@ pub struct Report {
     pub tunnels: Vec<TunnelReport>,
     /// Failed IKE negotiations of which it is not known whose they were, the latest last.
     pub strangers: Vec<FailureReport>,
+    /// IKE SAs of any kind ...
+    pub ike_sas: usize,
+    /// ... and those of them whose peer has not proved who it is.
+    pub ike_half_open: usize,
     pub sessions: usize,
     pub sessions_max: usize,
     /// What happened to tunnels and nobody took down in time. Statuses and counters missed nothing.
@@ -89,6 +93,8 @@ pub struct IpsecReport {
     pub we_called: Option<bool>,
     /// There is a NAT on the way, or one side says so.
     pub nat: bool,
+    /// `None`: no ESP yet.
+    pub esp_in_udp: Option<bool>,
     /// Until the IKE SA is made anew.
     pub rekey_in: Option<Duration>,
     /// Ago; anything authentic of the peer's IKE.
@@ -114,6 +120,8 @@ pub struct ChildReport {
     pub theirs: Vec<String>,
     pub age: Duration,
     pub rekey_in: Duration,
+    pub received: Traffic,
+    pub sent: Traffic,
 }
 
 /// One negotiation that failed.
@@ -121,8 +129,16 @@ pub struct ChildReport {
 pub struct FailureReport {
     pub ago: Duration,
     pub remote: SocketAddr,
-    /// What they offered, what we accept, what to change.
-    pub words: String,
+    /// What was being negotiated, in words.
+    pub stage: String,
+    /// For metrics, e.g. "wrong_psk".
+    pub cause: &'static str,
+    /// What happened.
+    pub what: String,
+    pub they_offer: Option<String>,
+    pub we_accept: Option<String>,
+    /// The nearest change on either side.
+    pub nearest: Option<String>,
 }
 
 /// Since the peer was configured.

@@ -36,9 +36,9 @@ pub struct Tunnel {
     pub realm: RealmId,
     /// Largest inner packet.
     pub mtu_bytes: u16,
-    pub peer: Transport,
-    /// IPsec: the outer header shows the inner packet's traffic class.
+    /// The outer header shows the inner DSCP. Only of IPsec tunnels.
     pub copy_dscp: bool,
+    pub peer: Transport,
 }
 
 /// By what a tunnel's packets are sealed and opened, and for whom.

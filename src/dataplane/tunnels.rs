@@ -152,6 +152,11 @@ impl Tunnels {
         self.ipsec.as_ref()?.report(tunnel, now)
     }
 
+    /// IKE SAs, and those of them whose peer is not known yet.
+    pub fn ike_sa_counts(&self) -> (usize, usize) {
+        self.ipsec.as_ref().map(|ipsec| ipsec.ike_sa_counts()).unwrap_or_default()
+    }
+
     /// Failed IKE negotiations of nobody in particular.
     pub fn strangers(&self, now: Timestamp) -> Vec<FailureReport> {
         self.ipsec.as_ref().map(|ipsec| ipsec.strangers(now)).unwrap_or_default()

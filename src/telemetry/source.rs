@@ -174,6 +174,8 @@ pub(crate) mod samples {
                 },
             ],
             strangers: Vec::new(),
+            ike_sas: 0,
+            ike_half_open: 0,
             sessions: 12,
             sessions_max: 1_000_000,
             events_lost: 0,

@@ -9,7 +9,7 @@
 //!
 //! IKE messages cost public-key operations, so each call handles only so many; the others wait in [`IkeQueue`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::ike_queue::{IkeQueue, Message};
 use super::nat_t::{self, Content};
 use crate::crypto::{KeyLength, PacketKey};
 use crate::dataplane::event::IpsecNews;
-use crate::dataplane::report::{ChildReport, FailureReport, IkeCounts, IpsecReport};
+use crate::dataplane::report::{ChildReport, FailureReport, IkeCounts, IpsecReport, Traffic};
 use crate::ike::{self, ChildUp, PeerConfig};
 use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use crate::net::{Port, Timestamp, TunnelId};
@@ -242,7 +242,11 @@ impl Ipsec {
     pub fn report(&self, tunnel: TunnelId, now: Timestamp) -> Option<IpsecReport> {
         let status = self.ike.status(tunnel)?;
         let counts = status.counts;
+        let carried: HashMap<u32, ipsec::SaStatus> = self.esp.sas(tunnel).map(|sa| (sa.spi_in, sa)).collect();
+        let traffic = |packets, bytes| Traffic { packets, bytes };
         let children = status.children.iter().map(|child| ChildReport {
+            received: carried.get(&child.spi_in).map(|sa| traffic(sa.rx_packets, sa.rx_bytes)).unwrap_or_default(),
+            sent: carried.get(&child.spi_in).map(|sa| traffic(sa.tx_packets, sa.tx_bytes)).unwrap_or_default(),
             spi_in: child.spi_in,
             spi_out: child.spi_out,
             proposal: child.proposal.clone(),
@@ -256,6 +260,7 @@ impl Ipsec {
             proposal: status.proposal.clone(),
             we_called: status.role.map(|role| role == ike::Role::Initiator),
             nat: status.nat,
+            esp_in_udp: self.esp.status(tunnel).and_then(|esp| esp.path).map(|path| path.port != Port::RawEsp),
             rekey_in: status.rekey_at.map(|at| at.saturating_since(now)),
             last_heard: status.last_heard.map(|at| now.saturating_since(at)),
             next_attempt_in: status.next_attempt.map(|at| at.saturating_since(now)),
@@ -271,6 +276,10 @@ impl Ipsec {
                 failures: counts.failures,
             },
         })
+    }
+
+    pub fn ike_sa_counts(&self) -> (usize, usize) {
+        self.ike.sa_counts()
     }
 
     pub fn strangers(&self, now: Timestamp) -> Vec<FailureReport> {
@@ -348,10 +357,18 @@ fn child_sa(child: ChildUp, dscp: Dscp) -> Result<ChildSa, KeyLength> {
 }
 
 fn failures(failures: &[ike::Failure], now: Timestamp) -> Vec<FailureReport> {
-    let report = |failure: &ike::Failure| FailureReport {
-        ago: now.saturating_since(failure.at),
-        remote: failure.remote.remote,
-        words: format!("during {}: {}", failure.stage, failure.cause.explain()),
+    let report = |failure: &ike::Failure| {
+        let explanation = failure.cause.explain();
+        FailureReport {
+            ago: now.saturating_since(failure.at),
+            remote: failure.remote.remote,
+            stage: failure.stage.to_string(),
+            cause: failure.cause.name(),
+            what: explanation.what,
+            they_offer: explanation.they_offer,
+            we_accept: explanation.we_accept,
+            nearest: explanation.nearest,
+        }
     };
     failures.iter().map(report).collect()
 }
