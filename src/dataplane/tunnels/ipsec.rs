@@ -356,8 +356,8 @@ fn child_sa(child: ChildUp, dscp: Dscp) -> Result<ChildSa, KeyLength> {
     })
 }
 
-fn failures(failures: &[ike::Failure], now: Timestamp) -> Vec<FailureReport> {
-    let report = |failure: &ike::Failure| {
+fn failures(failures: &[ike::Recorded], now: Timestamp) -> Vec<FailureReport> {
+    let report = |ike::Recorded { failure, .. }: &ike::Recorded| {
         let explanation = failure.cause.explain();
         FailureReport {
             ago: now.saturating_since(failure.at),
