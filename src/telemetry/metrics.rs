@@ -376,7 +376,7 @@ fn by_realm(source: &Source, value: impl Fn(&RealmReport) -> f64) -> Vec<Sample>
 fn by_tunnel(source: &Source, value: impl Fn(&TunnelReport) -> Option<f64>) -> Vec<Sample> {
     let realms = realm_names(source);
     let keys: HashMap<TunnelId, String> =
-        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.short_key())).collect();
+        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.peer())).collect();
     let sample = |report: &TunnelReport| {
         let (realm, key) = (realms.get(&report.realm)?, keys.get(&report.tunnel)?);
         Some((vec![("realm", (*realm).to_owned()), ("tunnel", key.clone())], value(report)?))

@@ -243,7 +243,7 @@ fn tunnels_of(source: &Source, window: Duration) -> HashMap<RealmId, Vec<TunnelS
 fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelStatus {
     let secs = |ago: Option<Duration>| ago.map(|ago| ago.as_secs());
     TunnelStatus {
-        peer: name.short_key(),
+        peer: name.peer(),
         remote: report.and_then(|report| report.remote),
         up: report.is_some_and(|report| report.up),
         state: state_of(name, report, window),

@@ -1,0 +1,275 @@
+//! The peers as configured, and what we want of each: whether to call it, when again, which of its IKE SAs count.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::auth::Identity;
+use super::diagnosis::{Cause, Failure, Failures, Recorded};
+use super::limits::Limits;
+use super::peer::{Encapsulation, PeerConfig, SharedPeer};
+use super::proposal::Profile;
+use super::status::Counts;
+use super::window::jittered;
+use crate::net::{Path, Timestamp, TunnelId};
+
+#[derive(Default)]
+pub(super) struct Peers {
+    slots: Vec<Option<Box<Peer>>>,
+    by_identity: HashMap<Identity, Vec<TunnelId>>,
+    /// Who is to be called, and when.
+    calls: BTreeSet<(Timestamp, TunnelId)>,
+    failures: Failures,
+    /// What IKE_SA_INIT may agree to before the peer is known.
+    profiles: Vec<Profile>,
+    any_ppk: bool,
+    any_unforced: bool,
+}
+
+pub(super) struct Peer {
+    pub config: SharedPeer,
+    /// Established IKE SAs by our SPI, the newest last.
+    pub sas: Vec<u64>,
+    /// The IKE SA by which we are calling it.
+    pub attempt: Option<u64>,
+    call_at: Option<Timestamp>,
+    /// Attempts that failed since the last one that did not.
+    fruitless: u32,
+    pub heard_at: Timestamp,
+    pub counts: Counts,
+}
+
+impl Peer {
+    fn new(config: SharedPeer) -> Self {
+        Peer {
+            config,
+            sas: Vec::new(),
+            attempt: None,
+            call_at: None,
+            fruitless: 0,
+            heard_at: Timestamp::ZERO,
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl Peers {
+    pub fn get(&self, tunnel: TunnelId) -> Option<&Peer> {
+        self.slots.get(tunnel.index())?.as_deref()
+    }
+
+    pub fn get_mut(&mut self, tunnel: TunnelId) -> Option<&mut Peer> {
+        self.slots.get_mut(tunnel.index())?.as_deref_mut()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.slots.iter().flatten().map(|peer| &**peer)
+    }
+
+    pub fn insert(&mut self, config: SharedPeer) {
+        let tunnel = config.tunnel;
+        if self.slots.len() <= tunnel.index() {
+            self.slots.resize_with(tunnel.index() + 1, || None);
+        }
+        self.slots[tunnel.index()] = Some(Box::new(Peer::new(config)));
+    }
+
+    pub fn remove(&mut self, tunnel: TunnelId) -> Option<Box<Peer>> {
+        self.call_off(tunnel);
+        self.slots.get_mut(tunnel.index())?.take()
+    }
+
+    /// After the set of peers has changed.
+    pub fn reindex(&mut self) {
+        let mut by_identity: HashMap<Identity, Vec<TunnelId>> = HashMap::new();
+        let mut profiles = BTreeSet::new();
+        for peer in self.iter() {
+            by_identity.entry(peer.config.remote_id.clone()).or_default().push(peer.config.tunnel);
+            profiles.insert(peer.config.profile);
+        }
+        let any_ppk = self.iter().any(|peer| peer.config.ppk.is_some());
+        let any_unforced = self.iter().any(|peer| peer.config.encapsulation != Encapsulation::Udp);
+        (self.any_ppk, self.any_unforced) = (any_ppk, any_unforced);
+        let slots = &self.slots;
+        self.failures.retain(|tunnel| slots.get(tunnel.index()).is_some_and(Option::is_some));
+        self.by_identity = by_identity;
+        self.profiles = profiles.into_iter().collect();
+    }
+
+    /// The peer with this identity; `wanted`: who the initiator expects us to be (IDr).
+    pub fn by_identity(&self, identity: &Identity, wanted: Option<&Identity>) -> Result<SharedPeer, Cause> {
+        let tunnels = self.by_identity.get(identity).map_or(&[][..], |tunnels| tunnels.as_slice());
+        let configs: Vec<&SharedPeer> =
+            tunnels.iter().filter_map(|tunnel| self.get(*tunnel)).map(|peer| &peer.config).collect();
+        let Some(first) = configs.first() else {
+            return Err(Cause::unknown_identity(identity, None));
+        };
+        match wanted {
+            None => Ok(SharedPeer::clone(first)),
+            Some(wanted) => match configs.iter().find(|config| config.local_id == *wanted) {
+                Some(config) => Ok(SharedPeer::clone(config)),
+                None => Err(Cause::WrongLocalIdentity {
+                    wanted: wanted.to_string(),
+                    ours: first.local_id.to_string(),
+                }),
+            },
+        }
+    }
+
+    pub fn any_ppk(&self) -> bool {
+        self.any_ppk
+    }
+
+    /// What an IKE_SA_INIT from this address may be answered with: profiles of peers configured there come first.
+    pub fn profiles_for(&self, path: &Path) -> Vec<Profile> {
+        let here = self.iter().filter(|peer| peer.config.remote_ip() == Some(path.remote.ip()));
+        let mut profiles: Vec<Profile> = Vec::new();
+        for profile in here.map(|peer| peer.config.profile).chain(self.profiles.iter().copied()) {
+            if !profiles.contains(&profile) {
+                profiles.push(profile);
+            }
+        }
+        profiles
+    }
+
+    /// Whether to claim a NAT towards this address: the default, unless the peers there (or all) want otherwise.
+    pub fn forces_udp(&self, path: &Path) -> bool {
+        if !self.any_unforced {
+            return true;
+        }
+        let mut here = self.iter().filter(|peer| peer.config.remote_ip() == Some(path.remote.ip())).peekable();
+        match here.peek().is_some() {
+            true => here.any(|peer| peer.config.encapsulation == Encapsulation::Udp),
+            false => self.iter().any(|peer| peer.config.encapsulation == Encapsulation::Udp),
+        }
+    }
+
+    pub fn has_established(&self, tunnel: TunnelId) -> bool {
+        self.get(tunnel).is_some_and(|peer| !peer.sas.is_empty())
+    }
+
+    pub fn newest(&self, tunnel: TunnelId) -> Option<u64> {
+        self.get(tunnel)?.sas.last().copied()
+    }
+
+    pub fn heard_at(&self, tunnel: TunnelId) -> Timestamp {
+        self.get(tunnel).map_or(Timestamp::ZERO, |peer| peer.heard_at)
+    }
+
+    pub fn count(&mut self, tunnel: TunnelId, count: impl FnOnce(&mut Counts)) {
+        if let Some(peer) = self.get_mut(tunnel) {
+            count(&mut peer.counts);
+        }
+    }
+
+    pub fn record(&mut self, tunnel: Option<TunnelId>, failure: Failure) {
+        let known = tunnel.filter(|tunnel| self.get(*tunnel).is_some());
+        if let Some(tunnel) = known {
+            self.count(tunnel, |counts| counts.failures += 1);
+        }
+        self.failures.record(known, failure);
+    }
+
+    pub fn failures(&self, tunnel: TunnelId) -> &[Recorded] {
+        self.failures.of(tunnel)
+    }
+
+    pub fn strangers(&self) -> &[Recorded] {
+        self.failures.strangers()
+    }
+
+    /// The peer is to be called at `at`, or earlier if it already was.
+    pub fn call_at(&mut self, tunnel: TunnelId, at: Timestamp) {
+        let Some(peer) = self.get_mut(tunnel) else { return };
+        if peer.config.remote.is_none() || peer.attempt.is_some() || peer.call_at.is_some_and(|set| set <= at) {
+            return;
+        }
+        let before = peer.call_at.replace(at);
+        before.map(|before| self.calls.remove(&(before, tunnel)));
+        self.calls.insert((at, tunnel));
+    }
+
+    pub fn call_off(&mut self, tunnel: TunnelId) {
+        let at = self.get_mut(tunnel).and_then(|peer| peer.call_at.take());
+        at.map(|at| self.calls.remove(&(at, tunnel)));
+    }
+
+    pub fn next_call(&self) -> Option<Timestamp> {
+        self.calls.first().map(|(at, _)| *at)
+    }
+
+    pub fn call_set_for(&self, tunnel: TunnelId) -> Option<Timestamp> {
+        self.get(tunnel)?.call_at
+    }
+
+    /// Takes the next peer whose time has come.
+    pub fn take_call(&mut self, now: Timestamp) -> Option<SharedPeer> {
+        let (at, tunnel) = self.calls.first().copied()?;
+        if at > now {
+            return None;
+        }
+        self.call_off(tunnel);
+        self.get(tunnel).map(|peer| Arc::clone(&peer.config))
+    }
+
+    /// Its IKE SA does not answer: call it anew beside, in case it has restarted.
+    pub fn suspect(&mut self, tunnel: TunnelId, now: Timestamp) {
+        if self.get(tunnel).is_some_and(|peer| peer.config.initiate) {
+            self.call_at(tunnel, now);
+        }
+    }
+
+    /// The attempt has come to nothing.
+    pub fn attempt_failed(&mut self, tunnel: TunnelId, limits: &Limits, now: Timestamp, jitter: u8) {
+        let Some(peer) = self.get_mut(tunnel) else { return };
+        peer.attempt = None;
+        peer.fruitless = peer.fruitless.saturating_add(1);
+        let wait = backoff(peer.fruitless, limits);
+        if peer.config.initiate && peer.sas.is_empty() {
+            self.call_at(tunnel, now + jittered(wait, jitter));
+        }
+    }
+
+    /// The peer has proved who it is.
+    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool) {
+        let Some(peer) = self.get_mut(tunnel) else { return };
+        if !peer.sas.contains(&spi) {
+            peer.sas.push(spi);
+        }
+        if !rekeyed {
+            peer.counts.established += 1;
+        }
+        peer.fruitless = 0;
+        if peer.attempt == Some(spi) {
+            peer.attempt = None;
+        }
+        self.call_off(tunnel);
+    }
+}
+
+fn backoff(fruitless: u32, limits: &Limits) -> Duration {
+    limits.reconnect_first.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(limits.reconnect_last)
+}
+
+/// Whether two ways of proving are the same, so that SAs made under one may go on under the other.
+impl PeerConfig {
+    pub(super) fn proves_alike(&self, other: &PeerConfig) -> bool {
+        use super::auth::{LocalAuth, RemoteAuth};
+        let local = match (&self.local_auth, &other.local_auth) {
+            (LocalAuth::Psk(a), LocalAuth::Psk(b)) => a == b,
+            (LocalAuth::Certificate(a), LocalAuth::Certificate(b)) => a.chain().eq(b.chain()),
+            _ => false,
+        };
+        let remote = match (&self.remote_auth, &other.remote_auth) {
+            (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
+            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => Arc::ptr_eq(a, b) || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request()),
+            _ => false,
+        };
+        let ppk = match (&self.ppk, &other.ppk) {
+            (Some(a), Some(b)) => a.id == b.id && a.secret == b.secret && a.required == b.required,
+            (None, None) => true,
+            _ => false,
+        };
+        local && remote && ppk
+    }
+}
