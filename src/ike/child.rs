@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::context::{ChildSpis, Context};
 use super::event::{ChildKeys, ChildUp, Event, Outbound, Role};
+use super::exchange::auth::Step;
 use super::peer::{PeerConfig, SelectorMode};
 use super::proposal::EspChoice;
-use super::sa::IkeSa;
-use super::context::Context;
+use super::sa::{IkeSa, Pending, Stage};
 use crate::net::selector::{Selector, narrow};
 use crate::net::{Path, Port, Timestamp};
 
@@ -195,6 +196,18 @@ impl IkeSa {
             }
             !gone
         });
+    }
+
+    /// The SPI of a Child SA that we have asked for and not got.
+    pub(super) fn release_asked(&mut self, spis: &mut ChildSpis) {
+        if let Stage::Handshake(handshake) = &self.stage
+            && let Step::AuthSent(first) = &handshake.step
+        {
+            spis.release(first.spi_in);
+        }
+        if let Some(Pending::Child(request)) = &self.pending {
+            spis.release(request.spi_in);
+        }
     }
 
     /// It lost against a Child SA that crossed it: not to be sealed with any more.

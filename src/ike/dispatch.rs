@@ -23,7 +23,7 @@ impl IkeSa {
     ) -> Result<(), DropReason> {
         let is_response = header.flags.response;
         match is_response {
-            true if !self.outgoing.awaits(header.message_id) => return Err(DropReason::IkeReplayed),
+            true if !self.outgoing.awaits(header.message_id) => return Err(DropReason::HandshakeInvalid),
             true => {}
             false => match self.incoming.arrival(header.message_id) {
                 Arrival::New => {}
@@ -33,18 +33,18 @@ impl IkeSa {
                             transmit(response, &datagram.path, cx.outbox);
                             Ok(())
                         }
-                        false => Err(DropReason::IkeReplayed),
+                        false => Err(DropReason::HandshakeInvalid),
                     };
                 }
-                Arrival::Outside => return Err(DropReason::IkeReplayed),
+                Arrival::Outside => return Err(DropReason::HandshakeInvalid),
             },
         }
         let protected = ike::find_protected(header.next_payload, datagram.bytes, &cx.limits.wire)
-            .map_err(|_| DropReason::IkeMalformed)?
-            .ok_or(DropReason::IkeNotAuthentic)?;
-        let session = self.session.as_ref().ok_or(DropReason::IkeNotAuthentic)?;
+            .map_err(|_| DropReason::OuterMalformed)?
+            .ok_or(DropReason::HandshakeInvalid)?;
+        let session = self.session.as_ref().ok_or(DropReason::HandshakeInvalid)?;
         let plain =
-            session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::IkeNotAuthentic)?;
+            session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
             self.incoming.note(datagram.bytes);

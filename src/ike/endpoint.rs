@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::child::LINGER;
+use super::child::{Child, ChildState, LINGER};
 use super::context::{ChildSpis, Context, Effect};
-use super::diagnosis::Failure;
+use super::diagnosis::Recorded;
 use super::event::{DownReason, Event, EventQueue, Refusal};
 use super::half_open::HalfOpen;
 use super::limits::Limits;
@@ -80,15 +80,15 @@ impl Endpoint {
 
     /// Reconciles with the configured peers: those with the same identities, secrets and address keep their IKE SAs, and
     /// with the same selectors their Child SAs; changed ones start anew, missing ones are deleted.
-    pub fn configure(&mut self, peers: Vec<Arc<PeerConfig>>, outbox: &mut Outbox, now: Timestamp) {
+    pub fn configure(&mut self, peers: Vec<Arc<PeerConfig>>, now: Timestamp) {
         self.now = self.now.max(now);
         let wanted = self.acceptable(peers);
         let before: Vec<SharedPeer> = self.peers.iter().map(|peer| peer.config.clone()).collect();
         for config in before {
             match wanted.get(&config.tunnel) {
                 Some(new) if new.same_identity(&config) && new.same_selectors(&config) => {}
-                Some(_) => self.remove_peer(config.tunnel, DownReason::Reconfigured, outbox),
-                None => self.remove_peer(config.tunnel, DownReason::Removed, outbox),
+                Some(_) => self.remove_peer(config.tunnel, DownReason::Reconfigured),
+                None => self.remove_peer(config.tunnel, DownReason::Removed),
             }
         }
         for config in wanted.into_values() {
@@ -128,8 +128,9 @@ impl Endpoint {
         [due.filter(|(at, _)| *at < NEVER), call].into_iter().flatten().min()
     }
 
-    /// A packet waits for this tunnel: call the peer, or make its Child SA.
-    pub fn want(&mut self, tunnel: TunnelId, outbox: &mut Outbox, now: Timestamp) {
+    /// A packet waits for this tunnel: call the peer, or make its Child SA. What is to be sent for it waits for
+    /// `handle_timeout`, which is due at once; so in the two below.
+    pub fn want(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.now = self.now.max(now);
         let Some(newest) = self.peers.newest(tunnel) else {
             if self.peers.call_set_for(tunnel).is_none() {
@@ -137,33 +138,24 @@ impl Endpoint {
             }
             return;
         };
-        self.with_sa(newest, outbox, |sa, cx| {
-            if sa.is_established() && sa.live_children().next().is_none() && sa.timers.child_retry_at.is_none() {
-                sa.want_missing_children(cx);
-                sa.make_requests(cx);
+        self.wake(newest, |sa, now| {
+            let idle = sa.tasks.is_empty() && sa.pending.is_none() && sa.timers.child_retry_at.is_none();
+            if idle && sa.live_children().next().is_none() {
+                sa.timers.child_retry_at = Some(now);
             }
         });
     }
 
     /// Its packets or bytes are nearly used up.
-    pub fn rekey_child(&mut self, tunnel: TunnelId, spi_in: u32, outbox: &mut Outbox, now: Timestamp) {
+    pub fn rekey_child(&mut self, tunnel: TunnelId, spi_in: u32, now: Timestamp) {
         self.now = self.now.max(now);
-        self.with_owner(tunnel, spi_in, outbox, |sa, cx| {
-            sa.want(Task::RekeyChild { spi_in }, cx);
-            sa.make_requests(cx);
-        });
+        self.wake_owner(tunnel, spi_in, |child, now| child.rekey_at = now);
     }
 
     /// They are used up: it is closed, and another one made.
-    pub fn expire_child(&mut self, tunnel: TunnelId, spi_in: u32, outbox: &mut Outbox, now: Timestamp) {
+    pub fn expire_child(&mut self, tunnel: TunnelId, spi_in: u32, now: Timestamp) {
         self.now = self.now.max(now);
-        self.with_owner(tunnel, spi_in, outbox, |sa, cx| {
-            let Some(child) = sa.child(spi_in) else { return };
-            let pair = child.selectors.clone();
-            sa.want(Task::DeleteChildren(vec![spi_in]), cx);
-            sa.want(Task::NewChild(pair), cx);
-            sa.make_requests(cx);
-        });
+        self.wake_owner(tunnel, spi_in, |child, now| child.expires_at = now);
     }
 
     /// Authentic ESP has come: the peer is there.
@@ -194,12 +186,12 @@ impl Endpoint {
     }
 
     /// What went wrong with this peer lately, the oldest first.
-    pub fn failures(&self, tunnel: TunnelId) -> &[Failure] {
-        self.peers.get(tunnel).map_or(&[], |peer| &peer.failures)
+    pub fn failures(&self, tunnel: TunnelId) -> &[Recorded] {
+        self.peers.failures(tunnel)
     }
 
     /// What went wrong with those that we could not give to a tunnel.
-    pub fn strangers(&self) -> &[Failure] {
+    pub fn strangers(&self) -> &[Recorded] {
         self.peers.strangers()
     }
 
@@ -247,19 +239,29 @@ impl Endpoint {
         }
     }
 
-    /// Tells the peer once, and forgets it.
-    fn remove_peer(&mut self, tunnel: TunnelId, why: DownReason, outbox: &mut Outbox) {
+    /// Forgets the peer at once; its IKE SAs are deleted as soon as `handle_timeout` is called, and by nobody's name.
+    fn remove_peer(&mut self, tunnel: TunnelId, why: DownReason) {
         let Some(peer) = self.peers.remove(tunnel) else { return };
-        let was_up = !peer.sas.is_empty();
         for spi in peer.sas.iter().chain(&peer.attempt) {
-            self.with_sa(*spi, outbox, |sa, cx| {
-                if sa.is_established() && sa.outgoing.is_free() {
-                    sa.ask_to_delete_ike(cx);
+            let Some(entry) = self.sas.get_mut(spi) else { continue };
+            for child in std::mem::take(&mut entry.sa.children) {
+                self.child_spis.release(child.spi_in);
+                self.events.push(Event::ChildDown { tunnel, spi_in: child.spi_in, linger: Duration::ZERO });
+            }
+            match entry.sa.is_established() {
+                true => {
+                    entry.sa.registered = false;
+                    entry.sa.tasks.clear();
+                    entry.sa.want_first(Task::DeleteIke);
+                    entry.sa.set_superseded(self.now, &self.limits);
+                    entry.sa.timers.wake_at = Some(self.now);
                 }
-                sa.end(why);
-            });
+                false => entry.sa.end(why),
+            }
+            entry.sa.peer = None;
+            self.settle(*spi);
         }
-        if was_up {
+        if !peer.sas.is_empty() {
             self.events.push(Event::Down { tunnel, why });
         }
     }
@@ -329,17 +331,22 @@ impl Endpoint {
         Some(result)
     }
 
-    fn with_owner(
-        &mut self,
-        tunnel: TunnelId,
-        spi_in: u32,
-        outbox: &mut Outbox,
-        run: impl FnOnce(&mut IkeSa, &mut Context<'_>),
-    ) {
+    /// Changes something that the SA's timers then act on.
+    fn wake(&mut self, spi: u64, change: impl FnOnce(&mut IkeSa, Timestamp)) {
+        let Some(entry) = self.sas.get_mut(&spi) else { return };
+        change(&mut entry.sa, self.now);
+        self.schedule(spi);
+    }
+
+    fn wake_owner(&mut self, tunnel: TunnelId, spi_in: u32, change: impl FnOnce(&mut Child, Timestamp)) {
         let Some(peer) = self.peers.get(tunnel) else { return };
         let owns = |spi: &&u64| self.sas.get(spi).is_some_and(|entry| entry.sa.child(spi_in).is_some());
         if let Some(&spi) = peer.sas.iter().find(owns) {
-            self.with_sa(spi, outbox, run);
+            self.wake(spi, |sa, now| {
+                if let Some(child) = sa.child_mut(spi_in).filter(|child| child.state == ChildState::Up) {
+                    change(child, now);
+                }
+            });
         }
     }
 
@@ -365,7 +372,7 @@ impl Endpoint {
                     });
                 }
                 Effect::Supersede(spi) => {
-                    self.with_sa(spi, outbox, |sa, cx| sa.set_superseded(cx));
+                    self.with_sa(spi, outbox, |sa, cx| sa.set_superseded(cx.now, cx.limits));
                 }
                 Effect::Forget { tunnel, except } => self.forget(tunnel, |spi, _| spi != except),
             }
@@ -463,7 +470,7 @@ impl Endpoint {
         if let Some(key) = entry.sa.half_open_key.take() {
             self.half_open.remove(&key);
         }
-        entry.sa.release_spis(&mut self.child_spis);
+        entry.sa.release_asked(&mut self.child_spis);
         let Some(tunnel) = entry.sa.tunnel() else { return };
         for child in std::mem::take(&mut entry.sa.children) {
             self.child_spis.release(child.spi_in);

@@ -84,10 +84,10 @@ mod timers;
 mod window;
 
 pub use auth::{Identity, LocalAuth, Ppk, RemoteAuth};
-pub use diagnosis::{Cause, Failure};
+pub use diagnosis::{Cause, Failure, Recorded};
 pub use endpoint::Endpoint;
-pub use event::{ChildKeys, ChildUp, DownReason, Event, Outbound, Role};
-pub use limits::Limits;
+pub use event::{ChildKeys, ChildUp, DownReason, Event, Outbound, Refusal, Role};
+pub use limits::{Limits, Retransmit};
 pub use peer::{Encapsulation, Lifetimes, PeerConfig, Ports, SelectorMode, Setup};
 pub use proposal::Profile;
 pub use status::{ChildStatus, Stage, Status};

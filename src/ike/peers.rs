@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::Identity;
-use super::diagnosis::{Cause, Failure};
+use super::diagnosis::{Cause, Failure, Failures, Recorded};
 use super::limits::Limits;
 use super::peer::{Encapsulation, PeerConfig, SharedPeer};
 use super::proposal::Profile;
@@ -13,17 +13,13 @@ use super::status::Counts;
 use super::window::jittered;
 use crate::net::{Path, Timestamp, TunnelId};
 
-/// Failures that are kept of one tunnel, and of all that we could not give to a tunnel.
-pub const MAX_FAILURES: usize = 16;
-pub const MAX_STRANGERS: usize = 64;
-
 #[derive(Default)]
 pub(super) struct Peers {
     slots: Vec<Option<Box<Peer>>>,
     by_identity: HashMap<Identity, Vec<TunnelId>>,
     /// Who is to be called, and when.
     calls: BTreeSet<(Timestamp, TunnelId)>,
-    strangers: Vec<Failure>,
+    failures: Failures,
     /// What IKE_SA_INIT may agree to before the peer is known.
     profiles: Vec<Profile>,
     any_ppk: bool,
@@ -40,7 +36,6 @@ pub(super) struct Peer {
     /// Attempts that failed since the last one that did not.
     fruitless: u32,
     pub heard_at: Timestamp,
-    pub failures: Vec<Failure>,
     pub counts: Counts,
 }
 
@@ -53,7 +48,6 @@ impl Peer {
             call_at: None,
             fruitless: 0,
             heard_at: Timestamp::ZERO,
-            failures: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -93,8 +87,11 @@ impl Peers {
             by_identity.entry(peer.config.remote_id.clone()).or_default().push(peer.config.tunnel);
             profiles.insert(peer.config.profile);
         }
-        self.any_ppk = self.iter().any(|peer| peer.config.ppk.is_some());
-        self.any_unforced = self.iter().any(|peer| peer.config.encapsulation != Encapsulation::Udp);
+        let any_ppk = self.iter().any(|peer| peer.config.ppk.is_some());
+        let any_unforced = self.iter().any(|peer| peer.config.encapsulation != Encapsulation::Udp);
+        (self.any_ppk, self.any_unforced) = (any_ppk, any_unforced);
+        let slots = &self.slots;
+        self.failures.retain(|tunnel| slots.get(tunnel.index()).is_some_and(Option::is_some));
         self.by_identity = by_identity;
         self.profiles = profiles.into_iter().collect();
     }
@@ -105,7 +102,7 @@ impl Peers {
         let configs: Vec<&SharedPeer> =
             tunnels.iter().filter_map(|tunnel| self.get(*tunnel)).map(|peer| &peer.config).collect();
         let Some(first) = configs.first() else {
-            return Err(Cause::UnknownIdentity { theirs: identity.to_string() });
+            return Err(Cause::unknown_identity(identity, None));
         };
         match wanted {
             None => Ok(SharedPeer::clone(first)),
@@ -165,23 +162,20 @@ impl Peers {
         }
     }
 
-    /// Keeps the latest failures.
     pub fn record(&mut self, tunnel: Option<TunnelId>, failure: Failure) {
-        let (kept, most) = match tunnel.and_then(|tunnel| self.get_mut(tunnel)) {
-            Some(peer) => {
-                peer.counts.failures += 1;
-                (&mut peer.failures, MAX_FAILURES)
-            }
-            None => (&mut self.strangers, MAX_STRANGERS),
-        };
-        if kept.len() >= most {
-            kept.remove(0);
+        let known = tunnel.filter(|tunnel| self.get(*tunnel).is_some());
+        if let Some(tunnel) = known {
+            self.count(tunnel, |counts| counts.failures += 1);
         }
-        kept.push(failure);
+        self.failures.record(known, failure);
     }
 
-    pub fn strangers(&self) -> &[Failure] {
-        &self.strangers
+    pub fn failures(&self, tunnel: TunnelId) -> &[Recorded] {
+        self.failures.of(tunnel)
+    }
+
+    pub fn strangers(&self) -> &[Recorded] {
+        self.failures.strangers()
     }
 
     /// The peer is to be called at `at`, or earlier if it already was.

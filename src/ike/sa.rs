@@ -78,6 +78,8 @@ pub(super) struct Timers {
     /// It ends then, whatever it is doing.
     pub expires_at: Option<Timestamp>,
     pub rekey_at: Option<Timestamp>,
+    /// At once: something was changed from outside.
+    pub wake_at: Option<Timestamp>,
     /// No request of ours before (TEMPORARY_FAILURE).
     pub retry_at: Option<Timestamp>,
     pub liveness_at: Option<Timestamp>,

@@ -1,6 +1,8 @@
 //! What is known about one peer, for `status` and metrics.
 
 use super::event::Role;
+use super::exchange::auth::Step;
+use super::sa::{self, IkeSa};
 use crate::net::selector::Selector;
 use crate::net::{Path, Timestamp};
 
@@ -70,4 +72,42 @@ pub struct Counts {
     pub child_rekeys: u64,
     pub retransmissions: u64,
     pub failures: u64,
+}
+
+impl IkeSa {
+    pub(super) fn status(&self) -> Status {
+        let children = self.live_children().map(|child| ChildStatus {
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            proposal: child.choice.spelled(),
+            ours: child.selectors.ours.clone(),
+            theirs: child.selectors.theirs.clone(),
+            installed_at: child.installed_at,
+            rekey_at: child.rekey_at,
+        });
+        Status {
+            stage: self.stage_in_words(),
+            role: Some(self.role),
+            path: Some(self.path),
+            proposal: self.session.as_ref().map_or_else(String::new, |session| session.choice.spelled()),
+            established_at: self.established_at,
+            rekey_at: self.timers.rekey_at,
+            nat: self.nat.in_udp(),
+            last_heard: self.established_at.map(|_| self.last_heard),
+            children: children.collect(),
+            ..Status::default()
+        }
+    }
+
+    fn stage_in_words(&self) -> Stage {
+        match &self.stage {
+            sa::Stage::InitSent(_) => Stage::Connecting,
+            sa::Stage::Handshake(handshake) => match handshake.step {
+                Step::AuthSent(_) => Stage::Authenticating,
+                _ => Stage::Connecting,
+            },
+            sa::Stage::Established => Stage::Established,
+            sa::Stage::Rekeyed | sa::Stage::Deleting => Stage::Idle,
+        }
+    }
 }

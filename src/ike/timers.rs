@@ -38,6 +38,7 @@ impl IkeSa {
         };
         consider(self.outgoing.due_at(), "ike retransmission");
         consider(self.timers.expires_at, "ike sa ends");
+        consider(self.timers.wake_at, "ike request");
         if self.is_established() {
             consider(self.timers.rekey_at, "ike rekey");
             consider(self.timers.liveness_at, "ike liveness");
@@ -57,6 +58,7 @@ impl IkeSa {
         if self.timers.expires_at.is_some_and(|at| at <= cx.now) {
             return self.expire(cx);
         }
+        self.timers.wake_at = None;
         self.resend(cx);
         if self.is_established() {
             self.check_ike_age(cx);
@@ -95,14 +97,15 @@ impl IkeSa {
             // It is going anyway.
             Stage::Rekeyed | Stage::Deleting => return self.end(DownReason::PeerSilent),
             Stage::Established => match &self.pending {
-                Some(Pending::Liveness) | None => FailureStage::Liveness,
+                Some(Pending::Liveness) | None => FailureStage::Established,
                 Some(Pending::Child(request)) if request.replaces.is_none() => FailureStage::Child,
                 _ => FailureStage::Rekey,
             },
         };
         let cause = match self.responses.incomplete() {
-            Some((present, total)) => Cause::FragmentsLost { present, total },
-            None => Cause::NoAnswer { sends },
+            Some((received, total)) => Cause::FragmentsLost { received, total },
+            None if stage == FailureStage::Established => Cause::PeerGone { requests: sends },
+            None => Cause::NoAnswer { requests: sends, over_secs: self.retransmit(cx).total().as_secs() as u32 },
         };
         cx.fail(self.tunnel(), self.path, stage, cause);
         if let Some(Pending::RekeyIke(request)) = &mut self.pending
@@ -117,15 +120,14 @@ impl IkeSa {
         match &self.stage {
             Stage::Handshake(_) => {
                 let cause = match self.requests.incomplete() {
-                    Some((present, total)) => Cause::FragmentsLost { present, total },
-                    None => Cause::NeverAuthenticated,
+                    Some((received, total)) => Cause::FragmentsLost { received, total },
+                    None => Cause::Abandoned { after_secs: cx.limits.half_open_lifetime.as_secs() as u32 },
                 };
                 cx.fail(self.tunnel(), self.path, FailureStage::Auth, cause);
                 self.end(DownReason::PeerSilent);
             }
             Stage::Established => {
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
-                cx.fail(self.tunnel(), self.path, FailureStage::Rekey, Cause::Expired);
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),
                     false => self.end(DownReason::Failed),

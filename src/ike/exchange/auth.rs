@@ -54,7 +54,7 @@ pub(in crate::ike) enum Step {
 
 /// The Child SA that our IKE_AUTH proposes.
 pub(in crate::ike) struct FirstChild {
-    spi_in: u32,
+    pub spi_in: u32,
     proposed: SelectorPair,
     rest: Vec<SelectorPair>,
 }
@@ -288,7 +288,7 @@ impl IkeSa {
     ) -> Result<Agreed, Cause> {
         let (Some(proposals), Some((ours, theirs))) = (contents.proposals(), contents.selectors()) else {
             let kind = contents.error().map_or(kinds::NO_PROPOSAL_CHOSEN, |error| error.kind);
-            return Err(proposal::refused_esp(peer, &first.proposed.ours, &first.proposed.theirs, kind));
+            return Err(proposal::refused_esp(peer.profile, &first.proposed.ours, &first.proposed.theirs, kind));
         };
         let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, false)?;
         let selectors = SelectorPair { ours: ours.to_vec(), theirs: theirs.to_vec() };

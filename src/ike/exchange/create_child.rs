@@ -25,7 +25,7 @@ use crate::wire::ike::{ExchangeType, Notify, Payload, Protocol, notify as kinds}
 /// A Child SA that we have asked for.
 pub(in crate::ike) struct ChildRequest {
     pub replaces: Option<u32>,
-    spi_in: u32,
+    pub spi_in: u32,
     nonce: Vec<u8>,
     share: Option<KeyShare>,
     proposed: SelectorPair,
@@ -64,7 +64,7 @@ impl IkeSa {
         let Some(peer) = self.peer.clone() else { return };
         let spi_in = cx.child_spi();
         let nonce = cx.nonce();
-        let wanted = group.or_else(|| proposal::esp_groups(peer.profile).first().copied());
+        let wanted = group.or_else(|| proposal::ike_groups(peer.profile).first().copied());
         let share = wanted.and_then(|group| group.begin().ok());
         let mut payloads = Vec::new();
         payloads.extend(replaces.map(|old| {
@@ -214,7 +214,7 @@ impl IkeSa {
             }
             kinds::INVALID_KE_PAYLOAD if !regrouped => {
                 let wanted = message::wanted_group(error);
-                match wanted.filter(|group| proposal::esp_groups(profile).contains(group)) {
+                match wanted.filter(|group| proposal::ike_groups(profile).contains(group)) {
                     Some(group) => self.send_child_request(replaces, proposed, Some(group), cx),
                     None => self.child_failed(proposed, Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx),
                 }
@@ -231,8 +231,7 @@ impl IkeSa {
                 }
             }
             kind => {
-                let Some(peer) = self.peer.clone() else { return };
-                let cause = proposal::refused_esp(&peer, &proposed.ours, &proposed.theirs, kind);
+                let cause = proposal::refused_esp(profile, &proposed.ours, &proposed.theirs, kind);
                 match replaces {
                     Some(old) => self.rekey_failed(old, cause, cx),
                     None => self.child_failed(proposed, cause, cx),
@@ -324,8 +323,8 @@ impl IkeSa {
         };
         let stage = if rekeyed.is_some() { FailureStage::Rekey } else { FailureStage::Child };
         let key_exchange = contents.key_exchange();
-        let their_group = key_exchange.and_then(|(id, _)| Group::from_id(id));
-        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, Some(their_group)) {
+        let sent_group = key_exchange.map(|(id, _)| id);
+        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, sent_group) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(Some(peer.tunnel), self.path, stage, cause);

@@ -111,11 +111,11 @@ impl IkeSa {
         cx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         if !matches!(self.stage, Stage::InitSent(_)) || !self.outgoing.awaits(0) || header.message_id != 0 {
-            return Err(DropReason::IkeReplayed);
+            return Err(DropReason::HandshakeInvalid);
         }
         let body = datagram.get(28..).unwrap_or_default();
         let payloads = ike::parse_payloads(header.next_payload, body, &cx.limits.wire)
-            .map_err(|_| DropReason::IkeMalformed)?;
+            .map_err(|_| DropReason::OuterMalformed)?;
         let contents = Contents(&payloads);
         if let Some(cookie) = contents.notify(kinds::COOKIE) {
             return self.send_cookie(cookie.data.clone(), cx);
@@ -136,7 +136,7 @@ impl IkeSa {
             Stage::InitSent(sent) if (1..=64).contains(&cookie.len()) && sent.attempts < most => {
                 sent.cookie = Some(cookie);
             }
-            _ => return Err(DropReason::IkeRefused),
+            _ => return Err(DropReason::HandshakeInvalid),
         }
         self.send_init(cx);
         Ok(())
@@ -146,7 +146,7 @@ impl IkeSa {
     fn change_group(&mut self, wanted: Option<Group>, cx: &mut Context<'_>) -> Result<(), DropReason> {
         let offered = proposal::ike_groups(self.profile());
         let most = cx.limits.init_attempts;
-        let Stage::InitSent(sent) = &mut self.stage else { return Err(DropReason::IkeRefused) };
+        let Stage::InitSent(sent) = &mut self.stage else { return Err(DropReason::HandshakeInvalid) };
         let usable = wanted.filter(|group| offered.contains(group) && !sent.tried.contains(group));
         let share = usable.filter(|_| sent.attempts < most).and_then(|group| group.begin().ok());
         let Some(share) = share else {
@@ -168,10 +168,10 @@ impl IkeSa {
         let (Some(proposals), Some((group, public)), Some(nonce)) =
             (contents.proposals(), contents.key_exchange(), contents.nonce())
         else {
-            return Err(DropReason::IkeMalformed);
+            return Err(DropReason::OuterMalformed);
         };
         if header.responder_spi == 0 {
-            return Err(DropReason::IkeMalformed);
+            return Err(DropReason::OuterMalformed);
         }
         let choice = match proposal::accept_ike(proposals, self.profile()) {
             Ok(choice) => choice,
@@ -182,7 +182,7 @@ impl IkeSa {
             return Err(self.init_failed(Cause::GroupRefused { wanted: Some(group) }, cx));
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Deleting);
-        let Stage::InitSent(sent) = stage else { return Err(DropReason::IkeRefused) };
+        let Stage::InitSent(sent) = stage else { return Err(DropReason::HandshakeInvalid) };
         let Ok(shared) = sent.share.finish(public) else {
             self.end(DownReason::Failed);
             return Err(self.init_failed(Cause::KeyExchangeFailed, cx));
@@ -217,7 +217,7 @@ impl IkeSa {
     fn init_failed(&mut self, cause: Cause, cx: &mut Context<'_>) -> DropReason {
         cx.fail(self.tunnel(), self.path, FailureStage::Init, cause);
         self.end(DownReason::Failed);
-        DropReason::IkeRefused
+        DropReason::HandshakeInvalid
     }
 
     fn begin_session(&mut self, choice: IkeChoice, nonces: Nonces, shared: &[u8]) {

@@ -17,12 +17,14 @@ use crate::ike::collision::{Crossed, Verdict, verdict};
 use crate::ike::context::{Context, Effect};
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
 use crate::ike::event::Role;
+use crate::ike::limits::Limits;
 use crate::ike::keys::{self, Nonces, SaKeys, Seed, Shared};
 use crate::ike::message::{self, Contents, refusal};
 use crate::ike::proposal::{self, IkeChoice};
 use crate::ike::sa::{IkeSa, Pending, Session, Stage, Task};
 use crate::ike::window::{Incoming, Outgoing};
-use crate::wire::ike::{ExchangeType, Notify, Payload, notify as kinds};
+use crate::net::Timestamp;
+use crate::wire::ike::{ExchangeType, Notify, Payload, Protocol, notify as kinds};
 
 /// An IKE SA that we have asked for.
 pub(in crate::ike) struct IkeRequest {
@@ -44,7 +46,7 @@ impl IkeSa {
         let Ok(share) = wanted.begin() else { return self.ike_rekey_failed(Cause::KeyExchangeFailed, cx) };
         let request =
             IkeRequest { spi: cx.ike_spi(), nonce: cx.nonce(), share, regrouped: group.is_some(), crossed: None };
-        let proposals = proposal::ike_rekey_proposals(self.profile(), request.spi);
+        let proposals = proposal::offer(self.profile(), Protocol::Ike, &request.spi.to_be_bytes(), true);
         let payloads = [
             Payload::SecurityAssociation(proposals),
             Payload::Nonce(request.nonce.clone()),
@@ -85,7 +87,8 @@ impl IkeSa {
         else {
             return Err(Cause::Malformed);
         };
-        let (choice, their_spi) = proposal::accept_ike_rekey(proposals, self.profile())?;
+        let choice = proposal::accept_ike(proposals, self.profile())?;
+        let their_spi = rekeyed_spi(&choice);
         if choice.group != request.share.group() || group != choice.group.id() || their_spi == 0 {
             return Err(Cause::GroupRefused { wanted: Some(group) });
         }
@@ -124,7 +127,7 @@ impl IkeSa {
         match crossed {
             Some(crossed) if verdict(nonces, &crossed.nonces) == Verdict::OursIsRedundant => {
                 new.want_first(Task::DeleteIke);
-                new.set_superseded(cx);
+                new.set_superseded(cx.now, cx.limits);
                 cx.effects.push(Effect::Insert(Box::new(new)));
                 self.hand_over_to_crossed(Some(crossed), cx);
             }
@@ -132,7 +135,7 @@ impl IkeSa {
                 self.hand_over(&mut new);
                 cx.effects.push(Effect::Insert(Box::new(new)));
                 cx.effects.extend(crossed.map(|theirs| Effect::Supersede(theirs.spi)));
-                self.set_superseded(cx);
+                self.set_superseded(cx.now, cx.limits);
                 self.want_first(Task::DeleteIke);
             }
         }
@@ -156,15 +159,15 @@ impl IkeSa {
         let mut tasks = std::mem::take(&mut self.tasks);
         tasks.retain(|task| !matches!(task, Task::RekeyIke | Task::DeleteIke | Task::Liveness));
         cx.effects.push(Effect::MoveChildren { to, children, tasks });
-        self.set_superseded(cx);
+        self.set_superseded(cx.now, cx.limits);
     }
 
     /// Another IKE SA has its place: it waits to be deleted.
-    pub(in crate::ike) fn set_superseded(&mut self, cx: &Context<'_>) {
+    pub(in crate::ike) fn set_superseded(&mut self, now: Timestamp, limits: &Limits) {
         self.stage = Stage::Rekeyed;
         self.timers.rekey_at = None;
         self.timers.retry_at = None;
-        self.timers.expires_at = Some(cx.now + REPLACED + cx.limits.retransmit.total());
+        self.timers.expires_at = Some(now + REPLACED + limits.retransmit.total());
     }
 
     fn ike_rekey_refused(&mut self, request: IkeRequest, error: &Notify, cx: &mut Context<'_>) {
@@ -209,7 +212,7 @@ impl IkeSa {
         let (Some(proposals), Some((group, public))) = (contents.proposals(), contents.key_exchange()) else {
             return refusal(kinds::INVALID_SYNTAX);
         };
-        let (choice, their_spi) = match proposal::choose_ike_rekey(proposals, self.profile(), Group::from_id(group)) {
+        let choice = match proposal::choose_ike(proposals, &[self.profile()], Some(group)) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(self.tunnel(), self.path, FailureStage::Rekey, cause);
@@ -218,6 +221,10 @@ impl IkeSa {
         };
         if choice.group.id() != group {
             return message::invalid_ke(choice.group);
+        }
+        let their_spi = rekeyed_spi(&choice);
+        if their_spi == 0 {
+            return refusal(kinds::INVALID_SYNTAX);
         }
         let Ok((data, shared)) = choice.group.respond(public) else { return refusal(kinds::INVALID_SYNTAX) };
         let nonces = Nonces { initiator: nonce.to_vec(), responder: cx.nonce() };
@@ -236,12 +243,17 @@ impl IkeSa {
             Some(Pending::RekeyIke(request)) => request.crossed = Some(Crossed { spi: our_spi, nonces }),
             _ => {
                 self.hand_over(&mut new);
-                self.set_superseded(cx);
+                self.set_superseded(cx.now, cx.limits);
             }
         }
         cx.effects.push(Effect::Insert(Box::new(new)));
         answer
     }
+}
+
+/// The SPI that the peer gave the new IKE SA; 0: none, which is invalid.
+fn rekeyed_spi(choice: &IkeChoice) -> u64 {
+    choice.their_spi.as_slice().try_into().map_or(0, u64::from_be_bytes)
 }
 
 struct Made {
