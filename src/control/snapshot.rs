@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config;
 use crate::config::model::{Attachment, Config, Peer, WireGuardPeer};
@@ -14,7 +15,7 @@ use crate::nat;
 use crate::net::mapping::Located;
 use crate::net::random::Random;
 use crate::net::{Canonical, Generation, RealmId, TunnelId, service};
-use crate::wireguard::PeerConfig;
+use crate::wireguard::{self, PeerConfig};
 
 use super::compile::Compiled;
 use super::ipsec::{self, IpsecError};
@@ -99,7 +100,7 @@ pub fn snapshot(
         for attachment in &realm.attachments {
             let number = numbers.by_key[&TunnelKey::of(attachment, *id)];
             let (peer, copy_dscp) = match &attachment.peer {
-                Peer::WireGuard(peer) => (wireguard(peer, number), false),
+                Peer::WireGuard(peer) => (wireguard_peer(peer, number, attachment.mtu_bytes), false),
                 Peer::Ipsec(peer) => {
                     let view = view.get_or_insert_with(|| views.of(*id, config.limits.ike.selectors));
                     (Transport::Ipsec(Arc::new(ipsec_peers.peer(peer, number, view)?)), peer.copy_dscp)
@@ -128,22 +129,23 @@ pub fn snapshot(
 pub struct Surroundings {
     /// Random and secret, except in a simulation.
     pub seed: u64,
-    /// IKE's nonces, SPIs and cookies.
-    pub random: Box<dyn Random + Send>,
-    /// Unix time at `Timestamp::ZERO`: certificates have dates.
-    pub unix_secs_at_zero: u64,
+    /// For keys, as the next, except in a simulation.
+    pub wireguard_random: wireguard::Random,
+    pub ike_random: Box<dyn Random + Send>,
+    /// The time since 1970 at `Timestamp::ZERO`: handshakes are stamped with it, and certificates have dates.
+    pub unix_time_at_zero: Duration,
 }
 
 /// What an engine is made of beyond the snapshot.
 pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
-    let Surroundings { seed, random, unix_secs_at_zero } = surroundings;
+    let Surroundings { seed, wireguard_random, ike_random, unix_time_at_zero } = surroundings;
     let ike = config.uses_ipsec().then(|| ike::Setup {
         limits: ipsec::limits(&limits.ike),
         ports: ipsec::ports(config),
         local_addresses: ipsec::local_addresses(config),
-        unix_secs_at_zero,
-        random,
+        unix_secs_at_zero: unix_time_at_zero.as_secs(),
+        random: ike_random,
     });
     Setup {
         private_key: config.wireguard.private_key.clone(),
@@ -158,16 +160,19 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
             mtu_bytes: HOST_MTU_BYTES,
         },
         seed,
+        random: wireguard_random,
+        unix_time_at_zero,
     }
 }
 
-fn wireguard(peer: &WireGuardPeer, tunnel: TunnelId) -> Transport {
+fn wireguard_peer(peer: &WireGuardPeer, tunnel: TunnelId, mtu_bytes: u16) -> Transport {
     Transport::WireGuard(PeerConfig {
         tunnel,
         public_key: peer.public_key,
         preshared_key: peer.preshared_key.clone(),
         endpoint: peer.endpoint,
         keepalive: peer.keepalive,
+        mtu_bytes,
     })
 }
 

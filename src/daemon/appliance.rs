@@ -57,8 +57,12 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     changes.iter().for_each(|change| tracing::info!("{change}"));
 
     let clock = Clock::start();
-    let surroundings =
-        Surroundings { seed: rng::u64(), random: Box::new(rng::System), unix_secs_at_zero: clock.unix_secs_at_zero() };
+    let surroundings = Surroundings {
+        seed: rng::u64(),
+        wireguard_random: Box::new(rng::fill),
+        ike_random: Box::new(rng::System),
+        unix_time_at_zero: clock.unix_time_at_zero(),
+    };
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
     let mut reloader = Reloader { file: file.to_owned(), config, store, numbers, generation };

@@ -92,6 +92,7 @@ impl Core for Echo {
             strangers: Vec::new(),
             sessions: 0,
             sessions_max: 1,
+            events_lost: 0,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::nat::{self, Sessions};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
+use crate::wireguard;
 
 use super::counters::Counters;
 use super::event::Event;
@@ -39,6 +40,10 @@ pub struct Setup {
     pub host: HostConfig,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
+    /// What WireGuard makes its keys from.
+    pub random: wireguard::Random,
+    /// The time since 1970 at [`Timestamp::ZERO`].
+    pub unix_time_at_zero: std::time::Duration,
 }
 
 /// After any `handle_*` call, take what is in [`Engine::outbox`] (and clear it), then [`Engine::poll_event`] until
@@ -57,9 +62,18 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn new(mut setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
+    pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
+        // Without a key there are no peers either, and whoever calls is an unknown one.
+        let private_key = setup.private_key.unwrap_or_default();
+        let wireguard = wireguard::Endpoint::new(
+            &private_key,
+            setup.handshakes_per_sec,
+            setup.random,
+            setup.unix_time_at_zero,
+            now,
+        );
         let mut engine = Engine {
-            tunnels: Tunnels::new(&mut setup, now),
+            tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16), now),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
@@ -169,6 +183,7 @@ impl Engine {
             ike_half_open,
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
+            events_lost: self.tunnels.events_lost(),
         }
     }
 

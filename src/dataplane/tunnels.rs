@@ -12,12 +12,12 @@
 //! The way in is decided by the port, the way out by the tunnel's number. A WireGuard packet pays one comparison for it,
 //! and an appliance without IPsec tunnels has no IPsec.
 
+use crate::ike;
 use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
-use super::engine::Setup;
 use super::event::What;
 use super::report::{FailureReport, IpsecReport};
 use super::snapshot::{Snapshot, Transport};
@@ -48,15 +48,9 @@ pub(super) struct TunnelStatus {
 }
 
 impl Tunnels {
-    /// Takes from `setup` what belongs to the transports.
-    pub fn new(setup: &mut Setup, now: Timestamp) -> Self {
-        // Without a key there are no peers either, and whoever calls is an unknown one.
-        let private_key = setup.private_key.take().unwrap_or_default();
-        let seed = setup.seed.rotate_left(16);
-        Tunnels {
-            wireguard: wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now),
-            ipsec: setup.ike.take().map(|ike| Box::new(Ipsec::new(ike, seed, now))),
-        }
+    /// `ike`: `None` where no tunnel can be an IPsec tunnel. `seed`: random and secret.
+    pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64, now: Timestamp) -> Self {
+        Tunnels { wireguard, ipsec: ike.map(|setup| Box::new(Ipsec::new(setup, seed, now))) }
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
@@ -131,6 +125,11 @@ impl Tunnels {
     pub fn poll_event(&mut self) -> Option<What> {
         let wireguard = self.wireguard.poll_event().map(What::WireGuard);
         wireguard.or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
+    }
+
+    /// Events that nobody polled in time.
+    pub fn events_lost(&self) -> u64 {
+        self.wireguard.events_lost() + self.ipsec.as_ref().map_or(0, |ipsec| ipsec.news_lost())
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {

@@ -38,6 +38,7 @@ pub enum Unit {
     Handshakes,
     Rekeys,
     Failures,
+    Events,
     /// Which one, not how many.
     Number,
     /// 1, with what it is about in the labels.
@@ -59,6 +60,7 @@ impl Unit {
             Unit::Handshakes => "_handshakes",
             Unit::Rekeys => "_rekeys",
             Unit::Failures => "_failures",
+            Unit::Events => "_events",
             Unit::Number => "_number",
             Unit::Info => "_info",
             Unit::Flag => "",
@@ -149,6 +151,13 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Sessions,
         help: "Sessions that may be open (limits.sessions).",
         read: |s| one(s.path.sessions_max as f64),
+    },
+    Declaration {
+        name: "ixgate_path_lost_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "Happenings of tunnels that are missing from the log, because too many came at once.",
+        read: |s| one(s.path.events_lost as f64),
     },
     Declaration {
         name: "ixgate_realm_received_packets_total",

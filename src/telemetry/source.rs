@@ -180,6 +180,7 @@ pub(crate) mod samples {
             ike_half_open: 0,
             sessions: 12,
             sessions_max: 1_000_000,
+            events_lost: 0,
         };
         Source {
             ix_name: "ix-east".to_owned(),

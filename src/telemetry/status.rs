@@ -28,6 +28,9 @@ pub struct Status {
     pub socket: SocketStatus,
     pub sessions: usize,
     pub sessions_max: usize,
+    /// What happened to tunnels and is missing from the log, because too much came at once.
+    #[serde(default)]
+    pub events_lost: u64,
     /// What `data_passed` looks back over.
     pub data_window_secs: u64,
     /// In the order of the file.
@@ -35,9 +38,12 @@ pub struct Status {
     /// Of datagrams that belong to no realm (yet).
     pub unattributed_drops: Vec<DropStatus>,
     /// IKE SAs of any kind, and those of them whose peer has not proved who it is.
+    #[serde(default)]
     pub ike_sas: usize,
+    #[serde(default)]
     pub ike_half_open: usize,
     /// Failed IKE negotiations of which it is not known whose they were, the latest last.
+    #[serde(default)]
     pub ike_strangers: Vec<FailureStatus>,
     pub totals: TotalsStatus,
 }
@@ -81,6 +87,7 @@ pub struct TunnelStatus {
     /// The beginning of the peer's public key, or its IKE identity.
     pub peer: String,
     /// "WireGuard" or "IPsec".
+    #[serde(default)]
     pub kind: String,
     pub remote: Option<SocketAddr>,
     pub up: bool,
@@ -90,6 +97,7 @@ pub struct TunnelStatus {
     pub received: TrafficStatus,
     pub sent: TrafficStatus,
     /// Null for WireGuard.
+    #[serde(default)]
     pub ipsec: Option<IpsecStatus>,
 }
 
@@ -166,6 +174,7 @@ impl Status {
             socket: SocketStatus::of(source),
             sessions: path.sessions,
             sessions_max: path.sessions_max,
+            events_lost: path.events_lost,
             data_window_secs: window.as_secs(),
             realms: realms_of(source, window),
             unattributed_drops: drops_of(&path.unattributed_drops),

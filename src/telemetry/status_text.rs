@@ -69,6 +69,10 @@ fn heading(status: &Status) -> String {
         let (all, half_open) = (count(status.ike_sas as u64), count(status.ike_half_open as u64));
         let _ = writeln!(text, "{:<10} {all} SAs, {half_open} of them half-open", "IKE");
     }
+    if status.events_lost > 0 {
+        let lost = count(status.events_lost);
+        let _ = writeln!(text, "{:<10} {lost} happenings of tunnels are missing from the log", "events");
+    }
     text.push_str(&account(status));
     text
 }
@@ -242,6 +246,13 @@ Why packets of a realm were dropped: ixgate status REALM
         assert!(text.contains("DOES NOT BALANCE") && text.contains("1,234 more were lost"), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn events_that_are_missing_from_the_log_are_said_to_be() {
+        assert!(!overview(&status()).contains("missing"));
+        let lossy = Status { events_lost: 1200, ..status() };
+        assert!(overview(&lossy).contains("events     1,200 happenings of tunnels are missing from the log\n"));
     }
 
     #[test]

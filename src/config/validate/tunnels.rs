@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use boringtun::x25519::{PublicKey, StaticSecret};
+use aws_lc_rs::agreement::{PrivateKey, X25519};
 use zeroize::Zeroizing;
 
 use super::globals::socket_addr;
@@ -33,7 +33,7 @@ pub fn tunnels(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems
     let wireguard = wireguard(raw, directory, secrets, problems);
     let ike = ipsec::ike(raw, directory, secrets, problems);
     let private_key = wireguard.as_ref().and_then(|wireguard| wireguard.private_key.as_ref());
-    let our_public_key = private_key.map(|key| PublicKey::from(&StaticSecret::from(**key)).to_bytes());
+    let our_public_key = private_key.and_then(|key| public_key_of(key));
     let mut by_wireguard = Peers { directory, secrets, our_public_key, seen: HashMap::new() };
     let mut by_ipsec = IpsecPeers::new(raw, directory, secrets);
     let mut attachment = |raw: &raw::Attachment, problems: &mut Problems| {
@@ -72,6 +72,12 @@ fn wireguard(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: 
             );
     }
     listen.map(|listen| WireGuard { listen, private_key })
+}
+
+/// `None` never happens: any 32 bytes are a private key (RFC 7748).
+fn public_key_of(private_key: &[u8; 32]) -> Option<[u8; 32]> {
+    let private_key = PrivateKey::from_private_key(&X25519, private_key).ok()?;
+    private_key.compute_public_key().ok()?.as_ref().try_into().ok()
 }
 
 struct Peers<'a> {

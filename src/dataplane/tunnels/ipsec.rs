@@ -40,6 +40,7 @@ pub(super) struct Ipsec {
     /// By tunnel number. `None`: no IPsec tunnel.
     peers: Vec<Option<Peer>>,
     news: VecDeque<IpsecNews>,
+    news_lost: u64,
     /// The latest time that we were told.
     now: Timestamp,
 }
@@ -69,6 +70,7 @@ impl Ipsec {
             queue: IkeQueue::default(),
             peers: Vec::new(),
             news: VecDeque::new(),
+            news_lost: 0,
             now,
         }
     }
@@ -226,6 +228,11 @@ impl Ipsec {
         self.news.pop_front()
     }
 
+    /// Here, and in the queues of the two endpoints.
+    pub fn news_lost(&self) -> u64 {
+        self.news_lost + self.ike.events_lost() + self.esp.events_lost()
+    }
+
     pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
         let ike = self.ike.status(tunnel)?;
         let esp = self.esp.status(tunnel).unwrap_or_default();
@@ -317,8 +324,9 @@ impl Ipsec {
     }
 
     fn tell(&mut self, news: IpsecNews) {
-        if self.news.len() < MAX_NEWS {
-            self.news.push_back(news);
+        match self.news.len() < MAX_NEWS {
+            true => self.news.push_back(news),
+            false => self.news_lost += 1,
         }
     }
 }
