@@ -90,6 +90,8 @@ impl Core for Echo {
             realms: Vec::new(),
             tunnels: Vec::new(),
             strangers: Vec::new(),
+            ike_sas: 0,
+            ike_half_open: 0,
             sessions: 0,
             sessions_max: 1,
             events_lost: 0,

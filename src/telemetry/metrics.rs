@@ -296,7 +296,8 @@ pub static METRICS: &[Declaration] = &[
         name: "ixgate_ike_kept_failures",
         kind: Kind::Gauge,
         unit: Unit::Failures,
-        help: "Failed negotiations that status still shows, by cause; realm and tunnel are empty for strangers.",
+        help: "Failed negotiations that status still shows, by cause, each as often as it came; realm and tunnel are \
+               empty for strangers.",
         read: failures,
     },
     Declaration {
@@ -485,7 +486,7 @@ fn failures(source: &Source) -> Vec<Sample> {
     for (labels, list) in of_tunnels.into_iter().chain(strangers) {
         let mut by_cause: BTreeMap<&str, u64> = BTreeMap::new();
         for failure in list {
-            *by_cause.entry(failure.cause).or_default() += 1;
+            *by_cause.entry(failure.cause).or_default() += failure.count;
         }
         for (cause, count) in by_cause {
             let mut labels = labels.clone();
@@ -564,8 +565,8 @@ mod tests {
             format!("ixgate_ike_handshakes_total{{{tunnel},result=\"established\"}} 3"),
             format!("ixgate_ike_handshakes_total{{{tunnel},result=\"failed\"}} 1"),
             format!("ixgate_ike_rekeys_total{{{tunnel},what=\"child\"}} 9"),
-            format!("ixgate_ike_kept_failures{{{tunnel},cause=\"wrong_psk\"}} 1"),
-            "ixgate_ike_kept_failures{realm=\"\",tunnel=\"\",cause=\"unknown_identity\"} 1".to_owned(),
+            format!("ixgate_ike_kept_failures{{{tunnel},cause=\"wrong_psk\"}} 3"),
+            "ixgate_ike_kept_failures{realm=\"\",tunnel=\"\",cause=\"unknown_identity\"} 3".to_owned(),
             format!("ixgate_esp_child_sas{{{tunnel}}} 1"),
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");

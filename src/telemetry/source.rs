@@ -211,6 +211,8 @@ pub(crate) mod samples {
         };
         let failure = |ago, remote: &str, cause, what: &str, nearest: Option<&str>| FailureReport {
             ago: secs(ago),
+            count: 3,
+            first_ago: secs(2 * ago),
             remote: remote.parse().unwrap(),
             stage: "authentication (IKE_AUTH)".to_owned(),
             cause,

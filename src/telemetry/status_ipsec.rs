@@ -52,7 +52,11 @@ pub struct ChildStatus {
 /// One negotiation that failed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FailureStatus {
+    /// The last time.
     pub secs_ago: u64,
+    /// How often it was so, and since when.
+    pub count: u64,
+    pub first_secs_ago: u64,
     pub remote: SocketAddr,
     /// What was being negotiated.
     pub stage: String,
@@ -126,6 +130,8 @@ impl FailureStatus {
     pub(super) fn of(failure: &FailureReport) -> Self {
         FailureStatus {
             secs_ago: failure.ago.as_secs(),
+            count: failure.count,
+            first_secs_ago: failure.first_ago.as_secs(),
             remote: failure.remote,
             stage: failure.stage.clone(),
             cause: failure.cause.to_owned(),

@@ -32,7 +32,8 @@ fn ike_lines(tunnel: &TunnelStatus, ipsec: &IpsecStatus) -> String {
     match (&ipsec.role, &ipsec.algorithms) {
         (Some(role), Some(algorithms)) => {
             let age = tunnel.last_handshake_secs_ago.map_or_else(|| "0 s".to_owned(), in_words);
-            let rekey = ipsec.ike_rekey_in_secs.map_or_else(String::new, |secs| format!(", rekey in {}", in_words(secs)));
+            let rekey =
+                ipsec.ike_rekey_in_secs.map_or_else(String::new, |secs| format!(", rekey in {}", in_words(secs)));
             let _ = writeln!(text, "  IKE SA           we are {role}, made {age} ago{rekey}");
             let _ = writeln!(text, "                   {algorithms}");
         }
@@ -90,8 +91,13 @@ pub fn failure_lines(title: &str, failures: &[FailureStatus]) -> String {
     let _ = writeln!(text, "\n{title}");
     for failure in failures.iter().rev() {
         let when = in_words(failure.secs_ago);
-        let _ = writeln!(text, "  {when} ago, {}, {} ({})", failure.remote, failure.stage, failure.cause);
-        let parts = [Some(&failure.what), failure.they_offer.as_ref(), failure.we_accept.as_ref(), failure.nearest.as_ref()];
+        let times = match failure.count {
+            ..=1 => String::new(),
+            times => format!(", {} times in {}", count(times), in_words(failure.first_secs_ago)),
+        };
+        let _ = writeln!(text, "  {when} ago{times}, {}, {} ({})", failure.remote, failure.stage, failure.cause);
+        let parts =
+            [Some(&failure.what), failure.they_offer.as_ref(), failure.we_accept.as_ref(), failure.nearest.as_ref()];
         for part in parts.into_iter().flatten() {
             let _ = writeln!(text, "      {part}");
         }
@@ -149,7 +155,7 @@ fqdn:gw.clinic.example (IPsec): up
     sent           2.0 kB in 20 packets
 
 Negotiations that failed, the latest first:
-  1 h 0 min ago, 198.51.100.7:500, authentication (IKE_AUTH) (wrong_psk)
+  1 h 0 min ago, 3 times in 2 h 0 min, 198.51.100.7:500, authentication (IKE_AUTH) (wrong_psk)
       The peer's pre-shared key is not ours.
       Nearest: compare the two.
 "
@@ -187,7 +193,12 @@ Negotiations that failed, the latest first:
     fn strangers_are_told_in_the_overview() {
         let text = overview(&status());
         assert!(text.contains("IKE        2 SAs, 1 of them half-open\n"), "{text}");
-        assert!(text.contains("\nCallers that are nobody's tunnel, the latest first:\n  7 s ago, 203.0.113.99:500,"), "{text}");
+        assert!(
+            text.contains(
+                "\nCallers that are nobody's tunnel, the latest first:\n  7 s ago, 3 times in 14 s, 203.0.113.99:500,"
+            ),
+            "{text}"
+        );
         assert!(text.contains("      They are unknown."), "{text}");
     }
 }
