@@ -44,8 +44,9 @@ const PSK_HELP: &str = "\
 Example:
   ixgate keygen psk --out secrets/hospital-b.psk
 
-Then name the file in the peer's attachment (psk_file = \"secrets/hospital-b.psk\"), and bring its one line to the other
-side by a way that nobody else reads. strongSwan takes it as it is: secret = 0s...";
+Then name the file in the peer's attachment (psk_file = \"secrets/hospital-b.psk\"), and bring its
+one line to the other side by a way that nobody else reads. strongSwan takes it as it is:
+secret = 0s...";
 
 /// Make keys and certificates.
 #[derive(Args, Debug)]

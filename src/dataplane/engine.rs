@@ -102,7 +102,7 @@ impl Engine {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
         });
         self.tunnels.begin();
-        self.tunnels.configure(&snapshot, &mut self.outbox, now);
+        self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;
         self.tunnels.handle_timeout(&mut self.outbox, now);
         self.finish();

@@ -54,7 +54,7 @@ impl Tunnels {
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
-    pub fn configure(&mut self, snapshot: &Snapshot, outbox: &mut Outbox, now: Timestamp) {
+    pub fn configure(&mut self, snapshot: &Snapshot, now: Timestamp) {
         let (mut peers, mut ipsec) = (Vec::new(), Vec::new());
         for tunnel in snapshot.tunnels.iter().flatten() {
             match &tunnel.peer {
@@ -64,7 +64,7 @@ impl Tunnels {
         }
         self.wireguard.configure(&peers, now);
         if let Some(all) = &mut self.ipsec {
-            all.configure(ipsec, outbox, now);
+            all.configure(ipsec, now);
         }
     }
 

@@ -19,18 +19,21 @@ use crate::ike::auth::{Date, Identity};
 const CA_HELP: &str = "\
 Example:
   ixgate keygen ca --name \"dn:C=CH, O=Clinic, CN=Clinic CA\" --out secrets/ca.key
-  ixgate keygen certificate --ca secrets/ca.pem --ca-key secrets/ca.key --id fqdn:gw.example --out secrets/gw.key
+  ixgate keygen certificate --ca secrets/ca.pem --ca-key secrets/ca.key \\
+      --id fqdn:gw.example --out secrets/gw.key
 
-The certificate (secrets/ca.pem) goes to everybody who shall trust it; the key stays with you, best on another machine
-than the appliance: whoever has it can be anybody.";
+The certificate (secrets/ca.pem) goes to everybody who shall trust it. The key stays with you, best
+on another machine than the appliance: whoever has it can be anybody.";
 
 const CERTIFICATE_HELP: &str = "\
 Examples:
-  ixgate keygen certificate --ca ca.pem --ca-key ca.key --id fqdn:ix-east.example --out secrets/ix.key
-  ixgate keygen certificate --ca ca.pem --ca-key ca.key --id \"dn:C=CH, O=Clinic, CN=gw\" --id ip:192.0.2.1 --out gw.key
+  ixgate keygen certificate --ca ca.pem --ca-key ca.key --id fqdn:ix-east.example --out ix.key
+  ixgate keygen certificate --ca ca.pem --ca-key ca.key \\
+      --id \"dn:C=CH, O=Clinic, CN=gw\" --id ip:192.0.2.1 --out gw.key
 
-The identity is the name by which the gateway calls itself in IKE (local_id here, remote_id on the other side): the two
-must be equal. In strongSwan, id = gw.example, certs = gw.pem, and cacerts = ca.pem on the other side.";
+The identity is the name by which the gateway calls itself in IKE (local_id on its own side,
+remote_id on the other): the two must be equal. In strongSwan: id = gw.example, certs = gw.pem,
+and on the other side cacerts = ca.pem.";
 
 /// A certificate authority: private key and self-signed certificate.
 #[derive(Args, Debug)]

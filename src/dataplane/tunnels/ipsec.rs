@@ -76,7 +76,7 @@ impl Ipsec {
         }
     }
 
-    pub fn configure(&mut self, tunnels: Vec<Configured>, outbox: &mut Outbox, now: Timestamp) {
+    pub fn configure(&mut self, tunnels: Vec<Configured>, now: Timestamp) {
         self.now = self.now.max(now);
         let before = std::mem::take(&mut self.peers);
         for Configured { peer, copy_dscp } in &tunnels {
@@ -91,8 +91,8 @@ impl Ipsec {
                 next_want: now,
             });
         }
-        self.ike.configure(tunnels.into_iter().map(|tunnel| tunnel.peer).collect(), outbox, now);
-        self.carry_over(outbox);
+        self.ike.configure(tunnels.into_iter().map(|tunnel| tunnel.peer).collect(), now);
+        self.carry_over();
         let gone = (0..).map(TunnelId).zip(before).filter(|(tunnel, peer)| peer.is_some() && !self.serves(*tunnel));
         let gone: Vec<_> = gone.map(|(tunnel, _)| tunnel).collect();
         gone.into_iter().for_each(|tunnel| self.esp.remove_tunnel(tunnel));
@@ -158,7 +158,7 @@ impl Ipsec {
 
     fn handle_ike(&mut self, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
         let handled = self.ike.handle_input(datagram, outbox, self.now);
-        self.carry_over(outbox);
+        self.carry_over();
         handled
     }
 
@@ -172,9 +172,9 @@ impl Ipsec {
         }
         while let Some(event) = self.esp.poll_event() {
             match event {
-                ipsec::Event::RekeyDue { tunnel, spi_in } => self.ike.rekey_child(tunnel, spi_in, outbox, self.now),
+                ipsec::Event::RekeyDue { tunnel, spi_in } => self.ike.rekey_child(tunnel, spi_in, self.now),
                 ipsec::Event::Expired { tunnel, spi_in } => {
-                    self.ike.expire_child(tunnel, spi_in, outbox, self.now);
+                    self.ike.expire_child(tunnel, spi_in, self.now);
                     self.tell(IpsecNews::Expired { tunnel, spi_in });
                 }
                 ipsec::Event::Moved { tunnel, from, to, moves, .. } => {
@@ -183,27 +183,27 @@ impl Ipsec {
                 }
             }
         }
-        self.carry_over(outbox);
+        self.carry_over();
     }
 
     #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
         match self.esp.seal(tunnel, packet, outbox) {
-            Err(DropReason::TunnelDown) => Err(self.want(tunnel, outbox)),
+            Err(DropReason::TunnelDown) => Err(self.want(tunnel)),
             sealed => sealed,
         }
     }
 
     /// A packet waits for keys, in vain.
     #[cold]
-    fn want(&mut self, tunnel: TunnelId, outbox: &mut Outbox) -> DropReason {
+    fn want(&mut self, tunnel: TunnelId) -> DropReason {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return DropReason::NoTunnel };
         if !peer.is_callable {
             return DropReason::TunnelHasNoEndpoint;
         }
         if peer.next_want <= self.now {
             peer.next_want = self.now + NOTE_INTERVAL;
-            self.ike.want(tunnel, outbox, self.now);
+            self.ike.want(tunnel, self.now);
         }
         DropReason::TunnelDown
     }
@@ -216,7 +216,7 @@ impl Ipsec {
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
         self.now = self.now.max(now);
         self.ike.handle_timeout(outbox, now);
-        self.carry_over(outbox);
+        self.carry_over();
         self.esp.handle_timeout(outbox, now);
     }
 
@@ -288,10 +288,10 @@ impl Ipsec {
     }
 
     /// What IKE has decided, done by ESP.
-    fn carry_over(&mut self, outbox: &mut Outbox) {
+    fn carry_over(&mut self) {
         while let Some(event) = self.ike.poll_event() {
             match event {
-                ike::Event::ChildUp(child) => self.install(*child, outbox),
+                ike::Event::ChildUp(child) => self.install(*child),
                 ike::Event::ChildDown { spi_in, linger, .. } => self.esp.retire(spi_in, linger, self.now),
                 ike::Event::PathMoved { tunnel, path } => {
                     let from = self.esp.status(tunnel).and_then(|status| status.path);
@@ -306,7 +306,7 @@ impl Ipsec {
         }
     }
 
-    fn install(&mut self, child: ChildUp, outbox: &mut Outbox) {
+    fn install(&mut self, child: ChildUp) {
         let (tunnel, spi_in, path, is_new) = (child.tunnel, child.spi_in, child.path, child.replaces.is_none());
         let dscp = self.peers.get(tunnel.index()).copied().flatten().map_or(Dscp::Copy, |peer| peer.dscp);
         let installed = match child_sa(child, dscp) {
@@ -318,7 +318,7 @@ impl Ipsec {
             Ok(()) => {}
             Err(why) => {
                 // Both sides must know that it does not exist.
-                self.ike.expire_child(tunnel, spi_in, outbox, self.now);
+                self.ike.expire_child(tunnel, spi_in, self.now);
                 self.tell(IpsecNews::NotInstalled { tunnel, why });
             }
         }

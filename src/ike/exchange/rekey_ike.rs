@@ -46,7 +46,7 @@ impl IkeSa {
         let Ok(share) = wanted.begin() else { return self.ike_rekey_failed(Cause::KeyExchangeFailed, cx) };
         let request =
             IkeRequest { spi: cx.ike_spi(), nonce: cx.nonce(), share, regrouped: group.is_some(), crossed: None };
-        let proposals = proposal::offer(self.profile(), Protocol::Ike, &request.spi.to_be_bytes(), true);
+        let proposals = proposal::ike_rekey_proposals(self.profile(), request.spi);
         let payloads = [
             Payload::SecurityAssociation(proposals),
             Payload::Nonce(request.nonce.clone()),
