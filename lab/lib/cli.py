@@ -124,6 +124,9 @@ def explain(world):
     except RuntimeError as error:
         words = str(error)
     progress(f"\n--- ixgate status\n{words}\n--- end of ixgate's log\n{world.ixgate.log_tail()}\n---")
+    for site in world.sites:
+        if site.realm.ipsec and site.realm.comes_up and "INSTALLED" not in site.sas():
+            progress(f"--- no child SA: end of the log of {site.realm.name}'s strongSwan\n{site.log_tail()}\n---")
 
 
 def say_how_to_look_around(world):

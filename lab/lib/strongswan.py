@@ -5,6 +5,7 @@ Every gateway has its own charon, configuration, control socket and log. What st
 """
 
 import re
+import shutil
 import subprocess
 import time
 
@@ -82,6 +83,9 @@ class StrongSwanSite(Site):
     def configure(self, _ixgate=None):
         """(Re)loads the connection; a gateway that calls begins at once."""
         (self.home / "swanctl.conf").write_text(self.swanctl_conf(), encoding="utf-8")
+        if self.ipsec.auth != "psk":
+            (self.home / "private").mkdir(exist_ok=True)  # where swanctl looks for keys
+            shutil.copy2(self.world.pki.directory / f"{self.realm.name}.pem", self.home / "private")
         said = self.swanctl("--load-all", "--noprompt", "--clear", "--file", self.home / "swanctl.conf")
         if "successfully loaded 1 connections" not in said:
             raise RuntimeError(f"swanctl in {self.realm.name}: {said}")
@@ -103,6 +107,9 @@ class StrongSwanSite(Site):
     def log_text(self):
         return self.log("charon").read_text(encoding="utf-8", errors="replace")
 
+    def log_tail(self, lines=40):
+        return "\n".join(self.log_text().splitlines()[-lines:])
+
     def swanctl_conf(self):
         ipsec, realm = self.ipsec, self.realm
         certs = ipsec.auth != "psk"
@@ -122,10 +129,8 @@ class StrongSwanSite(Site):
         remote = {"auth": auth, "id": ix_id, **({"cacerts": self.world.pki.directory / "ca.crt"} if certs else {})}
         blocks = [*lines(connection), *block("local", local), *block("remote", remote),
                   *block("children", {}, block("net", child))]
-        if certs:
-            secrets = block("private-own", {"file": self.world.pki.directory / f"{realm.name}.pem"})
-        else:
-            secrets = block("ike-ix", {"secret": f'"{ipsec.psk or self.psk_file.read_text(encoding="utf-8")}"'})
+        secret = ipsec.psk or self.psk_file.read_text(encoding="utf-8")
+        secrets = [] if certs else block("ike-ix", {"secret": f'"{secret}"'})
         return "\n".join([*block("connections", {}, block("ix", {}, blocks)), *block("secrets", {}, secrets), ""])
 
 
