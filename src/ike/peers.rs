@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::Identity;
+use super::auth::{self, Identity};
 use super::diagnosis::{Cause, Failure, Failures, Recorded};
 use super::limits::Limits;
 use super::peer::{Encapsulation, PeerConfig, SharedPeer};
@@ -12,6 +12,7 @@ use super::proposal::Profile;
 use super::status::Counts;
 use super::window::jittered;
 use crate::net::{Path, Timestamp, TunnelId};
+use crate::wire::ike::Payload;
 
 #[derive(Default)]
 pub(super) struct Peers {
@@ -24,6 +25,7 @@ pub(super) struct Peers {
     profiles: Vec<Profile>,
     any_ppk: bool,
     any_unforced: bool,
+    certificate_request: Option<Payload>,
 }
 
 pub(super) struct Peer {
@@ -90,6 +92,7 @@ impl Peers {
         let any_ppk = self.iter().any(|peer| peer.config.ppk.is_some());
         let any_unforced = self.iter().any(|peer| peer.config.encapsulation != Encapsulation::Udp);
         (self.any_ppk, self.any_unforced) = (any_ppk, any_unforced);
+        self.certificate_request = auth::joint_certificate_request(self.iter().map(|peer| &peer.config.remote_auth));
         let slots = &self.slots;
         self.failures.retain(|tunnel| slots.get(tunnel.index()).is_some_and(Option::is_some));
         self.by_identity = by_identity;
@@ -114,6 +117,11 @@ impl Peers {
                 }),
             },
         }
+    }
+
+    /// What a responder asks for before it knows who calls: a certificate of any authority that a peer is believed by.
+    pub fn certificate_request(&self) -> Option<Payload> {
+        self.certificate_request.clone()
     }
 
     pub fn any_ppk(&self) -> bool {

@@ -265,6 +265,7 @@ impl IkeSa {
             sa.nat.here |= forced;
             payloads.extend(nat::notifies(sa.spis(), &request.path, local.filter(|_| !forced), cx.random_bytes()));
         }
+        payloads.extend(cx.peers.certificate_request());
         payloads.extend(answered_announcements(&contents, &choice, cx));
         sa.note_abilities(&contents);
         let handshake = Handshake {
