@@ -13,16 +13,16 @@ MODERN = [
      "CHACHA20_POLY1305"),
     ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-ecp521", "AES_GCM_16-256/PRF_HMAC_SHA2_512/ECP_521", "AES_GCM_16-256"),
     ("aes256gcm16-prfsha256-modp3072", "aes128gcm16-modp3072", "AES_GCM_16-256/PRF_HMAC_SHA2_256/MODP_3072", "AES_GCM_16-128"),
-    ("aes128gcm16-prfsha256-modp4096", "aes256gcm16-modp4096-esn", "AES_GCM_16-128/PRF_HMAC_SHA2_256/MODP_4096",
-     "AES_GCM_16-256/ESN"),
+    ("aes128gcm16-prfsha256-modp4096", "aes256gcm16-modp4096", "AES_GCM_16-128/PRF_HMAC_SHA2_256/MODP_4096",
+     "AES_GCM_16-256"),
 ]
 COMPAT = [
     ("aes128-sha256-modp2048", "aes128-sha256-modp2048", "AES_CBC-128/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048",
      "AES_CBC-128/HMAC_SHA2_256_128"),
     ("aes256-sha384-modp2048", "aes256-sha384", "AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/MODP_2048",
      "AES_CBC-256/HMAC_SHA2_384_192"),
-    ("aes256-sha512-ecp256", "aes256-sha512-esn", "AES_CBC-256/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/ECP_256",
-     "AES_CBC-256/HMAC_SHA2_512_256/ESN"),
+    ("aes256-sha512-ecp256", "aes256-sha512", "AES_CBC-256/HMAC_SHA2_512_256/PRF_HMAC_SHA2_512/ECP_256",
+     "AES_CBC-256/HMAC_SHA2_512_256"),
 ]
 CASES = {f"{profile}-{number}": (profile, *case)
          for profile, cases in (("modern", MODERN), ("compat", COMPAT)) for number, case in enumerate(cases, start=1)}
@@ -55,7 +55,8 @@ def check(world, report):
         report.that("IKE rekey", "rekey completed successfully" in said, "completed", said)
         both_ways(world, report, name)
 
-    report.group("post-quantum key exchange")
+    report.group("what this strongSwan lacks")
+    report.skip("extended sequence numbers against strongSwan", "its userspace ESP has none; tested between two ixgate endpoints only")
     report.skip("ML-KEM against strongSwan", f"strongSwan {'.'.join(map(str, version()))} of this machine has none (6.0 has); "
                                              "tested between two ixgate endpoints only")
 

@@ -14,10 +14,11 @@ def realm(name, **options):
 SCENARIO = Scenario(
     realms=[
         realm("wireguard-a"),
-        realm("hospital-b", ipsec=Ipsec(auth="rsa4096", connection={"fragmentation": "yes", "fragment_size": PATH_MTU_BYTES}),
+        realm("hospital-b", ipsec=Ipsec(auth="rsa4096", connection={"fragmentation": "yes"},
+                                          daemon={"fragment_size": PATH_MTU_BYTES}),
               mtu_bytes=1280),
         realm("hospital-c", calls="gateway", mtu_bytes=1280,
-              ipsec=Ipsec(auth="rsa4096", connection={"fragmentation": "force", "fragment_size": PATH_MTU_BYTES})),
+              ipsec=Ipsec(auth="rsa4096", connection={"fragmentation": "force"}, daemon={"fragment_size": PATH_MTU_BYTES})),
     ],
     grants=[Grant(["wireguard-a"], ["realm:hospital-b", "realm:hospital-c"], ["any"]),
             Grant(["hospital-b", "hospital-c"], ["realm:wireguard-a"], ["any"])],

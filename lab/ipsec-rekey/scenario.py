@@ -8,7 +8,8 @@ from lab.lib.strongswan import wait_until
 
 CHILD_REKEYS, IKE_REKEYS = 100, 20
 # ixgate rekeys after so many packets, while the gateway does not by itself.
-OUR_PACKETS = 2000
+OUR_PACKETS = 1000
+OUR_REKEYS = 10
 # Drops that nothing but a rekey could cause here.
 REKEY_DROPS = ["data_unknown_session", "data_not_authentic", "data_replayed", "tunnel_down"]
 
@@ -23,9 +24,11 @@ SCENARIO = Scenario(
         realm("hospital-b", ipsec=Ipsec()),
         realm("hospital-c", calls="gateway", ipsec=Ipsec(auth="ecdsa", esp="aes256gcm16")),  # without PFS
         realm("hospital-d", ipsec=Ipsec(ix={"child_lifetime_packets": OUR_PACKETS})),
+        # A gateway that refuses a key exchange in the rekey of a child.
+        realm("hospital-e", ipsec=Ipsec(esp="aes256gcm16", ix={"child_lifetime_packets": OUR_PACKETS})),
     ],
-    grants=[Grant(["wireguard-a"], [f"realm:hospital-{x}" for x in "bcd"], ["any"]),
-            Grant([f"hospital-{x}" for x in "bcd"], ["realm:wireguard-a"], ["any"])],
+    grants=[Grant(["wireguard-a"], [f"realm:hospital-{x}" for x in "bcde"], ["any"]),
+            Grant([f"hospital-{x}" for x in "bcde"], ["realm:wireguard-a"], ["any"])],
 )
 
 
@@ -36,8 +39,9 @@ def check(world, report):
                       lambda: rekey(world.site(name), "--child", "net", CHILD_REKEYS), CHILD_REKEYS)
         under_traffic(world, report, f"{IKE_REKEYS} IKE rekeys begun by {name}", name,
                       lambda: rekey(world.site(name), "--ike", "ix", IKE_REKEYS), IKE_REKEYS)
-    under_traffic(world, report, f"child rekeys begun by ixgate, every {OUR_PACKETS} packets", "hospital-d",
-                  lambda: until_rekeyed_by_ixgate(world.site("hospital-d"), 20), 20)
+    for name in ("hospital-d", "hospital-e"):
+        under_traffic(world, report, f"child rekeys with {name} begun by ixgate, every {OUR_PACKETS} packets", name,
+                      lambda: until_rekeyed_by_ixgate(world.site(name), OUR_REKEYS), OUR_REKEYS)
 
     report.group("the account")
     drops = world.ixgate.all_drops()

@@ -37,7 +37,8 @@ class Ipsec:
     # Networks that the gateway offers, theirs and ours; None: its realm's, and everything behind the IX.
     local_ts: list = None
     remote_ts: list = None
-    # Further keys: of the connection and of its child in swanctl.conf, of `ipsec = { ... }` in ixgate's configuration.
+    # Further keys: of charon itself in strongswan.conf, of the connection and of its child in swanctl.conf, of `ipsec = { ... }` in ixgate's configuration.
+    daemon: dict = field(default_factory=dict)
     connection: dict = field(default_factory=dict)
     child: dict = field(default_factory=dict)
     ix: dict = field(default_factory=dict)

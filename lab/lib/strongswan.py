@@ -65,7 +65,7 @@ class StrongSwanSite(Site):
         if not self.realm.separate_hosts:
             raise RuntimeError("hosts of an IPsec site live behind its gateway")
         self.build_lan()  # first: charon's routes need the gateway's address there
-        (self.home / "strongswan.conf").write_text(daemon_conf(self.home, self.log("charon")), encoding="utf-8")
+        (self.home / "strongswan.conf").write_text(daemon_conf(self.home, self.log("charon"), self.ipsec.daemon), encoding="utf-8")
         self.start_daemon()
 
     def start_daemon(self):
@@ -143,10 +143,10 @@ class Pki:
     def __init__(self, directory, ix_key):
         self.directory = directory
         self._generate("ca", "ecdsa")
-        self._write("ca.crt", "--self", "--ca", "--in", "ca.pem", "--dn", CA_DN, "--lifetime", "30", "--outform", "pem")
+        self._write("ca.crt", "--self", "--ca", "--in", "ca.pem", "--dn", CA_DN, "--lifetime", "60", "--outform", "pem")
         self.issue("ix", IX_ID, ix_key)
 
-    def issue(self, name, identity, kind, *options, ca="ca", lifetime=10, dn=None):
+    def issue(self, name, identity, kind, *options, ca="ca", lifetime=30, dn=None):
         """`name`.pem and `name`.crt; further words for `pki --issue` in `options`."""
         self._generate(name, kind)
         own = ["rsa"] if kind.startswith("rsa") else ["ecdsa"] if kind.startswith("ecdsa") else ["ed25519"]
@@ -163,7 +163,7 @@ class Pki:
         """A second CA, which nobody trusts."""
         self._generate(name, "ecdsa")
         self._write(f"{name}.crt", "--self", "--ca", "--in", f"{name}.pem", "--dn", f"C=CH, O=elsewhere, CN={name}",
-                    "--lifetime", "30", "--outform", "pem")
+                    "--lifetime", "60", "--outform", "pem")
 
     def _generate(self, name, kind):
         self._write(f"{name}.pem", "--gen", "--type", *self.KINDS[kind], "--outform", "pem", mode=0o600)
@@ -176,8 +176,8 @@ class Pki:
         (self.directory / file).chmod(mode)
 
 
-def daemon_conf(home, log):
-    times = "\n".join(f"  {key} = {value}" for key, value in TIMES.items())
+def daemon_conf(home, log, more):
+    times = "\n".join(f"  {key} = {value}" for key, value in {**TIMES, **more}.items())
     return f"""charon-systemd {{
   load = {PLUGINS}
 {times}
