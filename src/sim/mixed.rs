@@ -94,7 +94,7 @@ impl Mixed {
     }
 
     pub fn attach_ipsec(&mut self, plan: Plan) -> usize {
-        let gateway = IpsecSite::new(plan, self.now);
+        let gateway = IpsecSite::new(plan, Self::address(self.sites.len()), self.now);
         self.sites.push(Gateway::Ipsec(Box::new(gateway)));
         self.leave_ipsec(self.sites.len() - 1);
         self.sites.len() - 1
