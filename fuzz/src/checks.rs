@@ -13,7 +13,10 @@ use ixgate::wire::ike::{
     parse_payloads,
 };
 
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A name, and what takes the bytes.
+type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
     ("ike_authentication", authentication),
     ("ike_certificate", certificate),
     ("ike_certificate_request", certificate_request),

@@ -162,7 +162,7 @@ fn types_and_attributes_that_we_do_not_know() {
     assert_eq!(with(spoiled).unwrap().suite.cipher, Cipher::AesGcm256, "the other transforms still count");
     no_proposal(choose_ike(&[ike(1, &[spoiled, PRF_SHA256, X25519])], &[Profile::Modern], None));
     let ah = Proposal { protocol: Protocol::Ah, ..esp(1, &[SHA256, NO_ESN]) };
-    no_proposal(choose_esp(&[ah.clone()], Profile::Compat, None));
+    no_proposal(choose_esp(std::slice::from_ref(&ah), Profile::Compat, None));
     assert_eq!(choose_esp(&[ah, esp(2, &[GCM256, NO_ESN])], Profile::Modern, None).unwrap().1, 0x102);
 }
 
@@ -218,7 +218,7 @@ fn answers_that_were_not_offered() {
         change(&mut answer);
         [answer]
     };
-    assert!(!refused(&[good.clone()]));
+    assert!(!refused(std::slice::from_ref(&good)));
     assert!(refused(&[]));
     assert!(refused(&[good.clone(), good.clone()]));
     assert!(refused(&changed(|answer| answer.number = 2)));
