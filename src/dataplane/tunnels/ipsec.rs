@@ -19,6 +19,7 @@ use super::nat_t::{self, Content};
 use crate::crypto::{KeyLength, PacketKey};
 use crate::dataplane::event::IpsecNews;
 use crate::dataplane::report::{ChildReport, FailureReport, IkeCounts, IpsecReport, Traffic};
+use crate::ike::diagnosis::Recorded;
 use crate::ike::{self, ChildUp, PeerConfig};
 use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use crate::net::{Port, Timestamp, TunnelId};
@@ -356,11 +357,13 @@ fn child_sa(child: ChildUp, dscp: Dscp) -> Result<ChildSa, KeyLength> {
     })
 }
 
-fn failures(failures: &[ike::Recorded], now: Timestamp) -> Vec<FailureReport> {
-    let report = |ike::Recorded { failure, .. }: &ike::Recorded| {
+fn failures(failures: &[Recorded], now: Timestamp) -> Vec<FailureReport> {
+    let report = |Recorded { failure, first_at, count }: &Recorded| {
         let explanation = failure.cause.explain();
         FailureReport {
             ago: now.saturating_since(failure.at),
+            count: *count,
+            first_ago: now.saturating_since(*first_at),
             remote: failure.remote.remote,
             stage: failure.stage.to_string(),
             cause: failure.cause.name(),
