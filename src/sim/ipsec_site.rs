@@ -1,7 +1,7 @@
 //! The gateway on the other side of an IPsec tunnel, in memory: `ike` and `ipsec` joined once more, by less than the
 //! appliance needs. A peer of the appliance, not a part of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::crypto::PacketKey;
@@ -50,8 +50,11 @@ pub struct IpsecSite {
 }
 
 impl IpsecSite {
-    pub fn new(plan: Plan, now: Timestamp) -> Self {
-        let mut ike = ike::Endpoint::new(ike::Setup::new(Box::new(Seeded(plan.seed))), now);
+    /// `address`: the gateway's own.
+    pub fn new(plan: Plan, address: IpAddr, now: Timestamp) -> Self {
+        let mut setup = ike::Setup::new(Box::new(Seeded(plan.seed)));
+        setup.local_addresses = vec![address];
+        let mut ike = ike::Endpoint::new(setup, now);
         let all = |list: Vec<Selector>| if list.is_empty() { vec![Selector::ANY4, Selector::ANY6] } else { list };
         ike.configure(
             vec![Arc::new(PeerConfig {

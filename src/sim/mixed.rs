@@ -25,7 +25,7 @@ pub const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 const DELAY: Duration = Duration::from_millis(5);
 
 pub enum Gateway {
-    WireGuard { peer: Peer, inbox: Vec<Vec<u8>> },
+    WireGuard { peer: Box<Peer>, inbox: Vec<Vec<u8>> },
     Ipsec(Box<IpsecSite>),
 }
 
@@ -81,7 +81,7 @@ impl Mixed {
     pub fn attach_wireguard(&mut self, appliance: &Appliance, name: &str) -> usize {
         let site = self.sites.len();
         let peer = Peer::new(appliance.site_key(name), appliance.public_key, None, site as u32 + 1);
-        self.sites.push(Gateway::WireGuard { peer, inbox: Vec::new() });
+        self.sites.push(Gateway::WireGuard { peer: Box::new(peer), inbox: Vec::new() });
         self.renew_wireguard(site);
         site
     }
@@ -94,7 +94,7 @@ impl Mixed {
     }
 
     pub fn attach_ipsec(&mut self, plan: Plan) -> usize {
-        let gateway = IpsecSite::new(plan, self.now);
+        let gateway = IpsecSite::new(plan, Self::address(self.sites.len()), self.now);
         self.sites.push(Gateway::Ipsec(Box::new(gateway)));
         self.leave_ipsec(self.sites.len() - 1);
         self.sites.len() - 1

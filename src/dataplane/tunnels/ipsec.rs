@@ -23,12 +23,13 @@ use crate::ike::diagnosis::Recorded;
 use crate::ike::{self, ChildUp, PeerConfig};
 use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use crate::net::{Port, Timestamp, TunnelId};
-use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::batch::{MAX_PACKET_BYTES, TAILROOM_BYTES};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 
 /// What ESP adds to a packet at most: SPI and sequence number (8), IV (16), padding to a block and trailer (17), ICV (32).
 /// RFC 4303 section 2.
-pub(super) const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
+const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
+const _: () = assert!(ESP_OVERHEAD_BYTES <= TAILROOM_BYTES);
 /// How often IKE is told that a tunnel is heard, or wanted.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// News that wait to be polled; beyond, the newest are lost.
@@ -152,7 +153,7 @@ impl Ipsec {
         let message = Message { path: datagram.path, ecn: datagram.ecn, bytes: datagram.bytes.to_vec() };
         match self.queue.push(message) {
             true => Opened::Control,
-            false => Opened::dropped(DropReason::HandshakeUnderLoad),
+            false => Opened::dropped(DropReason::IkeQueueFull),
         }
     }
 
