@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn limits_hold() {
         let limits = Limits { payloads: 3, payload_bytes: 5, ..Limits::default() };
-        let chain = |count| [[kind::EAP, 0, 0, 4].repeat(count - 1), vec![0, 0, 0, 4]].concat();
+        let chain = |count: usize| [[kind::EAP, 0, 0, 4].repeat(count - 1), vec![0, 0, 0, 4]].concat();
         assert_eq!(parse_payloads(kind::EAP, &chain(3), &limits).unwrap().len(), 3);
         assert_eq!(why(kind::EAP, &chain(4), &limits), (kind::EAP, 12, Malformed::OverLimit));
         assert!(parse_payloads(kind::EAP, &[0, 0, 0, 9, 1, 2, 3, 4, 5], &limits).is_ok());

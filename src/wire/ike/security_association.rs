@@ -310,7 +310,7 @@ mod tests {
         };
         assert_eq!(parse_all(&transforms(3)).unwrap()[0].transforms.len(), 3);
         assert_eq!(why(&transforms(4)), Malformed::OverLimit);
-        let proposals = |count| [changed(&[(0, 2)]).repeat(count - 1), ESP.to_vec()].concat();
+        let proposals = |count: usize| [changed(&[(0, 2)]).repeat(count - 1), ESP.to_vec()].concat();
         assert_eq!(parse_all(&proposals(3)).unwrap().len(), 3);
         assert_eq!(why(&proposals(4)), Malformed::OverLimit);
     }
