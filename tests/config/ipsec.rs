@@ -212,7 +212,7 @@ fn mistakes_about_secrets() {
         (psk_and("psk = \"hunter2\""), &["7:62 psk: `psk` puts a secret into the configuration"]),
         (
             psk_and("ca_file = \"ca.pem\", local_auth = \"psk\", crl = \"require\""),
-            &["7:109 \"require\": `crl = \"require\"` needs a `crl_file`"],
+            &["7:108 \"require\": `crl = \"require\"` needs a `crl_file`"],
         ),
         (psk_and("crl_file = \"ca.crl\""), &["7:73 \"ca.crl\": `crl_file` is named and not used"]),
         (
