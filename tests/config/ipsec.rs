@@ -178,7 +178,9 @@ fn each_side_proves_itself_in_its_own_way() {
     let ours = format!("{OURS}\ncertificate_file = \"ix.pem\"\nprivate_key_file = \"ix.key\"");
     let both = peer(&file(&ours, "\"dn:C=DE, CN=gw\", ca_file = \"ca.pem\", crl_file = \"ca.crl\""));
     assert_eq!(both.local_auth, LocalAuth::Certificate);
-    let RemoteAuth::Certificate { cas, crls, require_crl: false } = both.remote_auth else { panic!("{:?}", both.remote_auth) };
+    let RemoteAuth::Certificate { cas, crls, require_crl: false } = both.remote_auth else {
+        panic!("{:?}", both.remote_auth)
+    };
     assert_eq!((cas.len(), crls.len()), (1, 1));
     for how in ["local_auth = \"psk\"", "remote_auth = \"certificate\""] {
         let mixed = peer(&psk_and(&format!("ca_file = \"ca.pem\", {how}")));
