@@ -249,7 +249,11 @@ mod tests {
         });
         let peers = Peers::new(&config).unwrap();
         let trusting = IpsecPeer {
-            remote_auth: model::RemoteAuth::Certificate { cas: vec![own.der().to_vec()], crls: Vec::new(), require_crl: false },
+            remote_auth: model::RemoteAuth::Certificate {
+                cas: vec![own.der().to_vec()],
+                crls: Vec::new(),
+                require_crl: false,
+            },
             ..certificate_peer
         };
         let loaded = peers.peer(&trusting, TunnelId(0), &view()).unwrap();

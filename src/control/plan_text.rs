@@ -108,7 +108,7 @@ fn tunnels(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &tunnel.ipsec {
             None => start,
             Some(ipsec) => format!(
-                "{start}  as {}, {} ours and {} theirs, {}  ours {}  theirs {}",
+                "{start}  as {}, {} ours and {} theirs, {}\n      ours {}\n      theirs {}",
                 ipsec.local_id,
                 ipsec.local_auth,
                 ipsec.remote_auth,
@@ -265,7 +265,7 @@ What would change in the state (realm numbers and aliases)
         let key = "A".repeat(43);
         let lines = format!(
             "  a  wireguard {key}=  it calls\n  b  ipsec fqdn:gw.example  it calls  as fqdn:ix.example, psk ours and psk \
-             theirs, modern  ours 100.64.0.0/24, 100.64.1.0/24  theirs 192.168.1.0/24\n"
+             theirs, modern\n      ours 100.64.0.0/24, 100.64.1.0/24\n      theirs 192.168.1.0/24\n"
         );
         assert!(text.contains(&lines), "{text}");
     }

@@ -8,6 +8,8 @@ use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus
 use super::status_text_ipsec;
 use super::table::Table;
 
+/// Width of the words at the beginning of the first lines.
+const HEADING_COLUMNS: usize = 10;
 /// Tunnels that the overview prints; beyond, it says how many are left out.
 const MAX_OVERVIEW_ROWS: usize = 1_000;
 
@@ -53,8 +55,9 @@ fn heading(status: &Status) -> String {
     let uptime = duration(Duration::from_secs(status.uptime_secs));
     let mut text =
         format!("ixgate {} \"{}\", configuration {}, up {uptime}\n", status.version, status.ix, status.generation);
+    let width = status.listens.iter().map(|listen| listen.what.chars().count()).fold(HEADING_COLUMNS, usize::max);
     for listen in &status.listens {
-        let _ = writeln!(text, "{:<10} {}", listen.what, listen.address);
+        let _ = writeln!(text, "{:<width$} {}", listen.what, listen.address);
     }
     let offload = match (status.socket.receive_offload, status.socket.send_offload) {
         (true, true) => "receive and send",
@@ -62,25 +65,25 @@ fn heading(status: &Status) -> String {
         (false, true) => "send only",
         (false, false) => "none",
     };
-    let _ = writeln!(text, "{:<10} {offload}", "offload");
+    let _ = writeln!(text, "{:<width$} {offload}", "offload");
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
-    let _ = writeln!(text, "{:<10} {open} of {max}", "sessions");
+    let _ = writeln!(text, "{:<width$} {open} of {max}", "sessions");
     if status.ike_sas > 0 {
         let (all, half_open) = (count(status.ike_sas as u64), count(status.ike_half_open as u64));
-        let _ = writeln!(text, "{:<10} {all} SAs, {half_open} of them half-open", "IKE");
+        let _ = writeln!(text, "{:<width$} {all} SAs, {half_open} of them half-open", "IKE");
     }
     if status.events_lost > 0 {
         let lost = count(status.events_lost);
-        let _ = writeln!(text, "{:<10} {lost} happenings of tunnels are missing from the log", "events");
+        let _ = writeln!(text, "{:<width$} {lost} happenings of tunnels are missing from the log", "events");
     }
-    text.push_str(&account(status));
+    text.push_str(&account(status, width));
     text
 }
 
-fn account(status: &Status) -> String {
+fn account(status: &Status, width: usize) -> String {
     let t = &status.totals;
     let mut text = format!(
-        "{:<10} {} in = {} forwarded + {} answered + {} handshakes + {} keepalives + {} dropped\n",
+        "{:<width$} {} in = {} forwarded + {} answered + {} handshakes + {} keepalives + {} dropped\n",
         "datagrams",
         count(t.datagrams_in),
         count(t.forwarded),
@@ -90,11 +93,11 @@ fn account(status: &Status) -> String {
         count(t.dropped),
     );
     if !t.balanced {
-        text.push_str("           THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it\n");
+        let _ = writeln!(text, "{:<width$} THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it", "");
     }
     if status.socket.overflow_datagrams > 0 {
         let lost = count(status.socket.overflow_datagrams);
-        let _ = writeln!(text, "           {lost} more were lost before they were read: raise net.core.rmem_max");
+        let _ = writeln!(text, "{:<width$} {lost} more were lost before they were read: raise net.core.rmem_max", "");
     }
     text
 }

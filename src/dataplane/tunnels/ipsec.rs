@@ -19,7 +19,6 @@ use super::nat_t::{self, Content};
 use crate::crypto::{KeyLength, PacketKey};
 use crate::dataplane::event::IpsecNews;
 use crate::dataplane::report::{ChildReport, FailureReport, IkeCounts, IpsecReport, Traffic};
-use crate::ike::diagnosis::Recorded;
 use crate::ike::{self, ChildUp, PeerConfig};
 use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use crate::net::{Port, Timestamp, TunnelId};
@@ -358,8 +357,8 @@ fn child_sa(child: ChildUp, dscp: Dscp) -> Result<ChildSa, KeyLength> {
     })
 }
 
-fn failures(failures: &[Recorded], now: Timestamp) -> Vec<FailureReport> {
-    let report = |Recorded { failure, first_at, count }: &Recorded| {
+fn failures(failures: &[ike::Recorded], now: Timestamp) -> Vec<FailureReport> {
+    let report = |ike::Recorded { failure, first_at, count }: &ike::Recorded| {
         let explanation = failure.cause.explain();
         FailureReport {
             ago: now.saturating_since(failure.at),
