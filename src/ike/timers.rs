@@ -142,13 +142,11 @@ impl IkeSa {
         if self.timers.rekey_at.is_some_and(|at| at <= cx.now) {
             self.timers.rekey_at = None;
             // One of two that the peer has with us is enough: the newest goes on.
-            let task = if self.is_newest(cx) { Task::RekeyIke } else { Task::DeleteIke };
+            let (spi, now) = (self.our_spi, cx.now);
+            let needless = |tunnel| cx.peers.has_settled_newer(tunnel, spi, cx.limits, now);
+            let task = if self.tunnel().is_some_and(needless) { Task::DeleteIke } else { Task::RekeyIke };
             self.want(task, cx);
         }
-    }
-
-    fn is_newest(&self, cx: &Context<'_>) -> bool {
-        self.tunnel().and_then(|tunnel| cx.peers.newest(tunnel)).is_none_or(|newest| newest == self.our_spi)
     }
 
     fn check_children(&mut self, cx: &mut Context<'_>) {

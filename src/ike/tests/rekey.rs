@@ -92,7 +92,7 @@ fn both_sides_rekey_everything_at_once_again_and_again() {
 
 #[test]
 fn over_a_network_that_loses_doubles_and_reorders() {
-    for seed in 0..60 {
+    for seed in 0..300 {
         let mut world = aging((40, 15), (40, 15))(seed);
         world.faults = Faults { loss: 10, double: 10, late: 15 };
         world.run_for(300);
@@ -139,4 +139,22 @@ fn every_profile_rekeys() {
         let counts = world.hosts[A].endpoint.status(TUNNEL).unwrap().counts;
         assert!(counts.ike_rekeys + counts.child_rekeys >= 4, "{profile} {}", world.dump());
     }
+}
+
+#[test]
+fn debug_seed() {
+    let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(52);
+    let mut world = aging((40, 15), (40, 15))(seed);
+    world.faults = Faults { loss: 10, double: 10, late: 15 };
+    for _ in 0..300 {
+        world.run_for(1);
+        println!("=== {:?}", world.now);
+        for host in [A, B] {
+            println!("@{host} {}", world.hosts[host].endpoint.debug_sas());
+        }
+        if !world.downs(A).is_empty() || !world.downs(B).is_empty() {
+            break;
+        }
+    }
+    panic!("{}", world.dump());
 }
