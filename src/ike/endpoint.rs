@@ -440,12 +440,30 @@ impl Endpoint {
             self.half_open.remove(&key);
         }
         let Some(tunnel) = entry.sa.tunnel() else { return };
-        self.peers.established(tunnel, spi, rekeyed, self.now);
+        let lowest = entry.sa.session.as_ref().map_or_else(Vec::new, |session| session.nonces().lowest().to_vec());
+        self.peers.established(tunnel, spi, rekeyed, (self.now, lowest));
         self.abandon_attempt(tunnel, |stage| matches!(stage, Stage::InitSent(_)));
         if began && !rekeyed {
             self.forget(tunnel, |other, sa| other != spi && sa.is_suspect()); // it is the peer that has come back
         }
         self.bound_sas(tunnel);
+        self.thin_out(tunnel);
+    }
+
+    /// Two IKE SAs with one peer are one too many: each asks soon whether it is the one to go.
+    fn thin_out(&mut self, tunnel: TunnelId) {
+        let Some(peer) = self.peers.get(tunnel) else { return };
+        if peer.sas.len() < 2 {
+            return;
+        }
+        let soon = self.now + self.limits.retransmit_connecting.total() + Duration::from_secs(1);
+        for spi in peer.sas.clone() {
+            let Some(entry) = self.sas.get_mut(&spi) else { continue };
+            if entry.sa.role.is_initiator() {
+                entry.sa.timers.needless_at = Some(soon);
+            }
+            self.schedule(spi);
+        }
     }
 
     /// Our own call is needless, if it has not got far.

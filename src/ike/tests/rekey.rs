@@ -140,21 +140,3 @@ fn every_profile_rekeys() {
         assert!(counts.ike_rekeys + counts.child_rekeys >= 4, "{profile} {}", world.dump());
     }
 }
-
-#[test]
-fn debug_seed() {
-    let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(52);
-    let mut world = aging((40, 15), (40, 15))(seed);
-    world.faults = Faults { loss: 10, double: 10, late: 15 };
-    for _ in 0..300 {
-        world.run_for(1);
-        println!("=== {:?}", world.now);
-        for host in [A, B] {
-            println!("@{host} {}", world.hosts[host].endpoint.debug_sas());
-        }
-        if !world.downs(A).is_empty() || !world.downs(B).is_empty() {
-            break;
-        }
-    }
-    panic!("{}", world.dump());
-}
