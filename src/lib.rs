@@ -3,7 +3,7 @@
 //! The rooms, in the order in which one may use another (a test, `tests/layering.rs`, holds this):
 //!
 //! ```text
-//! net <- wire <- packet <- cores (wireguard, nat, dns, host; never each other) <- dataplane
+//! net <- wire <- packet <- crypto <- cores (wireguard, nat, dns, host; never each other) <- dataplane
 //! config knows only net.  control knows config, the cores and the snapshot.  io knows net and packet.
 //! telemetry turns reports into status and metrics.  daemon wires and decides nothing.  cli parses, calls, prints.
 //! sim stands where io stands.
@@ -12,11 +12,13 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod crypto;
 pub mod daemon;
 pub mod dataplane;
 pub mod dns;
 pub mod host;
 pub mod io;
+pub mod ipsec;
 pub mod nat;
 pub mod net;
 pub mod packet;

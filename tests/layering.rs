@@ -10,6 +10,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("wire", &["net"]),
     ("packet", &["net", "wire"]),
+    ("crypto", &["net", "wire", "packet"]),
+    ("ipsec", &["net", "wire", "packet", "crypto"]),
     ("wireguard", &["net", "wire", "packet"]),
     ("nat", &["net", "wire", "packet"]),
     ("dns", &["net", "wire", "packet"]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::model::{Attachment, Config};
 use crate::dataplane::Setup;
-use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Tunnel};
+use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
 use crate::nat;
@@ -107,14 +107,14 @@ fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
     Tunnel {
         realm,
         mtu_bytes: attachment.mtu_bytes,
-        peer: PeerConfig {
+        peer: Transport::WireGuard(PeerConfig {
             tunnel,
             public_key: peer.public_key,
             preshared_key: peer.preshared_key.clone(),
             endpoint: peer.endpoint,
             keepalive: peer.keepalive,
             mtu_bytes: attachment.mtu_bytes,
-        },
+        }),
     }
 }
 

@@ -2,6 +2,17 @@
 
 use aws_lc_rs::rand;
 
+use crate::net::random::Random;
+
+/// The operating system's generator, as the cores are handed it.
+pub struct System;
+
+impl Random for System {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        fill(bytes);
+    }
+}
+
 /// Fills `bytes` with cryptographically strong random bytes.
 pub fn fill(bytes: &mut [u8]) {
     rand::fill(bytes).expect("the operating system's generator does not fail once the machine is up");

@@ -11,11 +11,14 @@ pub mod id;
 pub mod mapping;
 pub mod path;
 pub mod policy;
+pub mod random;
 pub mod range_map;
+pub mod selector;
 pub mod service;
 pub mod time;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};
 pub use path::{Path, Port};
+pub use selector::Selector;
 pub use time::Timestamp;

@@ -6,6 +6,7 @@
 pub mod checksum;
 pub mod headers;
 pub mod icmp;
+pub mod ike;
 pub mod ipv4;
 pub mod ipv6;
 pub mod tcp;

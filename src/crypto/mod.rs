@@ -1,0 +1,30 @@
+//! What protects packets and agrees on keys, for IKE and ESP: one seam over the libraries, and no protocol state.
+//!
+//! ```text
+//! Suite, Cipher, Integrity   which algorithms, and how long their keys, IVs and ICVs are    suite.rs
+//! PacketKey                  seals and opens packets under one key, in one direction        packet_key.rs
+//!   over an AEAD             AES-GCM, ChaCha20-Poly1305                                     aead.rs
+//!   over CBC and an HMAC     AES-CBC, encrypt then MAC                                      cbc_hmac.rs
+//! Prf                        prf and prf+ of RFC 7296                                       prf.rs
+//! Group, KeyShare            key exchange: MODP, ECP, X25519, ML-KEM                        group.rs
+//! ```
+//!
+//! Everything is aws-lc, except arithmetic modulo the MODP primes, which it does not offer: that is crypto-bigint.
+//! `docs/algorithms.md` lists the algorithms with their RFCs.
+//!
+//! Secrets live in [`Zeroizing`](zeroize::Zeroizing) or inside the libraries, which wipe them when dropped; no `Debug`
+//! shows one. Nothing is allocated per packet.
+
+mod aead;
+mod cbc_hmac;
+pub mod group;
+#[cfg(test)]
+mod hex;
+pub mod packet_key;
+pub mod prf;
+pub mod suite;
+
+pub use group::{Group, GroupError, KeyShare};
+pub use packet_key::{Associated, KeyLength, NotAuthentic, PacketKey};
+pub use prf::Prf;
+pub use suite::{Cipher, Integrity, Suite};

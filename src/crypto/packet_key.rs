@@ -1,0 +1,123 @@
+//! One key that seals or opens the packets of one direction of an SA, whatever the suite.
+//!
+//! ```text
+//! +--------+---------------------------+---------+
+//! |   IV   |        ciphertext         |   ICV   |     what seal writes and open reads
+//! +--------+---------------------------+---------+
+//!  8 or 16   padded by the caller       16 to 32
+//! ```
+//!
+//! The associated data is what is authenticated but not encrypted: the ESP header, or the IKE message up to the IV. An
+//! AEAD and an HMAC want it in different shapes, so the caller says what it is ([`Associated`]) and not how it looks.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::aead::Aead;
+use super::cbc_hmac::CbcHmac;
+use super::suite::Suite;
+
+/// The key of one direction. Give it to one worker; it is `Send`, and sealing takes `&self`.
+pub struct PacketKey {
+    suite: Suite,
+    protection: Protection,
+}
+
+// Both live in place: a packet costs no step more through a pointer.
+#[allow(clippy::large_enum_variant)]
+enum Protection {
+    Aead(Aead),
+    CbcHmac(CbcHmac),
+}
+
+/// What is authenticated beside the ciphertext.
+#[derive(Clone, Copy)]
+pub enum Associated<'a> {
+    /// `sequence` is the whole 64-bit number if `esn` (of which 32 bits are in the packet), else 32 bits.
+    Esp { spi: u32, sequence: u64, esn: bool },
+    /// The message from its first octet to the last before the IV (RFC 7296 section 3.14, RFC 5282 section 5.1).
+    Ike(&'a [u8]),
+}
+
+/// The packet was not sealed with this key, or not as it is now. Also: too short to hold an IV and an ICV.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the packet is not authentic")]
+pub struct NotAuthentic;
+
+/// Key material that does not fit the suite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum KeyLength {
+    #[error("{suite} takes {} octets of key for its cipher, not {bytes}", suite.cipher_key_bytes())]
+    Cipher { suite: Suite, bytes: usize },
+    #[error("{suite} takes {} octets of key for its integrity, not {bytes}", suite.integrity_key_bytes())]
+    Integrity { suite: Suite, bytes: usize },
+    #[error("{suite} would leave packets without integrity")]
+    NoIntegrity { suite: Suite },
+}
+
+impl PacketKey {
+    /// `cipher_key` as RFC 7296 section 2.17 gives it (the salt last for an AEAD); `integrity_key` is empty for an AEAD.
+    pub fn new(suite: Suite, cipher_key: &[u8], integrity_key: &[u8]) -> Result<PacketKey, KeyLength> {
+        if cipher_key.len() != suite.cipher_key_bytes() {
+            return Err(KeyLength::Cipher { suite, bytes: cipher_key.len() });
+        }
+        if integrity_key.len() != suite.integrity_key_bytes() {
+            return Err(KeyLength::Integrity { suite, bytes: integrity_key.len() });
+        }
+        let protection = match (suite.cipher.is_aead(), suite.own_integrity()) {
+            (true, _) => Aead::new(suite.cipher, cipher_key).map(Protection::Aead),
+            (false, Some(integrity)) => {
+                CbcHmac::new(suite.cipher, cipher_key, integrity, integrity_key).map(Protection::CbcHmac)
+            }
+            (false, None) => return Err(KeyLength::NoIntegrity { suite }),
+        };
+        let protection = protection.ok_or(KeyLength::Cipher { suite, bytes: cipher_key.len() })?;
+        Ok(PacketKey { suite, protection })
+    }
+
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Writes the IV, encrypts what lies behind it in place, and writes the ICV. `buf` is IV | plaintext | room for the
+    /// ICV, the plaintext padded to [`Suite::block_bytes`]; for an AEAD any length will do.
+    ///
+    /// `counter` must never repeat under one key: it is the IV of an AEAD. For CBC the IV is its encryption, which
+    /// nobody can predict (SP 800-38A appendix C).
+    ///
+    /// # Panics
+    /// If `buf` is not laid out like that: the bytes would go out as they are.
+    pub fn seal(&self, associated: Associated<'_>, counter: u64, buf: &mut [u8]) {
+        match &self.protection {
+            Protection::Aead(aead) => aead.seal(associated, counter, buf),
+            Protection::CbcHmac(cbc) => cbc.seal(associated, counter, buf),
+        }
+    }
+
+    /// Opens IV | ciphertext | ICV in place and says where the plaintext lies. What `buf` holds after a refusal is not
+    /// defined, except that no unauthentic plaintext is in it.
+    pub fn open(&self, associated: Associated<'_>, buf: &mut [u8]) -> Result<Range<usize>, NotAuthentic> {
+        match &self.protection {
+            Protection::Aead(aead) => aead.open(associated, buf),
+            Protection::CbcHmac(cbc) => cbc.open(associated, buf),
+        }
+    }
+
+    /// The same without touching the input: the plaintext goes to the start of `out`, its length is the answer. Refused
+    /// also if `out` is shorter than `sealed` without IV and ICV.
+    pub fn open_into(&self, associated: Associated<'_>, sealed: &[u8], out: &mut [u8]) -> Result<usize, NotAuthentic> {
+        match &self.protection {
+            Protection::Aead(aead) => aead.open_into(associated, sealed, out),
+            Protection::CbcHmac(cbc) => cbc.open_into(associated, sealed, out),
+        }
+    }
+}
+
+impl fmt::Debug for PacketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PacketKey({})", self.suite)
+    }
+}
+
+#[cfg(test)]
+mod tests;
