@@ -23,11 +23,11 @@ pub struct PacketKey {
     protection: Protection,
 }
 
-// Both live in place: a packet costs no step more through a pointer.
-#[allow(clippy::large_enum_variant)]
+/// An AEAD lives in place, in 40 bytes. What CBC keeps (two key schedules each way, three states of a hash) is 2 KiB: in
+/// place, every tunnel with an AEAD would pay for it too.
 enum Protection {
     Aead(Aead),
-    CbcHmac(CbcHmac),
+    CbcHmac(Box<CbcHmac>),
 }
 
 /// What is authenticated beside the ciphertext.
@@ -66,9 +66,8 @@ impl PacketKey {
         }
         let protection = match (suite.cipher.is_aead(), suite.own_integrity()) {
             (true, _) => Aead::new(suite.cipher, cipher_key).map(Protection::Aead),
-            (false, Some(integrity)) => {
-                CbcHmac::new(suite.cipher, cipher_key, integrity, integrity_key).map(Protection::CbcHmac)
-            }
+            (false, Some(integrity)) => CbcHmac::new(suite.cipher, cipher_key, integrity, integrity_key)
+                .map(|cbc| Protection::CbcHmac(Box::new(cbc))),
             (false, None) => return Err(KeyLength::NoIntegrity { suite }),
         };
         let protection = protection.ok_or(KeyLength::Cipher { suite, bytes: cipher_key.len() })?;
