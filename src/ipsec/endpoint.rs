@@ -182,10 +182,9 @@ impl Endpoint {
     /// Keepalives, the end of retired SAs, moves not yet told.
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
         self.now = self.now.max(now);
-        while let Some(&(at, id)) = self.deadlines.first()
-            && at <= self.now
-        {
-            self.deadlines.pop_first();
+        for _ in 0..self.deadlines.len() {
+            let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= self.now) else { return };
+            self.deadlines.remove(&(at, id));
             if let Some(tunnel) = tunnel_mut(&mut self.tunnels, id) {
                 tunnel.deadline = None;
             }

@@ -79,7 +79,8 @@ impl Endpoint {
     /// An authentic packet showed that the peer has the SA's keys, and perhaps that it is elsewhere.
     fn on_news(&mut self, slot: Slot, moved_to: Option<Path>) {
         let Some(sa) = self.table.get_mut(slot) else { return };
-        if sa.sealing == Sealing::Waiting {
+        let was_waiting = sa.sealing == Sealing::Waiting;
+        if was_waiting {
             sa.sealing = Sealing::Active;
         }
         let id = sa.tunnel;
@@ -87,7 +88,9 @@ impl Endpoint {
             if let Some(path) = moved_to {
                 tunnel.follow(slot, path, &mut self.table, &mut self.events, self.now);
             }
-            tunnel.order(&self.table);
+            if was_waiting {
+                tunnel.order(&self.table);
+            }
         }
         self.schedule(id);
     }

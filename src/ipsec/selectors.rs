@@ -77,10 +77,10 @@ impl Side {
         let (mut ranges4, mut ranges6, mut particular) = (Vec::new(), Vec::new(), Vec::new());
         for selector in selectors {
             match (selector.first, selector.last) {
+                (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {} // covers nothing
                 _ if !takes_any_upper_layer(selector) => particular.push(*selector),
                 (IpAddr::V4(first), IpAddr::V4(last)) => ranges4.push((first.to_bits(), last.to_bits())),
                 (IpAddr::V6(first), IpAddr::V6(last)) => ranges6.push((first.to_bits(), last.to_bits())),
-                _ => {} // two families: covers nothing
             }
         }
         Side { ranges4: Ranges::new(ranges4), ranges6: Ranges::new(ranges6), particular: particular.into() }

@@ -134,6 +134,17 @@ fn neighbouring_and_nested_ranges_are_one_range() {
     assert!(!Selectors::new(&[backwards], &[Selector::ANY4]).cover_outbound(&packet("9.0.0.5", "1.1.1.1", 1)));
 }
 
+#[test]
+fn a_selector_of_two_families_selects_nothing() {
+    let mixed = Selector { first: IpAddr::from([10, 0, 0, 0]), last: Selector::ANY6.last, ..Selector::ANY4 };
+    for protocol in [0, 17] {
+        let mixed = Selector { protocol, ..mixed };
+        assert!(!cover(mixed, &packet("10.1.1.1", "203.0.113.9", 9)), "protocol {protocol}");
+        let to6 = Selectors::new(&[Selector::ANY6], &[mixed]);
+        assert!(!to6.cover_outbound(&packet("fd00::1", "fd00::2", 9)), "protocol {protocol}");
+    }
+}
+
 fn any_selector() -> impl Strategy<Value = Selector> {
     let ports = prop_oneof![3 => Just((0, 65535)), 1 => (0u16..40, 0u16..40), 1 => Just((65535, 0))];
     let protocol = prop_oneof![3 => Just(0u8), 1 => Just(6), 1 => Just(17)];
