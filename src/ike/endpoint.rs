@@ -200,6 +200,11 @@ impl Endpoint {
         (self.sas.len(), self.half_open.len())
     }
 
+    /// SPIs for packets to us that are taken: by Child SAs, and by those that we have asked for.
+    pub fn child_spi_count(&self) -> usize {
+        self.child_spis.len()
+    }
+
     /// The peers that can be served, the first of each pair of identities.
     fn acceptable(&mut self, peers: Vec<SharedPeer>) -> BTreeMap<TunnelId, SharedPeer> {
         let mut identities = std::collections::HashMap::new();
