@@ -59,6 +59,7 @@ impl IkeSa {
             return self.expire(cx);
         }
         self.timers.wake_at = None;
+        self.timers.retry_at = self.timers.retry_at.filter(|at| *at > cx.now);
         self.resend(cx);
         if self.is_established() {
             self.check_ike_age(cx);
@@ -191,10 +192,11 @@ impl IkeSa {
 
     /// Asks only when nothing authentic has come for a while, IKE or ESP.
     fn check_liveness(&mut self, cx: &mut Context<'_>) {
-        let Some(peer) = self.peer.clone().filter(|peer| !peer.liveness.is_zero()) else { return };
-        if self.timers.liveness_at.is_some_and(|at| at > cx.now) {
+        if self.timers.liveness_at.is_none_or(|at| at > cx.now) {
             return;
         }
+        self.timers.liveness_at = None;
+        let Some(peer) = self.peer.clone().filter(|peer| !peer.liveness.is_zero()) else { return };
         let heard = self.last_heard.max(cx.peers.heard_at(peer.tunnel));
         let mut next = heard + peer.liveness;
         if next <= cx.now {
