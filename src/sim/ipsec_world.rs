@@ -277,6 +277,14 @@ impl World {
         [first, first + 1]
     }
 
+    /// Every flow goes on with one packet in each interval.
+    pub fn set_pace(&mut self, every: Duration) {
+        let now = self.now;
+        for flow in &mut self.flows {
+            (flow.every, flow.next) = (every, flow.next.min(now + every));
+        }
+    }
+
     /// Until nothing happens before `until`.
     pub fn run_until(&mut self, until: Timestamp) {
         let mut steps = 0;

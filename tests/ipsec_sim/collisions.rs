@@ -40,7 +40,7 @@ fn collide(a: Deed, b: Deed, offset: i64, lost: Option<u64>) -> World {
     let child = |deed: Deed, side: i64| if deed == Deed::RekeyChild { when(side) } else { secs(LONG) };
     let mut world = aging(21, (ike(a, 0), child(a, 0)), (ike(b, 1), child(b, 1)));
     // B is up one way earlier than A.
-    world.run_for(secs(1));
+    world.run_for(millis(4600));
     world.flow_both_ways(ENDS[0], ENDS[1], hosts(), millis(4));
     let start = world.sites[A].gateway.ike.status(TUNNEL).unwrap().established_at.unwrap();
     let before = world.ike_sent();
@@ -57,6 +57,7 @@ fn collide(a: Deed, b: Deed, offset: i64, lost: Option<u64>) -> World {
     }
     world.run_until(start + AT + millis(600));
     forget_timers(&mut world);
+    world.set_pace(millis(40));
     world.run_for(secs(12));
     world
 }
@@ -94,7 +95,6 @@ fn ends_well(a: Deed, b: Deed, offset: i64, lost: Option<u64>) {
         assert_no_gap(&world);
         assert_eq!((world.sites[A].downs, world.sites[B].downs), (0, 0), "{}", world.dump());
     }
-    world.flows.iter_mut().for_each(|flow| flow.every = millis(50));
     settle(&mut world);
     assert!(world.all_flow(), "{}", world.dump());
     if !interrupted {

@@ -97,6 +97,7 @@ pub fn settle(world: &mut World) {
         peers.iter_mut().for_each(|peer| peer.lifetimes = lifetimes(secs(LONG), secs(LONG)));
         world.configure(site, peers);
     }
+    world.set_pace(secs(1));
     world.run_for(secs(300));
 }
 
