@@ -11,6 +11,7 @@ use super::child::{Child, ChildState, LINGER};
 use super::context::{ChildSpis, Context, Effect};
 use super::diagnosis::Recorded;
 use super::event::{DownReason, Event, EventQueue, Refusal};
+use super::exchange::auth::Step;
 use super::half_open::HalfOpen;
 use super::limits::Limits;
 use super::peer::{PeerConfig, Ports, Setup, SharedPeer};
@@ -379,6 +380,11 @@ impl Endpoint {
                 Effect::Supersede(spi) => {
                     self.with_sa(spi, outbox, |sa, cx| sa.set_superseded(cx.now, cx.limits));
                 }
+                Effect::Recovered { tunnel } => self.abandon_attempt(tunnel, |stage| match stage {
+                    Stage::InitSent(_) => true,
+                    Stage::Handshake(handshake) => !matches!(handshake.step, Step::AuthSent(_)),
+                    _ => false,
+                }),
                 Effect::Forget { tunnel, except } => self.forget(tunnel, |spi, _| spi != except),
             }
         }
@@ -434,20 +440,42 @@ impl Endpoint {
             self.half_open.remove(&key);
         }
         let Some(tunnel) = entry.sa.tunnel() else { return };
-        self.peers.established(tunnel, spi, rekeyed);
-        // Our own attempt is needless, if it has not got far.
-        let attempt = self.peers.get(tunnel).and_then(|peer| peer.attempt);
-        if let Some(entry) = attempt.and_then(|spi| self.sas.get_mut(&spi))
-            && matches!(entry.sa.stage, Stage::InitSent(_))
-        {
-            let other = entry.sa.our_spi;
-            entry.sa.end(DownReason::Failed);
-            self.settle(other);
-        }
+        let lowest = entry.sa.session.as_ref().map_or_else(Vec::new, |session| session.nonces().lowest().to_vec());
+        self.peers.established(tunnel, spi, rekeyed, (self.now, lowest));
+        self.abandon_attempt(tunnel, |stage| matches!(stage, Stage::InitSent(_)));
         if began && !rekeyed {
             self.forget(tunnel, |other, sa| other != spi && sa.is_suspect()); // it is the peer that has come back
         }
         self.bound_sas(tunnel);
+        self.thin_out(tunnel);
+    }
+
+    /// Two IKE SAs with one peer are one too many: each asks soon whether it is the one to go.
+    fn thin_out(&mut self, tunnel: TunnelId) {
+        let Some(peer) = self.peers.get(tunnel) else { return };
+        if peer.sas.len() < 2 {
+            return;
+        }
+        let soon = self.now + self.limits.retransmit_connecting.total() + Duration::from_secs(1);
+        for spi in peer.sas.clone() {
+            let Some(entry) = self.sas.get_mut(&spi) else { continue };
+            if entry.sa.role.is_initiator() {
+                entry.sa.timers.needless_at = Some(soon);
+            }
+            self.schedule(spi);
+        }
+    }
+
+    /// Our own call is needless, if it has not got far.
+    fn abandon_attempt(&mut self, tunnel: TunnelId, is_early: impl Fn(&Stage) -> bool) {
+        let attempt = self.peers.get(tunnel).and_then(|peer| peer.attempt);
+        if let Some(entry) = attempt.and_then(|spi| self.sas.get_mut(&spi))
+            && is_early(&entry.sa.stage)
+        {
+            let spi = entry.sa.our_spi;
+            entry.sa.end(DownReason::Failed);
+            self.settle(spi);
+        }
     }
 
     /// A peer has at most so many IKE SAs; the oldest goes.
@@ -495,5 +523,36 @@ impl Endpoint {
             let wait = if why == DownReason::PeerSilent { Duration::ZERO } else { self.limits.reconnect_first };
             self.peers.call_at(tunnel, self.now + wait);
         }
+    }
+}
+
+#[cfg(test)]
+impl Endpoint {
+    pub(super) fn debug_sas(&self) -> String {
+        let mut text = String::new();
+        for (spi, entry) in &self.sas {
+            let sa = &entry.sa;
+            let stage = match sa.stage {
+                Stage::InitSent(_) => "init",
+                Stage::Handshake(_) => "handshake",
+                Stage::Established => "up",
+                Stage::Rekeyed => "rekeyed",
+                Stage::Deleting => "deleting",
+            };
+            let pending = match &sa.pending {
+                None => "-".to_string(),
+                Some(super::sa::Pending::Child(c)) => format!("child(crossed {})", c.crossed.is_some()),
+                Some(super::sa::Pending::RekeyIke(c)) => format!("ike(crossed {})", c.crossed.is_some()),
+                Some(super::sa::Pending::DeleteChildren(s)) => format!("delete {s:x?}"),
+                Some(super::sa::Pending::DeleteIke) => "delete ike".into(),
+                Some(super::sa::Pending::Liveness) => "liveness".into(),
+            };
+            let kids: Vec<String> = sa.children.iter().map(|c| format!("{:08x}:{:?}", c.spi_in, c.state)).collect();
+            text += &format!(
+                "[{:04x}/{:04x} {:?} {stage} sent {} {pending} {:?} kids {kids:?}] ",
+                spi >> 48, sa.their_spi >> 48, sa.role, sa.outgoing.sent(), sa.tasks
+            );
+        }
+        text
     }
 }

@@ -1,6 +1,6 @@
 //! The peers as configured, and what we want of each: whether to call it, when again, which of its IKE SAs count.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub config: SharedPeer,
     /// Established IKE SAs by our SPI, the newest last.
     pub sas: Vec<u64>,
+    /// Of those: since when, and the lowest nonce that it was made with.
+    merits: BTreeMap<u64, (Timestamp, Vec<u8>)>,
     /// The IKE SA by which we are calling it.
     pub attempt: Option<u64>,
     call_at: Option<Timestamp>,
@@ -44,6 +46,7 @@ impl Peer {
         Peer {
             config,
             sas: Vec::new(),
+            merits: BTreeMap::new(),
             attempt: None,
             call_at: None,
             fruitless: 0,
@@ -152,6 +155,16 @@ impl Peers {
         self.get(tunnel)?.sas.last().copied()
     }
 
+    /// The peer has another IKE SA with us that is to outlive this one (both sides choose alike: the one with the higher
+    /// nonces), and surely knows it as established, too.
+    pub fn has_better(&self, tunnel: TunnelId, spi: u64, limits: &Limits, now: Timestamp) -> bool {
+        let Some(peer) = self.get(tunnel) else { return false };
+        let Some((_, own)) = peer.merits.get(&spi) else { return false };
+        peer.sas.iter().filter(|other| **other != spi).filter_map(|other| peer.merits.get(other)).any(
+            |(since, lowest)| lowest > own && now.saturating_since(*since) > limits.retransmit_connecting.total(),
+        )
+    }
+
     pub fn heard_at(&self, tunnel: TunnelId) -> Timestamp {
         self.get(tunnel).map_or(Timestamp::ZERO, |peer| peer.heard_at)
     }
@@ -231,11 +244,14 @@ impl Peers {
     }
 
     /// The peer has proved who it is.
-    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool) {
+    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool, merit: (Timestamp, Vec<u8>)) {
         let Some(peer) = self.get_mut(tunnel) else { return };
         if !peer.sas.contains(&spi) {
             peer.sas.push(spi);
         }
+        peer.merits.insert(spi, merit);
+        let sas = &peer.sas;
+        peer.merits.retain(|spi, _| sas.contains(spi));
         if !rekeyed {
             peer.counts.established += 1;
         }

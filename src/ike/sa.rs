@@ -82,6 +82,8 @@ pub(super) struct Timers {
     pub wake_at: Option<Timestamp>,
     /// No request of ours before (TEMPORARY_FAILURE).
     pub retry_at: Option<Timestamp>,
+    /// Another one with the same peer may be enough.
+    pub needless_at: Option<Timestamp>,
     pub liveness_at: Option<Timestamp>,
     /// A Child SA that could not be made is tried again.
     pub child_retry_at: Option<Timestamp>,

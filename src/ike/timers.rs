@@ -41,6 +41,7 @@ impl IkeSa {
         consider(self.timers.wake_at, "ike request");
         if self.is_established() {
             consider(self.timers.rekey_at, "ike rekey");
+            consider(self.timers.needless_at, "ike duplicates");
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
@@ -139,16 +140,14 @@ impl IkeSa {
     }
 
     fn check_ike_age(&mut self, cx: &mut Context<'_>) {
-        if self.timers.rekey_at.is_some_and(|at| at <= cx.now) {
-            self.timers.rekey_at = None;
-            // One of two that the peer has with us is enough: the newest goes on.
-            let task = if self.is_newest(cx) { Task::RekeyIke } else { Task::DeleteIke };
-            self.want(task, cx);
+        let is_due = |at: &mut Option<Timestamp>| at.is_some_and(|at| at <= cx.now) && at.take().is_some();
+        let (to_rekey, to_ask) = (is_due(&mut self.timers.rekey_at), is_due(&mut self.timers.needless_at));
+        let needless = |tunnel| cx.peers.has_better(tunnel, self.our_spi, cx.limits, cx.now);
+        match (to_rekey || to_ask) && self.tunnel().is_some_and(needless) {
+            true => self.want(Task::DeleteIke, cx),
+            false if to_rekey => self.want(Task::RekeyIke, cx),
+            false => {}
         }
-    }
-
-    fn is_newest(&self, cx: &Context<'_>) -> bool {
-        self.tunnel().and_then(|tunnel| cx.peers.newest(tunnel)).is_none_or(|newest| newest == self.our_spi)
     }
 
     fn check_children(&mut self, cx: &mut Context<'_>) {

@@ -219,6 +219,11 @@ impl IkeSa {
                     None => self.child_failed(proposed, Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx),
                 }
             }
+            // It has asked for this one itself, and our answer is still on its way.
+            kinds::CHILD_SA_NOT_FOUND if replaces.is_some_and(|old| self.is_unsettled(old, cx)) => {
+                self.retry_later(cx);
+                self.want(task_for(replaces, proposed), cx);
+            }
             kinds::CHILD_SA_NOT_FOUND => {
                 // The peer has lost it: so do we, and make a new one.
                 let Some(old) = replaces.filter(|old| self.child(*old).is_some()) else { return };
@@ -238,6 +243,14 @@ impl IkeSa {
                 }
             }
         }
+    }
+
+    /// The peer began it, and may not have our answer yet.
+    fn is_unsettled(&self, spi_in: u32, cx: &Context<'_>) -> bool {
+        self.child(spi_in).is_some_and(|child| {
+            child.role == Role::Responder
+                && cx.now.saturating_since(child.installed_at) < cx.limits.retransmit.total()
+        })
     }
 
     pub(in crate::ike) fn retry_later(&mut self, cx: &mut Context<'_>) {

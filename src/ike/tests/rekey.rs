@@ -92,7 +92,7 @@ fn both_sides_rekey_everything_at_once_again_and_again() {
 
 #[test]
 fn over_a_network_that_loses_doubles_and_reorders() {
-    for seed in 0..60 {
+    for seed in 0..300 {
         let mut world = aging((40, 15), (40, 15))(seed);
         world.faults = Faults { loss: 10, double: 10, late: 15 };
         world.run_for(300);
