@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -46,6 +47,7 @@ pub struct World {
     pub exchanges: BTreeMap<u8, u64>,
     pub ledger: Ledger,
     random: Random,
+    has_jitter: Arc<AtomicBool>,
     /// By time of arrival, then in order.
     queue: BTreeMap<(Timestamp, u64), Flying>,
     /// Held until another IKE datagram of the same sender has been sent.
@@ -154,14 +156,18 @@ pub struct Ledger {
     pub shared_spis: u64,
 }
 
-/// Draws as a [`Seeded`] does, but no jitter: timers of both sides can be set against each other to the millisecond.
-pub struct Punctual(pub Seeded);
+/// Draws as a [`Seeded`] does, but no jitter while that is unwanted: timers of both sides can be set against each other to
+/// the millisecond.
+struct Punctual {
+    random: Seeded,
+    has_jitter: Arc<AtomicBool>,
+}
 
 impl random::Random for Punctual {
     fn fill(&mut self, bytes: &mut [u8]) {
         match bytes {
-            [jitter] => *jitter = 0,
-            _ => self.0.fill(bytes),
+            [jitter] if !self.has_jitter.load(Ordering::Relaxed) => *jitter = 0,
+            _ => self.random.fill(bytes),
         }
     }
 }
@@ -177,6 +183,7 @@ impl World {
             exchanges: BTreeMap::new(),
             ledger: Ledger::default(),
             random: Random(seed ^ 0x1c5e_c000),
+            has_jitter: Arc::new(AtomicBool::new(true)),
             queue: BTreeMap::new(),
             held: Vec::new(),
             past: VecDeque::new(),
@@ -219,8 +226,13 @@ impl World {
         site
     }
 
+    /// Without it lifetimes and retransmissions are exact, on all sites.
+    pub fn set_jitter(&mut self, wanted: bool) {
+        self.has_jitter.store(wanted, Ordering::Relaxed);
+    }
+
     fn gateway(&self, seed: u64, limits: Limits, unix_secs_at_zero: u64) -> Gateway {
-        let random = Box::new(Punctual(Seeded(seed)));
+        let random = Box::new(Punctual { random: Seeded(seed), has_jitter: Arc::clone(&self.has_jitter) });
         Gateway::new(Setup { limits, unix_secs_at_zero, ..Setup::new(random) }, seed, self.now)
     }
 
@@ -275,6 +287,11 @@ impl World {
             });
         }
         [first, first + 1]
+    }
+
+    /// No more packets; those under way arrive.
+    pub fn stop_flows(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.next = Timestamp::from_micros(u64::MAX));
     }
 
     /// Every flow goes on with one packet in each interval.

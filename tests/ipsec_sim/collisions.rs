@@ -39,10 +39,12 @@ fn collide(a: Deed, b: Deed, offset: i64, lost: Option<u64>) -> World {
     // A Child SA, too, is rekeyed by its timer.
     let child = |deed: Deed, side: i64| if deed == Deed::RekeyChild { when(side) } else { secs(LONG) };
     let mut world = aging(21, (ike(a, 0), child(a, 0)), (ike(b, 1), child(b, 1)));
+    world.set_jitter(false);
     // B is up one way earlier than A.
     world.run_for(millis(4600));
     world.flow_both_ways(ENDS[0], ENDS[1], hosts(), millis(4));
     let start = world.sites[A].gateway.ike.status(TUNNEL).unwrap().established_at.unwrap();
+    world.set_jitter(true);
     let before = world.ike_sent();
     if let Some(lost) = lost {
         world.filter = Box::new(move |m| if m.number == before + lost { Fate::Lost } else { Fate::Arrives });
@@ -66,7 +68,7 @@ fn perform(world: &mut World, site: usize, deed: Deed) {
     let now: Timestamp = world.now;
     match deed {
         Deed::DeleteChild => {
-            let spi = world.children(site, TUNNEL)[0];
+            let Some(&spi) = world.children(site, TUNNEL).first() else { return }; // gone already
             world.with_gateway(site, |gateway, _| gateway.ike.expire_child(TUNNEL, spi, now));
         }
         Deed::DeleteIke => {

@@ -41,7 +41,8 @@ fn both_up(world: &World) -> bool {
 
 /// A no longer has the peer: B hears of it.
 fn close(world: &mut World) {
-    world.flows.clear();
+    world.stop_flows();
+    world.run_for(secs(1));
     world.configure(A, vec![]);
     world.run_for(secs(200));
     for site in [A, B] {
@@ -87,7 +88,8 @@ fn any_one_message_is_overtaken_by_the_next() {
 fn the_end_is_heard_although_messages_are_lost() {
     for lost in 0..4 {
         let mut world = pair(12);
-        flowing(&mut world, millis(50));
+        up_then_flowing(&mut world, millis(50));
+        world.run_for(secs(1));
         let before = world.ike_sent();
         world.filter = Box::new(move |m| if m.number == before + lost { Fate::Lost } else { Fate::Arrives });
         close(&mut world);
@@ -117,7 +119,8 @@ fn a_child_sa_that_is_closed_is_made_anew_although_messages_are_lost() {
     for lost in 0..10 {
         for closer in [A, B] {
             let mut world = pair(14);
-            flowing(&mut world, millis(50));
+            up_then_flowing(&mut world, millis(50));
+            world.run_for(secs(1));
             let before = world.ike_sent();
             world.filter = Box::new(move |m| if m.number == before + lost { Fate::Lost } else { Fate::Arrives });
             let spi = world.children(closer, TUNNEL)[0];

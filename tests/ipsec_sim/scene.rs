@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ixgate::ike::auth::{CrlPolicy, LocalCertificate, TrustAnchors};
-use ixgate::ike::{Identity, Lifetimes, LocalAuth, PeerConfig, RemoteAuth};
+use ixgate::ike::{Lifetimes, LocalAuth, PeerConfig, RemoteAuth};
 use ixgate::net::TunnelId;
 pub use ixgate::sim::ipsec_world::{Fate, Link, Message, World, peer};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -70,12 +70,6 @@ pub fn pair(seed: u64) -> World {
 /// With timers of both sides: IKE SA and Child SA.
 pub fn aging(seed: u64, a: (Duration, Duration), b: (Duration, Duration)) -> World {
     pair_with(seed, |of_a| of_a.lifetimes = lifetimes(a.0, a.1), |of_b| of_b.lifetimes = lifetimes(b.0, b.1))
-}
-
-/// Comes up and lets packets flow both ways.
-pub fn flowing(world: &mut World, every: Duration) {
-    world.flow_both_ways(ENDS[0], ENDS[1], hosts(), every);
-    assert!(world.run_until_all_flow(secs(60)), "no traffic\n{}", world.dump());
 }
 
 /// Comes up first, so that no packet may be lost from the first on.
@@ -152,9 +146,4 @@ pub fn pair_by_certificate(seed: u64, kind: &str, change: impl Fn(&mut PeerConfi
         }
     };
     pair_with(seed, set(of_a), set(of_b))
-}
-
-#[allow(dead_code)]
-pub fn fqdn(name: &str) -> Identity {
-    Identity::Fqdn(name.into())
 }
