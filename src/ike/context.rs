@@ -102,7 +102,6 @@ impl ChildSpis {
         self.0.remove(&spi);
     }
 
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()
     }

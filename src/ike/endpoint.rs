@@ -204,8 +204,8 @@ impl Endpoint {
         (self.sas.len(), self.half_open.len())
     }
 
-    #[cfg(test)]
-    pub(super) fn child_spi_count(&self) -> usize {
+    /// SPIs for packets to us that are taken: by Child SAs, and by those that we have asked for.
+    pub fn child_spi_count(&self) -> usize {
         self.child_spis.len()
     }
 
