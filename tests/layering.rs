@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wire", &["net"]),
     ("packet", &["net", "wire"]),
     ("crypto", &["net", "wire", "packet"]),
+    ("ipsec", &["net", "wire", "packet", "crypto"]),
     ("wireguard", &["net", "wire", "packet"]),
     ("nat", &["net", "wire", "packet"]),
     ("dns", &["net", "wire", "packet"]),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::config::model::{Attachment, Config};
 use crate::dataplane::Setup;
-use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Tunnel};
+use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
 use crate::nat;
@@ -103,13 +103,13 @@ fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
     Tunnel {
         realm,
         mtu_bytes: attachment.mtu_bytes,
-        peer: PeerConfig {
+        peer: Transport::WireGuard(PeerConfig {
             tunnel,
             public_key: peer.public_key,
             preshared_key: peer.preshared_key.clone(),
             endpoint: peer.endpoint,
             keepalive: peer.keepalive,
-        },
+        }),
     }
 }
 

@@ -118,3 +118,6 @@ impl fmt::Debug for PacketKey {
         write!(f, "PacketKey({})", self.suite)
     }
 }
+
+#[cfg(test)]
+mod tests;

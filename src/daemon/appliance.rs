@@ -14,6 +14,7 @@ use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart
 use crate::control::snapshot::{TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
+use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::io::clock::Clock;
 use crate::io::rng;
@@ -155,11 +156,13 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
         .filter_map(|(realm, entry)| Some(RealmName { realm, name: entry.as_ref()?.name.clone() }))
         .collect();
     realms.sort_by_key(|realm| order(&realm.name));
-    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| TunnelName {
-        tunnel: tunnel.peer.tunnel,
-        realm: tunnel.realm,
-        public_key: tunnel.peer.public_key,
-        has_endpoint: tunnel.peer.endpoint.is_some(),
+    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| match &tunnel.peer {
+        Transport::WireGuard(peer) => TunnelName {
+            tunnel: peer.tunnel,
+            realm: tunnel.realm,
+            public_key: peer.public_key,
+            has_endpoint: peer.endpoint.is_some(),
+        },
     });
     Names { tunnels: tunnels.collect(), realms }
 }

@@ -8,8 +8,8 @@ use crate::host::{Host, HostConfig};
 use crate::nat::{self, Sessions};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
-use crate::packet::{Batch, Datagram, DropReason, Outbox};
-use crate::wireguard::{self, Opened};
+use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
+use crate::wireguard;
 
 use super::counters::Counters;
 use super::event::{Event, tunnel_of};
@@ -17,7 +17,7 @@ use super::icmp_report::Reporter;
 use super::local::Local;
 use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Transport};
 use super::walk::Walk;
 
 /// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB.
@@ -78,12 +78,19 @@ impl Engine {
 
     /// Adopts a new configuration. Tunnels that did not change keep their keys; sessions are judged anew one by one.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
-        let peers: Vec<_> = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.clone()).collect();
+        let peers: Vec<_> = snapshot
+            .tunnels
+            .iter()
+            .flatten()
+            .map(|tunnel| match &tunnel.peer {
+                Transport::WireGuard(peer) => peer.clone(),
+            })
+            .collect();
         self.counters.resize(snapshot.realms.len(), snapshot.tunnels.len());
         for tunnel in snapshot.tunnels.iter().flatten() {
-            let before = self.snapshot.tunnel(tunnel.peer.tunnel);
+            let before = self.snapshot.tunnel(tunnel.peer.tunnel());
             if !before.is_some_and(|before| before.is_same(tunnel)) {
-                self.counters.reset_tunnel(tunnel.peer.tunnel);
+                self.counters.reset_tunnel(tunnel.peer.tunnel());
             }
         }
         let mapping = &snapshot.mapping;
@@ -238,7 +245,7 @@ impl Engine {
         let tunnels = self.snapshot.tunnels.iter().flatten();
         tunnels
             .filter_map(|tunnel| {
-                let id = tunnel.peer.tunnel;
+                let id = tunnel.peer.tunnel();
                 let status = self.tunnels.status(id)?;
                 let counters = self.counters.tunnel(id)?;
                 Some(TunnelReport {

@@ -69,7 +69,7 @@ impl RecvBatch {
             // An empty datagram is one too: it must be counted, and `chunks` would leave it out.
             let empty = bytes.is_empty().then_some(bytes);
             let path = message.path;
-            empty.into_iter().chain(bytes.chunks(message.segment_bytes)).map(move |bytes| Datagram { path, bytes })
+            empty.into_iter().chain(bytes.chunks(message.segment_bytes)).map(move |bytes| Datagram::new(path, bytes))
         })
     }
 
