@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ixgate::dataplane::Engine;
 use ixgate::net::{Path, Timestamp};
 use ixgate::packet::Datagram;
@@ -16,7 +17,6 @@ use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets;
 use ixgate::sim::peer::Peer;
 use ixgate::sim::random::Random;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 const CONFIG: &str = r#"
 [ix]

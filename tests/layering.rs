@@ -17,9 +17,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dns", &["net", "wire", "packet"]),
     ("host", &["net", "wire", "packet"]),
     ("ike", &["net", "wire", "packet", "crypto"]),
-    ("dataplane", &["net", "wire", "packet", "wireguard", "nat", "dns", "host"]),
+    ("dataplane", &["net", "wire", "packet", "crypto", "wireguard", "ike", "ipsec", "nat", "dns", "host"]),
     ("config", &["net"]),
-    ("control", &["net", "config", "wireguard", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
+    ("control", &["net", "config", "wireguard", "ike", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
     ("telemetry", &["net", "packet", "dataplane", "config"]),
     ("io", &["net", "packet"]),
     (

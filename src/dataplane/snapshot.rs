@@ -1,8 +1,10 @@
 //! What a configuration means to the packet path: compiled, immutable, numbered by generation.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::dns;
+use crate::ike;
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
 use crate::net::{Generation, RealmId, TunnelId};
@@ -34,6 +36,8 @@ pub struct Tunnel {
     pub realm: RealmId,
     /// Largest inner packet.
     pub mtu_bytes: u16,
+    /// The outer header shows the inner DSCP. Only of IPsec tunnels.
+    pub copy_dscp: bool,
     pub peer: Transport,
 }
 
@@ -41,6 +45,7 @@ pub struct Tunnel {
 #[derive(Clone, Debug)]
 pub enum Transport {
     WireGuard(wireguard::PeerConfig),
+    Ipsec(Arc<ike::PeerConfig>),
 }
 
 impl Tunnel {
@@ -54,6 +59,7 @@ impl Transport {
     pub fn tunnel(&self) -> TunnelId {
         match self {
             Transport::WireGuard(peer) => peer.tunnel,
+            Transport::Ipsec(peer) => peer.tunnel,
         }
     }
 
@@ -61,6 +67,10 @@ impl Transport {
     fn is_same(&self, other: &Transport) -> bool {
         match (self, other) {
             (Transport::WireGuard(one), Transport::WireGuard(other)) => one.public_key == other.public_key,
+            (Transport::Ipsec(one), Transport::Ipsec(other)) => {
+                one.local_id == other.local_id && one.remote_id == other.remote_id
+            }
+            _ => false,
         }
     }
 }

@@ -97,15 +97,15 @@ impl IkeSa {
             // It is going anyway.
             Stage::Rekeyed | Stage::Deleting => return self.end(DownReason::PeerSilent),
             Stage::Established => match &self.pending {
-                Some(Pending::Liveness) | None => FailureStage::Established,
+                Some(Pending::Liveness) | None => FailureStage::Liveness,
                 Some(Pending::Child(request)) if request.replaces.is_none() => FailureStage::Child,
                 _ => FailureStage::Rekey,
             },
         };
         let cause = match self.responses.incomplete() {
-            Some((received, total)) => Cause::FragmentsLost { received, total },
-            None if stage == FailureStage::Established => Cause::PeerGone { requests: sends },
-            None => Cause::NoAnswer { requests: sends, over_secs: self.retransmit(cx).total().as_secs() as u32 },
+            Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+            None if stage == FailureStage::Liveness => Cause::PeerGone { requests: sends },
+            None => Cause::NoAnswer { sends },
         };
         cx.fail(self.tunnel(), self.path, stage, cause);
         if let Some(Pending::RekeyIke(request)) = &mut self.pending
@@ -120,8 +120,8 @@ impl IkeSa {
         match &self.stage {
             Stage::Handshake(_) => {
                 let cause = match self.requests.incomplete() {
-                    Some((received, total)) => Cause::FragmentsLost { received, total },
-                    None => Cause::Abandoned { after_secs: cx.limits.half_open_lifetime.as_secs() as u32 },
+                    Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+                    None => Cause::NeverAuthenticated,
                 };
                 cx.fail(self.tunnel(), self.path, FailureStage::Auth, cause);
                 self.end(DownReason::PeerSilent);

@@ -7,6 +7,7 @@
 //! - [`packets`]: whole inner packets with right checksums, and their verification.
 //! - [`lan`]: an appliance and its sites with nothing in between: what is sent arrives at once.
 //! - [`appliance`]: an engine from configuration text, with keys made for its peers.
+//! - [`virtual_time`]: the clock that the peers' boringtun reads.
 //! - `world`: engine, peers, lossy links and virtual time, from a seed (only with the `sim` feature, as boringtun must be
 //!   built with its mock clock for it).
 
@@ -20,5 +21,6 @@ pub mod peer;
 pub mod random;
 pub mod site;
 pub mod story;
+pub mod virtual_time;
 #[cfg(feature = "sim")]
 pub mod world;

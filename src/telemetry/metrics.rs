@@ -33,6 +33,7 @@ pub enum Unit {
     Messages,
     Seconds,
     Sessions,
+    Events,
     /// Which one, not how many.
     Number,
     /// 1, with what it is about in the labels.
@@ -50,6 +51,7 @@ impl Unit {
             Unit::Messages => "_messages",
             Unit::Seconds => "_seconds",
             Unit::Sessions => "_sessions",
+            Unit::Events => "_events",
             Unit::Number => "_number",
             Unit::Info => "_info",
             Unit::Flag => "",
@@ -140,6 +142,13 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Sessions,
         help: "Sessions that may be open (limits.sessions).",
         read: |s| one(s.path.sessions_max as f64),
+    },
+    Declaration {
+        name: "ixgate_path_lost_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "Happenings of tunnels that are missing from the log, because too many came at once.",
+        read: |s| one(s.path.events_lost as f64),
     },
     Declaration {
         name: "ixgate_realm_received_packets_total",
@@ -367,7 +376,7 @@ fn by_realm(source: &Source, value: impl Fn(&RealmReport) -> f64) -> Vec<Sample>
 fn by_tunnel(source: &Source, value: impl Fn(&TunnelReport) -> Option<f64>) -> Vec<Sample> {
     let realms = realm_names(source);
     let keys: HashMap<TunnelId, String> =
-        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.short_key())).collect();
+        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.peer())).collect();
     let sample = |report: &TunnelReport| {
         let (realm, key) = (realms.get(&report.realm)?, keys.get(&report.tunnel)?);
         Some((vec![("realm", (*realm).to_owned()), ("tunnel", key.clone())], value(report)?))

@@ -63,16 +63,34 @@ pub struct RealmName {
 pub struct TunnelName {
     pub tunnel: TunnelId,
     pub realm: RealmId,
-    /// The peer's WireGuard public key.
-    pub public_key: [u8; 32],
+    pub peer: PeerName,
     /// We know where to call it, so we initiate.
     pub has_endpoint: bool,
 }
 
+/// What a peer is known by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerName {
+    /// Its public key.
+    WireGuard([u8; 32]),
+    /// Its IKE identity, as it is written in the file.
+    Ipsec(String),
+}
+
 impl TunnelName {
-    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret.
-    pub fn short_key(&self) -> String {
-        STANDARD.encode(self.public_key)[..8].to_owned()
+    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret. Or the identity.
+    pub fn peer(&self) -> String {
+        match &self.peer {
+            PeerName::WireGuard(public_key) => STANDARD.encode(public_key)[..8].to_owned(),
+            PeerName::Ipsec(identity) => identity.clone(),
+        }
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match &self.peer {
+            PeerName::WireGuard(_) => "WireGuard",
+            PeerName::Ipsec(_) => "IPsec",
+        }
     }
 }
 
@@ -108,7 +126,7 @@ pub(crate) mod samples {
         let tunnels = [(0, 1, true), (1, 2, true)].map(|(slot, realm, has_endpoint)| TunnelName {
             tunnel: TunnelId(slot),
             realm: RealmId(realm),
-            public_key: [slot as u8; 32],
+            peer: PeerName::WireGuard([slot as u8; 32]),
             has_endpoint,
         });
         let mut drops = [0; DropReason::COUNT];
@@ -141,6 +159,7 @@ pub(crate) mod samples {
                     last_data_received: Some(Duration::from_millis(2_500)),
                     received: Traffic { packets: 1_053, bytes: 1_500_000 },
                     sent: Traffic { packets: 10, bytes: 900 },
+                    ipsec: None,
                 },
                 TunnelReport {
                     tunnel: TunnelId(1),
@@ -151,10 +170,15 @@ pub(crate) mod samples {
                     last_data_received: None,
                     received: Traffic::default(),
                     sent: Traffic::default(),
+                    ipsec: None,
                 },
             ],
+            strangers: Vec::new(),
+            ike_sas: 0,
+            ike_half_open: 0,
             sessions: 12,
             sessions_max: 1_000_000,
+            events_lost: 0,
         };
         Source {
             ix_name: "ix-east".to_owned(),

@@ -27,6 +27,9 @@ pub struct Status {
     pub socket: SocketStatus,
     pub sessions: usize,
     pub sessions_max: usize,
+    /// What happened to tunnels and is missing from the log, because too much came at once.
+    #[serde(default)]
+    pub events_lost: u64,
     /// What `data_passed` looks back over.
     pub data_window_secs: u64,
     /// In the order of the file.
@@ -156,6 +159,7 @@ impl Status {
             socket: SocketStatus::of(source),
             sessions: path.sessions,
             sessions_max: path.sessions_max,
+            events_lost: path.events_lost,
             data_window_secs: window.as_secs(),
             realms: realms_of(source, window),
             unattributed_drops: drops_of(&path.unattributed_drops),
@@ -239,7 +243,7 @@ fn tunnels_of(source: &Source, window: Duration) -> HashMap<RealmId, Vec<TunnelS
 fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelStatus {
     let secs = |ago: Option<Duration>| ago.map(|ago| ago.as_secs());
     TunnelStatus {
-        peer: name.short_key(),
+        peer: name.peer(),
         remote: report.and_then(|report| report.remote),
         up: report.is_some_and(|report| report.up),
         state: state_of(name, report, window),

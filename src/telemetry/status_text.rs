@@ -62,6 +62,10 @@ fn heading(status: &Status) -> String {
     let _ = writeln!(text, "{:<10} {offload}", "offload");
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<10} {open} of {max}", "sessions");
+    if status.events_lost > 0 {
+        let lost = count(status.events_lost);
+        let _ = writeln!(text, "{:<10} {lost} happenings of tunnels are missing from the log", "events");
+    }
     text.push_str(&account(status));
     text
 }
@@ -232,6 +236,13 @@ Why packets of a realm were dropped: ixgate status REALM
         assert!(text.contains("DOES NOT BALANCE") && text.contains("1,234 more were lost"), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn events_that_are_missing_from_the_log_are_said_to_be() {
+        assert!(!overview(&status()).contains("missing"));
+        let lossy = Status { events_lost: 1200, ..status() };
+        assert!(overview(&lossy).contains("events     1,200 happenings of tunnels are missing from the log\n"));
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub enum Refusal {
     TooManyTunnels,
     /// Another tunnel has the same public key; the key is the identity.
     KeyTwice,
+    /// The public key is one with which everybody agrees on the same secret.
+    UnusableKey,
 }
 
 impl Refusal {
@@ -64,6 +66,7 @@ impl Refusal {
         match self {
             Refusal::TooManyTunnels => "one WireGuard port serves at most 65,536 tunnels",
             Refusal::KeyTwice => "another tunnel has the same public key",
+            Refusal::UnusableKey => "its public key is no key that WireGuard makes: no secret can be agreed with it",
         }
     }
 }

@@ -73,10 +73,11 @@ impl IkeSa {
         }));
         payloads.push(Payload::SecurityAssociation(proposal::esp_proposals(peer.profile, spi_in, true)));
         payloads.push(Payload::Nonce(nonce.clone()));
-        payloads.extend(share.as_ref().map(|share| Payload::KeyExchange {
-            group: share.group().id(),
-            data: share.public().to_vec(),
-        }));
+        payloads.extend(
+            share
+                .as_ref()
+                .map(|share| Payload::KeyExchange { group: share.group().id(), data: share.public().to_vec() }),
+        );
         payloads.push(Payload::SelectorsInitiator(pair.ours.clone()));
         payloads.push(Payload::SelectorsResponder(pair.theirs.clone()));
         self.send_request(ExchangeType::CREATE_CHILD_SA, &payloads, cx);
@@ -323,8 +324,8 @@ impl IkeSa {
         };
         let stage = if rekeyed.is_some() { FailureStage::Rekey } else { FailureStage::Child };
         let key_exchange = contents.key_exchange();
-        let sent_group = key_exchange.map(|(id, _)| id);
-        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, sent_group) {
+        let sent_group = key_exchange.and_then(|(id, _)| Group::from_id(id));
+        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, Some(sent_group)) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(Some(peer.tunnel), self.path, stage, cause);
@@ -370,12 +371,7 @@ impl IkeSa {
         }
     }
 
-    fn install_theirs(
-        &mut self,
-        made: Made,
-        answer_ke: Option<Payload>,
-        cx: &mut Context<'_>,
-    ) -> (u32, Vec<Payload>) {
+    fn install_theirs(&mut self, made: Made, answer_ke: Option<Payload>, cx: &mut Context<'_>) -> (u32, Vec<Payload>) {
         let Some(session) = &self.session else { return (0, refusal(kinds::NO_PROPOSAL_CHOSEN)) };
         let Made { choice, spi_out, selectors, nonces, shared, rekeyed } = made;
         let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: false };

@@ -17,14 +17,14 @@ use crate::ike::collision::{Crossed, Verdict, verdict};
 use crate::ike::context::{Context, Effect};
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
 use crate::ike::event::Role;
-use crate::ike::limits::Limits;
 use crate::ike::keys::{self, Nonces, SaKeys, Seed, Shared};
+use crate::ike::limits::Limits;
 use crate::ike::message::{self, Contents, refusal};
 use crate::ike::proposal::{self, IkeChoice};
 use crate::ike::sa::{IkeSa, Pending, Session, Stage, Task};
 use crate::ike::window::{Incoming, Outgoing};
 use crate::net::Timestamp;
-use crate::wire::ike::{ExchangeType, Notify, Payload, Protocol, notify as kinds};
+use crate::wire::ike::{ExchangeType, Notify, Payload, notify as kinds};
 
 /// An IKE SA that we have asked for.
 pub(in crate::ike) struct IkeRequest {
@@ -46,7 +46,7 @@ impl IkeSa {
         let Ok(share) = wanted.begin() else { return self.ike_rekey_failed(Cause::KeyExchangeFailed, cx) };
         let request =
             IkeRequest { spi: cx.ike_spi(), nonce: cx.nonce(), share, regrouped: group.is_some(), crossed: None };
-        let proposals = proposal::offer(self.profile(), Protocol::Ike, &request.spi.to_be_bytes(), true);
+        let proposals = proposal::ike_rekey_proposals(self.profile(), request.spi);
         let payloads = [
             Payload::SecurityAssociation(proposals),
             Payload::Nonce(request.nonce.clone()),
@@ -87,9 +87,8 @@ impl IkeSa {
         else {
             return Err(Cause::Malformed);
         };
-        let choice = proposal::accept_ike(proposals, self.profile())?;
-        let their_spi = rekeyed_spi(&choice);
-        if choice.group != request.share.group() || group != choice.group.id() || their_spi == 0 {
+        let (choice, their_spi) = proposal::accept_ike_rekey(proposals, self.profile())?;
+        if choice.group != request.share.group() || group != choice.group.id() {
             return Err(Cause::GroupRefused { wanted: Some(group) });
         }
         let shared = request.share.finish(public).map_err(|_| Cause::KeyExchangeFailed)?;
@@ -212,7 +211,7 @@ impl IkeSa {
         let (Some(proposals), Some((group, public))) = (contents.proposals(), contents.key_exchange()) else {
             return refusal(kinds::INVALID_SYNTAX);
         };
-        let choice = match proposal::choose_ike(proposals, &[self.profile()], Some(group)) {
+        let (choice, their_spi) = match proposal::choose_ike_rekey(proposals, self.profile(), Group::from_id(group)) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(self.tunnel(), self.path, FailureStage::Rekey, cause);
@@ -221,10 +220,6 @@ impl IkeSa {
         };
         if choice.group.id() != group {
             return message::invalid_ke(choice.group);
-        }
-        let their_spi = rekeyed_spi(&choice);
-        if their_spi == 0 {
-            return refusal(kinds::INVALID_SYNTAX);
         }
         let Ok((data, shared)) = choice.group.respond(public) else { return refusal(kinds::INVALID_SYNTAX) };
         let nonces = Nonces { initiator: nonce.to_vec(), responder: cx.nonce() };
@@ -249,11 +244,6 @@ impl IkeSa {
         cx.effects.push(Effect::Insert(Box::new(new)));
         answer
     }
-}
-
-/// The SPI that the peer gave the new IKE SA; 0: none, which is invalid.
-fn rekeyed_spi(choice: &IkeChoice) -> u64 {
-    choice.their_spi.as_slice().try_into().map_or(0, u64::from_be_bytes)
 }
 
 struct Made {

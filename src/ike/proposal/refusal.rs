@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use super::choose::{Further, Terms};
 use super::names::{kind_name, spelled, transform_name, weakness};
-use super::offer::{NONE, offer};
+use super::offer::{Exchanges, NONE, offer};
 use super::{Profile, choose, of_kind};
 use crate::ike::diagnosis::Cause;
 use crate::net::Selector;
@@ -48,8 +49,9 @@ pub struct Mismatch {
 }
 
 impl NoProposal {
-    pub(super) fn new(profile: Profile, protocol: Protocol, proposals: &[Proposal], with_ke: bool) -> Self {
-        let ours = offer(profile, protocol, &[], with_ke);
+    pub(super) fn new(terms: Terms, protocol: Protocol, proposals: &[Proposal]) -> Self {
+        let profile = terms.profile;
+        let ours = offer(profile, protocol, &[], Exchanges { group: terms.with_ke, further: terms.further });
         let theirs: Vec<&Proposal> =
             proposals.iter().filter(|one| one.protocol == protocol).take(MAX_PROPOSALS).collect();
         let nearest = theirs
@@ -71,7 +73,7 @@ impl NoProposal {
             switch_here: Profile::ALL
                 .into_iter()
                 .filter(|other| *other != profile)
-                .find(|other| theirs.iter().any(|one| would_take(*other, one, with_ke))),
+                .find(|other| theirs.iter().any(|one| would_take(Terms { profile: *other, ..terms }, one))),
             outdated: outdated(&theirs),
         }
     }
@@ -87,10 +89,10 @@ impl Mismatch {
     }
 }
 
-fn would_take(profile: Profile, proposal: &Proposal, with_ke: bool) -> bool {
+fn would_take(terms: Terms, proposal: &Proposal) -> bool {
     match proposal.protocol {
-        Protocol::Ike => choose::ike_choice(proposal, profile, None).is_some(),
-        _ => choose::esp_choice(proposal, profile, None, with_ke).is_some(),
+        Protocol::Ike => choose::ike_choice(proposal, terms).is_some(),
+        _ => choose::esp_choice(proposal, terms).is_some(),
     }
 }
 
@@ -197,7 +199,7 @@ impl fmt::Display for NoProposal {
 pub fn refused_ike(profile: Profile, kind: u16) -> Cause {
     match kind {
         notify::NO_PROPOSAL_CHOSEN => {
-            Cause::OurProposalRefused { esp: false, profile, offered: ours(profile, Protocol::Ike) }
+            Cause::OurProposalRefused { esp: false, profile, offered: ours(profile, Protocol::Ike, true) }
         }
         kind => Cause::refused_us(kind),
     }
@@ -207,13 +209,14 @@ pub fn refused_ike(profile: Profile, kind: u16) -> Cause {
 pub fn refused_esp(profile: Profile, ours_proposed: &[Selector], theirs_proposed: &[Selector], kind: u16) -> Cause {
     match kind {
         notify::NO_PROPOSAL_CHOSEN => {
-            Cause::OurProposalRefused { esp: true, profile, offered: ours(profile, Protocol::Esp) }
+            Cause::OurProposalRefused { esp: true, profile, offered: ours(profile, Protocol::Esp, false) }
         }
         notify::TS_UNACCEPTABLE | notify::SINGLE_PAIR_REQUIRED => Cause::our_selectors(ours_proposed, theirs_proposed),
         kind => Cause::refused_us(kind),
     }
 }
 
-fn ours(profile: Profile, protocol: Protocol) -> Vec<String> {
-    offer(profile, protocol, &[], false).iter().map(|one| spelled(&one.transforms)).collect()
+fn ours(profile: Profile, protocol: Protocol, group: bool) -> Vec<String> {
+    let exchanges = Exchanges { group, further: if group { Further::ByProfile } else { Further::Never } };
+    offer(profile, protocol, &[], exchanges).iter().map(|one| spelled(&one.transforms)).collect()
 }
