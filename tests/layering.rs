@@ -26,7 +26,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "daemon",
         &["net", "packet", "config", "control", "dataplane", "telemetry", "io", "wireguard", "nat", "host", "dns"],
     ),
-    ("sim", &["net", "wire", "packet", "config", "control", "dataplane", "wireguard", "nat", "host", "dns"]),
+    (
+        "sim",
+        &[
+            "net", "wire", "packet", "crypto", "config", "control", "dataplane", "wireguard", "ike", "ipsec", "nat", "host",
+            "dns",
+        ],
+    ),
     ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard", "ike"]),
 ];
 

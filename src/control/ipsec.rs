@@ -95,12 +95,12 @@ fn identity(identity: &model::Identity) -> Result<Identity, IpsecError> {
 }
 
 fn remote_auth(peer: &IpsecPeer) -> Result<RemoteAuth, IpsecError> {
-    let (cas, crls) = match &peer.remote_auth {
+    let (cas, crls, policy) = match &peer.remote_auth {
         model::RemoteAuth::Psk(key) => return Ok(RemoteAuth::Psk(key.clone())),
-        model::RemoteAuth::Certificate { cas, crls } => (slices(cas), slices(crls)),
+        model::RemoteAuth::Certificate { cas, crls, require_crl } => {
+            (slices(cas), slices(crls), if *require_crl { CrlPolicy::Require } else { CrlPolicy::IfPresent })
+        }
     };
-    // Who names lists wants them heeded; a certificate that none of them covers would pass unseen.
-    let policy = if crls.is_empty() { CrlPolicy::IfPresent } else { CrlPolicy::Require };
     let anchors = TrustAnchors::load(&cas, &crls, policy);
     let anchors = anchors.map_err(|error| IpsecError::Trust(peer.remote_id.to_string(), error))?;
     Ok(RemoteAuth::Certificate(Arc::new(anchors)))
@@ -249,7 +249,7 @@ mod tests {
         });
         let peers = Peers::new(&config).unwrap();
         let trusting = IpsecPeer {
-            remote_auth: model::RemoteAuth::Certificate { cas: vec![own.der().to_vec()], crls: Vec::new() },
+            remote_auth: model::RemoteAuth::Certificate { cas: vec![own.der().to_vec()], crls: Vec::new(), require_crl: false },
             ..certificate_peer
         };
         let loaded = peers.peer(&trusting, TunnelId(0), &view()).unwrap();

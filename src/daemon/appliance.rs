@@ -179,7 +179,7 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
         Transport::Ipsec(peer) => TunnelName {
             tunnel: peer.tunnel,
             realm: tunnel.realm,
-            peer: PeerName::Ipsec(peer.remote_id.to_string()),
+            peer: PeerName::Ipsec { remote_id: peer.remote_id.to_string(), local_id: peer.local_id.to_string() },
             has_endpoint: peer.initiate,
         },
     });

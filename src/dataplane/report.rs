@@ -127,7 +127,11 @@ pub struct ChildReport {
 /// One negotiation that failed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FailureReport {
+    /// The last time.
     pub ago: Duration,
+    /// How often it was so, and since when.
+    pub count: u64,
+    pub first_ago: Duration,
     pub remote: SocketAddr,
     /// What was being negotiated, in words.
     pub stage: String,

@@ -78,6 +78,9 @@ drop_reasons! {
     HandshakeInvalid = "handshake_invalid", Carrier,
         "The handshake could not be authenticated, was replayed, or answers none of ours.",
         "Check the preshared key on both sides, and the clock of the peer.";
+    IkeQueueFull = "ike_queue_full", Carrier,
+        "More IKE messages came at once than can wait for their turn; who sent this one will send it again.",
+        "Nothing if it passes; otherwise somebody floods the IKE ports.";
     DataUnknownSession = "data_unknown_session", Carrier,
         "The data message names a session (for IPsec: an SPI) that does not exist (any more).",
         "Normal for a few seconds after a restart; WireGuard peers then make new keys by themselves, IPsec peers need liveness checks (DPD) on.";

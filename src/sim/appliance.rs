@@ -71,6 +71,11 @@ impl Appliance {
         Engine::new(setup(&self.config, surroundings), self.snapshot.clone(), now)
     }
 
+    /// What is in the file `secrets/NAME.psk`.
+    pub fn psk(name: &str) -> String {
+        format!("the preshared key of {name}, long enough")
+    }
+
     /// The private key of the site `name`.
     pub fn site_key(&self, name: &str) -> [u8; 32] {
         site_key(name)
@@ -128,10 +133,18 @@ fn compile(
 fn parse(text: &str) -> Config {
     let mut secrets = MemorySecrets::default();
     secrets.insert(PRIVATE_KEY_FILE, STANDARD.encode(PRIVATE_KEY));
+    for name in psk_names(text) {
+        secrets.insert(format!("secrets/{name}.psk"), Appliance::psk(name));
+    }
     match config::parse(&fill_in_keys(text), Path::new("sim.toml"), &secrets) {
         Ok(loaded) => loaded.config,
         Err(report) => panic!("{}", words(&report)),
     }
+}
+
+/// Every NAME of a `secrets/NAME.psk` in the text.
+fn psk_names(text: &str) -> impl Iterator<Item = &str> {
+    text.split("secrets/").skip(1).filter_map(|rest| Some(rest.split_once(".psk\"")?.0)).filter(|name| !name.contains('"'))
 }
 
 fn words(report: &config::Report) -> String {

@@ -178,7 +178,7 @@ fn each_side_proves_itself_in_its_own_way() {
     let ours = format!("{OURS}\ncertificate_file = \"ix.pem\"\nprivate_key_file = \"ix.key\"");
     let both = peer(&file(&ours, "\"dn:C=DE, CN=gw\", ca_file = \"ca.pem\", crl_file = \"ca.crl\""));
     assert_eq!(both.local_auth, LocalAuth::Certificate);
-    let RemoteAuth::Certificate { cas, crls } = both.remote_auth else { panic!("{:?}", both.remote_auth) };
+    let RemoteAuth::Certificate { cas, crls, require_crl: false } = both.remote_auth else { panic!("{:?}", both.remote_auth) };
     assert_eq!((cas.len(), crls.len()), (1, 1));
     for how in ["local_auth = \"psk\"", "remote_auth = \"certificate\""] {
         let mixed = peer(&psk_and(&format!("ca_file = \"ca.pem\", {how}")));
@@ -210,6 +210,10 @@ fn mistakes_about_secrets() {
         (with("lines.psk"), &["7:53 \"lines.psk\": /etc/ixgate/lines.psk does not hold a pre-shared key"]),
         (with("empty.psk"), &["7:53 \"empty.psk\": /etc/ixgate/empty.psk does not hold a pre-shared key"]),
         (psk_and("psk = \"hunter2\""), &["7:62 psk: `psk` puts a secret into the configuration"]),
+        (
+            psk_and("ca_file = \"ca.pem\", local_auth = \"psk\", crl = \"require\""),
+            &["7:109 \"require\": `crl = \"require\"` needs a `crl_file`"],
+        ),
         (psk_and("crl_file = \"ca.crl\""), &["7:73 \"ca.crl\": `crl_file` is named and not used"]),
         (
             psk_and("remote_auth = \"certificate\""),

@@ -109,6 +109,8 @@ pub enum RemoteAuth {
         cas: Vec<Vec<u8>>,
         /// DER, of `cas` or of CAs below them.
         crls: Vec<Vec<u8>>,
+        /// Refuse a certificate that no valid list covers.
+        require_crl: bool,
     },
 }
 

@@ -14,6 +14,7 @@ const REMOTE: Format = Format {
     example: "\"198.51.100.7\"",
     pattern: Some("^.*[0-9a-fA-F:\\]].*$"),
 };
+const CRL_POLICIES: &[&str] = &["if-present", "require"];
 const AUTH: &[&str] = &["psk", "certificate"];
 const RSA_PADDINGS: &[&str] = &["pss", "pkcs1"];
 const PROFILES: &[&str] = &["modern", "pq", "compat"];
@@ -89,6 +90,12 @@ pub static PEER: TableSpec = TableSpec {
             Shape::Text(PATH),
         ),
         optional("crl_file", "Lists of revoked certificates, in PEM, of the CAs in `ca_file`.", Shape::Text(PATH)),
+        with_default(
+            "crl",
+            "Whether a certificate that no valid list covers is believed (`if-present`) or not (`require`).",
+            Shape::Choice(CRL_POLICIES),
+            "\"if-present\"",
+        ),
         optional(
             "local_auth",
             "How we prove who we are, where it is not how the peer does. Default: as `remote_auth`.",

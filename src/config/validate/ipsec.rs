@@ -260,7 +260,10 @@ impl<'a> IpsecPeers<'a> {
         }
         let remote_auth = match remote {
             Method::Psk => RemoteAuth::Psk(psk.clone()??),
-            Method::Certificate => RemoteAuth::Certificate { cas: cas??, crls: crls? },
+            Method::Certificate => {
+                let require_crl = chosen(&raw.crl, &[("require", true)], false);
+                RemoteAuth::Certificate { cas: cas??, crls: crls?, require_crl }
+            }
         };
         let local_auth = match local {
             Method::Psk => LocalAuth::Psk(psk??),
@@ -404,6 +407,12 @@ fn auth_methods(raw: &raw::IpsecPeer, problems: &mut Problems) -> Option<(Method
             }
             _ => {}
         }
+    }
+    if let (Some(crl), None) = (raw.crl.as_ref().filter(|crl| crl.value == "require"), &raw.crl_file) {
+        problems
+            .error(&crl.span, "`crl = \"require\"` needs a `crl_file`")
+            .why("without a list no certificate could be believed, and the tunnel would never come up")
+            .remedy("name the lists of the CAs in `ca_file`, and renew them before they expire");
     }
     (problems.error_count() == before).then_some((local, remote))
 }

@@ -19,15 +19,17 @@ use super::nat_t::{self, Content};
 use crate::crypto::{KeyLength, PacketKey};
 use crate::dataplane::event::IpsecNews;
 use crate::dataplane::report::{ChildReport, FailureReport, IkeCounts, IpsecReport, Traffic};
+use crate::ike::diagnosis::Recorded;
 use crate::ike::{self, ChildUp, PeerConfig};
 use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use crate::net::{Port, Timestamp, TunnelId};
-use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::batch::{MAX_PACKET_BYTES, TAILROOM_BYTES};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 
 /// What ESP adds to a packet at most: SPI and sequence number (8), IV (16), padding to a block and trailer (17), ICV (32).
 /// RFC 4303 section 2.
-pub(super) const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
+const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
+const _: () = assert!(ESP_OVERHEAD_BYTES <= TAILROOM_BYTES);
 /// How often IKE is told that a tunnel is heard, or wanted.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// News that wait to be polled; beyond, the newest are lost.
@@ -151,7 +153,7 @@ impl Ipsec {
         let message = Message { path: datagram.path, ecn: datagram.ecn, bytes: datagram.bytes.to_vec() };
         match self.queue.push(message) {
             true => Opened::Control,
-            false => Opened::dropped(DropReason::HandshakeUnderLoad),
+            false => Opened::dropped(DropReason::IkeQueueFull),
         }
     }
 
@@ -356,11 +358,13 @@ fn child_sa(child: ChildUp, dscp: Dscp) -> Result<ChildSa, KeyLength> {
     })
 }
 
-fn failures(failures: &[ike::Recorded], now: Timestamp) -> Vec<FailureReport> {
-    let report = |ike::Recorded { failure, .. }: &ike::Recorded| {
+fn failures(failures: &[Recorded], now: Timestamp) -> Vec<FailureReport> {
+    let report = |Recorded { failure, first_at, count }: &Recorded| {
         let explanation = failure.cause.explain();
         FailureReport {
             ago: now.saturating_since(failure.at),
+            count: *count,
+            first_ago: now.saturating_since(*first_at),
             remote: failure.remote.remote,
             stage: failure.stage.to_string(),
             cause: failure.cause.name(),
