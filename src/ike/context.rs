@@ -37,6 +37,8 @@ pub(super) enum Effect {
     MoveChildren { to: u64, children: Vec<Child>, tasks: VecDeque<Task> },
     /// It lost against one that crossed it (section 2.8.2): the peer, who began it, deletes it.
     Supersede(u64),
+    /// It was suspected to be dead, and has answered.
+    Recovered { tunnel: TunnelId },
     /// The peer has forgotten all other IKE SAs of this tunnel (INITIAL_CONTACT).
     Forget { tunnel: TunnelId, except: u64 },
 }

@@ -1,6 +1,6 @@
 //! Sealed messages of one IKE SA on their way in and out: authenticity, fragments, windows, and which exchange it is.
 
-use super::context::Context;
+use super::context::{Context, Effect};
 use super::event::{DownReason, Event, Role};
 use super::exchange::auth::Step;
 use super::message::{notify, refusal};
@@ -129,6 +129,11 @@ impl IkeSa {
         };
         if header.exchange == ExchangeType::INTERMEDIATE {
             self.note_intermediate(header, inside, self.role == Role::Responder);
+        }
+        if self.is_suspect()
+            && let Some(tunnel) = self.tunnel()
+        {
+            cx.effects.push(Effect::Recovered { tunnel });
         }
         self.outgoing.finish();
         match &self.stage {

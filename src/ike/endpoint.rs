@@ -11,6 +11,7 @@ use super::child::{Child, ChildState, LINGER};
 use super::context::{ChildSpis, Context, Effect};
 use super::diagnosis::Recorded;
 use super::event::{DownReason, Event, EventQueue, Refusal};
+use super::exchange::auth::Step;
 use super::half_open::HalfOpen;
 use super::limits::Limits;
 use super::peer::{PeerConfig, Ports, Setup, SharedPeer};
@@ -200,6 +201,11 @@ impl Endpoint {
         (self.sas.len(), self.half_open.len())
     }
 
+    #[cfg(test)]
+    pub(super) fn child_spi_count(&self) -> usize {
+        self.child_spis.len()
+    }
+
     /// The peers that can be served, the first of each pair of identities.
     fn acceptable(&mut self, peers: Vec<SharedPeer>) -> BTreeMap<TunnelId, SharedPeer> {
         let mut identities = std::collections::HashMap::new();
@@ -374,6 +380,11 @@ impl Endpoint {
                 Effect::Supersede(spi) => {
                     self.with_sa(spi, outbox, |sa, cx| sa.set_superseded(cx.now, cx.limits));
                 }
+                Effect::Recovered { tunnel } => self.abandon_attempt(tunnel, |stage| match stage {
+                    Stage::InitSent(_) => true,
+                    Stage::Handshake(handshake) => !matches!(handshake.step, Step::AuthSent(_)),
+                    _ => false,
+                }),
                 Effect::Forget { tunnel, except } => self.forget(tunnel, |spi, _| spi != except),
             }
         }
@@ -429,20 +440,24 @@ impl Endpoint {
             self.half_open.remove(&key);
         }
         let Some(tunnel) = entry.sa.tunnel() else { return };
-        self.peers.established(tunnel, spi, rekeyed);
-        // Our own attempt is needless, if it has not got far.
-        let attempt = self.peers.get(tunnel).and_then(|peer| peer.attempt);
-        if let Some(entry) = attempt.and_then(|spi| self.sas.get_mut(&spi))
-            && matches!(entry.sa.stage, Stage::InitSent(_))
-        {
-            let other = entry.sa.our_spi;
-            entry.sa.end(DownReason::Failed);
-            self.settle(other);
-        }
+        self.peers.established(tunnel, spi, rekeyed, self.now);
+        self.abandon_attempt(tunnel, |stage| matches!(stage, Stage::InitSent(_)));
         if began && !rekeyed {
             self.forget(tunnel, |other, sa| other != spi && sa.is_suspect()); // it is the peer that has come back
         }
         self.bound_sas(tunnel);
+    }
+
+    /// Our own call is needless, if it has not got far.
+    fn abandon_attempt(&mut self, tunnel: TunnelId, is_early: impl Fn(&Stage) -> bool) {
+        let attempt = self.peers.get(tunnel).and_then(|peer| peer.attempt);
+        if let Some(entry) = attempt.and_then(|spi| self.sas.get_mut(&spi))
+            && is_early(&entry.sa.stage)
+        {
+            let spi = entry.sa.our_spi;
+            entry.sa.end(DownReason::Failed);
+            self.settle(spi);
+        }
     }
 
     /// A peer has at most so many IKE SAs; the oldest goes.
@@ -490,5 +505,36 @@ impl Endpoint {
             let wait = if why == DownReason::PeerSilent { Duration::ZERO } else { self.limits.reconnect_first };
             self.peers.call_at(tunnel, self.now + wait);
         }
+    }
+}
+
+#[cfg(test)]
+impl Endpoint {
+    pub(super) fn debug_sas(&self) -> String {
+        let mut text = String::new();
+        for (spi, entry) in &self.sas {
+            let sa = &entry.sa;
+            let stage = match sa.stage {
+                Stage::InitSent(_) => "init",
+                Stage::Handshake(_) => "handshake",
+                Stage::Established => "up",
+                Stage::Rekeyed => "rekeyed",
+                Stage::Deleting => "deleting",
+            };
+            let pending = match &sa.pending {
+                None => "-".to_string(),
+                Some(super::sa::Pending::Child(c)) => format!("child(crossed {})", c.crossed.is_some()),
+                Some(super::sa::Pending::RekeyIke(c)) => format!("ike(crossed {})", c.crossed.is_some()),
+                Some(super::sa::Pending::DeleteChildren(s)) => format!("delete {s:x?}"),
+                Some(super::sa::Pending::DeleteIke) => "delete ike".into(),
+                Some(super::sa::Pending::Liveness) => "liveness".into(),
+            };
+            let kids: Vec<String> = sa.children.iter().map(|c| format!("{:08x}:{:?}", c.spi_in, c.state)).collect();
+            text += &format!(
+                "[{:04x}/{:04x} {:?} {stage} sent {} {pending} {:?} kids {kids:?}] ",
+                spi >> 48, sa.their_spi >> 48, sa.role, sa.outgoing.sent(), sa.tasks
+            );
+        }
+        text
     }
 }

@@ -29,7 +29,7 @@ impl Role {
 pub enum Outbound {
     /// We began the exchange: the peer opens already.
     Now,
-    /// The peer began a rekey: when it is heard on the new one, or when the old one goes.
+    /// The peer began: when it is heard on this one, or when no other is left that carries the packet.
     WhenHeard,
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Peer {
     pub config: SharedPeer,
     /// Established IKE SAs by our SPI, the newest last.
     pub sas: Vec<u64>,
+    newest_since: Timestamp,
     /// The IKE SA by which we are calling it.
     pub attempt: Option<u64>,
     call_at: Option<Timestamp>,
@@ -44,6 +45,7 @@ impl Peer {
         Peer {
             config,
             sas: Vec::new(),
+            newest_since: Timestamp::ZERO,
             attempt: None,
             call_at: None,
             fruitless: 0,
@@ -152,6 +154,12 @@ impl Peers {
         self.get(tunnel)?.sas.last().copied()
     }
 
+    /// Another IKE SA, and the peer has surely come to know it as established, too.
+    pub fn has_settled_newer(&self, tunnel: TunnelId, spi: u64, limits: &Limits, now: Timestamp) -> bool {
+        let settled = |peer: &Peer| now.saturating_since(peer.newest_since) > limits.retransmit_connecting.total();
+        self.get(tunnel).is_some_and(|peer| peer.sas.last().is_some_and(|last| *last != spi) && settled(peer))
+    }
+
     pub fn heard_at(&self, tunnel: TunnelId) -> Timestamp {
         self.get(tunnel).map_or(Timestamp::ZERO, |peer| peer.heard_at)
     }
@@ -231,10 +239,11 @@ impl Peers {
     }
 
     /// The peer has proved who it is.
-    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool) {
+    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool, now: Timestamp) {
         let Some(peer) = self.get_mut(tunnel) else { return };
         if !peer.sas.contains(&spi) {
             peer.sas.push(spi);
+            peer.newest_since = now;
         }
         if !rekeyed {
             peer.counts.established += 1;

@@ -3,4 +3,5 @@
 //! `world` is the ground that all stand on; then one file per question.
 
 mod establish;
+mod rekey;
 mod world;

@@ -59,6 +59,7 @@ impl IkeSa {
             return self.expire(cx);
         }
         self.timers.wake_at = None;
+        self.timers.retry_at = self.timers.retry_at.filter(|at| *at > cx.now);
         self.resend(cx);
         if self.is_established() {
             self.check_ike_age(cx);
@@ -141,13 +142,11 @@ impl IkeSa {
         if self.timers.rekey_at.is_some_and(|at| at <= cx.now) {
             self.timers.rekey_at = None;
             // One of two that the peer has with us is enough: the newest goes on.
-            let task = if self.is_newest(cx) { Task::RekeyIke } else { Task::DeleteIke };
+            let (spi, now) = (self.our_spi, cx.now);
+            let needless = |tunnel| cx.peers.has_settled_newer(tunnel, spi, cx.limits, now);
+            let task = if self.tunnel().is_some_and(needless) { Task::DeleteIke } else { Task::RekeyIke };
             self.want(task, cx);
         }
-    }
-
-    fn is_newest(&self, cx: &Context<'_>) -> bool {
-        self.tunnel().and_then(|tunnel| cx.peers.newest(tunnel)).is_none_or(|newest| newest == self.our_spi)
     }
 
     fn check_children(&mut self, cx: &mut Context<'_>) {
@@ -191,10 +190,11 @@ impl IkeSa {
 
     /// Asks only when nothing authentic has come for a while, IKE or ESP.
     fn check_liveness(&mut self, cx: &mut Context<'_>) {
-        let Some(peer) = self.peer.clone().filter(|peer| !peer.liveness.is_zero()) else { return };
-        if self.timers.liveness_at.is_some_and(|at| at > cx.now) {
+        if self.timers.liveness_at.is_none_or(|at| at > cx.now) {
             return;
         }
+        self.timers.liveness_at = None;
+        let Some(peer) = self.peer.clone().filter(|peer| !peer.liveness.is_zero()) else { return };
         let heard = self.last_heard.max(cx.peers.heard_at(peer.tunnel));
         let mut next = heard + peer.liveness;
         if next <= cx.now {

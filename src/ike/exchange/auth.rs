@@ -406,7 +406,7 @@ impl IkeSa {
             Payload::SelectorsInitiator(selectors.theirs.clone()),
             Payload::SelectorsResponder(selectors.ours.clone()),
         ];
-        let (role, outbound) = (Role::Responder, Outbound::Now);
+        let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
         self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: None, outbound }, cx);
         answer
     }
@@ -416,6 +416,7 @@ impl IkeSa {
         self.established_at = Some(cx.now);
         self.timers.expires_at = Some(cx.now + child::hard_lifetime(peer.lifetimes.ike));
         self.timers.rekey_at = Some(cx.now + child::soft_lifetime(peer.lifetimes.ike, cx.jitter()));
+        self.timers.liveness_at = Some(cx.now);
         cx.events.push(Event::Up { tunnel: peer.tunnel, path: self.path, role: self.role });
         self.peer = Some(peer);
     }

@@ -384,8 +384,7 @@ impl IkeSa {
         answer.extend(answer_ke);
         answer.push(Payload::SelectorsInitiator(selectors.theirs.clone()));
         answer.push(Payload::SelectorsResponder(selectors.ours.clone()));
-        let outbound = if rekeyed.is_some() { Outbound::WhenHeard } else { Outbound::Now };
-        let role = Role::Responder;
+        let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
         self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: rekeyed, outbound }, cx);
         if let Some(Pending::Child(request)) = &mut self.pending
             && rekeyed.is_some()

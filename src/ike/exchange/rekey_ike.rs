@@ -116,6 +116,7 @@ impl IkeSa {
         new.established_at = Some(cx.now);
         new.timers.rekey_at = Some(cx.now + soft_lifetime(peer.lifetimes.ike, cx.jitter()));
         new.timers.expires_at = Some(cx.now + hard_lifetime(peer.lifetimes.ike));
+        new.timers.liveness_at = Some(cx.now);
         new.rekeyed = true;
         new.peer = Some(peer);
         Some(new)
