@@ -580,7 +580,11 @@ impl Endpoint {
             let kids: Vec<String> = sa.children.iter().map(|c| format!("{:08x}:{:?}", c.spi_in, c.state)).collect();
             text += &format!(
                 "[{:04x}/{:04x} {:?} {stage} sent {} {pending} {:?} kids {kids:?}] ",
-                spi >> 48, sa.their_spi >> 48, sa.role, sa.outgoing.sent(), sa.tasks
+                spi >> 48,
+                sa.their_spi >> 48,
+                sa.role,
+                sa.outgoing.sent(),
+                sa.tasks
             );
         }
         text

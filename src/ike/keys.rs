@@ -113,12 +113,7 @@ pub(super) fn child_keys(prf: Prf, d: &[u8], suite: Suite, exchange: &ChildExcha
         true => (from_initiator, from_responder),
         false => (from_responder, from_initiator),
     };
-    ChildKeys {
-        cipher_in: inward.0,
-        integrity_in: inward.1,
-        cipher_out: outward.0,
-        integrity_out: outward.1,
-    }
+    ChildKeys { cipher_in: inward.0, integrity_in: inward.1, cipher_out: outward.0, integrity_out: outward.1 }
 }
 
 pub(super) struct ChildExchange<'a> {

@@ -1,6 +1,7 @@
 //! The peers as configured, and what we want of each: whether to call it, when again, which of its IKE SAs count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +22,29 @@ pub(super) struct Peers {
     /// Who is to be called, and when.
     calls: BTreeSet<(Timestamp, TunnelId)>,
     failures: Failures,
-    /// What IKE_SA_INIT may agree to before the peer is known.
-    profiles: Vec<Profile>,
+    /// What IKE_SA_INIT may agree to before the peer is known: with anybody, and at an address where peers are configured.
+    anywhere: Expected,
+    by_address: HashMap<IpAddr, Expected>,
     any_ppk: bool,
-    any_unforced: bool,
     certificate_request: Option<Payload>,
+}
+
+/// What a set of peers is configured with.
+#[derive(Clone, Default)]
+struct Expected {
+    /// In the order of the peers, each once.
+    profiles: Vec<Profile>,
+    /// One of them wants everything in UDP.
+    forces_udp: bool,
+}
+
+impl Expected {
+    fn add(&mut self, config: &PeerConfig) {
+        if !self.profiles.contains(&config.profile) {
+            self.profiles.push(config.profile);
+        }
+        self.forces_udp |= config.encapsulation == Encapsulation::Udp;
+    }
 }
 
 pub(super) struct Peer {
@@ -90,19 +109,21 @@ impl Peers {
     /// After the set of peers has changed.
     pub fn reindex(&mut self) {
         let mut by_identity: HashMap<Identity, Vec<TunnelId>> = HashMap::new();
-        let mut profiles = BTreeSet::new();
+        let mut by_address: HashMap<IpAddr, Expected> = HashMap::new();
+        let mut anywhere = Expected::default();
         for peer in self.iter() {
             by_identity.entry(peer.config.remote_id.clone()).or_default().push(peer.config.tunnel);
-            profiles.insert(peer.config.profile);
+            anywhere.add(&peer.config);
+            if let Some(ip) = peer.config.remote_ip() {
+                by_address.entry(ip).or_default().add(&peer.config);
+            }
         }
+        anywhere.profiles.sort_unstable();
         let any_ppk = self.iter().any(|peer| peer.config.ppk.is_some());
-        let any_unforced = self.iter().any(|peer| peer.config.encapsulation != Encapsulation::Udp);
-        (self.any_ppk, self.any_unforced) = (any_ppk, any_unforced);
         self.certificate_request = auth::joint_certificate_request(self.iter().map(|peer| &peer.config.remote_auth));
         let slots = &self.slots;
         self.failures.retain(|tunnel| slots.get(tunnel.index()).is_some_and(Option::is_some));
-        self.by_identity = by_identity;
-        self.profiles = profiles.into_iter().collect();
+        (self.by_identity, self.by_address, self.anywhere, self.any_ppk) = (by_identity, by_address, anywhere, any_ppk);
     }
 
     /// The peer with this identity; `wanted`: who the initiator expects us to be (IDr).
@@ -117,10 +138,7 @@ impl Peers {
             None => Ok(SharedPeer::clone(first)),
             Some(wanted) => match configs.iter().find(|config| config.local_id == *wanted) {
                 Some(config) => Ok(SharedPeer::clone(config)),
-                None => Err(Cause::WrongLocalIdentity {
-                    wanted: wanted.to_string(),
-                    ours: first.local_id.to_string(),
-                }),
+                None => Err(Cause::WrongLocalIdentity { wanted: wanted.to_string(), ours: first.local_id.to_string() }),
             },
         }
     }
@@ -136,26 +154,15 @@ impl Peers {
 
     /// What an IKE_SA_INIT from this address may be answered with: profiles of peers configured there come first.
     pub fn profiles_for(&self, path: &Path) -> Vec<Profile> {
-        let here = self.iter().filter(|peer| peer.config.remote_ip() == Some(path.remote.ip()));
-        let mut profiles: Vec<Profile> = Vec::new();
-        for profile in here.map(|peer| peer.config.profile).chain(self.profiles.iter().copied()) {
-            if !profiles.contains(&profile) {
-                profiles.push(profile);
-            }
-        }
-        profiles
+        let here = self.by_address.get(&path.remote.ip()).map_or(&[][..], |expected| &expected.profiles);
+        let elsewhere = self.anywhere.profiles.iter().filter(|profile| !here.contains(profile));
+        here.iter().chain(elsewhere).copied().collect()
     }
 
-    /// Whether to claim a NAT towards this address: the default, unless the peers there (or all) want otherwise.
+    /// Whether to claim a NAT towards this address: as the peers there (or all) want it. Without peers: yes, the default.
     pub fn forces_udp(&self, path: &Path) -> bool {
-        if !self.any_unforced {
-            return true;
-        }
-        let mut here = self.iter().filter(|peer| peer.config.remote_ip() == Some(path.remote.ip())).peekable();
-        match here.peek().is_some() {
-            true => here.any(|peer| peer.config.encapsulation == Encapsulation::Udp),
-            false => self.iter().any(|peer| peer.config.encapsulation == Encapsulation::Udp),
-        }
+        let expected = self.by_address.get(&path.remote.ip()).unwrap_or(&self.anywhere);
+        expected.forces_udp || expected.profiles.is_empty()
     }
 
     pub fn has_established(&self, tunnel: TunnelId) -> bool {
@@ -172,9 +179,8 @@ impl Peers {
         let Some(peer) = self.get(tunnel) else { return Vec::new() };
         let Some((_, own)) = peer.merits.get(&spi) else { return Vec::new() };
         let settled = |since: Timestamp| now.saturating_since(since) > limits.retransmit_connecting.total();
-        let is_better = |other: &&u64| {
-            peer.merits.get(other).is_some_and(|(since, lowest)| lowest > own && settled(*since))
-        };
+        let is_better =
+            |other: &&u64| peer.merits.get(other).is_some_and(|(since, lowest)| lowest > own && settled(*since));
         peer.sas.iter().filter(|other| **other != spi).filter(is_better).copied().collect()
     }
 
@@ -298,7 +304,10 @@ impl PeerConfig {
         };
         let remote = match (&self.remote_auth, &other.remote_auth) {
             (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
-            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => Arc::ptr_eq(a, b) || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request()),
+            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => {
+                Arc::ptr_eq(a, b)
+                    || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request())
+            }
             _ => false,
         };
         let ppk = match (&self.ppk, &other.ppk) {
@@ -307,5 +316,53 @@ impl PeerConfig {
             _ => false,
         };
         local && remote && ppk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ike::tests::world;
+    use crate::net::Port;
+
+    fn peers(configs: impl IntoIterator<Item = PeerConfig>) -> Peers {
+        let mut peers = Peers::default();
+        configs.into_iter().for_each(|config| peers.insert(Arc::new(config)));
+        peers.reindex();
+        peers
+    }
+
+    fn from(host: usize) -> Path {
+        Path::from_port(Port::Ike, (world::ip(host), 500).into())
+    }
+
+    #[test]
+    fn what_is_configured_at_an_address_comes_before_what_is_configured_elsewhere() {
+        let config =
+            |host: usize, profile| PeerConfig { tunnel: TunnelId(host as u32), profile, ..world::peer(0, host) };
+        let peers = peers([config(1, Profile::Modern), config(2, Profile::Compat)]);
+        assert_eq!(peers.profiles_for(&from(1)), [Profile::Modern, Profile::Compat]);
+        assert_eq!(peers.profiles_for(&from(2)), [Profile::Compat, Profile::Modern]);
+        assert_eq!(
+            peers.profiles_for(&from(9)),
+            [Profile::Modern, Profile::Compat],
+            "a stranger, or a peer that moved"
+        );
+    }
+
+    #[test]
+    fn a_nat_is_claimed_as_the_peers_at_the_address_want_it() {
+        let config = |host: usize, encapsulation| PeerConfig {
+            tunnel: TunnelId(host as u32),
+            encapsulation,
+            ..world::peer(0, host)
+        };
+        assert!(peers([]).forces_udp(&from(1)), "the default");
+        let plain = || config(1, Encapsulation::Auto);
+        assert!(!peers([plain()]).forces_udp(&from(1)));
+        assert!(!peers([plain()]).forces_udp(&from(9)));
+        let both = peers([plain(), config(2, Encapsulation::Udp)]);
+        assert!(!both.forces_udp(&from(1)));
+        assert!(both.forces_udp(&from(2)) && both.forces_udp(&from(9)));
     }
 }

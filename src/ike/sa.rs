@@ -102,7 +102,9 @@ pub(super) struct Abilities {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Task {
     NewChild(SelectorPair),
-    RekeyChild { spi_in: u32 },
+    RekeyChild {
+        spi_in: u32,
+    },
     RekeyIke,
     DeleteChildren(Vec<u32>),
     /// One that we never installed, but the peer did.

@@ -4,4 +4,4 @@
 
 mod establish;
 mod rekey;
-mod world;
+pub(super) mod world;

@@ -164,8 +164,7 @@ mod tests {
 
     use super::*;
 
-    const TIMES: Retransmit =
-        Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
+    const TIMES: Retransmit = Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
 
     #[test]
     fn a_request_is_sent_again_at_growing_intervals_and_then_given_up() {

@@ -144,7 +144,10 @@ fn parse(text: &str) -> Config {
 
 /// Every NAME of a `secrets/NAME.psk` in the text.
 fn psk_names(text: &str) -> impl Iterator<Item = &str> {
-    text.split("secrets/").skip(1).filter_map(|rest| Some(rest.split_once(".psk\"")?.0)).filter(|name| !name.contains('"'))
+    text.split("secrets/")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(".psk\"")?.0))
+        .filter(|name| !name.contains('"'))
 }
 
 fn words(report: &config::Report) -> String {

@@ -16,8 +16,8 @@
 pub mod appliance;
 pub mod demonstration;
 pub mod gateway;
-pub mod ipsec_world;
 pub mod ipsec_site;
+pub mod ipsec_world;
 pub mod lan;
 pub mod lookup;
 pub mod loopback;

@@ -249,8 +249,7 @@ impl IkeSa {
     /// The peer began it, and may not have our answer yet.
     fn is_unsettled(&self, spi_in: u32, cx: &Context<'_>) -> bool {
         self.child(spi_in).is_some_and(|child| {
-            child.role == Role::Responder
-                && cx.now.saturating_since(child.installed_at) < cx.limits.retransmit.total()
+            child.role == Role::Responder && cx.now.saturating_since(child.installed_at) < cx.limits.retransmit.total()
         })
     }
 
