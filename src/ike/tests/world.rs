@@ -329,6 +329,8 @@ impl World {
         while let Some(event) = host.endpoint.poll_event() {
             match &event {
                 Event::ChildUp(child) => host.esp.install((**child).clone()),
+                // As at the first time: the responder may seal while its answer is still on its way.
+                Event::Up { .. } => self.was_up = false,
                 Event::ChildDown { spi_in, linger, .. } => host.esp.retire(*spi_in, self.now + *linger),
                 _ => {}
             }
