@@ -232,11 +232,10 @@ impl World {
         for _ in 0..100_000 {
             let arrival = self.queue.keys().next().map(|(at, _)| *at);
             let timers = self.hosts.iter().filter_map(|host| host.endpoint.poll_timeout()).map(|(at, _)| at);
-            let next = timers.chain(arrival).min().unwrap_or(until);
-            if next > until {
+            let Some(next) = timers.chain(arrival).min().filter(|next| *next <= until) else {
                 self.now = until;
                 return self.let_linger_pass();
-            }
+            };
             self.now = self.now.max(next);
             self.step();
             if trace {
@@ -329,6 +328,8 @@ impl World {
         while let Some(event) = host.endpoint.poll_event() {
             match &event {
                 Event::ChildUp(child) => host.esp.install((**child).clone()),
+                // As at the first time: the responder may seal while its answer is still on its way.
+                Event::Up { .. } => self.was_up = false,
                 Event::ChildDown { spi_in, linger, .. } => host.esp.retire(*spi_in, self.now + *linger),
                 _ => {}
             }
