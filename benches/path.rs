@@ -1,39 +1,46 @@
 //! What a packet costs in the in-memory walk: decap -> classify -> policy -> route -> translate -> encap.
 //!
-//! `cargo bench --bench path` prints, for each inner size and number of sessions, nanoseconds per packet: the whole walk, the
-//! AEAD alone (ChaCha20-Poly1305 open and seal of the same bytes, by the library that the walk uses), and the difference:
-//! what everything that is not cryptography costs. Medians of several rounds, in one run, on one core.
-//! `cargo bench --bench path -- --quick` skips the million sessions; `-- --size 64 --sessions 10000` measures one line.
+//! `cargo bench --bench path` prints, for each pair of tunnels (from, to), inner size and number of sessions, nanoseconds per
+//! packet: the whole walk, the AEAD alone (open and seal of the same bytes, by the library and with the algorithms that the
+//! walk uses: ChaCha20-Poly1305 in WireGuard, AES-GCM-256 in ESP), and the difference: what everything that is not
+//! cryptography costs. Medians of several rounds, in one run, on one core. ESP is in UDP, with extended sequence numbers.
+//! `cargo bench --bench path -- --quick` skips the million sessions; `-- --size 64 --sessions 10000 --ways esp-esp` measures
+//! one line (ways: wg-wg, esp-esp, wg-esp, esp-wg).
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ixgate::dataplane::Engine;
-use ixgate::net::{Path, Timestamp};
+use ixgate::ike;
+use ixgate::net::{Path, Port, Timestamp};
 use ixgate::packet::Datagram;
 use ixgate::sim::appliance::Appliance;
+use ixgate::sim::ipsec_site::{IpsecSite, Plan};
 use ixgate::sim::packets;
 use ixgate::sim::peer::Peer;
 use ixgate::sim::random::Random;
 
+/// `{attach:NAME}` is how the realm is attached.
 const CONFIG: &str = r#"
 [ix]
 domain = "ix.example"
 [wireguard]
 private_key_file = "secrets/wireguard.key"
+[ike]
+local_id = "fqdn:ix.example"
 [limits]
 sessions = 1100000
 sessions_per_realm = 1100000
 [[realm]]
 name = "a"
 networks = ["10.0.0.0/16"]
-attach = [{ wireguard = { public_key = "{key:a}" } }]
+attach = [{attach:a}]
 [[realm]]
 name = "b"
 networks = ["10.0.0.0/16"]
-attach = [{ wireguard = { public_key = "{key:b}" } }]
+attach = [{attach:b}]
 [[grant]]
 from = ["a"]
 to = ["realm:b"]
@@ -51,48 +58,101 @@ const BURST: usize = 64;
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
-    let (only_size, only_sessions) = (argument("--size"), argument("--sessions"));
+    let (only_size, only_sessions, only_way) = (number("--size"), number("--sessions"), argument("--ways"));
     let wanted = |only: Option<usize>, value: usize| only.is_none_or(|only| only == value);
     println!("ns per packet, medians of {ROUNDS} rounds of {ROUND_PACKETS} packets; one core");
-    println!("{:>6} {:>10} {:>10} {:>10} {:>14}", "bytes", "sessions", "walk", "AEAD", "all the rest");
-    let all = SESSIONS.into_iter().filter(|sessions| !quick || *sessions < 1_000_000);
-    for sessions in all.filter(|sessions| wanted(only_sessions, *sessions)) {
-        let mut bench = Bench::start();
-        bench.open_sessions(sessions);
-        for size in SIZES_BYTES.into_iter().filter(|size| wanted(only_size, *size)) {
-            let (walk, aead) = bench.measure(size, sessions);
-            println!("{size:>6} {sessions:>10} {walk:>10.0} {aead:>10.0} {:>14.0}", walk - aead);
+    println!("{:<8} {:>6} {:>10} {:>10} {:>10} {:>14}", "tunnels", "bytes", "sessions", "walk", "AEAD", "all the rest");
+    for way in WAYS.into_iter().filter(|way| only_way.as_ref().is_none_or(|only| *only == name(*way))) {
+        let all = SESSIONS.into_iter().filter(|sessions| !quick || *sessions < 1_000_000);
+        for sessions in all.filter(|sessions| wanted(only_sessions, *sessions)) {
+            let mut bench = Bench::start(way);
+            bench.open_sessions(sessions);
+            for size in SIZES_BYTES.into_iter().filter(|size| wanted(only_size, *size)) {
+                let (walk, aead) = bench.measure(size, sessions);
+                let (name, rest) = (name(way), walk - aead);
+                println!("{name:<8} {size:>6} {sessions:>10} {walk:>10.0} {aead:>10.0} {rest:>14.0}");
+            }
         }
     }
 }
 
-/// The number behind `name` on the command line.
-fn argument(name: &str) -> Option<usize> {
-    std::env::args().skip_while(|arg| arg != name).nth(1)?.parse().ok()
+/// How a realm is attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    WireGuard,
+    Esp,
+}
+
+/// From, to.
+type Way = [Kind; 2];
+
+const WAYS: [Way; 4] = [
+    [Kind::WireGuard, Kind::WireGuard],
+    [Kind::Esp, Kind::Esp],
+    [Kind::WireGuard, Kind::Esp],
+    [Kind::Esp, Kind::WireGuard],
+];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::WireGuard => "wg",
+            Kind::Esp => "esp",
+        }
+    }
+
+    fn attach(self, realm: &str) -> String {
+        match self {
+            Kind::WireGuard => format!(r#"{{ wireguard = {{ public_key = "{{key:{realm}}}" }} }}"#),
+            Kind::Esp => format!(
+                r#"{{ ipsec = {{ remote_id = "fqdn:{realm}.example", psk_file = "secrets/{realm}.example.psk" }} }}"#
+            ),
+        }
+    }
+
+    /// What the packets are sealed with: in ESP the first of profile `modern`.
+    fn aead(self) -> &'static Algorithm {
+        match self {
+            Kind::WireGuard => &CHACHA20_POLY1305,
+            Kind::Esp => &AES_256_GCM,
+        }
+    }
+}
+
+fn name(way: Way) -> String {
+    way.map(Kind::name).join("-")
+}
+
+/// What stands behind `name` on the command line.
+fn argument(name: &str) -> Option<String> {
+    std::env::args().skip_while(|arg| arg != name).nth(1)
+}
+
+fn number(name: &str) -> Option<usize> {
+    argument(name)?.parse().ok()
 }
 
 struct Bench {
+    way: Way,
     engine: Engine,
-    peer_a: Peer,
-    peer_b: Peer,
+    /// In realm A, from where packets come. What arrives in B is thrown away.
+    source: Site,
     now: Timestamp,
     alias_of_b: Ipv4Addr,
 }
 
 impl Bench {
-    fn start() -> Self {
-        let now = Timestamp::from_secs(1);
-        let appliance = Appliance::build(CONFIG);
-        let mut bench = Bench {
-            peer_a: Peer::new(appliance.site_key("a"), appliance.public_key, None, 1),
-            peer_b: Peer::new(appliance.site_key("b"), appliance.public_key, None, 2),
-            alias_of_b: appliance.alias_of("b"),
-            engine: appliance.engine(now),
-            now,
-        };
-        shake_hands(&mut bench.engine, &mut bench.peer_a, 1, now);
-        shake_hands(&mut bench.engine, &mut bench.peer_b, 2, now);
-        bench
+    fn start(way: Way) -> Self {
+        let mut now = Timestamp::from_secs(1);
+        let text = CONFIG.replace("{attach:a}", &way[0].attach("a")).replace("{attach:b}", &way[1].attach("b"));
+        let appliance = Appliance::build(&text);
+        let mut engine = appliance.engine(now);
+        let [source, _] = [("a", 1, way[0]), ("b", 2, way[1])].map(|(name, number, kind)| {
+            let mut site = Site::new(kind, &appliance, name, number, now);
+            now = site.shake_hands(&mut engine, now);
+            site
+        });
+        Bench { way, source, alias_of_b: appliance.alias_of("b"), engine, now }
     }
 
     fn open_sessions(&mut self, sessions: usize) {
@@ -118,14 +178,14 @@ impl Bench {
             walks.push(start.elapsed().as_nanos() as f64 / ROUND_PACKETS as f64);
             let report = self.engine.report(self.now);
             assert_eq!(report.totals.forwarded - forwarded, ROUND_PACKETS as u64, "{report:?}");
-            aeads.push(aead_alone(&datagrams));
+            aeads.push(aead_alone(&datagrams, self.way));
         }
         (median(walks), median(aeads))
     }
 
     fn seal(&mut self, sessions: &[usize], size: usize) -> Vec<Vec<u8>> {
         let packets: Vec<_> = sessions.iter().map(|session| self.packet(*session, size)).collect();
-        packets.iter().map(|packet| self.peer_a.send(packet).expect("a session")).collect()
+        packets.iter().map(|packet| self.source.seal(packet)).collect()
     }
 
     /// The inner packet of a session: hosts and ports of the source realm vary.
@@ -138,39 +198,152 @@ impl Bench {
 
     /// Every datagram through the engine. What comes out is thrown away.
     fn walk(&mut self, datagrams: &[Vec<u8>]) {
-        let path = path(1);
+        let path = self.source.path();
         for burst in datagrams.chunks(BURST) {
-            self.engine.handle_input(burst.iter().map(|bytes| Datagram { path, bytes }), self.now);
+            self.engine.handle_input(burst.iter().map(|bytes| Datagram::new(path, bytes)), self.now);
             black_box(self.engine.outbox().runs().len());
             self.engine.outbox().clear();
         }
     }
 }
 
-fn shake_hands(engine: &mut Engine, peer: &mut Peer, port: u16, now: Timestamp) {
-    let mut to_appliance: Vec<Vec<u8>> = peer.initiate().into_iter().collect();
-    while let Some(bytes) = to_appliance.pop() {
-        engine.handle_input([Datagram { path: path(port), bytes: &bytes }].into_iter(), now);
-        for (_, _, answer) in engine.outbox().datagrams() {
-            to_appliance.extend(peer.receive(answer).datagrams);
-        }
-        engine.outbox().clear();
-    }
-    assert!(peer.has_session());
+/// The gateway of a realm.
+struct Site {
+    /// Where the appliance sees it, without the port.
+    address: IpAddr,
+    gateway: Gateway,
 }
 
-/// Opens and seals as many bytes as the walk does, nothing else.
-fn aead_alone(datagrams: &[Vec<u8>]) -> f64 {
-    let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).expect("32 bytes"));
+enum Gateway {
+    WireGuard(Box<Peer>),
+    Esp(Box<IpsecSite>),
+}
+
+const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Site {
+    fn new(kind: Kind, appliance: &Appliance, name: &str, number: u8, now: Timestamp) -> Self {
+        let address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, number));
+        let gateway = match kind {
+            Kind::WireGuard => {
+                let peer = Peer::new(appliance.site_key(name), appliance.public_key, None, number.into());
+                Gateway::WireGuard(Box::new(peer))
+            }
+            Kind::Esp => Gateway::Esp(Box::new(IpsecSite::new(plan(name, number), address, now))),
+        };
+        Site { address, gateway }
+    }
+
+    /// The path by which its packets come.
+    fn path(&self) -> Path {
+        match &self.gateway {
+            Gateway::WireGuard(_) => self.path_from(Port::WireGuard),
+            Gateway::Esp(_) => self.path_from(Port::IkeNatT),
+        }
+    }
+
+    fn path_from(&self, port: Port) -> Path {
+        Path::from_port(port, SocketAddr::new(self.address, number_of(port)))
+    }
+
+    fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
+        match &mut self.gateway {
+            Gateway::WireGuard(peer) => peer.send(packet).expect("a session"),
+            Gateway::Esp(site) => {
+                assert!(site.send(packet), "a Child SA");
+                site.take_outgoing().pop().expect("a packet").1
+            }
+        }
+    }
+
+    /// Until its tunnel is up. When that is.
+    fn shake_hands(&mut self, engine: &mut Engine, mut now: Timestamp) -> Timestamp {
+        let mut outgoing = match &mut self.gateway {
+            Gateway::WireGuard(peer) => peer.initiate().into_iter().map(|bytes| (Port::WireGuard, bytes)).collect(),
+            Gateway::Esp(site) => {
+                site.handle_timeout(now);
+                taken(site)
+            }
+        };
+        for _ in 0..100 {
+            for (port, bytes) in outgoing.drain(..) {
+                engine.handle_input([Datagram::new(self.path_from(port), &bytes)].into_iter(), now);
+            }
+            // IKE is answered between batches.
+            engine.handle_timeout(now);
+            let answers: Vec<_> = engine.outbox().datagrams().map(|(path, _, bytes)| (path, bytes.to_vec())).collect();
+            engine.outbox().clear();
+            for (path, bytes) in answers.iter().filter(|(path, _)| path.remote.ip() == self.address) {
+                match &mut self.gateway {
+                    Gateway::WireGuard(peer) => {
+                        let sent = peer.receive(bytes).datagrams;
+                        outgoing.extend(sent.into_iter().map(|bytes| (Port::WireGuard, bytes)));
+                    }
+                    Gateway::Esp(site) => {
+                        let from = SocketAddr::new(APPLIANCE, number_of(path.port));
+                        site.handle_input(Datagram::new(Path::from_port(path.port, from), bytes), now);
+                        outgoing.extend(taken(site));
+                    }
+                }
+            }
+            if outgoing.is_empty() && self.is_up() {
+                return now;
+            }
+            now = now + Duration::from_millis(1);
+        }
+        panic!("the tunnel does not come up");
+    }
+
+    fn is_up(&self) -> bool {
+        match &self.gateway {
+            Gateway::WireGuard(peer) => peer.has_session(),
+            Gateway::Esp(site) => site.is_up(),
+        }
+    }
+}
+
+fn taken(site: &mut IpsecSite) -> Vec<(Port, Vec<u8>)> {
+    site.take_outgoing().into_iter().map(|(path, bytes)| (path.port, bytes)).collect()
+}
+
+fn plan(name: &str, number: u8) -> Plan {
+    let name = format!("{name}.example");
+    Plan {
+        psk: Appliance::psk(&name).into_bytes(),
+        name,
+        appliance: Some(SocketAddr::new(APPLIANCE, number_of(Port::Ike))),
+        networks: Vec::new(),
+        reaches: Vec::new(),
+        encapsulation: ike::Encapsulation::Udp,
+        profile: ike::Profile::Modern,
+        lifetimes: ike::Lifetimes::default(),
+        seed: number.into(),
+    }
+}
+
+fn number_of(port: Port) -> u16 {
+    match port {
+        Port::WireGuard => 51_820,
+        Port::Ike => 500,
+        Port::IkeNatT => 4500,
+        Port::RawEsp => 0,
+    }
+}
+
+/// Opens and seals as many bytes as the walk does, nothing else. In both kinds of tunnel 16 bytes stand before what is
+/// sealed, and the tag has 16.
+fn aead_alone(datagrams: &[Vec<u8>], way: Way) -> f64 {
+    let [opening, sealing] =
+        way.map(|kind| LessSafeKey::new(UnboundKey::new(kind.aead(), &[7; 32]).expect("32 bytes")));
     // Sealed ahead with this key, so that opening succeeds.
     let mut sealed: Vec<Vec<u8>> = datagrams.iter().map(|d| d[16..d.len() - 16].to_vec()).collect();
     for (n, bytes) in sealed.iter_mut().enumerate() {
-        key.seal_in_place_append_tag(nonce(n), Aad::empty(), bytes).expect("sealed");
+        opening.seal_in_place_append_tag(nonce(n), Aad::empty(), bytes).expect("sealed");
     }
     let start = Instant::now();
     for (n, bytes) in sealed.iter_mut().enumerate() {
-        let len = key.open_in_place(nonce(n), Aad::empty(), bytes).expect("opened").len();
-        let tag = key.seal_in_place_separate_tag(nonce(n), Aad::empty(), &mut bytes[..len]);
+        let len = opening.open_in_place(nonce(n), Aad::empty(), bytes).expect("opened").len();
+        let tag = sealing.seal_in_place_separate_tag(nonce(n), Aad::empty(), &mut bytes[..len]);
         let _ = black_box(tag.expect("sealed"));
     }
     start.elapsed().as_nanos() as f64 / datagrams.len() as f64
@@ -180,10 +353,6 @@ fn nonce(n: usize) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&(n as u64).to_le_bytes());
     Nonce::assume_unique_for_key(nonce)
-}
-
-fn path(port: u16) -> Path {
-    Path::to(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -50,7 +50,24 @@ install_build_packages() {
 # What the lab needs.
 install_lab_packages() {
     install_missing python3=python3 ip=iproute2 wireguard-go=wireguard-go wg=wireguard-tools \
-        dig=bind9-dnsutils ping=iputils-ping setpriv=util-linux mount=mount
+        dig=bind9-dnsutils ping=iputils-ping setpriv=util-linux mount=mount nft=nftables || return 1
+    install_strongswan
+}
+
+# strongSwan with its userspace ESP. Debian starts its daemon at once, on the machine's own IKE ports: not wanted here.
+install_strongswan() {
+    local plugins=/usr/lib/ipsec/plugins wanted=()
+    command -v swanctl >/dev/null || wanted+=(no-such-command-swanctl=strongswan-swanctl)
+    command -v charon-systemd >/dev/null || wanted+=(no-such-command-charon=charon-systemd)
+    command -v pki >/dev/null || wanted+=(no-such-command-pki=strongswan-pki)
+    [[ -e $plugins/libstrongswan-kernel-libipsec.so ]] || wanted+=(no-such-command-libipsec=libcharon-extra-plugins)
+    [[ -e $plugins/libstrongswan-openssl.so ]] || wanted+=(no-such-command-openssl=libstrongswan-standard-plugins)
+    ((${#wanted[@]})) || return 0
+    install_missing "${wanted[@]}" || return 1
+    if [[ " ${wanted[*]} " == *charon-systemd* ]] && [[ -d /run/systemd/system ]] && ((EUID == 0)); then
+        echo "Switching off the strongswan service that the package has started: the lab starts its own." >&2
+        systemctl disable --quiet --now strongswan.service >&2 || true
+    fi
 }
 
 # The release binary, built when there is a cargo to build it; its path is left in IXGATE.

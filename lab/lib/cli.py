@@ -81,7 +81,7 @@ def run_inside(options):
     world = World(scenario.SCENARIO, directory, Path(os.environ["IXGATE"]))
     interrupted = False
     try:
-        world.up()
+        world.up(getattr(scenario, "prepare", None))
         scenario.check(world, report)
         if not report.ok():
             explain(world)
@@ -124,6 +124,9 @@ def explain(world):
     except RuntimeError as error:
         words = str(error)
     progress(f"\n--- ixgate status\n{words}\n--- end of ixgate's log\n{world.ixgate.log_tail()}\n---")
+    for site in world.sites:
+        if site.realm.ipsec and site.realm.comes_up and "INSTALLED" not in site.sas():
+            progress(f"--- no child SA: end of the log of {site.realm.name}'s strongSwan\n{site.log_tail()}\n---")
 
 
 def say_how_to_look_around(world):
@@ -138,7 +141,7 @@ def say_how_to_look_around(world):
         ("a shell in a network", f"{enter} {asker}"),
         ("ask a name there", f"{enter} {asker} dig {name}"),
         *([("open a page there", f"{enter} {asker} curl http://{name}/")] if web else []),
-        ("a gateway's tunnel", f"{enter} {realm} wg show {world.site(realm).wg}"),
+        ("a gateway's tunnel", f"{enter} {realm} {world.site(realm).how_to_show()}"),
         ("the IX", f"{enter} ix ixgate status"),
         ("its configuration, logs", world.directory),
     ]
@@ -154,7 +157,7 @@ def scenarios():
 def list_scenarios():
     for name in scenarios():
         summary = (importlib.import_module(f"lab.{name}.scenario").__doc__ or "").strip().splitlines()[0]
-        print(f"{name:<10} {summary}")
+        print(f"{name:<17} {summary}")
     return 0
 
 

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 from lab.lib.plan import DOMAIN, same_place
 from lab.lib.site import IX_OUTER, IX_PORT, network_prefix
+from lab.lib.strongswan import IX_ID
 
 
 class Ixgate:
@@ -77,6 +78,10 @@ class Ixgate:
         """How many tunnels have keys."""
         realms = (self.try_status() or {}).get("realms", [])
         return sum(tunnel["up"] for realm in realms for tunnel in realm["tunnels"])
+
+    def failures(self, realm_name):
+        """What `ixgate status REALM` says in words, with the kept failures."""
+        return self.call("status", realm_name, "--api", f"unix:{self.socket}")
 
     def drops(self, reason):
         """Packets dropped for `reason`, by a DropReason's name, in all realms."""
@@ -157,14 +162,18 @@ def toml(scenario, sites, key_file):
         "[metrics]", 'listen = "127.0.0.1:9469"', "",
         "[wireguard]", f'listen = "{IX_OUTER}:{IX_PORT}"', f'private_key_file = "{key_file}"', "",
     ]
+    if any(site.realm.ipsec for site in sites):
+        out += ["[ike]", f'listen = "{IX_OUTER}"', f'local_id = "fqdn:{IX_ID}"']
+        if any(site.realm.ipsec and site.realm.ipsec.auth != "psk" for site in sites):
+            out += ['certificate_file = "ix.crt"', 'private_key_file = "ix.pem"']
+        out += [""]
     for site in sites:
         realm = site.realm
         networks = ", ".join(toml_value(n) for n in realm.networks)
-        endpoint = f', endpoint = "{site.endpoint()}"' if site.endpoint() else ""
         out += [
             "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
-            "[[realm.attach]]", f'wireguard = {{ public_key = "{site.public_key}"{endpoint} }}',
-            *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes != 1420 else []), "",
+            "[[realm.attach]]", site.attach(),
+            *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []), "",
         ]
         for host in realm.hosts:
             addresses = [str(host.address(v)) for v in (4, 6) if host.address(v)]

@@ -20,16 +20,44 @@ class Host:
 
 
 @dataclass
+class Ipsec:
+    """How a realm's gateway, strongSwan, and the IX prove themselves to each other, and what they agree on."""
+
+    # "psk", or the kind of key in the gateway's certificate: "ecdsa", "ecdsa384", "rsa", "rsa4096", "ed25519".
+    auth: str = "psk"
+    # In strongSwan's words. A group in `esp` means perfect forward secrecy for the children.
+    ike: str = "aes256gcm16-prfsha256-x25519"
+    esp: str = "aes256gcm16-x25519"
+    # The name of the NAT that the gateway is behind; those with the same name share its one outer address.
+    nat: str = None
+    # What the gateway says it is, and whom it expects; None: as ixgate has it configured.
+    gateway_id: str = None
+    ix_id: str = None
+    psk: str = None
+    # Networks that the gateway offers, theirs and ours; None: its realm's, and everything behind the IX.
+    local_ts: list = None
+    remote_ts: list = None
+    # Further keys: of charon itself in strongswan.conf, of the connection and of its child in swanctl.conf, of `ipsec = { ... }` in ixgate's configuration.
+    daemon: dict = field(default_factory=dict)
+    connection: dict = field(default_factory=dict)
+    child: dict = field(default_factory=dict)
+    ix: dict = field(default_factory=dict)
+
+
+@dataclass
 class Realm:
-    """One network with its gateway, attached to the IX by one WireGuard tunnel."""
+    """One network with its gateway, attached to the IX by one tunnel: WireGuard, or IPsec where `ipsec` is given."""
 
     name: str
     networks: list
     hosts: list
     # Who starts the tunnel: "ix" (the gateway's endpoint is configured at the IX) or "gateway" (the IX learns it).
     calls: str = "ix"
-    # Largest inner packet that the IX sends into this tunnel.
-    mtu_bytes: int = 1420
+    # Largest inner packet that the IX sends into this tunnel; None: its default.
+    mtu_bytes: int = None
+    ipsec: Ipsec = None
+    # False: the scenario is about why its tunnel does not come up.
+    comes_up: bool = True
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
     separate_hosts: bool = True
 
@@ -59,6 +87,8 @@ class Scenario:
     realms: list
     services: list = field(default_factory=list)
     grants: list = field(default_factory=list)
+    # The kind of key in the IX's own certificate, where a realm proves itself by one.
+    ix_key: str = "ecdsa"
 
 
 def fqdn(label):

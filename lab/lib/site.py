@@ -1,4 +1,4 @@
-"""A site: one realm's gateway with wireguard-go, and the hosts behind it."""
+"""A site: one realm's gateway, and the hosts behind it. Here with wireguard-go; with strongSwan in strongswan.py."""
 
 import subprocess
 import sys
@@ -18,97 +18,34 @@ KEEPALIVE_SECS = 5
 
 
 class Site:
-    """`number` counts from 1 and makes names and outer addresses."""
+    """`number` counts from 1 and makes names and outer addresses. What runs in the gateway is the subclass's."""
 
-    def __init__(self, realm, number, directory):
+    def __init__(self, realm, number, directory, device):
         self.realm = realm
         self.number = number
         self.directory = directory
-        self.wg = f"wg{number}"  # unique: the control sockets of all wireguard-go share one directory
+        self.device = device  # the tunnel's interface in the gateway
         self.outer = f"{OUTER}.{10 + number}"
         self.gateway = Namespace(realm.name)
         self.namespaces = {}  # by host name
-        self.relay = None
-        self.ix_key = None
         self.daemon = None
-        self.key_file = directory / f"{realm.name}.key"
-        self.private_key = wg_key("genkey")
-        self.public_key = wg_key("pubkey", self.private_key)
-        self.key_file.write_text(self.private_key, encoding="ascii")
-        self.key_file.chmod(0o600)
 
-    def endpoint(self):
-        """Where the IX reaches the gateway; None when the gateway calls the IX."""
-        return f"{self.outer}:{IX_PORT}" if self.realm.calls == "ix" else None
-
-    def cable_to(self, ix):
+    def cable_to(self, world):
         """The outer network: a cable into the bridge of the IX's namespace."""
         port = f"outer{self.number}"
-        netns.veth(ix, port, self.gateway, "outer")
-        ix.ip(f"link set {port} master outer")
+        netns.veth(world.ix, port, self.gateway, "outer")
+        world.ix.ip(f"link set {port} master outer")
         self.gateway.ip(f"addr add {self.outer}/24 dev outer")
-
-    def start_wireguard(self):
-        self.daemon = self.gateway.spawn(
-            ["wireguard-go", "-f", self.wg], self.log("wireguard-go"), env={"LOG_LEVEL": "error"}
-        )
-
-    def start_relay(self, options, seed):
-        """Puts a bad path between gateway and IX; see relay.py. For a gateway that calls: it moves to another port, so
-        that nothing can reach it but through the relay, and the IX learns the new path from the next packet."""
-        relay_port, own_port = IX_PORT + 1, IX_PORT + 2
-        self.relay = self.gateway.spawn(
-            [sys.executable, "-B", Path(__file__).with_name("relay.py"), relay_port, IX_OUTER, IX_PORT, *options,
-             "--seed", seed],
-            self.log("relay"),
-        )
-        self.wg_set("listen-port", own_port, "peer", self.ix_key, "endpoint", f"127.0.0.1:{relay_port}")
-
-    def configure_wireguard(self, ix_key):
-        self.ix_key = ix_key
-        wait_for_file(Path(f"/run/wireguard/{self.wg}.sock"), self.daemon, self.log("wireguard-go"))
-        # Only a gateway that calls keeps its tunnel alive; the other is kept alive by the IX.
-        calls = self.realm.calls == "gateway"
-        peer = ["endpoint", f"{IX_OUTER}:{IX_PORT}", "persistent-keepalive", KEEPALIVE_SECS] if calls else []
-        self.wg_set("listen-port", IX_PORT, "private-key", self.key_file, "peer", ix_key, *peer,
-                    "allowed-ips", f"{REMOTE4},{REMOTE6}")
-        self.gateway.ip(f"link set {self.wg} mtu {WG_MTU_BYTES} up")
-
-    def build_hosts(self):
-        if self.realm.separate_hosts:
-            self._hosts_behind_gateway()
-        else:
-            self._hosts_on_gateway()
-
-    def shown(self):
-        """`wg show`, for people."""
-        return self.gateway.run(["wg", "show", self.wg]).stdout
 
     def log(self, program):
         return self.directory / f"{self.realm.name}.{program}.log"
 
-    def wg_set(self, *words):
-        done = self.gateway.run(["wg", "set", self.wg, *words])
-        if done.returncode != 0:
-            raise RuntimeError(f"wg set in {self.realm.name}: {done.stdout}")
-
-    def _hosts_on_gateway(self):
-        commands = []
-        for host in self.realm.hosts:
-            self.namespaces[host.name] = self.gateway
-            for version, remote in ((4, REMOTE4), (6, REMOTE6)):
-                if address := host.address(version):
-                    commands.append(f"addr add {address} dev {self.wg}" + (" nodad" if version == 6 else ""))
-                    commands.append(f"route replace {remote} dev {self.wg} src {address}")
-        self.gateway.ip(*commands)
-
-    def _hosts_behind_gateway(self):
-        """A little LAN: a bridge in the gateway, which is .1 (and ::1) of every network, and a cable to each host."""
+    def build_lan(self):
+        """A bridge in the gateway, which is .1 (and ::1) of every network, and a cable to each host."""
         gateway = self.gateway
         gateway.sysctl("net.ipv4.ip_forward", 1)
         gateway.sysctl("net.ipv6.conf.all.forwarding", 1)
-        gateway.ip("link add lan type bridge", "link set lan up",
-                   f"route add {REMOTE4} dev {self.wg}", f"route add {REMOTE6} dev {self.wg}")
+        gateway.ip("link add lan type bridge", "link set lan up")
         for network in self.realm.networks:
             base, _, length = network_prefix(network).partition("/")
             address = base.rpartition(".")[0] + ".1" if "." in base else base + "1"
@@ -124,6 +61,76 @@ class Site:
                 inside.ip(f"route add default via {str(v4).rpartition('.')[0]}.1")
             if v6 := host.address(6):
                 inside.ip(f"route add ::/0 via {str(v6).rpartition('::')[0]}::1")
+
+
+class WireGuardSite(Site):
+    def __init__(self, realm, number, directory):
+        # The device's name is unique: the control sockets of all wireguard-go share one directory.
+        super().__init__(realm, number, directory, f"wg{number}")
+        self.relay = None
+        self.ix_key = None
+        self.key_file = directory / f"{realm.name}.key"
+        self.private_key = wg_key("genkey")
+        self.public_key = wg_key("pubkey", self.private_key)
+        self.key_file.write_text(self.private_key, encoding="ascii")
+        self.key_file.chmod(0o600)
+
+    def attach(self):
+        """The realm's `[[realm.attach]]` in ixgate's configuration."""
+        # Where the IX reaches the gateway; not when the gateway calls the IX.
+        endpoint = f', endpoint = "{self.outer}:{IX_PORT}"' if self.realm.calls == "ix" else ""
+        return f'wireguard = {{ public_key = "{self.public_key}"{endpoint} }}'
+
+    def start(self):
+        self.daemon = self.gateway.spawn(
+            ["wireguard-go", "-f", self.device], self.log("wireguard-go"), env={"LOG_LEVEL": "error"}
+        )
+
+    def start_relay(self, options, seed):
+        """Puts a bad path between gateway and IX; see relay.py. For a gateway that calls: it moves to another port, so
+        that nothing can reach it but through the relay, and the IX learns the new path from the next packet."""
+        relay_port, own_port = IX_PORT + 1, IX_PORT + 2
+        self.relay = self.gateway.spawn(
+            [sys.executable, "-B", Path(__file__).with_name("relay.py"), relay_port, IX_OUTER, IX_PORT, *options,
+             "--seed", seed],
+            self.log("relay"),
+        )
+        self.wg_set("listen-port", own_port, "peer", self.ix_key, "endpoint", f"127.0.0.1:{relay_port}")
+
+    def configure(self, ixgate):
+        self.ix_key = ixgate.public_key
+        wait_for_file(Path(f"/run/wireguard/{self.device}.sock"), self.daemon, self.log("wireguard-go"))
+        # Only a gateway that calls keeps its tunnel alive; the other is kept alive by the IX.
+        calls = self.realm.calls == "gateway"
+        peer = ["endpoint", f"{IX_OUTER}:{IX_PORT}", "persistent-keepalive", KEEPALIVE_SECS] if calls else []
+        self.wg_set("listen-port", IX_PORT, "private-key", self.key_file, "peer", self.ix_key, *peer,
+                    "allowed-ips", f"{REMOTE4},{REMOTE6}")
+        self.gateway.ip(f"link set {self.device} mtu {WG_MTU_BYTES} up")
+
+    def build_hosts(self):
+        if self.realm.separate_hosts:
+            self.build_lan()
+            self.gateway.ip(f"route add {REMOTE4} dev {self.device}", f"route add {REMOTE6} dev {self.device}")
+        else:
+            self._hosts_on_gateway()
+
+    def how_to_show(self):
+        return f"wg show {self.device}"
+
+    def wg_set(self, *words):
+        done = self.gateway.run(["wg", "set", self.device, *words])
+        if done.returncode != 0:
+            raise RuntimeError(f"wg set in {self.realm.name}: {done.stdout}")
+
+    def _hosts_on_gateway(self):
+        commands = []
+        for host in self.realm.hosts:
+            self.namespaces[host.name] = self.gateway
+            for version, remote in ((4, REMOTE4), (6, REMOTE6)):
+                if address := host.address(version):
+                    commands.append(f"addr add {address} dev {self.device}" + (" nodad" if version == 6 else ""))
+                    commands.append(f"route replace {remote} dev {self.device} src {address}")
+        self.gateway.ip(*commands)
 
 
 def network_prefix(network):

@@ -1,23 +1,25 @@
 """A scenario, built: the IX in the middle, a site per realm, responders in every host.
 
 ```
-   host ── gateway (wireguard-go) ──┐                        198.51.100.0/24, a bridge in namespace `ix`,
-   host ── gateway (wireguard-go) ──┼── outer ── ixgate      stands for the carriers' networks and the Internet
-   host ── gateway (wireguard-go) ──┘
+   host ── gateway (wireguard-go) ────────┐                     198.51.100.0/24, a bridge in namespace `ix`,
+   host ── gateway (strongSwan) ──────────┼── outer ── ixgate   stands for the carriers' networks and the Internet
+   host ── gateway (strongSwan) ── NAT ───┘
 ```
 
 Namespaces: `ix`; one per realm, by its name (the gateway); one per host, HOST.REALM, unless the gateway itself holds the
-host addresses.
+host addresses; one per NAT, `nat.NAME`.
 """
 
 import os
 from pathlib import Path
 
 from lab.lib.ixgate import Ixgate
+from lab.lib.nat import Nat
 from lab.lib.netns import Namespace, run
 from lab.lib.report import progress
 from lab.lib.responder import Responders
-from lab.lib.site import IX_OUTER, Site
+from lab.lib.site import IX_OUTER, WireGuardSite
+from lab.lib.strongswan import Pki, StrongSwanSite
 
 
 class World:
@@ -26,25 +28,33 @@ class World:
         self.directory = directory
         self.binary = binary
         self.sites = []
+        self.nats = {}  # by name
+        self.pki = None
         self.ix = None
         self.ixgate = None
         self.responders = Responders()
 
-    def up(self):
-        """Everything, until all tunnels are up."""
+    def up(self, prepare=None):
+        """Everything, until all tunnels are up. `prepare(world)` runs when the outer network stands and nobody has spoken."""
         realms = self.scenario.realms
         progress(f"building {len(realms)} networks")
         self.ix = Namespace("ix")
         self.ix.ip("link add outer type bridge", "link set outer up", f"addr add {IX_OUTER}/24 dev outer")
+        self.ix.sysctl("net.ipv4.ip_unprivileged_port_start", 0)  # ixgate has no capability, and IKE's port is 500
         self.ixgate = Ixgate(self.binary, self.ix, self.directory, self.scenario)
+        if any(realm.ipsec for realm in realms):
+            self.pki = Pki(self.directory, self.scenario.ix_key)
 
         for number, realm in enumerate(realms, start=1):
-            site = Site(realm, number, self.directory)
+            site = StrongSwanSite(realm, number, self) if realm.ipsec else WireGuardSite(realm, number, self.directory)
             self.sites.append(site)
-            site.cable_to(self.ix)
-            site.start_wireguard()
+            site.cable_to(self)
+        if prepare:
+            prepare(self)
         for site in self.sites:
-            site.configure_wireguard(self.ixgate.public_key)
+            site.start()
+        for site in self.sites:
+            site.configure(self.ixgate)
             site.build_hosts()
             self._start_responders(site)
 
@@ -52,8 +62,9 @@ class World:
         self._resolve_by_the_ix()
         progress("starting ixgate")
         self.ixgate.start()
-        seconds = self.ixgate.wait_for_tunnels(len(self.sites))
-        progress(f"{len(self.sites)} tunnels up after {seconds:.1f} s")
+        expected = sum(realm.comes_up for realm in realms)
+        seconds = self.ixgate.wait_for_tunnels(expected)
+        progress(f"{expected} tunnels up after {seconds:.1f} s")
 
     def down(self):
         """Ends every program. The namespaces go with the sandbox."""
@@ -64,6 +75,12 @@ class World:
                 pass
         for namespace in self.namespaces():
             namespace.stop()
+
+    def nat(self, name):
+        """A NAT on the outer network, made when first asked for."""
+        if name not in self.nats:
+            self.nats[name] = Nat(name, len(self.nats) + 1, self.ix)
+        return self.nats[name]
 
     def site(self, realm_name):
         return next(s for s in self.sites if s.realm.name == realm_name)
@@ -89,7 +106,7 @@ class World:
 
     def namespaces(self):
         found = {n.name: n for s in self.sites for n in [*s.namespaces.values(), s.gateway]}
-        return [*found.values(), *([self.ix] if self.ix else [])]
+        return [*found.values(), *(nat.namespace for nat in self.nats.values()), *([self.ix] if self.ix else [])]
 
     def spawn(self, label, argv, log_name, env=None):
         """Starts a program in a host."""

@@ -5,7 +5,9 @@
 //! - [`site`]: a whole small network behind one tunnel: gateway, hosts, servers; [`lookup`]: its questions for names.
 //! - [`loopback`]: sites on real sockets of this machine; [`demonstration`]: what they show, as a [`story`].
 //! - [`packets`]: whole inner packets with right checksums, and their verification.
+//! - [`gateway`]: IKE and ESP as one; [`ipsec_world`]: gateways, a bad network between them, virtual time, invariants.
 //! - [`lan`]: an appliance and its sites with nothing in between: what is sent arrives at once.
+//! - [`ipsec_site`]: the gateway of an IPsec site; [`mixed`]: an appliance with sites of both kinds, in virtual time.
 //! - [`appliance`]: an engine from configuration text, with keys made for its peers.
 //! - [`virtual_time`]: the clock that the peers' boringtun reads.
 //! - `world`: engine, peers, lossy links and virtual time, from a seed (only with the `sim` feature, as boringtun must be
@@ -13,9 +15,13 @@
 
 pub mod appliance;
 pub mod demonstration;
+pub mod gateway;
+pub mod ipsec_site;
+pub mod ipsec_world;
 pub mod lan;
 pub mod lookup;
 pub mod loopback;
+pub mod mixed;
 pub mod packets;
 pub mod peer;
 pub mod random;

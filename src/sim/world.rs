@@ -194,7 +194,7 @@ impl World {
             return;
         }
         let path = Path::to(flight.from);
-        self.engine.handle_input([Datagram { path, bytes: &flight.bytes }].into_iter(), self.now);
+        self.engine.handle_input([Datagram::new(path, &flight.bytes)].into_iter(), self.now);
         self.flush_appliance();
     }
 

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::quantity::{bytes, count, duration};
 use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
+use super::status_text_ipsec;
 use super::table::Table;
 
+/// Width of the words at the beginning of the first lines.
+const HEADING_COLUMNS: usize = 10;
 /// Tunnels that the overview prints; beyond, it says how many are left out.
 const MAX_OVERVIEW_ROWS: usize = 1_000;
 
@@ -19,6 +22,8 @@ pub fn overview(status: &Status) -> String {
         let _ = write!(text, "\n{}", realms_table(status));
     }
     text.push_str(&drops_section("Dropped before they belonged to a realm:", &status.unattributed_drops));
+    let strangers = "Callers that are nobody's tunnel, the latest first:";
+    text.push_str(&status_text_ipsec::failure_lines(strangers, &status.ike_strangers));
     if status.realms.iter().any(|realm| !realm.drops.is_empty()) {
         text.push_str("\nWhy packets of a realm were dropped: ixgate status REALM\n");
     }
@@ -50,8 +55,9 @@ fn heading(status: &Status) -> String {
     let uptime = duration(Duration::from_secs(status.uptime_secs));
     let mut text =
         format!("ixgate {} \"{}\", configuration {}, up {uptime}\n", status.version, status.ix, status.generation);
+    let width = status.listens.iter().map(|listen| listen.what.chars().count()).fold(HEADING_COLUMNS, usize::max);
     for listen in &status.listens {
-        let _ = writeln!(text, "{:<10} {}", listen.what, listen.address);
+        let _ = writeln!(text, "{:<width$} {}", listen.what, listen.address);
     }
     let offload = match (status.socket.receive_offload, status.socket.send_offload) {
         (true, true) => "receive and send",
@@ -59,21 +65,25 @@ fn heading(status: &Status) -> String {
         (false, true) => "send only",
         (false, false) => "none",
     };
-    let _ = writeln!(text, "{:<10} {offload}", "offload");
+    let _ = writeln!(text, "{:<width$} {offload}", "offload");
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
-    let _ = writeln!(text, "{:<10} {open} of {max}", "sessions");
+    let _ = writeln!(text, "{:<width$} {open} of {max}", "sessions");
+    if status.ike_sas > 0 {
+        let (all, half_open) = (count(status.ike_sas as u64), count(status.ike_half_open as u64));
+        let _ = writeln!(text, "{:<width$} {all} SAs, {half_open} of them half-open", "IKE");
+    }
     if status.events_lost > 0 {
         let lost = count(status.events_lost);
-        let _ = writeln!(text, "{:<10} {lost} happenings of tunnels are missing from the log", "events");
+        let _ = writeln!(text, "{:<width$} {lost} happenings of tunnels are missing from the log", "events");
     }
-    text.push_str(&account(status));
+    text.push_str(&account(status, width));
     text
 }
 
-fn account(status: &Status) -> String {
+fn account(status: &Status, width: usize) -> String {
     let t = &status.totals;
     let mut text = format!(
-        "{:<10} {} in = {} forwarded + {} answered + {} handshakes + {} keepalives + {} dropped\n",
+        "{:<width$} {} in = {} forwarded + {} answered + {} handshakes + {} keepalives + {} dropped\n",
         "datagrams",
         count(t.datagrams_in),
         count(t.forwarded),
@@ -83,11 +93,11 @@ fn account(status: &Status) -> String {
         count(t.dropped),
     );
     if !t.balanced {
-        text.push_str("           THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it\n");
+        let _ = writeln!(text, "{:<width$} THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it", "");
     }
     if status.socket.overflow_datagrams > 0 {
         let lost = count(status.socket.overflow_datagrams);
-        let _ = writeln!(text, "           {lost} more were lost before they were read: raise net.core.rmem_max");
+        let _ = writeln!(text, "{:<width$} {lost} more were lost before they were read: raise net.core.rmem_max", "");
     }
     text
 }
@@ -145,13 +155,16 @@ fn realm_rows(realm: &RealmStatus, window_secs: u64) -> Vec<Vec<String>> {
 }
 
 fn tunnel_section(tunnel: &TunnelStatus) -> String {
-    let mut text = format!("\ntunnel {}: {}\n", tunnel.peer, tunnel.state.words());
+    let mut text = format!("\ntunnel {} ({}): {}\n", tunnel.peer, tunnel.kind, tunnel.state.words());
     let remote = tunnel.remote.map_or_else(|| "not known yet".to_owned(), |remote| remote.to_string());
     let _ = writeln!(text, "  peer's address   {remote}");
     let _ = writeln!(text, "  last handshake   {}", ago(tunnel.last_handshake_secs_ago));
     let _ = writeln!(text, "  last data        {}", ago(tunnel.last_data_secs_ago));
     let _ = writeln!(text, "  received         {}", traffic(&tunnel.received));
     let _ = writeln!(text, "  sent             {}", traffic(&tunnel.sent));
+    if let Some(ipsec) = &tunnel.ipsec {
+        text.push_str(&status_text_ipsec::section(tunnel, ipsec));
+    }
     text
 }
 
@@ -169,11 +182,11 @@ fn drops_section(title: &str, drops: &[DropStatus]) -> String {
     text
 }
 
-fn traffic(traffic: &TrafficStatus) -> String {
+pub(super) fn traffic(traffic: &TrafficStatus) -> String {
     format!("{} in {} packets", bytes(traffic.bytes), count(traffic.packets))
 }
 
-fn ago(secs: Option<u64>) -> String {
+pub(super) fn ago(secs: Option<u64>) -> String {
     secs.map_or_else(|| "never".to_owned(), |secs| format!("{} ago", duration(Duration::from_secs(secs))))
 }
 

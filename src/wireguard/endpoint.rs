@@ -8,6 +8,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::event::{DownReason, Event, EventQueue, Refusal};
+use super::handshake::Handshake;
 use super::index::IndexTable;
 use super::mac::Gatekeeper;
 use super::peer::{Peer, PeerConfig};
@@ -109,22 +110,25 @@ impl Endpoint {
     }
 
     /// Reconciles with the configured peers: those with the same keys and endpoint keep their sessions, changed ones
-    /// start anew, missing ones vanish. A new peer costs a Diffie-Hellman.
+    /// start anew, missing ones vanish. A new peer costs a Diffie-Hellman. A public key that stays, under whatever number,
+    /// keeps its stamps: else recorded initiations would count once more, and our next could be taken for a replay.
     pub fn configure(&mut self, peers: &[PeerConfig], now: Timestamp) {
         self.shared.now = self.shared.now.max(now);
         let wanted = self.acceptable(peers);
+        let mut handshakes = BTreeMap::new();
         for slot in 0..self.peers.len() {
             let Some(peer) = &self.peers[slot] else { continue };
-            match wanted.get(&peer.config().tunnel) {
-                Some(config) if config.same_identity(peer.config()) => {}
-                Some(_) => self.remove(slot, DownReason::Reconfigured),
-                None => self.remove(slot, DownReason::Removed),
-            }
+            let why = match wanted.get(&peer.config().tunnel) {
+                Some(config) if config.same_identity(peer.config()) => continue,
+                Some(_) => DownReason::Reconfigured,
+                None => DownReason::Removed,
+            };
+            handshakes.extend(self.remove(slot, why));
         }
         let peers = &self.peers;
         self.initiations.retain(|tunnel| peers[tunnel.index()].is_some()); // so each waits there at most once
         for config in wanted.into_values() {
-            self.add_or_keep(config);
+            self.add_or_keep(config, handshakes.remove(&config.public_key));
         }
         self.next_tick = self.next_tick.min(now);
     }
@@ -214,14 +218,16 @@ impl Endpoint {
         accepted
     }
 
-    fn remove(&mut self, slot: usize, why: DownReason) {
-        let Some(mut peer) = self.peers[slot].take() else { return };
+    /// What its public key must not forget.
+    fn remove(&mut self, slot: usize, why: DownReason) -> Option<([u8; 32], Handshake)> {
+        let mut peer = self.peers[slot].take()?;
         self.by_key.remove(&peer.config().public_key);
         peer.end_attempt(&mut self.shared.indices);
         peer.erase_sessions(why, &mut self.shared);
+        Some((peer.config().public_key, peer.handshake))
     }
 
-    fn add_or_keep(&mut self, config: &PeerConfig) {
+    fn add_or_keep(&mut self, config: &PeerConfig, handshake: Option<Handshake>) {
         let tunnel = config.tunnel;
         if self.peers.len() <= tunnel.index() {
             self.peers.resize_with(tunnel.index() + 1, || None);
@@ -233,6 +239,7 @@ impl Endpoint {
         let Some(mut peer) = Peer::new(config.clone(), &self.shared.identity) else {
             return self.shared.events.push(Event::Refused { tunnel, why: Refusal::UnusableKey });
         };
+        peer.handshake = handshake.unwrap_or_default();
         if peer.wants_initiation(self.shared.now) {
             peer.queued = true;
             self.initiations.push_back(tunnel);

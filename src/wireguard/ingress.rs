@@ -79,7 +79,7 @@ impl Endpoint {
     /// mac1 and the rate limits. A sender that must first prove its address is sent a cookie; one that has proved it may
     /// still call too often.
     fn admit(&mut self, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
-        let Datagram { path, bytes } = datagram;
+        let Datagram { path, bytes, .. } = datagram;
         let Shared { random, now, .. } = &mut self.shared;
         if !self.gatekeeper.has_mac1(bytes) {
             return Err(DropReason::HandshakeForeignKey);

@@ -165,6 +165,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_hash_has_seen_of_a_key_is_wiped() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() -> bool {
+            std::mem::needs_drop::<T>()
+        }
+        assert!(is_wiped::<blake2::Blake2sVarCore>() && is_wiped::<Blake2sMac<U16>>(), "or this does not compile");
+    }
+
+    #[test]
     fn x25519_of_rfc_7748_section_6_1() {
         let pair = |private| KeyPair::new(&hex(private).try_into().unwrap());
         let alice = pair("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a");

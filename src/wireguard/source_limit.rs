@@ -3,7 +3,8 @@
 //! All handshake messages made for our key are counted; beyond the configured number in a second we are under load, and
 //! a cookie is asked for. Whoever shows one has proved its source address, and takes a token from the bucket of that
 //! address, as in the kernel's WireGuard: [`PER_SECOND`], at most [`BURST`] at once. So that many cookies do not buy many
-//! Diffie-Hellmans.
+//! Diffie-Hellmans, and since addresses can be had without end too (an IPv6 /48 has 65,536 sites), all of them together
+//! are bounded as well, by [`PROVED_FACTOR`]: beyond it handshakes suffer, but not the packets of tunnels that run.
 //!
 //! Not under load nobody is limited: ten thousand gateways behind one address renew their keys 83 times a second, and a
 //! source address that nobody proved must not be able to use up the tokens of the gateway that it pretends to be.
@@ -22,6 +23,10 @@ pub const PER_SECOND: u32 = 20;
 pub const BURST: u32 = 5;
 /// Addresses remembered. One whose place was taken starts with a full bucket.
 pub const BUCKETS: usize = 4096;
+/// Handshakes in a second of all that have a cookie, as a multiple of the number at which load begins.
+pub const PROVED_FACTOR: u32 = 8;
+/// At least so many, however small that number.
+pub const MIN_PROVED: u32 = 512;
 const WAYS: usize = 8;
 const _: () = assert!(BUCKETS.is_multiple_of(WAYS));
 /// What handshakes are counted in.
@@ -33,6 +38,8 @@ const IPV6_SITE: u128 = u128::MAX << 64;
 pub(super) struct SourceLimit {
     handshakes_per_sec: u32,
     counted: u32,
+    /// Of those, let in by their cookies.
+    proved: u32,
     window_start: Timestamp,
     seed: u64,
     buckets: Box<[Bucket]>,
@@ -51,6 +58,7 @@ impl SourceLimit {
         SourceLimit {
             handshakes_per_sec,
             counted: 0,
+            proved: 0,
             window_start: now,
             seed,
             buckets: vec![Bucket { source: 0, full_at: Timestamp::ZERO }; BUCKETS].into(),
@@ -60,7 +68,7 @@ impl SourceLimit {
     /// Counts anew once a second is over.
     pub fn renew(&mut self, now: Timestamp) {
         if now.saturating_since(self.window_start) >= WINDOW {
-            (self.window_start, self.counted) = (now, 0);
+            (self.window_start, self.counted, self.proved) = (now, 0, 0);
         }
     }
 
@@ -71,8 +79,12 @@ impl SourceLimit {
         under_load
     }
 
-    /// Takes a token of this address (IPv6: of its /64). `false`: it has none.
+    /// Takes a token of this address (IPv6: of its /64), which has shown a cookie. `false`: it has none, or there are too
+    /// many such addresses.
     pub fn take(&mut self, source: IpAddr, now: Timestamp) -> bool {
+        if self.proved >= self.handshakes_per_sec.saturating_mul(PROVED_FACTOR).max(MIN_PROVED) {
+            return false;
+        }
         let source = site_of(source);
         let bucket = self.bucket_of(source);
         if bucket.source != source {
@@ -83,6 +95,7 @@ impl SourceLimit {
             return false;
         }
         bucket.full_at = full_at + INTERVAL;
+        self.proved += 1;
         true
     }
 
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_full_table_forgets_the_stalest() {
-        let mut limit = limit(0);
+        let mut limit = limit(u32::MAX);
         let at = |n: u32| Timestamp::from_micros(n.into());
         let many = 40 * BUCKETS as u32;
         (0..many).for_each(|n| assert!(limit.take(v4(n), at(n)), "a new address has a full bucket"));
@@ -179,6 +192,19 @@ mod tests {
         assert!(limit.count());
         limit.renew(Timestamp::from_secs(1));
         assert!(!limit.count());
+    }
+
+    #[test]
+    fn addresses_without_end_do_not_buy_handshakes_without_end() {
+        for (handshakes_per_sec, ceiling) in [(500, 4000), (0, MIN_PROVED)] {
+            let mut limit = limit(handshakes_per_sec);
+            let now = Timestamp::ZERO;
+            let host = |site: u128| IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8 << 96 | site << 64));
+            let taken = (0..100_000).filter(|site| limit.take(host(*site), now)).count();
+            assert_eq!(taken, ceiling as usize);
+            limit.renew(Timestamp::from_secs(1));
+            assert!(limit.take(host(100_000), Timestamp::from_secs(1)));
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -60,6 +61,10 @@ const HASH_IDENTITY: u16 = 5;
 
 /// Encoding of CERT and CERTREQ payloads that we use: X.509 Certificate - Signature.
 const ENCODING_X509: u8 = 4;
+/// SHA-1 of an authority's public key (RFC 7296 section 3.7).
+const KEY_HASH_BYTES: usize = 20;
+/// Authorities named to a caller that is not known yet.
+pub const MAX_REQUESTED: usize = 16;
 
 /// What our SIGNATURE_HASH_ALGORITHMS notify lists (RFC 7427 section 4): SHA2-256, -384, -512 and Identity.
 pub const SIGNATURE_HASHES: [u16; 4] = [2, 3, 4, HASH_IDENTITY];
@@ -109,7 +114,31 @@ impl LocalAuth {
     }
 }
 
+/// One CERTREQ payload for peers of several authorities; `None` when no peer proves itself by a certificate. At most
+/// [`MAX_REQUESTED`] authorities are named: the request goes to whoever asks.
+pub fn joint_certificate_request<'a>(peers: impl Iterator<Item = &'a RemoteAuth>) -> Option<Payload> {
+    let mut hashes = BTreeSet::new();
+    let mut wanted = false;
+    for anchors in peers.filter_map(RemoteAuth::anchors) {
+        wanted = true;
+        let named = anchors.certificate_request();
+        hashes.extend(named.chunks_exact(KEY_HASH_BYTES).map(<[u8]>::to_vec));
+        if hashes.len() >= MAX_REQUESTED {
+            break;
+        }
+    }
+    let data = hashes.into_iter().take(MAX_REQUESTED).collect::<Vec<_>>().concat();
+    wanted.then_some(Payload::CertificateRequest { encoding: ENCODING_X509, data })
+}
+
 impl RemoteAuth {
+    fn anchors(&self) -> Option<&TrustAnchors> {
+        match self {
+            RemoteAuth::Certificate(anchors) => Some(anchors),
+            RemoteAuth::Psk(_) => None,
+        }
+    }
+
     /// Our CERTREQ payload: the authorities that may vouch for the peer. Pinned certificates cannot be asked for, so that
     /// the list may be empty; it still asks for a certificate.
     pub fn certificate_request(&self) -> Option<Payload> {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use zeroize::Zeroizing;
 
 use super::world::*;
 use crate::net::{Path, TunnelId};
 use crate::packet::DropReason;
 use crate::wireguard::replay::WINDOW;
 use crate::wireguard::source_limit::{BURST, PER_SECOND};
-use crate::wireguard::{Opened, public_key};
+use crate::wireguard::{Opened, PeerConfig, public_key};
 
 /// In nobody's name: nothing here is authentic.
 fn dropped(reason: DropReason) -> Opened {
@@ -46,6 +47,43 @@ fn a_replayed_initiation_neither_answers_nor_moves_the_path() {
     assert!(world.sent().is_empty());
     assert_eq!(world.status(TunnelId(1)).path, Some(path(1)));
     assert_eq!(world.status(TunnelId(1)).handshakes.rejected, 1);
+}
+
+#[test]
+fn a_replayed_initiation_stays_one_when_its_peer_is_configured_anew() {
+    let changes: [(&str, PeerConfig); 3] = [
+        ("another endpoint", called(1)),
+        ("another preshared key", PeerConfig { preshared_key: Some(Zeroizing::new(PSK)), ..config(1) }),
+        ("another tunnel number", PeerConfig { tunnel: TunnelId(7), ..config(1) }),
+    ];
+    for (change, changed) in changes {
+        let tunnel = changed.tunnel;
+        let mut world = World::new(&[config(1)]);
+        let initiation = Gateway::new(1, None).initiate();
+        assert_eq!(world.open(path(1), &initiation), Opened::Control);
+        world.advance(Duration::from_secs(1));
+        world.configure(&[changed]);
+        world.sent();
+        let before = world.status(tunnel).path;
+        assert_eq!(world.open(path(66), &initiation), dropped(DropReason::HandshakeInvalid), "{change}");
+        assert!(world.sent().is_empty(), "{change}");
+        assert_eq!(world.status(tunnel).path, before, "{change}");
+    }
+}
+
+#[test]
+fn a_call_right_after_a_change_of_configuration_is_no_replay() {
+    let mut world = World::new(&[called(1)]);
+    let mut gateway = Gateway::new(1, None);
+    world.tick();
+    assert!(gateway.receive(&world.sent_one().2).is_some());
+    let mut moved = called(1);
+    moved.endpoint = Some(path(2).remote);
+    world.configure(&[moved]);
+    world.tick();
+    let (to, _, initiation) = world.sent_one();
+    assert_eq!((to, initiation.len()), (path(2), 148));
+    assert!(gateway.receive(&initiation).is_some(), "a stamp later than the last");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl World {
     }
 
     pub fn open(&mut self, path: Path, bytes: &[u8]) -> Opened {
-        self.endpoint.open(Datagram { path, bytes }, &mut self.out, &mut self.outbox, self.now)
+        self.endpoint.open(Datagram::new(path, bytes), &mut self.out, &mut self.outbox, self.now)
     }
 
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8]) -> Result<(), DropReason> {

@@ -1,0 +1,96 @@
+"""Traffic that goes on while something else happens: what was lost, and the longest silence."""
+
+import socket
+import threading
+import time
+
+from lab.lib.responder import PORT
+
+
+class TcpDrip:
+    """A slow TCP transfer, one numbered line after another: every one must arrive, in order."""
+
+    def __init__(self, world, client, server, lines, pause, port=7100):
+        self.lines, self.pause, self.received = lines, pause, 0
+        with world.host(server).entered():
+            listener = socket.create_server((str(world.address(server)), port))
+        threading.Thread(target=self._serve, args=[listener], daemon=True).start()
+        with world.host(client).entered():
+            connection = socket.create_connection((str(world.seen(server)), port), timeout=5)
+        connection.settimeout(60)
+        self.thread = threading.Thread(target=self._receive, args=[connection], daemon=True)
+        self.thread.start()
+
+    def running(self):
+        return self.thread.is_alive()
+
+    def _serve(self, listener):
+        connection, _ = listener.accept()
+        with connection, listener:
+            # Filled up, so that every line is a packet of its own.
+            for number in range(self.lines):
+                connection.sendall(f"{number} {'.' * 900}\n".encode())
+                time.sleep(self.pause)
+
+    def _receive(self, connection):
+        try:
+            with connection, connection.makefile() as lines:
+                for line in lines:
+                    if int(line.split(" ")[0]) != self.received:
+                        return
+                    self.received += 1
+        except OSError:
+            return
+
+
+class UdpStream:
+    """Numbered requests to a responder, at a steady pace, each answered or lost: nothing repeats them."""
+
+    def __init__(self, world, client, server, per_sec=200):
+        self.pause = 1 / per_sec
+        self.sent, self.answered = {}, {}
+        self.text = f"{client} {server}"
+        with world.host(client).entered():
+            self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((str(world.address(client)), 0))
+        self.sock.connect((str(world.seen(server)), PORT))
+        self.sock.settimeout(1.0)
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=run, daemon=True) for run in (self._send, self._receive)]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        """Numbers that were never answered."""
+        self.stopping.set()
+        self.threads[0].join()
+        time.sleep(0.5)
+        self.sock.close()
+        return sorted(set(self.sent) - set(self.answered))
+
+    def longest_silence(self):
+        """Seconds between two answers, or before the first."""
+        times = sorted([min(self.sent.values()), *self.answered.values()])
+        return max((later - earlier for earlier, later in zip(times, times[1:])), default=float("inf"))
+
+    def _send(self):
+        number = 0
+        while not self.stopping.is_set():
+            self.sent[number] = time.monotonic()
+            try:
+                self.sock.send(f"{self.text} {number}".encode())
+            except OSError:
+                pass  # an ICMP error about an earlier one: that one counts as lost
+            number += 1
+            time.sleep(self.pause)
+
+    def _receive(self):
+        while True:
+            try:
+                answer = self.sock.recv(2048).decode(errors="replace").split()
+                self.answered[int(answer[-1])] = time.monotonic()
+            except TimeoutError:
+                continue
+            except (OSError, ValueError, IndexError):
+                if self.stopping.is_set():
+                    return

@@ -1,0 +1,243 @@
+//! Child SAs of an IKE SA, and what we propose and accept as their traffic selectors (RFC 7296 section 2.9).
+
+use std::time::Duration;
+
+use super::context::{ChildSpis, Context};
+use super::event::{ChildKeys, ChildUp, Event, Outbound, Role};
+use super::exchange::auth::Step;
+use super::peer::{PeerConfig, SelectorMode};
+use super::proposal::EspChoice;
+use super::sa::{IkeSa, Pending, Stage};
+use crate::net::selector::{Selector, narrow};
+use crate::net::{Path, Port, Timestamp};
+
+/// Deleted SAs are still opened for so long: what is under way arrives.
+pub(super) const LINGER: Duration = Duration::from_secs(10);
+
+pub(super) struct Child {
+    pub spi_in: u32,
+    pub spi_out: u32,
+    pub choice: EspChoice,
+    pub selectors: SelectorPair,
+    pub role: Role,
+    pub state: ChildState,
+    pub installed_at: Timestamp,
+    pub rekey_at: Timestamp,
+    /// It is closed then, even if nothing replaced it.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ChildState {
+    Up,
+    /// Another has taken its place, or it lost against one that crossed it; it waits to be deleted by the side that must.
+    Replaced,
+    /// We are deleting it.
+    Deleting,
+}
+
+/// Both sides of a Child SA, as we see them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct SelectorPair {
+    pub ours: Vec<Selector>,
+    pub theirs: Vec<Selector>,
+}
+
+impl SelectorPair {
+    fn covers(&self, other: &SelectorPair) -> bool {
+        let all_in = |these: &[Selector], those: &[Selector]| {
+            these.iter().all(|selector| those.iter().any(|wide| wide.contains(selector)))
+        };
+        all_in(&other.ours, &self.ours) && all_in(&other.theirs, &self.theirs)
+    }
+}
+
+/// What we propose as initiator, in how many Child SAs: at least one.
+pub(super) fn proposed(config: &PeerConfig, most: usize) -> Vec<SelectorPair> {
+    match config.selector_mode {
+        SelectorMode::View => vec![SelectorPair {
+            ours: config.ours.iter().take(most).cloned().collect(),
+            theirs: config.theirs.iter().take(most).cloned().collect(),
+        }],
+        SelectorMode::Any => vec![anything(config)],
+        SelectorMode::Pairs => pairs(&config.ours, &config.theirs),
+    }
+}
+
+/// One of each side, of one family.
+pub(super) fn pairs(ours: &[Selector], theirs: &[Selector]) -> Vec<SelectorPair> {
+    let mut pairs = Vec::new();
+    for our in ours {
+        for their in theirs.iter().filter(|their| their.first.is_ipv4() == our.first.is_ipv4()) {
+            pairs.push(SelectorPair { ours: vec![our.clone()], theirs: vec![their.clone()] });
+        }
+    }
+    pairs
+}
+
+/// Everything, in the families that both sides have (IPv4 if they have none in common).
+fn anything(config: &PeerConfig) -> SelectorPair {
+    let has = |selectors: &[Selector], v4: bool| selectors.iter().any(|selector| selector.first.is_ipv4() == v4);
+    let v6 = has(&config.ours, false) && has(&config.theirs, false);
+    let v4 = !v6 || (has(&config.ours, true) && has(&config.theirs, true));
+    let mut any = Vec::new();
+    any.extend(v4.then_some(Selector::ANY4));
+    any.extend(v6.then_some(Selector::ANY6));
+    SelectorPair { ours: any.clone(), theirs: any }
+}
+
+/// What of `offered` we agree to as responder. `None`: TS_UNACCEPTABLE.
+///
+/// A peer that offers everything on both sides is given exactly that: many speak nothing else, and what may pass is
+/// decided by the grants either way.
+pub(super) fn accepted(config: &PeerConfig, offered: &SelectorPair, most: usize) -> Option<SelectorPair> {
+    let mut any = Vec::new();
+    for everything in [Selector::ANY4, Selector::ANY6] {
+        let whole = |side: &[Selector]| side.contains(&everything);
+        if whole(&offered.ours) && whole(&offered.theirs) {
+            any.push(everything);
+        }
+    }
+    if !any.is_empty() {
+        return Some(SelectorPair { ours: any.clone(), theirs: any });
+    }
+    let ours = narrow(&offered.ours, &config.ours, most);
+    let theirs = narrow(&offered.theirs, &config.theirs, most);
+    (!ours.is_empty() && !theirs.is_empty()).then_some(SelectorPair { ours, theirs })
+}
+
+/// Whether a responder's choice stays within what we proposed.
+pub(super) fn is_narrowed(chosen: &SelectorPair, proposed: &SelectorPair) -> bool {
+    !chosen.ours.is_empty() && !chosen.theirs.is_empty() && proposed.covers(chosen)
+}
+
+/// The pairs of what we wanted that no Child SA carries: some peers take only the first of each side.
+pub(super) fn uncovered(wanted: &SelectorPair, children: &[Child]) -> Vec<SelectorPair> {
+    let mut missing = pairs(&wanted.ours, &wanted.theirs);
+    missing.retain(|pair| !children.iter().any(|child| child.selectors.covers(pair)));
+    missing
+}
+
+/// A Child SA as it comes out of an exchange.
+pub(super) struct Agreed {
+    pub spi_in: u32,
+    pub spi_out: u32,
+    pub choice: EspChoice,
+    pub keys: ChildKeys,
+    pub selectors: SelectorPair,
+    pub role: Role,
+    pub replaces: Option<u32>,
+    pub outbound: Outbound,
+}
+
+impl IkeSa {
+    pub(super) fn child(&self, spi_in: u32) -> Option<&Child> {
+        self.children.iter().find(|child| child.spi_in == spi_in)
+    }
+
+    pub(super) fn child_mut(&mut self, spi_in: u32) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.spi_in == spi_in)
+    }
+
+    /// The peer names Child SAs by the SPI under which it is sent to.
+    pub(super) fn child_by_theirs(&self, spi_out: u32) -> Option<&Child> {
+        self.children.iter().find(|child| child.spi_out == spi_out)
+    }
+
+    /// Child SAs that carry traffic and are not about to go.
+    pub(super) fn live_children(&self) -> impl Iterator<Item = &Child> {
+        self.children.iter().filter(|child| child.state == ChildState::Up)
+    }
+
+    /// Keeps a new Child SA and has it installed.
+    pub(super) fn install(&mut self, agreed: Agreed, cx: &mut Context<'_>) {
+        let Some(config) = self.peer.clone() else { return };
+        let soft = soft_lifetime(config.lifetimes.child, cx.jitter());
+        let child = Child {
+            spi_in: agreed.spi_in,
+            spi_out: agreed.spi_out,
+            choice: agreed.choice.clone(),
+            selectors: agreed.selectors.clone(),
+            role: agreed.role,
+            state: ChildState::Up,
+            installed_at: cx.now,
+            rekey_at: cx.now + soft,
+            expires_at: cx.now + hard_lifetime(config.lifetimes.child),
+        };
+        self.children.push(child);
+        cx.events.push(Event::ChildUp(Box::new(ChildUp {
+            tunnel: config.tunnel,
+            spi_in: agreed.spi_in,
+            spi_out: agreed.spi_out,
+            suite: agreed.choice.suite,
+            keys: agreed.keys,
+            esn: agreed.choice.esn,
+            replay_window: config.replay_window,
+            ours: agreed.selectors.ours,
+            theirs: agreed.selectors.theirs,
+            path: self.esp_path(),
+            follow_path: self.nat.there && self.nat.in_udp(),
+            role: agreed.role,
+            outbound: agreed.outbound,
+            replaces: agreed.replaces,
+            lifetime_bytes: config.lifetimes.child_bytes,
+            lifetime_packets: config.lifetimes.child_packets,
+        })));
+    }
+
+    /// Forgets Child SAs; what is under way is still opened.
+    pub(super) fn remove_children(&mut self, spis_in: &[u32], cx: &mut Context<'_>) {
+        let Some(tunnel) = self.tunnel() else { return };
+        self.children.retain(|child| {
+            let gone = spis_in.contains(&child.spi_in);
+            if gone {
+                cx.child_spis.release(child.spi_in);
+                cx.events.push(Event::ChildDown { tunnel, spi_in: child.spi_in, linger: LINGER });
+            }
+            !gone
+        });
+    }
+
+    /// The SPI of a Child SA that we have asked for and not got.
+    pub(super) fn release_asked(&mut self, spis: &mut ChildSpis) {
+        if let Stage::Handshake(handshake) = &self.stage
+            && let Step::AuthSent(first) = &handshake.step
+        {
+            spis.release(first.spi_in);
+        }
+        if let Some(Pending::Child(request)) = &self.pending {
+            spis.release(request.spi_in);
+        }
+    }
+
+    /// It lost against a Child SA that crossed it: not to be sealed with any more.
+    pub(super) fn set_redundant(&mut self, spi_in: u32, cx: &mut Context<'_>) {
+        let Some(tunnel) = self.tunnel() else { return };
+        if let Some(child) = self.child_mut(spi_in) {
+            child.state = ChildState::Replaced;
+            cx.events.push(Event::ChildDown { tunnel, spi_in, linger: LINGER });
+        }
+    }
+
+    /// Where ESP goes. IKE may still be on port 500 when NAT traversal was never negotiated.
+    pub(super) fn esp_path(&self) -> Path {
+        match self.nat.in_udp() {
+            true => Path { port: Port::IkeNatT, ..self.path },
+            false => {
+                let mut remote = self.path.remote;
+                remote.set_port(0);
+                Path { port: Port::RawEsp, remote, local: self.path.local }
+            }
+        }
+    }
+}
+
+/// When to begin to replace: 0 to 10 % before the configured time.
+pub(super) fn soft_lifetime(configured: Duration, jitter: u8) -> Duration {
+    configured - configured / 2560 * u32::from(jitter)
+}
+
+/// When to close what could not be replaced: a tenth later, and not before a request has been given up.
+pub(super) fn hard_lifetime(configured: Duration) -> Duration {
+    configured + configured / 10 + Duration::from_secs(180)
+}

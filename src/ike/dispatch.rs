@@ -1,0 +1,200 @@
+//! Sealed messages of one IKE SA on their way in and out: authenticity, fragments, windows, and which exchange it is.
+
+use super::context::{Context, Effect};
+use super::event::{DownReason, Event, Role};
+use super::exchange::auth::Step;
+use super::message::{notify, refusal};
+use super::nat;
+use super::protect::{Inside, most_bytes, transmit};
+use super::reassembly::Bounds;
+use super::sa::{IkeSa, Stage};
+use super::window::{Arrival, digest, jittered};
+use crate::net::{Path, Port};
+use crate::packet::{Datagram, DropReason};
+use crate::wire::ike::{self, ExchangeType, Flags, Header, ParseError, Payload};
+
+impl IkeSa {
+    /// A message that names this SA by our SPI. Nothing is known about its sender yet.
+    pub(super) fn handle_sealed(
+        &mut self,
+        header: &Header,
+        datagram: Datagram<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let is_response = header.flags.response;
+        match is_response {
+            true if !self.outgoing.awaits(header.message_id) => return Err(DropReason::HandshakeInvalid),
+            true => {}
+            false => match self.incoming.arrival(header.message_id) {
+                Arrival::New => {}
+                Arrival::Repeated(request, response) => {
+                    return match digest(datagram.bytes) == *request {
+                        true => {
+                            transmit(response, &datagram.path, cx.outbox);
+                            Ok(())
+                        }
+                        false => Err(DropReason::HandshakeInvalid),
+                    };
+                }
+                Arrival::Outside => return Err(DropReason::HandshakeInvalid),
+            },
+        }
+        let protected = ike::find_protected(header.next_payload, datagram.bytes, &cx.limits.wire)
+            .map_err(|_| DropReason::OuterMalformed)?
+            .ok_or(DropReason::HandshakeInvalid)?;
+        let session = self.session.as_ref().ok_or(DropReason::HandshakeInvalid)?;
+        let plain = session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
+        self.heard_from(datagram.path, cx);
+        if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
+            self.incoming.note(datagram.bytes);
+        }
+        let inside = match protected.fragment {
+            None => Inside { first: protected.inner_first, bytes: plain },
+            Some(fragment) => {
+                let bounds = Bounds { fragments: cx.limits.fragments, bytes: cx.limits.message_bytes };
+                let reassembly = if is_response { &mut self.responses } else { &mut self.requests };
+                let whole = reassembly.take(header.message_id, fragment, protected.inner_first, plain, &bounds);
+                let Some(whole) = whole else { return Ok(()) };
+                whole
+            }
+        };
+        match is_response {
+            true => self.handle_response(header, &inside, cx),
+            false => self.handle_request(header, &inside, datagram.path, cx),
+        }
+        self.make_requests(cx);
+        Ok(())
+    }
+
+    /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23).
+    fn heard_from(&mut self, path: Path, cx: &mut Context<'_>) {
+        self.last_heard = cx.now;
+        if path == self.path {
+            return;
+        }
+        let established = self.is_established();
+        if established && !self.nat.there {
+            // It speaks from elsewhere without a NAT: only MOBIKE may move it. Which address of ours it took is no matter.
+            if path.remote == self.path.remote && path.port == self.path.port {
+                self.path.local = path.local;
+            }
+            return;
+        }
+        let moved = path.remote != self.path.remote || path.port != self.path.port;
+        self.path = path;
+        if let (true, true, Some(tunnel)) = (established, moved, self.tunnel()) {
+            cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
+        }
+    }
+
+    fn handle_request(&mut self, header: &Header, inside: &Inside, path: Path, cx: &mut Context<'_>) {
+        let payloads = match ike::parse_payloads(inside.first, &inside.bytes, &cx.limits.wire) {
+            Ok(payloads) => payloads,
+            // Section 2.5: the type of the payload that we do not know.
+            Err(ParseError::UnsupportedCritical(kind)) => {
+                let answer = vec![notify(ike::notify::UNSUPPORTED_CRITICAL_PAYLOAD, [kind])];
+                return self.respond(header, answer, &path, cx);
+            }
+            // Section 2.21.2: it has the keys and still cannot write; that is the end of it.
+            Err(_) => {
+                self.respond(header, refusal(ike::notify::INVALID_SYNTAX), &path, cx);
+                return self.end(DownReason::Failed);
+            }
+        };
+        if header.exchange == ExchangeType::INTERMEDIATE {
+            self.note_intermediate(header, inside, self.role == Role::Responder);
+        }
+        let answer = match (header.exchange, &self.stage) {
+            (ExchangeType::INTERMEDIATE, Stage::Handshake(_)) => self.answer_intermediate(&payloads, cx),
+            (ExchangeType::AUTH, Stage::Handshake(handshake)) if matches!(handshake.step, Step::HalfOpen) => {
+                self.answer_auth(header, &payloads, cx)
+            }
+            (_, Stage::Handshake(_) | Stage::InitSent(_)) => None,
+            (ExchangeType::CREATE_CHILD_SA, _) => Some(self.answer_create_child(&payloads, cx)),
+            (ExchangeType::FOLLOWUP_KE, _) => Some(self.answer_followup(&payloads, cx)),
+            (ExchangeType::INFORMATIONAL, _) => Some(self.answer_informational(&payloads, &path, cx)),
+            _ => Some(refusal(ike::notify::INVALID_SYNTAX)),
+        };
+        if let Some(answer) = answer {
+            self.respond(header, answer, &path, cx);
+        }
+        self.adopt_next_keys();
+    }
+
+    fn handle_response(&mut self, header: &Header, inside: &Inside, cx: &mut Context<'_>) {
+        let Ok(payloads) = ike::parse_payloads(inside.first, &inside.bytes, &cx.limits.wire) else {
+            self.outgoing.finish();
+            return self.end(DownReason::Failed);
+        };
+        if header.exchange == ExchangeType::INTERMEDIATE {
+            self.note_intermediate(header, inside, self.role == Role::Responder);
+        }
+        if self.is_suspect()
+            && let Some(tunnel) = self.tunnel()
+        {
+            cx.effects.push(Effect::Recovered { tunnel });
+        }
+        self.outgoing.finish();
+        match &self.stage {
+            Stage::InitSent(_) => {}
+            Stage::Handshake(_) => self.accept_handshake_response(header, &payloads, cx),
+            _ => self.accept_response(&payloads, cx),
+        }
+        self.adopt_next_keys();
+    }
+
+    pub(super) fn header(&self, exchange: ExchangeType, response: bool, message_id: u32) -> Header {
+        let (initiator_spi, responder_spi) = self.spis();
+        Header {
+            initiator_spi,
+            responder_spi,
+            next_payload: 0,
+            version: 0x20,
+            exchange,
+            flags: Flags { initiator: self.role.is_initiator(), response },
+            message_id,
+            length: 0,
+        }
+    }
+
+    /// Seals and sends a request; the window must be free.
+    pub(super) fn send_request(&mut self, exchange: ExchangeType, payloads: &[Payload], cx: &mut Context<'_>) {
+        let header = self.header(exchange, false, self.outgoing.next_id());
+        let datagrams = self.seal(&header, payloads);
+        transmit(&datagrams, &self.path, cx.outbox);
+        let wait = jittered(self.retransmit(cx).wait(1), cx.jitter());
+        self.outgoing.begin(datagrams, cx.now + wait);
+    }
+
+    fn respond(&mut self, request: &Header, payloads: Vec<Payload>, path: &Path, cx: &mut Context<'_>) {
+        let header = self.header(request.exchange, true, request.message_id);
+        let datagrams = self.seal(&header, &payloads);
+        transmit(&datagrams, path, cx.outbox);
+        self.incoming.answered(datagrams);
+    }
+
+    fn seal(&mut self, header: &Header, payloads: &[Payload]) -> Vec<Vec<u8>> {
+        let inside = Inside::of(payloads);
+        if header.exchange == ExchangeType::INTERMEDIATE {
+            self.note_intermediate(header, &inside, self.role == Role::Initiator);
+        }
+        let fragment_bytes = self.abilities.fragmentation.then(|| most_bytes(&self.path));
+        match &mut self.session {
+            Some(session) => session.protection.seal(header, &inside, fragment_bytes),
+            None => Vec::new(),
+        }
+    }
+
+    /// Where IKE goes once a NAT is found or claimed (section 2.23).
+    pub(super) fn float(&mut self, nat_t_port: u16) {
+        if self.path.port == Port::Ike && self.nat.in_udp() {
+            self.path.port = Port::IkeNatT;
+            self.path.remote.set_port(nat_t_port);
+        }
+    }
+
+    /// Our end of the path, unless a claim of a NAT is to be made.
+    pub(super) fn local_end(&self, cx: &Context<'_>) -> Option<std::net::SocketAddr> {
+        nat::local_end(&self.path, cx.ports, cx.bound_to)
+    }
+}

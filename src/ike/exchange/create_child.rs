@@ -1,0 +1,435 @@
+//! CREATE_CHILD_SA for Child SAs (RFC 7296 sections 1.3.1 and 1.3.3): another one, or one that replaces an old one.
+//!
+//! ```text
+//! [N(REKEY_SA),] SA, Ni, [KEi,] TSi, TSr ->
+//!                                        <- SA, Nr, [KEr,] TSi, TSr
+//!                                        or INVALID_KE_PAYLOAD: the same with another group
+//!                                        or TEMPORARY_FAILURE: later; CHILD_SA_NOT_FOUND: it is gone already
+//! ```
+
+use std::time::Duration;
+
+use crate::crypto::{Group, KeyShare};
+use crate::ike::child::{self, Agreed, Child, ChildState, SelectorPair};
+use crate::ike::collision::{Crossed, Verdict, verdict};
+use crate::ike::context::Context;
+use crate::ike::diagnosis::{Cause, Stage as FailureStage};
+use crate::ike::event::{Outbound, Role};
+use crate::ike::keys::{ChildExchange, Nonces, Shared, child_keys};
+use crate::ike::message::{self, Contents, refusal};
+use crate::ike::peer::SharedPeer;
+use crate::ike::proposal::{self, EspChoice};
+use crate::ike::sa::{IkeSa, Pending, Task};
+use crate::wire::ike::{ExchangeType, Notify, Payload, Protocol, notify as kinds};
+
+/// A Child SA that we have asked for.
+pub(in crate::ike) struct ChildRequest {
+    pub replaces: Option<u32>,
+    pub spi_in: u32,
+    nonce: Vec<u8>,
+    share: Option<KeyShare>,
+    proposed: SelectorPair,
+    /// INVALID_KE_PAYLOAD has been heeded once.
+    regrouped: bool,
+    /// Theirs for the same Child SA.
+    pub crossed: Option<Crossed<u32>>,
+}
+
+/// After TEMPORARY_FAILURE: "it MUST NOT immediately retry" (section 2.25). Plus up to as much at random.
+const RETRY: Duration = Duration::from_secs(2);
+/// After a refusal that the peer's configuration is the cause of.
+pub(in crate::ike) const CHILD_RETRY: Duration = Duration::from_secs(30);
+
+impl IkeSa {
+    pub(in crate::ike) fn ask_for_child(&mut self, pair: SelectorPair, cx: &mut Context<'_>) {
+        if self.live_children().any(|child| child.selectors == pair) {
+            return;
+        }
+        self.send_child_request(None, pair, None, cx);
+    }
+
+    pub(in crate::ike) fn ask_to_rekey_child(&mut self, spi_in: u32, cx: &mut Context<'_>) {
+        let Some(child) = self.child(spi_in).filter(|child| child.state == ChildState::Up) else { return };
+        let pair = child.selectors.clone();
+        self.send_child_request(Some(spi_in), pair, None, cx);
+    }
+
+    fn send_child_request(
+        &mut self,
+        replaces: Option<u32>,
+        pair: SelectorPair,
+        group: Option<Group>,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(peer) = self.peer.clone() else { return };
+        let spi_in = cx.child_spi();
+        let nonce = cx.nonce();
+        let wanted = group.or_else(|| proposal::ike_groups(peer.profile).first().copied());
+        let share = wanted.and_then(|group| group.begin().ok());
+        let mut payloads = Vec::new();
+        payloads.extend(replaces.map(|old| {
+            let spi = old.to_be_bytes().to_vec(); // "the SPI that the initiator expects in inbound packets"
+            Payload::Notify(Notify { protocol: Protocol::Esp.byte(), spi, kind: kinds::REKEY_SA, data: Vec::new() })
+        }));
+        payloads.push(Payload::SecurityAssociation(proposal::esp_proposals(peer.profile, spi_in, true)));
+        payloads.push(Payload::Nonce(nonce.clone()));
+        payloads.extend(
+            share
+                .as_ref()
+                .map(|share| Payload::KeyExchange { group: share.group().id(), data: share.public().to_vec() }),
+        );
+        payloads.push(Payload::SelectorsInitiator(pair.ours.clone()));
+        payloads.push(Payload::SelectorsResponder(pair.theirs.clone()));
+        self.send_request(ExchangeType::CREATE_CHILD_SA, &payloads, cx);
+        let regrouped = group.is_some();
+        self.pending = Some(Pending::Child(Box::new(ChildRequest {
+            replaces,
+            spi_in,
+            nonce,
+            share,
+            proposed: pair,
+            regrouped,
+            crossed: None,
+        })));
+    }
+
+    pub(in crate::ike) fn accept_child(&mut self, request: ChildRequest, payloads: &[Payload], cx: &mut Context<'_>) {
+        let Some(peer) = self.peer.clone() else { return };
+        let contents = Contents(payloads);
+        if let Some(error) = contents.error() {
+            cx.child_spis.release(request.spi_in);
+            return self.child_refused(request, error, cx);
+        }
+        let (replaces, spi_in) = (request.replaces, request.spi_in);
+        let (proposed, crossed) = (request.proposed.clone(), request.crossed.clone());
+        match self.agree_child(&peer, request, &contents) {
+            Ok((agreed, nonces)) => {
+                self.settle_child(agreed, replaces, crossed, &nonces, cx);
+                if replaces.is_none() {
+                    self.want_uncovered(&proposed, cx);
+                }
+            }
+            Err((cause, spi_out)) => {
+                cx.child_spis.release(spi_in);
+                self.child_failed(proposed, cause, cx);
+                // The responder believes that it exists: it is told by the SPI that we would have received under.
+                if spi_out.is_some() {
+                    self.want_first(Task::DeleteUnknown(spi_in));
+                }
+            }
+        }
+    }
+
+    fn agree_child(
+        &self,
+        peer: &SharedPeer,
+        request: ChildRequest,
+        contents: &Contents<'_>,
+    ) -> Result<(Agreed, Nonces), (Cause, Option<u32>)> {
+        let fail = |cause| (cause, None);
+        let (Some(proposals), Some(nonce), Some((ours, theirs)), Some(session)) =
+            (contents.proposals(), contents.nonce(), contents.selectors(), &self.session)
+        else {
+            return Err(fail(Cause::Malformed));
+        };
+        let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, true).map_err(fail)?;
+        let fail = |cause| (cause, Some(spi_out));
+        let selectors = SelectorPair { ours: ours.to_vec(), theirs: theirs.to_vec() };
+        if !child::is_narrowed(&selectors, &request.proposed) {
+            return Err(fail(Cause::selectors(&request.proposed.ours, &request.proposed.theirs, ours, theirs)));
+        }
+        let first = match (choice.group, request.share, contents.key_exchange()) {
+            (None, _, _) => None,
+            (Some(group), Some(share), Some((id, public))) if share.group() == group && id == group.id() => {
+                Some(share.finish(public).map_err(|_| fail(Cause::KeyExchangeFailed))?)
+            }
+            _ => return Err(fail(Cause::KeyExchangeFailed)),
+        };
+        let nonces = Nonces { initiator: request.nonce, responder: nonce.to_vec() };
+        let shared = Shared { first, further: Vec::new() };
+        let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: true };
+        let keys = child_keys(session.choice.prf, &session.d, choice.suite, &exchange);
+        let agreed = Agreed {
+            spi_in: request.spi_in,
+            spi_out,
+            choice,
+            keys,
+            selectors,
+            role: Role::Initiator,
+            replaces: request.replaces,
+            outbound: Outbound::Now,
+        };
+        Ok((agreed, nonces))
+    }
+
+    /// Installs what we began, and decides what has to go.
+    fn settle_child(
+        &mut self,
+        agreed: Agreed,
+        replaces: Option<u32>,
+        crossed: Option<Crossed<u32>>,
+        nonces: &Nonces,
+        cx: &mut Context<'_>,
+    ) {
+        let spi_in = agreed.spi_in;
+        let crossed = crossed.filter(|crossed| self.child(crossed.spi).is_some());
+        let outcome = crossed.map(|crossed| (verdict(nonces, &crossed.nonces), crossed.spi));
+        match outcome {
+            Some((Verdict::OursIsRedundant, _)) => {
+                self.install(Agreed { outbound: Outbound::WhenHeard, ..agreed }, cx);
+                self.set_redundant(spi_in, cx);
+                self.want_first(Task::DeleteChildren(vec![spi_in]));
+            }
+            other => {
+                self.install(agreed, cx);
+                if let Some((_, theirs)) = other {
+                    self.set_redundant(theirs, cx);
+                }
+                if let Some(old) = replaces.filter(|old| self.child(*old).is_some()) {
+                    self.set_replaced(old);
+                    self.want_first(Task::DeleteChildren(vec![old]));
+                }
+            }
+        }
+        if replaces.is_some()
+            && let Some(tunnel) = self.tunnel()
+        {
+            cx.peers.count(tunnel, |counts| counts.child_rekeys += 1);
+        }
+    }
+
+    pub(in crate::ike) fn set_replaced(&mut self, spi_in: u32) {
+        if let Some(child) = self.child_mut(spi_in) {
+            child.state = ChildState::Replaced;
+        }
+    }
+
+    fn child_refused(&mut self, request: ChildRequest, error: &Notify, cx: &mut Context<'_>) {
+        let ChildRequest { replaces, proposed, crossed, regrouped, .. } = request;
+        let profile = self.profile();
+        match error.kind {
+            _ if crossed.is_some() => {} // theirs has been made; they delete the old one
+            kinds::TEMPORARY_FAILURE => {
+                self.retry_later(cx);
+                self.want(task_for(replaces, proposed), cx);
+            }
+            kinds::INVALID_KE_PAYLOAD if !regrouped => {
+                let wanted = message::wanted_group(error);
+                match wanted.filter(|group| proposal::ike_groups(profile).contains(group)) {
+                    Some(group) => self.send_child_request(replaces, proposed, Some(group), cx),
+                    None => self.child_failed(proposed, Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx),
+                }
+            }
+            // It has asked for this one itself, and our answer is still on its way.
+            kinds::CHILD_SA_NOT_FOUND if replaces.is_some_and(|old| self.is_unsettled(old, cx)) => {
+                self.retry_later(cx);
+                self.want(task_for(replaces, proposed), cx);
+            }
+            kinds::CHILD_SA_NOT_FOUND => {
+                // The peer has lost it: so do we, and make a new one.
+                let Some(old) = replaces.filter(|old| self.child(*old).is_some()) else { return };
+                self.remove_children(&[old], cx);
+                self.want(Task::NewChild(proposed), cx);
+            }
+            kinds::SINGLE_PAIR_REQUIRED if replaces.is_none() => {
+                for pair in child::pairs(&proposed.ours, &proposed.theirs) {
+                    self.want(Task::NewChild(pair), cx);
+                }
+            }
+            kind => {
+                let cause = proposal::refused_esp(profile, &proposed.ours, &proposed.theirs, kind);
+                match replaces {
+                    Some(old) => self.rekey_failed(old, cause, cx),
+                    None => self.child_failed(proposed, cause, cx),
+                }
+            }
+        }
+    }
+
+    /// The peer began it, and may not have our answer yet.
+    fn is_unsettled(&self, spi_in: u32, cx: &Context<'_>) -> bool {
+        self.child(spi_in).is_some_and(|child| {
+            child.role == Role::Responder && cx.now.saturating_since(child.installed_at) < cx.limits.retransmit.total()
+        })
+    }
+
+    pub(in crate::ike) fn retry_later(&mut self, cx: &mut Context<'_>) {
+        self.timers.retry_at = Some(cx.now + RETRY + RETRY / 256 * u32::from(cx.jitter()));
+    }
+
+    fn rekey_failed(&mut self, old: u32, cause: Cause, cx: &mut Context<'_>) {
+        cx.fail(self.tunnel(), self.path, FailureStage::Rekey, cause);
+        let now = cx.now;
+        if let Some(child) = self.child_mut(old) {
+            child.rekey_at = now + CHILD_RETRY;
+        }
+    }
+
+    /// A Child SA could not be made; another try comes if it was one of those that we must have.
+    pub(in crate::ike) fn child_failed(&mut self, pair: SelectorPair, cause: Cause, cx: &mut Context<'_>) {
+        cx.fail(self.tunnel(), self.path, FailureStage::Child, cause);
+        let Some(peer) = self.peer.clone() else { return };
+        if child::proposed(&peer, cx.limits.selectors).contains(&pair) {
+            self.timers.child_retry_at = Some(cx.now + CHILD_RETRY);
+        }
+    }
+
+    /// Some peers take only the first selector of each side: ask for the others one by one (section 2.9).
+    pub(in crate::ike) fn want_uncovered(&mut self, proposed: &SelectorPair, cx: &mut Context<'_>) {
+        let missing = child::uncovered(proposed, &self.children);
+        let room = cx.limits.children_per_sa.saturating_sub(self.children.len());
+        for pair in missing.into_iter().take(room) {
+            if pair != *proposed {
+                self.want(Task::NewChild(pair), cx);
+            }
+        }
+    }
+
+    /// CREATE_CHILD_SA as responder.
+    pub(in crate::ike) fn answer_create_child(&mut self, payloads: &[Payload], cx: &mut Context<'_>) -> Vec<Payload> {
+        let contents = Contents(payloads);
+        let (Some(proposals), Some(nonce)) = (contents.proposals(), contents.nonce()) else {
+            return refusal(kinds::INVALID_SYNTAX);
+        };
+        if proposals.iter().any(|proposal| proposal.protocol == Protocol::Ike) {
+            return self.answer_rekey_ike(&contents, nonce, cx);
+        }
+        if self.is_in_transition() {
+            return refusal(kinds::TEMPORARY_FAILURE);
+        }
+        let rekeyed = match contents.notify(kinds::REKEY_SA).map(|named| self.rekeyed_child(named)) {
+            None => None,
+            Some(Ok(spi_in)) => Some(spi_in),
+            Some(Err(answer)) => return answer,
+        };
+        if self.children.len() >= cx.limits.children_per_sa {
+            return refusal(kinds::NO_ADDITIONAL_SAS);
+        }
+        self.answer_child(&contents, nonce, rekeyed, cx)
+    }
+
+    /// Which of ours REKEY_SA names: by the SPI that the peer receives under.
+    fn rekeyed_child(&self, named: &Notify) -> Result<u32, Vec<Payload>> {
+        let spi = named.spi.as_slice().try_into().map(u32::from_be_bytes).unwrap_or(0);
+        match self.child_by_theirs(spi) {
+            Some(Child { state: ChildState::Up, spi_in, .. }) => Ok(*spi_in),
+            Some(_) => Err(refusal(kinds::TEMPORARY_FAILURE)),
+            None => {
+                let (protocol, spi) = (Protocol::Esp.byte(), named.spi.clone());
+                let gone = Notify { protocol, spi, kind: kinds::CHILD_SA_NOT_FOUND, data: Vec::new() };
+                Err(vec![Payload::Notify(gone)])
+            }
+        }
+    }
+
+    fn answer_child(
+        &mut self,
+        contents: &Contents<'_>,
+        nonce: &[u8],
+        rekeyed: Option<u32>,
+        cx: &mut Context<'_>,
+    ) -> Vec<Payload> {
+        let (Some(peer), Some(proposals), Some((theirs, ours))) =
+            (self.peer.clone(), contents.proposals(), contents.selectors())
+        else {
+            return refusal(kinds::INVALID_SYNTAX);
+        };
+        let stage = if rekeyed.is_some() { FailureStage::Rekey } else { FailureStage::Child };
+        let key_exchange = contents.key_exchange();
+        let sent_group = key_exchange.and_then(|(id, _)| Group::from_id(id));
+        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, Some(sent_group)) {
+            Ok(chosen) => chosen,
+            Err(cause) => {
+                cx.fail(Some(peer.tunnel), self.path, stage, cause);
+                return refusal(kinds::NO_PROPOSAL_CHOSEN);
+            }
+        };
+        let (first, answer_ke) = match (choice.group, key_exchange) {
+            (None, _) => (None, None),
+            (Some(group), Some((id, public))) if id == group.id() => match group.respond(public) {
+                Ok((data, secret)) => (Some(secret), Some(Payload::KeyExchange { group: id, data })),
+                Err(_) => return refusal(kinds::INVALID_SYNTAX),
+            },
+            (Some(group), _) => return message::invalid_ke(group),
+        };
+        let offered = SelectorPair { ours: ours.to_vec(), theirs: theirs.to_vec() };
+        let Some(selectors) = self.accepted_selectors(&peer, &offered, rekeyed, cx) else {
+            let cause = Cause::selectors(&peer.ours, &peer.theirs, ours, theirs);
+            cx.fail(Some(peer.tunnel), self.path, stage, cause);
+            return refusal(kinds::TS_UNACCEPTABLE);
+        };
+        let nonces = Nonces { initiator: nonce.to_vec(), responder: cx.nonce() };
+        let shared = Shared { first, further: Vec::new() };
+        let made = Made { choice, spi_out, selectors, nonces, shared, rekeyed };
+        let (spi_in, answer) = self.install_theirs(made, answer_ke, cx);
+        if let Some(old) = rekeyed {
+            self.note_crossing(old, spi_in);
+        }
+        answer
+    }
+
+    /// A Child SA that is rekeyed keeps what it had, even if the configuration has changed since.
+    fn accepted_selectors(
+        &self,
+        peer: &SharedPeer,
+        offered: &SelectorPair,
+        rekeyed: Option<u32>,
+        cx: &Context<'_>,
+    ) -> Option<SelectorPair> {
+        let old = rekeyed.and_then(|spi_in| self.child(spi_in)).map(|child| &child.selectors);
+        match old {
+            Some(old) if child::is_narrowed(offered, old) => Some(offered.clone()),
+            _ => child::accepted(peer, offered, cx.limits.selectors),
+        }
+    }
+
+    fn install_theirs(&mut self, made: Made, answer_ke: Option<Payload>, cx: &mut Context<'_>) -> (u32, Vec<Payload>) {
+        let Some(session) = &self.session else { return (0, refusal(kinds::NO_PROPOSAL_CHOSEN)) };
+        let Made { choice, spi_out, selectors, nonces, shared, rekeyed } = made;
+        let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: false };
+        let keys = child_keys(session.choice.prf, &session.d, choice.suite, &exchange);
+        let spi_in = cx.child_spi();
+        let mut answer = vec![
+            Payload::SecurityAssociation(vec![proposal::emit_esp(&choice, spi_in)]),
+            Payload::Nonce(nonces.responder.clone()),
+        ];
+        answer.extend(answer_ke);
+        answer.push(Payload::SelectorsInitiator(selectors.theirs.clone()));
+        answer.push(Payload::SelectorsResponder(selectors.ours.clone()));
+        let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
+        self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: rekeyed, outbound }, cx);
+        if let Some(Pending::Child(request)) = &mut self.pending
+            && rekeyed.is_some()
+            && request.replaces == rekeyed
+        {
+            request.crossed = Some(Crossed { spi: spi_in, nonces });
+        }
+        (spi_in, answer)
+    }
+
+    /// Their rekey has been answered: the old one waits for them to delete it, unless ours is under way as well.
+    fn note_crossing(&mut self, old: u32, _new: u32) {
+        let ours_too = matches!(&self.pending, Some(Pending::Child(request)) if request.replaces == Some(old));
+        if !ours_too {
+            self.set_replaced(old);
+        }
+        self.tasks.retain(|task| *task != Task::RekeyChild { spi_in: old });
+    }
+}
+
+/// What has been agreed with a peer that asked.
+struct Made {
+    choice: EspChoice,
+    spi_out: u32,
+    selectors: SelectorPair,
+    nonces: Nonces,
+    shared: Shared,
+    rekeyed: Option<u32>,
+}
+
+fn task_for(replaces: Option<u32>, proposed: SelectorPair) -> Task {
+    match replaces {
+        Some(spi_in) => Task::RekeyChild { spi_in },
+        None => Task::NewChild(proposed),
+    }
+}

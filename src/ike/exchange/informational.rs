@@ -1,0 +1,140 @@
+//! INFORMATIONAL (RFC 7296 section 1.4): delete, "are you there?", and where the peer is now (MOBIKE, RFC 4555).
+
+use crate::ike::child::ChildState;
+use crate::ike::context::Context;
+use crate::ike::event::{DownReason, Event};
+use crate::ike::message::{Contents, notify};
+use crate::ike::nat;
+use crate::ike::sa::{IkeSa, Pending, Stage};
+use crate::net::Path;
+use crate::wire::ike::{Delete, ExchangeType, Payload, Protocol, notify as kinds};
+
+impl IkeSa {
+    pub(in crate::ike) fn ask_whether_alive(&mut self, cx: &mut Context<'_>) {
+        self.send_request(ExchangeType::INFORMATIONAL, &[], cx);
+        self.pending = Some(Pending::Liveness);
+    }
+
+    /// Those of `spis_in` that still exist.
+    pub(in crate::ike) fn ask_to_delete_children(&mut self, spis_in: &[u32], cx: &mut Context<'_>) {
+        let mut ours = Vec::new();
+        for spi in spis_in {
+            if let Some(child) = self.child_mut(*spi) {
+                child.state = ChildState::Deleting;
+                ours.push(*spi);
+            }
+        }
+        if !ours.is_empty() {
+            self.send_delete(&ours, cx);
+        }
+    }
+
+    pub(in crate::ike) fn send_delete(&mut self, spis_in: &[u32], cx: &mut Context<'_>) {
+        let spis = spis_in.iter().map(|spi| spi.to_be_bytes().to_vec()).collect();
+        let payload = Payload::Delete(Delete { protocol: Protocol::Esp, spis });
+        self.send_request(ExchangeType::INFORMATIONAL, &[payload], cx);
+        self.pending = Some(Pending::DeleteChildren(spis_in.to_vec()));
+    }
+
+    pub(in crate::ike) fn ask_to_delete_ike(&mut self, cx: &mut Context<'_>) {
+        let payload = Payload::Delete(Delete { protocol: Protocol::Ike, spis: Vec::new() });
+        self.send_request(ExchangeType::INFORMATIONAL, &[payload], cx);
+        self.pending = Some(Pending::DeleteIke);
+        if !matches!(self.stage, Stage::Rekeyed) {
+            self.stage = Stage::Deleting;
+        }
+    }
+
+    /// What the answer to our request means.
+    pub(in crate::ike) fn accept_response(&mut self, payloads: &[Payload], cx: &mut Context<'_>) {
+        match self.pending.take() {
+            Some(Pending::Child(request)) => self.accept_child(*request, payloads, cx),
+            Some(Pending::RekeyIke(request)) => self.accept_rekeyed_ike(*request, payloads, cx),
+            // Whatever it says: neither side uses them any more.
+            Some(Pending::DeleteChildren(spis_in)) => self.remove_children(&spis_in, cx),
+            Some(Pending::DeleteIke) => self.end(DownReason::Failed),
+            Some(Pending::Liveness) | None => {}
+        }
+    }
+
+    pub(in crate::ike) fn answer_informational(
+        &mut self,
+        payloads: &[Payload],
+        path: &Path,
+        cx: &mut Context<'_>,
+    ) -> Vec<Payload> {
+        let contents = Contents(payloads);
+        let mut answer = Vec::new();
+        for delete in payloads.iter().filter_map(|payload| match payload {
+            Payload::Delete(delete) => Some(delete),
+            _ => None,
+        }) {
+            match delete.protocol {
+                Protocol::Ike => self.answer_delete_ike(cx),
+                Protocol::Esp => answer.extend(self.answer_delete_children(&delete.spis, cx)),
+                _ => {}
+            }
+        }
+        if contents.has(kinds::UPDATE_SA_ADDRESSES) && self.abilities.mobike && self.is_established() {
+            answer.extend(self.answer_update_addresses(payloads, path, cx));
+        }
+        // RFC 4555 section 3.7: proves that the answer comes by the path that was asked on.
+        answer.extend(contents.notify(kinds::COOKIE2).map(|cookie| notify(kinds::COOKIE2, cookie.data.clone())));
+        answer
+    }
+
+    fn answer_delete_ike(&mut self, cx: &mut Context<'_>) {
+        // Section 2.25.2: our own rekey is forgotten; what theirs made goes on.
+        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
+            let crossed = request.crossed.take();
+            self.hand_over_to_crossed(crossed, cx);
+        }
+        self.end(DownReason::PeerDeleted);
+    }
+
+    /// Our SPIs of the same Child SAs; none for those that we are deleting ourselves (section 1.4.1).
+    fn answer_delete_children(&mut self, their_spis: &[Vec<u8>], cx: &mut Context<'_>) -> Option<Payload> {
+        let named: Vec<u32> =
+            their_spis.iter().filter_map(|spi| spi.as_slice().try_into().ok().map(u32::from_be_bytes)).collect();
+        let going: Vec<(u32, ChildState)> = self
+            .children
+            .iter()
+            .filter(|child| named.contains(&child.spi_out))
+            .map(|child| (child.spi_in, child.state))
+            .collect();
+        let was_live = going.iter().any(|(_, state)| *state == ChildState::Up);
+        let all: Vec<u32> = going.iter().map(|(spi, _)| *spi).collect();
+        self.remove_children(&all, cx);
+        let initiate = self.peer.as_ref().is_some_and(|peer| peer.initiate);
+        if was_live && initiate && self.is_established() {
+            self.timers.child_retry_at = Some(cx.now + cx.limits.reconnect_first);
+        }
+        let spis: Vec<Vec<u8>> = going
+            .iter()
+            .filter(|(_, state)| *state != ChildState::Deleting)
+            .map(|(spi, _)| spi.to_be_bytes().to_vec())
+            .collect();
+        (!spis.is_empty()).then_some(Payload::Delete(Delete { protocol: Protocol::Esp, spis }))
+    }
+
+    /// RFC 4555 section 3.5: the peer is where this request came from.
+    fn answer_update_addresses(&mut self, payloads: &[Payload], path: &Path, cx: &mut Context<'_>) -> Vec<Payload> {
+        self.path = *path;
+        let local = self.local_end(cx);
+        let found = nat::detect(self.spis(), payloads, path, local);
+        if found.supported {
+            let claimed = self.claims_nat();
+            self.nat = nat::Nat { here: found.here || claimed, ..found };
+        }
+        if let Some(tunnel) = self.tunnel() {
+            cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
+        }
+        match self.nat.supported {
+            true => {
+                let local = local.filter(|_| !self.claims_nat());
+                nat::notifies(self.spis(), path, local, cx.random_bytes()).to_vec()
+            }
+            false => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Endpoints against each other in virtual time, over a network that loses, doubles and reorders from a seed.
+//!
+//! `world` is the ground that all stand on; then one file per question.
+
+mod establish;
+mod hostile;
+mod peers;
+mod rekey;
+pub(super) mod world;

@@ -1,0 +1,221 @@
+//! Message IDs, one request at a time in each direction, and retransmission (RFC 7296 sections 2.1 to 2.3).
+//!
+//! Both windows have size 1: we never advertise a larger one, and never use one that the peer may offer. The last response
+//! is kept as the bytes that were sent, because a retransmitted request must get exactly those again.
+
+use super::limits::Retransmit;
+use crate::net::Timestamp;
+
+/// Our requests.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    next_id: u32,
+    request: Option<Request>,
+}
+
+/// A request that waits for its response.
+struct Request {
+    id: u32,
+    datagrams: Vec<Vec<u8>>,
+    sent: u32,
+    resend_at: Timestamp,
+}
+
+/// What time has brought.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Due<'a> {
+    Nothing,
+    /// Send these again.
+    Resend(&'a [Vec<u8>]),
+    /// All transmissions went unanswered.
+    GiveUp,
+}
+
+impl Outgoing {
+    /// The ID that the next request will carry.
+    pub fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.request.is_none()
+    }
+
+    /// How often the outstanding request has been sent.
+    pub fn sent(&self) -> u32 {
+        self.request.as_ref().map_or(0, |request| request.sent)
+    }
+
+    /// Takes the request with ID [`Outgoing::next_id`], just sent for the first time.
+    pub fn begin(&mut self, datagrams: Vec<Vec<u8>>, resend_at: Timestamp) {
+        debug_assert!(self.request.is_none());
+        self.request = Some(Request { id: self.next_id, datagrams, sent: 1, resend_at });
+        self.next_id = self.next_id.wrapping_add(1);
+    }
+
+    /// Another IKE_SA_INIT with the same ID 0, after COOKIE or INVALID_KE_PAYLOAD.
+    pub fn begin_again(&mut self, datagrams: Vec<Vec<u8>>, resend_at: Timestamp) {
+        let id = self.next_id.saturating_sub(1);
+        self.request = Some(Request { id, datagrams, sent: 1, resend_at });
+    }
+
+    /// Whether a response with this ID answers the outstanding request.
+    pub fn awaits(&self, id: u32) -> bool {
+        self.request.as_ref().is_some_and(|request| request.id == id)
+    }
+
+    pub fn finish(&mut self) {
+        self.request = None;
+    }
+
+    pub fn due_at(&self) -> Option<Timestamp> {
+        self.request.as_ref().map(|request| request.resend_at)
+    }
+
+    /// `jitter`: 0 to 255, at most 10 % of the wait on top of it.
+    pub fn due(&mut self, now: Timestamp, times: &Retransmit, jitter: u8) -> Due<'_> {
+        match &mut self.request {
+            Some(request) if request.resend_at <= now => {
+                if request.sent >= times.sends {
+                    return Due::GiveUp;
+                }
+                request.sent += 1;
+                request.resend_at = now + jittered(times.wait(request.sent), jitter);
+                Due::Resend(&request.datagrams)
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// The IDs that IKE_SA_INIT used, for an SA that is the responder or was made by a rekey.
+    pub fn starting_at(next_id: u32) -> Self {
+        Outgoing { next_id, request: None }
+    }
+}
+
+/// Up to 10 % longer.
+pub(super) fn jittered(wait: std::time::Duration, jitter: u8) -> std::time::Duration {
+    wait + wait / 2560 * u32::from(jitter)
+}
+
+/// Their requests.
+#[derive(Default)]
+pub(super) struct Incoming {
+    expected: u32,
+    /// The request that is being taken in, and the one that was answered last.
+    noted: Digest,
+    request: Digest,
+    response: Vec<Vec<u8>>,
+}
+
+/// Of a request's datagram (its first fragment): a retransmission has the same bytes.
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest(datagram: &[u8]) -> Digest {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, datagram);
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
+}
+
+/// What a request's message ID says about it.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Arrival<'a> {
+    New,
+    /// Seen and answered: the answer again, if it is the same request.
+    Repeated(&'a Digest, &'a [Vec<u8>]),
+    /// Older than the last, or further ahead than the window.
+    Outside,
+}
+
+impl Incoming {
+    pub fn starting_at(expected: u32) -> Self {
+        Incoming { expected, ..Incoming::default() }
+    }
+
+    pub fn expected(&self) -> u32 {
+        self.expected
+    }
+
+    pub fn arrival(&self, id: u32) -> Arrival<'_> {
+        if id == self.expected {
+            return Arrival::New;
+        }
+        match self.expected.checked_sub(1) == Some(id) && !self.response.is_empty() {
+            true => Arrival::Repeated(&self.request, &self.response),
+            false => Arrival::Outside,
+        }
+    }
+
+    /// The expected request, authentic, or its first fragment.
+    pub fn note(&mut self, datagram: &[u8]) {
+        self.noted = digest(datagram);
+    }
+
+    /// The expected request was answered with this.
+    pub fn answered(&mut self, response: Vec<Vec<u8>>) {
+        self.request = self.noted;
+        self.expected = self.expected.wrapping_add(1);
+        self.response = response;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TIMES: Retransmit = Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
+
+    #[test]
+    fn a_request_is_sent_again_at_growing_intervals_and_then_given_up() {
+        let mut outgoing = Outgoing::default();
+        outgoing.begin(vec![vec![1]], Timestamp::from_secs(1));
+        let mut sends = Vec::new();
+        for second in 0..20 {
+            match outgoing.due(Timestamp::from_secs(second), &TIMES, 0) {
+                Due::Resend(datagrams) => sends.push((second, datagrams.to_vec())),
+                Due::GiveUp => {
+                    assert_eq!(second, 11);
+                    break;
+                }
+                Due::Nothing => assert!(second < 11),
+            }
+        }
+        assert_eq!(sends, [(1, vec![vec![1]]), (3, vec![vec![1]]), (7, vec![vec![1]])]);
+    }
+
+    #[test]
+    fn jitter_is_at_most_a_tenth() {
+        let second = Duration::from_secs(1);
+        assert_eq!(jittered(second, 0), second);
+        assert!(jittered(second, 255) > second + second / 12);
+        assert!(jittered(second, 255) <= second + second / 10);
+    }
+
+    #[test]
+    fn only_the_outstanding_id_is_a_response() {
+        let mut outgoing = Outgoing::starting_at(7);
+        assert!(!outgoing.awaits(7));
+        outgoing.begin(vec![], Timestamp::ZERO);
+        assert!(outgoing.awaits(7) && !outgoing.awaits(6) && !outgoing.awaits(8));
+        outgoing.finish();
+        assert!(!outgoing.awaits(7) && outgoing.is_free());
+        assert_eq!(outgoing.next_id(), 8);
+    }
+
+    #[test]
+    fn a_request_is_new_once_then_repeated_until_the_next() {
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.arrival(0), Arrival::New);
+        assert_eq!(incoming.arrival(1), Arrival::Outside);
+        incoming.note(b"first");
+        incoming.answered(vec![vec![9]]);
+        assert_eq!(incoming.arrival(0), Arrival::Repeated(&digest(b"first"), &[vec![9]]));
+        assert_eq!(incoming.arrival(1), Arrival::New);
+        incoming.note(b"second");
+        incoming.answered(vec![vec![8]]);
+        assert_eq!(incoming.arrival(0), Arrival::Outside);
+        assert_eq!(incoming.arrival(1), Arrival::Repeated(&digest(b"second"), &[vec![8]]));
+        assert_eq!(incoming.arrival(u32::MAX), Arrival::Outside);
+    }
+}
