@@ -205,6 +205,11 @@ impl Endpoint {
     }
 
     #[cfg(test)]
+    pub(super) fn bind_to(&mut self, addresses: Vec<IpAddr>) {
+        self.bound_to = addresses;
+    }
+
+    #[cfg(test)]
     pub(super) fn child_spi_count(&self) -> usize {
         self.child_spis.len()
     }
