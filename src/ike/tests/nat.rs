@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use super::world::*;
-use crate::ike::{Encapsulation, Event, Limits, PeerConfig, Setup};
+use crate::ike::{Encapsulation, Event, Limits, PeerConfig, Setup, message, nat};
 use crate::net::{Port, TunnelId};
+use crate::wire::ike::{ExchangeType, notify};
 
 const OUTSIDE: [u8; 4] = [198, 51, 100, 1];
 
@@ -80,6 +81,43 @@ impl World {
         let ip = self.hosts[host].ip;
         self.hosts[host].endpoint.bind_to(vec![ip]);
     }
+}
+
+/// RFC 4555 section 3.5, as responder: the initiator says that it is elsewhere now.
+#[test]
+fn a_peer_that_moves_by_mobike_is_followed_and_gets_its_cookie_back() {
+    let mut world = World::pair_with(1, auto, auto);
+    world.bind(A);
+    world.bind(B);
+    world.run_for(3);
+    let spi = *world.hosts[B].endpoint.sas.keys().next().unwrap();
+    world.hosts[B].endpoint.sas.get_mut(&spi).unwrap().sa.abilities.mobike = true;
+    let new = [203, 0, 113, 9].into();
+    world.hosts[A].ip = new;
+    world.bind(A);
+    let answers = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = answers.clone();
+    world.filter = Box::new(move |packet| {
+        if packet.is_response() {
+            seen.lock().unwrap().push(packet.to);
+        }
+        true
+    });
+    let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
+    let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
+    world.hosts[A].endpoint.now = world.now;
+    world.hosts[A].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+        let [source, destination] = nat::notifies(sa.spis(), &sa.path, Some(SocketAddr::new(new, 500)), [0; 20]);
+        let update = message::notify(notify::UPDATE_SA_ADDRESSES, []);
+        let cookie = message::notify(notify::COOKIE2, [7; 16]);
+        sa.send_request(ExchangeType::INFORMATIONAL, &[update, source, destination, cookie], cx);
+    });
+    world.send_from(A, &outbox);
+    world.run_for(2);
+    let moved = |event: &Event| matches!(event, Event::PathMoved { path, .. } if path.remote == SocketAddr::new(new, 0));
+    assert!(world.hosts[B].events.iter().any(moved), "raw ESP goes there: {}", world.dump());
+    assert_eq!(*answers.lock().unwrap(), [SocketAddr::new(new, 500)]);
+    assert!(world.hosts[A].endpoint.sas[&spi].sa.outgoing.is_free(), "answered");
 }
 
 #[test]

@@ -265,7 +265,7 @@ impl World {
                 let mut outbox = Outbox::new(1 << 20, 4096);
                 self.hosts[host].endpoint.handle_timeout(&mut outbox, self.now);
                 self.take_events(host);
-                self.send(host, &outbox);
+                self.send_from(host, &outbox);
             }
         }
         self.let_linger_pass();
@@ -287,7 +287,7 @@ impl World {
         let Some((host, packet)) = self.translate_in(packet) else { return };
         let outbox = self.hand_over(host, &packet);
         self.take_events(host);
-        self.send(host, &outbox);
+        self.send_from(host, &outbox);
     }
 
     fn translate_in(&self, mut packet: Packet) -> Option<(usize, Packet)> {
@@ -312,7 +312,7 @@ impl World {
         outbox
     }
 
-    fn send(&mut self, host: usize, outbox: &Outbox) {
+    pub fn send_from(&mut self, host: usize, outbox: &Outbox) {
         for (path, _, bytes) in outbox.datagrams() {
             let port = if path.port == Port::IkeNatT { 4500 } else { 500 };
             let from = match self.nat.get(&host) {
