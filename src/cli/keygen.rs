@@ -1,4 +1,4 @@
-//! `ixgate keygen`: WireGuard keys and preshared keys, in the base64 form that `wg` uses.
+//! `ixgate keygen`: WireGuard keys, preshared keys, and certificates for IPsec with an authority to issue them.
 //!
 //! A private key goes into a file of mode 0600 that must not exist yet, or to standard output and nowhere else. Standard
 //! output carries one key and nothing else, so that scripts can take it; words for people go to standard error:
@@ -8,13 +8,20 @@
 //! keygen wireguard --out FILE     public key       and on standard error where the private key is
 //! keygen wireguard --public FILE  public key
 //! keygen psk                      preshared key    (with --out FILE: nothing, and on standard error where it is)
+//! keygen ca | certificate --out FILE               (nothing: on standard error where private key and certificate are)
 //! ```
+//!
+//! A preshared key comes as `0s` and base64, which ixgate and strongSwan read as 32 bytes for IPsec; with `--wireguard`
+//! it comes bare, as `wg` wants it.
+
+mod certificate;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
@@ -29,7 +36,19 @@ use crate::wireguard;
 /// A key file holds 44 characters and a newline; more than this is something else.
 const MAX_KEY_FILE_BYTES: u64 = 1024;
 
-/// Make keys.
+/// Modes of files: for the owner alone, and for everybody to read.
+const SECRET: u32 = 0o600;
+const PUBLIC_FILE: u32 = 0o644;
+
+const PSK_HELP: &str = "\
+Example:
+  ixgate keygen psk --out secrets/hospital-b.psk
+
+Then name the file in the peer's attachment (psk_file = \"secrets/hospital-b.psk\"), and bring its
+one line to the other side by a way that nobody else reads. strongSwan takes it as it is:
+secret = 0s...";
+
+/// Make keys and certificates.
 #[derive(Args, Debug)]
 pub struct KeygenArgs {
     #[command(subcommand)]
@@ -40,8 +59,10 @@ pub struct KeygenArgs {
 enum Kind {
     /// A WireGuard private key, and the public key that belongs to it.
     Wireguard(WireguardArgs),
-    /// A preshared key, the same for both sides of one tunnel.
+    /// A preshared key, the same for both sides of one tunnel: 256 random bits.
     Psk(PskArgs),
+    Ca(certificate::CaArgs),
+    Certificate(certificate::CertificateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -54,7 +75,11 @@ struct WireguardArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = PSK_HELP)]
 struct PskArgs {
+    /// In the form that WireGuard wants (bare base64) instead of the one for IPsec ("0s" and base64).
+    #[arg(long)]
+    wireguard: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -86,6 +111,8 @@ pub enum KeygenError {
     NoRandomness,
     #[error("cannot print: {0}")]
     Print(io::Error),
+    #[error("{0}")]
+    Certificate(#[from] certificate::Error),
 }
 
 type Key = Zeroizing<[u8; 32]>;
@@ -100,7 +127,7 @@ struct Answer {
 
 /// Exit codes: 0 done, 1 not done (said on standard error).
 pub fn run(args: &KeygenArgs) -> ExitCode {
-    match answer(args, &mut io::stdin().lock()).and_then(|answer| print(&answer)) {
+    match answer(args, &mut io::stdin().lock(), SystemTime::now()).and_then(|answer| print(&answer)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ixgate keygen: {error}");
@@ -109,14 +136,16 @@ pub fn run(args: &KeygenArgs) -> ExitCode {
     }
 }
 
-fn answer(args: &KeygenArgs, stdin: &mut dyn Read) -> Result<Answer, KeygenError> {
+fn answer(args: &KeygenArgs, stdin: &mut dyn Read, now: SystemTime) -> Result<Answer, KeygenError> {
     match &args.kind {
         Kind::Wireguard(WireguardArgs { public: Some(file), target }) => {
             let public = encode(&wireguard::public_key(&*read_key(file, stdin)?));
             Ok(target.answer(json!({ "public_key": *public }), &public, String::new()))
         }
         Kind::Wireguard(WireguardArgs { public: None, target }) => make_wireguard(target),
-        Kind::Psk(PskArgs { target }) => make_psk(target),
+        Kind::Psk(PskArgs { wireguard, target }) => make_psk(target, *wireguard),
+        Kind::Ca(args) => certificate::make_ca(args, now),
+        Kind::Certificate(args) => certificate::make_certificate(args, now),
     }
 }
 
@@ -127,17 +156,18 @@ fn make_wireguard(target: &Target) -> Result<Answer, KeygenError> {
         let json = json!({ "private_key": *private, "public_key": *public });
         return Ok(target.answer(json, &private, format!("public key: {}\n", *public)));
     };
-    write_key(file, &private, target.force)?;
+    write_file(file, &private, SECRET, target.force)?;
     let json = json!({ "private_key_file": file.display().to_string(), "public_key": *public });
     Ok(target.answer(json, &public, format!("private key in {}; its public key:\n", file.display())))
 }
 
-fn make_psk(target: &Target) -> Result<Answer, KeygenError> {
-    let key = encode(&*random_key()?);
+fn make_psk(target: &Target, wireguard: bool) -> Result<Answer, KeygenError> {
+    let bare = encode(&*random_key()?);
+    let key = if wireguard { bare } else { Text::new(format!("0s{}", *bare)) };
     let Some(file) = &target.out else {
         return Ok(target.answer(json!({ "preshared_key": *key }), &key, String::new()));
     };
-    write_key(file, &key, target.force)?;
+    write_file(file, &key, SECRET, target.force)?;
     let json = json!({ "preshared_key_file": file.display().to_string() });
     Ok(target.answer(json, "", format!("preshared key in {}\n", file.display())))
 }
@@ -192,11 +222,11 @@ fn read_key(file: &Path, stdin: &mut dyn Read) -> Result<Key, KeygenError> {
 }
 
 /// With `force`, a new file takes the old one's place at once, so that no moment leaves the name without a whole key.
-fn write_key(path: &Path, key: &Text, force: bool) -> Result<(), KeygenError> {
+fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), KeygenError> {
     let failed = |source: io::Error| KeygenError::Write { path: path.into(), source };
     make_folder(path).map_err(failed)?;
     if !force {
-        return write_new(path, key).map_err(|error| match error.kind() {
+        return write_new(path, text, mode).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => KeygenError::Exists(path.into()),
             _ => failed(error),
         });
@@ -204,7 +234,7 @@ fn write_key(path: &Path, key: &Text, force: bool) -> Result<(), KeygenError> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".new");
     let beside = path.with_file_name(name);
-    write_new(&beside, key).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| {
+    write_new(&beside, text, mode).and_then(|()| std::fs::rename(&beside, path)).map_err(|error| {
         if error.kind() != io::ErrorKind::AlreadyExists {
             let _ = std::fs::remove_file(&beside);
         }
@@ -220,10 +250,10 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write_new(path: &Path, key: &Text) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?; // whatever the umask or a default ACL made of it
-    file.write_all(key.as_bytes())?;
+fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?; // whatever the umask or a default ACL made of it
+    file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()
 }
@@ -248,7 +278,7 @@ mod tests {
 
     fn keygen(args: &[&str], stdin: &str) -> Result<String, KeygenError> {
         let cli = Cli::try_parse_from([&["keygen"], args].concat()).expect("arguments");
-        answer(&cli.keygen, &mut stdin.as_bytes()).map(|answer| answer.output.to_string())
+        answer(&cli.keygen, &mut stdin.as_bytes(), SystemTime::now()).map(|answer| answer.output.to_string())
     }
 
     fn json(text: &str) -> serde_json::Value {
@@ -307,8 +337,16 @@ mod tests {
         let bare = keygen(&["wireguard"], "").unwrap();
         assert!(decode(&bare).is_some(), "one key and nothing else");
         let psk = keygen(&["psk"], "").unwrap();
-        assert!(decode(&psk).is_some());
+        assert!(psk.strip_prefix("0s").and_then(decode).is_some(), "{psk}");
         assert_ne!(psk, keygen(&["psk"], "").unwrap());
+        assert!(decode(&keygen(&["psk", "--wireguard"], "").unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_preshared_key_is_read_as_256_bits_for_ipsec() {
+        let psk = keygen(&["psk"], "").unwrap();
+        let secret = crate::ike::auth::Secret::parse_psk(psk.as_bytes()).unwrap();
+        assert_eq!((secret.bytes.len(), secret.warning), (32, None));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub const MAX_CERTIFICATES: usize = 8;
 /// All CERT payloads of a peer together. A certificate with an RSA-8192 key has under 4 KiB.
 pub const MAX_CHAIN_BYTES: usize = 64 * 1024;
 
-/// RFC 4945 section 5.1.3.12: id-kp-ipsecIKE (RFC 4945, from RFC 4809's arc) and anyExtendedKeyUsage.
+/// id-kp-ipsecIKE (RFC 4945 section 5.1.3.12).
 pub(super) const EKU_IPSEC_IKE: &str = "1.3.6.1.5.5.7.3.17";
 
 /// The certificates of a file, PEM or one in DER.

@@ -285,7 +285,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..40, byte: u8) {
+        fn arbitrary_bytes_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            at in 0usize..40,
+            byte: u8,
+        ) {
             let mut broken = parse("C=CH, O=\"Clinic, Inc.\", E=ops@x.example").unwrap();
             broken[at] = byte;
             for der in [bytes, broken] {

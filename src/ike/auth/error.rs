@@ -12,12 +12,13 @@ pub enum AuthError {
     #[error("they authenticate by {theirs}, we expect {ours}: set the same on both sides")]
     OtherMethod { theirs: &'static str, ours: &'static str },
     #[error(
-        "they authenticate by method {0}, which is not supported (there are PSK, and certificates with RFC 7427 or ECDSA)"
+        "they authenticate by method {0}, which is not supported (there are PSK, and certificates with RFC 7427 or \
+         ECDSA)"
     )]
     UnsupportedMethod(u8),
     #[error(
-        "their signature is of the old form \"RSA Digital Signature\" (method 1), which means SHA-1 and is refused: their \
-         side must use RFC 7427 signatures (SHA2-256 or better), or an ECDSA certificate"
+        "their signature is of the old form \"RSA Digital Signature\" (method 1), which means SHA-1 and is refused: \
+         their side must use RFC 7427 signatures (SHA2-256 or better), or an ECDSA certificate"
     )]
     RsaSha1,
     #[error("the signature algorithm {0} of their AUTH payload is refused: we accept {ACCEPTED}")]
@@ -27,13 +28,15 @@ pub enum AuthError {
     #[error("their signature is made by {algorithm}, and the key in their certificate is {key}")]
     KeyKind { algorithm: String, key: String },
     #[error(
-        "their signature does not fit the key in their certificate: their private key and certificate do not belong together, or somebody stands in between"
+        "their signature does not fit the key in their certificate: their private key and certificate do not \
+         belong together, or somebody stands in between"
     )]
     WrongSignature,
     #[error("{0}")]
     Certificate(#[from] CertificateError),
     #[error(
-        "our key is {key}, which signs with {needs}, and the peer takes {theirs}: use another kind of key, or enable {needs} on their side"
+        "our key is {key}, which signs with {needs}, and the peer takes {theirs}: use another kind of key, or \
+         enable {needs} on their side"
     )]
     NoCommonHash { key: String, needs: &'static str, theirs: String },
     #[error("our private key made no signature")]
@@ -48,7 +51,8 @@ pub enum CertificateError {
     #[error("they sent no certificate: their side must send it (strongSwan: send_cert = always)")]
     None,
     #[error(
-        "they sent their certificate in encoding {0}, which is not supported: it must be X.509 itself (encoding 4), neither its hash and URL nor a bare key"
+        "they sent their certificate in encoding {0}, which is not supported: it must be X.509 itself (encoding \
+         4), neither its hash and URL nor a bare key"
     )]
     Encoding(u8),
     #[error("they sent {0} certificates; at most {max} are accepted", max = super::chain::MAX_CERTIFICATES)]
@@ -62,7 +66,8 @@ pub enum CertificateError {
     #[error("the certificate of {subject} is not valid before {from}: is a clock wrong?")]
     NotYetValid { subject: String, from: Date },
     #[error(
-        "the certificate of {subject} was issued by {issuer}, which is no authority that we trust for this peer: add the authority's certificate here, or the missing intermediate there"
+        "the certificate of {subject} was issued by {issuer}, which is no authority that we trust for this peer: \
+         add the authority's certificate here, or the missing intermediate there"
     )]
     UntrustedIssuer { subject: String, issuer: String },
     #[error("the certificate of {subject} bears a signature that its issuer {issuer} did not make")]
@@ -72,7 +77,8 @@ pub enum CertificateError {
     #[error("no valid revocation list (CRL) covers the certificate of {0}, and one is required (crl = \"require\")")]
     NoCrl(String),
     #[error(
-        "the revocation list (CRL) for the certificate of {subject} expired on {on}, and a valid one is required (crl = \"require\")"
+        "the revocation list (CRL) for the certificate of {subject} expired on {on}, and a valid one is required \
+         (crl = \"require\")"
     )]
     CrlExpired { subject: String, on: Date },
     #[error("the certificate does not hold the identity {wanted}; in it are: {found}")]
@@ -101,7 +107,8 @@ pub enum LoadError {
     #[error("the PEM is malformed: {0}")]
     Pem(String),
     #[error(
-        "no private key in the file: expected \"-----BEGIN PRIVATE KEY-----\" (PKCS#8), \"EC PRIVATE KEY\" or \"RSA PRIVATE KEY\""
+        "no private key in the file: expected \"-----BEGIN PRIVATE KEY-----\" (PKCS#8), \"EC PRIVATE KEY\" or \
+         \"RSA PRIVATE KEY\""
     )]
     NoKey,
     #[error("the private key is encrypted: store it without a passphrase in a file that only the owner may read")]

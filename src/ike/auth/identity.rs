@@ -49,7 +49,10 @@ pub enum IdentityError {
     Address(String),
     #[error("not a distinguished name: {0}")]
     Dn(#[from] dn::DnError),
-    #[error("the identity is of type {} ({}), which is not supported: use FQDN, e-mail, IP address or DN", .0, kind_name(*.0))]
+    #[error(
+        "the identity is of type {0} ({kind}), which is not supported: use FQDN, e-mail, IP address or DN",
+        kind = kind_name(*.0)
+    )]
     UnsupportedType(u8),
 }
 

@@ -40,7 +40,7 @@ pub(super) fn in_words(identities: &[Identity]) -> String {
     let shown: Vec<String> = identities.iter().take(8).map(Identity::to_string).collect();
     match identities.len() {
         0 => "no names".into(),
-        ..=8 => shown.join(", "),
+        1..=8 => shown.join(", "),
         count => format!("{} and {} more", shown.join(", "), count - 8),
     }
 }

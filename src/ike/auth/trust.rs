@@ -119,7 +119,7 @@ impl TrustAnchors {
         &self.subjects
     }
 
-    /// Checks a peer's certificates (its own first, as they came) for `identity`, and gives the key that it may sign with.
+    /// Checks a peer's certificates (its own first, as they came) for `identity`. Gives the key that it signs with.
     pub(super) fn check<'a>(
         &self,
         certificates: &[&'a [u8]],

@@ -112,15 +112,42 @@ fn a_certificate_that_every_peer_would_refuse_is_refused_here() {
     }
 }
 
-/// Made by `openssl req -x509 -newkey rsa:1024 -nodes -days 36500 -subj /CN=small`, since nothing of ours makes it.
 #[test]
 fn rsa_of_fewer_than_2048_bits_is_refused() {
-    let refused = load(include_str!("small-rsa.pem"), include_str!("small-rsa.key"));
+    let refused = load(include_str!("openssl/small-rsa.pem"), include_str!("openssl/small-rsa-key.pem"));
     let words = refused.unwrap_err().to_string();
     assert!(words.contains("1024 bits") || words.contains("2048"), "{words}");
-    let trust = TrustAnchors::load(&[include_bytes!("small-rsa.pem")], &[], CrlPolicy::IfPresent).unwrap();
-    let der = chain::certificates(include_bytes!("small-rsa.pem")).unwrap();
+    let trust = TrustAnchors::load(&[include_bytes!("openssl/small-rsa.pem")], &[], CrlPolicy::IfPresent).unwrap();
+    let der = chain::certificates(include_bytes!("openssl/small-rsa.pem")).unwrap();
     let refused =
         trust.check(&[&der[0]], &"dn:CN=small".parse().unwrap(), chain::validity(&chain::parse(&der[0]).unwrap()).0.0);
     assert_eq!(refused.unwrap_err(), CertificateError::RsaBits { subject: "\"CN=small\"".into(), bits: 1024 });
+}
+
+/// Another library's certificates and keys (`openssl/make.sh`): names in UTF8String, keys in all their forms.
+#[test]
+fn what_openssl_makes_is_read_and_believed() {
+    use std::sync::Arc;
+    for (certificate, key) in [
+        (include_str!("openssl/rsa.pem"), include_str!("openssl/rsa-key.pem")),
+        (include_str!("openssl/rsa.pem"), include_str!("openssl/rsa-pkcs1-key.pem")),
+        (include_str!("openssl/p256.pem"), include_str!("openssl/p256-key.pem")),
+        (include_str!("openssl/p256.pem"), include_str!("openssl/p256-sec1-key.pem")),
+        (include_str!("openssl/ed25519.pem"), include_str!("openssl/ed25519-key.pem")),
+    ] {
+        let local = load(certificate, key).unwrap();
+        assert!(local.holds(&"dn:C=CH, O=\"Clinic, Inc.\", CN=gw".parse().unwrap()));
+        let now = local.validity().0.0;
+        let anchors = TrustAnchors::load(&[include_bytes!("openssl/ca.pem")], &[], CrlPolicy::IfPresent).unwrap();
+        let local = LocalAuth::Certificate(Arc::new(local));
+        let proof = local.prove(PRF, OCTETS, &SIGNATURE_HASHES).unwrap();
+        let certificate = chain::certificates(certificate.as_bytes()).unwrap();
+        let remote = RemoteAuth::Certificate(Arc::new(anchors));
+        let verdict = |identity: &str| {
+            remote.verify(&proof, PRF, OCTETS, &identity.parse().unwrap(), &[(4, &certificate[0])], now)
+        };
+        assert_eq!(verdict("fqdn:gw.example"), Ok(()));
+        assert_eq!(verdict("dn:C=CH, O=Clinic\\, Inc., CN=gw"), Ok(()));
+        assert!(verdict("dn:C=CH, O=Clinic, CN=gw").is_err());
+    }
 }

@@ -76,7 +76,7 @@ impl Wish {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CountryName, "CH");
         params.distinguished_name.push(DnType::CommonName, self.name);
-        params.is_ca = self.is_ca.clone();
+        params.is_ca = self.is_ca;
         params.key_usages = self.usages.clone();
         params.extended_key_usages = self.extended.clone();
         params

@@ -1,6 +1,8 @@
 //! Every kind of key signs, the other side verifies; and what does not fit is refused in words.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use proptest::prelude::*;
 
 use super::super::algorithm::{Algorithm, Hash};
 use super::super::public_key::{KeyKind, PublicKey};
@@ -170,4 +172,27 @@ fn the_ed25519_example_of_rfc_8032() {
     let key = PublicKey { kind: KeyKind::Ed25519, bytes: &point };
     assert_eq!(key.verify(Algorithm::Ed25519, &[0x72], &signature), Some(true));
     assert_eq!(key.verify(Algorithm::Ed25519, &[0x73], &signature), Some(false));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_proofs_never_panic(
+        method: u8,
+        data in proptest::collection::vec(any::<u8>(), 0..120),
+        encoding in 3u8..6,
+        methods in proptest::sample::select(vec![1u8, 2, 9, 10, 14]),
+    ) {
+        static MADE: LazyLock<(RemoteAuth, Vec<u8>)> = LazyLock::new(|| {
+            let root = Made::self_signed(authority("root"), "p256");
+            (RemoteAuth::Certificate(Arc::new(root.trust())), root.issue(gateway(), "p256").der)
+        });
+        let (remote, der) = &*MADE;
+        // As it is, and with a length before it that fits.
+        let framed = [&[data.len() as u8 / 2], &data[..]].concat();
+        for (method, data) in [(method, data.clone()), (methods, data), (14, framed)] {
+            let proof = Proof { method, data };
+            let identity = IDENTITY.parse().unwrap();
+            prop_assert!(remote.verify(&proof, PRF, OCTETS, &identity, &[(encoding, der)], NOW).is_err());
+        }
+    }
 }
