@@ -21,6 +21,15 @@ pub(super) enum Further {
     Never,
 }
 
+impl Further {
+    pub fn kems(self, profile: Profile) -> &'static [Group] {
+        match self {
+            Further::ByProfile => profile.kems(),
+            Further::Never => &[],
+        }
+    }
+}
+
 /// What a proposal is chosen from besides itself.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
@@ -266,7 +275,7 @@ impl<'a> Picker<'a> {
 
     /// RFC 9370 section 2.2.1: one of each type that is offered, and no method twice.
     fn further(&mut self, allowed: Further) -> Option<Vec<Group>> {
-        let kems = if allowed == Further::Never { &[] } else { self.profile.kems() };
+        let kems = allowed.kems(self.profile);
         let mut further = Vec::new();
         for kind in ADDITIONAL_KEY_EXCHANGE_1..=ADDITIONAL_KEY_EXCHANGE_7 {
             if !self.offers(kind) {
