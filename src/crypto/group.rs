@@ -95,7 +95,7 @@ impl Group {
         }
     }
 
-    /// A KEM's two sides send different things, and it is only offered as an additional key exchange.
+    /// A KEM's two sides send different things: an encapsulation key, and a ciphertext for it.
     pub fn is_kem(self) -> bool {
         matches!(self, Group::MlKem768 | Group::MlKem1024)
     }
@@ -212,3 +212,6 @@ impl fmt::Display for Group {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@
 mod aead;
 mod cbc_hmac;
 pub mod group;
+#[cfg(test)]
+mod hex;
 pub mod packet_key;
 pub mod prf;
 pub mod suite;

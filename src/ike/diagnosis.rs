@@ -45,8 +45,8 @@ pub enum Stage {
     Child,
     /// Replacing a Child SA or the IKE SA.
     Rekey,
-    /// An IKE SA that was up.
-    Established,
+    /// An IKE SA that was up, or a test whether its peer is still there.
+    Liveness,
 }
 
 impl Stage {
@@ -58,7 +58,7 @@ impl Stage {
             Stage::Auth => "auth",
             Stage::Child => "child",
             Stage::Rekey => "rekey",
-            Stage::Established => "established",
+            Stage::Liveness => "liveness",
         }
     }
 }
@@ -71,7 +71,7 @@ impl fmt::Display for Stage {
             Stage::Auth => "authentication (IKE_AUTH)",
             Stage::Child => "setting up a Child SA",
             Stage::Rekey => "rekeying",
-            Stage::Established => "an established tunnel",
+            Stage::Liveness => "a check that the peer is there",
         })
     }
 }

@@ -5,8 +5,8 @@
 //! it the transforms that stand first in *our* list; its key exchange group is taken as it is when we like it at all, for
 //! another one would cost a round trip (RFC 7296 section 1.2).
 //!
-//! ML-KEM is an additional key exchange (RFC 9370) beside a classical one. `pq` proposes and requires it; the other profiles
-//! do not propose it, but take it from a peer that does.
+//! ML-KEM is an additional key exchange (RFC 9370) beside a classical one. `pq` proposes and requires it in
+//! IKE_SA_INIT; the other profiles do not propose it, but take it there from a peer that does.
 
 mod choose;
 mod names;
@@ -21,9 +21,12 @@ use std::str::FromStr;
 use crate::crypto::{Cipher, Group, Integrity, Prf, Suite};
 use crate::wire::ike::{Proposal, Transform};
 
-pub use choose::{accept_esp, accept_ike, choose_esp, choose_ike, is_allowed};
+pub use choose::{accept_esp, accept_ike, accept_ike_rekey, choose_esp, choose_ike, choose_ike_rekey, is_allowed};
 pub use names::{spelled, transform_name};
-pub use offer::{emit_esp, emit_ike, esp_proposals, has_further_exchanges, ike_groups, ike_proposals, offer};
+pub use offer::{
+    emit_esp, emit_ike, esp_groups, esp_proposals, has_further_exchanges, ike_groups, ike_proposals,
+    ike_rekey_proposals,
+};
 pub use refusal::{Mismatch, NoProposal, refused_esp, refused_ike};
 
 /// A named list of algorithms.
@@ -46,8 +49,6 @@ pub struct IkeChoice {
     pub group: Group,
     /// Additional key exchanges (RFC 9370), in the order in which they are done.
     pub further: Vec<Group>,
-    /// The peer's SPI in the proposal: 8 bytes when an IKE SA is rekeyed, else none.
-    pub their_spi: Vec<u8>,
     agreed: Agreed,
 }
 

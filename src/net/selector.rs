@@ -164,3 +164,132 @@ fn protocol_name(protocol: u8) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `10.0.0.0/24`, or with `tcp/80-90` behind it.
+    fn net(text: &str) -> Selector {
+        Selector::from_net(text.parse().unwrap())
+    }
+
+    fn ports(selector: Selector, protocol: u8, first_port: u16, last_port: u16) -> Selector {
+        Selector { protocol, first_port, last_port, ..selector }
+    }
+
+    fn range(first: &str, last: &str) -> Selector {
+        Selector { first: first.parse().unwrap(), last: last.parse().unwrap(), ..Selector::ANY4 }
+    }
+
+    const TCP: u8 = protocol::TCP;
+    const UDP: u8 = protocol::UDP;
+
+    #[test]
+    fn covers_addresses_protocols_and_ports() {
+        let web = ports(net("10.0.0.0/24"), TCP, 80, 443);
+        let cases = [
+            ("10.0.0.0", TCP, 80, true),
+            ("10.0.0.255", TCP, 443, true),
+            ("10.0.1.0", TCP, 80, false),
+            ("10.0.0.1", UDP, 80, false),
+            ("10.0.0.1", TCP, 444, false),
+            ("fd00::1", TCP, 80, false),
+        ];
+        for (address, protocol, port, covered) in cases {
+            assert_eq!(web.covers(address.parse().unwrap(), protocol, port), covered, "{address} {protocol} {port}");
+        }
+        assert!(Selector::ANY4.covers("255.255.255.255".parse().unwrap(), 50, 0));
+        assert!(!Selector::ANY4.covers("::".parse().unwrap(), 50, 0), "an address of the other family");
+        assert!(!Selector::ANY6.covers("1.2.3.4".parse().unwrap(), 50, 0));
+        assert!(Selector::ANY6.covers("ffff::".parse().unwrap(), 50, 0));
+    }
+
+    #[test]
+    fn icmp_type_and_code_stand_in_the_port_field() {
+        let echo_request = ports(net("10.0.0.0/24"), protocol::ICMP, 8 << 8, 8 << 8);
+        assert!(echo_request.covers("10.0.0.1".parse().unwrap(), protocol::ICMP, 8 << 8));
+        assert!(!echo_request.covers("10.0.0.1".parse().unwrap(), protocol::ICMP, 0));
+        let all_unreachable = ports(net("10.0.0.0/24"), protocol::ICMP, 3 << 8, 3 << 8 | 0xff);
+        assert!(all_unreachable.covers("10.0.0.1".parse().unwrap(), protocol::ICMP, 3 << 8 | 4));
+    }
+
+    #[test]
+    fn intersections() {
+        let lan = net("10.0.0.0/8");
+        let cases = [
+            (lan, net("10.1.0.0/16"), Some(net("10.1.0.0/16"))),
+            (lan, net("11.0.0.0/8"), None),
+            (range("10.0.0.5", "10.0.0.9"), range("10.0.0.7", "10.0.0.20"), Some(range("10.0.0.7", "10.0.0.9"))),
+            (Selector::ANY4, Selector::ANY6, None),
+            (lan, ports(lan, TCP, 0, 65535), Some(ports(lan, TCP, 0, 65535))),
+            (ports(lan, UDP, 0, 65535), ports(lan, TCP, 0, 65535), None),
+            (ports(lan, TCP, 80, 90), ports(lan, TCP, 85, 99), Some(ports(lan, TCP, 85, 90))),
+            (ports(lan, TCP, 80, 90), ports(lan, TCP, 91, 99), None),
+            (ports(lan, TCP, 80, 90), ports(lan, 0, 85, 99), Some(ports(lan, TCP, 85, 90))),
+            // OPAQUE: in ANY, in itself, and in no range.
+            (ports(lan, TCP, 65535, 0), lan, Some(ports(lan, TCP, 65535, 0))),
+            (ports(lan, TCP, 65535, 0), ports(lan, TCP, 65535, 0), Some(ports(lan, TCP, 65535, 0))),
+            (ports(lan, TCP, 65535, 0), ports(lan, TCP, 1, 65535), None),
+        ];
+        for (a, b, expected) in cases {
+            assert_eq!(a.intersect(&b), expected, "{a} and {b}");
+            assert_eq!(b.intersect(&a), expected, "{b} and {a}");
+        }
+    }
+
+    #[test]
+    fn what_contains_what() {
+        assert!(Selector::ANY4.contains(&ports(net("10.0.0.0/8"), TCP, 80, 80)));
+        assert!(!ports(net("10.0.0.0/8"), TCP, 80, 80).contains(&net("10.0.0.0/8")));
+        assert!(!net("10.0.0.0/8").contains(&net("10.0.0.0/7")));
+        assert!(!Selector::ANY6.contains(&Selector::ANY4));
+    }
+
+    /// The situations of RFC 7296 section 2.9: the packet that set it off is offered first, then the range that the initiator
+    /// would like; the responder's policy is all of it, half of it, a few addresses inside it, or nothing of it.
+    #[test]
+    fn narrowing_to_what_both_policies_have() {
+        let offered_i = [ports(range("198.51.100.43", "198.51.100.43"), 17, 123, 123), net("198.51.100.0/24")];
+        let offered_r = [ports(range("192.0.2.123", "192.0.2.123"), 17, 123, 123), net("192.0.2.0/24")];
+        assert_eq!(narrow(&offered_i, &[net("198.51.100.0/24")], 16), offered_i, "what is offered, if it fits");
+
+        let ours = [net("192.0.2.0/25")];
+        assert_eq!(narrow(&offered_r, &ours, 16), [offered_r[0], net("192.0.2.0/25")]);
+        assert_eq!(narrow(&offered_r, &ours, 1), [offered_r[0]], "the most specific one, for who takes only one");
+
+        let ours = [range("192.0.1.66", "192.0.1.70")];
+        assert_eq!(narrow(&[net("192.0.1.0/24")], &ours, 16), ours);
+        assert_eq!(narrow(&[net("203.0.113.0/24")], &ours, 16), [], "TS_UNACCEPTABLE");
+    }
+
+    #[test]
+    fn narrowing_keeps_order_drops_what_is_contained_and_stays_below_the_most() {
+        let ours = [net("10.0.0.0/24"), net("10.2.0.0/24"), net("fd00::/48")];
+        assert_eq!(narrow(&[Selector::ANY4], &ours, 16), ours[..2]);
+        assert_eq!(narrow(&[Selector::ANY6, Selector::ANY4], &ours, 16), [ours[2], ours[0], ours[1]]);
+        assert_eq!(narrow(&[Selector::ANY4, net("10.2.0.0/25")], &ours, 16), ours[..2]);
+        assert_eq!(narrow(&[Selector::ANY4], &ours, 1), ours[..1]);
+        assert_eq!(narrow(&[Selector::ANY4], &ours, 0), []);
+        assert_eq!(narrow(&[Selector::ANY4, Selector::ANY6], &[Selector::ANY4], 16), [Selector::ANY4]);
+    }
+
+    #[test]
+    fn shown_as_operators_write_them() {
+        let shown = [
+            (Selector::ANY4, "0.0.0.0/0"),
+            (Selector::ANY6, "::/0"),
+            (net("10.0.0.0/8"), "10.0.0.0/8"),
+            (net("10.0.0.1/32"), "10.0.0.1/32"),
+            (range("10.0.0.1", "10.0.0.7"), "10.0.0.1-10.0.0.7"),
+            (range("10.0.0.1", "10.0.0.2"), "10.0.0.1-10.0.0.2"),
+            (ports(net("10.0.0.0/8"), TCP, 0, 65535), "10.0.0.0/8[tcp]"),
+            (ports(net("10.0.0.0/8"), TCP, 443, 443), "10.0.0.0/8[tcp/443]"),
+            (ports(net("10.0.0.0/8"), 0, 80, 90), "10.0.0.0/8[any/80-90]"),
+            (ports(net("10.0.0.0/8"), UDP, 65535, 0), "10.0.0.0/8[udp/opaque]"),
+        ];
+        for (selector, text) in shown {
+            assert_eq!(selector.to_string(), text);
+        }
+    }
+}

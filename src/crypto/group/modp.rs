@@ -104,8 +104,8 @@ fn exponent_bits(group: Group) -> u32 {
     }
 }
 
-/// 2 <= y <= p - 2, then y to the power of our exponent. That cannot be 0 (p is prime), nor 1, unless the exponent is
-/// divisible by (p - 1) / 2, which is longer than it.
+/// 2 <= y <= p - 2, then y to the power of our exponent: never 0, as p is prime, and never 1, as the order of such a y is
+/// (p - 1) / 2 or p - 1 and our exponent is shorter than that.
 fn agree<P: ConstMontyParams<L>, const L: usize>(their_public: &[u8], ours: &PrivateKey) -> Result<Secret, GroupError> {
     let y = Uint::<L>::from_be_slice(their_public);
     let two = Uint::from_u8(2);
@@ -127,4 +127,144 @@ fn power<P: ConstMontyParams<L>, const L: usize>(base: &Uint<L>, ours: &PrivateK
     power.zeroize();
     result.zeroize();
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest;
+    use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+    use crypto_bigint::{Limb, NonZero, Odd, U6144};
+
+    use super::*;
+    use crate::crypto::hex::hex;
+
+    const GROUPS: [Group; 3] = [Group::Modp2048, Group::Modp3072, Group::Modp4096];
+
+    fn prime(group: Group) -> U6144 {
+        match group {
+            Group::Modp2048 => Prime2048::PARAMS.modulus().get().resize(),
+            Group::Modp3072 => Prime3072::PARAMS.modulus().get().resize(),
+            _ => Prime4096::PARAMS.modulus().get().resize(),
+        }
+    }
+
+    /// `value`, as long as the prime of `group`.
+    fn public_value(group: Group, value: &U6144) -> Vec<u8> {
+        let bytes = value.to_be_bytes();
+        let bytes: &[u8] = bytes.as_ref();
+        bytes[bytes.len() - group.public_bytes()..].to_vec()
+    }
+
+    /// [2^bits * arctan(1/x)], a little too low: the sum of 1 / (n x^n) over odd n, with alternating signs.
+    fn arctan_of_inverse(x: u32, bits: u32) -> U6144 {
+        let divided = |value: &U6144, by: u32| value.div_rem_limb(NonZero::new(Limb::from_u32(by)).unwrap()).0;
+        let mut power = divided(&U6144::ONE.shl_vartime(bits), x);
+        let mut sum = power;
+        for n in (3..).step_by(2) {
+            power = divided(&power, x * x);
+            if power == U6144::ZERO {
+                break;
+            }
+            let term = divided(&power, n);
+            sum = if n % 4 == 3 { sum.wrapping_sub(&term) } else { sum.wrapping_add(&term) };
+        }
+        sum
+    }
+
+    /// [2^bits * pi] by Machin's formula, with 64 bits more on the way.
+    fn pi(bits: u32) -> U6144 {
+        let four_times_a_fifth = arctan_of_inverse(5, bits + 64).shl_vartime(2);
+        let quarter = four_times_a_fifth.wrapping_sub(&arctan_of_inverse(239, bits + 64));
+        quarter.shl_vartime(2).shr_vartime(64)
+    }
+
+    /// RFC 3526 does not only print the primes, it says where they come from: nothing up anyone's sleeve, nor a slip here.
+    #[test]
+    fn primes_follow_from_pi_as_rfc_3526_says() {
+        for (group, bits, offset) in
+            [(Group::Modp2048, 2048, 124_476u64), (Group::Modp3072, 3072, 1_690_314), (Group::Modp4096, 4096, 240_904)]
+        {
+            let power = |bits| U6144::ONE.shl_vartime(bits);
+            let middle = pi(bits - 130).wrapping_add(&U6144::from_u64(offset)).shl_vartime(64);
+            let expected = power(bits).wrapping_sub(&power(bits - 64)).wrapping_sub(&U6144::ONE).wrapping_add(&middle);
+            assert_eq!(prime(group), expected, "{group}");
+        }
+    }
+
+    /// Fermat, to the base 2: q = (p - 1) / 2 is prime, and 2 generates the subgroup of that order, so p is prime too.
+    fn check_order<P: ConstMontyParams<L>, const L: usize>() {
+        let (one, two) = (Uint::ONE, Uint::from_u8(2));
+        let q = P::PARAMS.modulus().get().shr_vartime(1);
+        assert_eq!(ConstMontyForm::<P, L>::new(&two).pow_vartime(&q), ConstMontyForm::ONE);
+        let modulo_q = FixedMontyParams::new_vartime(Odd::new(q).unwrap());
+        let power = FixedMontyForm::new(&two, &modulo_q).pow_vartime(&q.wrapping_sub(&one));
+        assert_eq!(power.retrieve(), one);
+    }
+
+    #[test]
+    fn two_generates_a_subgroup_of_prime_order() {
+        check_order::<Prime2048, _>();
+        check_order::<Prime3072, _>();
+        check_order::<Prime4096, _>();
+    }
+
+    /// The exponent 01 08 0f 16 …, the public value 05 10 1b 26 …; Python's `pow(2, x, p)` and `pow(y, x, p)`, hashed.
+    #[test]
+    fn powers_by_another_hand() {
+        let answers = [
+            (
+                "399180ecd5c5692ec7adae7dd5256c73098417c7641144cb11afc5d9ae8f2a43",
+                "84fdbc391e57079dd046bf6fe123842af9224b69fa05b9ed55680a494664c877",
+            ),
+            (
+                "7d7ef95cb42024f83d6f8a1959e532d928b6c09f488ddc86b587850d04abd7a8",
+                "43b0f7c1042301bbf4f917820ddba734930f1ac5c1d5d2e319adb935b6e13661",
+            ),
+            (
+                "d54024485efbe285baf6a63139b47a6458585b7b6ead504c314cd87ad5a5d35c",
+                "2363e64a45207a7eb933dbcc76ed597d50916532bdf7a5e7fefde5527205f0df",
+            ),
+        ];
+        for (group, (public, secret)) in GROUPS.into_iter().zip(answers) {
+            let bytes = exponent_bits(group) as usize / 8;
+            let mut exponent = Zeroizing::new([0; EXPONENT_BYTES]);
+            for (at, byte) in exponent[EXPONENT_BYTES - bytes..].iter_mut().enumerate() {
+                *byte = (at * 7 + 1) as u8;
+            }
+            let private = PrivateKey { group, exponent };
+            let theirs: Vec<u8> = (0..group.public_bytes()).map(|at| (at * 11 + 5) as u8).collect();
+            let sha256 = |bytes: &[u8]| digest::digest(&digest::SHA256, bytes).as_ref().to_vec();
+            assert_eq!(sha256(&private.public()), hex(public), "{group}");
+            assert_eq!(sha256(&private.agree(&theirs).unwrap()), hex(secret), "{group}");
+        }
+    }
+
+    /// RFC 6989 section 2.1: 1 < y < p - 1.
+    #[test]
+    fn values_that_force_the_secret_are_refused() {
+        for group in GROUPS {
+            let private = PrivateKey::generate(group).unwrap();
+            let (one, two, p) = (U6144::ONE, U6144::from_u8(2), prime(group));
+            let refused = Err(GroupError::PublicValue { group });
+            for y in [U6144::ZERO, one, p.wrapping_sub(&one), p, p.wrapping_add(&one), p.wrapping_add(&two)] {
+                assert_eq!(private.agree(&public_value(group, &y)), refused, "{group}, {y}");
+            }
+            assert_eq!(private.agree(&vec![0xff; group.public_bytes()]), refused, "{group}");
+            for y in [two, p.wrapping_sub(&two)] {
+                assert!(private.agree(&public_value(group, &y)).is_ok(), "{group}, {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn exponents_are_as_long_as_they_should_be() {
+        for (group, twice_the_strength) in GROUPS.into_iter().zip([2 * 112, 2 * 128, 2 * 152]) {
+            assert!(exponent_bits(group) >= twice_the_strength);
+            let private = PrivateKey::generate(group).unwrap();
+            let (zeros, random) = private.exponent.split_at(EXPONENT_BYTES - exponent_bits(group) as usize / 8);
+            assert!(zeros.iter().all(|byte| *byte == 0));
+            // 8 octets of zeros by chance: once in 2^64 runs.
+            assert!(random.chunks(8).all(|part| part.iter().any(|byte| *byte != 0)));
+        }
+    }
 }

@@ -29,6 +29,8 @@ pub enum Cause {
     },
     /// A public value that is none, or no randomness here.
     KeyExchangeFailed,
+    /// They offer additional key exchanges, but not the exchange that carries them (RFC 9242).
+    NoIntermediate,
     /// They ask for a cookie again and again.
     CookieLoop {
         attempts: u32,
@@ -44,26 +46,25 @@ pub enum Cause {
 
     /// Nothing came back.
     NoAnswer {
-        requests: u32,
-        over_secs: u32,
+        sends: u32,
     },
     /// Some fragments of a message came, and the others did not.
     FragmentsLost {
-        received: u16,
-        total: u16,
+        present: usize,
+        total: usize,
     },
     /// A message that must be fragmented, for a peer that cannot (or it is beyond our limits).
     TooLarge {
         bytes: usize,
     },
     /// They began and never went on to IKE_AUTH.
-    Abandoned {
-        after_secs: u32,
-    },
+    NeverAuthenticated,
     /// An established peer no longer answers.
     PeerGone {
         requests: u32,
     },
+    /// An IKE SA or Child SA reached the end of its life before it could be replaced.
+    Expired,
     /// They deleted the IKE SA while something was being negotiated.
     DeletedByPeer,
 
@@ -160,14 +161,16 @@ impl Cause {
             Cause::AnswerNotOffered { .. } => "answer_not_offered",
             Cause::GroupRefused { .. } => "group_refused",
             Cause::KeyExchangeFailed => "key_exchange",
+            Cause::NoIntermediate => "no_intermediate",
             Cause::CookieLoop { .. } => "cookie_loop",
             Cause::TooManyHalfOpen { .. } => "too_many_half_open",
             Cause::TooManySas { .. } => "too_many_sas",
             Cause::NoAnswer { .. } => "no_answer",
             Cause::FragmentsLost { .. } => "fragments_lost",
             Cause::TooLarge { .. } => "too_large",
-            Cause::Abandoned { .. } => "abandoned",
+            Cause::NeverAuthenticated => "never_authenticated",
             Cause::PeerGone { .. } => "peer_gone",
+            Cause::Expired => "expired",
             Cause::DeletedByPeer => "deleted_by_peer",
             Cause::Malformed | Cause::Parse(_) => "malformed",
             Cause::UnsupportedCritical { .. } => "unsupported_critical",

@@ -73,6 +73,10 @@ impl Cause {
                 Explanation::new("The key exchange failed: their public value is not one of the group.")
                     .nearest("Nearest: choose another group on their side; a correct peer does not send such a value.")
             }
+            Cause::NoIntermediate => Explanation::new(
+                "They offer an additional key exchange (RFC 9370) without IKE_INTERMEDIATE (RFC 9242), which would carry it.",
+            )
+            .nearest("Nearest: have their side's software updated, or leave ML-KEM out on their side and profile = \"pq\" on ours."),
             Cause::CookieLoop { attempts } => Explanation::new(format!(
                 "They asked for a cookie {attempts} times and never took it: they are under heavy load, or something \
                  changes our source address between packets."
@@ -103,14 +107,14 @@ impl Cause {
     /// Messages that did not come.
     fn explain_silence(&self) -> Option<Explanation> {
         Some(match self {
-            Cause::NoAnswer { requests, over_secs } => {
-                Explanation::new(format!("No answer to {requests} requests over {over_secs} seconds.")).nearest(
+            Cause::NoAnswer { sends } => {
+                Explanation::new(format!("No answer to a request that was sent {sends} times.")).nearest(
                     "Nearest: check the peer's address, that it is running, and that firewalls on the way let UDP ports 500 \
                      and 4500 through in both directions.",
                 )
             }
-            Cause::FragmentsLost { received, total } => Explanation::new(format!(
-                "Only {received} of {total} fragments of a message arrived: something on the way drops long or fragmented \
+            Cause::FragmentsLost { present, total } => Explanation::new(format!(
+                "Only {present} of {total} fragments of a message arrived: something on the way drops long or fragmented \
                  packets."
             ))
             .nearest(
@@ -121,9 +125,9 @@ impl Cause {
                 "A message of {bytes} bytes would have to be fragmented, which they do not support (RFC 7383)."
             ))
             .nearest("Nearest: switch IKE fragmentation on on their side (strongSwan: fragmentation = yes), or use smaller certificates."),
-            Cause::Abandoned { after_secs } => Explanation::new(format!(
-                "They began, got our answer or not, and did not go on within {after_secs} seconds."
-            ))
+            Cause::NeverAuthenticated => {
+                Explanation::new("They agreed on algorithms and did not go on to authenticate themselves.")
+            }
             .nearest(
                 "Nearest: look into their log; most often our answers do not reach them, they refused our answer, or UDP \
                  port 4500 is blocked on the way.",
@@ -132,6 +136,8 @@ impl Cause {
                 Explanation::new(format!("The peer was up and no longer answers ({requests} requests): it is taken for gone."))
                     .nearest("Nearest: check that the peer is running and the path to it is open; we call again by ourselves.")
             }
+            Cause::Expired => Explanation::new("An SA reached the end of its life before a new one could replace it.")
+                .nearest("Nearest: see the failures before this one for why rekeying failed; or lengthen the lifetimes on ours."),
             Cause::DeletedByPeer => Explanation::new("They deleted the IKE SA in the middle of a negotiation.")
                 .nearest("Nearest: their log says why; most often they refuse what was negotiated."),
             _ => return None,

@@ -1,6 +1,8 @@
 //! Choosing as responder, and holding a responder's choice against what we proposed as initiator.
 
-use super::offer::{NO_ESN, NONE, WITH_ESN, cipher_transform, esp_proposals, ike_proposals};
+use super::offer::{
+    IN_REKEYS, NO_ESN, NONE, WITH_ESN, cipher_transform, esp_proposals, ike_proposals, ike_rekey_proposals,
+};
 use super::refusal::NoProposal;
 use super::{Agreed, EspChoice, IkeChoice, Profile, of_kind};
 use crate::crypto::{Cipher, Group, Integrity, Prf, Suite};
@@ -10,51 +12,114 @@ use crate::wire::ike::transform_kind::{
 };
 use crate::wire::ike::{Proposal, Protocol, Transform};
 
-/// As responder: the first of `profiles` that allows any of the proposals (before IKE_AUTH we can only guess at the peer).
-/// `sent_group`: of the peer's KE payload.
-pub fn choose_ike(proposals: &[Proposal], profiles: &[Profile], sent_group: Option<u16>) -> Result<IkeChoice, Cause> {
-    let choice = profiles
-        .iter()
-        .find_map(|profile| proposals.iter().find_map(|proposal| ike_choice(proposal, *profile, sent_group)));
-    choice.ok_or_else(|| refused(profiles, Protocol::Ike, proposals, true))
+/// Which additional key exchanges a choice may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Further {
+    /// IKE_SA_INIT: followed by IKE_INTERMEDIATE. As many as the profile wants, at least.
+    ByProfile,
+    /// Where no exchange follows that could carry them: none.
+    Never,
 }
 
-/// As responder. `sent_group`: of the peer's KE payload; `None`: there is none (IKE_AUTH, or no PFS). With the choice
-/// comes the SPI that the peer wants to be sent packets under.
+impl Further {
+    pub fn kems(self, profile: Profile) -> &'static [Group] {
+        match self {
+            Further::ByProfile => profile.kems(),
+            Further::Never => &[],
+        }
+    }
+}
+
+/// What a proposal is chosen from besides itself.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub profile: Profile,
+    /// The group of the peer's KE payload.
+    pub sent: Option<Group>,
+    /// Child SAs: CREATE_CHILD_SA can have a key exchange, IKE_AUTH cannot.
+    pub with_ke: bool,
+    pub further: Further,
+}
+
+/// As responder of IKE_SA_INIT: the first of `profiles` that allows any of the proposals (before IKE_AUTH we can only guess
+/// at the peer). `sent`: the group of the peer's KE payload.
+pub fn choose_ike(proposals: &[Proposal], profiles: &[Profile], sent: Option<u16>) -> Result<IkeChoice, Cause> {
+    let sent = sent.and_then(Group::from_id);
+    let terms = |profile| Terms { profile, sent, with_ke: true, further: Further::ByProfile };
+    let by_profile = |profile: &Profile| proposals.iter().find_map(|proposal| ike_choice(proposal, terms(*profile)));
+    let favourite = profiles.first().copied().unwrap_or_default();
+    profiles.iter().find_map(by_profile).ok_or_else(|| refused(terms(favourite), Protocol::Ike, proposals))
+}
+
+/// As responder of a rekeying; with the choice comes the peer's SPI of the new IKE SA.
+pub fn choose_ike_rekey(
+    proposals: &[Proposal],
+    profile: Profile,
+    sent: Option<Group>,
+) -> Result<(IkeChoice, u64), Cause> {
+    let terms = Terms { profile, sent, with_ke: true, further: IN_REKEYS };
+    let choice = proposals.iter().find_map(|proposal| Some((ike_choice(proposal, terms)?, ike_spi(proposal)?)));
+    choice.ok_or_else(|| refused(terms, Protocol::Ike, proposals))
+}
+
+/// As responder. `sent`: `None` in IKE_AUTH, where groups do not count; in CREATE_CHILD_SA the group of the peer's KE
+/// payload, if there is one. With the choice comes the SPI that the peer wants to be sent packets under.
 pub fn choose_esp(
     proposals: &[Proposal],
     profile: Profile,
-    sent_group: Option<u16>,
+    sent: Option<Option<Group>>,
 ) -> Result<(EspChoice, u32), Cause> {
-    let with_ke = sent_group.is_some();
-    let choice = proposals.iter().find_map(|proposal| esp_choice(proposal, profile, sent_group, with_ke));
-    choice.ok_or_else(|| refused(&[profile], Protocol::Esp, proposals, with_ke))
+    let terms = Terms { profile, sent: sent.flatten(), with_ke: sent.is_some(), further: IN_REKEYS };
+    let choice = proposals.iter().find_map(|proposal| Some((esp_choice(proposal, terms)?, esp_spi(proposal)?)));
+    choice.ok_or_else(|| refused(terms, Protocol::Esp, proposals))
 }
 
 /// As initiator: the answer must be one of our proposals, with one transform of each type.
 pub fn accept_ike(answer: &[Proposal], profile: Profile) -> Result<IkeChoice, Cause> {
-    let proposal = accepted(answer, &ike_proposals(profile)).ok_or_else(|| misfit(answer))?;
-    ike_choice(proposal, profile, None).ok_or_else(|| misfit(answer))
+    let terms = Terms { profile, sent: None, with_ke: true, further: Further::ByProfile };
+    let accepted = accepted(answer, &ike_proposals(profile)).and_then(|proposal| ike_choice(proposal, terms));
+    accepted.ok_or_else(|| misfit(answer))
+}
+
+/// The same in a rekeying, with the responder's SPI.
+pub fn accept_ike_rekey(answer: &[Proposal], profile: Profile) -> Result<(IkeChoice, u64), Cause> {
+    let terms = Terms { profile, sent: None, with_ke: true, further: IN_REKEYS };
+    let proposal = accepted(answer, &ike_rekey_proposals(profile, 0));
+    let accepted = proposal.and_then(|proposal| Some((ike_choice(proposal, terms)?, ike_spi(proposal)?)));
+    accepted.ok_or_else(|| misfit(answer))
 }
 
 /// The same for ESP; `with_ke`: as we proposed.
 pub fn accept_esp(answer: &[Proposal], profile: Profile, with_ke: bool) -> Result<(EspChoice, u32), Cause> {
-    let proposal = accepted(answer, &esp_proposals(profile, 0, with_ke)).ok_or_else(|| misfit(answer))?;
-    esp_choice(proposal, profile, None, with_ke).ok_or_else(|| misfit(answer))
+    let terms = Terms { profile, sent: None, with_ke, further: IN_REKEYS };
+    let proposal = accepted(answer, &esp_proposals(profile, 0, with_ke));
+    let accepted = proposal.and_then(|proposal| Some((esp_choice(proposal, terms)?, esp_spi(proposal)?)));
+    accepted.ok_or_else(|| misfit(answer))
 }
 
-/// Whether what was chosen before the peer was known is allowed by its own profile.
+/// Whether what was chosen in IKE_SA_INIT, before the peer was known, is allowed by its own profile.
 pub fn is_allowed(choice: &IkeChoice, profile: Profile) -> Result<(), Cause> {
-    let proposal = super::emit_ike(choice, &choice.their_spi);
-    match ike_choice(&proposal, profile, None) {
+    let proposal = super::emit_ike(choice, &[]);
+    let terms = Terms { profile, sent: None, with_ke: true, further: Further::ByProfile };
+    match ike_choice(&proposal, terms) {
         Some(_) => Ok(()),
-        None => Err(refused(&[profile], Protocol::Ike, &[proposal], true)),
+        None => Err(refused(terms, Protocol::Ike, &[proposal])),
     }
 }
 
-fn refused(profiles: &[Profile], protocol: Protocol, proposals: &[Proposal], with_ke: bool) -> Cause {
-    let profile = profiles.first().copied().unwrap_or_default();
-    Cause::NoProposal(Box::new(NoProposal::new(profile, protocol, proposals, with_ke)))
+fn ike_spi(proposal: &Proposal) -> Option<u64> {
+    let spi = u64::from_be_bytes(proposal.spi.as_slice().try_into().ok()?);
+    (spi != 0).then_some(spi)
+}
+
+/// RFC 4303 section 2.1: zero is never on the wire.
+fn esp_spi(proposal: &Proposal) -> Option<u32> {
+    let spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().ok()?);
+    (spi != 0).then_some(spi)
+}
+
+fn refused(terms: Terms, protocol: Protocol, proposals: &[Proposal]) -> Cause {
+    Cause::NoProposal(Box::new(NoProposal::new(terms, protocol, proposals)))
 }
 
 fn misfit(answer: &[Proposal]) -> Cause {
@@ -79,42 +144,36 @@ fn accepted<'a>(answer: &'a [Proposal], offered: &[Proposal]) -> Option<&'a Prop
     (once_each && from_offer && complete).then_some(answer)
 }
 
-pub(super) fn ike_choice(proposal: &Proposal, profile: Profile, sent_group: Option<u16>) -> Option<IkeChoice> {
-    let mut picked = Picker::new(proposal, profile);
+pub(super) fn ike_choice(proposal: &Proposal, terms: Terms) -> Option<IkeChoice> {
+    let mut picked = Picker::new(proposal, terms.profile);
     if proposal.protocol != Protocol::Ike || !picked.knows_all_types(&[ENCRYPTION, PRF, INTEGRITY, KEY_EXCHANGE]) {
         return None;
     }
     let suite = picked.suite()?;
     let prf = picked.prf()?;
-    let group = picked.group(sent_group)?;
-    let further = picked.further()?;
-    if profile.requires_kem() && further.is_empty() {
+    let group = picked.group(terms.sent)?;
+    let further = picked.further(terms.further)?;
+    if terms.further == Further::ByProfile && terms.profile.requires_kem() && further.is_empty() {
         return None;
     }
-    Some(IkeChoice { suite, prf, group, further, their_spi: proposal.spi.clone(), agreed: picked.agreed })
+    Some(IkeChoice { suite, prf, group, further, agreed: picked.agreed })
 }
 
-pub(super) fn esp_choice(
-    proposal: &Proposal,
-    profile: Profile,
-    sent_group: Option<u16>,
-    with_ke: bool,
-) -> Option<(EspChoice, u32)> {
-    let spi_out = u32::from_be_bytes(*proposal.spi.first_chunk()?);
-    let mut picked = Picker::new(proposal, profile);
+pub(super) fn esp_choice(proposal: &Proposal, terms: Terms) -> Option<EspChoice> {
+    let mut picked = Picker::new(proposal, terms.profile);
     if proposal.protocol != Protocol::Esp || !picked.knows_all_types(&[ENCRYPTION, INTEGRITY, KEY_EXCHANGE, ESN]) {
         return None;
     }
     let suite = picked.suite()?;
     let mut group = None;
     let mut further = Vec::new();
-    // Without a KE payload there is nothing to choose: the peer lists groups for a later rekeying.
-    if with_ke && of_kind(proposal, KEY_EXCHANGE).next().is_some() {
-        group = picked.group_or_none(sent_group)?;
-        further = picked.further()?;
+    // In IKE_AUTH there is nothing to choose: some peers list groups there that are for rekeying.
+    if terms.with_ke && picked.offers(KEY_EXCHANGE) {
+        group = picked.group_or_none(terms.sent)?;
+        further = picked.further(terms.further)?;
     }
     let esn = picked.esn()?;
-    Some((EspChoice { suite, group, further, esn, agreed: picked.agreed }, spi_out))
+    Some(EspChoice { suite, group, further, esn, agreed: picked.agreed })
 }
 
 /// Takes one transform of each type out of a proposal.
@@ -191,11 +250,10 @@ impl<'a> Picker<'a> {
     }
 
     /// The one of the KE payload if it is offered and we take it; else our favourite, for which the peer will be asked.
-    fn group(&mut self, sent: Option<u16>) -> Option<Group> {
+    fn group(&mut self, sent: Option<Group>) -> Option<Group> {
         let ours = self.profile.groups();
         let transform = |group: Group| Transform::new(KEY_EXCHANGE, group.id());
-        let sent = sent.and_then(Group::from_id).filter(|group| ours.contains(group));
-        if let Some(group) = sent
+        if let Some(group) = sent.filter(|group| ours.contains(group))
             && self.take(transform(group)).is_some()
         {
             return Some(group);
@@ -203,23 +261,28 @@ impl<'a> Picker<'a> {
         self.take_first(ours, transform)
     }
 
-    /// The same where "no key exchange" can be on offer.
-    fn group_or_none(&mut self, sent: Option<u16>) -> Option<Option<Group>> {
+    /// The same where "no key exchange" can be on offer: it is taken when no KE payload came.
+    fn group_or_none(&mut self, sent: Option<Group>) -> Option<Option<Group>> {
+        let none = Transform::new(KEY_EXCHANGE, NONE);
+        if sent.is_none() && self.take(none).is_some() {
+            return Some(None);
+        }
         match self.group(sent) {
             Some(group) => Some(Some(group)),
-            None => self.take(Transform::new(KEY_EXCHANGE, NONE)).map(|()| None),
+            None => self.take(none).map(|()| None),
         }
     }
 
     /// RFC 9370 section 2.2.1: one of each type that is offered, and no method twice.
-    fn further(&mut self) -> Option<Vec<Group>> {
+    fn further(&mut self, allowed: Further) -> Option<Vec<Group>> {
+        let kems = allowed.kems(self.profile);
         let mut further = Vec::new();
         for kind in ADDITIONAL_KEY_EXCHANGE_1..=ADDITIONAL_KEY_EXCHANGE_7 {
             if !self.offers(kind) {
                 continue;
             }
-            let ours: Vec<Group> = self.profile.kems().iter().copied().filter(|kem| !further.contains(kem)).collect();
-            match self.take_first(&ours, |kem| Transform::new(kind, kem.id())) {
+            let left: Vec<Group> = kems.iter().copied().filter(|kem| !further.contains(kem)).collect();
+            match self.take_first(&left, |kem| Transform::new(kind, kem.id())) {
                 Some(kem) => further.push(kem),
                 None => self.take(Transform::new(kind, NONE))?,
             }

@@ -1,5 +1,6 @@
 //! What we propose, and how an answer repeats what was chosen.
 
+use super::choose::Further;
 use super::{EspChoice, IkeChoice, Profile};
 use crate::crypto::{Cipher, Group};
 use crate::wire::ike::transform_kind::{ADDITIONAL_KEY_EXCHANGE_1, ENCRYPTION, ESN, INTEGRITY, KEY_EXCHANGE, PRF};
@@ -11,8 +12,17 @@ pub(super) const WITH_ESN: u16 = 1;
 /// "No such algorithm", of integrity and key exchange.
 pub(super) const NONE: u16 = 0;
 
+/// Rekeyings and Child SAs draw on the keys of the IKE SA, which have the additional key exchange in them; they are done
+/// without one of their own, so IKE_FOLLOWUP_KE (RFC 9370 section 2.2.4) is never needed.
+pub(super) const IN_REKEYS: Further = Further::Never;
+
 /// Key exchange groups by preference: the first one goes into our first IKE_SA_INIT.
 pub fn ike_groups(profile: Profile) -> &'static [Group] {
+    profile.groups()
+}
+
+/// The same for Child SAs with a key exchange of their own.
+pub fn esp_groups(profile: Profile) -> &'static [Group] {
     profile.groups()
 }
 
@@ -23,49 +33,53 @@ pub fn has_further_exchanges(profile: Profile) -> bool {
 
 /// For IKE_SA_INIT.
 pub fn ike_proposals(profile: Profile) -> Vec<Proposal> {
-    offer(profile, Protocol::Ike, &[], true)
+    offer(profile, Protocol::Ike, &[], Exchanges { group: true, further: Further::ByProfile })
+}
+
+/// For a rekeying of the IKE SA, with our SPI of the new one.
+pub fn ike_rekey_proposals(profile: Profile, spi: u64) -> Vec<Proposal> {
+    offer(profile, Protocol::Ike, &spi.to_be_bytes(), Exchanges { group: true, further: IN_REKEYS })
 }
 
 /// For a Child SA; `with_ke`: in CREATE_CHILD_SA with a key exchange of its own.
 pub fn esp_proposals(profile: Profile, spi_in: u32, with_ke: bool) -> Vec<Proposal> {
-    offer(profile, Protocol::Esp, &spi_in.to_be_bytes(), with_ke)
+    offer(profile, Protocol::Esp, &spi_in.to_be_bytes(), Exchanges { group: with_ke, further: IN_REKEYS })
 }
 
-/// All of a profile: AEADs in one proposal, other ciphers with their integrity in the next (RFC 7296 section 3.3). An IKE SA
-/// always has a key exchange.
-pub fn offer(profile: Profile, protocol: Protocol, spi: &[u8], with_ke: bool) -> Vec<Proposal> {
+/// Which key exchanges are proposed.
+#[derive(Clone, Copy)]
+pub(super) struct Exchanges {
+    pub group: bool,
+    pub further: Further,
+}
+
+/// All of a profile: AEADs in one proposal, other ciphers with their integrity in the next (RFC 7296 section 3.3).
+pub(super) fn offer(profile: Profile, protocol: Protocol, spi: &[u8], exchanges: Exchanges) -> Vec<Proposal> {
     [true, false]
         .into_iter()
-        .map(|aead| transforms(profile, protocol, aead, with_ke))
-        .filter(|transforms| transforms.iter().any(|transform| transform.kind == ENCRYPTION))
+        .filter(|aead| profile.ciphers().iter().any(|cipher| cipher.is_aead() == *aead))
+        .map(|aead| transforms(profile, protocol, aead, exchanges))
         .zip(1..)
         .map(|(transforms, number)| Proposal { number, protocol, spi: spi.to_vec(), transforms })
         .collect()
 }
 
-fn transforms(profile: Profile, protocol: Protocol, aead: bool, with_ke: bool) -> Vec<Transform> {
-    let mut transforms: Vec<Transform> = profile
-        .ciphers()
-        .iter()
-        .filter(|cipher| cipher.is_aead() == aead)
-        .map(|cipher| cipher_transform(*cipher))
-        .collect();
+fn transforms(profile: Profile, protocol: Protocol, aead: bool, exchanges: Exchanges) -> Vec<Transform> {
+    let ciphers = profile.ciphers().iter().filter(|cipher| cipher.is_aead() == aead);
+    let mut transforms: Vec<Transform> = ciphers.map(|cipher| cipher_transform(*cipher)).collect();
     if !aead {
         transforms.extend(profile.integrities().iter().map(|integrity| Transform::new(INTEGRITY, integrity.id())));
     }
-    let ike = protocol == Protocol::Ike;
-    if ike {
+    if protocol == Protocol::Ike {
         transforms.extend(profile.prfs().iter().map(|prf| Transform::new(PRF, prf.id())));
     }
-    if ike || with_ke {
+    if exchanges.group {
         transforms.extend(profile.groups().iter().map(|group| Transform::new(KEY_EXCHANGE, group.id())));
-        if profile.requires_kem() {
-            let kems = profile.kems().iter().map(|kem| kem.id());
-            let optional = (!ike).then_some(NONE);
-            transforms.extend(kems.chain(optional).map(|id| Transform::new(ADDITIONAL_KEY_EXCHANGE_1, id)));
-        }
     }
-    if !ike {
+    if exchanges.further == Further::ByProfile && profile.requires_kem() {
+        transforms.extend(profile.kems().iter().map(|kem| Transform::new(ADDITIONAL_KEY_EXCHANGE_1, kem.id())));
+    }
+    if protocol == Protocol::Esp {
         transforms.extend([WITH_ESN, NO_ESN].map(|id| Transform::new(ESN, id)));
     }
     transforms

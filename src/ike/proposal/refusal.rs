@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use super::choose::{Further, Terms};
 use super::names::{kind_name, spelled, transform_name, weakness};
-use super::offer::{NONE, offer};
+use super::offer::{Exchanges, NONE, offer};
 use super::{Profile, choose, of_kind};
 use crate::ike::diagnosis::Cause;
 use crate::net::Selector;
@@ -48,16 +49,17 @@ pub struct Mismatch {
 }
 
 impl NoProposal {
-    pub(super) fn new(profile: Profile, protocol: Protocol, proposals: &[Proposal], with_ke: bool) -> Self {
-        let ours = offer(profile, protocol, &[], with_ke);
+    pub(super) fn new(terms: Terms, protocol: Protocol, proposals: &[Proposal]) -> Self {
+        let profile = terms.profile;
+        let ours = offer(profile, protocol, &[], Exchanges { group: terms.with_ke, further: terms.further });
         let theirs: Vec<&Proposal> =
             proposals.iter().filter(|one| one.protocol == protocol).take(MAX_PROPOSALS).collect();
         let nearest = theirs
             .iter()
             .flat_map(|theirs| ours.iter().map(move |ours| (*theirs, ours)))
-            .min_by_key(|(theirs, ours)| lacking(theirs, ours).len());
+            .min_by_key(|(theirs, ours)| lacking(theirs, ours, terms).len());
         let mismatches = nearest.map_or_else(Vec::new, |(theirs, ours)| {
-            lacking(theirs, ours).into_iter().map(|kind| Mismatch::new(kind, theirs, ours)).collect()
+            lacking(theirs, ours, terms).into_iter().map(|kind| Mismatch::new(kind, theirs, ours)).collect()
         });
         NoProposal {
             profile,
@@ -71,7 +73,7 @@ impl NoProposal {
             switch_here: Profile::ALL
                 .into_iter()
                 .filter(|other| *other != profile)
-                .find(|other| theirs.iter().any(|one| would_take(*other, one, with_ke))),
+                .find(|other| theirs.iter().any(|one| would_take(Terms { profile: *other, ..terms }, one))),
             outdated: outdated(&theirs),
         }
     }
@@ -87,23 +89,23 @@ impl Mismatch {
     }
 }
 
-fn would_take(profile: Profile, proposal: &Proposal, with_ke: bool) -> bool {
+fn would_take(terms: Terms, proposal: &Proposal) -> bool {
     match proposal.protocol {
-        Protocol::Ike => choose::ike_choice(proposal, profile, None).is_some(),
-        _ => choose::esp_choice(proposal, profile, None, with_ke).is_some(),
+        Protocol::Ike => choose::ike_choice(proposal, terms).is_some(),
+        _ => choose::esp_choice(proposal, terms).is_some(),
     }
 }
 
 /// The transform types in which the two have nothing in common, by type.
-fn lacking(theirs: &Proposal, ours: &Proposal) -> Vec<u8> {
+fn lacking(theirs: &Proposal, ours: &Proposal, terms: Terms) -> Vec<u8> {
     let mut kinds: Vec<u8> = theirs.transforms.iter().chain(&ours.transforms).map(|one| one.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    kinds.retain(|kind| !agrees(*kind, theirs, ours));
+    kinds.retain(|kind| !agrees(*kind, theirs, ours, terms));
     kinds
 }
 
-fn agrees(kind: u8, theirs: &Proposal, ours: &Proposal) -> bool {
+fn agrees(kind: u8, theirs: &Proposal, ours: &Proposal, terms: Terms) -> bool {
     let offers_none = of_kind(theirs, kind).any(|one| one.id == NONE);
     let (their_count, our_count) = (of_kind(theirs, kind).count(), of_kind(ours, kind).count());
     match kind {
@@ -112,7 +114,7 @@ fn agrees(kind: u8, theirs: &Proposal, ours: &Proposal) -> bool {
         KEY_EXCHANGE if our_count == 0 => true,
         KEY_EXCHANGE | INTEGRITY if their_count == 0 => ours.protocol == Protocol::Esp && kind == KEY_EXCHANGE,
         ADDITIONAL_KEY_EXCHANGE_1..=ADDITIONAL_KEY_EXCHANGE_7 if our_count == 0 => {
-            let kem = |one: &Transform| Profile::Pq.kems().iter().any(|kem| kem.id() == one.id);
+            let kem = |one: &Transform| terms.further.kems(terms.profile).iter().any(|kem| kem.id() == one.id);
             offers_none || of_kind(theirs, kind).any(kem)
         }
         ESN if their_count == 0 => true,
@@ -197,7 +199,7 @@ impl fmt::Display for NoProposal {
 pub fn refused_ike(profile: Profile, kind: u16) -> Cause {
     match kind {
         notify::NO_PROPOSAL_CHOSEN => {
-            Cause::OurProposalRefused { esp: false, profile, offered: ours(profile, Protocol::Ike) }
+            Cause::OurProposalRefused { esp: false, profile, offered: ours(profile, Protocol::Ike, true) }
         }
         kind => Cause::refused_us(kind),
     }
@@ -207,13 +209,14 @@ pub fn refused_ike(profile: Profile, kind: u16) -> Cause {
 pub fn refused_esp(profile: Profile, ours_proposed: &[Selector], theirs_proposed: &[Selector], kind: u16) -> Cause {
     match kind {
         notify::NO_PROPOSAL_CHOSEN => {
-            Cause::OurProposalRefused { esp: true, profile, offered: ours(profile, Protocol::Esp) }
+            Cause::OurProposalRefused { esp: true, profile, offered: ours(profile, Protocol::Esp, false) }
         }
         notify::TS_UNACCEPTABLE | notify::SINGLE_PAIR_REQUIRED => Cause::our_selectors(ours_proposed, theirs_proposed),
         kind => Cause::refused_us(kind),
     }
 }
 
-fn ours(profile: Profile, protocol: Protocol) -> Vec<String> {
-    offer(profile, protocol, &[], false).iter().map(|one| spelled(&one.transforms)).collect()
+fn ours(profile: Profile, protocol: Protocol, group: bool) -> Vec<String> {
+    let exchanges = Exchanges { group, further: if group { Further::ByProfile } else { Further::Never } };
+    offer(profile, protocol, &[], exchanges).iter().map(|one| spelled(&one.transforms)).collect()
 }

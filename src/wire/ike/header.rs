@@ -78,7 +78,7 @@ impl Flags {
     }
 
     pub fn byte(self) -> u8 {
-        u8::from(self.initiator) * Self::INITIATOR | u8::from(self.response) * Self::RESPONSE
+        (u8::from(self.initiator) * Self::INITIATOR) | (u8::from(self.response) * Self::RESPONSE)
     }
 }
 

@@ -49,3 +49,36 @@ impl Identification {
         out.extend(&self.data);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ike::kind;
+
+    fn parse(bytes: &[u8]) -> Result<Identification, ParseError> {
+        Identification::parse(Reader::new(kind::ID_INITIATOR, 0, bytes))
+    }
+
+    #[test]
+    fn kind_then_identity() {
+        let id = parse(b"\x02\x01\x02\x03gw.example").unwrap();
+        assert_eq!(id, Identification { kind: id_kind::FQDN, data: b"gw.example".to_vec() });
+        assert_eq!(id.body(), b"\x02\0\0\0gw.example");
+    }
+
+    #[test]
+    fn addresses_have_the_length_of_their_family() {
+        for (kind, right) in [(id_kind::IPV4_ADDR, 4), (id_kind::IPV6_ADDR, 16)] {
+            for bytes in 0..=20 {
+                let body = [&[kind, 0, 0, 0], vec![1; bytes].as_slice()].concat();
+                assert_eq!(parse(&body).is_ok(), bytes == right, "type {kind}, {bytes} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn the_fixed_part_must_be_there_and_the_identity_may_be_empty() {
+        assert!(parse(&[2, 0, 0]).is_err());
+        assert_eq!(parse(&[id_kind::NULL, 0, 0, 0]).unwrap().data, b"", "RFC 7619");
+    }
+}

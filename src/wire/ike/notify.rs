@@ -146,3 +146,48 @@ notify_types! {
     /// RFC 9593.
     SUPPORTED_AUTH_METHODS = 16443,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ike::kind;
+
+    fn parse(bytes: &[u8]) -> Result<Notify, ParseError> {
+        Notify::parse(Reader::new(kind::NOTIFY, 0, bytes))
+    }
+
+    #[test]
+    fn protocol_type_spi_data() {
+        let bytes = [3, 4, 0x40, 0x09, 0, 0, 1, 2, 0xaa];
+        let notify = parse(&bytes).unwrap();
+        assert_eq!(notify, Notify { protocol: 3, spi: vec![0, 0, 1, 2], kind: REKEY_SA, data: vec![0xaa] });
+        let mut out = Vec::new();
+        notify.emit(&mut out);
+        assert_eq!(out, bytes);
+        assert_eq!(parse(&[0, 0, 0, 14]), Ok(Notify::new(NO_PROPOSAL_CHOSEN, vec![])));
+    }
+
+    #[test]
+    fn spis_that_no_protocol_has_or_that_are_not_there() {
+        for size in [1, 2, 3, 5, 7, 9, 16, 255] {
+            let bytes = [&[3, size, 0, 1][..], &[0; 255]].concat();
+            assert!(matches!(parse(&bytes), Err(ParseError::Malformed { why: Malformed::SpiSize, .. })), "{size}");
+        }
+        for bytes in [&[3, 4, 0, 1, 0, 0, 0][..], &[1, 8, 0, 1, 0], &[0, 0, 0], &[]] {
+            assert!(matches!(parse(bytes), Err(ParseError::Malformed { why: Malformed::Short, .. })), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_which_are_errors() {
+        assert_eq!(name(INVALID_KE_PAYLOAD), "INVALID_KE_PAYLOAD");
+        assert_eq!(name(IKEV2_FRAGMENTATION_SUPPORTED), "IKEV2_FRAGMENTATION_SUPPORTED");
+        let unknown =
+            [(8000, "unknown error"), (8192, "private error"), (16999, "unknown status"), (40960, "private status")];
+        for (kind, expected) in unknown {
+            assert_eq!(name(kind), expected);
+        }
+        assert!(Notify::new(16383, vec![]).is_error());
+        assert!(!Notify::new(INITIAL_CONTACT, vec![]).is_error());
+    }
+}

@@ -232,3 +232,74 @@ pub fn emit_payloads(payloads: &[Payload]) -> (u8, Vec<u8>) {
     }
     (payloads.first().map_or(0, Payload::kind), out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(first: u8, bytes: &[u8], limits: &Limits) -> (u8, usize, Malformed) {
+        match parse_payloads(first, bytes, limits) {
+            Err(ParseError::Malformed { payload, offset, why }) => (payload, offset, why),
+            other => panic!("{bytes:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_chain_names_the_next_type_in_front() {
+        let bytes = [kind::EAP, 0, 0, 6, 1, 2, 0, 0, 0, 5, 3];
+        let payloads = vec![Payload::VendorId(vec![1, 2]), Payload::Eap(vec![3])];
+        assert_eq!(parse_payloads(kind::VENDOR_ID, &bytes, &Limits::default()), Ok(payloads.clone()));
+        assert_eq!(emit_payloads(&payloads), (kind::VENDOR_ID, bytes.to_vec()));
+        assert_eq!(parse_payloads(0, &[], &Limits::default()), Ok(vec![]));
+        assert_eq!(emit_payloads(&[]), (0, vec![]));
+    }
+
+    #[test]
+    fn lengths_that_lie_and_chains_that_do_not_end_where_the_bytes_do() {
+        let limits = Limits::default();
+        for length in [0, 3] {
+            assert_eq!(why(kind::VENDOR_ID, &[0, 0, 0, length], &limits).2, Malformed::Length);
+        }
+        assert_eq!(why(kind::VENDOR_ID, &[0, 0, 0, 5], &limits).2, Malformed::Length);
+        assert_eq!(why(kind::VENDOR_ID, &[0, 0, 0], &limits), (kind::VENDOR_ID, 2, Malformed::Short));
+        assert_eq!(why(kind::VENDOR_ID, &[kind::EAP, 0, 0, 4], &limits), (kind::EAP, 4, Malformed::Short));
+        assert_eq!(why(kind::VENDOR_ID, &[0, 0, 0, 4, 9], &limits), (0, 4, Malformed::Trailing));
+        assert_eq!(why(0, &[9], &limits), (0, 0, Malformed::Trailing));
+    }
+
+    #[test]
+    fn only_what_is_unknown_is_asked_for_its_critical_bit() {
+        let limits = Limits::default();
+        let unknown = Payload::Unknown { kind: 99, critical: false, body: vec![7] };
+        assert_eq!(parse_payloads(99, &[0, 0x7f, 0, 5, 7], &limits), Ok(vec![unknown]));
+        assert_eq!(parse_payloads(99, &[0, 0x80, 0, 5, 7], &limits), Err(ParseError::UnsupportedCritical(99)));
+        assert_eq!(parse_payloads(kind::VENDOR_ID, &[0, 0x80, 0, 4], &limits), Ok(vec![Payload::VendorId(vec![])]));
+        let critical = Payload::Unknown { kind: 99, critical: true, body: vec![] };
+        assert_eq!(emit_payloads(&[critical]), (99, vec![0, 0x80, 0, 4]));
+    }
+
+    #[test]
+    fn an_encrypted_payload_inside_is_refused() {
+        for kind in [kind::ENCRYPTED, kind::ENCRYPTED_FRAGMENT] {
+            assert_eq!(why(kind, &[0, 0, 0, 8, 0, 1, 0, 1], &Limits::default()).2, Malformed::Encrypted);
+        }
+    }
+
+    #[test]
+    fn limits_hold() {
+        let limits = Limits { payloads: 3, payload_bytes: 5, ..Limits::default() };
+        let chain = |count: usize| [[kind::EAP, 0, 0, 4].repeat(count - 1), vec![0, 0, 0, 4]].concat();
+        assert_eq!(parse_payloads(kind::EAP, &chain(3), &limits).unwrap().len(), 3);
+        assert_eq!(why(kind::EAP, &chain(4), &limits), (kind::EAP, 12, Malformed::OverLimit));
+        assert!(parse_payloads(kind::EAP, &[0, 0, 0, 9, 1, 2, 3, 4, 5], &limits).is_ok());
+        assert_eq!(why(kind::EAP, &[0, 0, 0, 10, 1, 2, 3, 4, 5, 6], &limits).2, Malformed::OverLimit);
+    }
+
+    #[test]
+    fn what_no_length_field_can_say_is_cut() {
+        let (first, bytes) = emit_payloads(&[Payload::VendorId(vec![1; 70_000]), Payload::Eap(vec![2])]);
+        let limits = Limits { payload_bytes: usize::MAX, ..Limits::default() };
+        let payloads = parse_payloads(first, &bytes, &limits).unwrap();
+        assert_eq!(payloads, [Payload::VendorId(vec![1; 65_531]), Payload::Eap(vec![2])]);
+    }
+}

@@ -104,3 +104,93 @@ pub fn lay_out_protected(
     message.resize(body_starts + body_bytes, 0);
     (message, 0..body_starts, body_starts..body_starts + body_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ike::{ExchangeType, Flags, ParseError, emit_message, parse_header};
+
+    fn header() -> Header {
+        Header::new((1, 2), ExchangeType::IKE_AUTH, Flags { initiator: true, response: false }, 1)
+    }
+
+    fn find(message: &[u8]) -> Result<Option<Protected>, ParseError> {
+        let header = parse_header(message).unwrap();
+        find_protected(header.next_payload, message, &Limits { fragments: 3, ..Limits::default() })
+    }
+
+    fn why(message: &[u8]) -> Malformed {
+        match find(message) {
+            Err(ParseError::Malformed { why, .. }) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_laid_out_is_found() {
+        for fragment in [None, Some(Fragment { number: 2, total: 3 })] {
+            let (message, associated, body) = lay_out_protected(&header(), kind::NOTIFY, fragment, 40);
+            let header_bytes = 28 + 4 + fragment.map_or(0, |_| 4);
+            assert_eq!((associated.clone(), body.clone()), (0..header_bytes, header_bytes..header_bytes + 40));
+            let found = find(&message).unwrap().unwrap();
+            let expected = Protected { clear: vec![], inner_first: kind::NOTIFY, associated, body, fragment };
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn clear_payloads_before_it_are_read_and_are_associated_data() {
+        let (protected, ..) = lay_out_protected(&header(), kind::NOTIFY, None, 9);
+        let mut message = emit_message(&header(), &[Payload::VendorId(vec![5])]);
+        message[28] = kind::ENCRYPTED;
+        message.extend(&protected[28..]);
+        message[27] = message.len() as u8;
+        let found = find(&message).unwrap().unwrap();
+        assert_eq!(found.clear, [Payload::VendorId(vec![5])]);
+        assert_eq!((found.associated, found.body), (0..37, 37..46));
+    }
+
+    #[test]
+    fn a_message_in_clear_has_none() {
+        assert_eq!(find(&emit_message(&header(), &[Payload::VendorId(vec![5])])), Ok(None));
+        assert_eq!(find(&emit_message(&header(), &[])), Ok(None));
+    }
+
+    #[test]
+    fn it_must_be_the_last_payload_and_have_a_body() {
+        let (mut message, ..) = lay_out_protected(&header(), 0, None, 8);
+        message.push(0);
+        message[27] += 1;
+        assert_eq!(why(&message), Malformed::Trailing);
+        message[31] += 2;
+        assert_eq!(why(&message), Malformed::Length);
+        message[31] = 3;
+        assert_eq!(why(&message), Malformed::Length);
+        assert_eq!(why(&lay_out_protected(&header(), 0, None, 0).0), Malformed::Short);
+    }
+
+    #[test]
+    fn fragments_are_numbered_from_one_to_the_total_and_bounded() {
+        for (number, total, wrong) in [
+            (0, 0, Malformed::Range),
+            (0, 3, Malformed::Range),
+            (1, 0, Malformed::Range),
+            (3, 2, Malformed::Range),
+            (1, 4, Malformed::OverLimit),
+        ] {
+            let message = lay_out_protected(&header(), 0, Some(Fragment { number, total }), 8).0;
+            assert_eq!(why(&message), wrong, "{number} of {total}");
+        }
+        assert!(find(&lay_out_protected(&header(), 0, Some(Fragment { number: 3, total: 3 }), 8).0).is_ok());
+        let mut short = lay_out_protected(&header(), 0, None, 3).0;
+        short[16] = kind::ENCRYPTED_FRAGMENT;
+        assert_eq!(why(&short), Malformed::Short);
+    }
+
+    #[test]
+    fn no_length_field_is_exceeded() {
+        let (message, _, body) = lay_out_protected(&header(), 0, None, 100_000);
+        assert_eq!(body.len(), 65_531);
+        assert_eq!(message[30..32], [255, 255]);
+    }
+}

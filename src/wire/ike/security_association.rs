@@ -200,3 +200,118 @@ fn emit_proposal(proposal: &Proposal, out: &mut Vec<u8>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ike::kind;
+
+    fn parse_all(bytes: &[u8]) -> Result<Vec<Proposal>, ParseError> {
+        let limits = Limits { proposals: 3, transforms: 3, ..Limits::default() };
+        parse(Reader::new(kind::SECURITY_ASSOCIATION, 0, bytes), &limits)
+    }
+
+    fn why(bytes: &[u8]) -> Malformed {
+        match parse_all(bytes) {
+            Err(ParseError::Malformed { why, .. }) => why,
+            other => panic!("{bytes:?}: {other:?}"),
+        }
+    }
+
+    /// ESP with AES-GCM-16 of 256 bits, and no ESN.
+    const ESP: [u8; 32] = [
+        0, 0, 0, 32, 1, 3, 4, 2, 0xc0, 0xff, 0xee, 0x01, // proposal 1
+        3, 0, 0, 12, 1, 0, 0, 20, 0x80, 14, 1, 0, // ENCR
+        0, 0, 0, 8, 5, 0, 0, 0, // ESN
+    ];
+
+    fn changed(changes: &[(usize, u8)]) -> Vec<u8> {
+        let mut bytes = ESP.to_vec();
+        changes.iter().for_each(|(at, value)| bytes[*at] = *value);
+        bytes
+    }
+
+    #[test]
+    fn proposals_of_transforms() {
+        let esp = Proposal {
+            number: 1,
+            protocol: Protocol::Esp,
+            spi: vec![0xc0, 0xff, 0xee, 0x01],
+            transforms: vec![Transform::with_key_bits(1, 20, 256), Transform::new(5, 0)],
+        };
+        assert_eq!(parse_all(&ESP), Ok(vec![esp.clone()]));
+        let two = [changed(&[(0, 2)]), changed(&[(4, 2)])].concat();
+        let proposals = vec![esp.clone(), Proposal { number: 2, ..esp }];
+        assert_eq!(parse_all(&two), Ok(proposals.clone()));
+        let mut out = Vec::new();
+        emit(&proposals, &mut out);
+        assert_eq!(out, two);
+    }
+
+    #[test]
+    fn lengths_that_lie() {
+        assert_eq!(why(&[]), Malformed::Short);
+        for length in [0, 3, 7, 33, 255] {
+            assert_eq!(why(&changed(&[(3, length)])), Malformed::Length, "proposal of {length} bytes");
+        }
+        for length in [0, 7, 21, 255] {
+            assert_eq!(why(&changed(&[(15, length)])), Malformed::Length, "transform of {length} bytes");
+        }
+        for len in 0..ESP.len() {
+            assert!(parse_all(&ESP[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn marks_and_counts_that_disagree() {
+        assert_eq!(why(&changed(&[(0, 2)])), Malformed::Short, "another proposal is announced");
+        assert_eq!(why(&changed(&[(0, 1)])), Malformed::Chain);
+        assert_eq!(why(&changed(&[(12, 1)])), Malformed::Chain);
+        assert_eq!(why(&changed(&[(7, 0)])), Malformed::Count, "no transforms");
+        assert_eq!(why(&changed(&[(7, 1)])), Malformed::Count);
+        assert_eq!(why(&changed(&[(7, 3)])), Malformed::Count);
+        assert_eq!(why(&changed(&[(12, 0)])), Malformed::Count, "the first transform says that it is the last");
+        assert_eq!(why(&[&ESP[..], &ESP].concat()), Malformed::Trailing);
+        let in_proposal = [changed(&[(3, 33)]), vec![0]].concat();
+        assert_eq!(why(&in_proposal), Malformed::Trailing);
+    }
+
+    #[test]
+    fn spis_of_the_wrong_size() {
+        for size in [0, 3, 5, 8, 255] {
+            assert_eq!(why(&changed(&[(6, size)])), Malformed::SpiSize, "ESP, {size}");
+        }
+        assert_eq!(why(&changed(&[(5, 1)])), Malformed::SpiSize, "IKE with 4 bytes");
+        let ike = [0, 0, 0, 24, 1, 1, 8, 1, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 8, 2, 0, 0, 5];
+        assert_eq!(parse_all(&ike).unwrap()[0].spi.len(), 8);
+        assert_eq!(why(&[0, 0, 0, 16, 1, 99, 9, 1, 0, 0, 0, 8, 2, 0, 0, 5]), Malformed::Short, "SPI beyond the end");
+    }
+
+    #[test]
+    fn attributes_that_we_do_not_know_spoil_their_transform_alone() {
+        let unknown_short = parse_all(&changed(&[(21, 15)])).unwrap();
+        let unknown_long = parse_all(&changed(&[(20, 0), (21, 15), (22, 0), (23, 0)])).unwrap();
+        for proposals in [unknown_short, unknown_long] {
+            assert!(!proposals[0].transforms[0].is_understood());
+            assert!(proposals[0].transforms[1].is_understood());
+        }
+        // A value that is longer than its transform, and half an attribute.
+        assert_eq!(why(&changed(&[(20, 0), (22, 0), (23, 1)])), Malformed::Short);
+        let half = [0, 0, 0, 22, 1, 3, 4, 1, 1, 2, 3, 4, 0, 0, 0, 10, 1, 0, 0, 20, 0x80, 14];
+        assert_eq!(why(&half), Malformed::Short);
+    }
+
+    #[test]
+    fn limits_hold() {
+        let transforms = |count: u8| {
+            let mut bytes = vec![0, 0, 0, 12 + 8 * count, 1, 3, 4, count, 1, 2, 3, 4];
+            (1..=count).for_each(|i| bytes.extend([if i < count { 3 } else { 0 }, 0, 0, 8, 4, 0, 0, i]));
+            bytes
+        };
+        assert_eq!(parse_all(&transforms(3)).unwrap()[0].transforms.len(), 3);
+        assert_eq!(why(&transforms(4)), Malformed::OverLimit);
+        let proposals = |count: usize| [changed(&[(0, 2)]).repeat(count - 1), ESP.to_vec()].concat();
+        assert_eq!(parse_all(&proposals(3)).unwrap().len(), 3);
+        assert_eq!(why(&proposals(4)), Malformed::OverLimit);
+    }
+}

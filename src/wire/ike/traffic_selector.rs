@@ -74,3 +74,92 @@ pub(super) fn emit(selectors: &[Selector], out: &mut Vec<u8>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ike::kind;
+
+    fn parse_all(bytes: &[u8]) -> Result<Vec<Selector>, ParseError> {
+        parse(Reader::new(kind::SELECTORS_INITIATOR, 0, bytes), &Limits { selectors: 3, ..Limits::default() })
+    }
+
+    fn why(bytes: &[u8]) -> Malformed {
+        match parse_all(bytes) {
+            Err(ParseError::Malformed { why, .. }) => why,
+            other => panic!("{bytes:?}: {other:?}"),
+        }
+    }
+
+    /// tcp, ports 80 to 443, 10.0.0.0 to 10.0.0.7.
+    const V4: [u8; 16] = [7, 6, 0, 16, 0, 80, 1, 187, 10, 0, 0, 0, 10, 0, 0, 7];
+
+    fn v4() -> Selector {
+        let (first, last) = ("10.0.0.0".parse().unwrap(), "10.0.0.7".parse().unwrap());
+        Selector { protocol: 6, first_port: 80, last_port: 443, first, last }
+    }
+
+    fn list(selectors: &[&[u8]]) -> Vec<u8> {
+        [&[selectors.len() as u8, 0, 0, 0], selectors.concat().as_slice()].concat()
+    }
+
+    fn changed(at: usize, value: u8) -> Vec<u8> {
+        let mut selector = V4;
+        selector[at] = value;
+        list(&[&selector])
+    }
+
+    #[test]
+    fn both_families() {
+        let mut v6 = vec![8, 0, 0, 40, 0, 0, 255, 255];
+        v6.extend([0; 16]);
+        v6.extend([255; 16]);
+        let bytes = list(&[&V4, &v6]);
+        let selectors = parse_all(&bytes).unwrap();
+        assert_eq!(selectors, [v4(), Selector::ANY6]);
+        let mut out = Vec::new();
+        emit(&selectors, &mut out);
+        assert_eq!(out, bytes);
+    }
+
+    #[test]
+    fn opaque_ports_are_the_only_range_that_runs_backwards() {
+        let mut opaque = V4;
+        opaque[4..8].copy_from_slice(&[255, 255, 0, 0]);
+        assert!(parse_all(&list(&[&opaque])).unwrap()[0].has_opaque_ports());
+        assert_eq!(why(&changed(4, 2)), Malformed::Range, "port 592 to 443");
+        assert_eq!(why(&changed(11, 8)), Malformed::Range, "10.0.0.8 to 10.0.0.7");
+    }
+
+    #[test]
+    fn lengths_that_are_not_of_the_family() {
+        for length in [0, 7, 15, 17, 40] {
+            assert!(parse_all(&changed(3, length)).is_err(), "{length}");
+        }
+        assert_eq!(why(&changed(3, 0)), Malformed::Length);
+        assert_eq!(why(&changed(0, 8)), Malformed::Short, "an IPv6 selector with IPv4 addresses");
+        let long = [&[7, 6, 0, 20], &V4[4..], &[0; 4]].concat();
+        assert_eq!(why(&list(&[&long])), Malformed::Length);
+    }
+
+    #[test]
+    fn counts_that_lie() {
+        assert_eq!(why(&[0, 0, 0, 0]), Malformed::Count);
+        assert_eq!(why(&[&[0, 0, 0, 0][..], &V4].concat()), Malformed::Count);
+        assert_eq!(why(&[&[2, 0, 0, 0][..], &V4].concat()), Malformed::Short);
+        assert_eq!(why(&[&[1, 0, 0, 0][..], &V4, &V4].concat()), Malformed::Trailing);
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        assert_eq!(parse_all(&list(&[&V4, &V4, &V4])).unwrap().len(), 3);
+        assert_eq!(why(&list(&[&V4, &V4, &V4, &V4])), Malformed::OverLimit);
+    }
+
+    #[test]
+    fn unknown_types_are_left_out() {
+        let label = [10, 0, 0, 12, 0, 0, 0, 0, 1, 2, 3, 4]; // RFC 9478
+        assert_eq!(parse_all(&list(&[&label, &V4])), Ok(vec![v4()]));
+        assert_eq!(parse_all(&list(&[&label])), Ok(vec![]));
+    }
+}
