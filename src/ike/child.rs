@@ -45,7 +45,7 @@ pub(super) struct SelectorPair {
 }
 
 impl SelectorPair {
-    fn covers(&self, other: &SelectorPair) -> bool {
+    pub(super) fn covers(&self, other: &SelectorPair) -> bool {
         let all_in = |these: &[Selector], those: &[Selector]| {
             these.iter().all(|selector| those.iter().any(|wide| wide.contains(selector)))
         };
@@ -70,7 +70,7 @@ pub(super) fn pairs(ours: &[Selector], theirs: &[Selector]) -> Vec<SelectorPair>
     let mut pairs = Vec::new();
     for our in ours {
         for their in theirs.iter().filter(|their| their.first.is_ipv4() == our.first.is_ipv4()) {
-            pairs.push(SelectorPair { ours: vec![our.clone()], theirs: vec![their.clone()] });
+            pairs.push(SelectorPair { ours: vec![*our], theirs: vec![*their] });
         }
     }
     pairs

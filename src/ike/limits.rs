@@ -76,11 +76,7 @@ impl Default for Limits {
             selectors: 64,
             wire: ike::Limits::default(),
             // "At least a dozen times over a period of at least several minutes" (section 2.4): 12 sends, 136 s.
-            retransmit: Retransmit {
-                first: Duration::from_secs(1),
-                longest: Duration::from_secs(15),
-                sends: 12,
-            },
+            retransmit: Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(15), sends: 12 },
             retransmit_connecting: Retransmit {
                 first: Duration::from_secs(1),
                 longest: Duration::from_secs(8),

@@ -114,10 +114,7 @@ impl Peers {
             None => Ok(SharedPeer::clone(first)),
             Some(wanted) => match configs.iter().find(|config| config.local_id == *wanted) {
                 Some(config) => Ok(SharedPeer::clone(config)),
-                None => Err(Cause::WrongLocalIdentity {
-                    wanted: wanted.to_string(),
-                    ours: first.local_id.to_string(),
-                }),
+                None => Err(Cause::WrongLocalIdentity { wanted: wanted.to_string(), ours: first.local_id.to_string() }),
             },
         }
     }
@@ -164,9 +161,8 @@ impl Peers {
         let Some(peer) = self.get(tunnel) else { return Vec::new() };
         let Some((_, own)) = peer.merits.get(&spi) else { return Vec::new() };
         let settled = |since: Timestamp| now.saturating_since(since) > limits.retransmit_connecting.total();
-        let is_better = |other: &&u64| {
-            peer.merits.get(other).is_some_and(|(since, lowest)| lowest > own && settled(*since))
-        };
+        let is_better =
+            |other: &&u64| peer.merits.get(other).is_some_and(|(since, lowest)| lowest > own && settled(*since));
         peer.sas.iter().filter(|other| **other != spi).filter(is_better).copied().collect()
     }
 
@@ -290,7 +286,10 @@ impl PeerConfig {
         };
         let remote = match (&self.remote_auth, &other.remote_auth) {
             (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
-            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => Arc::ptr_eq(a, b) || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request()),
+            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => {
+                Arc::ptr_eq(a, b)
+                    || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request())
+            }
             _ => false,
         };
         let ppk = match (&self.ppk, &other.ppk) {

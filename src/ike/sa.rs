@@ -58,7 +58,6 @@ pub(super) struct IkeSa {
     pub registered: bool,
     /// IKE rekeys since IKE_AUTH; to tell one that is new from one that goes on.
     pub rekeyed: bool,
-    pub retransmissions: u64,
     /// It is over; the endpoint takes it out of its table.
     pub ended: Option<DownReason>,
 }
@@ -105,7 +104,9 @@ pub(super) struct Abilities {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Task {
     NewChild(SelectorPair),
-    RekeyChild { spi_in: u32 },
+    RekeyChild {
+        spi_in: u32,
+    },
     RekeyIke,
     DeleteChildren(Vec<u32>),
     /// One that we never installed, but the peer did.
@@ -178,7 +179,6 @@ impl IkeSa {
             last_heard: now,
             registered: false,
             rekeyed: false,
-            retransmissions: 0,
             ended: None,
         }
     }

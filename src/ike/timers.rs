@@ -45,7 +45,8 @@ impl IkeSa {
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
-                let at = if child.state == ChildState::Up { child.rekey_at } else { child.expires_at };
+                let at =
+                    if child.state == ChildState::Up { child.rekey_at.min(child.expires_at) } else { child.expires_at };
                 consider(Some(at), "child rekey");
             }
             if !self.tasks.is_empty() {
@@ -99,15 +100,15 @@ impl IkeSa {
             // It is going anyway.
             Stage::Rekeyed | Stage::Deleting => return self.end(DownReason::PeerSilent),
             Stage::Established => match &self.pending {
-                Some(Pending::Liveness) | None => FailureStage::Established,
+                Some(Pending::Liveness) | None => FailureStage::Liveness,
                 Some(Pending::Child(request)) if request.replaces.is_none() => FailureStage::Child,
                 _ => FailureStage::Rekey,
             },
         };
         let cause = match self.responses.incomplete() {
-            Some((received, total)) => Cause::FragmentsLost { received, total },
-            None if stage == FailureStage::Established => Cause::PeerGone { requests: sends },
-            None => Cause::NoAnswer { requests: sends, over_secs: self.retransmit(cx).total().as_secs() as u32 },
+            Some((present, total)) => Cause::FragmentsLost { present, total },
+            None if stage == FailureStage::Liveness => Cause::PeerGone { requests: sends },
+            None => Cause::NoAnswer { sends },
         };
         cx.fail(self.tunnel(), self.path, stage, cause);
         if let Some(Pending::RekeyIke(request)) = &mut self.pending
@@ -122,13 +123,14 @@ impl IkeSa {
         match &self.stage {
             Stage::Handshake(_) => {
                 let cause = match self.requests.incomplete() {
-                    Some((received, total)) => Cause::FragmentsLost { received, total },
-                    None => Cause::Abandoned { after_secs: cx.limits.half_open_lifetime.as_secs() as u32 },
+                    Some((present, total)) => Cause::FragmentsLost { present, total },
+                    None => Cause::NeverAuthenticated,
                 };
                 cx.fail(self.tunnel(), self.path, FailureStage::Auth, cause);
                 self.end(DownReason::PeerSilent);
             }
             Stage::Established => {
+                cx.fail(self.tunnel(), self.path, FailureStage::Rekey, Cause::Expired);
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),

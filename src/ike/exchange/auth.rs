@@ -97,11 +97,7 @@ impl Session {
 
     /// Gives back what they were.
     fn adopt(&mut self, [d, pi, pr]: [Secret; 3]) -> [Secret; 3] {
-        [
-            std::mem::replace(&mut self.d, d),
-            std::mem::replace(&mut self.pi, pi),
-            std::mem::replace(&mut self.pr, pr),
-        ]
+        [std::mem::replace(&mut self.d, d), std::mem::replace(&mut self.pi, pi), std::mem::replace(&mut self.pr, pr)]
     }
 }
 
@@ -377,12 +373,7 @@ impl IkeSa {
         Some(payloads)
     }
 
-    fn answer_first_child(
-        &mut self,
-        peer: &SharedPeer,
-        contents: &Contents<'_>,
-        cx: &mut Context<'_>,
-    ) -> Vec<Payload> {
+    fn answer_first_child(&mut self, peer: &SharedPeer, contents: &Contents<'_>, cx: &mut Context<'_>) -> Vec<Payload> {
         let (Some(proposals), Some((theirs, ours))) = (contents.proposals(), contents.selectors()) else {
             return Vec::new(); // childless (RFC 6023), or malformed: the SA stands without
         };

@@ -78,7 +78,7 @@ impl IkeSa {
         let Some(peer) = self.peer.clone() else { return };
         let spi_in = cx.child_spi();
         let nonce = cx.nonce();
-        let wanted = group.or_else(|| proposal::ike_groups(peer.profile).first().copied());
+        let wanted = group.or_else(|| proposal::esp_groups(peer.profile).first().copied());
         let share = wanted.and_then(|group| group.begin().ok());
         let mut payloads = Vec::new();
         payloads.extend(replaces.map(|old| {
@@ -87,10 +87,11 @@ impl IkeSa {
         }));
         payloads.push(Payload::SecurityAssociation(proposal::esp_proposals(peer.profile, spi_in, true)));
         payloads.push(Payload::Nonce(nonce.clone()));
-        payloads.extend(share.as_ref().map(|share| Payload::KeyExchange {
-            group: share.group().id(),
-            data: share.public().to_vec(),
-        }));
+        payloads.extend(
+            share
+                .as_ref()
+                .map(|share| Payload::KeyExchange { group: share.group().id(), data: share.public().to_vec() }),
+        );
         payloads.push(Payload::SelectorsInitiator(pair.ours.clone()));
         payloads.push(Payload::SelectorsResponder(pair.theirs.clone()));
         self.send_request(ExchangeType::CREATE_CHILD_SA, &payloads, cx);
@@ -160,6 +161,18 @@ impl IkeSa {
         self.settle_child(agreed, request.replaces, request.crossed, &deal.nonces, cx);
         if request.replaces.is_none() {
             self.want_uncovered(&request.proposed, cx);
+            self.drop_covered(request.spi_in);
+        }
+    }
+
+    /// A new Child SA that carries all that an older one does: the configuration has grown.
+    fn drop_covered(&mut self, newest: u32) {
+        let Some(wide) = self.child(newest).map(|child| child.selectors.clone()) else { return };
+        let covered = |child: &&Child| child.spi_in != newest && wide.covers(&child.selectors);
+        let needless: Vec<u32> = self.live_children().filter(covered).map(|child| child.spi_in).collect();
+        if !needless.is_empty() {
+            needless.iter().for_each(|spi_in| self.set_replaced(*spi_in));
+            self.want_first(Task::DeleteChildren(needless));
         }
     }
 
@@ -216,7 +229,7 @@ impl IkeSa {
             }
             kinds::INVALID_KE_PAYLOAD if !regrouped => {
                 let wanted = message::wanted_group(error);
-                match wanted.filter(|group| proposal::ike_groups(profile).contains(group)) {
+                match wanted.filter(|group| proposal::esp_groups(profile).contains(group)) {
                     Some(group) => self.send_child_request(replaces, proposed, Some(group), cx),
                     None => self.child_failed(proposed, Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx),
                 }
@@ -250,8 +263,7 @@ impl IkeSa {
     /// The peer began it, and may not have our answer yet.
     fn is_unsettled(&self, spi_in: u32, cx: &Context<'_>) -> bool {
         self.child(spi_in).is_some_and(|child| {
-            child.role == Role::Responder
-                && cx.now.saturating_since(child.installed_at) < cx.limits.retransmit.total()
+            child.role == Role::Responder && cx.now.saturating_since(child.installed_at) < cx.limits.retransmit.total()
         })
     }
 
@@ -338,8 +350,8 @@ impl IkeSa {
         };
         let stage = if rekeyed.is_some() { FailureStage::Rekey } else { FailureStage::Child };
         let key_exchange = contents.key_exchange();
-        let sent_group = key_exchange.map(|(id, _)| id);
-        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, sent_group) {
+        let sent = key_exchange.and_then(|(id, _)| Group::from_id(id));
+        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, Some(sent)) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(Some(peer.tunnel), self.path, stage, cause);

@@ -59,8 +59,7 @@ impl IkeSa {
         let link = answer.notify(kinds::ADDITIONAL_KEY_EXCHANGE).map_or_else(Vec::new, |link| link.data.clone());
         let share = group.begin().ok();
         let data = share.as_ref().map_or_else(Vec::new, |share| share.public().to_vec());
-        let payloads =
-            [Payload::KeyExchange { group: group.id(), data }, notify(kinds::ADDITIONAL_KEY_EXCHANGE, link)];
+        let payloads = [Payload::KeyExchange { group: group.id(), data }, notify(kinds::ADDITIONAL_KEY_EXCHANGE, link)];
         self.send_request(ExchangeType::FOLLOWUP_KE, &payloads, cx);
         share
     }

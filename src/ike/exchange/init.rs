@@ -114,8 +114,8 @@ impl IkeSa {
             return Err(DropReason::HandshakeInvalid);
         }
         let body = datagram.get(28..).unwrap_or_default();
-        let payloads = ike::parse_payloads(header.next_payload, body, &cx.limits.wire)
-            .map_err(|_| DropReason::OuterMalformed)?;
+        let payloads =
+            ike::parse_payloads(header.next_payload, body, &cx.limits.wire).map_err(|_| DropReason::OuterMalformed)?;
         let contents = Contents(&payloads);
         if let Some(cookie) = contents.notify(kinds::COOKIE) {
             return self.send_cookie(cookie.data.clone(), cx);

@@ -19,14 +19,14 @@ use crate::ike::collision::{Crossed, Verdict, verdict};
 use crate::ike::context::{Context, Effect};
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
 use crate::ike::event::Role;
-use crate::ike::limits::Limits;
 use crate::ike::keys::{self, Nonces, SaKeys, Seed, Shared};
+use crate::ike::limits::Limits;
 use crate::ike::message::{self, Contents, refusal};
 use crate::ike::proposal::{self, IkeChoice};
 use crate::ike::sa::{IkeSa, Pending, Session, Stage, Task};
 use crate::ike::window::{Incoming, Outgoing};
 use crate::net::Timestamp;
-use crate::wire::ike::{ExchangeType, Notify, Payload, Protocol, notify as kinds};
+use crate::wire::ike::{ExchangeType, Notify, Payload, notify as kinds};
 
 /// An IKE SA that we have asked for.
 pub(in crate::ike) struct IkeRequest {
@@ -57,7 +57,7 @@ impl IkeSa {
             crossed: None,
             deal: None,
         };
-        let proposals = proposal::offer(self.profile(), Protocol::Ike, &request.spi.to_be_bytes(), true);
+        let proposals = proposal::ike_rekey_proposals(self.profile(), request.spi);
         let payloads = [
             Payload::SecurityAssociation(proposals),
             Payload::Nonce(request.nonce.clone()),
@@ -121,9 +121,8 @@ impl IkeSa {
         else {
             return Err(Cause::Malformed);
         };
-        let choice = proposal::accept_ike(proposals, self.profile())?;
-        let their_spi = rekeyed_spi(&choice);
-        if choice.group != share.group() || group != choice.group.id() || their_spi == 0 {
+        let (choice, their_spi) = proposal::accept_ike_rekey(proposals, self.profile())?;
+        if choice.group != share.group() || group != choice.group.id() {
             return Err(Cause::GroupRefused { wanted: Some(group) });
         }
         let shared = share.finish(public).map_err(|_| Cause::KeyExchangeFailed)?;
@@ -244,7 +243,8 @@ impl IkeSa {
         let (Some(proposals), Some((group, public))) = (contents.proposals(), contents.key_exchange()) else {
             return refusal(kinds::INVALID_SYNTAX);
         };
-        let choice = match proposal::choose_ike(proposals, &[self.profile()], Some(group)) {
+        let sent = Group::from_id(group);
+        let (choice, their_spi) = match proposal::choose_ike_rekey(proposals, self.profile(), sent) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(self.tunnel(), self.path, FailureStage::Rekey, cause);
@@ -253,10 +253,6 @@ impl IkeSa {
         };
         if choice.group.id() != group {
             return message::invalid_ke(choice.group);
-        }
-        let their_spi = rekeyed_spi(&choice);
-        if their_spi == 0 {
-            return refusal(kinds::INVALID_SYNTAX);
         }
         let Ok((data, shared)) = choice.group.respond(public) else { return refusal(kinds::INVALID_SYNTAX) };
         let nonces = Nonces { initiator: nonce.to_vec(), responder: cx.nonce() };
@@ -296,11 +292,6 @@ impl IkeSa {
         let crossed_already = matches!(&self.pending, Some(Pending::RekeyIke(request)) if request.crossed.is_some());
         !deleting && !crossed_already && !self.is_changing_children()
     }
-}
-
-/// The SPI that the peer gave the new IKE SA; 0: none, which is invalid.
-fn rekeyed_spi(choice: &IkeChoice) -> u64 {
-    choice.their_spi.as_slice().try_into().map_or(0, u64::from_be_bytes)
 }
 
 /// An IKE SA as agreed, once its secrets are complete.

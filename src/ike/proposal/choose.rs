@@ -17,14 +17,16 @@ use crate::wire::ike::{Proposal, Protocol, Transform};
 pub(super) enum Further {
     /// IKE_SA_INIT: followed by IKE_INTERMEDIATE. As many as the profile wants, at least.
     ByProfile,
-    /// Where no exchange follows that could carry them: none.
+    /// CREATE_CHILD_SA: followed by IKE_FOLLOWUP_KE. What is rekeyed has them in its keys already, so they may be left out.
+    Optional,
+    /// IKE_AUTH: no exchange follows that could carry them.
     Never,
 }
 
 impl Further {
     pub fn kems(self, profile: Profile) -> &'static [Group] {
         match self {
-            Further::ByProfile => profile.kems(),
+            Further::ByProfile | Further::Optional => profile.kems(),
             Further::Never => &[],
         }
     }

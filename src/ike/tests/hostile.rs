@@ -48,7 +48,7 @@ fn half_open_sas_are_bounded_and_cost_a_cookie_before() {
     assert!(answers[4..].iter().all(|bytes| *bytes < 100), "only a cookie: {answers:?}");
     world.run_for(60);
     assert_eq!(world.hosts[B].endpoint.sa_counts(), (0, 0), "they end by themselves");
-    assert!(world.failures(B).iter().all(|failure| failure.cause.name() == "abandoned"), "{}", world.dump());
+    assert!(world.failures(B).iter().all(|failure| failure.cause.name() == "never_authenticated"), "{}", world.dump());
 }
 
 #[test]

@@ -195,11 +195,7 @@ fn each_pair_of_selectors_has_a_child_sa_where_the_peer_wants_it() {
 
 #[test]
 fn a_peer_that_takes_less_than_all_gets_the_rest_asked_for_once() {
-    let mut world = World::pair_with(
-        1,
-        |a| a.ours = vec![selector("10.0.0.0/16"), selector("10.9.0.0/16")],
-        |_| {},
-    );
+    let mut world = World::pair_with(1, |a| a.ours = vec![selector("10.0.0.0/16"), selector("10.9.0.0/16")], |_| {});
     world.run_for(100);
     assert!(world.is_up());
     let children = world.hosts[A].endpoint.status(TUNNEL).unwrap().children;

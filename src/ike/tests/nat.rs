@@ -114,7 +114,8 @@ fn a_peer_that_moves_by_mobike_is_followed_and_gets_its_cookie_back() {
     });
     world.send_from(A, &outbox);
     world.run_for(2);
-    let moved = |event: &Event| matches!(event, Event::PathMoved { path, .. } if path.remote == SocketAddr::new(new, 0));
+    let moved =
+        |event: &Event| matches!(event, Event::PathMoved { path, .. } if path.remote == SocketAddr::new(new, 0));
     assert!(world.hosts[B].events.iter().any(moved), "raw ESP goes there: {}", world.dump());
     assert_eq!(*answers.lock().unwrap(), [SocketAddr::new(new, 500)]);
     assert!(world.hosts[A].endpoint.sas[&spi].sa.outgoing.is_free(), "answered");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::ike::sa::{Pending, Stage as SaStage};
 use crate::ike::{
     ChildUp, DownReason, Encapsulation, Endpoint, Event, Failure, Identity, Lifetimes, Limits, LocalAuth, Outbound,
     PeerConfig, Profile, RemoteAuth, SelectorMode, Setup,
@@ -68,10 +69,6 @@ impl Packet {
     pub fn is_response(&self) -> bool {
         self.message()[19] & 0x20 != 0
     }
-
-    pub fn message_id(&self) -> u32 {
-        u32::from_be_bytes(self.message()[20..24].try_into().unwrap())
-    }
 }
 
 pub struct Host {
@@ -124,10 +121,6 @@ impl Esp {
             found.1 = true;
         }
     }
-}
-
-pub fn at(secs: u64) -> Timestamp {
-    Timestamp::from_secs(secs)
 }
 
 pub fn selector(net: &str) -> Selector {
@@ -422,4 +415,38 @@ impl World {
 
 pub fn datagram(path: Path, bytes: &[u8]) -> Datagram<'_> {
     Datagram { path, bytes }
+}
+
+impl Endpoint {
+    pub fn debug_sas(&self) -> String {
+        let mut text = String::new();
+        for (spi, entry) in &self.sas {
+            let sa = &entry.sa;
+            let stage = match sa.stage {
+                SaStage::InitSent(_) => "init",
+                SaStage::Handshake(_) => "handshake",
+                SaStage::Established => "up",
+                SaStage::Rekeyed => "rekeyed",
+                SaStage::Deleting => "deleting",
+            };
+            let pending = match &sa.pending {
+                None => "-".to_string(),
+                Some(Pending::Child(c)) => format!("child(crossed {})", c.crossed.is_some()),
+                Some(Pending::RekeyIke(c)) => format!("ike(crossed {})", c.crossed.is_some()),
+                Some(Pending::DeleteChildren(s)) => format!("delete {s:x?}"),
+                Some(Pending::DeleteIke) => "delete ike".into(),
+                Some(Pending::Liveness) => "liveness".into(),
+            };
+            let kids: Vec<String> = sa.children.iter().map(|c| format!("{:08x}:{:?}", c.spi_in, c.state)).collect();
+            text += &format!(
+                "[{:04x}/{:04x} {:?} {stage} sent {} {pending} {:?} kids {kids:?}] ",
+                spi >> 48,
+                sa.their_spi >> 48,
+                sa.role,
+                sa.outgoing.sent(),
+                sa.tasks
+            );
+        }
+        text
+    }
 }
