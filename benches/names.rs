@@ -142,7 +142,7 @@ impl Bench {
             let before = self.engine.report(self.now).totals;
             let start = Instant::now();
             for burst in datagrams.chunks(BURST) {
-                let datagrams = burst.iter().map(|bytes| Datagram { path: path(), bytes });
+                let datagrams = burst.iter().map(|bytes| Datagram::new(path(), bytes));
                 self.engine.handle_input(datagrams, self.now);
                 black_box(self.engine.outbox().runs().len());
                 self.engine.outbox().clear();
@@ -191,7 +191,7 @@ impl Bench {
     fn shake_hands(&mut self) {
         let mut to_appliance: Vec<Vec<u8>> = self.peer.initiate().into_iter().collect();
         while let Some(bytes) = to_appliance.pop() {
-            self.engine.handle_input([Datagram { path: path(), bytes: &bytes }].into_iter(), self.now);
+            self.engine.handle_input([Datagram::new(path(), &bytes)].into_iter(), self.now);
             for (_, _, answer) in self.engine.outbox().datagrams() {
                 to_appliance.extend(self.peer.receive(answer).datagrams);
             }

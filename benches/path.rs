@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ixgate::dataplane::Engine;
 use ixgate::net::{Path, Timestamp};
 use ixgate::packet::Datagram;
@@ -16,7 +17,6 @@ use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets;
 use ixgate::sim::peer::Peer;
 use ixgate::sim::random::Random;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 const CONFIG: &str = r#"
 [ix]
@@ -140,7 +140,7 @@ impl Bench {
     fn walk(&mut self, datagrams: &[Vec<u8>]) {
         let path = path(1);
         for burst in datagrams.chunks(BURST) {
-            self.engine.handle_input(burst.iter().map(|bytes| Datagram { path, bytes }), self.now);
+            self.engine.handle_input(burst.iter().map(|bytes| Datagram::new(path, bytes)), self.now);
             black_box(self.engine.outbox().runs().len());
             self.engine.outbox().clear();
         }
@@ -150,7 +150,7 @@ impl Bench {
 fn shake_hands(engine: &mut Engine, peer: &mut Peer, port: u16, now: Timestamp) {
     let mut to_appliance: Vec<Vec<u8>> = peer.initiate().into_iter().collect();
     while let Some(bytes) = to_appliance.pop() {
-        engine.handle_input([Datagram { path: path(port), bytes: &bytes }].into_iter(), now);
+        engine.handle_input([Datagram::new(path(port), &bytes)].into_iter(), now);
         for (_, _, answer) in engine.outbox().datagrams() {
             to_appliance.extend(peer.receive(answer).datagrams);
         }

@@ -19,6 +19,7 @@ pub mod dns;
 pub mod host;
 pub mod ike;
 pub mod io;
+pub mod ipsec;
 pub mod nat;
 pub mod net;
 pub mod packet;

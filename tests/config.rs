@@ -18,6 +18,8 @@ use serde_json::Value;
 
 #[path = "config/hidden.rs"]
 mod hidden;
+#[path = "config/ipsec.rs"]
+mod ipsec;
 
 const FILE: &str = "/etc/ixgate/ix.toml";
 const PRIVATE_KEY: [u8; 32] = [0x42; 32];
@@ -102,11 +104,6 @@ fn mistakes_of_syntax() {
 #[test]
 fn what_is_not_served_yet_is_refused_and_not_ignored() {
     check(&[
-        ("[ike]\nlisten = \"0.0.0.0\"\n".into(), &["1:2 ike: `ike` is not served yet in this version"]),
-        (
-            realm("a", "\"10.0.0.0/24\"") + "[[realm.attach]]\nipsec = { psk_file = \"x\" }\n",
-            &["5:1 ipsec: `ipsec` is not served yet in this version"],
-        ),
         (
             realm("a", "\"10.0.0.0/24\"") + "[[realm.attach]]\nport = \"eth0\"\n",
             &["5:1 port: `port` is not served yet in this version"],
@@ -543,10 +540,10 @@ fn a_right_file_means_what_it_says() {
     assert_eq!(**config.wireguard.private_key.as_ref().unwrap(), PRIVATE_KEY);
     let [initiates, waits] = [0, 1].map(|realm: usize| &config.realms[realm].attachments[0]);
     assert_eq!(initiates.mtu_bytes, 1420);
-    assert_eq!(initiates.wireguard.endpoint, Some("203.0.113.10:51820".parse().unwrap()));
-    assert_eq!(initiates.wireguard.keepalive, Some(Duration::from_secs(25)));
-    assert_eq!((waits.wireguard.endpoint, waits.wireguard.keepalive), (None, None));
-    assert_eq!(**waits.wireguard.preshared_key.as_ref().unwrap(), [9; 32]);
+    assert_eq!(initiates.wireguard().unwrap().endpoint, Some("203.0.113.10:51820".parse().unwrap()));
+    assert_eq!(initiates.wireguard().unwrap().keepalive, Some(Duration::from_secs(25)));
+    assert_eq!((waits.wireguard().unwrap().endpoint, waits.wireguard().unwrap().keepalive), (None, None));
+    assert_eq!(**waits.wireguard().unwrap().preshared_key.as_ref().unwrap(), [9; 32]);
     assert!(config.realms[2].attachments.is_empty());
     assert_eq!(config.hosts[0].realm, RealmRef(1));
     assert_eq!(config.hosts[0].addresses, [IpAddr::from([192, 168, 1, 20])]);
@@ -571,25 +568,41 @@ fn examples() -> Vec<(PathBuf, String)> {
 fn every_example_is_right_and_insists_on_its_secrets() {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;
+    let pki = ipsec::Pki::new();
     for (path, text) in examples() {
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join(path.file_name().unwrap());
-        std::fs::write(&copy, text).unwrap();
-        std::fs::create_dir(dir.path().join("secrets")).unwrap();
-        for secret in ["wireguard.key", "hospital-b.psk"] {
-            let file = dir.path().join("secrets").join(secret);
-            std::fs::write(&file, key(7)).unwrap();
+        std::fs::write(&copy, &text).unwrap();
+        for folder in ["secrets", "certificates"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        for (name, secret) in [
+            ("secrets/wireguard.key", key(7)),
+            ("secrets/hospital-b.psk", key(8)),
+            ("secrets/carrier-a.psk", key(9)),
+            ("secrets/carrier-b.psk", key(10)),
+            ("secrets/carrier-b.ppk", key(11)),
+            ("secrets/clinic-c.psk", key(12)),
+            ("secrets/ix-east.key", pki.key.clone()),
+            ("certificates/ix-east.pem", pki.certificate.clone()),
+            ("certificates/carrier-ca.pem", pki.ca.clone()),
+            ("certificates/carrier-ca.crl", pki.crl.clone()),
+        ] {
+            let file = dir.path().join(name);
+            std::fs::write(&file, secret).unwrap();
             set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
         }
         let loaded = config::load(&copy).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(loaded.warnings, [], "{}", path.display());
         assert!(loaded.config.realms.len() >= 2);
 
-        let exposed = dir.path().join("secrets/wireguard.key");
+        let secrets = ["secrets/wireguard.key", "secrets/carrier-a.psk", "secrets/ix-east.key"];
+        let named = secrets.into_iter().find(|name| text.contains(&format!("_file = \"{name}\""))).unwrap();
+        let exposed = dir.path().join(named);
         set_permissions(&exposed, Permissions::from_mode(0o644)).unwrap();
         let report = config::load(&copy).unwrap_err();
         let [error] = &report.diagnostics[..] else { panic!("{report}") };
-        assert_eq!(report.text(error.span), "\"secrets/wireguard.key\"");
+        assert_eq!(report.text(error.span), format!("\"{named}\""));
         assert_eq!(error.remedy, format!("chmod 600 {}", exposed.display()));
         assert_eq!(error.why, "users other than the owner can access the file (mode 644)");
     }
@@ -616,10 +629,14 @@ fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64(),
+        "boolean" => value.is_boolean(),
         other => return Err(format!("{at}: type {other}")),
     };
     if !is {
         return Err(format!("{at}: {value} is no {}", schema["type"]));
+    }
+    if schema.get("enum").is_some_and(|words| !words.as_array().unwrap().contains(value)) {
+        return Err(format!("{at}: {value} is none of the words"));
     }
     if let Some(n) = value.as_u64()
         && !(schema["minimum"].as_u64().unwrap()..=schema["maximum"].as_u64().unwrap()).contains(&n)

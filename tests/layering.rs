@@ -11,21 +11,28 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wire", &["net"]),
     ("packet", &["net", "wire"]),
     ("crypto", &["net", "wire", "packet"]),
+    ("ipsec", &["net", "wire", "packet", "crypto"]),
     ("wireguard", &["net", "wire", "packet"]),
     ("nat", &["net", "wire", "packet"]),
     ("dns", &["net", "wire", "packet"]),
     ("host", &["net", "wire", "packet"]),
     ("ike", &["net", "wire", "packet", "crypto"]),
-    ("dataplane", &["net", "wire", "packet", "wireguard", "nat", "dns", "host"]),
+    ("dataplane", &["net", "wire", "packet", "crypto", "wireguard", "ike", "ipsec", "nat", "dns", "host"]),
     ("config", &["net"]),
-    ("control", &["net", "config", "wireguard", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
+    ("control", &["net", "config", "wireguard", "ike", "nat", "dns", "host", "dataplane", "packet", "telemetry"]),
     ("telemetry", &["net", "packet", "dataplane", "config"]),
     ("io", &["net", "packet"]),
     (
         "daemon",
         &["net", "packet", "config", "control", "dataplane", "telemetry", "io", "wireguard", "nat", "host", "dns"],
     ),
-    ("sim", &["net", "wire", "packet", "config", "control", "dataplane", "wireguard", "nat", "host", "dns"]),
+    (
+        "sim",
+        &[
+            "net", "wire", "packet", "crypto", "config", "control", "dataplane", "wireguard", "ike", "ipsec", "nat", "host",
+            "dns",
+        ],
+    ),
     ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard", "ike"]),
 ];
 

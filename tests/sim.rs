@@ -11,8 +11,8 @@ use ixgate::net::Timestamp;
 use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets::{udp, verify};
+use ixgate::sim::virtual_time::restart_boringtun_clock;
 use ixgate::sim::world::{Link, World};
-use ixgate::wireguard::virtual_time::restart_boringtun_clock;
 
 /// A may open B. B's gateway has a known address, so the appliance calls it; A's calls by itself.
 const TWO: &str = r#"

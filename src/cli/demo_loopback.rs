@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::output::{fail, print};
 use crate::daemon::worker::{self, Ending};
 use crate::io::clock::Clock;
+use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, UdpSocket};
 use crate::sim::appliance::Appliance;
 use crate::sim::demonstration::{self, DemonstrationError, MAX_DURATION};
@@ -66,7 +67,9 @@ pub fn demonstrate(appliance: &Appliance) -> Result<Outcome, DemoError> {
     let clock = Clock::start();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into())?;
     let address = socket.local_address();
-    let (worker, ending) = worker::spawn(socket, appliance.engine(clock.now()), clock).map_err(DemoError::Start)?;
+    let mut sockets = Sockets::default();
+    sockets.add_udp(socket);
+    let (worker, ending) = worker::spawn(sockets, appliance.engine(clock.now()), clock).map_err(DemoError::Start)?;
 
     let now = || clock.now();
     let told = demonstration::tell(appliance, &mut Loopback::new(address, &now, MAX_DURATION));

@@ -14,6 +14,7 @@ pub mod model;
 pub mod schema;
 pub mod secrets;
 
+mod certificate;
 mod pasted;
 mod raw;
 mod section;

@@ -4,12 +4,19 @@
 //! Realms are referred to by [`RealmRef`], their place in the file; permanent numbers are given later, by
 //! `control::allocate`, because they live in the state store.
 
+mod ipsec;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zeroize::Zeroizing;
+
+pub use ipsec::{
+    Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
+    RsaPadding, Selectors,
+};
 
 use crate::net::Space6;
 use crate::net::policy::PortRule;
@@ -32,11 +39,23 @@ pub struct Config {
     pub api: Api,
     pub metrics: Metrics,
     pub wireguard: WireGuard,
+    pub ike: Ike,
     pub limits: Limits,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,
+}
+
+impl Config {
+    /// Whether the ports of `[ike]` are needed.
+    pub fn uses_ipsec(&self) -> bool {
+        self.attachments().any(|attachment| matches!(attachment.peer, Peer::Ipsec(_)))
+    }
+
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> + Clone {
+        self.realms.iter().flat_map(|realm| &realm.attachments)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +103,7 @@ pub struct Limits {
     pub dns_tcp_per_realm: usize,
     /// ... and all realms together (default 128).
     pub dns_tcp: usize,
+    pub ike: IkeLimits,
 }
 
 impl Default for Limits {
@@ -95,6 +115,7 @@ impl Default for Limits {
             icmp_errors_per_sec: 100,
             dns_tcp_per_realm: 16,
             dns_tcp: 128,
+            ike: IkeLimits::default(),
         }
     }
 }
@@ -128,9 +149,31 @@ pub enum AliasMode {
 /// One tunnel of a realm. The first whose session is alive carries the traffic.
 #[derive(Clone, Debug)]
 pub struct Attachment {
-    pub wireguard: WireGuardPeer,
-    /// Largest inner packet, bytes (default 1420; 1280 to 1920).
+    pub peer: Peer,
+    /// Largest inner packet, bytes (default 1420 for WireGuard, 1390 for IPsec; 1280 to 1920).
     pub mtu_bytes: u16,
+}
+
+#[derive(Clone, Debug)]
+pub enum Peer {
+    WireGuard(WireGuardPeer),
+    Ipsec(Box<IpsecPeer>),
+}
+
+impl Attachment {
+    pub fn wireguard(&self) -> Option<&WireGuardPeer> {
+        match &self.peer {
+            Peer::WireGuard(peer) => Some(peer),
+            Peer::Ipsec(_) => None,
+        }
+    }
+
+    pub fn ipsec(&self) -> Option<&IpsecPeer> {
+        match &self.peer {
+            Peer::WireGuard(_) => None,
+            Peer::Ipsec(peer) => Some(peer),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -12,6 +12,8 @@ use super::spec::ROOT;
 type Text = Option<At<String>>;
 type Texts = Option<At<Vec<At<String>>>>;
 type Number = Option<At<u64>>;
+type Flag = Option<At<bool>>;
+type Choice = Option<At<&'static str>>;
 
 #[derive(Debug, Default)]
 pub struct Raw {
@@ -19,6 +21,7 @@ pub struct Raw {
     pub api_listen: Text,
     pub metrics_listen: Text,
     pub wireguard: WireGuard,
+    pub ike: Ike,
     pub limits: Limits,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
@@ -42,6 +45,18 @@ pub struct WireGuard {
 }
 
 #[derive(Debug, Default)]
+pub struct Ike {
+    pub listen: Text,
+    pub port: Number,
+    pub nat_t_port: Number,
+    pub local_id: Text,
+    pub certificate_file: Text,
+    pub private_key_file: Text,
+    pub rsa_padding: Choice,
+    pub raw_esp: Flag,
+}
+
+#[derive(Debug, Default)]
 pub struct Limits {
     pub sessions: Number,
     pub sessions_per_realm: Number,
@@ -49,6 +64,17 @@ pub struct Limits {
     pub icmp_errors_per_sec: Number,
     pub dns_tcp_per_realm: Number,
     pub dns_tcp: Number,
+    pub ike_half_open: Number,
+    pub ike_half_open_per_source: Number,
+    pub ike_cookie_threshold: Number,
+    pub ike_sas_per_peer: Number,
+    pub ike_children_per_sa: Number,
+    pub ike_fragments: Number,
+    pub ike_message_bytes: Number,
+    pub ike_payloads: Number,
+    pub ike_proposals: Number,
+    pub ike_transforms: Number,
+    pub ike_selectors: Number,
 }
 
 #[derive(Debug)]
@@ -68,7 +94,8 @@ pub struct Network {
 
 #[derive(Debug)]
 pub struct Attachment {
-    pub peer: Option<Peer>,
+    pub wireguard: Option<Peer>,
+    pub ipsec: Option<IpsecPeer>,
     pub mtu_bytes: Number,
 }
 
@@ -79,6 +106,35 @@ pub struct Peer {
     pub endpoint: Text,
     pub preshared_key_file: Text,
     pub keepalive_secs: Number,
+}
+
+#[derive(Debug)]
+pub struct IpsecPeer {
+    pub span: Range<usize>,
+    pub remote: Text,
+    pub remote_nat_t_port: Number,
+    pub remote_id: Text,
+    pub local_id: Text,
+    pub psk_file: Text,
+    pub ca_file: Text,
+    pub crl_file: Text,
+    pub crl: Choice,
+    pub local_auth: Choice,
+    pub remote_auth: Choice,
+    pub ppk_id: Text,
+    pub ppk_file: Text,
+    pub ppk_required: Flag,
+    pub profile: Choice,
+    pub initiate: Flag,
+    pub encapsulation: Choice,
+    pub selectors: Choice,
+    pub ike_lifetime_secs: Number,
+    pub child_lifetime_secs: Number,
+    pub child_lifetime_bytes: Number,
+    pub child_lifetime_packets: Number,
+    pub replay_window_packets: Number,
+    pub liveness_secs: Number,
+    pub dscp: Choice,
 }
 
 #[derive(Debug)]
@@ -111,6 +167,7 @@ impl Raw {
             api_listen: root.section("api", problems).and_then(|s| s.text("listen", problems)),
             metrics_listen: root.section("metrics", problems).and_then(|s| s.text("listen", problems)),
             wireguard: root.section("wireguard", problems).map(|s| read_wireguard(&s, problems)).unwrap_or_default(),
+            ike: root.section("ike", problems).map(|s| read_ike(&s, problems)).unwrap_or_default(),
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
@@ -134,6 +191,19 @@ fn read_wireguard(s: &Section<'_>, problems: &mut Problems) -> WireGuard {
     WireGuard { listen: s.text("listen", problems), private_key_file: s.text("private_key_file", problems) }
 }
 
+fn read_ike(s: &Section<'_>, problems: &mut Problems) -> Ike {
+    Ike {
+        listen: s.text("listen", problems),
+        port: s.integer("port", problems),
+        nat_t_port: s.integer("nat_t_port", problems),
+        local_id: s.text("local_id", problems),
+        certificate_file: s.text("certificate_file", problems),
+        private_key_file: s.text("private_key_file", problems),
+        rsa_padding: s.choice("rsa_padding", problems),
+        raw_esp: s.flag("raw_esp", problems),
+    }
+}
+
 fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
     Limits {
         sessions: s.integer("sessions", problems),
@@ -142,6 +212,17 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: s.integer("icmp_errors_per_sec", problems),
         dns_tcp_per_realm: s.integer("dns_tcp_per_realm", problems),
         dns_tcp: s.integer("dns_tcp", problems),
+        ike_half_open: s.integer("ike_half_open", problems),
+        ike_half_open_per_source: s.integer("ike_half_open_per_source", problems),
+        ike_cookie_threshold: s.integer("ike_cookie_threshold", problems),
+        ike_sas_per_peer: s.integer("ike_sas_per_peer", problems),
+        ike_children_per_sa: s.integer("ike_children_per_sa", problems),
+        ike_fragments: s.integer("ike_fragments", problems),
+        ike_message_bytes: s.integer("ike_message_bytes", problems),
+        ike_payloads: s.integer("ike_payloads", problems),
+        ike_proposals: s.integer("ike_proposals", problems),
+        ike_transforms: s.integer("ike_transforms", problems),
+        ike_selectors: s.integer("ike_selectors", problems),
     }
 }
 
@@ -166,14 +247,45 @@ fn read_network(entry: TextOrSection<'_>, problems: &mut Problems) -> Option<Net
 }
 
 fn read_attachment(s: &Section<'_>, problems: &mut Problems) -> Attachment {
-    let peer = s.section("wireguard", problems).map(|p| Peer {
+    let wireguard = s.section("wireguard", problems).map(|p| Peer {
         span: p.span.clone(),
         public_key: p.text("public_key", problems),
         endpoint: p.text("endpoint", problems),
         preshared_key_file: p.text("preshared_key_file", problems),
         keepalive_secs: p.integer("keepalive_secs", problems),
     });
-    Attachment { peer, mtu_bytes: s.integer("mtu_bytes", problems) }
+    let ipsec = s.section("ipsec", problems).map(|p| read_ipsec(&p, problems));
+    Attachment { wireguard, ipsec, mtu_bytes: s.integer("mtu_bytes", problems) }
+}
+
+fn read_ipsec(s: &Section<'_>, problems: &mut Problems) -> IpsecPeer {
+    IpsecPeer {
+        span: s.span.clone(),
+        remote: s.text("remote", problems),
+        remote_nat_t_port: s.integer("remote_nat_t_port", problems),
+        remote_id: s.text("remote_id", problems),
+        local_id: s.text("local_id", problems),
+        psk_file: s.text("psk_file", problems),
+        ca_file: s.text("ca_file", problems),
+        crl_file: s.text("crl_file", problems),
+        crl: s.choice("crl", problems),
+        local_auth: s.choice("local_auth", problems),
+        remote_auth: s.choice("remote_auth", problems),
+        ppk_id: s.text("ppk_id", problems),
+        ppk_file: s.text("ppk_file", problems),
+        ppk_required: s.flag("ppk_required", problems),
+        profile: s.choice("profile", problems),
+        initiate: s.flag("initiate", problems),
+        encapsulation: s.choice("encapsulation", problems),
+        selectors: s.choice("selectors", problems),
+        ike_lifetime_secs: s.integer("ike_lifetime_secs", problems),
+        child_lifetime_secs: s.integer("child_lifetime_secs", problems),
+        child_lifetime_bytes: s.integer("child_lifetime_bytes", problems),
+        child_lifetime_packets: s.integer("child_lifetime_packets", problems),
+        replay_window_packets: s.integer("replay_window_packets", problems),
+        liveness_secs: s.integer("liveness_secs", problems),
+        dscp: s.choice("dscp", problems),
+    }
 }
 
 fn read_host(s: &Section<'_>, problems: &mut Problems) -> Host {

@@ -18,13 +18,18 @@ pub fn schema() -> Value {
 fn table(spec: &TableSpec) -> Value {
     let properties: Map<_, _> = spec.keys.iter().map(|k| (k.name.to_owned(), key(k))).collect();
     let required: Vec<_> = spec.keys.iter().filter(|k| k.required).map(|k| k.name).collect();
-    json!({
+    let mut value = json!({
         "type": "object",
         "description": spec.doc,
         "properties": properties,
         "required": required,
         "additionalProperties": false,
-    })
+    });
+    if let (false, Value::Object(fields)) = (spec.one_of.is_empty(), &mut value) {
+        let one_of: Vec<_> = spec.one_of.iter().map(|key| json!({ "required": [key] })).collect();
+        fields.insert("oneOf".into(), json!(one_of));
+    }
+    value
 }
 
 fn key(spec: &KeySpec) -> Value {
@@ -43,6 +48,8 @@ fn shape(shape: Shape) -> Value {
     match shape {
         Shape::Text(format) => text(format),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Choice(words) => json!({ "type": "string", "enum": words }),
         Shape::Texts { of, max } => list(text(of), 1, max),
         Shape::TextOrTexts { of, max } => json!({ "anyOf": [text(of), list(text(of), 1, max)] }),
         Shape::Table(spec) => table(spec),
@@ -110,6 +117,8 @@ mod tests {
         assert_eq!(schema["additionalProperties"], json!(false));
         assert_eq!(schema["properties"]["realm"]["items"]["required"], json!(["name", "networks"]));
         assert_eq!(schema["properties"]["ix"]["properties"]["alias4"]["default"], json!(["100.64.0.0/10"]));
-        assert!(schema["properties"].get("ike").is_none());
+        let attach = &schema["properties"]["realm"]["items"]["properties"]["attach"]["items"];
+        assert_eq!(attach["oneOf"], json!([{ "required": ["wireguard"] }, { "required": ["ipsec"] }]));
+        assert!(attach["properties"].get("port").is_none());
     }
 }

@@ -1,21 +1,34 @@
+//! What a configuration names beside itself: secrets, certificates, and the date to hold these against.
+//!
 //! Secrets live in files of their own, which only the owner may read. Their bytes are wiped from memory when dropped
 //! and never appear in an error.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// A secret file is one short line; anything longer is a mistaken path.
-const MAX_SECRET_BYTES: usize = 4096;
+/// A secret is a short line, or the PEM of a private key (RSA of 8192 bits: 6.4 KiB); anything longer is a mistaken path.
+const MAX_SECRET_BYTES: usize = 16 << 10;
+/// Certificates and lists of revoked ones (some 40 bytes an entry).
+const MAX_PUBLIC_BYTES: usize = 4 << 20;
 
 /// Where secrets come from: the disk, or a table in memory for tests and the simulation.
 pub trait SecretReader {
     /// The bytes of the file at `path`.
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError>;
+
+    /// The bytes of a file that everybody may read: certificates.
+    fn read_public(&self, path: &Path) -> Result<Vec<u8>, SecretError>;
+
+    /// The date, for certificates, in seconds since 1970. `None`: none is held to be expired.
+    fn unix_secs(&self) -> Option<u64>;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +41,8 @@ pub enum SecretError {
     NotAFile,
     #[error("users other than the owner can access the file (mode {0:03o})")]
     Exposed(u32),
-    #[error("the file is longer than {MAX_SECRET_BYTES} bytes")]
-    TooLong,
+    #[error("the file is longer than {0} bytes")]
+    TooLong(usize),
 }
 
 /// Reads secrets from the disk and insists that group and others have no access.
@@ -38,31 +51,47 @@ pub struct DiskSecrets;
 
 impl SecretReader for DiskSecrets {
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-
-        let unreadable = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => SecretError::Missing,
-            _ => SecretError::Unreadable(e.to_string()),
-        };
-        // Non-blocking, so that a FIFO in this place is refused and does not hang us.
-        let open = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        let file = open.map_err(unreadable)?;
+        let file = open(path)?;
         // Asked of the open file, so that nobody can exchange it between the question and the reading.
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(SecretError::NotAFile);
-        }
-        let mode = metadata.mode() & 0o777;
+        let mode = file.metadata().map_err(unreadable)?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(SecretError::Exposed(mode));
         }
         // Reserved at once: a buffer that grows would leave copies of the secret behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES + 64));
-        file.take(MAX_SECRET_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() > MAX_SECRET_BYTES {
-            return Err(SecretError::TooLong);
-        }
+        read_at_most(file, MAX_SECRET_BYTES, &mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read_public(&self, path: &Path) -> Result<Vec<u8>, SecretError> {
+        let mut bytes = Vec::new();
+        read_at_most(open(path)?, MAX_PUBLIC_BYTES, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn unix_secs(&self) -> Option<u64> {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    }
+}
+
+fn open(path: &Path) -> Result<File, SecretError> {
+    // Non-blocking, so that a FIFO in this place is refused and does not hang us.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
+    match file.metadata().map_err(unreadable)?.is_file() {
+        true => Ok(file),
+        false => Err(SecretError::NotAFile),
+    }
+}
+
+fn read_at_most(file: File, most: usize, bytes: &mut Vec<u8>) -> Result<(), SecretError> {
+    file.take(most as u64 + 1).read_to_end(bytes).map_err(unreadable)?;
+    if bytes.len() > most { Err(SecretError::TooLong(most)) } else { Ok(()) }
+}
+
+fn unreadable(error: std::io::Error) -> SecretError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => SecretError::Missing,
+        _ => SecretError::Unreadable(error.to_string()),
     }
 }
 
@@ -70,6 +99,8 @@ impl SecretReader for DiskSecrets {
 #[derive(Default)]
 pub struct MemorySecrets {
     files: HashMap<PathBuf, Zeroizing<Vec<u8>>>,
+    /// What the date is held to be.
+    pub unix_secs: Option<u64>,
 }
 
 impl MemorySecrets {
@@ -81,6 +112,14 @@ impl MemorySecrets {
 impl SecretReader for MemorySecrets {
     fn read(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
         self.files.get(path).cloned().ok_or(SecretError::Missing)
+    }
+
+    fn read_public(&self, path: &Path) -> Result<Vec<u8>, SecretError> {
+        self.files.get(path).map(|bytes| bytes.to_vec()).ok_or(SecretError::Missing)
+    }
+
+    fn unix_secs(&self) -> Option<u64> {
+        self.unix_secs
     }
 }
 
@@ -131,9 +170,19 @@ mod tests {
         assert_eq!(DiskSecrets.read(dir.path()).unwrap_err(), SecretError::NotAFile);
         assert_eq!(
             DiskSecrets.read(&file(dir.path(), "long", &[b'x'; MAX_SECRET_BYTES + 1], 0o600)).unwrap_err(),
-            SecretError::TooLong
+            SecretError::TooLong(MAX_SECRET_BYTES)
         );
         assert!(DiskSecrets.read(&file(dir.path(), "longest", &[b'x'; MAX_SECRET_BYTES], 0o600)).is_ok());
+    }
+
+    #[test]
+    fn what_is_public_may_be_read_by_all_and_is_bounded_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), "ca.pem", b"x", 0o644);
+        assert_eq!(DiskSecrets.read_public(&path).unwrap(), b"x");
+        let long = file(dir.path(), "long.pem", &vec![b'x'; MAX_PUBLIC_BYTES + 1], 0o644);
+        assert_eq!(DiskSecrets.read_public(&long).unwrap_err(), SecretError::TooLong(MAX_PUBLIC_BYTES));
+        assert_eq!(DiskSecrets.read_public(dir.path()).unwrap_err(), SecretError::NotAFile);
     }
 
     #[test]

@@ -72,6 +72,38 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub fn flag(&self, key: &str, problems: &mut Problems) -> Option<At<bool>> {
+        let (spec, item) = self.item(key)?;
+        match item.get_ref().as_bool() {
+            Some(value) => Some(At { value, span: item.span() }),
+            None => {
+                wrong_type(item, spec.name, "true or false", "true", problems);
+                None
+            }
+        }
+    }
+
+    /// One of the words that the specification lists.
+    pub fn choice(&self, key: &str, problems: &mut Problems) -> Option<At<&'static str>> {
+        let (spec, item) = self.item(key)?;
+        let Shape::Choice(words) = spec.shape else { return None };
+        let example = format!("\"{}\"", words.first().unwrap_or(&""));
+        let Some(text) = item.get_ref().as_str() else {
+            wrong_type(item, spec.name, "a text", &example, problems);
+            return None;
+        };
+        match words.iter().find(|word| **word == text) {
+            Some(word) => Some(At { value: word, span: item.span() }),
+            None => {
+                problems
+                    .error(&item.span(), format!("`{key}` is none of {}", quoted(words)))
+                    .why(spec.doc)
+                    .remedy(suggest::sentence(text, "word", words.iter().copied()));
+                None
+            }
+        }
+    }
+
     /// A list of texts, or a single text where the shape allows one. Entries that are wrong are left out.
     pub fn texts(&self, key: &str, problems: &mut Problems) -> Option<At<Vec<At<String>>>> {
         let (spec, item) = self.item(key)?;
@@ -160,6 +192,7 @@ impl<'a> Section<'a> {
         if self.spec.planned.iter().any(|p| self.table.contains_key(p.name)) {
             return;
         }
+        self.report_one_of(problems);
         for key in self.spec.keys.iter().filter(|k| k.required && !self.table.contains_key(k.name)) {
             problems
                 .error(&self.span, format!("`{}` is missing in {}", key.name, self.spec.title))
@@ -167,6 +200,36 @@ impl<'a> Section<'a> {
                 .remedy(format!("add `{} = {}`", key.name, example(key.shape)));
         }
     }
+
+    fn report_one_of(&self, problems: &mut Problems) {
+        let title = self.spec.title;
+        let keys = || self.spec.one_of.iter();
+        let mut there: Vec<_> = keys().filter_map(|key| self.table.get_key_value(*key)).collect();
+        there.sort_by_key(|(key, _)| key.span().start);
+        match there[..] {
+            [] if !self.spec.one_of.is_empty() => {
+                let example =
+                    keys().next().and_then(|key| self.spec.key(key)).map_or(String::new(), |k| example(k.shape));
+                problems
+                    .error(&self.span, format!("one of {} is missing in {title}", quoted(self.spec.one_of)))
+                    .why(self.spec.doc)
+                    .remedy(format!("add for example `{} = {example}`", self.spec.one_of[0]));
+            }
+            [(first, _), (second, _), ..] => {
+                problems
+                    .error(&second.span(), format!("{title} has both `{}` and `{}`", first.get_ref(), second.get_ref()))
+                    .why(self.spec.doc)
+                    .remedy(format!("keep one of them, and write a second {title} for the other"))
+                    .also(&first.span(), "the other one is here");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn quoted(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    words.join(", ")
 }
 
 fn open_item<'a>(
@@ -247,6 +310,8 @@ fn example(shape: Shape) -> String {
     match shape {
         Shape::Text(format) | Shape::TextOrTexts { of: format, .. } => format.example.to_owned(),
         Shape::Integer { min, .. } => min.to_string(),
+        Shape::Flag => "true".to_owned(),
+        Shape::Choice(words) => format!("\"{}\"", words.first().unwrap_or(&"")),
         Shape::Texts { of, .. } | Shape::TextsOrTables { text: of, .. } => format!("[{}]", of.example),
         Shape::Table(spec) | Shape::Tables { of: spec, .. } => {
             let keys = spec.keys.iter().filter(|k| k.required).map(|k| format!("{} = {}", k.name, example(k.shape)));

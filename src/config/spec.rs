@@ -4,6 +4,8 @@
 //! JSON Schema, so the two cannot disagree. What the design foresees but this version does not serve is listed as
 //! *planned*: it is refused with a clear word, never ignored.
 
+mod ipsec;
+
 /// One table of the file.
 #[derive(Debug)]
 pub struct TableSpec {
@@ -11,6 +13,8 @@ pub struct TableSpec {
     pub title: &'static str,
     pub doc: &'static str,
     pub keys: &'static [KeySpec],
+    /// Of these optional keys exactly one must be there. Empty: no such rule.
+    pub one_of: &'static [&'static str],
     pub planned: &'static [Planned],
 }
 
@@ -38,6 +42,10 @@ pub enum Shape {
         min: u64,
         max: u64,
     },
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
     /// 1 to `max` texts.
     Texts {
         of: Format,
@@ -135,13 +143,15 @@ pub static ROOT: TableSpec = TableSpec {
         optional("api", "The control interface.", Shape::Table(&API)),
         optional("metrics", "Prometheus metrics.", Shape::Table(&METRICS)),
         optional("wireguard", "One key and one port for all WireGuard peers.", Shape::Table(&WIREGUARD)),
+        optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
         optional("realm", "One attached address space.", Shape::Tables { of: &REALM, max: MAX_REALMS }),
         optional("host", "A host with a name.", Shape::Tables { of: &HOST, max: MAX_HOSTS }),
         optional("service", "Ports of a host under a name.", Shape::Tables { of: &SERVICE, max: MAX_SERVICES }),
         optional("grant", "What is let through. All else is closed.", Shape::Tables { of: &GRANT, max: MAX_GRANTS }),
     ],
-    planned: &[Planned { name: "ike", instead: "remove the section; realms attach by `wireguard` for now" }],
+    one_of: &[],
+    planned: &[],
 };
 
 pub static IX: TableSpec = TableSpec {
@@ -169,6 +179,7 @@ pub static IX: TableSpec = TableSpec {
         ),
         with_default("state_dir", "The embedded store: allocations that must survive.", Shape::Text(PATH), "\"state\""),
     ],
+    one_of: &[],
     planned: &[],
 };
 
@@ -185,6 +196,7 @@ pub static API: TableSpec = TableSpec {
         }),
         "\"unix:state/ixgate.sock\"",
     )],
+    one_of: &[],
     planned: &[Planned { name: "tls", instead: "remove it; the API is a Unix socket for now" }],
 };
 
@@ -201,6 +213,7 @@ pub static METRICS: TableSpec = TableSpec {
         }),
         "\"127.0.0.1:9469\"",
     )],
+    one_of: &[],
     planned: &[],
 };
 
@@ -216,6 +229,7 @@ pub static WIREGUARD: TableSpec = TableSpec {
             Shape::Text(PATH),
         ),
     ],
+    one_of: &[],
     planned: &[],
 };
 
@@ -249,7 +263,44 @@ pub static LIMITS: TableSpec = TableSpec {
             "16",
         ),
         with_default("dns_tcp", "DNS-over-TCP connections of all realms together.", integer(1, 4096), "128"),
+        with_default("ike_half_open", "IKE SAs whose peer has not yet proved who it is.", integer(16, 65_536), "4096"),
+        with_default(
+            "ike_half_open_per_source",
+            "Of these, from one address (IPv6: one /64). Peers behind one NAT share it. At most `ike_half_open`.",
+            integer(1, 65_536),
+            "64",
+        ),
+        with_default(
+            "ike_cookie_threshold",
+            "Half-open IKE SAs from which on senders must prove their address first (RFC 7296 section 2.6).",
+            integer(0, 65_536),
+            "256",
+        ),
+        with_default("ike_sas_per_peer", "IKE SAs with one peer at a time; rekeying takes two.", integer(2, 64), "4"),
+        with_default(
+            "ike_children_per_sa",
+            "Child SAs of one IKE SA, those that are being replaced included.",
+            integer(2, 1024),
+            "128",
+        ),
+        with_default("ike_fragments", "Fragments of one IKE message (RFC 7383).", integer(2, 1024), "64"),
+        with_default(
+            "ike_message_bytes",
+            "Bytes of one IKE message after its fragments are put together.",
+            integer(4096, 65_535),
+            "65535",
+        ),
+        with_default("ike_payloads", "Payloads of one IKE message.", integer(16, 256), "64"),
+        with_default("ike_proposals", "Proposals in one SA payload.", integer(4, 255), "32"),
+        with_default("ike_transforms", "Transforms of one proposal.", integer(8, 255), "128"),
+        with_default(
+            "ike_selectors",
+            "Traffic selectors on one side of a child SA; a view with more is offered by its alias pools.",
+            integer(2, 255),
+            "64",
+        ),
     ],
+    one_of: &[],
     planned: &[],
 };
 
@@ -269,6 +320,7 @@ pub static REALM: TableSpec = TableSpec {
             Shape::Tables { of: &ATTACH, max: MAX_ATTACHMENTS_PER_REALM },
         ),
     ],
+    one_of: &[],
     planned: &[Planned {
         name: "show_as",
         instead: "remove it; to show only single hosts, write `alias = \"hosts\"` on a network",
@@ -295,26 +347,27 @@ pub static NETWORK: TableSpec = TableSpec {
             Shape::Text(PREFIX6),
         ),
     ],
+    one_of: &[],
     planned: &[Planned { name: "show_as", instead: "remove it; to show only single hosts, write `alias = \"hosts\"`" }],
 };
 
 pub static ATTACH: TableSpec = TableSpec {
     title: "[[realm.attach]]",
-    doc: "One tunnel of a realm.",
+    doc: "One tunnel of a realm: by WireGuard or by IPsec.",
     keys: &[
-        required("wireguard", "The WireGuard peer.", Shape::Table(&PEER)),
-        with_default("mtu_bytes", "The largest inner packet.", integer(1280, 1920), "1420"),
+        optional("wireguard", "The WireGuard peer.", Shape::Table(&PEER)),
+        optional("ipsec", "The IPsec peer.", Shape::Table(&ipsec::PEER)),
+        optional(
+            "mtu_bytes",
+            "The largest inner packet. Default: 1420 for WireGuard, 1390 for IPsec.",
+            integer(1280, 1920),
+        ),
     ],
-    planned: &[
-        Planned {
-            name: "ipsec",
-            instead: "attach the realm by `wireguard = { … }`, or leave `attach` out and keep it planned",
-        },
-        Planned {
-            name: "port",
-            instead: "attach the realm by `wireguard = { … }`, or leave `attach` out and keep it planned",
-        },
-    ],
+    one_of: &["wireguard", "ipsec"],
+    planned: &[Planned {
+        name: "port",
+        instead: "attach the realm by `wireguard = { … }` or `ipsec = { … }`, or leave `attach` out and keep it planned",
+    }],
 };
 
 pub static PEER: TableSpec = TableSpec {
@@ -334,6 +387,7 @@ pub static PEER: TableSpec = TableSpec {
             integer(1, 65_535),
         ),
     ],
+    one_of: &[],
     planned: &[],
 };
 
@@ -349,6 +403,7 @@ pub static HOST: TableSpec = TableSpec {
             Shape::TextOrTexts { of: ADDRESS, max: 2 },
         ),
     ],
+    one_of: &[],
     planned: &[],
 };
 
@@ -368,6 +423,7 @@ pub static SERVICE: TableSpec = TableSpec {
         ),
         required("ports", "What the service listens on.", Shape::Texts { of: PORT_RULE, max: MAX_PORT_RULES }),
     ],
+    one_of: &[],
     planned: &[],
 };
 
@@ -394,6 +450,7 @@ pub static GRANT: TableSpec = TableSpec {
             Shape::Texts { of: PORT_RULE, max: MAX_PORT_RULES },
         ),
     ],
+    one_of: &[],
     planned: &[],
 };
 

@@ -21,6 +21,7 @@ pub mod client;
 pub mod compile;
 pub mod http;
 pub mod inventory;
+pub mod ipsec;
 pub mod overlap;
 pub mod plan;
 mod plan_text;
@@ -28,6 +29,7 @@ pub mod prepare;
 pub mod release;
 pub mod snapshot;
 pub mod store;
+pub mod view;
 
 #[cfg(test)]
 mod properties;

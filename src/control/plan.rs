@@ -4,8 +4,10 @@
 //! It runs the allocation that `run` would run and reads the result through the compiled mapping. Nothing is written.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
@@ -15,7 +17,8 @@ use super::change::{Changes, Subject};
 use super::compile::{CompileError, Compiled, compile_addresses};
 use super::inventory::Inventory;
 use super::overlap::{Overlap, overlaps};
-use crate::config::model::Config;
+use super::view::{View, Views};
+use crate::config::model::{Config, IpsecPeer, LocalAuth, Peer, Profile, RemoteAuth};
 use crate::net::{Canonical, NetworkId, RealmId};
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -35,6 +38,8 @@ pub struct Plan {
     pub exceptions: Vec<Exception>,
     /// Hosts, then services, with who may reach them.
     pub names: Vec<NamedAddress>,
+    /// In the order of the file.
+    pub tunnels: Vec<PlannedTunnel>,
     pub overlaps: Vec<Overlap>,
     pub changes: Changes,
     /// Aliases that nobody uses now and nobody else can get.
@@ -113,6 +118,34 @@ pub struct NamedAddress {
     pub reached_by: Vec<String>,
 }
 
+/// A realm's attachment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedTunnel {
+    pub realm: String,
+    /// "wireguard" or "ipsec".
+    pub kind: &'static str,
+    /// The peer's public key or identity.
+    pub peer: String,
+    /// Where we call it; otherwise it calls.
+    pub remote: Option<SocketAddr>,
+    pub mtu_bytes: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipsec: Option<PlannedIpsec>,
+}
+
+/// What the peer has to be told, or be asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedIpsec {
+    pub local_id: String,
+    /// How each side proves who it is: "psk" or "certificate".
+    pub local_auth: &'static str,
+    pub remote_auth: &'static str,
+    pub profile: &'static str,
+    /// Traffic selectors: what the peer may reach behind us, and we behind the peer.
+    pub ours: Vec<IpNet>,
+    pub theirs: Vec<IpNet>,
+}
+
 /// What `run` would do with `config`, given what `before` remembers.
 pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
     let (after, changes) = allocate(config, before)?;
@@ -127,10 +160,32 @@ pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
         networks: reader.networks(),
         exceptions: reader.exceptions(),
         names: reader.names(),
+        tunnels: reader.tunnels(),
         overlaps: overlaps(own_networks),
         reserved: reader.reserved(),
         changes,
     })
+}
+
+fn planned_ipsec(peer: &IpsecPeer, view: &View) -> PlannedIpsec {
+    PlannedIpsec {
+        local_id: peer.local_id.to_string(),
+        local_auth: match peer.local_auth {
+            LocalAuth::Psk(_) => "psk",
+            LocalAuth::Certificate => "certificate",
+        },
+        remote_auth: match peer.remote_auth {
+            RemoteAuth::Psk(_) => "psk",
+            RemoteAuth::Certificate { .. } => "certificate",
+        },
+        profile: match peer.profile {
+            Profile::Modern => "modern",
+            Profile::Pq => "pq",
+            Profile::Compat => "compat",
+        },
+        ours: view.ours.clone(),
+        theirs: view.theirs.clone(),
+    }
 }
 
 struct Reader<'a> {
@@ -176,6 +231,25 @@ impl Reader<'_> {
     fn reached_by(&self, owner: RealmId, reaches: impl Fn(RealmId) -> bool) -> Vec<String> {
         let realms = self.config.realms.iter().zip(&self.compiled.realm_ids);
         realms.filter(|(_, id)| **id != owner && reaches(**id)).map(|(realm, _)| realm.name.clone()).collect()
+    }
+
+    fn tunnels(&self) -> Vec<PlannedTunnel> {
+        let views = Views::new(self.config, self.compiled);
+        let most = self.config.limits.ike.selectors;
+        let realms = self.config.realms.iter().zip(&self.compiled.realm_ids);
+        let tunnels = realms.flat_map(|(realm, id)| {
+            let view = realm.attachments.iter().any(|a| a.ipsec().is_some()).then(|| views.of(*id, most));
+            realm.attachments.iter().map(move |attachment| {
+                let (kind, peer, remote) = match &attachment.peer {
+                    Peer::WireGuard(peer) => ("wireguard", STANDARD.encode(peer.public_key), peer.endpoint),
+                    Peer::Ipsec(peer) => ("ipsec", peer.remote_id.to_string(), peer.remote.filter(|_| peer.initiate)),
+                };
+                let ipsec = attachment.ipsec().zip(view.as_ref()).map(|(peer, view)| planned_ipsec(peer, view));
+                let mtu_bytes = attachment.mtu_bytes;
+                PlannedTunnel { realm: realm.name.clone(), kind, peer, remote, mtu_bytes, ipsec }
+            })
+        });
+        tunnels.collect()
     }
 
     fn realms(&self) -> Vec<PlannedRealm> {

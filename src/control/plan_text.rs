@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::change::Change;
 use super::overlap::Overlap;
-use super::plan::{Exception, Plan, Service};
+use super::plan::{Exception, Plan, PlannedTunnel, Service};
 
 /// Realm names in one line.
 const NAMES_SHOWN: usize = 4;
@@ -19,6 +19,7 @@ impl fmt::Display for Plan {
         exceptions(self, f)?;
         names(self, f)?;
         services(self, f)?;
+        tunnels(self, f)?;
         overlap_lines(self, f)?;
         reserved(self, f)?;
         changes(self, f)
@@ -94,6 +95,30 @@ fn services(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         limited(own.iter().map(|(viewer, address)| format!("for {viewer}: {address}")), "           ", f)?;
     }
     Ok(())
+}
+
+fn tunnels(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if plan.tunnels.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nTunnels, and what an IPsec peer has to agree with (ours: behind us; theirs: behind the peer)")?;
+    let line = |tunnel: &PlannedTunnel| {
+        let calls = tunnel.remote.map_or_else(|| "it calls".to_string(), |remote| format!("we call {remote}"));
+        let start = format!("{}  {} {}  {calls}", tunnel.realm, tunnel.kind, tunnel.peer);
+        match &tunnel.ipsec {
+            None => start,
+            Some(ipsec) => format!(
+                "{start}  as {}, {} ours and {} theirs, {}  ours {}  theirs {}",
+                ipsec.local_id,
+                ipsec.local_auth,
+                ipsec.remote_auth,
+                ipsec.profile,
+                listed(&ipsec.ours),
+                listed(&ipsec.theirs)
+            ),
+        }
+    };
+    limited(plan.tunnels.iter().map(line), "  ", f)
 }
 
 fn overlap_lines(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,6 +250,24 @@ What would change in the state (realm numbers and aliases)
   + 4 new aliases, marked new above
 "
         );
+    }
+
+    #[test]
+    fn tunnels_are_listed_with_what_the_peer_has_to_agree_with() {
+        let config = Sample::new()
+            .realm("a", &["192.168.1.0/24"])
+            .realm("b", &["192.168.1.0/24"])
+            .wireguard("a", 0)
+            .ipsec("b", super::super::sample::ipsec_peer("fqdn:gw.example"))
+            .grant_realm(&["a"], "b", &[crate::net::policy::PortRule::Any])
+            .build();
+        let text = plan(&config, &Allocations::default()).unwrap().to_string();
+        let key = "A".repeat(43);
+        let lines = format!(
+            "  a  wireguard {key}=  it calls\n  b  ipsec fqdn:gw.example  it calls  as fqdn:ix.example, psk ours and psk \
+             theirs, modern  ours 100.64.0.0/24, 100.64.1.0/24  theirs 192.168.1.0/24\n"
+        );
+        assert!(text.contains(&lines), "{text}");
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
     if running.wireguard.private_key.is_none() && new.wireguard.private_key.is_some() {
         return Err(PrepareError::NeedsRestart("wireguard.private_key_file (there was none)"));
     }
+    if !running.uses_ipsec() && new.uses_ipsec() {
+        return Err(PrepareError::NeedsRestart("the first realm attached by IPsec (the ports of [ike] are not open)"));
+    }
     let (old_limits, new_limits) = (&running.limits, &new.limits);
     let differing = [
         ("ix.name", running.ix.name != new.ix.name),
@@ -74,6 +77,11 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("metrics.listen", running.metrics.listen != new.metrics.listen),
         ("wireguard.listen", running.wireguard.listen != new.wireguard.listen),
         ("wireguard.private_key_file", running.wireguard.private_key != new.wireguard.private_key),
+        ("ike.listen", running.ike.listen != new.ike.listen),
+        ("ike.port", running.ike.port != new.ike.port),
+        ("ike.nat_t_port", running.ike.nat_t_port != new.ike.nat_t_port),
+        ("ike.raw_esp", running.ike.raw_esp != new.ike.raw_esp),
+        ("limits of IKE", old_limits.ike != new_limits.ike),
         ("limits.sessions", old_limits.sessions != new_limits.sessions),
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
         ("limits.handshakes_per_sec", old_limits.handshakes_per_sec != new_limits.handshakes_per_sec),

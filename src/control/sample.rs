@@ -1,12 +1,14 @@
 //! Configurations for tests, written as short as they can be read.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::config::model::{
-    AliasMode, Api, Config, Grant, GrantTarget, Host, HostRef, Ix, Limits, Metrics, Network, Realm, RealmRef, Service,
-    ServiceRef, WireGuard,
+    AliasMode, Api, Attachment, Config, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
+    Lifetimes, Limits, LocalAuth, Metrics, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors, Service,
+    ServiceRef, WireGuard, WireGuardPeer,
 };
 use crate::net::Space6;
 use crate::net::policy::PortRule;
@@ -29,6 +31,14 @@ impl Sample {
             api: Api { socket: "state/ixgate.sock".into() },
             metrics: Metrics { listen: None },
             wireguard: WireGuard { listen: "127.0.0.1:51820".parse().unwrap(), private_key: None },
+            ike: Ike {
+                listen: "127.0.0.1".parse().unwrap(),
+                port: 500,
+                nat_t_port: 4500,
+                local_id: None,
+                certificate: None,
+                raw_esp: false,
+            },
             limits: Limits::default(),
             realms: Vec::new(),
             hosts: Vec::new(),
@@ -47,6 +57,23 @@ impl Sample {
     pub fn realm(mut self, name: &str, networks: &[&str]) -> Self {
         let networks = networks.iter().map(|text| network(text)).collect();
         self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
+        self
+    }
+
+    /// One more tunnel of `realm`.
+    pub fn ipsec(self, realm: &str, peer: IpsecPeer) -> Self {
+        self.attach(realm, Peer::Ipsec(Box::new(peer)))
+    }
+
+    /// The same by WireGuard: with a key of nothing but `byte`.
+    pub fn wireguard(self, realm: &str, byte: u8) -> Self {
+        let peer = WireGuardPeer { public_key: [byte; 32], preshared_key: None, endpoint: None, keepalive: None };
+        self.attach(realm, Peer::WireGuard(peer))
+    }
+
+    fn attach(mut self, realm: &str, peer: Peer) -> Self {
+        let realm = self.realm_ref(realm);
+        self.config.realms[realm.0].attachments.push(Attachment { peer, mtu_bytes: 1390 });
         self
     }
 
@@ -83,6 +110,29 @@ impl Sample {
 
     fn realm_ref(&self, name: &str) -> RealmRef {
         RealmRef(self.config.realms.iter().position(|realm| realm.name == name).unwrap())
+    }
+}
+
+/// A peer that calls, with a pre-shared key.
+pub fn ipsec_peer(remote_id: &str) -> IpsecPeer {
+    let key = || b"correct horse battery".to_vec().into();
+    let name = remote_id.strip_prefix("fqdn:").expect("a name");
+    IpsecPeer {
+        remote: None,
+        remote_nat_t_port: 4500,
+        remote_id: Identity::Fqdn(name.into()),
+        local_id: Identity::Fqdn("ix.example".into()),
+        local_auth: LocalAuth::Psk(key()),
+        remote_auth: RemoteAuth::Psk(key()),
+        ppk: None,
+        profile: Profile::Modern,
+        initiate: false,
+        encapsulation: Encapsulation::Udp,
+        selectors: Selectors::View,
+        lifetimes: Lifetimes::default(),
+        replay_window_packets: 1024,
+        liveness: Duration::from_secs(30),
+        copy_dscp: true,
     }
 }
 

@@ -1,18 +1,25 @@
 //! From configuration and allocations to what the packet path runs on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::model::{Attachment, Config};
+use crate::config;
+use crate::config::model::{Attachment, Config, Peer, WireGuardPeer};
 use crate::dataplane::Setup;
-use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Tunnel};
+use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
+use crate::ike;
 use crate::nat;
 use crate::net::mapping::Located;
+use crate::net::random::Random;
 use crate::net::{Canonical, Generation, RealmId, TunnelId, service};
-use crate::wireguard::PeerConfig;
+use crate::wireguard::{self, PeerConfig};
 
 use super::compile::Compiled;
+use super::ipsec::{self, IpsecError};
+use super::view::Views;
 
 /// Of the IX's own stack: the IPv6 minimum, which every tunnel carries.
 const HOST_MTU_BYTES: usize = 1280;
@@ -22,26 +29,50 @@ const HOST_MTU_BYTES: usize = 1280;
 pub enum SnapshotError {
     #[error("the internal zone cannot be built: {0}")]
     Zone(#[from] dns::ZoneError),
+    #[error(transparent)]
+    Ipsec(#[from] IpsecError),
     #[error("the IX's own address {0} lies in no network; release and allocate the service network again")]
     NoServiceAddress(Canonical),
 }
 
-/// Which tunnel has which number: a key keeps its number while it is configured, so that keys in use and counters
+/// Which tunnel has which number: a peer keeps its number while it is configured, so that keys in use and counters
 /// survive a new configuration.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelNumbers {
-    by_key: HashMap<[u8; 32], TunnelId>,
+    by_key: HashMap<TunnelKey, TunnelId>,
+}
+
+/// What a tunnel is known by: one that goes to another realm is another tunnel.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum TunnelKey {
+    /// The public key, once in the whole file.
+    WireGuard([u8; 32]),
+    /// Theirs and ours, once in the whole file as a pair.
+    Ipsec { realm: RealmId, remote_id: String, local_id: String },
+}
+
+impl TunnelKey {
+    fn of(attachment: &Attachment, realm: RealmId) -> Self {
+        match &attachment.peer {
+            Peer::WireGuard(peer) => TunnelKey::WireGuard(peer.public_key),
+            Peer::Ipsec(peer) => {
+                TunnelKey::Ipsec { realm, remote_id: peer.remote_id.folded(), local_id: peer.local_id.folded() }
+            }
+        }
+    }
 }
 
 impl TunnelNumbers {
     /// Forgets vanished keys and numbers new ones, lowest free number first.
-    fn update<'a>(&mut self, keys: impl Iterator<Item = &'a [u8; 32]> + Clone) {
-        let wanted: BTreeSet<&[u8; 32]> = keys.clone().collect();
+    fn update(&mut self, keys: &[TunnelKey]) {
+        let wanted: BTreeSet<&TunnelKey> = keys.iter().collect();
         self.by_key.retain(|key, _| wanted.contains(key));
         let taken: BTreeSet<u32> = self.by_key.values().map(|id| id.0).collect();
         let mut free = (0..).filter(|number| !taken.contains(number));
         for key in keys {
-            self.by_key.entry(*key).or_insert_with(|| TunnelId(free.next().expect("numbers do not run out")));
+            if !self.by_key.contains_key(key) {
+                self.by_key.insert(key.clone(), TunnelId(free.next().expect("numbers do not run out")));
+            }
         }
     }
 }
@@ -53,16 +84,30 @@ pub fn snapshot(
     numbers: &mut TunnelNumbers,
     generation: Generation,
 ) -> Result<Snapshot, SnapshotError> {
-    let attachments = || config.realms.iter().flat_map(|realm| &realm.attachments);
-    numbers.update(attachments().map(|attachment| &attachment.wireguard.public_key));
+    let attached = config.realms.iter().zip(&compiled.realm_ids);
+    let keys_of = |(realm, id): (&config::model::Realm, &RealmId)| -> Vec<TunnelKey> {
+        realm.attachments.iter().map(|attachment| TunnelKey::of(attachment, *id)).collect()
+    };
+    numbers.update(&attached.flat_map(keys_of).collect::<Vec<_>>());
 
+    let ipsec_peers = ipsec::Peers::new(config)?;
+    let views = Views::new(config, &compiled);
     let mut realms: Vec<Option<Realm>> = Vec::new();
     let mut tunnels: Vec<Option<Tunnel>> = Vec::new();
     for (realm, id) in config.realms.iter().zip(&compiled.realm_ids) {
         let mut of_realm = Vec::new();
+        let mut view = None;
         for attachment in &realm.attachments {
-            let number = numbers.by_key[&attachment.wireguard.public_key];
-            put(&mut tunnels, number.index(), tunnel(attachment, number, *id));
+            let number = numbers.by_key[&TunnelKey::of(attachment, *id)];
+            let (peer, copy_dscp) = match &attachment.peer {
+                Peer::WireGuard(peer) => (wireguard_peer(peer, number, attachment.mtu_bytes), false),
+                Peer::Ipsec(peer) => {
+                    let view = view.get_or_insert_with(|| views.of(*id, config.limits.ike.selectors));
+                    (Transport::Ipsec(Arc::new(ipsec_peers.peer(peer, number, view)?)), peer.copy_dscp)
+                }
+            };
+            let tunnel = Tunnel { realm: *id, mtu_bytes: attachment.mtu_bytes, peer, copy_dscp };
+            put(&mut tunnels, number.index(), tunnel);
             of_realm.push(number);
         }
         put(&mut realms, usize::from(id.0), Realm { name: realm.name.clone(), tunnels: of_realm });
@@ -80,12 +125,32 @@ pub fn snapshot(
     })
 }
 
-/// What an engine is made of beyond the snapshot. `seed` must be random and secret, except in a simulation.
-pub fn setup(config: &Config, seed: u64) -> Setup {
+/// What an engine is given that no configuration can say.
+pub struct Surroundings {
+    /// Random and secret, except in a simulation.
+    pub seed: u64,
+    /// For keys, as the next, except in a simulation.
+    pub wireguard_random: wireguard::Random,
+    pub ike_random: Box<dyn Random + Send>,
+    /// The time since 1970 at `Timestamp::ZERO`: handshakes are stamped with it, and certificates have dates.
+    pub unix_time_at_zero: Duration,
+}
+
+/// What an engine is made of beyond the snapshot.
+pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
+    let Surroundings { seed, wireguard_random, ike_random, unix_time_at_zero } = surroundings;
+    let ike = config.uses_ipsec().then(|| ike::Setup {
+        limits: ipsec::limits(&limits.ike),
+        ports: ipsec::ports(config),
+        local_addresses: ipsec::local_addresses(config),
+        unix_secs_at_zero: unix_time_at_zero.as_secs(),
+        random: ike_random,
+    });
     Setup {
         private_key: config.wireguard.private_key.clone(),
         handshakes_per_sec: limits.handshakes_per_sec,
+        ike,
         sessions: nat::Limits { sessions: limits.sessions, per_realm: limits.sessions_per_realm },
         host: HostConfig {
             gateway: service::gateway(config.ix.space6),
@@ -95,22 +160,20 @@ pub fn setup(config: &Config, seed: u64) -> Setup {
             mtu_bytes: HOST_MTU_BYTES,
         },
         seed,
+        random: wireguard_random,
+        unix_time_at_zero,
     }
 }
 
-fn tunnel(attachment: &Attachment, tunnel: TunnelId, realm: RealmId) -> Tunnel {
-    let peer = &attachment.wireguard;
-    Tunnel {
-        realm,
-        mtu_bytes: attachment.mtu_bytes,
-        peer: PeerConfig {
-            tunnel,
-            public_key: peer.public_key,
-            preshared_key: peer.preshared_key.clone(),
-            endpoint: peer.endpoint,
-            keepalive: peer.keepalive,
-        },
-    }
+fn wireguard_peer(peer: &WireGuardPeer, tunnel: TunnelId, mtu_bytes: u16) -> Transport {
+    Transport::WireGuard(PeerConfig {
+        tunnel,
+        public_key: peer.public_key,
+        preshared_key: peer.preshared_key.clone(),
+        endpoint: peer.endpoint,
+        keepalive: peer.keepalive,
+        mtu_bytes,
+    })
 }
 
 fn locate(compiled: &Compiled, address: Canonical) -> Result<Located, SnapshotError> {
@@ -146,4 +209,65 @@ fn put<T>(slots: &mut Vec<Option<T>>, index: usize, value: T) {
         slots.resize_with(index + 1, || None);
     }
     slots[index] = Some(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::allocate::allocate;
+    use super::super::allocations::Allocations;
+    use super::super::compile::compile_addresses;
+    use super::super::sample::{Sample, ipsec_peer};
+    use super::*;
+    use crate::net::policy::PortRule;
+
+    fn make(config: &Config, numbers: &mut TunnelNumbers) -> Snapshot {
+        let (allocations, _) = allocate(config, &Allocations::default()).unwrap();
+        let compiled = compile_addresses(config, &allocations).unwrap();
+        snapshot(config, compiled, numbers, Generation(1)).unwrap()
+    }
+
+    fn two_realms() -> Sample {
+        Sample::new().realm("a", &["192.168.1.0/24"]).realm("b", &["192.168.1.0/24"])
+    }
+
+    fn numbers_of(snapshot: &Snapshot, realm: u16) -> Vec<u32> {
+        snapshot.realm(RealmId(realm)).unwrap().tunnels.iter().map(|tunnel| tunnel.0).collect()
+    }
+
+    #[test]
+    fn tunnels_of_both_kinds_keep_their_numbers() {
+        let mut numbers = TunnelNumbers::default();
+        let before = two_realms().wireguard("a", 1).ipsec("b", ipsec_peer("fqdn:gw.example")).build();
+        let before = make(&before, &mut numbers);
+        assert_eq!((numbers_of(&before, 1), numbers_of(&before, 2)), (vec![0], vec![1]));
+        // The first is gone, and the other's name is written otherwise, which means the same.
+        let after = two_realms().ipsec("b", ipsec_peer("fqdn:GW.example")).ipsec("a", ipsec_peer("fqdn:new.example"));
+        let after = make(&after.build(), &mut numbers);
+        assert_eq!((numbers_of(&after, 1), numbers_of(&after, 2)), (vec![0], vec![1]));
+        let [same, other] = [1, 0]
+            .map(|tunnel| before.tunnel(TunnelId(tunnel)).unwrap().is_same(after.tunnel(TunnelId(tunnel)).unwrap()));
+        assert!(same && !other);
+        // In another realm it is another tunnel, whatever its number.
+        let moved = make(&two_realms().ipsec("a", ipsec_peer("fqdn:gw.example")).build(), &mut numbers);
+        let tunnel = moved.realm(RealmId(1)).unwrap().tunnels[0];
+        assert!(!after.tunnel(TunnelId(1)).unwrap().is_same(moved.tunnel(tunnel).unwrap()));
+    }
+
+    #[test]
+    fn an_ipsec_tunnel_offers_its_realms_view() {
+        let config = two_realms()
+            .wireguard("a", 1)
+            .ipsec("b", ipsec_peer("fqdn:gw.example"))
+            .grant_realm(&["a"], "b", &[PortRule::Any])
+            .build();
+        let snapshot = make(&config, &mut TunnelNumbers::default());
+        let tunnel = snapshot.tunnel(TunnelId(1)).unwrap();
+        let Transport::Ipsec(peer) = &tunnel.peer else { panic!("{tunnel:?}") };
+        assert_eq!((tunnel.realm, tunnel.copy_dscp, peer.tunnel), (RealmId(2), true, TunnelId(1)));
+        let texts = |selectors: &[crate::net::selector::Selector]| -> Vec<String> {
+            selectors.iter().map(|selector| selector.first.to_string()).collect()
+        };
+        assert_eq!(texts(&peer.ours), ["100.64.0.0", "100.64.1.0"], "the IX itself, and a");
+        assert_eq!(texts(&peer.theirs), ["192.168.1.0"]);
+    }
 }

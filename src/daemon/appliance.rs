@@ -9,17 +9,18 @@ use super::open::{OpenError, Plan};
 use super::run::{Reloaded, run};
 use super::worker::Core;
 use crate::config;
-use crate::config::model::Config;
+use crate::config::model::{Config, Ike, Ix, Limits};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
-use crate::control::snapshot::{TunnelNumbers, setup};
+use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
+use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::net::{Generation, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{Names, RealmName, TunnelName};
+use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
 
 /// Why the appliance did not start; exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,13 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     changes.iter().for_each(|change| tracing::info!("{change}"));
 
     let clock = Clock::start();
-    let engine = Engine::new(setup(&config, rng::u64()), snapshot.clone(), clock.now());
+    let surroundings = Surroundings {
+        seed: rng::u64(),
+        wireguard_random: Box::new(rng::fill),
+        ike_random: Box::new(rng::System),
+        unix_time_at_zero: clock.unix_time_at_zero(),
+    };
+    let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
     let mut reloader = Reloader { file: file.to_owned(), config, store, numbers, generation };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))
@@ -95,11 +102,18 @@ impl Reloader {
         let old = &self.config;
         let icmp_errors_per_sec = new.limits.icmp_errors_per_sec;
         self.config = Config {
-            ix: crate::config::model::Ix { name: old.ix.name.clone(), ..new.ix },
+            ix: Ix { name: old.ix.name.clone(), ..new.ix },
             api: old.api.clone(),
             metrics: old.metrics.clone(),
             wireguard: old.wireguard.clone(),
-            limits: crate::config::model::Limits { icmp_errors_per_sec, ..old.limits.clone() },
+            ike: Ike {
+                listen: old.ike.listen,
+                port: old.ike.port,
+                nat_t_port: old.ike.nat_t_port,
+                raw_esp: old.ike.raw_esp,
+                ..new.ike
+            },
+            limits: Limits { icmp_errors_per_sec, ..old.limits.clone() },
             ..new
         };
     }
@@ -155,11 +169,19 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
         .filter_map(|(realm, entry)| Some(RealmName { realm, name: entry.as_ref()?.name.clone() }))
         .collect();
     realms.sort_by_key(|realm| order(&realm.name));
-    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| TunnelName {
-        tunnel: tunnel.peer.tunnel,
-        realm: tunnel.realm,
-        public_key: tunnel.peer.public_key,
-        has_endpoint: tunnel.peer.endpoint.is_some(),
+    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| match &tunnel.peer {
+        Transport::WireGuard(peer) => TunnelName {
+            tunnel: peer.tunnel,
+            realm: tunnel.realm,
+            peer: PeerName::WireGuard(peer.public_key),
+            has_endpoint: peer.endpoint.is_some(),
+        },
+        Transport::Ipsec(peer) => TunnelName {
+            tunnel: peer.tunnel,
+            realm: tunnel.realm,
+            peer: PeerName::Ipsec { remote_id: peer.remote_id.to_string(), local_id: peer.local_id.to_string() },
+            has_endpoint: peer.initiate,
+        },
     });
     Names { tunnels: tunnels.collect(), realms }
 }

@@ -1,12 +1,15 @@
 //! Opens everything that the appliance listens on, before anything starts: a start works or says why not.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use super::socket_file::{SocketFile, SocketFileError};
-use crate::config::model::Config;
+use crate::config::model::{Config, Ike};
+use crate::io::raw_esp::{RawError, RawEspSocket};
+use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
+use crate::net::Port;
 use crate::telemetry::source::Listen;
 
 /// What to listen on.
@@ -14,16 +17,27 @@ use crate::telemetry::source::Listen;
 pub struct Plan {
     pub ix_name: String,
     pub wireguard: SocketAddr,
+    /// `None`: no realm is attached by IPsec.
+    pub ike: Option<IkePlan>,
     pub offload: Offload,
     pub api_socket: PathBuf,
     pub metrics: Option<SocketAddr>,
+}
+
+/// Where IKE and ESP are listened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IkePlan {
+    pub listen: IpAddr,
+    pub port: u16,
+    pub nat_t_port: u16,
+    pub raw_esp: bool,
 }
 
 /// All that is open.
 #[derive(Debug)]
 pub struct Opened {
     pub(super) ix_name: String,
-    pub(super) wireguard: UdpSocket,
+    pub(super) sockets: Sockets,
     pub(super) api: SocketFile,
     pub(super) metrics: Option<TcpListener>,
 }
@@ -36,6 +50,10 @@ pub enum OpenError {
     BuiltForSimulation,
     #[error(transparent)]
     WireGuard(#[from] BindError),
+    #[error("IKE: {0} (`listen`, `port` and `nat_t_port` in [ike])")]
+    Ike(BindError),
+    #[error(transparent)]
+    RawEsp(#[from] RawError),
     #[error(transparent)]
     Api(#[from] SocketFileError),
     #[error("cannot serve metrics on tcp {address}: {source}; change `metrics.listen`, or set it to \"off\"")]
@@ -47,6 +65,7 @@ impl Plan {
         Plan {
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.listen,
+            ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
             offload: Offload::Auto,
             api_socket: config.api.socket.clone(),
             metrics: config.metrics.listen,
@@ -59,16 +78,37 @@ impl Plan {
             return Err(OpenError::BuiltForSimulation);
         }
         let api = SocketFile::listen(&self.api_socket)?;
-        let wireguard = UdpSocket::bind_with(self.wireguard, self.offload)?;
+        let mut sockets = Sockets::default();
+        sockets.add_udp(UdpSocket::bind_with(self.wireguard, self.offload)?);
+        if let Some(ike) = self.ike {
+            ike.open(&mut sockets, self.offload)?;
+        }
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
-        Ok(Opened { ix_name: self.ix_name, wireguard, api, metrics })
+        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics })
+    }
+}
+
+impl IkePlan {
+    fn of(ike: &Ike) -> Self {
+        IkePlan { listen: ike.listen, port: ike.port, nat_t_port: ike.nat_t_port, raw_esp: ike.raw_esp }
+    }
+
+    fn open(self, sockets: &mut Sockets, offload: Offload) -> Result<(), OpenError> {
+        for (port, number) in [(Port::Ike, self.port), (Port::IkeNatT, self.nat_t_port)] {
+            let address = SocketAddr::new(self.listen, number);
+            sockets.add_udp(UdpSocket::bind_for(port, address, offload).map_err(OpenError::Ike)?);
+        }
+        if self.raw_esp {
+            RawEspSocket::bind_all(self.listen)?.into_iter().for_each(|raw| sockets.add_raw_esp(raw));
+        }
+        Ok(())
     }
 }
 
 impl Opened {
     /// With the ports that the kernel chose, where 0 was asked for.
-    pub fn wireguard_address(&self) -> SocketAddr {
-        self.wireguard.local_address()
+    pub fn udp_address(&self, port: Port) -> Option<SocketAddr> {
+        self.sockets.udp_address(port)
     }
 
     pub fn metrics_address(&self) -> Option<SocketAddr> {
@@ -76,10 +116,13 @@ impl Opened {
     }
 
     pub fn listens(&self) -> Vec<Listen> {
-        let mut listens = vec![
-            Listen { what: "WireGuard", address: format!("udp {}", self.wireguard_address()) },
-            Listen { what: "API", address: format!("unix:{}", self.api.path().display()) },
-        ];
+        let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
+        let udp = ports.into_iter().filter_map(|(port, what)| Some((what, self.udp_address(port)?)));
+        let mut listens: Vec<_> =
+            udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
+        let raw = self.sockets.raw_esp_addresses();
+        listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
+        listens.push(Listen { what: "API", address: format!("unix:{}", self.api.path().display()) });
         if let Some(address) = self.metrics_address() {
             listens.push(Listen { what: "metrics", address: format!("http://{address}/metrics") });
         }
@@ -102,6 +145,7 @@ pub(super) mod tests {
         Plan {
             ix_name: "ix-test".to_owned(),
             wireguard: "127.0.0.1:0".parse().unwrap(),
+            ike: None,
             offload: Offload::Auto,
             api_socket: directory.path().join("state/ixgate.sock"),
             metrics: Some("127.0.0.1:0".parse().unwrap()),
@@ -119,13 +163,38 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_ports_of_ike_are_opened_where_they_are_wanted() {
+        let directory = tempfile::tempdir().unwrap();
+        let ike = IkePlan { listen: "127.0.0.1".parse().unwrap(), port: 0, nat_t_port: 0, raw_esp: false };
+        let opened = Plan { ike: Some(ike), ..plan(&directory) }.open().unwrap();
+        let words: Vec<_> = opened.listens().into_iter().map(|l| format!("{} {}", l.what, l.address)).collect();
+        assert_eq!(words.len(), 5);
+        assert!(words[1].starts_with("IKE udp 127.0.0.1:"), "{words:?}");
+        assert!(words[2].starts_with("IKE and ESP in UDP udp 127.0.0.1:"), "{words:?}");
+
+        let elsewhere = tempfile::tempdir().unwrap();
+        let port = opened.udp_address(Port::IkeNatT).unwrap().port();
+        let taken = Plan { ike: Some(IkePlan { nat_t_port: port, ..ike }), ..plan(&elsewhere) };
+        let error = taken.open().unwrap_err();
+        assert!(matches!(error, OpenError::Ike(BindError::InUse(_))), "{error}");
+        assert!(error.to_string().contains("`nat_t_port` in [ike]"), "{error}");
+
+        match (Plan { ike: Some(IkePlan { raw_esp: true, ..ike }), ..plan(&elsewhere) }).open() {
+            Ok(opened) => assert!(opened.listens().iter().any(|l| l.address == "ip protocol 50 127.0.0.1")),
+            Err(error @ OpenError::RawEsp(RawError::NotPermitted(_))) => eprintln!("NOT RUN: {error}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
     fn what_cannot_be_opened_is_said_and_leaves_nothing_behind() {
         let directory = tempfile::tempdir().unwrap();
         let opened = plan(&directory).open().unwrap();
         assert!(matches!(plan(&directory).open(), Err(OpenError::Api(SocketFileError::Alive(_)))));
 
         let elsewhere = tempfile::tempdir().unwrap();
-        let taken = Plan { wireguard: opened.wireguard_address(), ..plan(&elsewhere) };
+        let wireguard = opened.udp_address(Port::WireGuard).unwrap();
+        let taken = Plan { wireguard, ..plan(&elsewhere) };
         let api_socket = taken.api_socket.clone();
         assert!(matches!(taken.open(), Err(OpenError::WireGuard(BindError::InUse(_)))));
         assert!(!api_socket.exists());

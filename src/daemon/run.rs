@@ -118,9 +118,9 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, wireguard, api: api_socket, metrics } = opened;
-    log_offload(wireguard.has_receive_offload(), wireguard.has_send_offload(), wireguard.receive_buffer_bytes());
-    let (handle, mut ending) = worker::spawn(wireguard, core, clock).map_err(RunError::Start)?;
+    let Opened { ix_name, sockets, api: api_socket, metrics } = opened;
+    log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
+    let (handle, mut ending) = worker::spawn(sockets, core, clock).map_err(RunError::Start)?;
     let facts = Facts { ix_name, listens, names: RwLock::new(names), clock, started: clock.now() };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 

@@ -7,7 +7,7 @@ use super::super::open::tests::plan;
 use super::super::worker::tests::Echo;
 use super::*;
 use crate::control::client::{self, ApiAddress};
-use crate::net::RealmId;
+use crate::net::{Port, RealmId};
 use crate::telemetry::source::RealmName;
 use crate::telemetry::status::Status;
 
@@ -42,7 +42,7 @@ fn start() -> Running {
 fn start_with(reload: impl FnMut() -> Result<Reloaded<u32>, &'static str> + Send + 'static) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let opened = plan(&directory).open().unwrap();
-    let (wireguard, metrics) = (opened.wireguard_address(), opened.metrics_address().unwrap());
+    let (wireguard, metrics) = (opened.udp_address(Port::WireGuard).unwrap(), opened.metrics_address().unwrap());
     let (orders, receiver) = mpsc::channel(4);
     let task = tokio::spawn(supervise(opened, Echo::new(), names("first"), Clock::start(), reload, receiver));
     Running { directory, orders, wireguard, metrics, task }

@@ -1,8 +1,8 @@
-//! The worker: one plain thread that owns the UDP socket and the packet path.
+//! The worker: one plain thread that owns the sockets and the packet path.
 //!
 //! Each turn of its loop takes a bounded share of everything: commands, the timers when they are due, then at most
-//! `MAX_BATCHES_PER_TURN` batches of datagrams. So a flooded socket cannot starve handshakes, timers or the operator.
-//! The clock is read once per batch.
+//! `MAX_BATCHES_PER_TURN` batches of datagrams, from all sockets in turn. So a flooded socket can starve neither the others
+//! nor handshakes, timers or the operator. The clock is read once per batch.
 //!
 //! The path itself is a [`Core`]: no socket, clock or thread of its own. A panic in it must not leave a process that
 //! answers the operator and forwards nothing, so the thread always tells how it ended ([`Ending`]), and the daemon exits.
@@ -10,7 +10,6 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -23,7 +22,8 @@ use tokio::time::timeout;
 use crate::dataplane::report::Report;
 use crate::io::clock::Clock;
 use crate::io::poller::{Poller, Waker};
-use crate::io::udp::{RecvBatch, SendReport, UdpSocket};
+use crate::io::sockets::Sockets;
+use crate::io::udp::{RecvBatch, SendReport};
 use crate::net::Timestamp;
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
@@ -42,7 +42,6 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Shortest sleep, so that a core whose deadline stays in the past cannot spin.
 const MIN_WAIT: Duration = Duration::from_millis(1);
-const SOCKET: u8 = 0;
 
 /// The packet path. After every `handle_*` and `publish` the worker sends the outbox and drains the events.
 pub trait Core: Send + 'static {
@@ -106,13 +105,13 @@ enum Command<C: Core> {
 }
 
 /// Starts the thread. The receiver gets the ending, whatever happens.
-pub fn spawn<C: Core>(socket: UdpSocket, core: C, clock: Clock) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
+pub fn spawn<C: Core>(sockets: Sockets, core: C, clock: Clock) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
     let poller = Poller::new()?;
-    poller.add(socket.as_fd(), SOCKET)?;
+    sockets.register(&poller)?;
     let (sender, commands) = sync_channel(COMMAND_QUEUE);
     let handle = Handle { commands: sender, waker: poller.waker() };
     let (tell_ending, ending) = oneshot::channel();
-    let worker = Worker { core, socket, clock, poller, commands, batch: RecvBatch::new(), unsent: Unsent::default() };
+    let worker = Worker { core, sockets, clock, poller, commands, batch: RecvBatch::new(), unsent: Unsent::default() };
     thread::Builder::new().name("ixgate-worker".to_owned()).spawn(move || {
         // Unwind safe: after a panic nothing of the worker is used again.
         let result = catch_unwind(AssertUnwindSafe(|| worker.run()));
@@ -172,7 +171,7 @@ async fn await_reply<T>(answer: oneshot::Receiver<T>) -> Result<T, WorkerError> 
 
 struct Worker<C: Core> {
     core: C,
-    socket: UdpSocket,
+    sockets: Sockets,
     clock: Clock,
     poller: Poller,
     commands: Receiver<Command<C>>,
@@ -196,10 +195,11 @@ impl<C: Core> Worker<C> {
                 return Ok(self.report());
             }
             self.serve_timers();
-            let is_drained = self.serve_socket()?;
+            let is_drained = self.serve_sockets()?;
             self.log_events();
             let wait = if is_drained { self.time_to_deadline() } else { Some(Duration::ZERO) };
-            self.poller.wait(wait)?;
+            let ready = self.poller.wait(wait)?;
+            self.sockets.note_ready(ready);
         }
     }
 
@@ -232,9 +232,9 @@ impl<C: Core> Worker<C> {
     }
 
     /// `true`: nothing is left to read.
-    fn serve_socket(&mut self) -> io::Result<bool> {
+    fn serve_sockets(&mut self) -> io::Result<bool> {
         for _ in 0..MAX_BATCHES_PER_TURN {
-            if self.socket.recv_batch(&mut self.batch)? == 0 {
+            if self.sockets.recv_batch(&mut self.batch)? == 0 {
                 return Ok(true);
             }
             self.core.handle_input(self.batch.datagrams(), self.clock.now());
@@ -247,7 +247,7 @@ impl<C: Core> Worker<C> {
         if self.core.outbox().is_empty() {
             return;
         }
-        let report = self.socket.send(self.core.outbox());
+        let report = self.sockets.send(self.core.outbox());
         if report.unsent_data_datagrams > 0 {
             self.core.note_unsent(report.unsent_data_datagrams);
         }
@@ -289,11 +289,11 @@ impl<C: Core> Worker<C> {
     }
 
     fn report(&self) -> WorkerReport {
-        let received = self.batch.counters();
+        let received = self.sockets.counters();
         let socket = SocketReport {
-            receive_offload: self.socket.has_receive_offload(),
-            send_offload: self.socket.has_send_offload(),
-            receive_buffer_bytes: self.socket.receive_buffer_bytes() as u64,
+            receive_offload: self.sockets.has_receive_offload(),
+            send_offload: self.sockets.has_send_offload(),
+            receive_buffer_bytes: self.sockets.receive_buffer_bytes() as u64,
             overflow_datagrams: u64::from(received.overflow_drops),
             truncated_messages: received.truncated,
             congested_datagrams: self.unsent.congested,

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::dataplane::report::Totals;
+use crate::io::udp::UdpSocket;
 use crate::net::Generation;
 use crate::packet::DropReason;
 
@@ -88,8 +89,12 @@ impl Core for Echo {
             unattributed_drops: [0; DropReason::COUNT],
             realms: Vec::new(),
             tunnels: Vec::new(),
+            strangers: Vec::new(),
+            ike_sas: 0,
+            ike_half_open: 0,
             sessions: 0,
             sessions_max: 1,
+            events_lost: 0,
         }
     }
 }
@@ -105,7 +110,9 @@ fn start(core: Echo) -> Bench {
     let client = StdSocket::bind("127.0.0.1:0").unwrap();
     client.connect(socket.local_address()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let (handle, ending) = spawn(socket, core, Clock::start()).unwrap();
+    let mut sockets = Sockets::default();
+    sockets.add_udp(socket);
+    let (handle, ending) = spawn(sockets, core, Clock::start()).unwrap();
     Bench { handle, ending, client }
 }
 

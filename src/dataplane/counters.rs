@@ -100,6 +100,12 @@ impl Counters {
         }
     }
 
+    /// A message that was counted as understood was not, as it turned out.
+    pub fn control_refused(&mut self, reason: DropReason) {
+        self.totals.control -= 1;
+        self.dropped_outside(reason, None);
+    }
+
     /// A packet's walk has ended.
     pub fn ended(&mut self, meta: &Meta) {
         match meta.fate {

@@ -5,16 +5,11 @@
 
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, Fate, Outbox};
-use crate::wireguard;
 
 use super::counters::Counters;
+use super::tunnels::Tunnels;
 
-pub(super) fn encap(
-    batch: &mut Batch,
-    tunnels: &mut wireguard::Endpoint,
-    outbox: &mut Outbox,
-    counters: &mut Counters,
-) {
+pub(super) fn encap(batch: &mut Batch, tunnels: &mut Tunnels, outbox: &mut Outbox, counters: &mut Counters) {
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
     for key in order.iter() {

@@ -5,26 +5,26 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::host::{Host, HostConfig};
+use crate::ike;
 use crate::nat::{self, Sessions};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
-use crate::packet::{Batch, Datagram, DropReason, Outbox};
-use crate::wireguard::{self, Opened};
+use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
+use crate::wireguard;
 
 use super::counters::Counters;
-use super::event::{Event, tunnel_of};
+use super::event::Event;
 use super::icmp_report::Reporter;
 use super::local::Local;
 use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
+use super::tunnels::Tunnels;
 use super::walk::Walk;
 
 /// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB.
 const OUTBOX_BYTES: usize = 4 << 20;
 const OUTBOX_RUNS: usize = 4096;
-/// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
-const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
 /// Session entries looked at per timer tick: a million in 25 seconds.
 const EXPIRE_PER_TICK: usize = 4096;
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -34,17 +34,23 @@ pub struct Setup {
     /// `None`: no realm is attached by WireGuard, and every handshake is refused.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
     pub handshakes_per_sec: u32,
+    /// `None`: no realm is attached by IPsec, and none can be until the next start.
+    pub ike: Option<ike::Setup>,
     pub sessions: nat::Limits,
     pub host: HostConfig,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
+    /// What WireGuard makes its keys from.
+    pub random: wireguard::Random,
+    /// The time since 1970 at [`Timestamp::ZERO`].
+    pub unix_time_at_zero: std::time::Duration,
 }
 
 /// After any `handle_*` call, take what is in [`Engine::outbox`] (and clear it), then [`Engine::poll_event`] until
 /// `None`, then read [`Engine::poll_timeout`].
 pub struct Engine {
     snapshot: Arc<Snapshot>,
-    tunnels: wireguard::Endpoint,
+    tunnels: Tunnels,
     police: Police,
     sessions: Sessions,
     local: Local,
@@ -59,9 +65,15 @@ impl Engine {
     pub fn new(setup: Setup, snapshot: Arc<Snapshot>, now: Timestamp) -> Self {
         // Without a key there are no peers either, and whoever calls is an unknown one.
         let private_key = setup.private_key.unwrap_or_default();
-        let tunnels = wireguard::Endpoint::new(&private_key, setup.handshakes_per_sec, now);
+        let wireguard = wireguard::Endpoint::new(
+            &private_key,
+            setup.handshakes_per_sec,
+            setup.random,
+            setup.unix_time_at_zero,
+            now,
+        );
         let mut engine = Engine {
-            tunnels,
+            tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16), now),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
@@ -78,25 +90,27 @@ impl Engine {
 
     /// Adopts a new configuration. Tunnels that did not change keep their keys; sessions are judged anew one by one.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
-        let peers: Vec<_> = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.clone()).collect();
         self.counters.resize(snapshot.realms.len(), snapshot.tunnels.len());
         for tunnel in snapshot.tunnels.iter().flatten() {
-            let before = self.snapshot.tunnel(tunnel.peer.tunnel);
+            let before = self.snapshot.tunnel(tunnel.peer.tunnel());
             if !before.is_some_and(|before| before.is_same(tunnel)) {
-                self.counters.reset_tunnel(tunnel.peer.tunnel);
+                self.counters.reset_tunnel(tunnel.peer.tunnel());
             }
         }
         let mapping = &snapshot.mapping;
         self.local.host().retain_connections(|realm, address| {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
         });
+        self.tunnels.begin();
+        self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;
-        self.tunnels.configure(&peers, now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
+        self.finish();
     }
 
     /// Datagrams from the network, any number: they are walked in batches.
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
+        self.tunnels.begin();
         for datagram in datagrams {
             self.open(datagram, now);
             if self.batch.is_full() {
@@ -106,10 +120,12 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
+        self.finish();
     }
 
     /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.tunnels.begin();
         self.tunnels.handle_timeout(&mut self.outbox, now);
         if now >= self.next_expiry {
             self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
@@ -117,6 +133,7 @@ impl Engine {
         }
         self.local.handle_timeout(now);
         self.drive_local(now);
+        self.finish();
     }
 
     /// What is to be sent. Clear it after sending.
@@ -131,8 +148,11 @@ impl Engine {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.tunnels.poll_event()?;
-        let realm = self.realm_of(tunnel_of(&event)).map(|realm| self.snapshot.realm_name(realm));
-        Some(Event { realm: realm.unwrap_or_else(|| "(removed)".into()), what: event })
+        let realm = event.tunnel().map(|tunnel| match self.realm_of(tunnel) {
+            Some(realm) => self.snapshot.realm_name(realm),
+            None => "(removed)".to_owned(),
+        });
+        Some(Event { realm, what: event })
     }
 
     /// When to call [`Engine::handle_timeout`], and why.
@@ -151,23 +171,31 @@ impl Engine {
     }
 
     pub fn report(&self, now: Timestamp) -> Report {
+        let (ike_sas, ike_half_open) = self.tunnels.ike_sa_counts();
         Report {
             generation: self.snapshot.generation,
             totals: self.counters.totals,
             unattributed_drops: self.counters.unattributed_drops,
             realms: self.realm_reports(),
             tunnels: self.tunnel_reports(now),
+            strangers: self.tunnels.strangers(now),
+            ike_sas,
+            ike_half_open,
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
+            events_lost: self.tunnels.events_lost(),
         }
+    }
+
+    /// What the transports still have to do in this call.
+    fn finish(&mut self) {
+        let counters = &mut self.counters;
+        self.tunnels.finish(&mut self.outbox, |reason| counters.control_refused(reason));
     }
 
     /// ingress and decap.
     fn open(&mut self, datagram: Datagram<'_>, now: Timestamp) {
         self.counters.totals.datagrams_in += 1;
-        if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES {
-            return self.counters.dropped_outside(DropReason::InnerTooLong, None);
-        }
         match self.tunnels.open(datagram, self.batch.slot(), &mut self.outbox, now) {
             Opened::Packet { tunnel, len } => self.opened(tunnel, len, now),
             Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
@@ -238,7 +266,7 @@ impl Engine {
         let tunnels = self.snapshot.tunnels.iter().flatten();
         tunnels
             .filter_map(|tunnel| {
-                let id = tunnel.peer.tunnel;
+                let id = tunnel.peer.tunnel();
                 let status = self.tunnels.status(id)?;
                 let counters = self.counters.tunnel(id)?;
                 Some(TunnelReport {
@@ -250,6 +278,7 @@ impl Engine {
                     last_data_received: counters.last_data_received.map(|at| now - at),
                     received: counters.received,
                     sent: counters.sent,
+                    ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
                 })
             })
             .collect()

@@ -3,54 +3,161 @@
 
 use std::fmt;
 
-use crate::net::TunnelId;
+use crate::ike;
+use crate::net::{Path, TunnelId};
 use crate::wireguard;
 
 /// Prints as one sentence.
 #[derive(Clone, Debug)]
 pub struct Event {
-    pub realm: String,
-    pub what: wireguard::Event,
+    /// `None`: it is not known whose tunnel it would be.
+    pub realm: Option<String>,
+    pub what: What,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    WireGuard(wireguard::Event),
+    Ipsec(IpsecNews),
+}
+
+/// What happened to an IPsec tunnel, or to somebody who wanted one.
+#[derive(Clone, Debug)]
+pub enum IpsecNews {
+    /// The peer proved who it is.
+    Up {
+        tunnel: TunnelId,
+        path: Path,
+        role: ike::Role,
+    },
+    /// There is no IKE SA with it any more.
+    Down {
+        tunnel: TunnelId,
+        why: ike::DownReason,
+    },
+    /// A Child SA that replaces no other: packets can be sealed to the peer.
+    ChildUp {
+        tunnel: TunnelId,
+        path: Path,
+    },
+    /// A Child SA carried as much as it may and was not renewed in time.
+    Expired {
+        tunnel: TunnelId,
+        spi_in: u32,
+    },
+    /// IKE agreed on a Child SA that ESP does not take.
+    NotInstalled {
+        tunnel: TunnelId,
+        why: String,
+    },
+    Moved {
+        tunnel: TunnelId,
+        from: Option<Path>,
+        to: Path,
+        moves: u32,
+    },
+    /// A negotiation failed. `None`: it is not known whose.
+    Failed {
+        tunnel: Option<TunnelId>,
+        failure: Box<ike::Failure>,
+    },
+    /// The configuration asks for something impossible; the peer does not exist.
+    Refused {
+        tunnel: TunnelId,
+        why: ike::event::Refusal,
+    },
 }
 
 impl Event {
     /// Worth a warning rather than a note.
     pub fn is_trouble(&self) -> bool {
         use wireguard::Event::*;
-        matches!(self.what, Down { .. } | Unanswered { .. } | Refused { .. })
+        match &self.what {
+            What::WireGuard(event) => matches!(event, Down { .. } | Unanswered { .. } | Refused { .. }),
+            What::Ipsec(news) => {
+                !matches!(news, IpsecNews::Up { .. } | IpsecNews::ChildUp { .. } | IpsecNews::Moved { .. })
+            }
+        }
     }
 }
 
-/// The tunnel that an event is about.
-pub(super) fn tunnel_of(event: &wireguard::Event) -> TunnelId {
-    use wireguard::Event::*;
-    match *event {
-        HandshakeCompleted { tunnel, .. }
-        | Up { tunnel, .. }
-        | Down { tunnel, .. }
-        | Roamed { tunnel, .. }
-        | Unanswered { tunnel, .. }
-        | Refused { tunnel, .. } => tunnel,
+impl What {
+    /// The tunnel that it is about. `None`: it is not known which.
+    pub(super) fn tunnel(&self) -> Option<TunnelId> {
+        use wireguard::Event::*;
+        match self {
+            What::WireGuard(
+                HandshakeCompleted { tunnel, .. }
+                | Up { tunnel, .. }
+                | Down { tunnel, .. }
+                | Roamed { tunnel, .. }
+                | Unanswered { tunnel, .. }
+                | Refused { tunnel, .. },
+            ) => Some(*tunnel),
+            What::Ipsec(IpsecNews::Failed { tunnel, .. }) => *tunnel,
+            What::Ipsec(
+                IpsecNews::Up { tunnel, .. }
+                | IpsecNews::Down { tunnel, .. }
+                | IpsecNews::ChildUp { tunnel, .. }
+                | IpsecNews::Expired { tunnel, .. }
+                | IpsecNews::NotInstalled { tunnel, .. }
+                | IpsecNews::Moved { tunnel, .. }
+                | IpsecNews::Refused { tunnel, .. },
+            ) => Some(*tunnel),
+        }
     }
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use wireguard::Event::*;
-        write!(f, "realm {}: ", self.realm)?;
-        match self.what {
-            HandshakeCompleted { path, role, .. } => {
-                let who = if role == wireguard::Role::Initiator { "we called" } else { "the peer called" };
-                write!(f, "new keys agreed with {}; {who}", path.remote)
-            }
-            Up { path, .. } => write!(f, "tunnel up, peer at {}", path.remote),
-            Down { why, .. } => write!(f, "tunnel down: {}", why.what()),
-            Roamed { from, to, moves: 1, .. } => write!(f, "the peer moved from {} to {}", from.remote, to.remote),
-            Roamed { from, to, moves, .. } => {
-                write!(f, "the peer moved {moves} times, from {} to {}", from.remote, to.remote)
-            }
-            Unanswered { path, .. } => write!(f, "no answer from {} for 90 seconds; still calling", path.remote),
-            Refused { why, .. } => write!(f, "the tunnel cannot be made: {}", why.what()),
+        match &self.realm {
+            Some(realm) => write!(f, "realm {realm}: ")?,
+            None => write!(f, "unknown peer: ")?,
         }
+        match &self.what {
+            What::WireGuard(event) => write_wireguard(f, event),
+            What::Ipsec(news) => write_ipsec(f, news),
+        }
+    }
+}
+
+fn write_wireguard(f: &mut fmt::Formatter<'_>, event: &wireguard::Event) -> fmt::Result {
+    use wireguard::Event::*;
+    match *event {
+        HandshakeCompleted { path, role, .. } => {
+            let who = if role == wireguard::Role::Initiator { "we called" } else { "the peer called" };
+            write!(f, "new keys agreed with {}; {who}", path.remote)
+        }
+        Up { path, .. } => write!(f, "tunnel up, peer at {}", path.remote),
+        Down { why, .. } => write!(f, "tunnel down: {}", why.what()),
+        Roamed { from, to, moves, .. } => write_move(f, Some(from), to, moves),
+        Unanswered { path, .. } => write!(f, "no answer from {} for 90 seconds; still calling", path.remote),
+        Refused { why, .. } => write!(f, "the tunnel cannot be made: {}", why.what()),
+    }
+}
+
+fn write_ipsec(f: &mut fmt::Formatter<'_>, news: &IpsecNews) -> fmt::Result {
+    match news {
+        IpsecNews::Up { path, role, .. } => {
+            let who = if *role == ike::Role::Initiator { "we called" } else { "the peer called" };
+            write!(f, "IKE SA with {}; {who}", path.remote)
+        }
+        IpsecNews::Down { why, .. } => write!(f, "IKE SA gone: {}", why.what()),
+        IpsecNews::ChildUp { path, .. } => write!(f, "child SA up, peer at {}", path.remote),
+        IpsecNews::Expired { spi_in, .. } => {
+            write!(f, "child SA {spi_in:#010x} carried all that it may, and the peer agreed to no other in time")
+        }
+        IpsecNews::NotInstalled { why, .. } => write!(f, "a child SA was agreed on and cannot be used: {why}"),
+        IpsecNews::Moved { from, to, moves, .. } => write_move(f, *from, *to, *moves),
+        IpsecNews::Failed { failure, .. } => write!(f, "IKE failed with {failure}"),
+        IpsecNews::Refused { why, .. } => write!(f, "the tunnel cannot be made: {}", why.what()),
+    }
+}
+
+fn write_move(f: &mut fmt::Formatter<'_>, from: Option<Path>, to: Path, moves: u32) -> fmt::Result {
+    match (from, moves) {
+        (None, _) => write!(f, "the peer moved to {}", to.remote),
+        (Some(from), 1) => write!(f, "the peer moved from {} to {}", from.remote, to.remote),
+        (Some(from), _) => write!(f, "the peer moved {moves} times, from {} to {}", from.remote, to.remote),
     }
 }

@@ -6,10 +6,10 @@ use crate::net::{RealmId, TunnelId};
 use crate::packet::{Meta, Outbox};
 use crate::wire::headers::Transport;
 use crate::wire::icmp::{self, Report};
-use crate::wireguard;
 
 use super::counters::Counters;
 use super::snapshot::Snapshot;
+use super::tunnels::Tunnels;
 
 /// The largest error there is: the IPv6 minimum MTU.
 const MAX_ERROR_BYTES: usize = 1280;
@@ -60,7 +60,7 @@ impl Reporter {
     }
 
     /// Sends what was prepared.
-    pub fn send(&mut self, tunnels: &mut wireguard::Endpoint, outbox: &mut Outbox, counters: &mut Counters) {
+    pub fn send(&mut self, tunnels: &mut Tunnels, outbox: &mut Outbox, counters: &mut Counters) {
         for (pending, buffer) in self.pending.drain(..).zip(self.buffers.iter()) {
             if tunnels.seal(pending.tunnel, &buffer[..pending.len], outbox).is_ok() {
                 counters.sent(pending.tunnel, pending.realm, pending.len);

@@ -14,11 +14,11 @@ use crate::net::{RealmId, Timestamp};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
 use crate::wire::{ipv4, ipv6};
-use crate::wireguard;
 
 use super::counters::Counters;
 use super::route::tunnel_of;
 use super::snapshot::Snapshot;
+use super::tunnels::Tunnels;
 
 /// Hop limit of what the IX sends.
 const HOP_LIMIT: u8 = 64;
@@ -81,7 +81,7 @@ impl Local {
     pub fn drive(
         &mut self,
         snapshot: &Snapshot,
-        tunnels: &mut wireguard::Endpoint,
+        tunnels: &mut Tunnels,
         outbox: &mut Outbox,
         counters: &mut Counters,
         now: Timestamp,

@@ -24,6 +24,7 @@ mod police;
 mod quoted;
 mod route;
 mod translate;
+mod tunnels;
 
 pub use engine::{Engine, Setup};
 pub use event::Event;

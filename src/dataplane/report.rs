@@ -25,8 +25,16 @@ pub struct Report {
     pub unattributed_drops: Drops,
     pub realms: Vec<RealmReport>,
     pub tunnels: Vec<TunnelReport>,
+    /// Failed IKE negotiations of which it is not known whose they were, the latest last.
+    pub strangers: Vec<FailureReport>,
+    /// IKE SAs of any kind ...
+    pub ike_sas: usize,
+    /// ... and those of them whose peer has not proved who it is.
+    pub ike_half_open: usize,
     pub sessions: usize,
     pub sessions_max: usize,
+    /// What happened to tunnels and nobody took down in time. Statuses and counters missed nothing.
+    pub events_lost: u64,
 }
 
 /// Where every datagram that came in went. At any batch boundary
@@ -70,4 +78,82 @@ pub struct TunnelReport {
     pub last_data_received: Option<Duration>,
     pub received: Traffic,
     pub sent: Traffic,
+    /// `None`: it is no IPsec tunnel.
+    pub ipsec: Option<Box<IpsecReport>>,
+}
+
+/// What there is to know of an IPsec tunnel beyond what every tunnel has.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct IpsecReport {
+    /// "idle", "connecting", "authenticating" or "established".
+    pub stage: &'static str,
+    /// Of the newest IKE SA; empty when there is none.
+    pub proposal: String,
+    /// Who made that IKE SA.
+    pub we_called: Option<bool>,
+    /// There is a NAT on the way, or one side says so.
+    pub nat: bool,
+    /// `None`: no ESP yet.
+    pub esp_in_udp: Option<bool>,
+    /// Until the IKE SA is made anew.
+    pub rekey_in: Option<Duration>,
+    /// Ago; anything authentic of the peer's IKE.
+    pub last_heard: Option<Duration>,
+    /// Until we call again.
+    pub next_attempt_in: Option<Duration>,
+    /// IKE SAs, those included that are being replaced.
+    pub ike_sas: usize,
+    pub children: Vec<ChildReport>,
+    /// The latest last.
+    pub failures: Vec<FailureReport>,
+    pub counts: IkeCounts,
+}
+
+/// One Child SA, both directions.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChildReport {
+    pub spi_in: u32,
+    pub spi_out: u32,
+    pub proposal: String,
+    /// Traffic selectors, in words.
+    pub ours: Vec<String>,
+    pub theirs: Vec<String>,
+    pub age: Duration,
+    pub rekey_in: Duration,
+    pub received: Traffic,
+    pub sent: Traffic,
+}
+
+/// One negotiation that failed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FailureReport {
+    /// The last time.
+    pub ago: Duration,
+    /// How often it was so, and since when.
+    pub count: u64,
+    pub first_ago: Duration,
+    pub remote: SocketAddr,
+    /// What was being negotiated, in words.
+    pub stage: String,
+    /// For metrics, e.g. "wrong_psk".
+    pub cause: &'static str,
+    /// What happened.
+    pub what: String,
+    pub they_offer: Option<String>,
+    pub we_accept: Option<String>,
+    /// The nearest change on either side.
+    pub nearest: Option<String>,
+}
+
+/// Since the peer was configured.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct IkeCounts {
+    /// IKE SAs that we tried to make.
+    pub attempts: u64,
+    /// IKE SAs made, in either role.
+    pub established: u64,
+    pub ike_rekeys: u64,
+    pub child_rekeys: u64,
+    pub retransmissions: u64,
+    pub failures: u64,
 }

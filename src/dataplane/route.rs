@@ -5,9 +5,9 @@
 use crate::net::{RealmId, TunnelId};
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::icmp::Report;
-use crate::wireguard;
 
 use super::snapshot::Snapshot;
+use super::tunnels::Tunnels;
 
 /// IP and TCP headers without options.
 const TCP_OVER_IPV4_BYTES: u16 = 40;
@@ -17,7 +17,7 @@ const TCP_OVER_IPV6_BYTES: u16 = 60;
 pub(super) fn route(
     batch: &mut Batch,
     snapshot: &Snapshot,
-    tunnels: &wireguard::Endpoint,
+    tunnels: &Tunnels,
     mut report: impl FnMut(&Meta, &[u8], Report),
 ) {
     for (meta, bytes) in batch.live_mut() {
@@ -37,7 +37,7 @@ pub(super) fn route(
 }
 
 /// The tunnel that carries a realm's traffic: the first that is up; if none is, the first.
-pub(super) fn tunnel_of(realm: RealmId, snapshot: &Snapshot, tunnels: &wireguard::Endpoint) -> Option<TunnelId> {
+pub(super) fn tunnel_of(realm: RealmId, snapshot: &Snapshot, tunnels: &Tunnels) -> Option<TunnelId> {
     let candidates = &snapshot.realm(realm)?.tunnels;
     candidates.iter().find(|tunnel| tunnels.is_up(**tunnel)).or(candidates.first()).copied()
 }
@@ -47,7 +47,7 @@ struct Refusal {
     told: Option<Report>,
 }
 
-fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &wireguard::Endpoint) -> Result<(), Refusal> {
+fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
     let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
     let Some(mtu_bytes) = snapshot.tunnel(egress).map(|t| t.mtu_bytes) else { return Err(no_tunnel) };

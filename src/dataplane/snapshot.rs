@@ -1,12 +1,14 @@
 //! What a configuration means to the packet path: compiled, immutable, numbered by generation.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::dns;
+use crate::ike;
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
 use crate::net::{Generation, RealmId, TunnelId};
-use crate::wireguard::PeerConfig;
+use crate::wireguard;
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -34,13 +36,42 @@ pub struct Tunnel {
     pub realm: RealmId,
     /// Largest inner packet.
     pub mtu_bytes: u16,
-    pub peer: PeerConfig,
+    /// The outer header shows the inner DSCP. Only of IPsec tunnels.
+    pub copy_dscp: bool,
+    pub peer: Transport,
+}
+
+/// By what a tunnel's packets are sealed and opened, and for whom.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    WireGuard(wireguard::PeerConfig),
+    Ipsec(Arc<ike::PeerConfig>),
 }
 
 impl Tunnel {
     /// The same realm's tunnel to the same peer.
     pub fn is_same(&self, other: &Tunnel) -> bool {
-        self.realm == other.realm && self.peer.public_key == other.peer.public_key
+        self.realm == other.realm && self.peer.is_same(&other.peer)
+    }
+}
+
+impl Transport {
+    pub fn tunnel(&self) -> TunnelId {
+        match self {
+            Transport::WireGuard(peer) => peer.tunnel,
+            Transport::Ipsec(peer) => peer.tunnel,
+        }
+    }
+
+    /// The peer has the same identity.
+    fn is_same(&self, other: &Transport) -> bool {
+        match (self, other) {
+            (Transport::WireGuard(one), Transport::WireGuard(other)) => one.public_key == other.public_key,
+            (Transport::Ipsec(one), Transport::Ipsec(other)) => {
+                one.local_id == other.local_id && one.remote_id == other.remote_id
+            }
+            _ => false,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The packet walk. This is the list of stages, in their order, and there is no other.
 //!
 //! ```text
-//! ingress    outer datagram: which tunnel?                                  wireguard::Endpoint::open
-//! decap      key, replay window, open                                       wireguard::Endpoint::open
+//! ingress    outer datagram: which tunnel?                                  Tunnels::open
+//! decap      key, replay window, open                                       Tunnels::open
 //! classify   realm of the tunnel; source must belong; canonicalise          classify
 //! policy     session of the current generation? else grants                 police
 //! route      owner realm -> tunnel, or the IX itself; hops, size            route
@@ -16,7 +16,6 @@ use crate::host::Host;
 use crate::nat::Sessions;
 use crate::net::Timestamp;
 use crate::packet::{Batch, Outbox};
-use crate::wireguard;
 
 use super::classify::classify;
 use super::counters::Counters;
@@ -27,11 +26,12 @@ use super::police::Police;
 use super::route::route;
 use super::snapshot::Snapshot;
 use super::translate::translate;
+use super::tunnels::Tunnels;
 
 /// What the stages work on, besides the batch.
 pub(super) struct Walk<'a> {
     pub snapshot: &'a Snapshot,
-    pub tunnels: &'a mut wireguard::Endpoint,
+    pub tunnels: &'a mut Tunnels,
     pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
     pub host: &'a mut Host,

@@ -26,6 +26,12 @@ impl Clock {
         Timestamp::ZERO + since_boot().saturating_sub(self.start)
     }
 
+    /// The time since 1970 at `Timestamp::ZERO`, by the time of day as it is now.
+    pub fn unix_time_at_zero(&self) -> Duration {
+        let since_1970 = self.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        since_1970.saturating_sub(self.now() - Timestamp::ZERO)
+    }
+
     /// The time of day, for logs, history and people. It may jump; never measure with it.
     pub fn wall(&self) -> SystemTime {
         SystemTime::now()
@@ -51,6 +57,14 @@ mod tests {
         let second = clock.now();
         assert!(first >= Timestamp::from_secs(1) && first < Timestamp::from_secs(60), "{first:?}");
         assert!(second >= first);
+    }
+
+    #[test]
+    fn time_since_1970_is_that_of_the_wall() {
+        let clock = Clock::start();
+        let told = clock.unix_time_at_zero() + (clock.now() - Timestamp::ZERO);
+        let wall = clock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(wall.abs_diff(told) < Duration::from_secs(10), "{told:?} {wall:?}");
     }
 
     #[test]

@@ -10,13 +10,15 @@
 //! - `[::]` serves both families; IPv4 peers appear under their plain IPv4 addresses.
 //! - Outer datagrams go without DF (`IP_PMTUDISC_DONT`), as the kernel's WireGuard sends them: an outer path with a small
 //!   MTU then costs fragments instead of losing packets. The inner packets' DF is honoured before, by the tunnel's MTU.
+//! - The traffic class (DSCP and ECN) of every run is set, and the ECN bits of every datagram are read: tunnels carry
+//!   congestion marks across (RFC 6040).
 //! - ICMP errors are not asked for (no `IP_RECVERR`): anybody can forge them, and WireGuard's handshake tells better.
 
-mod address;
+pub(super) mod address;
 mod control;
-mod receive;
-mod send;
-mod sys;
+pub(super) mod receive;
+pub(super) mod send;
+pub(super) mod sys;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,10 +26,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use self::address::{Family, RawAddress};
 use self::control::Control;
+use self::receive::Content;
 pub use self::receive::{RecvBatch, RecvCounters};
 pub use self::send::SendReport;
-use self::send::{Gso, Kernel, Message};
+use self::send::{Carries, Gso, Kernel, Message};
 use self::sys::Outgoing;
+use crate::net::Port;
 use crate::packet::Outbox;
 
 /// Asked of the kernel for each direction: 50 ms at 10 Gb/s would be 60 MB, 8 MiB rides out a scheduling delay.
@@ -47,17 +51,19 @@ pub enum Offload {
 pub struct UdpSocket {
     fd: OwnedFd,
     family: Family,
+    port: Port,
     local_address: SocketAddr,
     gro: bool,
     gso: Gso,
+    counters: RecvCounters,
 }
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error(
-        "UDP {0} is in use: another program listens there, perhaps another ixgate or the system's own WireGuard; \
-         stop it, or choose another port"
+        "UDP {0} is in use: another program listens there, perhaps another ixgate, the system's own WireGuard or an IKE \
+         daemon (charon, pluto); stop it, or choose another port"
     )]
     InUse(SocketAddr),
     #[error(
@@ -77,7 +83,12 @@ impl UdpSocket {
     }
 
     pub fn bind_with(address: SocketAddr, offload: Offload) -> Result<Self, BindError> {
-        Self::open(address, offload).map_err(|error| match error.kind() {
+        Self::bind_for(Port::WireGuard, address, offload)
+    }
+
+    /// What comes in is stamped with `port`.
+    pub fn bind_for(port: Port, address: SocketAddr, offload: Offload) -> Result<Self, BindError> {
+        Self::open(port, address, offload).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse(address),
             io::ErrorKind::PermissionDenied => BindError::NotPermitted(address),
             io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress(address),
@@ -108,28 +119,36 @@ impl UdpSocket {
     /// Receives what has come, without waiting: the number of messages, 0 for none. Errors that ICMP left behind are
     /// passed over.
     pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
-        batch.fill(self.fd.as_fd())
+        batch.fill(self.fd.as_fd(), self.port, Content::Payload, &mut self.counters)
+    }
+
+    /// What never became a datagram, since the beginning.
+    pub fn counters(&self) -> RecvCounters {
+        self.counters
+    }
+
+    pub fn port(&self) -> Port {
+        self.port
     }
 
     /// Sends all runs. Waits a few milliseconds in all when the socket is full; what then is left is counted as unsent.
     pub fn send(&mut self, outbox: &Outbox) -> SendReport {
-        send::send(&mut self.gso, outbox, &mut Wire { fd: self.fd.as_fd(), family: self.family })
+        self.send_some(outbox, &|_| true)
     }
 
-    fn open(address: SocketAddr, offload: Offload) -> io::Result<Self> {
+    /// Sends the runs that are its own.
+    pub(super) fn send_some(&mut self, outbox: &Outbox, carries: Carries<'_>) -> SendReport {
+        send::send(&mut self.gso, outbox, carries, &mut Wire { fd: self.fd.as_fd(), family: self.family })
+    }
+
+    fn open(port: Port, address: SocketAddr, offload: Offload) -> io::Result<Self> {
         let family = Family::of(address);
         let fd = sys::open(family)?;
         let socket = fd.as_fd();
         if family == Family::V6 {
             sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         }
-        if address.ip().is_unspecified() {
-            ask_for_local_addresses(socket, family)?;
-        }
-        send_without_df(socket, family);
-        enlarge_buffers(socket);
-        // A convenience: without it, drops in the receive buffer are not seen.
-        let _ = sys::set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+        prepare(socket, family, address)?;
         let (gro, gso) = match offload {
             Offload::Auto => probe_offload(socket),
             Offload::Off => (false, Gso::OFF),
@@ -137,7 +156,7 @@ impl UdpSocket {
         let raw = RawAddress::encode(address, family).ok_or(io::ErrorKind::Unsupported)?;
         sys::bind(socket, &raw)?;
         let local_address = sys::local_address(socket)?;
-        Ok(UdpSocket { fd, family, local_address, gro, gso })
+        Ok(UdpSocket { fd, family, port, local_address, gro, gso, counters: RecvCounters::default() })
     }
 }
 
@@ -147,10 +166,31 @@ impl AsFd for UdpSocket {
     }
 }
 
+/// What all sockets for outer datagrams have in common.
+pub(super) fn prepare(socket: BorrowedFd<'_>, family: Family, address: SocketAddr) -> io::Result<()> {
+    if address.ip().is_unspecified() {
+        ask_for_local_addresses(socket, family)?;
+    }
+    ask_for_traffic_class(socket, family);
+    send_without_df(socket, family);
+    enlarge_buffers(socket);
+    // A convenience: without it, drops in the receive buffer are not seen.
+    let _ = sys::set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    Ok(())
+}
+
 fn ask_for_local_addresses(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
     match family {
         Family::V4 => sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1),
         Family::V6 => sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1),
+    }
+}
+
+/// Best effort: without it, ECN marks of the outer path are not seen. IPv4 inside an IPv6 socket has its own option.
+fn ask_for_traffic_class(socket: BorrowedFd<'_>, family: Family) {
+    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1);
+    if family == Family::V6 {
+        let _ = sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1);
     }
 }
 
@@ -179,9 +219,9 @@ fn probe_offload(socket: BorrowedFd<'_>) -> (bool, Gso) {
 }
 
 /// Turns messages into what the kernel reads.
-struct Wire<'a> {
-    fd: BorrowedFd<'a>,
-    family: Family,
+pub(super) struct Wire<'a> {
+    pub fd: BorrowedFd<'a>,
+    pub family: Family,
 }
 
 impl Kernel for Wire<'_> {
@@ -213,6 +253,9 @@ fn control_for(message: &Message<'_>, family: Family) -> Control {
     if message.segments() > 1 {
         // A run is at most 65,507 bytes.
         control.push_segment_size(message.segment_bytes as u16);
+    }
+    if message.traffic_class != 0 {
+        control.push_traffic_class(message.traffic_class, message.path.remote);
     }
     control
 }

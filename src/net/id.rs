@@ -23,7 +23,7 @@ impl fmt::Display for RealmId {
 }
 
 /// A tunnel's slot in the running snapshot. Stable for as long as the tunnel's identity (its realm and its peer key)
-/// is configured; below 2^24, because boringtun keeps 24 bits of it in every receiver index.
+/// is configured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TunnelId(pub u32);
 

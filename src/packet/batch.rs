@@ -12,7 +12,7 @@ pub const BATCH_PACKETS: usize = 64;
 /// Largest inner packet; the configuration allows no larger `mtu_bytes`.
 pub const MAX_PACKET_BYTES: usize = 1920;
 /// Room behind the largest packet for what a transport leaves there (authentication tags, padding).
-const TAILROOM_BYTES: usize = 64;
+pub const TAILROOM_BYTES: usize = 128;
 /// Distance of buffers: an odd number of cache lines, so that equal offsets do not share a cache set.
 const STRIDE_BYTES: usize = 33 * 64;
 

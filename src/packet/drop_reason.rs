@@ -64,7 +64,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     // Outer datagrams: before a tunnel is known, or while it is opened.
     OuterMalformed = "outer_malformed", Carrier,
-        "The datagram on the WireGuard port is no WireGuard message.",
+        "The datagram is no message of the protocol (WireGuard, IKE, ESP) that its port speaks.",
         "Look for port scans or another program sending to this port; harmless in small numbers.";
     HandshakeForeignKey = "handshake_foreign_key", Carrier,
         "The handshake was made for another public key than ours.",
@@ -78,15 +78,27 @@ drop_reasons! {
     HandshakeInvalid = "handshake_invalid", Carrier,
         "The handshake could not be authenticated, was replayed, or answers none of ours.",
         "Check the preshared key on both sides, and the clock of the peer.";
+    IkeQueueFull = "ike_queue_full", Carrier,
+        "More IKE messages came at once than can wait for their turn; who sent this one will send it again.",
+        "Nothing if it passes; otherwise somebody floods the IKE ports.";
     DataUnknownSession = "data_unknown_session", Carrier,
-        "The data message names a session that does not exist (any more).",
-        "Normal for a few seconds after a restart; the peer makes a new handshake by itself.";
+        "The data message names a session (for IPsec: an SPI) that does not exist (any more).",
+        "Normal for a few seconds after a restart; WireGuard peers then make new keys by themselves, IPsec peers need liveness checks (DPD) on.";
     DataNotAuthentic = "data_not_authentic", Carrier,
         "The data message failed authentication.",
         "Damaged or forged on the way; look at the carrier's path.";
     DataReplayed = "data_replayed", Carrier,
         "The data message was seen before or is older than the replay window.",
-        "The path duplicates or reorders heavily; look at the carrier's path.";
+        "The path duplicates or reorders heavily; look at the carrier's path, or widen `replay_window_packets` of an IPsec peer.";
+    EspTrailerInvalid = "esp_trailer_invalid", SenderNetwork,
+        "The ESP packet is authentic, but its padding is wrong or it is not in tunnel mode.",
+        "Set the peer's gateway to tunnel mode; if it is, its ESP implementation is broken.";
+    InboundNotInSelectors = "inbound_not_in_selectors", SenderNetwork,
+        "The packet's addresses, protocol or ports are outside the traffic selectors of the child SA that it came by.",
+        "Compare the peer's policy with the selectors that `ixgate status REALM` shows; its gateway sends what was not agreed.";
+    CongestionUntold = "congestion_untold", Carrier,
+        "A router marked congestion on the tunnel packet, and the packet inside cannot be marked: RFC 6040 drops it instead.",
+        "Normal in small numbers under congestion; if much, look at the capacity of the carrier's path.";
 
     // The inner packet, as it came out of the tunnel.
     InnerMalformed = "inner_malformed", SenderNetwork,
@@ -148,8 +160,11 @@ drop_reasons! {
         "The destination realm is planned but has no attachment.",
         "Add a [[realm.attach]] to it.";
     TunnelDown = "tunnel_down", ReceiverNetwork,
-        "The tunnel of the destination realm has no session.",
+        "The tunnel of the destination realm has no session (for IPsec: no child SA).",
         "See `ixgate status REALM`: has the peer ever answered, and where from?";
+    OutboundNotInSelectors = "outbound_not_in_selectors", ReceiverNetwork,
+        "No child SA of the receiving tunnel has traffic selectors for this packet.",
+        "The peer agreed to less than it was offered; see `ixgate status REALM`, and have it accept the missing selectors.";
     TunnelHasNoEndpoint = "tunnel_has_no_endpoint", ReceiverNetwork,
         "The destination's gateway has not called yet, and no `endpoint` is configured to call it at.",
         "Have the carrier bring the tunnel up, or configure its `endpoint`.";

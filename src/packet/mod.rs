@@ -4,10 +4,12 @@ pub mod batch;
 pub mod datagram;
 pub mod drop_reason;
 pub mod meta;
+pub mod opened;
 pub mod outbox;
 
 pub use batch::Batch;
 pub use datagram::Datagram;
 pub use drop_reason::{DropReason, Side};
 pub use meta::{Fate, Meta};
+pub use opened::Opened;
 pub use outbox::Outbox;

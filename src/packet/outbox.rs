@@ -1,7 +1,7 @@
 //! Outer datagrams on their way out: one contiguous buffer, cut into runs.
 //!
-//! A run is what one UDP GSO message carries: datagrams to one path, all of the same size except that the last may be
-//! shorter. Datagrams are written straight behind one another by whoever makes them (`space`, then `commit`), so a run
+//! A run is what one UDP GSO message carries: datagrams to one path and of one traffic class, all of the same size except
+//! that the last may be shorter. Datagrams are written straight behind one another by whoever makes them (`space`, then `commit`), so a run
 //! costs no copy, and the socket sends many runs in one call.
 
 use crate::net::Path;
@@ -21,6 +21,8 @@ pub struct Run {
     len: usize,
     /// Carries forwarded packets (counted), not handshakes and keepalives.
     pub data: bool,
+    /// DSCP and ECN of the outer IP header, as its traffic class byte holds them.
+    pub traffic_class: u8,
 }
 
 impl Run {
@@ -29,9 +31,10 @@ impl Run {
     }
 
     /// A shorter datagram ends a run.
-    fn accepts(&self, path: Path, data: bool, len: usize) -> bool {
+    fn accepts(&self, path: Path, data: bool, traffic_class: u8, len: usize) -> bool {
         self.path == path
             && self.data == data
+            && self.traffic_class == traffic_class
             && len <= self.segment_bytes
             && self.len.is_multiple_of(self.segment_bytes)
             && self.len / self.segment_bytes < MAX_SEGMENTS
@@ -64,12 +67,17 @@ impl Outbox {
 
     /// Makes the first `len` bytes of the last `space` a datagram to `path`.
     pub fn commit(&mut self, path: Path, data: bool, len: usize) {
+        self.commit_marked(path, data, 0, len);
+    }
+
+    /// The same, with a traffic class for the outer IP header.
+    pub fn commit_marked(&mut self, path: Path, data: bool, traffic_class: u8, len: usize) {
         let start = self.used;
         self.used += len;
         debug_assert!(len > 0 && self.used <= self.bytes.len());
         match self.runs.last_mut() {
-            Some(run) if run.accepts(path, data, len) => run.len += len,
-            _ => self.runs.push(Run { path, segment_bytes: len, start, len, data }),
+            Some(run) if run.accepts(path, data, traffic_class, len) => run.len += len,
+            _ => self.runs.push(Run { path, segment_bytes: len, start, len, data, traffic_class }),
         }
     }
 
@@ -140,6 +148,17 @@ mod tests {
             assert!(outbox.push(path(2), true, &[0; 1500]));
         }
         assert_eq!(shape(&outbox), [(1, 10, 64), (1, 10, 1), (2, 1500, 43), (2, 1500, 17)]);
+    }
+
+    #[test]
+    fn runs_of_different_traffic_classes_are_not_joined() {
+        let mut outbox = Outbox::new(10_000, 10);
+        for class in [0, 0, 0xb8, 0xb8, 0xb9] {
+            outbox.space(10).unwrap().fill(1);
+            outbox.commit_marked(path(1), true, class, 10);
+        }
+        let classes: Vec<_> = outbox.runs().iter().map(|run| (run.traffic_class, run.segments())).collect();
+        assert_eq!(classes, [(0, 2), (0xb8, 2), (0xb9, 1)]);
     }
 
     #[test]

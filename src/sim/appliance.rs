@@ -3,23 +3,28 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::config::{self, MemorySecrets, model::Config};
-use crate::control::snapshot::{TunnelNumbers, setup, snapshot};
+use crate::control::snapshot::{Surroundings, TunnelNumbers, setup, snapshot};
 use crate::control::{Allocations, allocate, compile_addresses};
 use crate::dataplane::{Engine, Report, Snapshot};
 use crate::net::mapping::Located;
+use crate::net::random::Seeded;
 use crate::net::{Generation, RealmId, Timestamp};
 use crate::packet::DropReason;
 
 use super::peer::public_key;
+use super::random::Random;
 
 /// What the text's `private_key_file` must be.
 const PRIVATE_KEY_FILE: &str = "secrets/wireguard.key";
 const PRIVATE_KEY: [u8; 32] = [0x42; 32];
+/// When virtual time begins: 2027-01-15.
+const UNIX_TIME_AT_ZERO: Duration = Duration::from_secs(1_800_000_000);
 
 /// A validated and compiled configuration, ready to run in memory.
 pub struct Appliance {
@@ -56,7 +61,19 @@ impl Appliance {
     }
 
     pub fn engine(&self, now: Timestamp) -> Engine {
-        Engine::new(setup(&self.config, 0x1234_5678_9abc_def0), self.snapshot.clone(), now)
+        // Another engine makes other keys, as after a restart.
+        let surroundings = Surroundings {
+            seed: 0x1234_5678_9abc_def0,
+            wireguard_random: Random(now.as_micros()).into_source(),
+            ike_random: Box::new(Seeded(now.as_micros())),
+            unix_time_at_zero: UNIX_TIME_AT_ZERO,
+        };
+        Engine::new(setup(&self.config, surroundings), self.snapshot.clone(), now)
+    }
+
+    /// What is in the file `secrets/NAME.psk`.
+    pub fn psk(name: &str) -> String {
+        format!("the preshared key of {name}, long enough")
     }
 
     /// The private key of the site `name`.
@@ -116,10 +133,18 @@ fn compile(
 fn parse(text: &str) -> Config {
     let mut secrets = MemorySecrets::default();
     secrets.insert(PRIVATE_KEY_FILE, STANDARD.encode(PRIVATE_KEY));
+    for name in psk_names(text) {
+        secrets.insert(format!("secrets/{name}.psk"), Appliance::psk(name));
+    }
     match config::parse(&fill_in_keys(text), Path::new("sim.toml"), &secrets) {
         Ok(loaded) => loaded.config,
         Err(report) => panic!("{}", words(&report)),
     }
+}
+
+/// Every NAME of a `secrets/NAME.psk` in the text.
+fn psk_names(text: &str) -> impl Iterator<Item = &str> {
+    text.split("secrets/").skip(1).filter_map(|rest| Some(rest.split_once(".psk\"")?.0)).filter(|name| !name.contains('"'))
 }
 
 fn words(report: &config::Report) -> String {

@@ -54,7 +54,7 @@ impl Lan {
         let mut waiting = vec![(site, datagram)];
         while let Some((from, bytes)) = waiting.pop() {
             let path = Path::to(address(from));
-            self.engine.handle_input([Datagram { path, bytes: &bytes }].into_iter(), self.now);
+            self.engine.handle_input([Datagram::new(path, &bytes)].into_iter(), self.now);
             waiting.extend(self.collect(&mut arrivals));
         }
         arrivals
@@ -62,7 +62,7 @@ impl Lan {
 
     /// Datagrams of several sites in one call, as a busy socket gives them.
     pub fn deliver_at_once(&mut self, datagrams: &[(usize, Vec<u8>)]) -> Vec<Arrival> {
-        let all = datagrams.iter().map(|(from, bytes)| Datagram { path: Path::to(address(*from)), bytes });
+        let all = datagrams.iter().map(|(from, bytes)| Datagram::new(Path::to(address(*from)), bytes));
         self.engine.handle_input(all, self.now);
         let mut arrivals = Vec::new();
         for (site, datagram) in self.collect(&mut arrivals) {

@@ -6,19 +6,24 @@
 //! - [`loopback`]: sites on real sockets of this machine; [`demonstration`]: what they show, as a [`story`].
 //! - [`packets`]: whole inner packets with right checksums, and their verification.
 //! - [`lan`]: an appliance and its sites with nothing in between: what is sent arrives at once.
+//! - [`ipsec_site`]: the gateway of an IPsec site; [`mixed`]: an appliance with sites of both kinds, in virtual time.
 //! - [`appliance`]: an engine from configuration text, with keys made for its peers.
+//! - [`virtual_time`]: the clock that the peers' boringtun reads.
 //! - `world`: engine, peers, lossy links and virtual time, from a seed (only with the `sim` feature, as boringtun must be
 //!   built with its mock clock for it).
 
 pub mod appliance;
 pub mod demonstration;
+pub mod ipsec_site;
 pub mod lan;
 pub mod lookup;
 pub mod loopback;
+pub mod mixed;
 pub mod packets;
 pub mod peer;
 pub mod random;
 pub mod site;
 pub mod story;
+pub mod virtual_time;
 #[cfg(feature = "sim")]
 pub mod world;

@@ -11,10 +11,10 @@ use std::time::Duration;
 use crate::dataplane::{Engine, Report};
 use crate::net::{Path, Timestamp};
 use crate::packet::Datagram;
-use crate::wireguard::virtual_time::{advance_boringtun_clock, at_origin};
 
 use super::peer::Peer;
 use super::random::Random;
+use super::virtual_time::{advance_boringtun_clock, at_origin};
 
 /// How often peers look at their timers.
 const PEER_TICK: Duration = Duration::from_millis(250);
@@ -194,7 +194,7 @@ impl World {
             return;
         }
         let path = Path::to(flight.from);
-        self.engine.handle_input([Datagram { path, bytes: &flight.bytes }].into_iter(), self.now);
+        self.engine.handle_input([Datagram::new(path, &flight.bytes)].into_iter(), self.now);
         self.flush_appliance();
     }
 

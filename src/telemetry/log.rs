@@ -21,8 +21,8 @@ use self::queue::LogQueue;
 
 /// The environment variable with the filter.
 pub const FILTER_VARIABLE: &str = "IXGATE_LOG";
-/// boringtun logs peers' keys and every handshake, hickory whatever an asker gets wrong; our own events and counters say
-/// what matters.
+/// boringtun (the sites of a demonstration) logs peers' keys and every handshake, hickory whatever an asker gets wrong; our
+/// own events and counters say what matters.
 const DEFAULT_FILTER: &str = "info,boringtun=off,hickory_proto=error";
 /// How long the process waits, at its end, for the last lines to be written.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);

@@ -6,13 +6,13 @@
 //! Per realm only the drop reasons that happened are listed (500 realms times all reasons would be 16,000 lines); all
 //! reasons are listed in `ixgate_path_drops_packets_total`, from zero.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::source::{self, Source};
-use crate::dataplane::report::{RealmReport, TunnelReport};
+use crate::dataplane::report::{IpsecReport, RealmReport, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -33,6 +33,12 @@ pub enum Unit {
     Messages,
     Seconds,
     Sessions,
+    /// IKE or child SAs.
+    Sas,
+    Handshakes,
+    Rekeys,
+    Failures,
+    Events,
     /// Which one, not how many.
     Number,
     /// 1, with what it is about in the labels.
@@ -50,6 +56,11 @@ impl Unit {
             Unit::Messages => "_messages",
             Unit::Seconds => "_seconds",
             Unit::Sessions => "_sessions",
+            Unit::Sas => "_sas",
+            Unit::Handshakes => "_handshakes",
+            Unit::Rekeys => "_rekeys",
+            Unit::Failures => "_failures",
+            Unit::Events => "_events",
             Unit::Number => "_number",
             Unit::Info => "_info",
             Unit::Flag => "",
@@ -96,7 +107,7 @@ pub static METRICS: &[Declaration] = &[
         name: "ixgate_path_received_datagrams_total",
         kind: Kind::Counter,
         unit: Unit::Datagrams,
-        help: "Outer datagrams that came in on the WireGuard port.",
+        help: "Outer datagrams that came in on the ports of WireGuard, IKE and ESP.",
         read: |s| one(s.path.totals.datagrams_in as f64),
     },
     Declaration {
@@ -140,6 +151,13 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Sessions,
         help: "Sessions that may be open (limits.sessions).",
         read: |s| one(s.path.sessions_max as f64),
+    },
+    Declaration {
+        name: "ixgate_path_lost_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "Happenings of tunnels that are missing from the log, because too many came at once.",
+        read: |s| one(s.path.events_lost as f64),
     },
     Declaration {
         name: "ixgate_realm_received_packets_total",
@@ -231,6 +249,63 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Bytes,
         help: "Bytes of the inner packets sent to the tunnel.",
         read: |s| by_tunnel(s, |t| Some(t.sent.bytes as f64)),
+    },
+    Declaration {
+        name: "ixgate_ike_open_sas",
+        kind: Kind::Gauge,
+        unit: Unit::Sas,
+        help: "IKE SAs of any kind, those included that are being replaced.",
+        read: |s| one(s.path.ike_sas as f64),
+    },
+    Declaration {
+        name: "ixgate_ike_half_open_sas",
+        kind: Kind::Gauge,
+        unit: Unit::Sas,
+        help: "IKE SAs whose peer has not proved who it is (limits.ike_half_open bounds them).",
+        read: |s| one(s.path.ike_half_open as f64),
+    },
+    Declaration {
+        name: "ixgate_ike_attempts_handshakes_total",
+        kind: Kind::Counter,
+        unit: Unit::Handshakes,
+        help: "IKE SAs that we tried to make with the peer.",
+        read: |s| by_ipsec(s, |ipsec| ipsec.counts.attempts as f64),
+    },
+    Declaration {
+        name: "ixgate_ike_handshakes_total",
+        kind: Kind::Counter,
+        unit: Unit::Handshakes,
+        help: "IKE negotiations with the peer by result: established (in either role), or failed.",
+        read: handshakes,
+    },
+    Declaration {
+        name: "ixgate_ike_rekeys_total",
+        kind: Kind::Counter,
+        unit: Unit::Rekeys,
+        help: "SAs replaced before they grew old, by what they are: ike or child.",
+        read: rekeys,
+    },
+    Declaration {
+        name: "ixgate_ike_retransmitted_messages_total",
+        kind: Kind::Counter,
+        unit: Unit::Messages,
+        help: "IKE requests that were sent again because no answer came.",
+        read: |s| by_ipsec(s, |ipsec| ipsec.counts.retransmissions as f64),
+    },
+    Declaration {
+        name: "ixgate_ike_kept_failures",
+        kind: Kind::Gauge,
+        unit: Unit::Failures,
+        help: "Failed negotiations that status still shows, by cause, each as often as it came; realm and tunnel are \
+               empty for strangers.",
+        read: failures,
+    },
+    Declaration {
+        name: "ixgate_esp_child_sas",
+        kind: Kind::Gauge,
+        unit: Unit::Sas,
+        help: "Child SAs of the tunnel, each one direction in and one out.",
+        read: |s| by_ipsec(s, |ipsec| ipsec.children.len() as f64),
     },
     Declaration {
         name: "ixgate_socket_offload",
@@ -365,14 +440,61 @@ fn by_realm(source: &Source, value: impl Fn(&RealmReport) -> f64) -> Vec<Sample>
 }
 
 fn by_tunnel(source: &Source, value: impl Fn(&TunnelReport) -> Option<f64>) -> Vec<Sample> {
+    by_tunnel_labels(source, value)
+}
+
+fn by_tunnel_labels<'a, T>(source: &'a Source, value: impl Fn(&'a TunnelReport) -> Option<T>) -> Vec<(Labels, T)> {
     let realms = realm_names(source);
-    let keys: HashMap<TunnelId, String> =
-        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.short_key())).collect();
-    let sample = |report: &TunnelReport| {
-        let (realm, key) = (realms.get(&report.realm)?, keys.get(&report.tunnel)?);
-        Some((vec![("realm", (*realm).to_owned()), ("tunnel", key.clone())], value(report)?))
+    let peers: HashMap<TunnelId, String> =
+        source.names.tunnels.iter().map(|tunnel| (tunnel.tunnel, tunnel.peer())).collect();
+    let sample = |report: &'a TunnelReport| {
+        let (realm, peer) = (realms.get(&report.realm)?, peers.get(&report.tunnel)?);
+        Some((vec![("realm", (*realm).to_owned()), ("tunnel", peer.clone())], value(report)?))
     };
     source.path.tunnels.iter().filter_map(sample).collect()
+}
+
+fn by_ipsec(source: &Source, value: impl Fn(&IpsecReport) -> f64) -> Vec<Sample> {
+    by_tunnel(source, |tunnel| tunnel.ipsec.as_ref().map(|ipsec| value(ipsec)))
+}
+
+fn handshakes(source: &Source) -> Vec<Sample> {
+    let established = labelled(by_ipsec(source, |ipsec| ipsec.counts.established as f64), "result", "established");
+    let failed = labelled(by_ipsec(source, |ipsec| ipsec.counts.failures as f64), "result", "failed");
+    established.chain(failed).collect()
+}
+
+fn rekeys(source: &Source) -> Vec<Sample> {
+    let ike = labelled(by_ipsec(source, |ipsec| ipsec.counts.ike_rekeys as f64), "what", "ike");
+    let child = labelled(by_ipsec(source, |ipsec| ipsec.counts.child_rekeys as f64), "what", "child");
+    ike.chain(child).collect()
+}
+
+fn labelled(samples: Vec<Sample>, name: &'static str, value: &'static str) -> impl Iterator<Item = Sample> {
+    samples.into_iter().map(move |(mut labels, number)| {
+        labels.push((name, value.to_owned()));
+        (labels, number)
+    })
+}
+
+/// Only causes that happened: a tunnel has a few at most.
+fn failures(source: &Source) -> Vec<Sample> {
+    let of_tunnels = by_tunnel_labels(source, |tunnel| Some(&tunnel.ipsec.as_ref()?.failures));
+    let nobody = || vec![("realm", String::new()), ("tunnel", String::new())];
+    let strangers = std::iter::once((nobody(), &source.path.strangers));
+    let mut samples = Vec::new();
+    for (labels, list) in of_tunnels.into_iter().chain(strangers) {
+        let mut by_cause: BTreeMap<&str, u64> = BTreeMap::new();
+        for failure in list {
+            *by_cause.entry(failure.cause).or_default() += failure.count;
+        }
+        for (cause, count) in by_cause {
+            let mut labels = labels.clone();
+            labels.push(("cause", cause.to_owned()));
+            samples.push((labels, count as f64));
+        }
+    }
+    samples
 }
 
 fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
@@ -383,7 +505,7 @@ fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::source::samples::three_realms;
+    use super::super::source::samples::{ipsec_realm, three_realms};
     use super::*;
 
     #[test]
@@ -404,14 +526,14 @@ mod tests {
 
     #[test]
     fn every_metric_and_every_drop_reason_is_printed() {
-        let text = render(&three_realms()).unwrap();
+        let text = render(&three_realms()).unwrap() + &render(&ipsec_realm()).unwrap();
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
             assert!(text.contains(&format!("# TYPE {} ", metric.name)));
         }
         for reason in DropReason::ALL {
             let line = format!("ixgate_path_drops_packets_total{{reason=\"{}\",", reason.name());
-            assert_eq!(text.matches(&line).count(), 1, "{}", reason.name());
+            assert_eq!(text.matches(&line).count(), 2, "{}", reason.name());
         }
     }
 
@@ -431,6 +553,25 @@ mod tests {
         }
         assert!(!text.contains("last_data_age_seconds{realm=\"hospital-b\""), "no data, no age");
         assert!(!text.contains("203.0.113.10"), "never an address");
+    }
+
+    #[test]
+    fn ipsec_is_counted_by_tunnel_result_and_cause() {
+        let text = render(&ipsec_realm()).unwrap();
+        let tunnel = "realm=\"clinic\",tunnel=\"fqdn:gw.clinic.example\"";
+        for line in [
+            "ixgate_ike_open_sas 2".to_owned(),
+            "ixgate_ike_half_open_sas 1".to_owned(),
+            format!("ixgate_ike_handshakes_total{{{tunnel},result=\"established\"}} 3"),
+            format!("ixgate_ike_handshakes_total{{{tunnel},result=\"failed\"}} 1"),
+            format!("ixgate_ike_rekeys_total{{{tunnel},what=\"child\"}} 9"),
+            format!("ixgate_ike_kept_failures{{{tunnel},cause=\"wrong_psk\"}} 3"),
+            "ixgate_ike_kept_failures{realm=\"\",tunnel=\"\",cause=\"unknown_identity\"} 3".to_owned(),
+            format!("ixgate_esp_child_sas{{{tunnel}}} 1"),
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("198.51.100.7") && !text.contains("203.0.113.99"), "never an address");
     }
 
     #[test]

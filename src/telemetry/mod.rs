@@ -8,5 +8,7 @@ pub mod metrics;
 pub mod quantity;
 pub mod source;
 pub mod status;
+pub mod status_ipsec;
 pub mod status_text;
+mod status_text_ipsec;
 pub mod table;

@@ -63,16 +63,34 @@ pub struct RealmName {
 pub struct TunnelName {
     pub tunnel: TunnelId,
     pub realm: RealmId,
-    /// The peer's WireGuard public key.
-    pub public_key: [u8; 32],
+    pub peer: PeerName,
     /// We know where to call it, so we initiate.
     pub has_endpoint: bool,
 }
 
+/// What a peer is known by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerName {
+    /// Its public key.
+    WireGuard([u8; 32]),
+    /// The IKE identities, as they are written in the file.
+    Ipsec { remote_id: String, local_id: String },
+}
+
 impl TunnelName {
-    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret.
-    pub fn short_key(&self) -> String {
-        STANDARD.encode(self.public_key)[..8].to_owned()
+    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret. Or the identity.
+    pub fn peer(&self) -> String {
+        match &self.peer {
+            PeerName::WireGuard(public_key) => STANDARD.encode(public_key)[..8].to_owned(),
+            PeerName::Ipsec { remote_id, .. } => remote_id.clone(),
+        }
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match &self.peer {
+            PeerName::WireGuard(_) => "WireGuard",
+            PeerName::Ipsec { .. } => "IPsec",
+        }
     }
 }
 
@@ -98,7 +116,9 @@ pub fn all_drops(path: &Report) -> Drops {
 #[cfg(test)]
 pub(crate) mod samples {
     use super::*;
-    use crate::dataplane::report::{RealmReport, Totals, Traffic, TunnelReport};
+    use crate::dataplane::report::{
+        ChildReport, FailureReport, IkeCounts, IpsecReport, RealmReport, Totals, Traffic, TunnelReport,
+    };
     use crate::net::Generation;
 
     /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
@@ -108,7 +128,7 @@ pub(crate) mod samples {
         let tunnels = [(0, 1, true), (1, 2, true)].map(|(slot, realm, has_endpoint)| TunnelName {
             tunnel: TunnelId(slot),
             realm: RealmId(realm),
-            public_key: [slot as u8; 32],
+            peer: PeerName::WireGuard([slot as u8; 32]),
             has_endpoint,
         });
         let mut drops = [0; DropReason::COUNT];
@@ -141,6 +161,7 @@ pub(crate) mod samples {
                     last_data_received: Some(Duration::from_millis(2_500)),
                     received: Traffic { packets: 1_053, bytes: 1_500_000 },
                     sent: Traffic { packets: 10, bytes: 900 },
+                    ipsec: None,
                 },
                 TunnelReport {
                     tunnel: TunnelId(1),
@@ -151,10 +172,15 @@ pub(crate) mod samples {
                     last_data_received: None,
                     received: Traffic::default(),
                     sent: Traffic::default(),
+                    ipsec: None,
                 },
             ],
+            strangers: Vec::new(),
+            ike_sas: 0,
+            ike_half_open: 0,
             sessions: 12,
             sessions_max: 1_000_000,
+            events_lost: 0,
         };
         Source {
             ix_name: "ix-east".to_owned(),
@@ -164,6 +190,83 @@ pub(crate) mod samples {
             path,
             socket: SocketReport { receive_offload: true, receive_buffer_bytes: 425_984, ..SocketReport::default() },
         }
+    }
+
+    /// One realm behind one IPsec tunnel, and a stranger.
+    pub(crate) fn ipsec_realm() -> Source {
+        let mut source = three_realms();
+        let secs = Duration::from_secs;
+        let (received, sent) = (Traffic { packets: 30, bytes: 3_000 }, Traffic { packets: 20, bytes: 2_000 });
+        source.names = Names {
+            realms: vec![RealmName { realm: RealmId(1), name: "clinic".to_owned() }],
+            tunnels: vec![TunnelName {
+                tunnel: TunnelId(0),
+                realm: RealmId(1),
+                peer: PeerName::Ipsec {
+                    remote_id: "fqdn:gw.clinic.example".to_owned(),
+                    local_id: "fqdn:ix.example".to_owned(),
+                },
+                has_endpoint: false,
+            }],
+        };
+        let failure = |ago, remote: &str, cause, what: &str, nearest: Option<&str>| FailureReport {
+            ago: secs(ago),
+            count: 3,
+            first_ago: secs(2 * ago),
+            remote: remote.parse().unwrap(),
+            stage: "authentication (IKE_AUTH)".to_owned(),
+            cause,
+            what: what.to_owned(),
+            they_offer: None,
+            we_accept: None,
+            nearest: nearest.map(str::to_owned),
+        };
+        let wrong = "The peer's pre-shared key is not ours.";
+        let ipsec = IpsecReport {
+            stage: "established",
+            proposal: "AES-GCM-256, PRF-HMAC-SHA-384, X25519".to_owned(),
+            we_called: Some(false),
+            nat: true,
+            esp_in_udp: Some(true),
+            rekey_in: Some(secs(10_800)),
+            last_heard: Some(secs(12)),
+            next_attempt_in: None,
+            ike_sas: 1,
+            children: vec![ChildReport {
+                spi_in: 0xc0ff_ee01,
+                spi_out: 0x0bad_cafe,
+                proposal: "AES-GCM-256".to_owned(),
+                ours: vec!["100.64.0.0/24".to_owned(), "100.64.1.0/24".to_owned()],
+                theirs: vec!["192.168.1.0/24".to_owned()],
+                age: secs(60),
+                rekey_in: secs(3_000),
+                received,
+                sent,
+            }],
+            failures: vec![failure(3_600, "198.51.100.7:500", "wrong_psk", wrong, Some("Nearest: compare the two."))],
+            counts: IkeCounts {
+                attempts: 0,
+                established: 3,
+                ike_rekeys: 1,
+                child_rekeys: 9,
+                retransmissions: 2,
+                failures: 1,
+            },
+        };
+        source.path.tunnels = vec![TunnelReport {
+            tunnel: TunnelId(0),
+            realm: RealmId(1),
+            up: true,
+            remote: Some("198.51.100.7:4500".parse().unwrap()),
+            last_handshake: Some(secs(300)),
+            last_data_received: Some(secs(1)),
+            received,
+            sent,
+            ipsec: Some(Box::new(ipsec)),
+        }];
+        source.path.strangers = vec![failure(7, "203.0.113.99:500", "unknown_identity", "They are unknown.", None)];
+        (source.path.ike_sas, source.path.ike_half_open) = (2, 1);
+        source
     }
 
     fn realm(number: u16, received: Traffic, drops: Drops) -> RealmReport {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::{self, Source, TunnelName};
+use super::source::{self, PeerName, Source, TunnelName};
+use super::status_ipsec::{FailureStatus, IpsecStatus};
 use crate::dataplane::report::{Drops, RealmReport, Totals, Traffic, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 
@@ -27,12 +28,23 @@ pub struct Status {
     pub socket: SocketStatus,
     pub sessions: usize,
     pub sessions_max: usize,
+    /// What happened to tunnels and is missing from the log, because too much came at once.
+    #[serde(default)]
+    pub events_lost: u64,
     /// What `data_passed` looks back over.
     pub data_window_secs: u64,
     /// In the order of the file.
     pub realms: Vec<RealmStatus>,
     /// Of datagrams that belong to no realm (yet).
     pub unattributed_drops: Vec<DropStatus>,
+    /// IKE SAs of any kind, and those of them whose peer has not proved who it is.
+    #[serde(default)]
+    pub ike_sas: usize,
+    #[serde(default)]
+    pub ike_half_open: usize,
+    /// Failed IKE negotiations of which it is not known whose they were, the latest last.
+    #[serde(default)]
+    pub ike_strangers: Vec<FailureStatus>,
     pub totals: TotalsStatus,
 }
 
@@ -72,8 +84,11 @@ pub struct RealmStatus {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TunnelStatus {
-    /// The beginning of the peer's public key.
+    /// The beginning of the peer's public key, or its IKE identity.
     pub peer: String,
+    /// "WireGuard" or "IPsec".
+    #[serde(default)]
+    pub kind: String,
     pub remote: Option<SocketAddr>,
     pub up: bool,
     pub state: TunnelState,
@@ -81,6 +96,9 @@ pub struct TunnelStatus {
     pub last_data_secs_ago: Option<u64>,
     pub received: TrafficStatus,
     pub sent: TrafficStatus,
+    /// Null for WireGuard.
+    #[serde(default)]
+    pub ipsec: Option<IpsecStatus>,
 }
 
 /// A tunnel in one word; [`TunnelState::words`] says it to people.
@@ -156,9 +174,13 @@ impl Status {
             socket: SocketStatus::of(source),
             sessions: path.sessions,
             sessions_max: path.sessions_max,
+            events_lost: path.events_lost,
             data_window_secs: window.as_secs(),
             realms: realms_of(source, window),
             unattributed_drops: drops_of(&path.unattributed_drops),
+            ike_sas: path.ike_sas,
+            ike_half_open: path.ike_half_open,
+            ike_strangers: path.strangers.iter().map(FailureStatus::of).collect(),
             totals: TotalsStatus::of(path.totals, source::all_drops(path).iter().sum()),
         }
     }
@@ -239,7 +261,8 @@ fn tunnels_of(source: &Source, window: Duration) -> HashMap<RealmId, Vec<TunnelS
 fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelStatus {
     let secs = |ago: Option<Duration>| ago.map(|ago| ago.as_secs());
     TunnelStatus {
-        peer: name.short_key(),
+        peer: name.peer(),
+        kind: name.kind().to_owned(),
         remote: report.and_then(|report| report.remote),
         up: report.is_some_and(|report| report.up),
         state: state_of(name, report, window),
@@ -247,7 +270,13 @@ fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration)
         last_data_secs_ago: secs(report.and_then(|report| report.last_data_received)),
         received: report.map(|report| report.received.into()).unwrap_or_default(),
         sent: report.map(|report| report.sent.into()).unwrap_or_default(),
+        ipsec: ipsec_of(name, report),
     }
+}
+
+fn ipsec_of(name: &TunnelName, report: Option<&TunnelReport>) -> Option<IpsecStatus> {
+    let PeerName::Ipsec { local_id, .. } = &name.peer else { return None };
+    Some(IpsecStatus::of(local_id, report?.ipsec.as_ref()?))
 }
 
 fn state_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelState {
@@ -338,6 +367,10 @@ mod tests {
 
     #[test]
     fn the_document_survives_json() {
+        let ipsec = Status::of(&super::super::source::samples::ipsec_realm(), Duration::ZERO);
+        let json = serde_json::to_string(&ipsec).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), ipsec);
+        assert!(json.contains(r#""kind":"IPsec""#) && json.contains(r#""cause":"wrong_psk""#), "{json}");
         let status = status();
         let json = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::quantity::{bytes, count, duration};
 use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
+use super::status_text_ipsec;
 use super::table::Table;
 
 /// Tunnels that the overview prints; beyond, it says how many are left out.
@@ -19,6 +20,8 @@ pub fn overview(status: &Status) -> String {
         let _ = write!(text, "\n{}", realms_table(status));
     }
     text.push_str(&drops_section("Dropped before they belonged to a realm:", &status.unattributed_drops));
+    let strangers = "Callers that are nobody's tunnel, the latest first:";
+    text.push_str(&status_text_ipsec::failure_lines(strangers, &status.ike_strangers));
     if status.realms.iter().any(|realm| !realm.drops.is_empty()) {
         text.push_str("\nWhy packets of a realm were dropped: ixgate status REALM\n");
     }
@@ -62,6 +65,14 @@ fn heading(status: &Status) -> String {
     let _ = writeln!(text, "{:<10} {offload}", "offload");
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<10} {open} of {max}", "sessions");
+    if status.ike_sas > 0 {
+        let (all, half_open) = (count(status.ike_sas as u64), count(status.ike_half_open as u64));
+        let _ = writeln!(text, "{:<10} {all} SAs, {half_open} of them half-open", "IKE");
+    }
+    if status.events_lost > 0 {
+        let lost = count(status.events_lost);
+        let _ = writeln!(text, "{:<10} {lost} happenings of tunnels are missing from the log", "events");
+    }
     text.push_str(&account(status));
     text
 }
@@ -141,13 +152,16 @@ fn realm_rows(realm: &RealmStatus, window_secs: u64) -> Vec<Vec<String>> {
 }
 
 fn tunnel_section(tunnel: &TunnelStatus) -> String {
-    let mut text = format!("\ntunnel {}: {}\n", tunnel.peer, tunnel.state.words());
+    let mut text = format!("\ntunnel {} ({}): {}\n", tunnel.peer, tunnel.kind, tunnel.state.words());
     let remote = tunnel.remote.map_or_else(|| "not known yet".to_owned(), |remote| remote.to_string());
     let _ = writeln!(text, "  peer's address   {remote}");
     let _ = writeln!(text, "  last handshake   {}", ago(tunnel.last_handshake_secs_ago));
     let _ = writeln!(text, "  last data        {}", ago(tunnel.last_data_secs_ago));
     let _ = writeln!(text, "  received         {}", traffic(&tunnel.received));
     let _ = writeln!(text, "  sent             {}", traffic(&tunnel.sent));
+    if let Some(ipsec) = &tunnel.ipsec {
+        text.push_str(&status_text_ipsec::section(tunnel, ipsec));
+    }
     text
 }
 
@@ -165,11 +179,11 @@ fn drops_section(title: &str, drops: &[DropStatus]) -> String {
     text
 }
 
-fn traffic(traffic: &TrafficStatus) -> String {
+pub(super) fn traffic(traffic: &TrafficStatus) -> String {
     format!("{} in {} packets", bytes(traffic.bytes), count(traffic.packets))
 }
 
-fn ago(secs: Option<u64>) -> String {
+pub(super) fn ago(secs: Option<u64>) -> String {
     secs.map_or_else(|| "never".to_owned(), |secs| format!("{} ago", duration(Duration::from_secs(secs))))
 }
 
@@ -232,6 +246,13 @@ Why packets of a realm were dropped: ixgate status REALM
         assert!(text.contains("DOES NOT BALANCE") && text.contains("1,234 more were lost"), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn events_that_are_missing_from_the_log_are_said_to_be() {
+        assert!(!overview(&status()).contains("missing"));
+        let lossy = Status { events_lost: 1200, ..status() };
+        assert!(overview(&lossy).contains("events     1,200 happenings of tunnels are missing from the log\n"));
     }
 
     #[test]

@@ -1,18 +1,18 @@
-//! Every peer behind one UDP port. Pure: no socket, and no clock but boringtun's.
+//! Every peer behind one UDP port. Pure: no socket, no clock, no randomness but what is handed in.
 //!
 //! After `configure`, `open` or `handle_timeout`, send the outbox, drain `poll_event`, then read `poll_timeout`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::x25519::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::event::{DownReason, Event, EventQueue, Refusal};
 use super::index::IndexTable;
+use super::mac::Gatekeeper;
 use super::peer::{Peer, PeerConfig};
+use super::primitives::{KeyPair, Random};
+use super::session::Session;
 use super::source_limit::SourceLimit;
 use super::status::PeerStatus;
 use crate::net::{Timestamp, TunnelId};
@@ -25,60 +25,93 @@ const TICK: Duration = Duration::from_micros(62_500);
 pub const INITIATIONS_PER_TICK: u32 = 32;
 
 pub struct Endpoint {
-    pub(super) private_key: StaticSecret,
-    pub(super) public_key: PublicKey,
-    /// Counts handshakes of all peers together, and makes the cookies.
-    pub(super) limiter: RateLimiter,
-    /// Counts in step with `limiter`, and limits those who have a cookie.
+    pub(super) shared: Shared,
+    pub(super) gatekeeper: Gatekeeper,
+    /// Counts handshakes of all peers together, and limits those who have a cookie.
     pub(super) source_limit: SourceLimit,
-    /// What the peers get: boringtun checks a second time, after us.
-    unlimited: Arc<RateLimiter>,
     /// By tunnel number.
     pub(super) peers: Vec<Option<Box<Peer>>>,
-    pub(super) indices: IndexTable,
     pub(super) by_key: BTreeMap<[u8; 32], TunnelId>,
-    pub(super) events: EventQueue,
     /// Tunnels that wait for their turn to initiate, first come, first served.
     initiations: VecDeque<TunnelId>,
     initiations_left: u32,
     /// The tunnel at which the next tick goes on.
     cursor: usize,
     next_tick: Timestamp,
+}
+
+/// What all peers have in common.
+pub(super) struct Shared {
+    pub identity: KeyPair,
+    pub indices: IndexTable,
+    pub events: EventQueue,
+    pub random: Random,
+    /// The time since 1970 at [`Timestamp::ZERO`].
+    pub unix_time_at_zero: Duration,
     /// The latest time that we were told.
-    pub(super) now: Timestamp,
+    pub now: Timestamp,
+}
+
+impl Shared {
+    pub fn new_index(&mut self, tunnel: TunnelId) -> u32 {
+        let mut random = [0; 4];
+        (self.random)(&mut random);
+        self.indices.assign(tunnel, u32::from_le_bytes(random))
+    }
+
+    /// Drops a session: its keys are erased, and its index is nobody's.
+    pub fn release(&mut self, session: Option<Session>) {
+        if let Some(session) = session {
+            self.indices.release(session.index());
+        }
+    }
+
+    pub fn since_1970(&self) -> Duration {
+        self.unix_time_at_zero.saturating_add(self.now - Timestamp::ZERO)
+    }
 }
 
 impl Endpoint {
-    /// `handshakes_per_sec`: beyond this many, senders must prove their address first (cookies).
-    pub fn new(private_key: &Zeroizing<[u8; 32]>, handshakes_per_sec: u32, now: Timestamp) -> Self {
-        let private_key = StaticSecret::from(**private_key);
-        let public_key = PublicKey::from(&private_key);
+    /// `handshakes_per_sec`: beyond this many, senders must prove their address first (cookies). `random` makes keys.
+    /// `unix_time_at_zero`: the time since 1970 at [`Timestamp::ZERO`], for the stamps of handshakes.
+    pub fn new(
+        private_key: &Zeroizing<[u8; 32]>,
+        handshakes_per_sec: u32,
+        mut random: Random,
+        unix_time_at_zero: Duration,
+        now: Timestamp,
+    ) -> Self {
+        let identity = KeyPair::new(private_key);
+        let mut seed = [0; 8];
+        random(&mut seed);
         Endpoint {
-            limiter: RateLimiter::new(&public_key, handshakes_per_sec.into()),
-            source_limit: SourceLimit::new(private_key.as_bytes(), handshakes_per_sec, now),
-            unlimited: Arc::new(RateLimiter::new(&public_key, u64::MAX)),
-            private_key,
-            public_key,
+            gatekeeper: Gatekeeper::new(identity.public()),
+            source_limit: SourceLimit::new(u64::from_le_bytes(seed), handshakes_per_sec, now),
+            shared: Shared {
+                identity,
+                indices: IndexTable::default(),
+                events: EventQueue::default(),
+                random,
+                unix_time_at_zero,
+                now,
+            },
             peers: Vec::new(),
-            indices: IndexTable::default(),
             by_key: BTreeMap::new(),
-            events: EventQueue::default(),
             initiations: VecDeque::new(),
             initiations_left: INITIATIONS_PER_TICK,
             cursor: 0,
             next_tick: now,
-            now,
         }
     }
 
     pub fn public_key(&self) -> [u8; 32] {
-        self.public_key.to_bytes()
+        *self.shared.identity.public()
     }
 
     /// Reconciles with the configured peers: those with the same keys and endpoint keep their sessions, changed ones
-    /// start anew, missing ones vanish. A new peer costs two Diffie-Hellmans (about 100 µs).
+    /// start anew, missing ones vanish. A new peer costs a Diffie-Hellman.
     pub fn configure(&mut self, peers: &[PeerConfig], now: Timestamp) {
-        self.now = self.now.max(now);
+        self.shared.now = self.shared.now.max(now);
         let wanted = self.acceptable(peers);
         for slot in 0..self.peers.len() {
             let Some(peer) = &self.peers[slot] else { continue };
@@ -97,20 +130,13 @@ impl Endpoint {
     }
 
     /// Seals `packet` straight into `outbox`. A peer without a session is called, if it is known where.
+    #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return Err(DropReason::NoTunnel) };
         if peer.is_live() {
-            return peer.seal(packet, outbox);
+            return peer.seal(packet, outbox, self.shared.now);
         }
-        if peer.status().path.is_none() {
-            return Err(DropReason::TunnelHasNoEndpoint);
-        }
-        match peer.may_initiate(self.now) {
-            true if self.initiations_left > 0 && peer.initiate(outbox, self.now) => self.initiations_left -= 1,
-            true => peer.want_handshake(), // in its turn
-            false => {}
-        }
-        Err(DropReason::TunnelDown)
+        Err(self.call(tunnel, outbox))
     }
 
     /// Whether packets can be sealed to the peer. A flag: cheap enough to ask for every packet.
@@ -120,13 +146,11 @@ impl Endpoint {
     }
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
-        self.now = self.now.max(now);
+        self.shared.now = self.shared.now.max(now);
         if now < self.next_tick {
             return;
         }
-        if self.source_limit.renew(now) {
-            self.limiter.reset_count();
-        }
+        self.source_limit.renew(now);
         let ticks_missed = now.saturating_since(self.next_tick).as_micros() / TICK.as_micros();
         let ticks = (ticks_missed + 1).min(TICKS_PER_ROUND.into()) as usize;
         let peers = (self.peers.len().div_ceil(TICKS_PER_ROUND as usize) * ticks).min(self.peers.len());
@@ -140,12 +164,12 @@ impl Endpoint {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.poll()
+        self.shared.events.poll()
     }
 
     /// Events that nobody polled in time.
     pub fn events_lost(&self) -> u64 {
-        self.events.lost()
+        self.shared.events.lost()
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
@@ -154,6 +178,21 @@ impl Endpoint {
 
     pub fn status(&self, tunnel: TunnelId) -> Option<PeerStatus> {
         Some(self.peers.get(tunnel.index())?.as_ref()?.status())
+    }
+
+    /// A packet waits for a peer without a session.
+    #[cold]
+    fn call(&mut self, tunnel: TunnelId, outbox: &mut Outbox) -> DropReason {
+        let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return DropReason::NoTunnel };
+        if peer.traffic.path.is_none() {
+            return DropReason::TunnelHasNoEndpoint;
+        }
+        match peer.may_initiate(self.shared.now) {
+            true if self.initiations_left > 0 && peer.initiate(outbox, &mut self.shared) => self.initiations_left -= 1,
+            true => peer.want_handshake(), // in its turn
+            false => {}
+        }
+        DropReason::TunnelDown
     }
 
     /// The peers that can be served, the first of each public key.
@@ -170,18 +209,16 @@ impl Endpoint {
                     continue;
                 }
             };
-            self.events.push(Event::Refused { tunnel, why });
+            self.shared.events.push(Event::Refused { tunnel, why });
         }
         accepted
     }
 
     fn remove(&mut self, slot: usize, why: DownReason) {
-        let Some(peer) = self.peers[slot].take() else { return };
-        let tunnel = peer.config().tunnel;
+        let Some(mut peer) = self.peers[slot].take() else { return };
         self.by_key.remove(&peer.config().public_key);
-        if peer.is_live() {
-            self.events.push(Event::Down { tunnel, why });
-        }
+        peer.end_attempt(&mut self.shared.indices);
+        peer.erase_sessions(why, &mut self.shared);
     }
 
     fn add_or_keep(&mut self, config: &PeerConfig) {
@@ -191,11 +228,12 @@ impl Endpoint {
         }
         let slot = &mut self.peers[tunnel.index()];
         if let Some(peer) = slot {
-            return peer.set_keepalive(config.keepalive, self.now);
+            return peer.adjust(config, self.shared.now);
         }
-        let Some(index) = self.indices.renew(tunnel) else { return };
-        let mut peer = Peer::new(config.clone(), index, &self.private_key, &self.unlimited);
-        if peer.wants_initiation(self.now) {
+        let Some(mut peer) = Peer::new(config.clone(), &self.shared.identity) else {
+            return self.shared.events.push(Event::Refused { tunnel, why: Refusal::UnusableKey });
+        };
+        if peer.wants_initiation(self.shared.now) {
             peer.queued = true;
             self.initiations.push_back(tunnel);
         }
@@ -205,8 +243,8 @@ impl Endpoint {
 
     fn run_timers_of(&mut self, slot: usize, outbox: &mut Outbox) {
         let Some(peer) = &mut self.peers[slot] else { return };
-        peer.handle_timeout(outbox, &mut self.events, self.now);
-        if !peer.queued && peer.wants_initiation(self.now) {
+        peer.handle_timeout(outbox, &mut self.shared);
+        if !peer.queued && peer.wants_initiation(self.shared.now) {
             peer.queued = true;
             self.initiations.push_back(peer.config().tunnel);
         }
@@ -217,8 +255,8 @@ impl Endpoint {
             let Some(&tunnel) = self.initiations.front() else { return };
             if let Some(peer) = &mut self.peers[tunnel.index()] {
                 // It may have been called, or have called us, while it waited.
-                if peer.wants_initiation(self.now) {
-                    if !peer.initiate(outbox, self.now) {
+                if peer.wants_initiation(self.shared.now) {
+                    if !peer.initiate(outbox, &mut self.shared) {
                         return; // the outbox is full
                     }
                     self.initiations_left -= 1;

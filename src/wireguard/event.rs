@@ -1,31 +1,9 @@
-//! What the endpoint reports: the outcome of one datagram, and what happened to a tunnel.
+//! What the endpoint reports: what happened to a tunnel.
 
 use std::collections::VecDeque;
 
 use crate::net::{Path, TunnelId};
-use crate::packet::DropReason;
-
-/// What an outer datagram was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Opened {
-    /// The first `len` bytes of `out` are an inner packet of this tunnel: version and length fields agree with it,
-    /// nothing else has been looked at.
-    Packet { tunnel: TunnelId, len: usize },
-    /// Authentic and empty.
-    Keepalive { tunnel: TunnelId },
-    /// A handshake or cookie message, dealt with.
-    Control,
-    /// `tunnel` only if the message proved that it belongs to it ([`DropReason::InnerMalformed`]): what is merely
-    /// claimed counts against nobody.
-    Dropped { reason: DropReason, tunnel: Option<TunnelId> },
-}
-
-impl Opened {
-    /// Nothing is proved about the sender.
-    pub(super) fn dropped(reason: DropReason) -> Self {
-        Opened::Dropped { reason, tunnel: None }
-    }
-}
+pub use crate::packet::Opened;
 
 /// Who began a handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +57,8 @@ pub enum Refusal {
     TooManyTunnels,
     /// Another tunnel has the same public key; the key is the identity.
     KeyTwice,
+    /// The public key is one with which everybody agrees on the same secret.
+    UnusableKey,
 }
 
 impl Refusal {
@@ -86,6 +66,7 @@ impl Refusal {
         match self {
             Refusal::TooManyTunnels => "one WireGuard port serves at most 65,536 tunnels",
             Refusal::KeyTwice => "another tunnel has the same public key",
+            Refusal::UnusableKey => "its public key is no key that WireGuard makes: no secret can be agreed with it",
         }
     }
 }

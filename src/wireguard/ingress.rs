@@ -1,29 +1,42 @@
 //! Outer datagrams on their way in: whose is it, is it authentic, and if not, why not.
 
-use boringtun::noise::errors::WireGuardError;
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet, TunnResult};
-
-use super::endpoint::Endpoint;
-use super::event::{EventQueue, Opened};
-use super::message::{COOKIE_REPLY_BYTES, Message};
-use super::peer::{Data, Peer};
+use super::endpoint::{Endpoint, Shared};
+use super::event::Opened;
+use super::message::{Data, Initiation, Message, Response};
+use super::noise::{Symmetric, read_sender};
+use super::peer::Peer;
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Outbox};
 
 impl Endpoint {
     /// Opens one outer datagram. Data goes decrypted into `out`, which must be as long as the datagram; answers to
     /// handshakes go into `outbox`.
+    #[inline]
     pub fn open(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
-        self.now = self.now.max(now);
-        let handled = match Message::parse(datagram.bytes) {
-            Some(Message::Data { receiver_index, counter }) => {
-                return self.open_data(Data { datagram, receiver_index, counter }, out, now);
-            }
-            Some(Message::Initiation) => self.open_initiation(datagram, outbox, now),
-            Some(Message::Response { receiver_index }) => self.open_response(datagram, receiver_index, outbox, now),
-            Some(Message::CookieReply { receiver_index }) => self.open_cookie_reply(datagram, receiver_index),
-            None => Err(DropReason::OuterMalformed),
+        self.shared.now = self.shared.now.max(now);
+        match Message::parse(datagram.bytes) {
+            Some(Message::Data(data)) => self.open_data(data, datagram, out),
+            Some(handshake) => self.open_handshake(handshake, datagram, outbox),
+            None => Opened::dropped(DropReason::OuterMalformed),
+        }
+    }
+
+    #[inline]
+    fn open_data(&mut self, data: Data<'_>, datagram: Datagram<'_>, out: &mut [u8]) -> Opened {
+        let tunnel = self.shared.indices.tunnel_of(data.receiver_index);
+        match tunnel.and_then(|tunnel| peer_mut(&mut self.peers, tunnel)) {
+            Some(peer) => peer.open(&data, datagram.path, out, &mut self.shared),
+            None => Opened::dropped(DropReason::DataUnknownSession),
+        }
+    }
+
+    #[cold]
+    fn open_handshake(&mut self, message: Message<'_>, datagram: Datagram<'_>, outbox: &mut Outbox) -> Opened {
+        let handled = match message {
+            Message::Initiation(initiation) => self.open_initiation(initiation, datagram, outbox),
+            Message::Response(response) => self.open_response(response, datagram, outbox),
+            Message::CookieReply { receiver_index } => self.open_cookie_reply(receiver_index, datagram),
+            Message::Data(_) => Err(DropReason::OuterMalformed),
         };
         match handled {
             Ok(()) => Opened::Control,
@@ -31,78 +44,67 @@ impl Endpoint {
         }
     }
 
-    fn open_data(&mut self, data: Data<'_>, out: &mut [u8], now: Timestamp) -> Opened {
-        let tunnel = self.indices.tunnel_of(data.receiver_index);
-        match tunnel.and_then(|tunnel| peer_mut(&mut self.peers, tunnel)) {
-            Some(peer) => peer.open(data, out, &mut self.events, now),
-            None => Opened::dropped(DropReason::DataUnknownSession),
-        }
-    }
-
     fn open_initiation(
         &mut self,
+        initiation: Initiation<'_>,
         datagram: Datagram<'_>,
         outbox: &mut Outbox,
-        now: Timestamp,
     ) -> Result<(), DropReason> {
-        let Packet::HandshakeInit(initiation) = self.admit(datagram, outbox, now)? else {
-            return Err(DropReason::OuterMalformed);
-        };
-        let sender = parse_handshake_anon(&self.private_key, &self.public_key, &initiation)
-            .map_err(|_| DropReason::HandshakeInvalid)?;
+        self.admit(datagram, outbox)?;
+        let us = &self.shared.identity;
+        let sender =
+            read_sender(Symmetric::wireguard(us.public()), us, initiation.noise).ok_or(DropReason::HandshakeInvalid)?;
         let unknown = DropReason::HandshakeUnknownPeer;
-        let tunnel = *self.by_key.get(&sender.peer_static_public).ok_or(unknown)?;
+        let tunnel = *self.by_key.get(&sender.public).ok_or(unknown)?;
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(unknown)?;
-        peer.answer_initiation(datagram, outbox, &mut self.events, now)
+        peer.answer_initiation(initiation, sender, datagram, outbox, &mut self.shared)
     }
 
     fn open_response(
         &mut self,
+        response: Response<'_>,
         datagram: Datagram<'_>,
-        receiver_index: u32,
         outbox: &mut Outbox,
-        now: Timestamp,
     ) -> Result<(), DropReason> {
-        self.admit(datagram, outbox, now)?;
-        let (peer, events) = self.addressee(receiver_index)?;
-        peer.accept_response(datagram, outbox, events, now)
+        self.admit(datagram, outbox)?;
+        let (peer, shared) = self.addressee(response.receiver_index)?;
+        peer.accept_response(response, datagram, outbox, shared)
     }
 
-    fn open_cookie_reply(&mut self, datagram: Datagram<'_>, receiver_index: u32) -> Result<(), DropReason> {
-        let (peer, _) = self.addressee(receiver_index)?;
-        peer.accept_cookie(datagram)
+    fn open_cookie_reply(&mut self, receiver_index: u32, datagram: Datagram<'_>) -> Result<(), DropReason> {
+        let (peer, shared) = self.addressee(receiver_index)?;
+        peer.accept_cookie(datagram, shared.now)
     }
 
     /// mac1 and the rate limits. A sender that must first prove its address is sent a cookie; one that has proved it may
     /// still call too often.
-    fn admit<'a>(
-        &mut self,
-        datagram: Datagram<'a>,
-        outbox: &mut Outbox,
-        now: Timestamp,
-    ) -> Result<Packet<'a>, DropReason> {
-        let mut room = [0; COOKIE_REPLY_BYTES];
-        let source = datagram.path.remote.ip();
-        Err(match self.limiter.verify_packet(Some(source), datagram.bytes, &mut room) {
-            Ok(message) if !self.source_limit.count() || self.source_limit.take(source, now) => return Ok(message),
-            Ok(_) => DropReason::HandshakeUnderLoad,
-            Err(TunnResult::WriteToNetwork(cookie_reply)) => {
-                self.source_limit.count();
-                outbox.push(datagram.path, false, cookie_reply); // if there is no room, the sender tries again anyway
-                DropReason::HandshakeUnderLoad
-            }
-            Err(TunnResult::Err(WireGuardError::InvalidMac)) => DropReason::HandshakeForeignKey,
-            Err(_) => DropReason::OuterMalformed,
-        })
+    fn admit(&mut self, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
+        let Datagram { path, bytes, .. } = datagram;
+        let Shared { random, now, .. } = &mut self.shared;
+        if !self.gatekeeper.has_mac1(bytes) {
+            return Err(DropReason::HandshakeForeignKey);
+        }
+        if !self.source_limit.count() {
+            return Ok(());
+        }
+        if self.gatekeeper.has_mac2(bytes, path.remote, random, *now) {
+            let has_token = self.source_limit.take(path.remote.ip(), *now);
+            return if has_token { Ok(()) } else { Err(DropReason::HandshakeUnderLoad) };
+        }
+        if let Some(reply) = self.gatekeeper.cookie_reply(bytes, path.remote, random, *now) {
+            outbox.push(path, false, &reply); // if there is no room, the sender tries again anyway
+        }
+        Err(DropReason::HandshakeUnderLoad)
     }
 
-    fn addressee(&mut self, receiver_index: u32) -> Result<(&mut Peer, &mut EventQueue), DropReason> {
+    fn addressee(&mut self, receiver_index: u32) -> Result<(&mut Peer, &mut Shared), DropReason> {
         let unknown = DropReason::HandshakeInvalid;
-        let tunnel = self.indices.tunnel_of(receiver_index).ok_or(unknown)?;
-        Ok((peer_mut(&mut self.peers, tunnel).ok_or(unknown)?, &mut self.events))
+        let tunnel = self.shared.indices.tunnel_of(receiver_index).ok_or(unknown)?;
+        Ok((peer_mut(&mut self.peers, tunnel).ok_or(unknown)?, &mut self.shared))
     }
 }
 
+#[inline]
 fn peer_mut(peers: &mut [Option<Box<Peer>>], tunnel: TunnelId) -> Option<&mut Peer> {
     peers.get_mut(tunnel.index())?.as_deref_mut()
 }

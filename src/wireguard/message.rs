@@ -4,52 +4,104 @@
 //! 0       4               8               16
 //! | type  | receiver idx  | counter       | encrypted packet, 16-byte tag     data (4)
 //! | type  | receiver idx  | nonce, cookie                                     cookie reply (3)
-//! | type  | sender idx    | receiver idx  | ...                               response (2)
-//! | type  | sender idx    | ...                                               initiation (1)
+//! | type  | sender idx    | receiver idx  | Noise, mac1, mac2                 response (2)
+//! | type  | sender idx    | Noise, mac1, mac2                                 initiation (1)
 //! ```
 //!
 //! The type is one byte followed by three zero bytes; numbers are little-endian.
 
+use super::mac::MACS_BYTES;
+use super::noise::{INITIATION_OVERHEAD_BYTES, RESPONSE_OVERHEAD_BYTES};
+use super::primitives::TAG_BYTES;
+use super::tai64n::STAMP_BYTES;
+
 pub const INITIATION_BYTES: usize = 148;
 pub const RESPONSE_BYTES: usize = 92;
 pub const COOKIE_REPLY_BYTES: usize = 64;
-/// A data message around an empty packet: a keepalive. Also what sealing adds to a packet.
-pub const DATA_OVERHEAD_BYTES: usize = 32;
+pub const DATA_HEADER_BYTES: usize = 16;
+/// A data message around an empty packet: a keepalive. Also what sealing adds to a packet, besides padding.
+pub const DATA_OVERHEAD_BYTES: usize = DATA_HEADER_BYTES + TAG_BYTES;
+const INITIATION_HEADER_BYTES: usize = 8;
+const RESPONSE_HEADER_BYTES: usize = 12;
+
+const _: () = assert!(
+    INITIATION_HEADER_BYTES + INITIATION_OVERHEAD_BYTES + STAMP_BYTES + MACS_BYTES == INITIATION_BYTES
+        && RESPONSE_HEADER_BYTES + RESPONSE_OVERHEAD_BYTES + MACS_BYTES == RESPONSE_BYTES
+);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Message {
-    Initiation,
-    Response { receiver_index: u32 },
+pub enum Message<'a> {
+    Initiation(Initiation<'a>),
+    Response(Response<'a>),
     CookieReply { receiver_index: u32 },
-    Data { receiver_index: u32, counter: u64 },
+    Data(Data<'a>),
 }
 
-impl Message {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Initiation<'a> {
+    pub sender_index: u32,
+    pub noise: &'a [u8],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Response<'a> {
+    pub sender_index: u32,
+    pub receiver_index: u32,
+    pub noise: &'a [u8],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Data<'a> {
+    pub receiver_index: u32,
+    pub counter: u64,
+    /// The packet and its tag: at least a tag.
+    pub sealed: &'a [u8],
+}
+
+impl<'a> Message<'a> {
     /// `None`: no WireGuard message (unknown type, reserved bytes not zero, or the wrong length for its type).
-    pub fn parse(datagram: &[u8]) -> Option<Message> {
-        match (u32_at(datagram, 0)?, datagram.len()) {
+    #[inline]
+    pub fn parse(datagram: &'a [u8]) -> Option<Message<'a>> {
+        let (&header, sealed) = datagram.split_first_chunk::<DATA_HEADER_BYTES>()?;
+        let [kind, second, third, fourth] = words(header);
+        match (kind, datagram.len()) {
             (4, DATA_OVERHEAD_BYTES..) => {
-                Some(Message::Data { receiver_index: u32_at(datagram, 4)?, counter: u64_at(datagram, 8)? })
+                let counter = u64::from(fourth) << 32 | u64::from(third);
+                Some(Message::Data(Data { receiver_index: second, counter, sealed }))
             }
-            (1, INITIATION_BYTES) => Some(Message::Initiation),
-            (2, RESPONSE_BYTES) => Some(Message::Response { receiver_index: u32_at(datagram, 8)? }),
-            (3, COOKIE_REPLY_BYTES) => Some(Message::CookieReply { receiver_index: u32_at(datagram, 4)? }),
+            (1, INITIATION_BYTES) => {
+                let noise = datagram.get(INITIATION_HEADER_BYTES..INITIATION_BYTES - MACS_BYTES)?;
+                Some(Message::Initiation(Initiation { sender_index: second, noise }))
+            }
+            (2, RESPONSE_BYTES) => {
+                let noise = datagram.get(RESPONSE_HEADER_BYTES..RESPONSE_BYTES - MACS_BYTES)?;
+                Some(Message::Response(Response { sender_index: second, receiver_index: third, noise }))
+            }
+            (3, COOKIE_REPLY_BYTES) => Some(Message::CookieReply { receiver_index: second }),
             _ => None,
         }
     }
 }
 
-/// The index that the sender of a response chose for the new session.
-pub fn sender_index(handshake: &[u8]) -> Option<u32> {
-    u32_at(handshake, 4)
+/// Writes the header of an initiation; the place for Noise's part. `message` must be [`INITIATION_BYTES`] long.
+pub fn begin_initiation(message: &mut [u8], sender_index: u32) -> &mut [u8] {
+    message[..4].copy_from_slice(&[1, 0, 0, 0]);
+    message[4..8].copy_from_slice(&sender_index.to_le_bytes());
+    &mut message[INITIATION_HEADER_BYTES..INITIATION_BYTES - MACS_BYTES]
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+/// The same for a response of [`RESPONSE_BYTES`].
+pub fn begin_response(message: &mut [u8], sender_index: u32, receiver_index: u32) -> &mut [u8] {
+    message[..4].copy_from_slice(&[2, 0, 0, 0]);
+    message[4..8].copy_from_slice(&sender_index.to_le_bytes());
+    message[8..12].copy_from_slice(&receiver_index.to_le_bytes());
+    &mut message[RESPONSE_HEADER_BYTES..RESPONSE_BYTES - MACS_BYTES]
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+#[inline]
+fn words(header: [u8; DATA_HEADER_BYTES]) -> [u32; 4] {
+    let all = u128::from_le_bytes(header);
+    [all as u32, (all >> 32) as u32, (all >> 64) as u32, (all >> 96) as u32]
 }
 
 #[cfg(test)]
@@ -65,17 +117,36 @@ mod tests {
 
     #[test]
     fn each_kind_is_known_by_type_and_length() {
-        assert_eq!(Message::parse(&datagram(1, 148)), Some(Message::Initiation));
-        assert_eq!(Message::parse(&datagram(2, 92)), Some(Message::Response { receiver_index: 0x0b0a_0908 }));
+        let initiation = datagram(1, 148);
+        let parsed = Initiation { sender_index: 0x0706_0504, noise: &initiation[8..116] };
+        assert_eq!(Message::parse(&initiation), Some(Message::Initiation(parsed)));
+        let response = datagram(2, 92);
+        let parsed = Response { sender_index: 0x0706_0504, receiver_index: 0x0b0a_0908, noise: &response[12..60] };
+        assert_eq!(Message::parse(&response), Some(Message::Response(parsed)));
         assert_eq!(Message::parse(&datagram(3, 64)), Some(Message::CookieReply { receiver_index: 0x0706_0504 }));
-        let data = Message::Data { receiver_index: 0x0706_0504, counter: 0x0f0e_0d0c_0b0a_0908 };
-        assert_eq!(Message::parse(&datagram(4, 32)), Some(data));
-        assert_eq!(Message::parse(&datagram(4, 1500)), Some(data));
+        for len in [32, 33, 1500] {
+            let data = datagram(4, len);
+            let parsed = Data { receiver_index: 0x0706_0504, counter: 0x0f0e_0d0c_0b0a_0908, sealed: &data[16..] };
+            assert_eq!(Message::parse(&data), Some(Message::Data(parsed)));
+        }
+    }
+
+    #[test]
+    fn what_is_begun_is_parsed() {
+        let mut initiation = [9; INITIATION_BYTES];
+        begin_initiation(&mut initiation, 0x0403_0201).fill(7);
+        let parsed = Initiation { sender_index: 0x0403_0201, noise: &[7; 108] };
+        assert_eq!(Message::parse(&initiation), Some(Message::Initiation(parsed)));
+        let mut response = [9; RESPONSE_BYTES];
+        begin_response(&mut response, 0x0403_0201, 5).fill(7);
+        let parsed = Response { sender_index: 0x0403_0201, receiver_index: 5, noise: &[7; 48] };
+        assert_eq!(Message::parse(&response), Some(Message::Response(parsed)));
     }
 
     #[test]
     fn anything_else_is_no_message() {
-        for (kind, len) in [(0, 148), (1, 147), (1, 149), (2, 91), (3, 65), (4, 31), (5, 148), (1, 3), (4, 0)] {
+        for (kind, len) in [(0, 148), (1, 147), (1, 149), (2, 91), (3, 65), (4, 31), (5, 148), (1, 3), (4, 0), (4, 15)]
+        {
             assert_eq!(Message::parse(&datagram(kind, len)), None, "type {kind}, {len} bytes");
         }
         let mut reserved = datagram(4, 64);

@@ -23,53 +23,75 @@
 //! **When?** A session serves 180 s and is renewed from 120 s on by the side that initiated it. A peer with a configured
 //! `endpoint` is called at once, again every 5 s (plus up to 333 ms, different for each peer) while it does not answer,
 //! without end, and renewed before its keys run out even when idle, so the tunnel is there when a packet comes. Other
-//! peers are called only when a packet waits for them and they have been heard before. Initiations leave through one queue, at
-//! most [`endpoint::INITIATIONS_PER_TICK`] in 62.5 ms, so that ten thousand tunnels starting at once do not stall the
-//! packets of those that run.
+//! peers are called only when a packet waits for them and they have been heard before. Initiations leave through one
+//! queue, at most [`endpoint::INITIATIONS_PER_TICK`] in 62.5 ms, so that ten thousand tunnels starting at once do not
+//! stall the packets of those that run.
 //!
-//! # The seam
+//! # The protocol
 //!
-//! The protocol itself is boringtun's `Tunn`, and no type of it is visible outside this room, so that a transport of
-//! our own (several workers for one peer, sealing in place, state handed to a standby) can replace it. What had to be
-//! worked around, all of it in `peer.rs`:
+//! All of the paper (<https://www.wireguard.com/papers/wireguard.pdf>), over aws-lc's X25519 and ChaCha20-Poly1305 and
+//! BLAKE2s. Clock and randomness are handed in, so a whole centre runs in virtual time, from a seed. Where to find what:
 //!
-//! - `encapsulate` without a session keeps a copy of the packet. We hold an exact flag `live` and never call it then.
-//! - `update_timers` sends initiations whenever it likes. It is given a buffer too short for one: boringtun then changes
-//!   nothing and says so, and we queue the peer.
-//! - Persistent keepalives would start handshakes towards peers that have no address. They are made here.
-//! - After 90 s without an answer boringtun gives up for good ("expired"); configured endpoints are called again.
-//! - Counters close to 2^64 would overflow in its replay window; they are refused first, as the protocol demands.
-//! - Its clock is inside. `now` decides everything that is ours; see [`virtual_time`] for simulations.
-//! - It logs errors for what is normal (a peer that does not answer). `telemetry::log` filters that out; what
-//!   matters comes out as [`Event`] and [`PeerStatus`].
+//! ```text
+//! primitives   HASH, MAC, DH, AEAD, XAEAD, KDF      noise       the handshake's cryptography, both sides
+//! message      headers, lengths                     mac         mac1, mac2, cookies
+//! tai64n       stamps                               index       receiver index -> tunnel
+//! session      keys and counters of one session     replay      which counters have been seen
+//! inner        what came out: a packet, padding     peer        one peer: sessions, place, the way of a packet
+//! handshake    making sessions with one peer        timers      when: calls, expiry, keepalives
+//! endpoint     all peers, ticks, queues             ingress     every datagram that comes in
+//! source_limit load, and who causes it              news        which happenings are worth an event
+//! ```
+//!
+//! A packet on its way through takes no lock, asks no clock and allocates nothing. Opening reads the datagram and writes
+//! the packet where it is wanted; sealing copies it once, into the outbox. Each touches the index table (opening only),
+//! the first lines of its peer and its session.
+//!
+//! Kept differently than the paper leaves it open, or than the kernel has it:
+//!
+//! - Packets are never queued for a handshake: they are dropped with `tunnel_down`, so that in = out + drops holds.
+//! - Keys are erased when their session ends, at 180 s, or when the peer has been silent for 90 s; nothing waits for
+//!   the 540 s after which the paper wants everything gone.
+//! - An initiation of ours and one of the peer's that cross do not spoil each other.
+//! - The configured keepalive goes out at its interval whether or not there is other traffic.
+//! - `configure` refuses a peer with whose public key every secret is zero (RFC 7748 section 6.1).
 //!
 //! # Handshake stamps and the wall clock
 //!
 //! An initiation carries a TAI64N stamp and a responder refuses one that is not later than the last it saw of that peer.
-//! boringtun takes the stamp from the system's wall clock when a peer is created, plus monotonic time since. If the
-//! machine's clock is set back and ixgate restarted, peers that kept running refuse our initiations until the clock has
-//! caught up with the old stamp (theirs to us work): run NTP, and let it step the clock before ixgate starts.
+//! Ours are the time since 1970 that [`Endpoint::new`] was told, plus the time since, so they grow while the process runs
+//! whatever happens to the wall clock. If the machine's clock is set back and ixgate restarted, peers that kept running
+//! refuse our initiations until the clock has caught up with the old stamp (theirs to us work): run NTP, and let it step
+//! the clock before ixgate starts.
 
 pub mod endpoint;
 pub mod event;
+mod handshake;
 pub mod index;
 mod ingress;
+mod inner;
+mod mac;
 mod message;
 mod news;
+mod noise;
 mod peer;
+mod primitives;
+mod replay;
+mod session;
 mod source_limit;
 mod status;
+mod tai64n;
 #[cfg(test)]
 mod tests;
-pub mod virtual_time;
+mod timers;
 
 pub use endpoint::Endpoint;
 pub use event::{DownReason, Event, Opened, Refusal, Role};
 pub use peer::PeerConfig;
+pub use primitives::Random;
 pub use status::{HandshakeCounts, PeerStatus};
 
 /// The public key that belongs to a private key. Any 32 bytes are a private key (RFC 7748 clamps on use).
 pub fn public_key(private_key: &[u8; 32]) -> [u8; 32] {
-    use boringtun::x25519::{PublicKey, StaticSecret};
-    PublicKey::from(&StaticSecret::from(*private_key)).to_bytes()
+    *primitives::KeyPair::new(private_key).public()
 }

@@ -1,9 +1,9 @@
 //! Under load, so many handshakes a second from one address and no more.
 //!
-//! boringtun's rate limiter asks for a cookie once it has counted its number of handshakes in a second, and lets whoever
-//! shows one pass without limit, at a Diffie-Hellman each. So we count in step with it (same messages, renewed at the
-//! same moments) and know when it is under load. Whatever it lets pass then has proved its source address, and takes a
-//! token from the bucket of that address, as in the kernel's WireGuard: [`PER_SECOND`], at most [`BURST`] at once.
+//! All handshake messages made for our key are counted; beyond the configured number in a second we are under load, and
+//! a cookie is asked for. Whoever shows one has proved its source address, and takes a token from the bucket of that
+//! address, as in the kernel's WireGuard: [`PER_SECOND`], at most [`BURST`] at once. So that many cookies do not buy many
+//! Diffie-Hellmans.
 //!
 //! Not under load nobody is limited: ten thousand gateways behind one address renew their keys 83 times a second, and a
 //! source address that nobody proved must not be able to use up the tokens of the gateway that it pretends to be.
@@ -24,7 +24,7 @@ pub const BURST: u32 = 5;
 pub const BUCKETS: usize = 4096;
 const WAYS: usize = 8;
 const _: () = assert!(BUCKETS.is_multiple_of(WAYS));
-/// What boringtun counts handshakes in.
+/// What handshakes are counted in.
 const WINDOW: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(1000 / PER_SECOND as u64);
 const TOLERANCE: Duration = Duration::from_millis(1000 / PER_SECOND as u64 * (BURST as u64 - 1));
@@ -46,29 +46,25 @@ struct Bucket {
 }
 
 impl SourceLimit {
-    /// `secret`: decides who shares places with whom.
-    pub fn new(secret: &[u8; 32], handshakes_per_sec: u32, now: Timestamp) -> Self {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(secret);
+    /// `seed`: secret; decides who shares places with whom.
+    pub fn new(seed: u64, handshakes_per_sec: u32, now: Timestamp) -> Self {
         SourceLimit {
             handshakes_per_sec,
             counted: 0,
             window_start: now,
-            seed: hasher.finish(),
+            seed,
             buckets: vec![Bucket { source: 0, full_at: Timestamp::ZERO }; BUCKETS].into(),
         }
     }
 
-    /// `true`: a second is over, and boringtun's count must be renewed too.
-    pub fn renew(&mut self, now: Timestamp) -> bool {
-        let is_over = now.saturating_since(self.window_start) >= WINDOW;
-        if is_over {
+    /// Counts anew once a second is over.
+    pub fn renew(&mut self, now: Timestamp) {
+        if now.saturating_since(self.window_start) >= WINDOW {
             (self.window_start, self.counted) = (now, 0);
         }
-        is_over
     }
 
-    /// For every handshake that boringtun counts. `true`: it is under load.
+    /// For every handshake message made for us. `true`: we are under load.
     pub fn count(&mut self) -> bool {
         let under_load = self.counted >= self.handshakes_per_sec;
         self.counted = self.counted.saturating_add(1);
@@ -126,7 +122,7 @@ mod tests {
     use super::*;
 
     fn limit(handshakes_per_sec: u32) -> SourceLimit {
-        SourceLimit::new(&[0x5a; 32], handshakes_per_sec, Timestamp::ZERO)
+        SourceLimit::new(0x5a5a, handshakes_per_sec, Timestamp::ZERO)
     }
 
     fn v4(n: u32) -> IpAddr {
@@ -179,8 +175,10 @@ mod tests {
         let mut limit = limit(3);
         let load: Vec<bool> = (0..5).map(|_| limit.count()).collect();
         assert_eq!(load, [false, false, false, true, true]);
-        assert!(!limit.renew(Timestamp::from_micros(999_999)) && limit.count());
-        assert!(limit.renew(Timestamp::from_secs(1)) && !limit.count());
+        limit.renew(Timestamp::from_micros(999_999));
+        assert!(limit.count());
+        limit.renew(Timestamp::from_secs(1));
+        assert!(!limit.count());
     }
 
     #[test]

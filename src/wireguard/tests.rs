@@ -1,11 +1,19 @@
-//! An [`Endpoint`](super::Endpoint) against raw boringtun peers, in memory.
+//! An [`Endpoint`](super::Endpoint) against boringtun, which is held to be right, and against another of its own kind in
+//! virtual time.
 //!
-//! `world` is the ground that all stand on; then what should work, what must not, what is bounded, and, in virtual time
-//! (feature `sim`), what takes minutes.
+//! `world` is the ground that all stand on, `pair` two endpoints and the network between them; then what should work, what
+//! must not, what is bounded, what gets lost on the way, and what takes minutes.
 
 mod bounds;
-#[cfg(feature = "sim")]
 mod expiry;
+pub(super) mod hex;
 mod hostile;
+mod loss;
+mod pair;
 mod sessions;
 mod world;
+
+/// Randomness from a seed.
+pub(super) fn random(seed: u64) -> super::Random {
+    crate::sim::random::Random(seed).into_source()
+}

@@ -96,7 +96,7 @@ fn a_key_in_a_file_that_is_no_text_is_not_shown() {
 fn debug_shows_that_there_is_a_secret_and_not_which() {
     let text = std::fs::read_to_string("configs/pinned-aliases.toml").unwrap();
     let config = parse(&text).unwrap().config;
-    let peers = || config.realms.iter().flat_map(|r| &r.attachments).map(|a| &a.wireguard);
+    let peers = || config.realms.iter().flat_map(|r| &r.attachments).filter_map(|a| a.wireguard());
     let peer = peers().find(|p| p.preshared_key.is_some()).unwrap();
     assert_eq!(config.wireguard.private_key.as_deref(), Some(&PRIVATE_KEY));
     assert_eq!(peer.preshared_key.as_deref(), Some(&[9; 32]));

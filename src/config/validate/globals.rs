@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, Ix, Limits, Metrics};
+use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -115,10 +115,34 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: rate(&raw.icmp_errors_per_sec, default.icmp_errors_per_sec),
         dns_tcp_per_realm: count(&raw.dns_tcp_per_realm, default.dns_tcp_per_realm.min(dns_tcp)),
         dns_tcp,
+        ike: ike_limits(raw),
     };
     share(&raw.sessions_per_realm, "sessions", limits.sessions_per_realm, limits.sessions, problems);
     share(&raw.dns_tcp_per_realm, "dns_tcp", limits.dns_tcp_per_realm, limits.dns_tcp, problems);
+    let ike = &limits.ike;
+    share(&raw.ike_half_open_per_source, "ike_half_open", ike.half_open_per_source, ike.half_open, problems);
     limits
+}
+
+fn ike_limits(raw: &raw::Limits) -> IkeLimits {
+    let default = IkeLimits::default();
+    let count = |n: &Option<At<u64>>, default: usize| {
+        n.as_ref().map_or(default, |n| usize::try_from(n.value).unwrap_or(usize::MAX))
+    };
+    let half_open = count(&raw.ike_half_open, default.half_open);
+    IkeLimits {
+        half_open,
+        half_open_per_source: count(&raw.ike_half_open_per_source, default.half_open_per_source.min(half_open)),
+        cookie_threshold: count(&raw.ike_cookie_threshold, default.cookie_threshold.min(half_open)),
+        sas_per_peer: count(&raw.ike_sas_per_peer, default.sas_per_peer),
+        children_per_sa: count(&raw.ike_children_per_sa, default.children_per_sa),
+        fragments: count(&raw.ike_fragments, default.fragments.into()).try_into().unwrap_or(u16::MAX),
+        message_bytes: count(&raw.ike_message_bytes, default.message_bytes),
+        payloads: count(&raw.ike_payloads, default.payloads),
+        proposals: count(&raw.ike_proposals, default.proposals),
+        transforms: count(&raw.ike_transforms, default.transforms),
+        selectors: count(&raw.ike_selectors, default.selectors),
+    }
 }
 
 /// An IP address and a port, both of which can be listened on.

@@ -4,6 +4,8 @@
 mod aliases;
 mod canonical6;
 mod globals;
+mod identity;
+mod ipsec;
 mod names;
 mod networks;
 mod ports;
@@ -25,7 +27,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let api = globals::api(raw.api_listen.as_ref(), directory, problems);
     let metrics = globals::metrics(raw.metrics_listen.as_ref(), problems);
     let limits = globals::limits(&raw.limits, problems);
-    let (wireguard, attachments) = tunnels::wireguard(raw, directory, secrets, problems);
+    let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
     let networks = networks::networks(raw, problems);
     let hosts = references::hosts(raw, &names, &networks, problems);
@@ -38,7 +40,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
-    let realms = raw.realms.iter().zip(networks).zip(attachments).map(|((realm, networks), attachments)| {
+    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).map(|((realm, networks), attachments)| {
         let networks = networks.into_iter().map(|n| n.network).collect();
         Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments })
     });
@@ -46,7 +48,8 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         ix: ix?,
         api: api?,
         metrics: metrics?,
-        wireguard: wireguard?,
+        wireguard: tunnels.wireguard?,
+        ike: tunnels.ike?,
         limits,
         realms: realms.collect::<Option<_>>()?,
         hosts: hosts.into_iter().collect::<Option<_>>()?,

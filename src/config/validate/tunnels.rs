@@ -1,17 +1,18 @@
 //! WireGuard: our key, the peers' keys, where they are. A public key is the identity of a tunnel, so it stands for one
-//! tunnel in the whole file.
+//! tunnel in the whole file. And every realm's attachments, WireGuard or IPsec, in the order of the file.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use boringtun::x25519::{PublicKey, StaticSecret};
+use aws_lc_rs::agreement::{PrivateKey, X25519};
 use zeroize::Zeroizing;
 
 use super::globals::socket_addr;
+use super::ipsec::{self, IpsecPeers};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Attachment, WireGuard, WireGuardPeer};
+use crate::config::model::{Attachment, Ike, Peer, WireGuard, WireGuardPeer};
 use crate::config::pasted::ends_in_key;
 use crate::config::raw::{self, Raw};
 use crate::config::secrets::{SecretError, SecretReader, decode_key};
@@ -21,20 +22,46 @@ const DEFAULT_LISTEN: &str = "0.0.0.0:51820";
 const DEFAULT_MTU_BYTES: u16 = 1420;
 const DEFAULT_KEEPALIVE: Duration = Duration::from_secs(25);
 
-/// Our side, and the attachments of each realm.
-pub fn wireguard(
-    raw: &Raw,
-    directory: &Path,
-    secrets: &dyn SecretReader,
-    problems: &mut Problems,
-) -> (Option<WireGuard>, Vec<Vec<Attachment>>) {
+/// Our side of every kind of tunnel, and the attachments of each realm.
+pub struct Tunnels {
+    pub wireguard: Option<WireGuard>,
+    pub ike: Option<Ike>,
+    pub attachments: Vec<Vec<Attachment>>,
+}
+
+pub fn tunnels(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Tunnels {
+    let wireguard = wireguard(raw, directory, secrets, problems);
+    let ike = ipsec::ike(raw, directory, secrets, problems);
+    let private_key = wireguard.as_ref().and_then(|wireguard| wireguard.private_key.as_ref());
+    let our_public_key = private_key.and_then(|key| public_key_of(key));
+    let mut by_wireguard = Peers { directory, secrets, our_public_key, seen: HashMap::new() };
+    let mut by_ipsec = IpsecPeers::new(raw, directory, secrets);
+    let mut attachment = |raw: &raw::Attachment, problems: &mut Problems| {
+        let wireguard = raw.wireguard.as_ref().map(|peer| by_wireguard.peer(peer, problems));
+        let ipsec = raw.ipsec.as_ref().map(|peer| by_ipsec.peer(peer, problems));
+        let (peer, default_mtu_bytes) = match (wireguard, ipsec) {
+            (Some(peer), None) => (Peer::WireGuard(peer?), DEFAULT_MTU_BYTES),
+            (None, Some(peer)) => (Peer::Ipsec(Box::new(peer?)), ipsec::DEFAULT_MTU_BYTES),
+            _ => return None,
+        };
+        let mtu_bytes = raw.mtu_bytes.as_ref().and_then(|mtu| u16::try_from(mtu.value).ok());
+        Some(Attachment { peer, mtu_bytes: mtu_bytes.unwrap_or(default_mtu_bytes) })
+    };
+    let mut of_realm = |realm: &raw::Realm| -> Vec<Attachment> {
+        realm.attachments.iter().filter_map(|raw| attachment(raw, problems)).collect()
+    };
+    let attachments = raw.realms.iter().map(&mut of_realm).collect();
+    Tunnels { wireguard, ike, attachments }
+}
+
+fn wireguard(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<WireGuard> {
     let listen = match &raw.wireguard.listen {
         None => DEFAULT_LISTEN.parse().ok(),
         Some(text) => socket_addr(text, "", DEFAULT_LISTEN, problems),
     };
     let key_file = raw.wireguard.private_key_file.as_ref();
     let private_key = key_file.and_then(|file| read_key(file, directory, secrets, "a private key", problems));
-    let first_peer = raw.realms.iter().flat_map(|r| &r.attachments).find_map(|a| a.peer.as_ref());
+    let first_peer = raw.realms.iter().flat_map(|r| &r.attachments).find_map(|a| a.wireguard.as_ref());
     if let (None, Some(peer)) = (key_file, first_peer) {
         problems
             .error(&peer.span, "`private_key_file` is missing in [wireguard]")
@@ -44,14 +71,13 @@ pub fn wireguard(
                  `private_key_file = \"secrets/wireguard.key\"` under `[wireguard]`",
             );
     }
-    let our_public_key = private_key.as_ref().map(|key| PublicKey::from(&StaticSecret::from(**key)).to_bytes());
-    let mut peers = Peers { directory, secrets, our_public_key, seen: HashMap::new() };
-    let attachments = raw
-        .realms
-        .iter()
-        .map(|r| r.attachments.iter().filter_map(|a| peers.attachment(a, problems)).collect())
-        .collect();
-    (listen.map(|listen| WireGuard { listen, private_key }), attachments)
+    listen.map(|listen| WireGuard { listen, private_key })
+}
+
+/// `None` never happens: any 32 bytes are a private key (RFC 7748).
+fn public_key_of(private_key: &[u8; 32]) -> Option<[u8; 32]> {
+    let private_key = PrivateKey::from_private_key(&X25519, private_key).ok()?;
+    private_key.compute_public_key().ok()?.as_ref().try_into().ok()
 }
 
 struct Peers<'a> {
@@ -63,26 +89,18 @@ struct Peers<'a> {
 }
 
 impl Peers<'_> {
-    fn attachment(&mut self, raw: &raw::Attachment, problems: &mut Problems) -> Option<Attachment> {
-        let peer = raw.peer.as_ref()?;
+    fn peer(&mut self, peer: &raw::Peer, problems: &mut Problems) -> Option<WireGuardPeer> {
         let public_key = peer.public_key.as_ref().and_then(|text| self.public_key(text, problems));
         let endpoint = peer.endpoint.as_ref().and_then(|text| endpoint(text, problems));
         let preshared = peer.preshared_key_file.as_ref();
         let preshared_key =
             preshared.and_then(|file| read_key(file, self.directory, self.secrets, "a preshared key", problems));
         let keepalive = peer.keepalive_secs.as_ref().map(|secs| Duration::from_secs(secs.value));
-        Some(Attachment {
-            wireguard: WireGuardPeer {
-                public_key: public_key?,
-                preshared_key,
-                endpoint,
-                keepalive: keepalive.or(endpoint.map(|_| DEFAULT_KEEPALIVE)),
-            },
-            mtu_bytes: raw
-                .mtu_bytes
-                .as_ref()
-                .and_then(|mtu| u16::try_from(mtu.value).ok())
-                .unwrap_or(DEFAULT_MTU_BYTES),
+        Some(WireGuardPeer {
+            public_key: public_key?,
+            preshared_key,
+            endpoint,
+            keepalive: keepalive.or(endpoint.map(|_| DEFAULT_KEEPALIVE)),
         })
     }
 
@@ -145,6 +163,27 @@ fn read_key(
     what: &str,
     problems: &mut Problems,
 ) -> Option<Zeroizing<[u8; 32]>> {
+    let make = "ixgate keygen wireguard";
+    let bytes = read_secret(file, directory, secrets, what, make, problems)?;
+    let key = decode_key(&bytes).filter(|key| **key != [0; 32]);
+    if key.is_none() {
+        problems
+            .error(&file.span, format!("{} does not hold {what}", directory.join(&file.value).display()))
+            .why("expected 32 bytes in base64 on one line, as `wg genkey` prints them")
+            .remedy("make a new one with `ixgate keygen wireguard` (`wg genpsk` for a preshared key)");
+    }
+    key
+}
+
+/// The bytes of a secret's file. `make`: the command that prints such a secret.
+pub fn read_secret(
+    file: &At<String>,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    what: &str,
+    make: &str,
+    problems: &mut Problems,
+) -> Option<Zeroizing<Vec<u8>>> {
     if ends_in_key(&file.value) {
         // However it is written (TOML has escapes), and although the name before it is a harmless one.
         problems.mask(file.span.clone());
@@ -160,25 +199,18 @@ fn read_key(
     let path = directory.join(&file.value);
     let shown = path.display();
     let error = match secrets.read(&path) {
-        Ok(bytes) => {
-            let key = decode_key(&bytes).filter(|key| **key != [0; 32]);
-            if key.is_none() {
-                problems
-                    .error(&file.span, format!("{shown} does not hold {what}"))
-                    .why("expected 32 bytes in base64 on one line, as `wg genkey` prints them")
-                    .remedy("make a new one with `ixgate keygen wireguard` (`wg genpsk` for a preshared key)");
-            }
-            return key;
-        }
+        Ok(bytes) => return Some(bytes),
         Err(error) => error,
     };
     let remedy = match error {
         SecretError::Exposed(_) => format!("chmod 600 {shown}"),
         SecretError::Missing => {
-            format!("make it: `(umask 077; ixgate keygen wireguard > {shown})`; the path is relative to this file")
+            format!("make it: `(umask 077; {make} > {shown})`; the path is relative to this file")
         }
         SecretError::Unreadable(_) => "let the user that runs ixgate own the file, with mode 600".to_owned(),
-        SecretError::NotAFile | SecretError::TooLong => "name the file that holds the key, and nothing else".to_owned(),
+        SecretError::NotAFile | SecretError::TooLong(_) => {
+            "name the file that holds the key, and nothing else".to_owned()
+        }
     };
     problems.error(&file.span, format!("cannot use {what} from {shown}")).why(error.to_string()).remedy(remedy);
     None

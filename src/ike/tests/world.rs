@@ -414,7 +414,7 @@ impl World {
 }
 
 pub fn datagram(path: Path, bytes: &[u8]) -> Datagram<'_> {
-    Datagram { path, bytes }
+    Datagram::new(path, bytes)
 }
 
 impl Endpoint {

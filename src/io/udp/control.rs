@@ -6,15 +6,15 @@
 //!
 //! Built and read byte by byte in that layout, so that nothing here is unsafe.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::address::{Family, octets};
 
 const WORD: usize = size_of::<usize>();
 const HEADER_LEN: usize = WORD + 8;
-/// Enough for address, segment size and drop counter, with room to spare.
-const CAPACITY: usize = 128;
-const _: () = assert!(CAPACITY >= 3 * (HEADER_LEN + 24));
+/// Enough for address, segment size, drop counter and traffic class, with room to spare.
+const CAPACITY: usize = 192;
+const _: () = assert!(CAPACITY >= 4 * (HEADER_LEN + 24));
 
 /// A buffer for control messages, aligned like `cmsghdr`.
 #[repr(C, align(8))]
@@ -33,6 +33,8 @@ pub struct Told {
     pub segment_bytes: Option<usize>,
     /// Datagrams that this socket's receive buffer had no room for, ever (wraps).
     pub overflow_drops: Option<u32>,
+    /// DSCP and ECN of its IP header.
+    pub traffic_class: Option<u8>,
 }
 
 impl Control {
@@ -68,6 +70,16 @@ impl Control {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment_bytes.to_ne_bytes());
     }
 
+    /// Asks the kernel to send with this DSCP and ECN. The remote decides the header, not the socket: an IPv6 socket
+    /// sends IPv4 to mapped addresses.
+    pub fn push_traffic_class(&mut self, class: u8, remote: SocketAddr) {
+        let (level, kind) = match remote.ip().to_canonical() {
+            IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+            IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        self.push(level, kind, &i32::from(class).to_ne_bytes());
+    }
+
     pub fn read(&self) -> Told {
         let mut told = Told::default();
         for (level, kind, data) in self.messages() {
@@ -81,6 +93,11 @@ impl Control {
                 }
                 (libc::SOL_UDP, libc::UDP_GRO) if data.len() >= 4 => {
                     told.segment_bytes = usize::try_from(i32::from_ne_bytes(octets(data))).ok().filter(|n| *n > 0);
+                }
+                // One byte on the way in; an int, which we write, begins with it only on little-endian machines.
+                (libc::IPPROTO_IP, libc::IP_TOS) if data.len() == 1 => told.traffic_class = Some(data[0]),
+                (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if data.len() >= 4 => {
+                    told.traffic_class = u8::try_from(i32::from_ne_bytes(octets(data))).ok();
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if data.len() >= 4 => {
                     told.overflow_drops = Some(u32::from_ne_bytes(octets(data)));
@@ -134,10 +151,27 @@ mod tests {
             let mut control = Control::EMPTY;
             control.push_source(local.parse().unwrap(), family);
             control.push_segment_size(1200);
+            control.push_traffic_class(0xb9, SocketAddr::new(local.parse().unwrap(), 1));
             assert_eq!(control.read().local, Some(local.parse().unwrap()), "{family:?}");
-            assert_eq!(control.messages().count(), 2);
+            assert_eq!(control.read().traffic_class, Some(0xb9), "{family:?}");
+            assert_eq!(control.messages().count(), 3);
             assert_eq!(control.len % WORD, 0);
         }
+    }
+
+    #[test]
+    fn reads_the_traffic_class_of_either_family() {
+        for (level, kind, data) in [
+            (libc::IPPROTO_IP, libc::IP_TOS, &[0xb9][..]),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &0xb9i32.to_ne_bytes()),
+        ] {
+            let mut control = Control::EMPTY;
+            control.push(level, kind, data);
+            assert_eq!(control.read().traffic_class, Some(0xb9));
+        }
+        let mut nonsense = Control::EMPTY;
+        nonsense.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &(-1i32).to_ne_bytes());
+        assert_eq!(nonsense.read().traffic_class, None);
     }
 
     #[test]
@@ -145,7 +179,7 @@ mod tests {
         let mut control = Control::EMPTY;
         control.push(libc::SOL_UDP, libc::UDP_GRO, &1400i32.to_ne_bytes());
         control.push(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7u32.to_ne_bytes());
-        let told = Told { local: None, segment_bytes: Some(1400), overflow_drops: Some(7) };
+        let told = Told { segment_bytes: Some(1400), overflow_drops: Some(7), ..Told::default() };
         assert_eq!(control.read(), told);
 
         let mut zero = Control::EMPTY;

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use super::sys::{self, Envelope, Incoming, MAX_MESSAGES};
-use crate::net::Path;
+use crate::net::{Path, Port};
 use crate::packet::Datagram;
 
 /// The largest message that the kernel joins.
 const MESSAGE_BYTES: usize = 65_536;
 /// Apart by an odd number of cache lines, so that the first lines of all messages do not fall into one cache set.
 const STRIDE_BYTES: usize = MESSAGE_BYTES + 3 * 64;
+/// The ECN bits of a traffic class (RFC 3168 section 5).
+const ECN_BITS: u8 = 0b11;
 /// Pending errors (left by ICMP for datagrams sent earlier) that one call may meet before it gives up.
 const MAX_PENDING_ERRORS: usize = 8;
 
@@ -24,10 +26,18 @@ pub struct RecvBatch {
     bytes: Box<[u8]>,
     envelopes: Box<[Envelope; MAX_MESSAGES]>,
     messages: Vec<Message>,
-    counters: RecvCounters,
 }
 
-/// What never became a datagram.
+/// What a socket gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// What the transport carries.
+    Payload,
+    /// Its IPv4 header too, as raw sockets of that family have it.
+    WithIpv4Header,
+}
+
+/// What never became a datagram, on one socket.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct RecvCounters {
     /// Messages that did not fit their buffer or came with unreadable addresses.
@@ -40,7 +50,10 @@ pub struct RecvCounters {
 struct Message {
     path: Path,
     slot: usize,
+    /// Where the datagrams begin in the slot.
+    offset: usize,
     len: usize,
+    ecn: u8,
     /// Never zero.
     segment_bytes: usize,
 }
@@ -57,29 +70,30 @@ impl RecvBatch {
             bytes: vec![0; STRIDE_BYTES * MAX_MESSAGES].into(),
             envelopes: Box::new([Envelope::EMPTY; MAX_MESSAGES]),
             messages: Vec::with_capacity(MAX_MESSAGES),
-            counters: RecvCounters::default(),
         }
     }
 
     /// Every datagram of the last receive, in the order of arrival.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         self.messages.iter().flat_map(|message| {
-            let start = message.slot * STRIDE_BYTES;
+            let start = message.slot * STRIDE_BYTES + message.offset;
             let bytes = &self.bytes[start..start + message.len];
             // An empty datagram is one too: it must be counted, and `chunks` would leave it out.
             let empty = bytes.is_empty().then_some(bytes);
-            let path = message.path;
-            empty.into_iter().chain(bytes.chunks(message.segment_bytes)).map(move |bytes| Datagram { path, bytes })
+            let (path, ecn) = (message.path, message.ecn);
+            let all = empty.into_iter().chain(bytes.chunks(message.segment_bytes));
+            all.map(move |bytes| Datagram { path, bytes, ecn })
         })
     }
 
-    /// Since the beginning.
-    pub fn counters(&self) -> RecvCounters {
-        self.counters
-    }
-
     /// Receives what is there, up to a batch. 0: nothing.
-    pub(super) fn fill(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    pub(in crate::io) fn fill(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        port: Port,
+        content: Content,
+        counters: &mut RecvCounters,
+    ) -> io::Result<usize> {
         self.messages.clear();
         let mut incoming = self
             .bytes
@@ -90,27 +104,40 @@ impl RecvBatch {
             std::array::from_fn(|_| incoming.next().expect("a slot for every message"));
         let received = receive_past_pending_errors(fd, &mut incoming)?;
         for slot in 0..received {
-            self.note(slot);
+            self.note(slot, port, content, counters);
         }
         Ok(received)
     }
 
-    fn note(&mut self, slot: usize) {
+    fn note(&mut self, slot: usize, port: Port, content: Content, counters: &mut RecvCounters) {
         let envelope = &self.envelopes[slot];
         let told = envelope.control.read();
         if let Some(drops) = told.overflow_drops {
-            self.counters.overflow_drops = drops;
+            counters.overflow_drops = drops;
         }
-        match envelope.address.decode() {
+        let offset = match content {
+            Content::Payload => Some(0),
+            Content::WithIpv4Header => ipv4_header_bytes(&self.bytes[slot * STRIDE_BYTES..][..envelope.len]),
+        };
+        match (envelope.address.decode(), offset) {
             // Without its control messages a joined message could be cut wrongly: neither is usable.
-            Some(remote) if !envelope.truncated => {
-                let path = Path { local: told.local.filter(is_usable_source), ..Path::to(remote) };
-                let segment_bytes = told.segment_bytes.unwrap_or(envelope.len).max(1);
-                self.messages.push(Message { path, slot, len: envelope.len, segment_bytes });
+            (Some(remote), Some(offset)) if !envelope.truncated => {
+                let path = Path { port, remote, local: told.local.filter(is_usable_source) };
+                let len = envelope.len - offset;
+                let segment_bytes = told.segment_bytes.unwrap_or(len).max(1);
+                let ecn = told.traffic_class.unwrap_or(0) & ECN_BITS;
+                self.messages.push(Message { path, slot, offset, len, ecn, segment_bytes });
             }
-            _ => self.counters.truncated += 1,
+            _ => counters.truncated += 1,
         }
     }
+}
+
+/// RFC 791 section 3.1. `None`: no IPv4 packet, or shorter than its header says.
+fn ipv4_header_bytes(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first()?;
+    let header_bytes = usize::from(first & 0x0f) * 4;
+    (first >> 4 == 4 && (20..=packet.len()).contains(&header_bytes)).then_some(header_bytes)
 }
 
 /// An answer can be sent from it. Datagrams to a multicast group come to an address that is no source.
@@ -154,4 +181,21 @@ fn is_harmless(error: &io::Error) -> bool {
                 | libc::ENOBUFS
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_header_is_found_whatever_its_length_and_nothing_else_is_taken_for_one() {
+        let packet = |first: u8, len: usize| {
+            let mut packet = vec![0; len];
+            packet[0] = first;
+            ipv4_header_bytes(&packet)
+        };
+        assert_eq!((packet(0x45, 40), packet(0x4f, 60)), (Some(20), Some(60)));
+        assert_eq!((packet(0x44, 40), packet(0x4f, 59), packet(0x65, 60), packet(0x45, 19)), (None, None, None, None));
+        assert_eq!(ipv4_header_bytes(&[]), None);
+    }
 }

@@ -43,12 +43,29 @@ pub struct SendReport {
     pub first_error: Option<io::Error>,
 }
 
+impl SendReport {
+    pub fn refuse(&mut self, datagrams: u64, data: bool, error: io::Error) {
+        self.refused_datagrams += datagrams;
+        self.unsent_data_datagrams += if data { datagrams } else { 0 };
+        self.first_error.get_or_insert(error);
+    }
+
+    pub fn add(&mut self, other: SendReport) {
+        self.sent_datagrams += other.sent_datagrams;
+        self.congested_datagrams += other.congested_datagrams;
+        self.refused_datagrams += other.refused_datagrams;
+        self.unsent_data_datagrams += other.unsent_data_datagrams;
+        self.first_error = self.first_error.take().or(other.first_error);
+    }
+}
+
 /// One message: a whole run for the kernel to cut, or one datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     pub path: Path,
     pub bytes: &'a [u8],
     pub segment_bytes: usize,
+    pub traffic_class: u8,
 }
 
 impl Message<'_> {
@@ -60,6 +77,7 @@ impl Message<'_> {
         },
         bytes: &[],
         segment_bytes: 1,
+        traffic_class: 0,
     };
 
     pub fn segments(&self) -> usize {
@@ -98,8 +116,13 @@ impl Gso {
     }
 }
 
-pub fn send(gso: &mut Gso, outbox: &Outbox, kernel: &mut impl Kernel) -> SendReport {
-    let mut sending = Sending { outbox, gso, cursor: Cursor::default(), report: SendReport::default(), waits: 0 };
+/// Which runs of an outbox a socket sends; the others are left to other sockets.
+pub type Carries<'a> = &'a dyn Fn(&Path) -> bool;
+
+pub fn send(gso: &mut Gso, outbox: &Outbox, carries: Carries<'_>, kernel: &mut impl Kernel) -> SendReport {
+    let report = SendReport::default();
+    let mut sending = Sending { outbox, carries, gso, cursor: Cursor::default(), report, waits: 0 };
+    sending.skip_what_others_carry();
     let mut messages = [Message::EMPTY; BATCH];
     loop {
         let count = sending.next_messages(&mut messages);
@@ -134,6 +157,7 @@ enum Attempt {
 
 struct Sending<'a> {
     outbox: &'a Outbox,
+    carries: Carries<'a>,
     gso: &'a mut Gso,
     cursor: Cursor,
     report: SendReport,
@@ -147,6 +171,10 @@ impl<'a> Sending<'a> {
         let runs = self.outbox.runs();
         let (mut run, mut count) = (first, 0);
         while count < BATCH && run < runs.len() && (run == first || attempt == Attempt::AsAsked) {
+            if !(self.carries)(&runs[run].path) {
+                (run, offset) = (run + 1, 0);
+                continue;
+            }
             let bytes = self.outbox.bytes_of(&runs[run]);
             let end = match self.is_offloaded(&runs[run]) {
                 true => bytes.len(),
@@ -156,7 +184,8 @@ impl<'a> Sending<'a> {
             if attempt == Attempt::OneByOneFromAnySource {
                 path.local = None;
             }
-            messages[count] = Message { path, bytes: &bytes[offset..end], segment_bytes: runs[run].segment_bytes };
+            let Run { segment_bytes, traffic_class, .. } = runs[run];
+            messages[count] = Message { path, bytes: &bytes[offset..end], segment_bytes, traffic_class };
             count += 1;
             (run, offset) = if end == bytes.len() { (run + 1, 0) } else { (run, end) };
         }
@@ -227,6 +256,12 @@ impl<'a> Sending<'a> {
 
     fn next_run(&mut self) {
         self.cursor = Cursor { run: self.cursor.run + 1, ..Cursor::default() };
+        self.skip_what_others_carry();
+    }
+
+    fn skip_what_others_carry(&mut self) {
+        let left = &self.outbox.runs()[self.cursor.run..];
+        self.cursor.run += left.iter().take_while(|run| !(self.carries)(&run.path)).count();
     }
 }
 
@@ -313,7 +348,7 @@ mod tests {
     }
 
     fn run(kernel: &mut Fake, gso: &mut Gso, outbox: &Outbox) -> SendReport {
-        let report = send(gso, outbox, kernel);
+        let report = send(gso, outbox, &|_| true, kernel);
         let datagrams = outbox.datagrams().count() as u64;
         assert_eq!(report.sent_datagrams + report.congested_datagrams + report.refused_datagrams, datagrams);
         report
@@ -329,6 +364,20 @@ mod tests {
         let mut kernel = Fake { per_call: Some(2), ..Fake::default() };
         run(&mut kernel, &mut Gso::OFF.clone(), &outbox);
         assert_eq!(kernel.taken.iter().map(|t| (t.0, t.1)).collect::<Vec<_>>(), [(1, 100), (1, 100), (1, 60), (2, 50)]);
+    }
+
+    #[test]
+    fn only_runs_that_the_socket_carries_are_sent_and_counted() {
+        let outbox = outbox(&[(2, &[20, 20]), (1, &[10]), (2, &[20]), (1, &[10, 10]), (2, &[20])]);
+        let mine = |path: &Path| path.remote.port() == 1;
+        let mut kernel = Fake::default();
+        assert_eq!(send(&mut Gso::ON.clone(), &outbox, &mine, &mut kernel).sent_datagrams, 3);
+        assert_eq!(kernel.taken, [(1, 10, false, false), (1, 20, true, false)]);
+
+        let mut kernel = Fake { errors: vec![libc::EAGAIN; 100], ..Fake::default() };
+        let report = send(&mut Gso::ON.clone(), &outbox, &mine, &mut kernel);
+        assert_eq!((report.congested_datagrams, report.unsent_data_datagrams), (3, 3));
+        assert_eq!(send(&mut Gso::ON.clone(), &outbox, &|_| false, &mut kernel).sent_datagrams, 0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The system calls of the UDP socket, each in a safe wrapper that checks nothing but what soundness needs.
+//! The system calls of the sockets, each in a safe wrapper that checks nothing but what soundness needs.
 
 #![allow(unsafe_code)]
 
@@ -51,13 +51,22 @@ impl Outgoing<'_> {
 
 /// A new non-blocking UDP socket.
 pub fn open(family: Family) -> io::Result<OwnedFd> {
+    open_kind(family, libc::SOCK_DGRAM, 0)
+}
+
+/// A new non-blocking raw socket for an IP protocol; needs CAP_NET_RAW.
+pub fn open_raw(family: Family, protocol: c_int) -> io::Result<OwnedFd> {
+    open_kind(family, libc::SOCK_RAW, protocol)
+}
+
+fn open_kind(family: Family, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => libc::AF_INET,
         Family::V6 => libc::AF_INET6,
     };
-    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: no pointers.
-    let fd = unsafe { libc::socket(domain, kind, 0) };
+    let fd = unsafe { libc::socket(domain, kind, protocol) };
     check(fd)?;
     // SAFETY: a fresh file descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

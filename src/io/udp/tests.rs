@@ -210,8 +210,42 @@ fn what_the_receive_buffer_has_no_room_for_is_counted() {
     fill(&mut outbox, Path::to(b.local_address()), &[10]);
     a.send(&outbox);
     assert_eq!(b.recv_batch(&mut batch).unwrap(), 1);
-    assert_eq!(batch.counters(), RecvCounters { truncated: 0, overflow_drops: 100 - received as u32 });
+    assert_eq!(b.counters(), RecvCounters { truncated: 0, overflow_drops: 100 - received as u32 });
     assert!(received < 100);
+}
+
+#[test]
+fn the_traffic_class_goes_out_with_each_run_and_ecn_bits_come_in() {
+    for (server, called) in
+        [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1"), ("[::]:0", "::1")]
+    {
+        let mut server = socket(server);
+        let mut client = socket(if server.local_address().is_ipv6() { "[::]:0" } else { "0.0.0.0:0" });
+        let to = Path::to(SocketAddr::new(called.parse().unwrap(), server.local_address().port()));
+        let mut outbox = Outbox::new(10_000, 10);
+        for class in [0, 0xb8, 0xb9, 0xb9, 0x02, 0x03] {
+            outbox.space(10).unwrap().fill(class);
+            outbox.commit_marked(to, true, class, 10);
+        }
+        assert_eq!(outbox.runs().len(), 5);
+        assert_eq!(client.send(&outbox).sent_datagrams, 6);
+        let mut batch = RecvBatch::new();
+        let mut seen = Vec::new();
+        while server.recv_batch(&mut batch).unwrap() > 0 {
+            seen.extend(batch.datagrams().map(|d| (d.bytes[0], d.ecn)));
+        }
+        assert_eq!(seen, [(0, 0), (0xb8, 0), (0xb9, 1), (0xb9, 1), (0x02, 2), (0x03, 3)], "{called}");
+    }
+}
+
+#[test]
+fn what_comes_in_is_stamped_with_the_sockets_port() {
+    let mut server = UdpSocket::bind_for(Port::IkeNatT, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap();
+    let mut client = socket("127.0.0.1:0");
+    let mut outbox = Outbox::new(10_000, 10);
+    fill(&mut outbox, Path::to(server.local_address()), &[10]);
+    client.send(&outbox);
+    assert_eq!(receive_all(&mut server).0[0].0, Path::from_port(Port::IkeNatT, client.local_address()));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What is bounded, and what happens at the bound.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::world::*;
 use crate::net::TunnelId;
 use crate::packet::{DropReason, Outbox};
 use crate::wireguard::endpoint::INITIATIONS_PER_TICK;
-use crate::wireguard::index::MAX_TUNNELS;
+use crate::wireguard::index::{MAX_PER_TUNNEL, MAX_TUNNELS};
 use crate::wireguard::{Event, Opened, PeerConfig, Refusal, public_key};
 
 const TICK: Duration = Duration::from_micros(62_500);
@@ -122,28 +122,29 @@ fn impossible_peers_are_refused_with_a_word() {
 }
 
 #[test]
-#[ignore = "a measurement: cargo test --lib wireguard::tests::bounds -- --ignored --nocapture"]
-fn ten_thousand_tunnels() {
-    let peers = many(10_000);
-    let started = Instant::now();
-    let mut world = World::new(&peers);
-    println!("configure 10,000 new peers: {:?}", started.elapsed());
-    let started = Instant::now();
-    world.configure(&peers);
-    println!("configure 10,000 unchanged peers: {:?}", started.elapsed());
-    let idle: Vec<PeerConfig> = peers.into_iter().map(|peer| PeerConfig { endpoint: None, ..peer }).collect();
-    for (what, peers) in [("calling", None), ("idle", Some(idle))] {
-        peers.into_iter().for_each(|peers| world.configure(&peers));
-        let mut ticks: Vec<Duration> = (0..64)
-            .map(|_| {
-                world.advance(TICK);
-                world.outbox.clear();
-                let started = Instant::now();
-                world.tick();
-                started.elapsed()
-            })
-            .collect();
-        ticks.sort();
-        println!("one tick (2,500 peers, {what}): median {:?}, longest {:?}", ticks[32], ticks[63]);
+fn however_many_keys_a_peer_makes_it_has_few_indices_and_none_when_it_is_gone() {
+    let mut world = World::new(&[config(1), called(2)]);
+    world.tick();
+    world.sent();
+    for _ in 0..20 {
+        world.connect(&mut Gateway::new(1, None), path(1));
+        world.advance(Duration::from_millis(20));
+        let unconfirmed = Gateway::new(1, None).initiate();
+        assert_eq!(world.open(path(1), &unconfirmed), Opened::Control);
+        world.sent();
+        assert!(world.indices() <= MAX_PER_TUNNEL, "{}", world.indices());
     }
+    assert_eq!(world.indices(), 3 + 1, "previous, current and next session of the one; initiation of the other");
+    world.configure(&[]);
+    assert_eq!(world.indices(), 0);
+}
+
+#[test]
+fn a_key_that_agrees_with_everybody_is_refused() {
+    let mut point = [0; 32];
+    point[0] = 1;
+    let weak = PeerConfig { public_key: point, ..config(2) };
+    let mut world = World::new(&[config(1), weak]);
+    assert_eq!(world.events(), [Event::Refused { tunnel: TunnelId(2), why: Refusal::UnusableKey }]);
+    assert_eq!(world.endpoint.status(TunnelId(2)), None);
 }

@@ -43,7 +43,7 @@ fn a_gateway_calls_and_data_flows_both_ways() {
     let reply = packet(60);
     assert_eq!(world.seal(tunnel, &reply), Ok(()));
     let (to, data, sealed) = world.sent_one();
-    assert_eq!((to, data, sealed.len()), (path(1), true, 92));
+    assert_eq!((to, data, sealed.len()), (path(1), true, 64 + 32));
     assert_eq!(gateway.open(&sealed), reply);
 
     let status = world.status(tunnel);
@@ -100,6 +100,29 @@ fn a_preshared_key_must_match_on_both_sides() {
 }
 
 #[test]
+fn a_configuration_does_not_print_its_secret() {
+    let config = PeerConfig { preshared_key: Some(Zeroizing::new(PSK)), ..config(1) };
+    let printed = format!("{config:?}");
+    assert!(printed.contains("has_preshared_key: true") && !printed.contains("119, 119"), "{printed}");
+}
+
+#[test]
+fn a_preshared_key_serves_when_we_call_too() {
+    let mut world = World::new(&[PeerConfig { preshared_key: Some(Zeroizing::new(PSK)), ..called(1) }]);
+    world.tick();
+    let initiation = world.sent_one().2;
+    let stranger = Gateway::new(1, None).receive(&initiation).expect("the key comes into it last");
+    let invalid = Opened::Dropped { reason: DropReason::HandshakeInvalid, tunnel: None };
+    assert_eq!(world.open(path(1), &stranger), invalid);
+    let mut gateway = Gateway::new(1, Some(PSK));
+    let response = gateway.receive(&initiation).unwrap();
+    assert_eq!(world.open(path(1), &response), Opened::Control);
+    assert_eq!(gateway.receive(&world.sent_one().2), None);
+    world.seal(gateway.tunnel, &packet(60)).unwrap();
+    assert_eq!(gateway.open(&world.sent_one().2), packet(60));
+}
+
+#[test]
 fn ipv6_and_keepalives_are_told_apart_from_rubbish() {
     let mut world = World::new(&[config(1)]);
     let mut gateway = Gateway::new(1, None);
@@ -122,6 +145,22 @@ fn ipv6_and_keepalives_are_told_apart_from_rubbish() {
         assert_eq!(world.open(path(1), &sealed), dropped, "{rubbish:x?}");
     }
     assert_eq!(world.status(gateway.tunnel).rx_packets, 1);
+}
+
+#[test]
+fn packets_are_padded_to_sixteen_bytes_but_not_beyond_the_mtu() {
+    let mut world = World::new(&[config(1)]);
+    let mut gateway = Gateway::new(1, None);
+    world.connect(&mut gateway, path(1));
+    for (len, padded) in [(20, 32), (32, 32), (33, 48), (1408, 1408), (1409, 1420), (1420, 1420), (1421, 1421)] {
+        assert_eq!(world.seal(gateway.tunnel, &packet(len)), Ok(()));
+        let sealed = world.sent_one().2;
+        assert_eq!(sealed.len(), padded + 32, "{len}");
+        assert_eq!(gateway.open(&sealed), packet(len), "the padding is cut off again");
+    }
+    world.configure(&[PeerConfig { mtu_bytes: 1414, ..config(1) }]);
+    assert_eq!(world.seal(gateway.tunnel, &packet(1409)), Ok(()));
+    assert_eq!(world.sent_one().2.len(), 1414 + 32, "the session is kept");
 }
 
 #[test]

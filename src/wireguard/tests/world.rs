@@ -6,12 +6,17 @@ use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::random;
 use crate::net::{Path, Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Outbox};
-use crate::wireguard::{Endpoint, Event, Opened, PeerConfig, PeerStatus, public_key, virtual_time};
+use crate::sim::virtual_time;
+use crate::wireguard::peer::Peer;
+use crate::wireguard::{Endpoint, Event, Opened, PeerConfig, PeerStatus, public_key};
 
 pub const IX_KEY: [u8; 32] = [0x11; 32];
 pub const PSK: [u8; 32] = [0x77; 32];
+pub const MTU_BYTES: u16 = 1420;
+pub const UNIX_TIME_AT_ZERO: Duration = Duration::from_secs(1_800_000_000);
 
 pub struct World {
     pub endpoint: Endpoint,
@@ -28,10 +33,22 @@ impl World {
     pub fn with_rate(peers: &[PeerConfig], handshakes_per_sec: u32) -> Self {
         #[cfg(feature = "sim")]
         virtual_time::restart_boringtun_clock();
+        Self::with_key(IX_KEY, peers, handshakes_per_sec)
+    }
+
+    /// Another endpoint than the usual one.
+    pub fn with_key(key: [u8; 32], peers: &[PeerConfig], handshakes_per_sec: u32) -> Self {
         let now = Timestamp::ZERO;
-        let mut endpoint = Endpoint::new(&Zeroizing::new(IX_KEY), handshakes_per_sec, now);
-        endpoint.configure(peers, now);
-        World { endpoint, outbox: Outbox::new(1 << 20, 1000), now, out: vec![0; 2048] }
+        let endpoint = endpoint(key, handshakes_per_sec, now);
+        let mut world = World { endpoint, outbox: Outbox::new(1 << 20, 1000), now, out: vec![0; 2048] };
+        world.configure(peers);
+        world
+    }
+
+    /// What a restart leaves: nothing, and another seed.
+    pub fn restart(&mut self, peers: &[PeerConfig]) {
+        self.endpoint = endpoint(IX_KEY, 1000, self.now);
+        self.configure(peers);
     }
 
     /// Time passes, without the endpoint's timers being looked at. Without feature `sim`, boringtun does not notice.
@@ -46,7 +63,7 @@ impl World {
     }
 
     pub fn open(&mut self, path: Path, bytes: &[u8]) -> Opened {
-        self.endpoint.open(Datagram { path, bytes }, &mut self.out, &mut self.outbox, self.now)
+        self.endpoint.open(Datagram::new(path, bytes), &mut self.out, &mut self.outbox, self.now)
     }
 
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8]) -> Result<(), DropReason> {
@@ -76,6 +93,15 @@ impl World {
         std::iter::from_fn(|| self.endpoint.poll_event()).collect()
     }
 
+    pub fn peer(&mut self, tunnel: TunnelId) -> &mut Peer {
+        self.endpoint.peers[tunnel.index()].as_mut().unwrap()
+    }
+
+    /// Indices in use.
+    pub fn indices(&self) -> usize {
+        self.endpoint.shared.indices.len()
+    }
+
     pub fn status(&self, tunnel: TunnelId) -> PeerStatus {
         self.endpoint.status(tunnel).unwrap()
     }
@@ -100,6 +126,11 @@ impl World {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn endpoint(key: [u8; 32], handshakes_per_sec: u32, now: Timestamp) -> Endpoint {
+    let random = random(u64::from(key[0]) << 56 | now.as_micros());
+    Endpoint::new(&Zeroizing::new(key), handshakes_per_sec, random, UNIX_TIME_AT_ZERO, now)
 }
 
 /// A carrier's WireGuard gateway: raw boringtun.
@@ -161,6 +192,7 @@ pub fn config(n: u8) -> PeerConfig {
         preshared_key: None,
         endpoint: None,
         keepalive: None,
+        mtu_bytes: MTU_BYTES,
     }
 }
 

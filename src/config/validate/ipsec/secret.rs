@@ -1,0 +1,168 @@
+//! The files that IPsec names: shared keys, certificates, lists of revoked ones, our private key.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
+use super::super::tunnels::read_secret;
+use crate::config::certificate::{self, CertificateError};
+use crate::config::diagnostic::Problems;
+use crate::config::pasted::conceal;
+use crate::config::secrets::{SecretError, SecretReader};
+use crate::config::section::At;
+
+/// Fewer are tried out in no time by whoever passed for us once (RFC 7296 section 2.15).
+const MIN_SHARED_BYTES: usize = 8;
+/// Not to be tried out, if they are random: 16 characters of base64 are 96 bits.
+pub const WISHED_PSK_BYTES: usize = 16;
+/// 256 bits, of which a quantum computer leaves half (RFC 8784 section 5.1.1).
+pub const WISHED_PPK_BYTES: usize = 32;
+/// More than this is a file given by mistake.
+const MAX_SHARED_BYTES: usize = 1024;
+
+/// As strongSwan reads it: text as it stands, `0x` hexadecimal, `0s` base64.
+pub fn shared(
+    file: &At<String>,
+    what: &str,
+    wished_bytes: usize,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    problems: &mut Problems,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let bytes = read_secret(file, directory, secrets, what, "ixgate keygen psk", problems)?;
+    let shown = directory.join(&file.value);
+    let key = match decode(&bytes) {
+        Ok(key) => key,
+        Err(why) => {
+            problems
+                .error(&file.span, format!("{} does not hold {what}", shown.display()))
+                .why(why)
+                .remedy("write the key on one line, as text, or as `0x` and hexadecimal, or as `0s` and base64");
+            return None;
+        }
+    };
+    let message = format!("{} holds {what} of only {} bytes", shown.display(), key.len());
+    let problem = match key.len() {
+        ..MIN_SHARED_BYTES => problems.error(&file.span, message),
+        len if len < wished_bytes => problems.warning(&file.span, message),
+        _ => return Some(key),
+    };
+    problem
+        .why("somebody who passes for us once can then try keys at leisure (RFC 7296 section 2.15)")
+        .remedy(format!("make one of {wished_bytes} bytes or more with `ixgate keygen psk`, and give it to the peer"));
+    Some(key)
+}
+
+fn decode(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let line = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    if line.is_empty() {
+        return Err("the file is empty");
+    }
+    if line.len() > 2 * MAX_SHARED_BYTES + 2 {
+        return Err("it is longer than any key");
+    }
+    if line.contains(&b'\n') {
+        return Err("it has more than one line");
+    }
+    if let Some(hex) = line.strip_prefix(b"0x") {
+        return decode_hex(hex.trim_ascii()).ok_or("behind `0x`, it is not hexadecimal");
+    }
+    if let Some(text) = line.strip_prefix(b"0s") {
+        let indifferent = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        let decoded = GeneralPurpose::new(&STANDARD, indifferent).decode(text.trim_ascii());
+        return decoded.map(Zeroizing::new).map_err(|_| "behind `0s`, it is not base64");
+    }
+    Ok(Zeroizing::new(line.to_vec()))
+}
+
+fn decode_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let value = |digit: u8| (digit as char).to_digit(16);
+    let mut key = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for pair in digits.chunks(2) {
+        let [high, low] = pair else { return None };
+        key.push((value(*high)? << 4 | value(*low)?) as u8);
+    }
+    Some(key)
+}
+
+/// PEM and DER.
+pub fn private_key(
+    file: &At<String>,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    problems: &mut Problems,
+) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)> {
+    let make = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+    let pem = read_secret(file, directory, secrets, "the private key of our certificate", make, problems)?;
+    let key = certificate::private_key(&pem);
+    let der = told(key, file, "the private key of our certificate", directory, problems)?;
+    Some((pem, der))
+}
+
+pub fn certificates(
+    file: &At<String>,
+    what: &str,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    problems: &mut Problems,
+) -> Option<Vec<Vec<u8>>> {
+    let file_pem = pem(file, what, directory, secrets, problems)?;
+    told(certificate::certificates(&file_pem), file, what, directory, problems)
+}
+
+pub fn revocation_lists(
+    file: &At<String>,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    problems: &mut Problems,
+) -> Option<Vec<Vec<u8>>> {
+    let what = "lists of revoked certificates";
+    let file_pem = pem(file, what, directory, secrets, problems)?;
+    told(certificate::revocation_lists(&file_pem), file, what, directory, problems)
+}
+
+pub fn told<T>(
+    read: Result<T, CertificateError>,
+    file: &At<String>,
+    what: &str,
+    directory: &Path,
+    problems: &mut Problems,
+) -> Option<T> {
+    let error = match read {
+        Ok(read) => return Some(read),
+        Err(error) => error,
+    };
+    problems
+        .error(&file.span, format!("{} does not hold {what}", directory.join(&file.value).display()))
+        .why(error.to_string())
+        .remedy("name a PEM file; `openssl x509 -inform der` makes PEM of a certificate in DER");
+    None
+}
+
+pub fn pem(
+    file: &At<String>,
+    what: &str,
+    directory: &Path,
+    secrets: &dyn SecretReader,
+    problems: &mut Problems,
+) -> Option<Vec<u8>> {
+    let path = directory.join(&file.value);
+    let error = match secrets.read_public(&path) {
+        Ok(bytes) => return Some(bytes),
+        Err(error) => error,
+    };
+    let remedy = match error {
+        SecretError::Missing => "put it there, or name the right file; the path is relative to this file",
+        SecretError::Unreadable(_) | SecretError::Exposed(_) => "let the user that runs ixgate read the file",
+        SecretError::NotAFile | SecretError::TooLong(_) => "name the PEM file, and nothing else",
+    };
+    let shown = path.display().to_string();
+    problems
+        .error(&file.span, format!("cannot read {what} from {}", conceal(&shown)))
+        .why(error.to_string())
+        .remedy(remedy);
+    None
+}

@@ -1,0 +1,164 @@
+//! Every tunnel, by whatever transport.
+//!
+//! ```text
+//! Port::WireGuard ------------------------------------------> wireguard
+//! Port::Ike -------------------------- IKE -----------------> ike      keys of Child SAs, as events
+//! Port::IkeNatT --- four zero bytes -- IKE -----------------> ike            |
+//!               '-- one byte 0xff ---- NAT keepalive          ^              v
+//!               '-- else ------------- ESP -----------------> ipsec    wear, moves, signs of life, as events
+//! Port::RawEsp ----------------------- ESP -----------------> ipsec
+//! ```
+//!
+//! The way in is decided by the port, the way out by the tunnel's number. A WireGuard packet pays one comparison for it,
+//! and an appliance without IPsec tunnels has no IPsec.
+
+use crate::ike;
+use crate::net::{Path, Port, Timestamp, TunnelId};
+use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::{Datagram, DropReason, Opened, Outbox};
+use crate::wireguard;
+
+use super::event::What;
+use super::report::{FailureReport, IpsecReport};
+use super::snapshot::{Snapshot, Transport};
+
+mod ike_queue;
+mod ipsec;
+mod nat_t;
+
+use self::ipsec::{Configured, Ipsec};
+
+/// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
+const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
+
+/// [`Tunnels::begin`], any calls, [`Tunnels::finish`]; then send the outbox, drain [`Tunnels::poll_event`], read
+/// [`Tunnels::poll_timeout`].
+pub(super) struct Tunnels {
+    wireguard: wireguard::Endpoint,
+    /// `None`: the configuration had no IPsec tunnel when we started.
+    ipsec: Option<Box<Ipsec>>,
+}
+
+/// What `status` shows of a tunnel, whatever its transport.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct TunnelStatus {
+    pub up: bool,
+    pub path: Option<Path>,
+    pub last_handshake: Option<Timestamp>,
+}
+
+impl Tunnels {
+    /// `ike`: `None` where no tunnel can be an IPsec tunnel. `seed`: random and secret.
+    pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64, now: Timestamp) -> Self {
+        Tunnels { wireguard, ipsec: ike.map(|setup| Box::new(Ipsec::new(setup, seed, now))) }
+    }
+
+    /// Reconciles with the configured peers: those that did not change keep their keys.
+    pub fn configure(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        let (mut peers, mut ipsec) = (Vec::new(), Vec::new());
+        for tunnel in snapshot.tunnels.iter().flatten() {
+            match &tunnel.peer {
+                Transport::WireGuard(peer) => peers.push(peer.clone()),
+                Transport::Ipsec(peer) => ipsec.push(Configured { peer: peer.clone(), copy_dscp: tunnel.copy_dscp }),
+            }
+        }
+        self.wireguard.configure(&peers, now);
+        if let Some(all) = &mut self.ipsec {
+            all.configure(ipsec, now);
+        }
+    }
+
+    /// A call into the engine begins: IKE gets its share of it.
+    pub fn begin(&mut self) {
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.begin();
+        }
+    }
+
+    /// Opens one outer datagram, into `out` where it holds a packet.
+    #[inline]
+    pub fn open(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
+        if datagram.path.port != Port::WireGuard {
+            return match &mut self.ipsec {
+                Some(ipsec) => ipsec.open(datagram, out, outbox, now),
+                None => Opened::dropped(DropReason::DataUnknownSession),
+            };
+        }
+        if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES {
+            return Opened::dropped(DropReason::InnerTooLong);
+        }
+        self.wireguard.open(datagram, out, outbox, now)
+    }
+
+    /// The call ends. `refused` hears of messages that [`Tunnels::open`] called understood before they were looked at.
+    pub fn finish(&mut self, outbox: &mut Outbox, refused: impl FnMut(DropReason)) {
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.finish(outbox, refused);
+        }
+    }
+
+    /// Seals `packet` straight into `outbox`.
+    #[inline]
+    pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
+        match &mut self.ipsec {
+            Some(ipsec) if ipsec.serves(tunnel) => ipsec.seal(tunnel, packet, outbox),
+            _ => self.wireguard.seal(tunnel, packet, outbox),
+        }
+    }
+
+    /// Whether packets can be sealed to the peer. Cheap enough to ask for every packet.
+    #[inline]
+    pub fn is_up(&self, tunnel: TunnelId) -> bool {
+        match &self.ipsec {
+            Some(ipsec) if ipsec.serves(tunnel) => ipsec.is_up(tunnel),
+            _ => self.wireguard.is_up(tunnel),
+        }
+    }
+
+    pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
+        self.wireguard.handle_timeout(outbox, now);
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.handle_timeout(outbox, now);
+        }
+    }
+
+    pub fn poll_event(&mut self) -> Option<What> {
+        let wireguard = self.wireguard.poll_event().map(What::WireGuard);
+        wireguard.or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
+    }
+
+    /// Events that nobody polled in time.
+    pub fn events_lost(&self) -> u64 {
+        self.wireguard.events_lost() + self.ipsec.as_ref().map_or(0, |ipsec| ipsec.news_lost())
+    }
+
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        let ipsec = self.ipsec.as_ref().and_then(|ipsec| ipsec.poll_timeout());
+        [self.wireguard.poll_timeout(), ipsec].into_iter().flatten().min()
+    }
+
+    pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
+        if let Some(ipsec) = &self.ipsec
+            && ipsec.serves(tunnel)
+        {
+            return ipsec.status(tunnel);
+        }
+        let status = self.wireguard.status(tunnel)?;
+        Some(TunnelStatus { up: status.up, path: status.path, last_handshake: status.last_handshake })
+    }
+
+    /// `None`: it is no IPsec tunnel.
+    pub fn ipsec_report(&self, tunnel: TunnelId, now: Timestamp) -> Option<IpsecReport> {
+        self.ipsec.as_ref()?.report(tunnel, now)
+    }
+
+    /// IKE SAs, and those of them whose peer is not known yet.
+    pub fn ike_sa_counts(&self) -> (usize, usize) {
+        self.ipsec.as_ref().map(|ipsec| ipsec.ike_sa_counts()).unwrap_or_default()
+    }
+
+    /// Failed IKE negotiations of nobody in particular.
+    pub fn strangers(&self, now: Timestamp) -> Vec<FailureReport> {
+        self.ipsec.as_ref().map(|ipsec| ipsec.strangers(now)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,142 @@
+//! The ESP packet (RFC 4303 section 2) without its header's meaning: where things lie, padding, the trailer.
+//!
+//! ```text
+//! 0          4          8              IV            payload            pad   +1    +1          ICV
+//! | SPI      | sequence | IV (cipher's)| inner packet | TFC | 1 2 3 ... | len | next | integrity check value |
+//!                                      '---------------- encrypted ---------------'
+//! ```
+//!
+//! Padding makes the encrypted part a multiple of the cipher's block, and of 4 bytes where that is less. TFC padding
+//! stands between the inner packet and the padding; only the inner packet's own length tells the two apart.
+
+use crate::crypto::{Associated, PacketKey};
+use crate::wire::{ipv4, ipv6};
+
+/// SPI and the low half of the sequence number.
+pub(super) const HEADER_BYTES: usize = 8;
+/// Pad length and next header.
+pub(super) const TRAILER_BYTES: usize = 2;
+
+/// What an ESP packet carries (IANA protocol numbers).
+pub(super) mod next_header {
+    pub const IPV4: u8 = 4;
+    pub const IPV6: u8 = 41;
+    /// A dummy packet (section 2.6): to be discarded.
+    pub const NONE: u8 = 59;
+}
+
+/// What can be read before anything is decrypted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Header {
+    pub spi: u32,
+    pub sequence_low: u32,
+}
+
+impl Header {
+    /// `None`: too short.
+    #[inline]
+    pub fn parse(packet: &[u8]) -> Option<Header> {
+        let bytes: &[u8; HEADER_BYTES] = packet.first_chunk()?;
+        Some(Header {
+            spi: u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            sequence_low: u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+        })
+    }
+}
+
+/// What the encrypted part has grown to with padding and trailer.
+#[inline]
+pub(super) fn padded_bytes(payload_bytes: usize, block_bytes: usize) -> usize {
+    (payload_bytes + TRAILER_BYTES).next_multiple_of(block_bytes)
+}
+
+/// Writes padding and trailer behind the first `payload_bytes` of `plaintext`, which ends where the trailer does. The
+/// padding counts 1, 2, 3 (section 2.4). It is at most 255 bytes long.
+#[inline]
+pub(super) fn finish(plaintext: &mut [u8], payload_bytes: usize, next_header: u8) {
+    let pad_bytes = plaintext.len() - payload_bytes - TRAILER_BYTES;
+    let (padding, trailer) = plaintext[payload_bytes..].split_at_mut(pad_bytes);
+    for (count, byte) in (1..=u8::MAX).zip(padding) {
+        *byte = count;
+    }
+    trailer[0] = pad_bytes as u8;
+    trailer[1] = next_header;
+}
+
+/// Takes padding and trailer off: the payload's length and the next header. `None`: the padding is longer than the
+/// plaintext, or is not 1, 2, 3 and so on.
+#[inline]
+pub(super) fn parse_trailer(plaintext: &[u8]) -> Option<(usize, u8)> {
+    let [before @ .., pad_bytes, next_header] = plaintext else { return None };
+    let payload_bytes = before.len().checked_sub(usize::from(*pad_bytes))?;
+    let padding = before.get(payload_bytes..)?;
+    let is_monotonic = (1..=u8::MAX).zip(padding).all(|(count, byte)| count == *byte);
+    is_monotonic.then_some((payload_bytes, *next_header))
+}
+
+/// The length of the inner packet at the beginning of `payload`; the rest is TFC padding (section 2.7). `None`: no packet
+/// of the family that the next header says, or one that is cut short.
+#[inline]
+pub(super) fn inner_bytes(payload: &[u8], next_header: u8) -> Option<usize> {
+    let total = match (next_header, payload.first()? >> 4) {
+        (next_header::IPV4, 4) => ipv4::parse(payload)?.total_bytes,
+        (next_header::IPV6, 6) => {
+            let fixed: &[u8; ipv6::HEADER_BYTES] = payload.first_chunk()?;
+            ipv6::HEADER_BYTES + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]))
+        }
+        _ => return None,
+    };
+    (total <= payload.len()).then_some(total)
+}
+
+/// The next header of an inner packet that is to be sent. `None`: neither IPv4 nor IPv6.
+#[inline]
+pub(super) fn next_header_of(packet: &[u8]) -> Option<u8> {
+    match packet.first()? >> 4 {
+        4 => Some(next_header::IPV4),
+        6 => Some(next_header::IPV6),
+        _ => None,
+    }
+}
+
+/// The whole packet around a payload of `payload_bytes`, in bytes.
+#[inline]
+pub(super) fn sealed_bytes(key: &PacketKey, payload_bytes: usize) -> usize {
+    let suite = key.suite();
+    HEADER_BYTES + suite.iv_bytes() + padded_bytes(payload_bytes, suite.block_bytes()) + suite.icv_bytes()
+}
+
+/// Who seals, and as the how-manieth packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    pub spi: u32,
+    pub sequence: u64,
+    pub esn: bool,
+}
+
+impl Stamp {
+    fn associated(&self) -> Associated<'static> {
+        Associated::Esp { spi: self.spi, sequence: self.sequence, esn: self.esn }
+    }
+}
+
+/// Builds the packet in `space`, which is [`sealed_bytes`] long. `counter` never repeats under one key; endpoints use the
+/// sequence number.
+#[inline]
+pub(super) fn seal(key: &PacketKey, stamp: Stamp, counter: u64, payload: &[u8], next_header: u8, space: &mut [u8]) {
+    let suite = key.suite();
+    let (header, body) = space.split_at_mut(HEADER_BYTES);
+    header[..4].copy_from_slice(&stamp.spi.to_be_bytes());
+    header[4..].copy_from_slice(&(stamp.sequence as u32).to_be_bytes());
+    let plaintext_end = body.len() - suite.icv_bytes();
+    let plaintext = &mut body[suite.iv_bytes()..plaintext_end];
+    plaintext[..payload.len()].copy_from_slice(payload);
+    finish(plaintext, payload.len(), next_header);
+    key.seal(stamp.associated(), counter, body);
+}
+
+/// Decrypts a packet into `out`: the length of the plaintext, padding and trailer included. `None`: not authentic.
+#[inline]
+pub(super) fn open(key: &PacketKey, stamp: Stamp, packet: &[u8], out: &mut [u8]) -> Option<usize> {
+    key.open_into(stamp.associated(), packet.get(HEADER_BYTES..)?, out).ok()
+}

@@ -1,0 +1,213 @@
+//! The anti-replay window (RFC 4303 section 3.4.3), and the high half of extended sequence numbers (Appendix A).
+//!
+//! A ring of 64-bit lanes, in the manner of RFC 6479: a lane holds the bits of 64 consecutive sequence numbers, and moving
+//! the window forward clears whole lanes instead of shifting bits. There is one lane more than the window needs, because
+//! a window seldom begins where a lane does.
+//!
+//! ```text
+//!        bottom                top
+//!  ......|---------------------|........................   sequence numbers
+//!    [lane 2][lane 3][lane 0][lane 1]                      lane = (sequence / 64) mod lanes
+//! ```
+//!
+//! Nobody may move the window by a packet that did not authenticate: [`ReplayWindow::accepts`] looks, [`ReplayWindow::mark`]
+//! comes after the integrity check.
+
+/// Smallest and largest window, in packets (RFC 4303 section 3.4.3: at least 32, 64 recommended).
+pub const MIN_WINDOW_PACKETS: u32 = 64;
+pub const MAX_WINDOW_PACKETS: u32 = 8192;
+
+const LANE_BITS: u64 = 64;
+
+#[derive(Debug)]
+pub(super) struct ReplayWindow {
+    /// The highest sequence number that authenticated; 0: none yet.
+    top: u64,
+    window_packets: u64,
+    /// A power of two of them.
+    lanes: Box<[u64]>,
+}
+
+impl ReplayWindow {
+    /// `window_packets` is brought within the bounds above.
+    pub fn new(window_packets: u32) -> Self {
+        let window_packets = u64::from(window_packets.clamp(MIN_WINDOW_PACKETS, MAX_WINDOW_PACKETS));
+        let lanes = (window_packets.div_ceil(LANE_BITS) as usize + 1).next_power_of_two();
+        ReplayWindow { top: 0, window_packets, lanes: vec![0; lanes].into() }
+    }
+
+    pub fn top(&self) -> u64 {
+        self.top
+    }
+
+    /// The whole of an extended sequence number of which `low` was transmitted: the only one with that low half among the
+    /// 2^32 from the bottom of the window on. This is what the cases A and B of RFC 4303 Appendix A2.2 come to.
+    #[inline]
+    pub fn recover(&self, low: u32) -> u64 {
+        let bottom = self.top.saturating_sub(self.window_packets - 1);
+        // Beyond 2^64 it wraps to a number below the bottom, which is then refused.
+        bottom.wrapping_add(u64::from(low.wrapping_sub(bottom as u32)))
+    }
+
+    /// Whether a packet with this sequence number may still come: neither seen before, nor older than the window. Zero is
+    /// never sent (section 3.3.3).
+    #[inline]
+    pub fn accepts(&self, sequence: u64) -> bool {
+        if sequence > self.top {
+            return true;
+        }
+        sequence != 0
+            && self.top - sequence < self.window_packets
+            && self.lanes[self.lane(sequence)] & bit(sequence) == 0
+    }
+
+    /// Notes a packet that authenticated and that [`ReplayWindow::accepts`]. Returns whether it is the newest so far.
+    #[inline]
+    pub fn mark(&mut self, sequence: u64) -> bool {
+        let is_newest = sequence > self.top;
+        if is_newest {
+            self.advance(sequence);
+        }
+        let lane = self.lane(sequence);
+        self.lanes[lane] |= bit(sequence);
+        is_newest
+    }
+
+    fn advance(&mut self, top: u64) {
+        let entered = (top / LANE_BITS - self.top / LANE_BITS).min(self.lanes.len() as u64);
+        for back in 0..entered {
+            let lane = self.lane(top - back * LANE_BITS);
+            self.lanes[lane] = 0;
+        }
+        self.top = top;
+    }
+
+    #[inline]
+    fn lane(&self, sequence: u64) -> usize {
+        (sequence / LANE_BITS) as usize & (self.lanes.len() - 1)
+    }
+}
+
+#[inline]
+fn bit(sequence: u64) -> u64 {
+    1 << (sequence % LANE_BITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The rule itself, without an idea of how to store it.
+    struct Naive {
+        window_packets: u64,
+        seen: HashSet<u64>,
+        top: u64,
+    }
+
+    impl Naive {
+        fn take(&mut self, sequence: u64) -> bool {
+            let fresh = sequence != 0
+                && (sequence > self.top || sequence + self.window_packets > self.top)
+                && !self.seen.contains(&sequence);
+            if fresh {
+                self.seen.insert(sequence);
+                self.top = self.top.max(sequence);
+            }
+            fresh
+        }
+    }
+
+    fn take(window: &mut ReplayWindow, sequence: u64) -> bool {
+        let accepts = window.accepts(sequence);
+        if accepts {
+            window.mark(sequence);
+        }
+        accepts
+    }
+
+    proptest! {
+        #[test]
+        fn decides_as_the_naive_model(
+            window_packets in MIN_WINDOW_PACKETS..=MAX_WINDOW_PACKETS,
+            start in prop_oneof![Just(0u64), Just(u64::from(u32::MAX) - 3000), any::<u32>().prop_map(u64::from)],
+            steps in prop::collection::vec(
+                prop_oneof![6 => -20i64..40, 2 => -9000i64..9000, 1 => Just(0), 1 => -70_000i64..70_000], 1..400),
+        ) {
+            let mut window = ReplayWindow::new(window_packets);
+            let mut naive = Naive { window_packets: window_packets.into(), seen: HashSet::new(), top: 0 };
+            let mut at = start;
+            for step in steps {
+                at = at.saturating_add_signed(step);
+                prop_assert_eq!(take(&mut window, at), naive.take(at), "{}", at);
+                prop_assert_eq!(window.top(), naive.top);
+            }
+        }
+
+        #[test]
+        fn recovers_every_number_that_can_be_meant(
+            window_packets in MIN_WINDOW_PACKETS..=MAX_WINDOW_PACKETS,
+            top in prop_oneof![0u64..20_000, (1u64 << 32) - 20_000..(1 << 32) + 20_000, any::<u64>().prop_map(|n| n >> 1)],
+            ahead in prop_oneof![0u64..20_000, 0u64..(1 << 32), (1u64 << 32) - 20_000..(1 << 32)],
+        ) {
+            let mut window = ReplayWindow::new(window_packets);
+            if top > 0 {
+                window.mark(top);
+            }
+            let sequence = top.saturating_sub(u64::from(window_packets) - 1) + ahead;
+            prop_assert_eq!(window.recover(sequence as u32), sequence);
+        }
+    }
+
+    /// RFC 4303 Appendix A2.2, word for word: Th, Tl are the halves of the top, W the window.
+    fn appendix_a(top: u64, window: u32, low: u32) -> u32 {
+        let (th, tl) = ((top >> 32) as u32, top as u32);
+        if tl >= window - 1 {
+            if low >= tl - (window - 1) { th } else { th + 1 }
+        } else if low >= tl.wrapping_sub(window).wrapping_add(1) {
+            th.saturating_sub(1)
+        } else {
+            th
+        }
+    }
+
+    #[test]
+    fn recovers_as_the_text_of_the_appendix_says() {
+        let window_packets = 1024;
+        for top in
+            [1 << 32, (1 << 32) + 500, (1 << 32) + 1023, (1 << 32) + 1024, (5 << 32) - 1, (7 << 32) + 0x8000_0000]
+        {
+            let mut window = ReplayWindow::new(window_packets);
+            window.mark(top);
+            for low in [1, 499, 500, 1022, 1023, 1024, 2000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1100, u32::MAX - 400]
+            {
+                let high = (window.recover(low) >> 32) as u32;
+                assert_eq!(high, appendix_a(top, window_packets, low), "top {top:#x}, low {low:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_number_space_is_no_way_back_into_the_window() {
+        let mut window = ReplayWindow::new(64);
+        window.mark(u64::MAX - 5);
+        assert_eq!(window.recover(u32::MAX), u64::MAX);
+        assert!(!window.accepts(window.recover(7)));
+        assert!(window.mark(u64::MAX));
+        assert!(!window.accepts(u64::MAX));
+        assert!(window.accepts(u64::MAX - 1));
+    }
+
+    #[test]
+    fn a_window_is_never_smaller_or_larger_than_may_be() {
+        for (asked, given) in [(0, 64), (64, 64), (1000, 1000), (8192, 8192), (u32::MAX, 8192)] {
+            let mut window = ReplayWindow::new(asked);
+            window.mark(100_000);
+            assert!(window.accepts(100_000 - given + 1) && !window.accepts(100_000 - given), "{asked}");
+            assert!(window.lanes.len() <= 256);
+        }
+    }
+}

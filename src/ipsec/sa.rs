@@ -1,0 +1,256 @@
+//! A pair of SAs, one in each direction, as IKE agreed on them, and what they have carried.
+
+use super::ecn::Dscp;
+use super::esp::{self, Header, Stamp};
+use super::lifetime::{Budget, Lifetime, Meter, Wear};
+use super::replay::ReplayWindow;
+use super::selectors::Selectors;
+use super::status::{SaStatus, UseOut};
+use crate::crypto::PacketKey;
+use crate::net::{Path, Selector, Timestamp, TunnelId};
+use crate::packet::DropReason;
+
+/// What IKE hands over: both halves of a Child SA.
+#[derive(Debug)]
+pub struct ChildSa {
+    pub tunnel: TunnelId,
+    /// Ours to choose: packets to us are found by it. Different for every SA that exists.
+    pub spi_in: u32,
+    /// The peer's to choose: any two peers may choose the same.
+    pub spi_out: u32,
+    pub key_in: PacketKey,
+    pub key_out: PacketKey,
+    /// Extended sequence numbers.
+    pub esn: bool,
+    /// Packets, [`super::MIN_WINDOW_PACKETS`] to [`super::MAX_WINDOW_PACKETS`].
+    pub replay_window: u32,
+    /// Traffic selectors of our side and of the peer's, at most [`super::MAX_SELECTORS`] each.
+    pub ours: Vec<Selector>,
+    pub theirs: Vec<Selector>,
+    pub path: Path,
+    /// The peer is behind a NAT: answer where authentic packets come from (RFC 7296 section 2.23).
+    pub follow_path: bool,
+    pub lifetime: Lifetime,
+    pub dscp: Dscp,
+    /// Copy ECN to the outer header (RFC 6040 normal mode).
+    pub ecn: bool,
+    pub outbound: Outbound,
+}
+
+/// When packets are to be sealed with a new SA.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outbound {
+    /// At once: we began the exchange, so the peer has the keys already.
+    Now,
+    /// The peer began the exchange, and has the keys only when our answer arrives: at its first authentic packet, or when
+    /// no other SA can carry the packet.
+    WhenHeard,
+}
+
+/// How far an SA is used for sealing. The order is that of preference.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Sealing {
+    Active,
+    Waiting,
+    Retired,
+}
+
+/// In this order in memory: what every packet asks for stands together, the keys lie behind it.
+#[repr(C)]
+pub(super) struct Sa {
+    pub tunnel: TunnelId,
+    pub spi_in: u32,
+    spi_out: u32,
+    pub sealing: Sealing,
+    pub follow_path: bool,
+    esn: bool,
+    ecn: bool,
+    dscp: Dscp,
+    /// An event has told that it wears out.
+    pub rekey_told: bool,
+    /// The last sequence number sent. Never decreases, never wraps.
+    sequence_out: u64,
+    pub sent: Meter,
+    pub received: Meter,
+    budget_out: Budget,
+    budget_in: Budget,
+    pub path: Path,
+    replay: ReplayWindow,
+    selectors: Selectors,
+    key_out: PacketKey,
+    key_in: PacketKey,
+    pub installed: Timestamp,
+    pub retired_until: Option<Timestamp>,
+    /// Counts installations, so that newer and older can be told.
+    pub number: u64,
+}
+
+/// What came out of an authentic packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Arrival {
+    pub content: Result<Content, DropReason>,
+    /// No packet with a higher sequence number has come by this SA.
+    pub is_newest: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Content {
+    /// So many bytes of the output are an inner packet.
+    Packet(usize),
+    Dummy,
+}
+
+impl Sa {
+    /// `jitter`: 16 random bits, see [`Budget`].
+    pub fn new(child: ChildSa, number: u64, jitter: u16, now: Timestamp) -> Self {
+        let out = Lifetime { packets: child.lifetime.packets.min(last_sequence(child.esn)), ..child.lifetime };
+        Sa {
+            tunnel: child.tunnel,
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            sealing: match child.outbound {
+                Outbound::Now => Sealing::Active,
+                Outbound::WhenHeard => Sealing::Waiting,
+            },
+            follow_path: child.follow_path,
+            esn: child.esn,
+            ecn: child.ecn,
+            dscp: child.dscp,
+            rekey_told: false,
+            sequence_out: 0,
+            sent: Meter::default(),
+            received: Meter::default(),
+            budget_out: Budget::new(out, jitter),
+            budget_in: Budget::new(child.lifetime, jitter),
+            path: child.path,
+            replay: ReplayWindow::new(child.replay_window),
+            selectors: Selectors::new(&child.ours, &child.theirs),
+            key_out: child.key_out,
+            key_in: child.key_in,
+            installed: now,
+            retired_until: None,
+            number,
+        }
+    }
+
+    #[inline]
+    pub fn carries(&self, packet: &[u8]) -> bool {
+        self.selectors.cover_outbound(packet)
+    }
+
+    /// The length of the ESP packet around an inner packet.
+    #[inline]
+    pub fn sealed_bytes(&self, packet: &[u8]) -> usize {
+        esp::sealed_bytes(&self.key_out, packet.len())
+    }
+
+    /// The traffic class of the outer header around a packet.
+    #[inline]
+    pub fn outer_class(&self, packet: &[u8]) -> u8 {
+        super::ecn::encapsulate(super::ecn::class_of(packet), self.dscp, self.ecn)
+    }
+
+    /// Builds the ESP packet in `space` ([`Sa::sealed_bytes`]) under the next sequence number, which is the IV too and so
+    /// must never come twice. An SA that is worn out is not to be used again.
+    #[inline]
+    pub fn seal(&mut self, packet: &[u8], space: &mut [u8]) -> Result<Wear, DropReason> {
+        let next_header = esp::next_header_of(packet).ok_or(DropReason::InnerMalformed)?;
+        if self.sequence_out >= last_sequence(self.esn) {
+            return Err(DropReason::TunnelDown); // in vain: nobody keeps such an SA
+        }
+        self.sequence_out += 1;
+        let stamp = Stamp { spi: self.spi_out, sequence: self.sequence_out, esn: self.esn };
+        esp::seal(&self.key_out, stamp, self.sequence_out, packet, next_header, space);
+        self.sent.count(packet.len());
+        Ok(self.budget_out.wear(&self.sent))
+    }
+
+    /// Opens an ESP packet into `out`. `Err`: nothing is proved about its sender, and nothing has changed.
+    #[inline]
+    pub fn open(&mut self, header: Header, packet: &[u8], out: &mut [u8]) -> Result<Arrival, DropReason> {
+        let sequence = match self.esn {
+            true => self.replay.recover(header.sequence_low),
+            false => header.sequence_low.into(),
+        };
+        if !self.replay.accepts(sequence) {
+            return Err(DropReason::DataReplayed);
+        }
+        let suite = self.key_in.suite();
+        let around = esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes();
+        let encrypted_bytes = packet.len().checked_sub(around).ok_or(DropReason::OuterMalformed)?;
+        if out.len() < encrypted_bytes {
+            return Err(DropReason::InnerTooLong);
+        }
+        let stamp = Stamp { spi: self.spi_in, sequence, esn: self.esn };
+        let plaintext_bytes = esp::open(&self.key_in, stamp, packet, out).ok_or(DropReason::DataNotAuthentic)?;
+        let is_newest = self.replay.mark(sequence);
+        let plaintext = out.get_mut(..plaintext_bytes).unwrap_or_default();
+        Ok(Arrival { content: self.unwrap(plaintext), is_newest })
+    }
+
+    /// Takes the inner packet out of an authentic plaintext.
+    #[inline]
+    fn unwrap(&mut self, plaintext: &mut [u8]) -> Result<Content, DropReason> {
+        let trailer = esp::parse_trailer(plaintext);
+        self.received.count(trailer.map_or(plaintext.len(), |(payload_bytes, _)| payload_bytes));
+        let (payload_bytes, next_header) = trailer.ok_or(DropReason::EspTrailerInvalid)?;
+        let payload = &plaintext[..payload_bytes];
+        match next_header {
+            esp::next_header::NONE => return Ok(Content::Dummy),
+            esp::next_header::IPV4 | esp::next_header::IPV6 => {}
+            _ => return Err(DropReason::EspTrailerInvalid),
+        }
+        let inner_bytes = esp::inner_bytes(payload, next_header).ok_or(DropReason::InnerMalformed)?;
+        match self.selectors.cover_inbound(&payload[..inner_bytes]) {
+            true => Ok(Content::Packet(inner_bytes)),
+            false => Err(DropReason::InboundNotInSelectors),
+        }
+    }
+
+    /// How worn the inbound half is.
+    #[inline]
+    pub fn wear_in(&self) -> Wear {
+        self.budget_in.wear(&self.received)
+    }
+
+    pub fn status(&self) -> SaStatus {
+        SaStatus {
+            spi_in: self.spi_in,
+            spi_out: self.spi_out,
+            suite: self.key_out.suite(),
+            esn: self.esn,
+            path: self.path,
+            use_out: match self.sealing {
+                Sealing::Active => UseOut::Active,
+                Sealing::Waiting => UseOut::Waiting,
+                Sealing::Retired => UseOut::Retired,
+            },
+            retired_until: self.retired_until,
+            installed: self.installed,
+            sequence_out: self.sequence_out,
+            sequence_in: self.replay.top(),
+            rx_packets: self.received.packets,
+            rx_bytes: self.received.bytes,
+            tx_packets: self.sent.packets,
+            tx_bytes: self.sent.bytes,
+        }
+    }
+}
+
+fn last_sequence(esn: bool) -> u64 {
+    if esn { u64::MAX } else { u32::MAX.into() }
+}
+
+#[cfg(test)]
+impl Sa {
+    /// As if this many packets had been sent.
+    pub fn skip_to(&mut self, sequence: u64) {
+        self.sequence_out = sequence;
+        self.sent.packets = sequence;
+    }
+
+    /// As if this sequence number had come in.
+    pub fn skip_in_to(&mut self, sequence: u64) {
+        self.replay.mark(sequence);
+    }
+}

@@ -1,0 +1,14 @@
+//! The endpoint as a whole, mostly two of them that speak with one another.
+
+mod bounds;
+mod conformance;
+mod ecn;
+mod flow;
+mod hostile;
+mod lifetime;
+mod paths;
+mod rekey;
+mod replay;
+mod selectors;
+mod vectors;
+mod world;

@@ -1,0 +1,118 @@
+//! The replay window: which of the latest counters have been seen (RFC 6479, with lanes of 64 bits).
+//!
+//! ```text
+//! lanes    | 64 counters | 64 counters | ...                 a ring: counter c is bit c % 64 of lane c / 64 % 64
+//! ```
+//!
+//! When the newest counter enters a lane, that lane is cleared, and nothing is ever shifted. The newest lane is filled
+//! while the 63 before it remember, which makes the window at least [`WINDOW`] counters.
+
+const LANES: usize = 64;
+/// How far behind the newest counter one may come and still be told from a replay.
+pub const WINDOW: u64 = (LANES as u64 - 1) * u64::BITS as u64;
+
+#[repr(C)]
+pub struct ReplayWindow {
+    /// One above the newest counter seen.
+    next: u64,
+    lanes: [u64; LANES],
+}
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        ReplayWindow { next: 0, lanes: [0; LANES] }
+    }
+}
+
+impl ReplayWindow {
+    /// Neither seen nor too old. To be asked before authentication, for which nothing is changed.
+    #[inline]
+    pub fn is_new(&self, counter: u64) -> bool {
+        counter >= self.next
+            || self.next - counter <= WINDOW && self.lanes[place_of(lane_of(counter))] >> (counter % 64) & 1 == 0
+    }
+
+    /// For a new counter, after authentication. The counter must be below `u64::MAX`.
+    #[inline]
+    pub fn mark(&mut self, counter: u64) {
+        if counter >= self.next {
+            self.advance(counter);
+        }
+        self.lanes[place_of(lane_of(counter))] |= 1 << (counter % 64);
+    }
+
+    #[inline]
+    fn advance(&mut self, counter: u64) {
+        let newest = lane_of(self.next.saturating_sub(1));
+        let entered = (lane_of(counter) - newest).min(LANES as u64);
+        for lane in 1..=entered {
+            self.lanes[place_of(newest + lane)] = 0;
+        }
+        self.next = counter + 1;
+    }
+}
+
+/// Lanes counted without end.
+#[inline]
+fn lane_of(counter: u64) -> u64 {
+    counter / 64
+}
+
+/// Where a lane lies in the ring.
+#[inline]
+fn place_of(lane: u64) -> usize {
+    (lane % LANES as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `true`: taken, as a message would be that authenticates.
+    fn take(window: &mut ReplayWindow, counter: u64) -> bool {
+        let is_new = window.is_new(counter);
+        if is_new {
+            window.mark(counter);
+        }
+        is_new
+    }
+
+    #[test]
+    fn each_counter_counts_once_and_at_least_2048_are_told_apart() {
+        const { assert!(WINDOW >= 2048) };
+        let mut window = ReplayWindow::default();
+        assert!(take(&mut window, 0) && !take(&mut window, 0));
+        assert!(take(&mut window, 10_000));
+        assert!((10_001 - WINDOW..10_000).all(|counter| take(&mut window, counter)));
+        assert!((0..=10_000).all(|counter| !take(&mut window, counter)));
+        assert!(take(&mut window, 10_001));
+    }
+
+    #[test]
+    fn a_jump_over_the_whole_ring_forgets_everything() {
+        let mut window = ReplayWindow::default();
+        assert!((0..5000).all(|counter| take(&mut window, counter)));
+        let far = u64::MAX - 1;
+        assert!(take(&mut window, far) && !take(&mut window, far));
+        assert!((far + 1 - WINDOW..far).all(|counter| take(&mut window, counter)));
+        assert!(!take(&mut window, far - WINDOW), "too old to know");
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_set_of_all_counters_seen(steps in prop::collection::vec((0u64..5000, any::<bool>()), 1..600)) {
+            let (mut window, mut seen, mut newest) = (ReplayWindow::default(), BTreeSet::new(), 0u64);
+            for (step, forward) in steps {
+                let counter = if forward { newest + step % 200 } else { newest.saturating_sub(step) };
+                let expected = !seen.contains(&counter) && counter + WINDOW > newest;
+                prop_assert_eq!(take(&mut window, counter), expected, "{} at {}", counter, newest);
+                seen.insert(counter);
+                newest = newest.max(counter);
+            }
+        }
+    }
+}
