@@ -45,7 +45,8 @@ impl IkeSa {
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
-                let at = if child.state == ChildState::Up { child.rekey_at } else { child.expires_at };
+                let at =
+                    if child.state == ChildState::Up { child.rekey_at.min(child.expires_at) } else { child.expires_at };
                 consider(Some(at), "child rekey");
             }
             if !self.tasks.is_empty() {
@@ -105,7 +106,7 @@ impl IkeSa {
             },
         };
         let cause = match self.responses.incomplete() {
-            Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+            Some((present, total)) => Cause::FragmentsLost { present, total },
             None if stage == FailureStage::Liveness => Cause::PeerGone { requests: sends },
             None => Cause::NoAnswer { sends },
         };
@@ -122,13 +123,14 @@ impl IkeSa {
         match &self.stage {
             Stage::Handshake(_) => {
                 let cause = match self.requests.incomplete() {
-                    Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+                    Some((present, total)) => Cause::FragmentsLost { present, total },
                     None => Cause::NeverAuthenticated,
                 };
                 cx.fail(self.tunnel(), self.path, FailureStage::Auth, cause);
                 self.end(DownReason::PeerSilent);
             }
             Stage::Established => {
+                cx.fail(self.tunnel(), self.path, FailureStage::Rekey, Cause::Expired);
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),
