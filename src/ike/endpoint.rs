@@ -27,6 +27,9 @@ pub const MAX_TUNNELS: usize = 65_536;
 /// Initiations are counted by this.
 const TICK: Duration = Duration::from_micros(62_500);
 
+/// An IKE SA on which the peer was heard within this time is surely there.
+const HEARD_OF_LATE: Duration = Duration::from_secs(60);
+
 pub struct Endpoint {
     pub(super) limits: Limits,
     ports: Ports,
@@ -380,14 +383,41 @@ impl Endpoint {
                 Effect::Supersede(spi) => {
                     self.with_sa(spi, outbox, |sa, cx| sa.set_superseded(cx.now, cx.limits));
                 }
-                Effect::Recovered { tunnel } => self.abandon_attempt(tunnel, |stage| match stage {
-                    Stage::InitSent(_) => true,
-                    Stage::Handshake(handshake) => !matches!(handshake.step, Step::AuthSent(_)),
-                    _ => false,
-                }),
+                Effect::Renew { spi, is_due } => self.renew(spi, is_due, outbox),
+                Effect::Recovered { tunnel } => self.recovered(tunnel),
                 Effect::Forget { tunnel, except } => self.forget(tunnel, |spi, _| spi != except),
             }
         }
+    }
+
+    /// Rekeys an IKE SA; or deletes it, if the peer has a better one with us, and has been heard on that of late.
+    fn renew(&mut self, spi: u64, is_due: bool, outbox: &mut Outbox) {
+        let Some(tunnel) = self.sas.get(&spi).and_then(|entry| entry.sa.tunnel()) else { return };
+        let lives = |other: &u64| {
+            self.sas.get(other).is_some_and(|Entry { sa, .. }| {
+                sa.outgoing.sent() < 2 && self.now.saturating_since(sa.last_heard) < HEARD_OF_LATE
+            })
+        };
+        let task = match self.peers.better(tunnel, spi, &self.limits, self.now).iter().any(lives) {
+            true => Task::DeleteIke,
+            false if is_due => Task::RekeyIke,
+            false => return,
+        };
+        self.with_sa(spi, outbox, |sa, cx| {
+            sa.want(task, cx);
+            sa.make_requests(cx);
+        });
+    }
+
+    fn recovered(&mut self, tunnel: TunnelId) {
+        if let Some(peer) = self.peers.get_mut(tunnel) {
+            peer.suspected = false;
+        }
+        self.abandon_attempt(tunnel, |stage| match stage {
+            Stage::InitSent(_) => true,
+            Stage::Handshake(handshake) => !matches!(handshake.step, Step::AuthSent(_)),
+            _ => false,
+        });
     }
 
     /// Ends IKE SAs of a tunnel without a word to the peer, which does not know them.

@@ -38,6 +38,8 @@ pub(super) struct Peer {
     /// Attempts that failed since the last one that did not.
     fruitless: u32,
     pub heard_at: Timestamp,
+    /// None of its IKE SAs answers.
+    pub suspected: bool,
     pub counts: Counts,
 }
 
@@ -51,6 +53,7 @@ impl Peer {
             call_at: None,
             fruitless: 0,
             heard_at: Timestamp::ZERO,
+            suspected: false,
             counts: Counts::default(),
         }
     }
@@ -155,14 +158,21 @@ impl Peers {
         self.get(tunnel)?.sas.last().copied()
     }
 
-    /// The peer has another IKE SA with us that is to outlive this one (both sides choose alike: the one with the higher
-    /// nonces), and surely knows it as established, too.
-    pub fn has_better(&self, tunnel: TunnelId, spi: u64, limits: &Limits, now: Timestamp) -> bool {
-        let Some(peer) = self.get(tunnel) else { return false };
-        let Some((_, own)) = peer.merits.get(&spi) else { return false };
-        peer.sas.iter().filter(|other| **other != spi).filter_map(|other| peer.merits.get(other)).any(
-            |(since, lowest)| lowest > own && now.saturating_since(*since) > limits.retransmit_connecting.total(),
-        )
+    /// Those IKE SAs with this peer that are to outlive this one (both sides choose alike: by the higher nonces), and that
+    /// it surely knows as established, too.
+    pub fn better(&self, tunnel: TunnelId, spi: u64, limits: &Limits, now: Timestamp) -> Vec<u64> {
+        let Some(peer) = self.get(tunnel) else { return Vec::new() };
+        let Some((_, own)) = peer.merits.get(&spi) else { return Vec::new() };
+        let settled = |since: Timestamp| now.saturating_since(since) > limits.retransmit_connecting.total();
+        let is_better = |other: &&u64| {
+            peer.merits.get(other).is_some_and(|(since, lowest)| lowest > own && settled(*since))
+        };
+        peer.sas.iter().filter(|other| **other != spi).filter(is_better).copied().collect()
+    }
+
+    /// We have no IKE SA with it that it would still know.
+    pub fn is_forgotten(&self, tunnel: TunnelId) -> bool {
+        self.get(tunnel).is_none_or(|peer| peer.sas.is_empty() || peer.suspected)
     }
 
     pub fn heard_at(&self, tunnel: TunnelId) -> Timestamp {
@@ -227,7 +237,9 @@ impl Peers {
 
     /// Its IKE SA does not answer: call it anew beside, in case it has restarted.
     pub fn suspect(&mut self, tunnel: TunnelId, now: Timestamp) {
-        if self.get(tunnel).is_some_and(|peer| peer.config.initiate) {
+        let Some(peer) = self.get_mut(tunnel) else { return };
+        peer.suspected = peer.sas.len() == 1;
+        if peer.config.initiate {
             self.call_at(tunnel, now);
         }
     }
@@ -255,7 +267,7 @@ impl Peers {
         if !rekeyed {
             peer.counts.established += 1;
         }
-        peer.fruitless = 0;
+        (peer.fruitless, peer.suspected) = (0, false);
         if peer.attempt == Some(spi) {
             peer.attempt = None;
         }

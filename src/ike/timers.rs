@@ -1,7 +1,7 @@
 //! What an IKE SA does without a message: retransmission, rekeying, liveness, giving up; and which request comes next.
 
 use super::child::ChildState;
-use super::context::Context;
+use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
 use super::event::DownReason;
 use super::exchange::auth::Step;
@@ -142,11 +142,8 @@ impl IkeSa {
     fn check_ike_age(&mut self, cx: &mut Context<'_>) {
         let is_due = |at: &mut Option<Timestamp>| at.is_some_and(|at| at <= cx.now) && at.take().is_some();
         let (to_rekey, to_ask) = (is_due(&mut self.timers.rekey_at), is_due(&mut self.timers.needless_at));
-        let needless = |tunnel| cx.peers.has_better(tunnel, self.our_spi, cx.limits, cx.now);
-        match (to_rekey || to_ask) && self.tunnel().is_some_and(needless) {
-            true => self.want(Task::DeleteIke, cx),
-            false if to_rekey => self.want(Task::RekeyIke, cx),
-            false => {}
+        if to_rekey || to_ask {
+            cx.effects.push(Effect::Renew { spi: self.our_spi, is_due: to_rekey });
         }
     }
 

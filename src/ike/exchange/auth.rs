@@ -140,7 +140,7 @@ impl IkeSa {
         let spi_in = cx.child_spi();
         let Some((mut payloads, no_ppk)) = self.prove(&peer, Role::Initiator, mid, cx) else { return };
         payloads.insert(payloads.len() - 1, Payload::IdResponder(peer.remote_id.to_identification()));
-        if !cx.peers.has_established(peer.tunnel) {
+        if cx.peers.is_forgotten(peer.tunnel) {
             payloads.push(notify(kinds::INITIAL_CONTACT, []));
         }
         if let Some(ppk) = peer.ppk.as_ref().filter(|_| self.uses_ppk()) {

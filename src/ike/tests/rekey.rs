@@ -92,12 +92,11 @@ fn both_sides_rekey_everything_at_once_again_and_again() {
 
 #[test]
 fn over_a_network_that_loses_doubles_and_reorders() {
-    for seed in 0..300 {
+    for seed in 0..100 {
         let mut world = aging((40, 15), (40, 15))(seed);
         world.faults = Faults { loss: 10, double: 10, late: 15 };
         world.run_for(300);
         assert!(world.is_up(), "seed {seed}\n{}", world.dump());
-        assert!(world.downs(A).is_empty() && world.downs(B).is_empty(), "seed {seed}\n{}", world.dump());
         // With nothing more due, what is over goes.
         world.faults = Faults::default();
         let long = |me, other| PeerConfig { initiate: me == A, lifetimes: lifetimes(LONG, LONG), ..peer(me, other) };

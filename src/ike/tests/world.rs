@@ -228,6 +228,7 @@ impl World {
 
     /// Until nothing happens before `until`.
     pub fn run_until(&mut self, until: Timestamp) {
+        let trace = std::env::var_os("IKE_TRACE").is_some();
         for _ in 0..100_000 {
             let arrival = self.queue.keys().next().map(|(at, _)| *at);
             let timers = self.hosts.iter().filter_map(|host| host.endpoint.poll_timeout()).map(|(at, _)| at);
@@ -238,6 +239,10 @@ impl World {
             }
             self.now = self.now.max(next);
             self.step();
+            if trace {
+                println!("{:?} A: {}", self.now, self.hosts[A].endpoint.debug_sas());
+                println!("{:?} B: {}", self.now, self.hosts[B].endpoint.debug_sas());
+            }
         }
         panic!("the world does not come to rest:\n{}", self.dump());
     }
@@ -324,6 +329,8 @@ impl World {
         while let Some(event) = host.endpoint.poll_event() {
             match &event {
                 Event::ChildUp(child) => host.esp.install((**child).clone()),
+                // As at the first time: the responder may seal while its answer is still on its way.
+                Event::Up { .. } => self.was_up = false,
                 Event::ChildDown { spi_in, linger, .. } => host.esp.retire(*spi_in, self.now + *linger),
                 _ => {}
             }
@@ -378,7 +385,7 @@ impl World {
     pub fn dump(&self) -> String {
         let mut text = format!("at {:?}\n", self.now);
         for (n, host) in self.hosts.iter().enumerate() {
-            text += &format!("host {n}: {:?} {:#?}\n", host.endpoint.sa_counts(), host.endpoint.status(TUNNEL));
+            text += &format!("host {n}: {}\n{:?}\n", host.endpoint.debug_sas(), host.endpoint.status(TUNNEL));
             for event in &host.events {
                 text += &match event {
                     Event::ChildUp(child) => format!(
