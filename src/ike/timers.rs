@@ -45,8 +45,10 @@ impl IkeSa {
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
-                let at = if child.state == ChildState::Up { child.rekey_at } else { child.expires_at };
-                consider(Some(at), "child rekey");
+                consider(Some(child.expires_at), "child ends");
+                if child.state == ChildState::Up {
+                    consider(Some(child.rekey_at), "child rekey");
+                }
             }
             if !self.tasks.is_empty() {
                 consider(self.timers.retry_at, "ike retry");
