@@ -48,6 +48,7 @@ impl IkeSa {
                 consider(Some(child.expires_at), "child ends");
                 if child.state == ChildState::Up {
                     consider(Some(child.rekey_at), "child rekey");
+                    consider(child.needless_at, "child duplicates");
                 }
             }
             if !self.tasks.is_empty() {
@@ -152,7 +153,12 @@ impl IkeSa {
     fn check_children(&mut self, cx: &mut Context<'_>) {
         let retry = cx.now + cx.limits.retransmit.total();
         let mut due = Vec::new();
+        let mut doubted = Vec::new();
         for child in &mut self.children {
+            if child.needless_at.is_some_and(|at| at <= cx.now) {
+                child.needless_at = None;
+                doubted.push(child.spi_in);
+            }
             match child.state {
                 _ if child.expires_at <= cx.now => {
                     child.expires_at = retry;
@@ -168,6 +174,8 @@ impl IkeSa {
                 _ => {}
             }
         }
+        doubted.retain(|spi_in| self.is_needless(*spi_in));
+        due.extend(doubted.into_iter().map(|spi_in| Task::DeleteChildren(vec![spi_in])));
         for task in due {
             self.want(task, cx);
         }
