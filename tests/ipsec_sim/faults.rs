@@ -126,8 +126,9 @@ fn a_child_sa_that_is_closed_is_made_anew_although_messages_are_lost() {
             let spi = world.children(closer, TUNNEL)[0];
             let now = world.now;
             world.with_gateway(closer, |gateway, _| gateway.ike.expire_child(TUNNEL, spi, now));
-            world.run_for(secs(60));
+            world.run_for(secs(20));
             assert!(world.all_flow(), "{}", world.dump());
+            settle(&mut world);
             world.assert_tidy(&[ENDS], 1);
         }
     }
