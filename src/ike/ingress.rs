@@ -105,7 +105,7 @@ impl Endpoint {
         let intermediate = contents.has(kinds::INTERMEDIATE_EXCHANGE_SUPPORTED);
         let choice = match proposal::choose_ike(proposals, &profiles, Some(group)) {
             Ok(choice) if choice.further.is_empty() || intermediate => choice,
-            Ok(_) => return self.no_proposal(header, datagram, Cause::PeerSent { notify: 0 }, outbox),
+            Ok(_) => return self.no_proposal(header, datagram, Cause::Malformed, outbox),
             Err(cause) => return self.no_proposal(header, datagram, cause, outbox),
         };
         if choice.group.id() != group {

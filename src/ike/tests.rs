@@ -3,5 +3,7 @@
 //! `world` is the ground that all stand on; then one file per question.
 
 mod establish;
+mod hostile;
+mod peers;
 mod rekey;
 mod world;

@@ -232,11 +232,10 @@ impl World {
         for _ in 0..100_000 {
             let arrival = self.queue.keys().next().map(|(at, _)| *at);
             let timers = self.hosts.iter().filter_map(|host| host.endpoint.poll_timeout()).map(|(at, _)| at);
-            let next = timers.chain(arrival).min().unwrap_or(until);
-            if next > until {
+            let Some(next) = timers.chain(arrival).min().filter(|next| *next <= until) else {
                 self.now = until;
                 return self.let_linger_pass();
-            }
+            };
             self.now = self.now.max(next);
             self.step();
             if trace {
