@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::context::{ChildSpis, Context};
 use super::event::{ChildKeys, ChildUp, Event, Outbound, Role};
 use super::exchange::auth::Step;
+use super::exchange::followup::Made;
 use super::peer::{PeerConfig, SelectorMode};
 use super::proposal::EspChoice;
 use super::sa::{IkeSa, Pending, Stage};
@@ -234,6 +235,9 @@ impl IkeSa {
         }
         if let Some(Pending::Child(request)) = &self.pending {
             spis.release(request.spi_in);
+        }
+        if let Some(Made::Child(made)) = self.followup.take().map(|followup| followup.made) {
+            spis.release(made.spi_in);
         }
     }
 

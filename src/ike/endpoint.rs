@@ -204,6 +204,11 @@ impl Endpoint {
         (self.sas.len(), self.half_open.len())
     }
 
+    #[cfg(test)]
+    pub(super) fn bind_to(&mut self, addresses: Vec<IpAddr>) {
+        self.bound_to = addresses;
+    }
+
     /// SPIs for packets to us that are taken: by Child SAs, and by those that we have asked for.
     pub fn child_spi_count(&self) -> usize {
         self.child_spis.len()

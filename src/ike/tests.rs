@@ -4,6 +4,8 @@
 
 mod establish;
 mod hostile;
+mod methods;
+mod nat;
 mod peers;
 mod rekey;
 mod world;

@@ -31,6 +31,8 @@ pub struct World {
     random: Seeded,
     /// Sees every packet; `false` drops it.
     pub filter: Box<dyn FnMut(&Packet) -> bool>,
+    /// A NAT before some hosts: by host, the address and what is added to the port.
+    pub nat: BTreeMap<usize, (IpAddr, u16)>,
     /// Checks after every step that what one side seals the other side opens, from when both first could: the answer to
     /// IKE_AUTH is still on its way when the responder may already seal.
     pub check_gaps: bool,
@@ -56,7 +58,7 @@ pub struct Packet {
 
 impl Packet {
     pub fn message(&self) -> &[u8] {
-        if self.to.port() == 4500 || self.from.port() == 4500 { &self.bytes[4..] } else { &self.bytes }
+        if self.bytes.starts_with(&[0; 4]) { &self.bytes[4..] } else { &self.bytes } // no SPI begins so
     }
 
     pub fn exchange(&self) -> u8 {
@@ -179,6 +181,7 @@ impl World {
             faults: Faults::default(),
             random: Seeded(seed ^ 0x5eed),
             filter: Box::new(|_| true),
+            nat: BTreeMap::new(),
             check_gaps: true,
             was_up: false,
         }
@@ -202,7 +205,8 @@ impl World {
 
     pub fn add(&mut self, seed: u64, limits: Limits, peers: Vec<PeerConfig>) -> usize {
         let host = self.hosts.len();
-        let setup = Setup { limits, ..Setup::new(Box::new(Seeded(seed.wrapping_mul(7919) + host as u64))) };
+        let random = Box::new(Seeded(seed.wrapping_mul(7919) + host as u64));
+        let setup = Setup { limits, unix_secs_at_zero: 1_782_864_000, ..Setup::new(random) };
         let mut endpoint = Endpoint::new(setup, self.now);
         endpoint.configure(peers.into_iter().map(Arc::new).collect(), self.now);
         self.hosts.push(Host { endpoint, ip: ip(host), esp: Esp::default(), events: Vec::new() });
@@ -261,7 +265,7 @@ impl World {
                 let mut outbox = Outbox::new(1 << 20, 4096);
                 self.hosts[host].endpoint.handle_timeout(&mut outbox, self.now);
                 self.take_events(host);
-                self.send(host, &outbox);
+                self.send_from(host, &outbox);
             }
         }
         self.let_linger_pass();
@@ -280,10 +284,22 @@ impl World {
     }
 
     fn deliver(&mut self, packet: Packet) {
-        let Some(host) = self.hosts.iter().position(|host| host.ip == packet.to.ip()) else { return };
+        let Some((host, packet)) = self.translate_in(packet) else { return };
         let outbox = self.hand_over(host, &packet);
         self.take_events(host);
-        self.send(host, &outbox);
+        self.send_from(host, &outbox);
+    }
+
+    fn translate_in(&self, mut packet: Packet) -> Option<(usize, Packet)> {
+        for (host, (outside, shift)) in &self.nat {
+            let port = packet.to.port().wrapping_sub(*shift);
+            if packet.to.ip() == *outside && matches!(port, 500 | 4500) {
+                packet.to = SocketAddr::new(self.hosts[*host].ip, port);
+                return Some((*host, packet));
+            }
+        }
+        let host = self.hosts.iter().position(|host| host.ip == packet.to.ip())?;
+        (!self.nat.contains_key(&host)).then_some((host, packet)) // nobody reaches behind a NAT directly
     }
 
     /// Gives a packet to a host, and what it answers.
@@ -296,10 +312,13 @@ impl World {
         outbox
     }
 
-    fn send(&mut self, host: usize, outbox: &Outbox) {
+    pub fn send_from(&mut self, host: usize, outbox: &Outbox) {
         for (path, _, bytes) in outbox.datagrams() {
             let port = if path.port == Port::IkeNatT { 4500 } else { 500 };
-            let from = SocketAddr::new(self.hosts[host].ip, port);
+            let from = match self.nat.get(&host) {
+                Some((outside, shift)) => SocketAddr::new(*outside, port + shift),
+                None => SocketAddr::new(self.hosts[host].ip, port),
+            };
             self.send_packet(Packet { number: self.sent, from, to: path.remote, bytes: bytes.to_vec() });
             self.sent += 1;
         }
