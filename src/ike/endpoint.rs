@@ -263,6 +263,8 @@ impl Endpoint {
             }
             match entry.sa.is_established() {
                 true => {
+                    entry.sa.release_asked(&mut self.child_spis);
+                    entry.sa.pending = None;
                     entry.sa.registered = false;
                     entry.sa.tasks.clear();
                     entry.sa.want_first(Task::DeleteIke);

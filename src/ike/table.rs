@@ -136,7 +136,7 @@ impl Endpoint {
                 }
                 Effect::Renew { spi, is_due } => self.renew(spi, is_due, outbox),
                 Effect::Recovered { tunnel } => self.recovered(tunnel),
-                Effect::Forget { tunnel, except } => self.forget(tunnel, |spi, _| spi != except),
+                Effect::Forget { tunnel, except } => self.take_initial_contact(tunnel, except, outbox),
             }
         }
     }
@@ -169,6 +169,19 @@ impl Endpoint {
             Stage::Handshake(handshake) => !matches!(handshake.step, Step::AuthSent(_)),
             _ => false,
         });
+    }
+
+    /// The peer had no other IKE SA with us when it said so. One that was made since, by a call of ours that crossed, it may
+    /// know: that one is closed with a word, the others without.
+    fn take_initial_contact(&mut self, tunnel: TunnelId, except: u64, outbox: &mut Outbox) {
+        let crossing = self.limits.retransmit_connecting.total();
+        let now = self.now;
+        let may_know = |sa: &IkeSa| sa.established_at.is_some_and(|at| now.saturating_since(at) <= crossing);
+        self.forget(tunnel, |spi, sa| spi != except && !may_know(sa));
+        let crossed: Vec<u64> = self.peers.get(tunnel).map_or_else(Vec::new, |peer| peer.sas.clone());
+        for spi in crossed.into_iter().filter(|spi| *spi != except) {
+            self.with_sa(spi, outbox, |sa, cx| sa.close(cx));
+        }
     }
 
     /// Ends IKE SAs of a tunnel without a word to the peer, which does not know them.

@@ -45,9 +45,11 @@ impl IkeSa {
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
-                let at =
-                    if child.state == ChildState::Up { child.rekey_at.min(child.expires_at) } else { child.expires_at };
-                consider(Some(at), "child rekey");
+                consider(Some(child.expires_at), "child ends");
+                if child.state == ChildState::Up {
+                    consider(Some(child.rekey_at), "child rekey");
+                    consider(child.needless_at, "child duplicates");
+                }
             }
             if !self.tasks.is_empty() {
                 consider(self.timers.retry_at, "ike retry");
@@ -152,7 +154,12 @@ impl IkeSa {
     fn check_children(&mut self, cx: &mut Context<'_>) {
         let retry = cx.now + cx.limits.retransmit.total();
         let mut due = Vec::new();
+        let mut doubted = Vec::new();
         for child in &mut self.children {
+            if child.needless_at.is_some_and(|at| at <= cx.now) {
+                child.needless_at = None;
+                doubted.push(child.spi_in);
+            }
             match child.state {
                 _ if child.expires_at <= cx.now => {
                     child.expires_at = retry;
@@ -168,6 +175,8 @@ impl IkeSa {
                 _ => {}
             }
         }
+        doubted.retain(|spi_in| self.is_needless(*spi_in));
+        due.extend(doubted.into_iter().map(|spi_in| Task::DeleteChildren(vec![spi_in])));
         for task in due {
             self.want(task, cx);
         }
