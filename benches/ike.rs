@@ -16,7 +16,7 @@
 //!    appliance takes as long as it really took; peers cost nothing. What comes while it is busy waits in a receive buffer
 //!    as long as `io::udp` asks for, and is lost when that is full. Limits are the defaults. The goal is 60 s.
 //!
-//! `-- --quick` does less of each; `-- handshake`, `-- handshake rsa` (a word of its line), `-- memory` and `-- restart` do one.
+//! `-- --quick` does less of each; `-- handshake`, `-- handshake rsa` (how its line begins), `-- memory` and `-- restart` do one.
 //!
 //! Profiling: `perf record --call-graph dwarf target/release/deps/ike-* handshake psk`.
 

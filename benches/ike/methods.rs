@@ -36,7 +36,7 @@ impl Method {
             Method::Psk => "psk, X25519",
             Method::Ecdsa => "ecdsa P-256, X25519",
             Method::Rsa => "rsa 2048, X25519",
-            Method::PskMlKem => "pq: psk, X25519, ML-KEM-768",
+            Method::PskMlKem => "pq (psk), X25519, ML-KEM-768",
         }
     }
 
