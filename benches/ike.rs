@@ -4,8 +4,8 @@
 //! disturbs as little as can be; the code still shares caches with whatever runs beside it):
 //!
 //! 1. `handshake`: how many peers the appliance lets in per second, as responder: IKE_SA_INIT, IKE_INTERMEDIATE where the
-//!    profile has it, IKE_AUTH with the first Child SA, through `ike::Endpoint::handle_input`. Each peer comes once; a
-//!    thousand are configured. Beside it the *bound*: the asymmetric primitives that this very handshake cannot do without,
+//!    profile has it, IKE_AUTH with the first Child SA, through `ike::Endpoint::handle_input`. Each of two
+//!    thousand configured peers comes once, twenty at a time. Beside it the *bound*: the asymmetric primitives that this very handshake cannot do without,
 //!    taken from the same library in turns with the handshakes. *of bound* is bound / handshake: the goal is 70 %.
 //!    PRFs, AEAD, parsing and tables are not in the bound.
 //! 2. `memory`: what an idle tunnel holds, one IKE SA and one Child SA in `ike::Endpoint` and `ipsec::Endpoint`, without what
