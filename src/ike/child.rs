@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::context::{ChildSpis, Context};
 use super::event::{ChildKeys, ChildUp, Event, Outbound, Role};
 use super::exchange::auth::Step;
+use super::exchange::followup::Made;
 use super::peer::{PeerConfig, SelectorMode};
 use super::proposal::EspChoice;
 use super::sa::{IkeSa, Pending, Stage};
@@ -44,7 +45,7 @@ pub(super) struct SelectorPair {
 }
 
 impl SelectorPair {
-    fn covers(&self, other: &SelectorPair) -> bool {
+    pub(super) fn covers(&self, other: &SelectorPair) -> bool {
         let all_in = |these: &[Selector], those: &[Selector]| {
             these.iter().all(|selector| those.iter().any(|wide| wide.contains(selector)))
         };
@@ -69,7 +70,7 @@ pub(super) fn pairs(ours: &[Selector], theirs: &[Selector]) -> Vec<SelectorPair>
     let mut pairs = Vec::new();
     for our in ours {
         for their in theirs.iter().filter(|their| their.first.is_ipv4() == our.first.is_ipv4()) {
-            pairs.push(SelectorPair { ours: vec![our.clone()], theirs: vec![their.clone()] });
+            pairs.push(SelectorPair { ours: vec![*our], theirs: vec![*their] });
         }
     }
     pairs
@@ -207,6 +208,9 @@ impl IkeSa {
         }
         if let Some(Pending::Child(request)) = &self.pending {
             spis.release(request.spi_in);
+        }
+        if let Some(Made::Child(made)) = self.followup.take().map(|followup| followup.made) {
+            spis.release(made.spi_in);
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) enum Effect {
     MoveChildren { to: u64, children: Vec<Child>, tasks: VecDeque<Task> },
     /// It lost against one that crossed it (section 2.8.2): the peer, who began it, deletes it.
     Supersede(u64),
+    /// It is due to be rekeyed, or may be needless beside another.
+    Renew { spi: u64, is_due: bool },
     /// It was suspected to be dead, and has answered.
     Recovered { tunnel: TunnelId },
     /// The peer has forgotten all other IKE SAs of this tunnel (INITIAL_CONTACT).

@@ -43,8 +43,7 @@ impl IkeSa {
             .map_err(|_| DropReason::OuterMalformed)?
             .ok_or(DropReason::HandshakeInvalid)?;
         let session = self.session.as_ref().ok_or(DropReason::HandshakeInvalid)?;
-        let plain =
-            session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
+        let plain = session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
             self.incoming.note(datagram.bytes);

@@ -78,17 +78,37 @@ pub struct ChildUp {
 pub enum Event {
     ChildUp(Box<ChildUp>),
     /// Stop sealing with it, go on opening for `linger`.
-    ChildDown { tunnel: TunnelId, spi_in: u32, linger: Duration },
+    ChildDown {
+        tunnel: TunnelId,
+        spi_in: u32,
+        linger: Duration,
+    },
     /// Everything towards this peer goes elsewhere from now on (MOBIKE, or a NAT that changed its mind).
-    PathMoved { tunnel: TunnelId, path: Path },
+    PathMoved {
+        tunnel: TunnelId,
+        path: Path,
+    },
     /// The peer proved who it is; at least one Child SA follows or came before.
-    Up { tunnel: TunnelId, path: Path, role: Role },
+    Up {
+        tunnel: TunnelId,
+        path: Path,
+        role: Role,
+    },
     /// There is no IKE SA with the peer any more.
-    Down { tunnel: TunnelId, why: DownReason },
+    Down {
+        tunnel: TunnelId,
+        why: DownReason,
+    },
     /// A negotiation failed. `None`: we do not know with whom.
-    Failed { tunnel: Option<TunnelId>, failure: Box<Failure> },
+    Failed {
+        tunnel: Option<TunnelId>,
+        failure: Box<Failure>,
+    },
     /// The configuration asks for something impossible; the peer does not exist.
-    Refused { tunnel: TunnelId, why: Refusal },
+    Refused {
+        tunnel: TunnelId,
+        why: Refusal,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

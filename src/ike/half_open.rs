@@ -141,9 +141,8 @@ mod tests {
         let now = Timestamp::from_secs(1000);
         let cookie = table.cookie(&path(1, 500), 7, b"nonce", now);
         assert!((1..=64).contains(&cookie.len()), "section 2.6");
-        let good = |path, spi, nonce: &[u8], secs| {
-            table.is_our_cookie(&cookie, &path, spi, nonce, Timestamp::from_secs(secs))
-        };
+        let good =
+            |path, spi, nonce: &[u8], secs| table.is_our_cookie(&cookie, &path, spi, nonce, Timestamp::from_secs(secs));
         assert!(good(path(1, 500), 7, b"nonce", 1000) && good(path(1, 500), 7, b"nonce", 1060));
         assert!(!good(path(1, 500), 7, b"nonce", 1130));
         assert!(!good(path(2, 500), 7, b"nonce", 1000));

@@ -1,7 +1,7 @@
 //! IKE messages on their way in: the checks that come before any IKE SA, in the order that `mod.rs` lists.
 
-use super::endpoint::Endpoint;
 use super::diagnosis::{Cause, Stage as FailureStage};
+use super::endpoint::Endpoint;
 use super::exchange::init::InitRequest;
 use super::half_open::Admission;
 use super::message::{self, Contents, notify};
@@ -30,9 +30,7 @@ impl Endpoint {
         match (header.exchange, header.flags.response) {
             (ExchangeType::SA_INIT, false) => self.handle_init(&header, datagram, outbox),
             (ExchangeType::SA_INIT, true) => self
-                .with_sa(our_spi, outbox, |sa, cx| {
-                    sa.accept_init_response(&header, datagram.bytes, datagram.path, cx)
-                })
+                .with_sa(our_spi, outbox, |sa, cx| sa.accept_init_response(&header, datagram.bytes, datagram.path, cx))
                 .unwrap_or(Err(DropReason::HandshakeInvalid)),
             _ => self
                 .with_sa(our_spi, outbox, |sa, cx| match names(sa, &header) {
@@ -60,12 +58,7 @@ impl Endpoint {
         Err(DropReason::OuterMalformed)
     }
 
-    fn handle_init(
-        &mut self,
-        header: &Header,
-        datagram: Datagram<'_>,
-        outbox: &mut Outbox,
-    ) -> Result<(), DropReason> {
+    fn handle_init(&mut self, header: &Header, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
         let first = header.flags.initiator && header.responder_spi == 0 && header.message_id == 0;
         if !first || header.initiator_spi == 0 {
             return Err(DropReason::OuterMalformed);
@@ -79,7 +72,8 @@ impl Endpoint {
         if admission == Admission::Full {
             return Err(DropReason::HandshakeUnderLoad);
         }
-        let payloads = ike::parse_payloads(header.next_payload, datagram.bytes.get(28..).unwrap_or_default(), &self.limits.wire);
+        let payloads =
+            ike::parse_payloads(header.next_payload, datagram.bytes.get(28..).unwrap_or_default(), &self.limits.wire);
         let payloads = match payloads {
             Ok(payloads) => payloads,
             Err(ParseError::UnsupportedCritical(kind)) => {
@@ -105,7 +99,7 @@ impl Endpoint {
         let intermediate = contents.has(kinds::INTERMEDIATE_EXCHANGE_SUPPORTED);
         let choice = match proposal::choose_ike(proposals, &profiles, Some(group)) {
             Ok(choice) if choice.further.is_empty() || intermediate => choice,
-            Ok(_) => return self.no_proposal(header, datagram, Cause::PeerSent { notify: 0 }, outbox),
+            Ok(_) => return self.no_proposal(header, datagram, Cause::NoIntermediate, outbox),
             Err(cause) => return self.no_proposal(header, datagram, cause, outbox),
         };
         if choice.group.id() != group {

@@ -91,13 +91,6 @@ impl SaKeys {
             pr: cut.take(prf.key_bytes()),
         }
     }
-
-    /// RFC 8784 section 3: SK_d, SK_pi and SK_pr become prf+(PPK, what they were).
-    pub fn mix_ppk(&mut self, prf: Prf, ppk: &[u8]) {
-        for key in [&mut self.d, &mut self.pi, &mut self.pr] {
-            *key = prf.plus(ppk, &[key.as_slice()], key.len());
-        }
-    }
 }
 
 /// Section 2.17 and RFC 9370 section 2.2.4: KEYMAT = prf+(SK_d, SK(0) | Ni | Nr | SK(1) | ...). The keys of the
@@ -113,12 +106,7 @@ pub(super) fn child_keys(prf: Prf, d: &[u8], suite: Suite, exchange: &ChildExcha
         true => (from_initiator, from_responder),
         false => (from_responder, from_initiator),
     };
-    ChildKeys {
-        cipher_in: inward.0,
-        integrity_in: inward.1,
-        cipher_out: outward.0,
-        integrity_out: outward.1,
-    }
+    ChildKeys { cipher_in: inward.0, integrity_in: inward.1, cipher_out: outward.0, integrity_out: outward.1 }
 }
 
 pub(super) struct ChildExchange<'a> {

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use aws_lc_rs::digest;
 
-use crate::net::{Path, Port};
 use super::peer::Ports;
+use crate::net::{Path, Port};
 use crate::wire::ike::{Notify, Payload, notify};
 
 /// What the hashes said.
@@ -55,9 +55,8 @@ pub(super) fn local_end(path: &Path, ports: &Ports, bound_to: &[IpAddr]) -> Opti
 pub(super) fn notifies(spis: (u64, u64), path: &Path, local: Option<SocketAddr>, random: [u8; 20]) -> [Payload; 2] {
     let source = local.map_or(random.to_vec(), |local| hash(spis, local));
     let destination = hash(spis, path.remote);
-    [(notify::NAT_DETECTION_SOURCE_IP, source), (notify::NAT_DETECTION_DESTINATION_IP, destination)].map(
-        |(kind, data)| Payload::Notify(Notify { protocol: 0, spi: Vec::new(), kind, data }),
-    )
+    [(notify::NAT_DETECTION_SOURCE_IP, source), (notify::NAT_DETECTION_DESTINATION_IP, destination)]
+        .map(|(kind, data)| Payload::Notify(Notify { protocol: 0, spi: Vec::new(), kind, data }))
 }
 
 /// What the peer's notifies say about the path that they came by. `local` unknown counts as a NAT: UDP always works.
@@ -89,7 +88,8 @@ mod tests {
     const SPIS: (u64, u64) = (0x0102_0304_0506_0708, 0);
 
     fn ends() -> (Path, SocketAddr) {
-        let path = Path { local: Some([192, 0, 2, 1].into()), ..Path::from_port(Port::Ike, ([192, 0, 2, 2], 500).into()) };
+        let path =
+            Path { local: Some([192, 0, 2, 1].into()), ..Path::from_port(Port::Ike, ([192, 0, 2, 2], 500).into()) };
         (path, ([192, 0, 2, 1], 500).into())
     }
 

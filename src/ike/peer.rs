@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::auth::{Identity, LocalAuth, Ppk, RemoteAuth};
 use super::limits::Limits;
 use super::proposal::Profile;
+use crate::net::TunnelId;
 use crate::net::random::Random;
 use crate::net::selector::Selector;
-use crate::net::TunnelId;
 
 /// What an endpoint is made with.
 pub struct Setup {

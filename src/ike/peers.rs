@@ -1,6 +1,6 @@
 //! The peers as configured, and what we want of each: whether to call it, when again, which of its IKE SAs count.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,13 +49,16 @@ pub(super) struct Peer {
     pub config: SharedPeer,
     /// Established IKE SAs by our SPI, the newest last.
     pub sas: Vec<u64>,
-    newest_since: Timestamp,
+    /// Of those: since when, and the lowest nonce that it was made with.
+    merits: BTreeMap<u64, (Timestamp, Vec<u8>)>,
     /// The IKE SA by which we are calling it.
     pub attempt: Option<u64>,
     call_at: Option<Timestamp>,
     /// Attempts that failed since the last one that did not.
     fruitless: u32,
     pub heard_at: Timestamp,
+    /// None of its IKE SAs answers.
+    pub suspected: bool,
     pub counts: Counts,
 }
 
@@ -64,11 +67,12 @@ impl Peer {
         Peer {
             config,
             sas: Vec::new(),
-            newest_since: Timestamp::ZERO,
+            merits: BTreeMap::new(),
             attempt: None,
             call_at: None,
             fruitless: 0,
             heard_at: Timestamp::ZERO,
+            suspected: false,
             counts: Counts::default(),
         }
     }
@@ -131,10 +135,7 @@ impl Peers {
             None => Ok(SharedPeer::clone(first)),
             Some(wanted) => match configs.iter().find(|config| config.local_id == *wanted) {
                 Some(config) => Ok(SharedPeer::clone(config)),
-                None => Err(Cause::WrongLocalIdentity {
-                    wanted: wanted.to_string(),
-                    ours: first.local_id.to_string(),
-                }),
+                None => Err(Cause::WrongLocalIdentity { wanted: wanted.to_string(), ours: first.local_id.to_string() }),
             },
         }
     }
@@ -164,10 +165,20 @@ impl Peers {
         self.get(tunnel)?.sas.last().copied()
     }
 
-    /// Another IKE SA, and the peer has surely come to know it as established, too.
-    pub fn has_settled_newer(&self, tunnel: TunnelId, spi: u64, limits: &Limits, now: Timestamp) -> bool {
-        let settled = |peer: &Peer| now.saturating_since(peer.newest_since) > limits.retransmit_connecting.total();
-        self.get(tunnel).is_some_and(|peer| peer.sas.last().is_some_and(|last| *last != spi) && settled(peer))
+    /// Those IKE SAs with this peer that are to outlive this one (both sides choose alike: by the higher nonces), and that
+    /// it surely knows as established, too.
+    pub fn better(&self, tunnel: TunnelId, spi: u64, limits: &Limits, now: Timestamp) -> Vec<u64> {
+        let Some(peer) = self.get(tunnel) else { return Vec::new() };
+        let Some((_, own)) = peer.merits.get(&spi) else { return Vec::new() };
+        let settled = |since: Timestamp| now.saturating_since(since) > limits.retransmit_connecting.total();
+        let is_better =
+            |other: &&u64| peer.merits.get(other).is_some_and(|(since, lowest)| lowest > own && settled(*since));
+        peer.sas.iter().filter(|other| **other != spi).filter(is_better).copied().collect()
+    }
+
+    /// We have no IKE SA with it that it would still know.
+    pub fn is_forgotten(&self, tunnel: TunnelId) -> bool {
+        self.get(tunnel).is_none_or(|peer| peer.sas.is_empty() || peer.suspected)
     }
 
     pub fn heard_at(&self, tunnel: TunnelId) -> Timestamp {
@@ -232,7 +243,9 @@ impl Peers {
 
     /// Its IKE SA does not answer: call it anew beside, in case it has restarted.
     pub fn suspect(&mut self, tunnel: TunnelId, now: Timestamp) {
-        if self.get(tunnel).is_some_and(|peer| peer.config.initiate) {
+        let Some(peer) = self.get_mut(tunnel) else { return };
+        peer.suspected = peer.sas.len() == 1;
+        if peer.config.initiate {
             self.call_at(tunnel, now);
         }
     }
@@ -249,16 +262,18 @@ impl Peers {
     }
 
     /// The peer has proved who it is.
-    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool, now: Timestamp) {
+    pub fn established(&mut self, tunnel: TunnelId, spi: u64, rekeyed: bool, merit: (Timestamp, Vec<u8>)) {
         let Some(peer) = self.get_mut(tunnel) else { return };
         if !peer.sas.contains(&spi) {
             peer.sas.push(spi);
-            peer.newest_since = now;
         }
+        peer.merits.insert(spi, merit);
+        let sas = &peer.sas;
+        peer.merits.retain(|spi, _| sas.contains(spi));
         if !rekeyed {
             peer.counts.established += 1;
         }
-        peer.fruitless = 0;
+        (peer.fruitless, peer.suspected) = (0, false);
         if peer.attempt == Some(spi) {
             peer.attempt = None;
         }
@@ -281,7 +296,10 @@ impl PeerConfig {
         };
         let remote = match (&self.remote_auth, &other.remote_auth) {
             (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
-            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => Arc::ptr_eq(a, b) || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request()),
+            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => {
+                Arc::ptr_eq(a, b)
+                    || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request())
+            }
             _ => false,
         };
         let ppk = match (&self.ppk, &other.ppk) {

@@ -3,5 +3,9 @@
 //! `world` is the ground that all stand on; then one file per question.
 
 mod establish;
+mod hostile;
+mod methods;
+mod nat;
+mod peers;
 mod rekey;
 pub(super) mod world;

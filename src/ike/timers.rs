@@ -1,7 +1,7 @@
 //! What an IKE SA does without a message: retransmission, rekeying, liveness, giving up; and which request comes next.
 
 use super::child::ChildState;
-use super::context::Context;
+use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
 use super::event::DownReason;
 use super::exchange::auth::Step;
@@ -41,10 +41,12 @@ impl IkeSa {
         consider(self.timers.wake_at, "ike request");
         if self.is_established() {
             consider(self.timers.rekey_at, "ike rekey");
+            consider(self.timers.needless_at, "ike duplicates");
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
-                let at = if child.state == ChildState::Up { child.rekey_at } else { child.expires_at };
+                let at =
+                    if child.state == ChildState::Up { child.rekey_at.min(child.expires_at) } else { child.expires_at };
                 consider(Some(at), "child rekey");
             }
             if !self.tasks.is_empty() {
@@ -104,7 +106,7 @@ impl IkeSa {
             },
         };
         let cause = match self.responses.incomplete() {
-            Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+            Some((present, total)) => Cause::FragmentsLost { present, total },
             None if stage == FailureStage::Liveness => Cause::PeerGone { requests: sends },
             None => Cause::NoAnswer { sends },
         };
@@ -121,13 +123,14 @@ impl IkeSa {
         match &self.stage {
             Stage::Handshake(_) => {
                 let cause = match self.requests.incomplete() {
-                    Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+                    Some((present, total)) => Cause::FragmentsLost { present, total },
                     None => Cause::NeverAuthenticated,
                 };
                 cx.fail(self.tunnel(), self.path, FailureStage::Auth, cause);
                 self.end(DownReason::PeerSilent);
             }
             Stage::Established => {
+                cx.fail(self.tunnel(), self.path, FailureStage::Rekey, Cause::Expired);
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),
@@ -139,13 +142,10 @@ impl IkeSa {
     }
 
     fn check_ike_age(&mut self, cx: &mut Context<'_>) {
-        if self.timers.rekey_at.is_some_and(|at| at <= cx.now) {
-            self.timers.rekey_at = None;
-            // One of two that the peer has with us is enough: the newest goes on.
-            let (spi, now) = (self.our_spi, cx.now);
-            let needless = |tunnel| cx.peers.has_settled_newer(tunnel, spi, cx.limits, now);
-            let task = if self.tunnel().is_some_and(needless) { Task::DeleteIke } else { Task::RekeyIke };
-            self.want(task, cx);
+        let is_due = |at: &mut Option<Timestamp>| at.is_some_and(|at| at <= cx.now) && at.take().is_some();
+        let (to_rekey, to_ask) = (is_due(&mut self.timers.rekey_at), is_due(&mut self.timers.needless_at));
+        if to_rekey || to_ask {
+            cx.effects.push(Effect::Renew { spi: self.our_spi, is_due: to_rekey });
         }
     }
 

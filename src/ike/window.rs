@@ -131,10 +131,6 @@ impl Incoming {
         Incoming { expected, ..Incoming::default() }
     }
 
-    pub fn expected(&self) -> u32 {
-        self.expected
-    }
-
     pub fn arrival(&self, id: u32) -> Arrival<'_> {
         if id == self.expected {
             return Arrival::New;
@@ -164,8 +160,7 @@ mod tests {
 
     use super::*;
 
-    const TIMES: Retransmit =
-        Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
+    const TIMES: Retransmit = Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
 
     #[test]
     fn a_request_is_sent_again_at_growing_intervals_and_then_given_up() {

@@ -97,11 +97,7 @@ impl Session {
 
     /// Gives back what they were.
     fn adopt(&mut self, [d, pi, pr]: [Secret; 3]) -> [Secret; 3] {
-        [
-            std::mem::replace(&mut self.d, d),
-            std::mem::replace(&mut self.pi, pi),
-            std::mem::replace(&mut self.pr, pr),
-        ]
+        [std::mem::replace(&mut self.d, d), std::mem::replace(&mut self.pi, pi), std::mem::replace(&mut self.pr, pr)]
     }
 }
 
@@ -140,7 +136,7 @@ impl IkeSa {
         let spi_in = cx.child_spi();
         let Some((mut payloads, no_ppk)) = self.prove(&peer, Role::Initiator, mid, cx) else { return };
         payloads.insert(payloads.len() - 1, Payload::IdResponder(peer.remote_id.to_identification()));
-        if !cx.peers.has_established(peer.tunnel) {
+        if cx.peers.is_forgotten(peer.tunnel) {
             payloads.push(notify(kinds::INITIAL_CONTACT, []));
         }
         if let Some(ppk) = peer.ppk.as_ref().filter(|_| self.uses_ppk()) {
@@ -377,12 +373,7 @@ impl IkeSa {
         Some(payloads)
     }
 
-    fn answer_first_child(
-        &mut self,
-        peer: &SharedPeer,
-        contents: &Contents<'_>,
-        cx: &mut Context<'_>,
-    ) -> Vec<Payload> {
+    fn answer_first_child(&mut self, peer: &SharedPeer, contents: &Contents<'_>, cx: &mut Context<'_>) -> Vec<Payload> {
         let (Some(proposals), Some((theirs, ours))) = (contents.proposals(), contents.selectors()) else {
             return Vec::new(); // childless (RFC 6023), or malformed: the SA stands without
         };

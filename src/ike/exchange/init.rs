@@ -114,8 +114,8 @@ impl IkeSa {
             return Err(DropReason::HandshakeInvalid);
         }
         let body = datagram.get(28..).unwrap_or_default();
-        let payloads = ike::parse_payloads(header.next_payload, body, &cx.limits.wire)
-            .map_err(|_| DropReason::OuterMalformed)?;
+        let payloads =
+            ike::parse_payloads(header.next_payload, body, &cx.limits.wire).map_err(|_| DropReason::OuterMalformed)?;
         let contents = Contents(&payloads);
         if let Some(cookie) = contents.notify(kinds::COOKIE) {
             return self.send_cookie(cookie.data.clone(), cx);
@@ -131,13 +131,15 @@ impl IkeSa {
     }
 
     fn send_cookie(&mut self, cookie: Vec<u8>, cx: &mut Context<'_>) -> Result<(), DropReason> {
-        let most = cx.limits.init_attempts;
-        match &mut self.stage {
-            Stage::InitSent(sent) if (1..=64).contains(&cookie.len()) && sent.attempts < most => {
-                sent.cookie = Some(cookie);
-            }
-            _ => return Err(DropReason::HandshakeInvalid),
+        let Stage::InitSent(sent) = &mut self.stage else { return Err(DropReason::HandshakeInvalid) };
+        if !(1..=64).contains(&cookie.len()) {
+            return Err(DropReason::OuterMalformed);
         }
+        let attempts = sent.attempts;
+        if attempts >= cx.limits.init_attempts {
+            return Err(self.init_failed(Cause::CookieLoop { attempts }, cx));
+        }
+        sent.cookie = Some(cookie);
         self.send_init(cx);
         Ok(())
     }

@@ -28,12 +28,7 @@ impl IkeSa {
         }
     }
 
-    pub(in crate::ike) fn accept_intermediate(
-        &mut self,
-        share: KeyShare,
-        payloads: &[Payload],
-        cx: &mut Context<'_>,
-    ) {
+    pub(in crate::ike) fn accept_intermediate(&mut self, share: KeyShare, payloads: &[Payload], cx: &mut Context<'_>) {
         let contents = Contents(payloads);
         let public = contents.key_exchange().filter(|(group, _)| *group == share.group().id());
         let Some((_, public)) = public.filter(|_| contents.error().is_none()) else {

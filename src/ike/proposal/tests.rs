@@ -186,7 +186,10 @@ fn additional_key_exchanges() {
     assert_eq!(further(&[second(36)]), None);
     // No exchange follows a rekeying that could carry them.
     let rekey = Proposal { spi: vec![1; 8], ..proposal[0].clone() };
-    no_proposal(choose_ike_rekey(&[rekey], Profile::Pq, None));
+    let no = no_proposal(choose_ike_rekey(&[rekey], Profile::Pq, None));
+    assert_eq!(no.mismatches.len(), 1);
+    assert_eq!(no.mismatches[0].offered, ["ke1_mlkem768"]);
+    assert_eq!((no.mismatches[0].accepted.len(), no.add_there.as_str()), (0, "aes256gcm16-prfsha256-x25519"));
     let optional = [GCM256, PRF_SHA256, X25519, MLKEM768, Transform::new(ADDITIONAL_KEY_EXCHANGE_1, 0)];
     let rekey = Proposal { spi: vec![1; 8], ..ike(1, &optional) };
     assert!(choose_ike_rekey(&[rekey], Profile::Pq, None).unwrap().0.further.is_empty());

@@ -19,7 +19,10 @@ fn a_tunnel_comes_up_with_a_preshared_key() {
     }
     let (a, b) = (world.hosts[A].esp.sealing().unwrap(), world.hosts[B].esp.sealing().unwrap());
     assert_eq!((a.spi_in, a.spi_out, a.suite, a.esn), (b.spi_out, b.spi_in, b.suite, b.esn));
-    assert_eq!((a.keys.cipher_in.clone(), a.keys.cipher_out.clone()), (b.keys.cipher_out.clone(), b.keys.cipher_in.clone()));
+    assert_eq!(
+        (a.keys.cipher_in.clone(), a.keys.cipher_out.clone()),
+        (b.keys.cipher_out.clone(), b.keys.cipher_in.clone())
+    );
     assert_eq!((a.path.port, a.path.remote.port()), (Port::IkeNatT, 4500), "in UDP by default");
 }
 

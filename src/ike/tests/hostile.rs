@@ -1,0 +1,188 @@
+//! Strangers: cookies, bounds, forged and damaged messages.
+
+use std::net::SocketAddr;
+
+use super::world::*;
+use crate::ike::{Limits, PeerConfig, Profile};
+use crate::net::random::{Random, Seeded};
+use crate::wire::ike::{self, ExchangeType, Flags, Header, Notify, Payload};
+
+fn initiations(count: usize) -> Vec<Packet> {
+    let mut found = Vec::new();
+    for seed in 0..count as u64 {
+        let mut world = World::new(seed);
+        world.add(seed, Limits::default(), vec![PeerConfig { initiate: true, ..peer(A, B) }]);
+        let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = sent.clone();
+        world.filter = Box::new(move |packet| {
+            seen.lock().unwrap().push(packet.clone());
+            true
+        });
+        world.run_until(world.now);
+        found.push(sent.lock().unwrap()[0].clone());
+    }
+    found
+}
+
+fn responder(limits: Limits) -> World {
+    let mut world = World::new(99);
+    world.check_gaps = false;
+    world.add(1, limits.clone(), vec![]);
+    world.add(2, limits, vec![peer(B, A)]);
+    world
+}
+
+#[test]
+fn half_open_sas_are_bounded_and_cost_a_cookie_before() {
+    let limits = Limits { half_open: 6, half_open_per_source: 100, cookie_threshold: 4, ..Limits::default() };
+    let mut world = responder(limits);
+    let mut answers = Vec::new();
+    for packet in initiations(10) {
+        let outbox = world.hand_over(B, &packet);
+        answers.push(outbox.datagrams().map(|(_, _, bytes)| bytes.len()).sum::<usize>());
+        let again = world.hand_over(B, &packet);
+        assert_eq!(again.datagrams().map(|(_, _, bytes)| bytes.len()).sum::<usize>(), *answers.last().unwrap());
+    }
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (4, 4), "a retransmission makes no second one");
+    assert!(answers[..4].iter().all(|bytes| *bytes > 200), "{answers:?}");
+    assert!(answers[4..].iter().all(|bytes| *bytes < 100), "only a cookie: {answers:?}");
+    world.run_for(60);
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (0, 0), "they end by themselves");
+    assert!(world.failures(B).iter().all(|failure| failure.cause.name() == "never_authenticated"), "{}", world.dump());
+}
+
+#[test]
+fn one_source_gets_only_its_share() {
+    let mut world = responder(Limits { half_open_per_source: 3, ..Limits::default() });
+    for packet in initiations(5) {
+        world.hand_over(B, &packet);
+    }
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (3, 3));
+}
+
+#[test]
+fn an_initiator_brings_the_cookie_and_gets_in() {
+    let mut world = World::new(5);
+    world.add(5, Limits::default(), vec![PeerConfig { initiate: true, ..peer(A, B) }]);
+    world.add(6, Limits { cookie_threshold: 0, ..Limits::default() }, vec![peer(B, A)]);
+    world.run_for(3);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+/// An answer to an IKE_SA_INIT that anyone on the path could send.
+fn forged_answer(request: &Packet, kind: u16, data: Vec<u8>) -> Packet {
+    let header = ike::parse_header(request.message()).unwrap();
+    let flags = Flags { initiator: false, response: true };
+    let answer = Header::new((header.initiator_spi, 0), ExchangeType::SA_INIT, flags, 0);
+    let payload = Payload::Notify(Notify::new(kind, data));
+    Packet { from: request.to, to: request.from, bytes: ike::emit_message(&answer, &[payload]), ..request.clone() }
+}
+
+#[test]
+fn an_initiator_follows_neither_cookies_nor_groups_for_ever() {
+    let cookie = |n: u16| (ike::notify::COOKIE, vec![n as u8; 16]);
+    let group = |n: u16| (ike::notify::INVALID_KE_PAYLOAD, vec![0, [19, 20, 21, 15, 16, 31][usize::from(n) % 6]]);
+    let answers: [&dyn Fn(u16) -> (u16, Vec<u8>); 2] = [&cookie, &group];
+    for answer in answers {
+        let mut world = World::new(6);
+        world.add(6, Limits::default(), vec![PeerConfig { initiate: true, ..peer(A, B) }]);
+        let last = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let seen = last.clone();
+        world.filter = Box::new(move |packet| {
+            *seen.lock().unwrap() = Some(packet.clone());
+            true
+        });
+        world.run_until(world.now);
+        let mut requests = 0;
+        for n in 0..30 {
+            let Some(request) = last.lock().unwrap().take() else { break };
+            requests += 1;
+            let (kind, data) = answer(n);
+            let outbox = world.hand_over(A, &forged_answer(&request, kind, data));
+            if let Some((_, _, bytes)) = outbox.datagrams().next() {
+                *last.lock().unwrap() = Some(Packet { bytes: bytes.to_vec(), ..request });
+            }
+        }
+        assert_eq!(requests, Limits::default().init_attempts, "{}", world.dump());
+        assert_eq!(world.failures(A).len(), 1, "{}", world.dump());
+    }
+}
+
+#[test]
+fn a_request_with_another_group_is_asked_for_ours() {
+    // A prefers X25519; B only takes what compat lists last if that is all that is common: so force it by the KE payload.
+    let mut world = World::pair_with(8, |a| a.profile = Profile::Compat, |b| b.profile = Profile::Modern);
+    world.run_for(3);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn damaged_messages_change_nothing_and_nobody_panics() {
+    let mut random = Seeded(77);
+    for seed in 0..12 {
+        let mut world = World::pair(seed);
+        world.check_gaps = false;
+        let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = sent.clone();
+        world.filter = Box::new(move |packet| {
+            seen.lock().unwrap().push(packet.clone());
+            true
+        });
+        world.run_for(2);
+        assert!(world.is_up());
+        let packets: Vec<Packet> = sent.lock().unwrap().clone();
+        for _ in 0..400 {
+            let mut packet = packets[random.u64() as usize % packets.len()].clone();
+            match random.u64() % 3 {
+                0 => {
+                    let at = random.u64() as usize % packet.bytes.len();
+                    packet.bytes[at] ^= 1 << (random.u64() % 8);
+                }
+                1 => packet.bytes.truncate(random.u64() as usize % packet.bytes.len()),
+                _ => packet.bytes.extend_from_slice(&random.u64().to_be_bytes()),
+            }
+            packet.from = SocketAddr::new([203, 0, 113, 7].into(), 4500);
+            let host = if packet.to.ip() == ip(A) { A } else { B };
+            world.hand_over(host, &packet);
+        }
+        world.run_for(1);
+        assert!(world.is_up(), "seed {seed} {}", world.dump());
+        assert!(world.downs(A).is_empty() && world.downs(B).is_empty());
+        let path = world.hosts[B].endpoint.status(TUNNEL).unwrap().path.unwrap();
+        assert_eq!(path.remote.ip(), ip(A), "nothing forged moves a path");
+    }
+}
+
+#[test]
+fn replayed_messages_are_answered_as_before_or_not_at_all() {
+    let mut world = World::pair(3);
+    let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = sent.clone();
+    world.filter = Box::new(move |packet| {
+        seen.lock().unwrap().push(packet.clone());
+        true
+    });
+    world.run_for(2);
+    let packets: Vec<Packet> = sent.lock().unwrap().clone();
+    let ups = (world.child_ups(A), world.child_ups(B));
+    for packet in packets.iter().chain(packets.iter().rev()) {
+        let host = if packet.to.ip() == ip(A) { A } else { B };
+        world.hand_over(host, packet);
+    }
+    world.run_for(2);
+    assert!(world.is_up());
+    assert_eq!((world.child_ups(A), world.child_ups(B)), ups);
+    assert_eq!(world.hosts[A].endpoint.status(TUNNEL).unwrap().ike_sas, 1);
+}
+
+#[test]
+fn a_higher_version_is_told_ours_and_never_more_than_was_sent() {
+    let mut world = responder(Limits::default());
+    let mut packet = initiations(1).remove(0);
+    packet.bytes[17] = 0x30;
+    let outbox = world.hand_over(B, &packet);
+    let answer: Vec<u8> = outbox.datagrams().map(|(_, _, bytes)| bytes.to_vec()).next().unwrap();
+    assert_eq!((answer.len(), &answer[34..36]), (36, &[0, 5][..]), "INVALID_MAJOR_VERSION");
+    packet.bytes[19] |= 0x20;
+    assert!(world.hand_over(B, &packet).is_empty(), "not to a response");
+}

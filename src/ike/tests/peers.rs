@@ -1,0 +1,180 @@
+//! Peers that come, go, restart, call each other at once, and change.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::ike::{DownReason, Encapsulation, PeerConfig, Stage};
+
+fn caller(me: usize, other: usize) -> PeerConfig {
+    PeerConfig { initiate: true, ..peer(me, other) }
+}
+
+fn quick(config: &mut PeerConfig) {
+    config.liveness = Duration::from_secs(5);
+}
+
+#[test]
+fn a_called_peer_that_restarts_is_called_anew_within_seconds() {
+    let mut world = World::pair_with(1, quick, quick);
+    world.check_gaps = false;
+    world.run_for(5);
+    world.restart(B, vec![peer(B, A)]);
+    world.run_for(30);
+    assert!(world.is_up(), "{}", world.dump());
+    assert_eq!(world.hosts[A].endpoint.status(TUNNEL).unwrap().ike_sas, 1);
+    assert_eq!(world.downs(A).len(), 0, "the new one is up before the old one goes {}", world.dump());
+}
+
+#[test]
+fn a_calling_peer_that_restarts_takes_the_place_of_its_former_self() {
+    let mut world = World::pair(2);
+    world.check_gaps = false;
+    world.run_for(5);
+    world.restart(A, vec![caller(A, B)]);
+    world.run_for(5);
+    assert!(world.is_up(), "{}", world.dump());
+    let status = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+    assert_eq!((status.ike_sas, status.children.len(), world.hosts[B].esp.live()), (1, 1, 1), "INITIAL_CONTACT");
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_called_for_ever() {
+    let mut world = World::new(3);
+    world.check_gaps = false;
+    world.add(3, Default::default(), vec![caller(A, B)]);
+    world.run_for(3600);
+    let status = world.hosts[A].endpoint.status(TUNNEL).unwrap();
+    assert!((50..200).contains(&status.counts.attempts), "{status:?}");
+    assert!(world.failures(A).iter().all(|failure| failure.cause.name() == "no_answer"));
+    world.add(4, Default::default(), vec![peer(B, A)]);
+    world.run_for(70);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn a_silent_peer_is_noticed_and_the_tunnel_is_down() {
+    let mut world = World::pair_with(4, quick, quick);
+    world.run_for(5);
+    world.check_gaps = false;
+    world.filter = Box::new(|_| false);
+    world.run_for(200);
+    for host in [A, B] {
+        assert_eq!(world.downs(host), [DownReason::PeerSilent], "{}", world.dump());
+        assert_eq!(world.hosts[host].esp.live(), 0);
+        assert!(world.failures(host).iter().any(|failure| failure.cause.name() == "peer_gone"), "{}", world.dump());
+    }
+    world.filter = Box::new(|_| true);
+    world.run_for(60);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn nobody_asks_whether_a_peer_lives_that_sends_packets() {
+    let mut world = World::pair_with(5, quick, quick);
+    world.run_for(3);
+    let before = world.packets_sent();
+    for _ in 0..60 {
+        world.run_for(1);
+        let now = world.now;
+        world.hosts[A].endpoint.note_heard(TUNNEL, now);
+        world.hosts[B].endpoint.note_heard(TUNNEL, now);
+    }
+    assert_eq!(world.packets_sent(), before);
+    world.run_for(30);
+    assert!(world.packets_sent() >= before + 8, "and asks when it falls silent");
+    assert!(world.is_up());
+}
+
+#[test]
+fn both_sides_call_at_once_and_one_ike_sa_remains() {
+    for seed in 0..20 {
+        let mut world = World::pair_with(seed, |_| {}, |b| b.initiate = true);
+        world.check_gaps = false;
+        world.run_for(5);
+        assert!(world.is_up(), "seed {seed} {}", world.dump());
+        world.run_for(90);
+        assert!(world.is_up(), "seed {seed} {}", world.dump());
+        for host in [A, B] {
+            let status = world.hosts[host].endpoint.status(TUNNEL).unwrap();
+            assert_eq!((status.ike_sas, world.hosts[host].esp.live()), (1, 1), "seed {seed} {}", world.dump());
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_no_longer_configured_is_told() {
+    let mut world = World::pair(7);
+    world.run_for(5);
+    world.check_gaps = false;
+    world.configure(A, vec![]);
+    world.run_for(2);
+    assert_eq!(world.downs(A), [DownReason::Removed]);
+    assert_eq!(world.downs(B), [DownReason::PeerDeleted]);
+    assert_eq!(world.hosts[A].endpoint.sa_counts(), (0, 0));
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (0, 0));
+    assert_eq!((world.hosts[A].esp.live(), world.hosts[B].esp.live()), (0, 0));
+    assert_eq!(world.hosts[A].endpoint.child_spi_count() + world.hosts[B].endpoint.child_spi_count(), 0);
+}
+
+#[test]
+fn a_changed_peer_starts_anew_and_an_unchanged_one_goes_on() {
+    let mut world = World::pair(8);
+    world.run_for(5);
+    world.configure(A, vec![caller(A, B)]);
+    world.run_for(5);
+    assert_eq!((world.downs(A).len(), world.child_ups(A)), (0, 1));
+    world.check_gaps = false;
+    let renamed = PeerConfig { encapsulation: Encapsulation::Auto, ..caller(A, B) };
+    world.configure(A, vec![renamed]);
+    world.run_for(5);
+    assert_eq!(world.downs(A), [DownReason::Reconfigured]);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn selectors_that_grow_are_asked_for_without_a_gap() {
+    let mut world = World::pair(9);
+    world.run_for(5);
+    let grown = |me: usize, other: usize, initiate: bool| {
+        let mut config = PeerConfig { initiate, ..peer(me, other) };
+        let side = if me == A { &mut config.ours } else { &mut config.theirs };
+        side.push(selector("172.16.0.0/12"));
+        config
+    };
+    world.configure(B, vec![grown(B, A, false)]);
+    world.configure(A, vec![grown(A, B, true)]);
+    world.run_for(5);
+    assert!(world.downs(A).is_empty() && world.downs(B).is_empty());
+    for host in [A, B] {
+        let children = world.hosts[host].endpoint.status(TUNNEL).unwrap().children;
+        assert_eq!(children.len(), 1, "{}", world.dump());
+        assert_eq!(children[0].ours.len() + children[0].theirs.len(), 3);
+    }
+}
+
+#[test]
+fn a_packet_that_waits_calls_a_peer_that_is_not_kept_up() {
+    let mut world = World::pair_with(9, |a| a.initiate = false, |_| {});
+    world.run_for(60);
+    assert_eq!(world.packets_sent(), 0);
+    let now = world.now;
+    world.hosts[A].endpoint.want(TUNNEL, now);
+    world.run_for(2);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn a_child_sa_that_the_peer_deletes_comes_back() {
+    let mut world = World::pair(10);
+    world.run_for(5);
+    world.check_gaps = false;
+    let spi = world.hosts[B].esp.sealing().unwrap().spi_in;
+    let now = world.now;
+    world.hosts[B].endpoint.expire_child(TUNNEL, spi, now);
+    world.run_for(10);
+    assert!(world.is_up(), "{}", world.dump());
+    assert_ne!(world.hosts[B].esp.sealing().unwrap().spi_in, spi, "another one");
+    assert_eq!(world.hosts[A].endpoint.status(TUNNEL).unwrap().stage, Stage::Established);
+    assert!(world.downs(A).is_empty());
+    assert_eq!(world.hosts[A].endpoint.child_spi_count(), world.hosts[A].esp.live());
+}
