@@ -201,7 +201,7 @@ impl Primitives {
         let ours = agreement::PrivateKey::generate(&X25519).expect("a key");
         black_box(ours.compute_public_key().expect("its public half"));
         let theirs = UnparsedPublicKey::new(&X25519, &self.their_share);
-        agreement::agree(&ours, &theirs, (), |secret| Ok(black_box(secret)[0])).expect("a secret");
+        agreement::agree(&ours, theirs, (), |secret| Ok(black_box(secret)[0])).expect("a secret");
         if let Some(key) = &self.their_encapsulation_key {
             let key = EncapsulationKey::new(&ML_KEM_768, key).expect("a key");
             black_box(key.encapsulate().expect("a secret"));
