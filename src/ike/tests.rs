@@ -4,6 +4,7 @@
 
 mod establish;
 mod hostile;
+mod limits;
 mod methods;
 mod nat;
 mod peers;
