@@ -15,7 +15,7 @@
 //! peers' to choose, and any two may choose the same: nothing is ever looked up by them, nor by an address.
 //!
 //! **Which SA?** A tunnel has a short list: active SAs, the newest first, then those that wait to be heard, the oldest first. A packet takes
-//! the first whose selectors cover it ([`selectors`]), which is the first of all wherever a tunnel has one SA per moment, and
+//! the first whose selectors cover it (`selectors.rs`), which is the first of all wherever a tunnel has one SA per moment, and
 //! costs one comparison where the selectors cover everything. A packet that none covers is dropped with a reason: the peer
 //! would drop it in silence.
 //!

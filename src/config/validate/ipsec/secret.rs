@@ -88,14 +88,16 @@ fn decode_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(key)
 }
 
-/// PEM and DER.
+/// A private key, as it stands in its file and as DER.
+pub type KeyPemAndDer = (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
+
 pub fn private_key(
     file: &At<String>,
     directory: &Path,
     secrets: &dyn SecretReader,
     problems: &mut Problems,
-) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)> {
-    let make = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+) -> Option<KeyPemAndDer> {
+    let make = "ixgate keygen certificate --help";
     let pem = read_secret(file, directory, secrets, "the private key of our certificate", make, problems)?;
     let key = certificate::private_key(&pem);
     let der = told(key, file, "the private key of our certificate", directory, problems)?;
