@@ -56,8 +56,9 @@ fn a_child_sa_whose_deletion_overtakes_its_answer_is_not_kept() {
         world.hosts[A].endpoint.rekey_child(TUNNEL, spi, now);
         let mut lost = false;
         world.filter = Box::new(move |packet| {
-            let answer = packet.exchange() == ExchangeType::CREATE_CHILD_SA.0 && packet.is_response();
-            lost || !std::mem::replace(&mut lost, answer)
+            let first_answer = !lost && packet.is_response() && packet.exchange() == ExchangeType::CREATE_CHILD_SA.0;
+            lost |= first_answer;
+            !first_answer
         });
         world.run_until(now + Duration::from_millis(closes_at_millis));
         assert_eq!((world.child_ups(A), world.child_ups(B)), (1, 2), "the answer is lost {}", world.dump());
