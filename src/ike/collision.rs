@@ -10,7 +10,9 @@
 //!                          delete it                           TEMPORARY_FAILURE
 //!                          do not know it                      CHILD_SA_NOT_FOUND
 //! delete Child SA          rekey it                            as usual; ours is void, or makes a new one
-//!                          delete it, or do not know it        without its SPI
+//!                          delete it                           without its SPI
+//!                          do not know it                      without its SPI; if it is what we ask for, it is over
+//!                                                              when the answer comes
 //! any new or rekeyed Child rekey or delete the IKE SA          TEMPORARY_FAILURE
 //! rekey IKE SA             rekey it too                        as usual; nonces decide
 //!                          make, rekey or delete a Child SA    TEMPORARY_FAILURE

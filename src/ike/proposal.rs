@@ -118,6 +118,11 @@ impl Profile {
     pub(super) fn requires_kem(self) -> bool {
         self == Profile::Pq
     }
+
+    /// We do not do without a key exchange where a peer refuses one for the rekeying of a Child SA.
+    pub(super) fn requires_pfs(self) -> bool {
+        self == Profile::Pq
+    }
 }
 
 impl fmt::Display for Profile {

@@ -91,13 +91,15 @@ pub(super) struct Timers {
     pub child_retry_at: Option<Timestamp>,
 }
 
-/// What the peer announced.
+/// What the peer announced, or showed.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Abilities {
     pub fragmentation: bool,
     pub mobike: bool,
     /// RFC 7427.
     pub hash_algorithms: Vec<u16>,
+    /// It made a Child SA only without a key exchange of its own; others are proposed so, too.
+    pub without_pfs: bool,
 }
 
 /// A request that waits for the window.

@@ -2,11 +2,13 @@
 //!
 //! `world` is the ground that all stand on; then one file per question.
 
+mod children;
 mod establish;
 mod hostile;
 mod limits;
 mod methods;
 mod nat;
 mod peers;
+mod pfs;
 mod rekey;
 pub(super) mod world;

@@ -4,8 +4,13 @@
 //! [N(REKEY_SA),] SA, Ni, [KEi,] TSi, TSr ->
 //!                                        <- SA, Nr, [KEr,] TSi, TSr
 //!                                        or INVALID_KE_PAYLOAD: the same with another group
+//!                                        or NO_PROPOSAL_CHOSEN: once more without a key exchange
 //!                                        or TEMPORARY_FAILURE: later; CHILD_SA_NOT_FOUND: it is gone already
 //! ```
+//!
+//! Whether there is perfect forward secrecy is the peer's choice as well: many routers have no group for ESP, and refuse any
+//! proposal that has one. The first Child SA of an IKE SA has none either. So a peer that refuses is asked once more, without;
+//! one that agrees to that is asked so from then on. A profile may forbid it, and what has had it once does not lose it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,12 +34,16 @@ pub(in crate::ike) struct ChildRequest {
     pub replaces: Option<u32>,
     pub spi_in: u32,
     nonce: Vec<u8>,
+    /// Proposed with a key exchange of its own.
+    with_ke: bool,
     share: Option<KeyShare>,
     proposed: SelectorPair,
-    /// INVALID_KE_PAYLOAD has been heeded once.
-    regrouped: bool,
+    /// A refusal has been heeded once: another group, or none.
+    again: bool,
     /// Theirs for the same Child SA.
     pub crossed: Option<Crossed<u32>>,
+    /// SPIs of theirs that they deleted before we knew them: the answer to this may name one.
+    gone: Vec<u32>,
     /// What has been agreed, while further key exchanges are made.
     deal: Option<Deal>,
 }
@@ -59,33 +68,36 @@ impl IkeSa {
         if self.live_children().any(|child| child.selectors == pair) {
             return;
         }
-        self.send_child_request(None, pair, None, cx);
+        let ask = Ask { replaces: None, pair, group: self.favourite_group(), again: false };
+        self.send_child_request(ask, cx);
     }
 
     pub(in crate::ike) fn ask_to_rekey_child(&mut self, spi_in: u32, cx: &mut Context<'_>) {
         let Some(child) = self.child(spi_in).filter(|child| child.state == ChildState::Up) else { return };
         let pair = child.selectors.clone();
-        self.send_child_request(Some(spi_in), pair, None, cx);
+        let ask = Ask { replaces: Some(spi_in), pair, group: self.favourite_group(), again: false };
+        self.send_child_request(ask, cx);
     }
 
-    fn send_child_request(
-        &mut self,
-        replaces: Option<u32>,
-        pair: SelectorPair,
-        group: Option<Group>,
-        cx: &mut Context<'_>,
-    ) {
+    /// What a Child SA is first proposed with. `None`: the peer wants no key exchange.
+    fn favourite_group(&self) -> Option<Group> {
+        let first = proposal::esp_groups(self.profile()).first().copied();
+        first.filter(|_| !self.abilities.without_pfs)
+    }
+
+    fn send_child_request(&mut self, ask: Ask, cx: &mut Context<'_>) {
+        let Ask { replaces, pair, group, again } = ask;
         let Some(peer) = self.peer.clone() else { return };
         let spi_in = cx.child_spi();
         let nonce = cx.nonce();
-        let wanted = group.or_else(|| proposal::esp_groups(peer.profile).first().copied());
-        let share = wanted.and_then(|group| group.begin().ok());
+        let with_ke = group.is_some();
+        let share = group.and_then(|group| group.begin().ok());
         let mut payloads = Vec::new();
         payloads.extend(replaces.map(|old| {
             let spi = old.to_be_bytes().to_vec(); // "the SPI that the initiator expects in inbound packets"
             Payload::Notify(Notify { protocol: Protocol::Esp.byte(), spi, kind: kinds::REKEY_SA, data: Vec::new() })
         }));
-        payloads.push(Payload::SecurityAssociation(proposal::esp_proposals(peer.profile, spi_in, true)));
+        payloads.push(Payload::SecurityAssociation(proposal::esp_proposals(peer.profile, spi_in, with_ke)));
         payloads.push(Payload::Nonce(nonce.clone()));
         payloads.extend(
             share
@@ -95,15 +107,16 @@ impl IkeSa {
         payloads.push(Payload::SelectorsInitiator(pair.ours.clone()));
         payloads.push(Payload::SelectorsResponder(pair.theirs.clone()));
         self.send_request(ExchangeType::CREATE_CHILD_SA, &payloads, cx);
-        let regrouped = group.is_some();
         self.pending = Some(Pending::Child(Box::new(ChildRequest {
             replaces,
             spi_in,
             nonce,
+            with_ke,
             share,
             proposed: pair,
-            regrouped,
+            again,
             crossed: None,
+            gone: Vec::new(),
             deal: None,
         })));
     }
@@ -146,6 +159,8 @@ impl IkeSa {
 
     fn finish_child(&mut self, request: ChildRequest, deal: Deal, cx: &mut Context<'_>) {
         let Some(session) = &self.session else { return };
+        self.abilities.without_pfs = deal.choice.group.is_none();
+        let was_deleted = request.gone.contains(&deal.spi_out);
         let exchange = ChildExchange { nonces: &deal.nonces, shared: &deal.shared, we_began: true };
         let keys = child_keys(session.choice.prf, &session.d, deal.choice.suite, &exchange);
         let agreed = Agreed {
@@ -159,20 +174,25 @@ impl IkeSa {
             outbound: Outbound::Now,
         };
         self.settle_child(agreed, request.replaces, request.crossed, &deal.nonces, cx);
+        if was_deleted {
+            // It came and went; what it replaced goes as ever.
+            return self.lose_children(&[request.spi_in], cx);
+        }
         if request.replaces.is_none() {
             self.want_uncovered(&request.proposed, cx);
             self.drop_covered(request.spi_in);
         }
     }
 
-    /// A new Child SA that carries all that an older one does: the configuration has grown.
+    /// A new Child SA that carries more than an older one: the configuration has grown. (Two that carry the same were made by
+    /// both sides at once. Each would close the other's; `is_needless` decides which of them goes.)
     fn drop_covered(&mut self, newest: u32) {
         let Some(wide) = self.child(newest).map(|child| child.selectors.clone()) else { return };
-        let covered = |child: &&Child| child.spi_in != newest && wide.covers(&child.selectors);
-        let needless: Vec<u32> = self.live_children().filter(covered).map(|child| child.spi_in).collect();
-        if !needless.is_empty() {
-            needless.iter().for_each(|spi_in| self.set_replaced(*spi_in));
-            self.want_first(Task::DeleteChildren(needless));
+        let covered = |child: &&Child| wide.covers(&child.selectors) && !child.selectors.covers(&wide);
+        let narrower: Vec<u32> = self.live_children().filter(covered).map(|child| child.spi_in).collect();
+        if !narrower.is_empty() {
+            narrower.iter().for_each(|spi_in| self.set_replaced(*spi_in));
+            self.want_first(Task::DeleteChildren(narrower));
         }
     }
 
@@ -219,7 +239,7 @@ impl IkeSa {
     }
 
     fn child_refused(&mut self, request: ChildRequest, error: &Notify, cx: &mut Context<'_>) {
-        let ChildRequest { replaces, proposed, crossed, regrouped, .. } = request;
+        let ChildRequest { replaces, proposed, crossed, again, with_ke, .. } = request;
         let profile = self.profile();
         match error.kind {
             _ if crossed.is_some() => {} // theirs has been made; they delete the old one
@@ -227,12 +247,20 @@ impl IkeSa {
                 self.retry_later(cx);
                 self.want(task_for(replaces, proposed), cx);
             }
-            kinds::INVALID_KE_PAYLOAD if !regrouped => {
+            kinds::INVALID_KE_PAYLOAD if !again => {
                 let wanted = message::wanted_group(error);
                 match wanted.filter(|group| proposal::esp_groups(profile).contains(group)) {
-                    Some(group) => self.send_child_request(replaces, proposed, Some(group), cx),
+                    Some(group) => {
+                        let ask = Ask { replaces, pair: proposed, group: Some(group), again: true };
+                        self.send_child_request(ask, cx);
+                    }
                     None => self.child_failed(proposed, Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx),
                 }
+            }
+            kinds::NO_PROPOSAL_CHOSEN if !again && (!with_ke || self.may_lack_pfs(replaces)) => {
+                self.abilities.without_pfs = false; // until it has agreed to it, again
+                let group = self.favourite_group().filter(|_| !with_ke);
+                self.send_child_request(Ask { replaces, pair: proposed, group, again: true }, cx);
             }
             // It has asked for this one itself, and our answer is still on its way.
             kinds::CHILD_SA_NOT_FOUND if replaces.is_some_and(|old| self.is_unsettled(old, cx)) => {
@@ -258,6 +286,12 @@ impl IkeSa {
                 }
             }
         }
+    }
+
+    /// Whether a Child SA may be made without a key exchange: not when it had one, as what it replaces.
+    fn may_lack_pfs(&self, replaces: Option<u32>) -> bool {
+        let had_none = |old: u32| self.child(old).is_none_or(|child| child.choice.group.is_none());
+        !self.profile().requires_pfs() && replaces.is_none_or(had_none)
     }
 
     /// The peer began it, and may not have our answer yet.
@@ -445,7 +479,7 @@ fn agree_child(
     else {
         return Err(fail(Cause::Malformed));
     };
-    let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, true).map_err(fail)?;
+    let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, request.with_ke).map_err(fail)?;
     let fail = |cause| (cause, Some(spi_out));
     let selectors = SelectorPair { ours: ours.to_vec(), theirs: theirs.to_vec() };
     if !child::is_narrowed(&selectors, &request.proposed) {
@@ -490,9 +524,53 @@ pub(in crate::ike) struct MadeChild {
     rekeyed: Option<u32>,
 }
 
+/// How to ask for a Child SA.
+struct Ask {
+    replaces: Option<u32>,
+    pair: SelectorPair,
+    /// `None`: without a key exchange.
+    group: Option<Group>,
+    /// In another way than before, because that was refused.
+    again: bool,
+}
+
+impl ChildRequest {
+    /// The peer has deleted a Child SA that we do not know. (Of `most`: it has no more than that.)
+    pub(super) fn note_gone(&mut self, spi_out: u32, most: usize) {
+        if self.gone.len() < most && !self.gone.contains(&spi_out) {
+            self.gone.push(spi_out);
+        }
+    }
+}
+
 fn task_for(replaces: Option<u32>, proposed: SelectorPair) -> Task {
     match replaces {
         Some(spi_in) => Task::RekeyChild { spi_in },
         None => Task::NewChild(proposed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_deleted_spis_are_remembered_than_there_can_be_child_sas() {
+        let mut request = ChildRequest {
+            replaces: None,
+            spi_in: 1,
+            nonce: Vec::new(),
+            with_ke: false,
+            share: None,
+            proposed: SelectorPair::default(),
+            again: false,
+            crossed: None,
+            gone: Vec::new(),
+            deal: None,
+        };
+        (0..10).for_each(|_| request.note_gone(1000, 5));
+        assert_eq!(request.gone, [1000]);
+        (1000..2000).for_each(|spi| request.note_gone(spi, 5));
+        assert_eq!(request.gone, [1000, 1001, 1002, 1003, 1004]);
     }
 }

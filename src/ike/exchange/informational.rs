@@ -104,7 +104,8 @@ impl IkeSa {
         self.end(DownReason::PeerDeleted);
     }
 
-    /// Our SPIs of the same Child SAs; none for those that we are deleting ourselves (section 1.4.1).
+    /// Our SPIs of the same Child SAs; none for those that we are deleting ourselves (section 1.4.1), nor for those that we do
+    /// not know. One of these may be what we are asking for: then its answer is late, and it is over when it comes.
     fn answer_delete_children(&mut self, their_spis: &[Vec<u8>], cx: &mut Context<'_>) -> Option<Payload> {
         let named: Vec<u32> =
             their_spis.iter().filter_map(|spi| spi.as_slice().try_into().ok().map(u32::from_be_bytes)).collect();
@@ -114,19 +115,28 @@ impl IkeSa {
             .filter(|child| named.contains(&child.spi_out))
             .map(|child| (child.spi_in, child.state))
             .collect();
-        let was_live = going.iter().any(|(_, state)| *state == ChildState::Up);
-        let all: Vec<u32> = going.iter().map(|(spi, _)| *spi).collect();
-        self.remove_children(&all, cx);
-        let initiate = self.peer.as_ref().is_some_and(|peer| peer.initiate);
-        if was_live && initiate && self.is_established() {
-            self.timers.child_retry_at = Some(cx.now + cx.limits.reconnect_first);
+        let unknown = named.iter().filter(|spi| self.child_by_theirs(**spi).is_none()).copied().collect::<Vec<u32>>();
+        if let Some(Pending::Child(request)) = &mut self.pending {
+            unknown.iter().for_each(|spi| request.note_gone(*spi, cx.limits.children_per_sa));
         }
+        let all: Vec<u32> = going.iter().map(|(spi, _)| *spi).collect();
+        self.lose_children(&all, cx);
         let spis: Vec<Vec<u8>> = going
             .iter()
             .filter(|(_, state)| *state != ChildState::Deleting)
             .map(|(spi, _)| spi.to_be_bytes().to_vec())
             .collect();
         (!spis.is_empty()).then_some(Payload::Delete(Delete { protocol: Protocol::Esp, spis }))
+    }
+
+    /// The peer has deleted them. What we are to have, we ask for again.
+    pub(super) fn lose_children(&mut self, spis_in: &[u32], cx: &mut Context<'_>) {
+        let was_live = self.live_children().any(|child| spis_in.contains(&child.spi_in));
+        self.remove_children(spis_in, cx);
+        let initiate = self.peer.as_ref().is_some_and(|peer| peer.initiate);
+        if was_live && initiate && self.is_established() {
+            self.timers.child_retry_at = Some(cx.now + cx.limits.reconnect_first);
+        }
     }
 
     /// RFC 4555 section 3.5: the peer is where this request came from.

@@ -240,6 +240,7 @@ impl IkeSa {
             fragmentation: contents.has(kinds::IKEV2_FRAGMENTATION_SUPPORTED),
             mobike: false,
             hash_algorithms: hashes.chunks_exact(2).map(|id| u16::from_be_bytes([id[0], id[1]])).collect(),
+            without_pfs: false,
         };
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::world::*;
 use crate::ike::{DownReason, Encapsulation, PeerConfig, Stage};
+use crate::net::TunnelId;
+use crate::packet::Outbox;
 
 fn caller(me: usize, other: usize) -> PeerConfig {
     PeerConfig { initiate: true, ..peer(me, other) }
@@ -177,4 +179,30 @@ fn a_child_sa_that_the_peer_deletes_comes_back() {
     assert_eq!(world.hosts[A].endpoint.status(TUNNEL).unwrap().stage, Stage::Established);
     assert!(world.downs(A).is_empty());
     assert_eq!(world.hosts[A].endpoint.child_spi_count(), world.hosts[A].esp.live());
+}
+
+#[test]
+fn a_goodbye_is_said_to_so_many_peers_in_one_call_and_they_are_down_at_once() {
+    let mut world = World::new(12);
+    world.add(12, Default::default(), vec![caller(A, B)]);
+    let callers = [A, 2, 3];
+    let of = |(n, other): (u32, usize)| PeerConfig { tunnel: TunnelId(n), ..peer(B, other) };
+    world.add(13, Default::default(), (0..).zip(callers).map(of).collect());
+    for host in [2, 3] {
+        world.add(host as u64 + 12, Default::default(), vec![caller(host, B)]);
+    }
+    world.run_for(2);
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (3, 0));
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let mut outbox = Outbox::new(1 << 16, 64);
+        let more = world.hosts[B].endpoint.close_some(2, &mut outbox);
+        told.push((more, outbox.datagrams().count()));
+        world.send_from(B, &outbox);
+    }
+    assert_eq!(told, [(true, 2), (true, 1), (false, 0), (false, 0)]);
+    world.run_until(world.now + Duration::from_millis(10));
+    for host in callers {
+        assert_eq!(world.downs(host), [DownReason::PeerDeleted], "{}", world.dump());
+    }
 }
