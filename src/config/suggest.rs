@@ -18,10 +18,18 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, c)| c)
 }
 
+/// The candidate that is `word` with the right unit behind it: `lifetime` or `lifetime_hours` for `lifetime_secs`.
+fn with_unit<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const UNITS: [&str; 3] = ["_secs", "_bytes", "_packets"];
+    const OTHERS: [&str; 8] = ["_sec", "_seconds", "_ms", "_minutes", "_hours", "_days", "_kb", "_mb"];
+    let stem = OTHERS.iter().chain(&UNITS).find_map(|unit| word.strip_suffix(unit)).unwrap_or(word);
+    candidates.into_iter().find(|c| c.strip_prefix(stem).is_some_and(|unit| UNITS.contains(&unit)))
+}
+
 /// `known` as a sentence for a remedy: the nearest one, or the whole list where it is short.
 pub fn sentence<'a>(word: &str, what: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     const MOST_LISTED: usize = 12;
-    if let Some(near) = nearest(word, known.clone()) {
+    if let Some(near) = nearest(word, known.clone()).or_else(|| with_unit(word, known.clone())) {
         return format!("did you mean `{near}`?");
     }
     let listed: Vec<_> = known.clone().take(MOST_LISTED).map(|k| format!("`{k}`")).collect();
