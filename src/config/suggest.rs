@@ -72,6 +72,18 @@ mod tests {
     }
 
     #[test]
+    fn suggests_the_unit_that_a_key_has() {
+        let known = ["remote", "ike_lifetime_secs", "child_lifetime_secs", "child_lifetime_bytes", "mtu_bytes"];
+        for (word, want) in [
+            ("ike_lifetime", "did you mean `ike_lifetime_secs`?"),
+            ("child_lifetime_hours", "did you mean `child_lifetime_secs`?"),
+            ("mtu", "did you mean `mtu_bytes`?"),
+        ] {
+            assert_eq!(sentence(word, "key", known.into_iter()), want);
+        }
+    }
+
+    #[test]
     fn suggests_only_what_is_near() {
         let keys = ["name", "networks", "attach"];
         assert_eq!(nearest("nmae", keys), Some("name"));

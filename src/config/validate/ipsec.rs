@@ -304,8 +304,7 @@ impl<'a> IpsecPeers<'a> {
         match (&raw.ppk_id, &raw.ppk_file) {
             (None, None) if !required => Some(None),
             (Some(id), Some(file)) => {
-                let key =
-                    secret::shared(file, &secret::PPK, WISHED_PPK_BYTES, self.directory, self.secrets, problems)?;
+                let key = secret::shared(file, &secret::PPK, WISHED_PPK_BYTES, self.directory, self.secrets, problems)?;
                 Some(Some(Ppk { id: id.value.clone(), key, required }))
             }
             _ => {
