@@ -163,7 +163,9 @@ mod tests {
     }
     #[test]
     fn knows_the_names_that_people_give_secrets() {
-        for name in ["private-key", "wg_private_key", "pre_shared_key", "PrivateKey", "key", "psk", "ppk", "api-password"] {
+        for name in
+            ["private-key", "wg_private_key", "pre_shared_key", "PrivateKey", "key", "psk", "ppk", "api-password"]
+        {
             assert!(names_a_secret(name), "{name}");
         }
         for name in ["public_key", "private_key_file", "keepalive_secs", "psk_file", "ppk_id", "keys", ""] {
