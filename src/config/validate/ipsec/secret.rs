@@ -59,13 +59,15 @@ pub fn shared(
     Some(key)
 }
 
-/// PEM and DER.
+/// A private key, as it stands in its file and as DER.
+pub type KeyPemAndDer = (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
+
 pub fn private_key(
     file: &At<String>,
     directory: &Path,
     secrets: &dyn SecretReader,
     problems: &mut Problems,
-) -> Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)> {
+) -> Option<KeyPemAndDer> {
     let pem = read_secret(file, directory, secrets, &PRIVATE_KEY, problems)?;
     let der = told(certificate::private_key(&pem), file, PRIVATE_KEY.what, directory, problems)?;
     Some((pem, der))
