@@ -3,7 +3,8 @@
 //! The rooms, in the order in which one may use another (a test, `tests/layering.rs`, holds this):
 //!
 //! ```text
-//! net <- wire <- packet <- crypto <- cores (wireguard, nat, dns, host; never each other) <- dataplane
+//! net <- wire <- packet <- cores (wireguard, ike, ipsec, nat, dns, host; never each other) <- dataplane
+//!                 crypto stands beneath ike and ipsec
 //! config knows only net.  control knows config, the cores and the snapshot.  io knows net and packet.
 //! telemetry turns reports into status and metrics.  daemon wires and decides nothing.  cli parses, calls, prints.
 //! sim stands where io stands.

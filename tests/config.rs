@@ -1,21 +1,21 @@
 //! The configuration file from outside: what is refused and where, what is accepted and as what, the examples, and that
 //! nothing makes the reader panic.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ixgate::cli::diagnostics::{Style, render};
 use ixgate::config::diagnostic::{MAX_DIAGNOSTICS, Report, Severity};
-use ixgate::config::model::{AliasMode, Config, GrantTarget, HostRef, RealmRef, ServiceRef};
+use ixgate::config::model::{AliasMode, GrantTarget, HostRef, RealmRef, ServiceRef};
 use ixgate::config::{self, Diagnostic, Loaded, MemorySecrets};
 use ixgate::net::policy::PortRule;
-use proptest::prelude::*;
-use serde_json::Value;
 
+#[path = "config/arbitrary.rs"]
+mod arbitrary;
+#[path = "config/examples.rs"]
+mod examples;
 #[path = "config/hidden.rs"]
 mod hidden;
 #[path = "config/ipsec.rs"]
@@ -555,59 +555,6 @@ fn a_right_file_means_what_it_says() {
     assert_eq!(ports[..], [PortRule::Icmp, PortRule::Tcp(22..=22), PortRule::Udp(5000..=5100)]);
 }
 
-fn examples() -> Vec<(PathBuf, String)> {
-    let mut paths: Vec<_> = std::fs::read_dir("configs").unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "toml"));
-    paths.sort();
-    assert!(paths.len() >= 5);
-    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
-}
-
-/// From the disk, with keys made for the occasion, as a newcomer would.
-#[test]
-fn every_example_is_right_and_insists_on_its_secrets() {
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::PermissionsExt;
-    let pki = ipsec::Pki::new();
-    for (path, text) in examples() {
-        let dir = tempfile::tempdir().unwrap();
-        let copy = dir.path().join(path.file_name().unwrap());
-        std::fs::write(&copy, &text).unwrap();
-        for folder in ["secrets", "certificates"] {
-            std::fs::create_dir(dir.path().join(folder)).unwrap();
-        }
-        for (name, secret) in [
-            ("secrets/wireguard.key", key(7)),
-            ("secrets/hospital-b.psk", key(8)),
-            ("secrets/carrier-a.psk", key(9)),
-            ("secrets/carrier-b.psk", key(10)),
-            ("secrets/carrier-b.ppk", key(11)),
-            ("secrets/clinic-c.psk", key(12)),
-            ("secrets/ix-east.key", pki.key.clone()),
-            ("certificates/ix-east.pem", pki.certificate.clone()),
-            ("certificates/carrier-ca.pem", pki.ca.clone()),
-            ("certificates/carrier-ca.crl", pki.crl.clone()),
-        ] {
-            let file = dir.path().join(name);
-            std::fs::write(&file, secret).unwrap();
-            set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-        }
-        let loaded = config::load(&copy).unwrap_or_else(|report| panic!("{report}"));
-        assert_eq!(loaded.warnings, [], "{}", path.display());
-        assert!(loaded.config.realms.len() >= 2);
-
-        let secrets = ["secrets/wireguard.key", "secrets/carrier-a.psk", "secrets/ix-east.key"];
-        let named = secrets.into_iter().find(|name| text.contains(&format!("_file = \"{name}\""))).unwrap();
-        let exposed = dir.path().join(named);
-        set_permissions(&exposed, Permissions::from_mode(0o644)).unwrap();
-        let report = config::load(&copy).unwrap_err();
-        let [error] = &report.diagnostics[..] else { panic!("{report}") };
-        assert_eq!(report.text(error.span), format!("\"{named}\""));
-        assert_eq!(error.remedy, format!("chmod 600 {}", exposed.display()));
-        assert_eq!(error.why, "users other than the owner can access the file (mode 644)");
-    }
-}
-
 #[test]
 fn a_file_that_is_no_text_or_too_long_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -616,180 +563,4 @@ fn a_file_that_is_no_text_or_too_long_is_refused() {
     assert_eq!(places(&config::load(&path).unwrap_err()), ["2:9 \u{fffd}: this is not UTF-8"]);
     std::fs::write(&path, vec![b'\n'; (16 << 20) + 1]).unwrap();
     assert_eq!(places(&config::load(&path).unwrap_err()), ["1:1 : the file is longer than 16 MiB"]);
-}
-
-/// The part of JSON Schema that ours uses.
-fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
-    if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
-        let mut tried = any.iter().map(|s| conforms(value, s, at));
-        return if tried.any(|result| result.is_ok()) { Ok(()) } else { Err(format!("{at}: fits nothing")) };
-    }
-    let is = match schema["type"].as_str().unwrap() {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_u64(),
-        "boolean" => value.is_boolean(),
-        other => return Err(format!("{at}: type {other}")),
-    };
-    if !is {
-        return Err(format!("{at}: {value} is no {}", schema["type"]));
-    }
-    if schema.get("enum").is_some_and(|words| !words.as_array().unwrap().contains(value)) {
-        return Err(format!("{at}: {value} is none of the words"));
-    }
-    if let Some(n) = value.as_u64()
-        && !(schema["minimum"].as_u64().unwrap()..=schema["maximum"].as_u64().unwrap()).contains(&n)
-    {
-        return Err(format!("{at}: {n} is out of bounds"));
-    }
-    for (i, item) in value.as_array().into_iter().flatten().enumerate() {
-        conforms(item, &schema["items"], &format!("{at}[{i}]"))?;
-    }
-    for (key, field) in value.as_object().into_iter().flatten() {
-        let Some(schema) = schema["properties"].get(key) else { return Err(format!("{at}: unknown key {key}")) };
-        conforms(field, schema, &format!("{at}.{key}"))?;
-    }
-    let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    match required.find(|key| value.get(key).is_none()) {
-        Some(key) => Err(format!("{at}: {key} is missing")),
-        None => Ok(()),
-    }
-}
-
-/// The schema knows every key that the reader accepts, and the examples, which the reader accepts, show every key that
-/// the schema knows.
-#[test]
-fn examples_conform_to_the_schema_and_show_every_key_of_it() {
-    let schema = config::schema();
-    let (mut used, mut known) = (BTreeSet::new(), BTreeSet::new());
-    for (path, text) in examples() {
-        let value = serde_json::to_value(text.parse::<toml::Table>().unwrap()).unwrap();
-        conforms(&value, &schema, &path.display().to_string()).unwrap();
-        collect_keys(&value, "", &mut used);
-    }
-    collect_schema_keys(&schema, "", &mut known);
-    assert_eq!(used, known);
-}
-
-fn collect_keys(value: &Value, at: &str, keys: &mut BTreeSet<String>) {
-    value.as_array().into_iter().flatten().for_each(|item| collect_keys(item, at, keys));
-    for (key, field) in value.as_object().into_iter().flatten() {
-        keys.insert(format!("{at}.{key}"));
-        collect_keys(field, &format!("{at}.{key}"), keys);
-    }
-}
-
-fn collect_schema_keys(schema: &Value, at: &str, keys: &mut BTreeSet<String>) {
-    schema.get("items").into_iter().for_each(|items| collect_schema_keys(items, at, keys));
-    schema.get("anyOf").and_then(Value::as_array).into_iter().flatten().for_each(|s| collect_schema_keys(s, at, keys));
-    for (key, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        keys.insert(format!("{at}.{key}"));
-        collect_schema_keys(field, &format!("{at}.{key}"), keys);
-    }
-}
-
-/// What every outcome promises, whatever the text.
-fn hold_promises(text: &str) {
-    match parse(text) {
-        Ok(loaded) => assert_consistent(&loaded.config),
-        Err(report) => {
-            assert!(report.errors().count() > 0);
-            for d in &report.diagnostics {
-                assert!(d.span.offset + d.span.len <= text.len() && d.line >= 1 && d.column >= 1);
-                assert!(!d.message.is_empty() && !d.remedy.is_empty());
-            }
-            assert!(!render(&report, Style { color: false, width_columns: 80 }).is_empty());
-        }
-    }
-}
-
-fn assert_consistent(config: &Config) {
-    for host in &config.hosts {
-        let networks = &config.realms[host.realm.0].networks;
-        assert!(!host.addresses.is_empty());
-        assert!(host.addresses.iter().all(|a| networks.iter().any(|n| n.native.contains(a))));
-    }
-    for service in &config.services {
-        assert!(service.host.0 < config.hosts.len() && !service.ports.is_empty());
-    }
-    for grant in &config.grants {
-        assert!(!grant.from.is_empty() && !grant.to.is_empty());
-        for target in &grant.to {
-            match target {
-                GrantTarget::Service(service) => assert!(service.0 < config.services.len()),
-                GrantTarget::Realm(realm, ports) => assert!(realm.0 < config.realms.len() && !ports.is_empty()),
-            }
-        }
-    }
-}
-
-const PIECES: [&str; 34] = [
-    "[[realm]]\n",
-    "[ix]\n",
-    "[[grant]]\n",
-    "[[realm.attach]]\n",
-    "[[host]]\n",
-    "name",
-    "networks",
-    "address",
-    " = ",
-    "\"",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    "\n",
-    "\"10.0.0.0/8\"",
-    "\"fd00::/64\"",
-    "0x",
-    "-",
-    "1",
-    "'''",
-    "\\u",
-    "ä",
-    "#",
-    "realm",
-    "to",
-    "alias",
-    "psk",
-    ".",
-    "\"a\"",
-    "canonical",
-    "prefix",
-    "\r",
-];
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn arbitrary_text_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        hold_promises(&String::from_utf8_lossy(&bytes));
-    }
-
-    #[test]
-    fn pieces_of_toml_never_panic(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60)) {
-        hold_promises(&pieces.concat());
-    }
-
-    #[test]
-    fn mutated_examples_never_panic(
-        which in any::<prop::sample::Index>(),
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0u8..4, any::<u8>()), 1..8),
-    ) {
-        let all = examples();
-        let mut bytes = which.get(&all).1.clone().into_bytes();
-        for (at, kind, byte) in edits {
-            let at = at.index(bytes.len());
-            match kind {
-                0 => { bytes.remove(at); }
-                1 => bytes.insert(at, byte),
-                2 => bytes[at] = byte % 128,
-                _ => bytes[at] = b"\"[]{}=.,/0139-#\n"[usize::from(byte) % 16],
-            }
-        }
-        hold_promises(&String::from_utf8_lossy(&bytes));
-    }
 }

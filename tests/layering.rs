@@ -10,7 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("wire", &["net"]),
     ("packet", &["net", "wire"]),
-    ("crypto", &["net", "wire", "packet"]),
+    ("crypto", &["net"]),
     ("ipsec", &["net", "wire", "packet", "crypto"]),
     ("wireguard", &["net", "wire", "packet"]),
     ("nat", &["net", "wire", "packet"]),

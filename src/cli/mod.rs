@@ -26,10 +26,12 @@ First steps:
   ixgate check ix.toml                                  every error at once, with line and remedy
   ixgate plan ix.toml                                   who will see whom under which address
   ixgate run ix.toml                                    the appliance
-  ixgate status                                         from another shell: tunnels, traffic, drops and why
+  ixgate status                                         from another shell: tunnels, traffic, drops
 
-Exit codes: 0 done; 1 the answer is no (errors in the file, failed command); 2 wrong usage; 3 the appliance cannot
-be reached; 70 the appliance ended because of a defect in it.";
+For an IPsec peer: `ixgate keygen psk`, or `ixgate keygen ca` and `ixgate keygen certificate`.
+
+Exit codes: 0 done; 1 the answer is no (errors in the file, failed command); 2 wrong usage;
+3 the appliance cannot be reached; 70 the appliance ended because of a defect in it.";
 
 /// Joins networks that use the same private addresses: terminates their tunnels, translates between their address
 /// spaces, answers names for each asker in its own terms, and lets through only what was agreed.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::diagnostic::Problems;
 
 /// How the names end under which people paste secrets, without hyphens and underscores.
-const NAMES: [&str; 7] = ["privatekey", "presharedkey", "sharedkey", "psk", "secret", "password", "passphrase"];
+const NAMES: [&str; 8] = ["privatekey", "presharedkey", "sharedkey", "psk", "ppk", "secret", "password", "passphrase"];
 /// A key in base64 has 43 characters before its `=`; a little less, so that one clipped in pasting is hidden too.
 const KEY_CHARS: usize = 40;
 
@@ -163,10 +163,12 @@ mod tests {
     }
     #[test]
     fn knows_the_names_that_people_give_secrets() {
-        for name in ["private-key", "wg_private_key", "pre_shared_key", "PrivateKey", "key", "psk", "api-password"] {
+        for name in
+            ["private-key", "wg_private_key", "pre_shared_key", "PrivateKey", "key", "psk", "ppk", "api-password"]
+        {
             assert!(names_a_secret(name), "{name}");
         }
-        for name in ["public_key", "private_key_file", "keepalive_secs", "psk_file", "keys", ""] {
+        for name in ["public_key", "private_key_file", "keepalive_secs", "psk_file", "ppk_id", "keys", ""] {
             assert!(!names_a_secret(name), "{name}");
         }
     }

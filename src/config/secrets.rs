@@ -11,13 +11,22 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use zeroize::Zeroizing;
 
 /// A secret is a short line, or the PEM of a private key (RSA of 8192 bits: 6.4 KiB); anything longer is a mistaken path.
 const MAX_SECRET_BYTES: usize = 16 << 10;
 /// Certificates and lists of revoked ones (some 40 bytes an entry).
 const MAX_PUBLIC_BYTES: usize = 4 << 20;
+/// A shared key of more bytes than this is a file given by mistake.
+const MAX_SHARED_BYTES: usize = 1024;
+
+/// Other programs leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Where secrets come from: the disk, or a table in memory for tests and the simulation.
 pub trait SecretReader {
@@ -137,6 +146,48 @@ pub fn decode_key(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     Some(key)
 }
 
+/// A key that two IPsec gateways share, in one of the forms that strongSwan reads too, on one line. `Err`: why it is none.
+///
+/// ```text
+/// 0x6b65790a…     hexadecimal
+/// 0sa2V5Cg==      base64, as `ixgate keygen psk` makes it
+/// correct horse   the text itself, without the newline at its end
+/// ```
+pub fn decode_shared_key(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let line = file.strip_suffix(b"\n").map_or(file, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    if line.contains(&b'\n') || line.contains(&b'\r') {
+        return Err("it has more than one line");
+    }
+    let key = match line.split_at_checked(2) {
+        Some((b"0x" | b"0X", digits)) => decode_hex(digits.trim_ascii()).ok_or("behind `0x`, it is not hexadecimal")?,
+        Some((b"0s" | b"0S", text)) => decode_base64(text.trim_ascii()).ok_or("behind `0s`, it is not base64")?,
+        _ => Zeroizing::new(line.to_vec()),
+    };
+    match key.len() {
+        0 => Err("it is empty"),
+        1..=MAX_SHARED_BYTES => Ok(key),
+        _ => Err("it is longer than any key"),
+    }
+}
+
+fn decode_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let mut key = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for [high, low] in pairs {
+        let value = |digit: &u8| char::from(*digit).to_digit(16);
+        key.push((value(high)? << 4 | value(low)?) as u8);
+    }
+    rest.is_empty().then_some(key)
+}
+
+fn decode_base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    // Room for the decoder's estimate at once: a buffer that grows would leave copies of the secret behind.
+    let mut key = Zeroizing::new(vec![0; text.len().div_ceil(4) * 3 + 3]);
+    let len = BASE64.decode_slice(text, &mut key).ok()?;
+    key.truncate(len);
+    Some(key)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -194,5 +245,38 @@ mod tests {
         for bad in broken.iter().map(String::as_str).chain(["", "AAAA", "ÄÄ", &text.replace('B', "!")]) {
             assert!(decode_key(bad.as_bytes()).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_shared_key_has_three_forms() {
+        for (file, key) in [
+            (&b"0x6B65790a\n"[..], &b"key\n"[..]),
+            (b"0sa2V5Cg==", b"key\n"),
+            (b"0Sa2V5Cg \n", b"key\n"),
+            (b"correct horse\n", b"correct horse"),
+            (b"correct horse\r\n", b"correct horse"),
+            (b" spaces count ", b" spaces count "),
+            (b"\xff\x00", b"\xff\x00"),
+            (b"0", b"0"),
+        ] {
+            assert_eq!(&decode_shared_key(file).unwrap()[..], key, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_shared_key_is_refused() {
+        for (file, why) in [
+            (&b""[..], "it is empty"),
+            (b"\n", "it is empty"),
+            (b"0x", "it is empty"),
+            (b"0x123", "behind `0x`, it is not hexadecimal"),
+            (b"0xzz", "behind `0x`, it is not hexadecimal"),
+            (b"0s!", "behind `0s`, it is not base64"),
+            (b"one\ntwo\n", "it has more than one line"),
+            (&[b'a'; MAX_SHARED_BYTES + 1], "it is longer than any key"),
+        ] {
+            assert_eq!(decode_shared_key(file).unwrap_err(), why, "{file:?}");
+        }
+        assert!(decode_shared_key(&[b'a'; MAX_SHARED_BYTES]).is_ok());
     }
 }

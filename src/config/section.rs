@@ -177,7 +177,7 @@ impl<'a> Section<'a> {
                 problems
                     .error(&key.span(), format!("`{}` puts a secret into the configuration", shortened(name)))
                     .why("secrets live in files of their own, so that this file can be shown and shared")
-                    .remedy(secret_remedy(self.spec));
+                    .remedy(secret_remedy(name, self.spec));
             } else {
                 problems
                     .error(&key.span(), format!("unknown key `{}` in {title}", shortened(name)))
@@ -321,9 +321,11 @@ fn example(shape: Shape) -> String {
     }
 }
 
-fn secret_remedy(spec: &TableSpec) -> String {
-    let file_key = spec.keys.iter().find(|k| k.name.ends_with("_key_file"));
-    let key = file_key.map_or("private_key_file", |k| k.name);
+fn secret_remedy(name: &str, spec: &TableSpec) -> String {
+    let keys = || spec.keys.iter().map(|key| key.name);
+    let of_that_name = keys().find(|key| key.strip_suffix("_file") == Some(name));
+    let key = of_that_name.or(keys().find(|key| key.ends_with("_key_file"))).or(keys().find(|key| *key == "psk_file"));
+    let key = key.unwrap_or("private_key_file");
     format!("put it into a file with mode 600, name that in `{key}`, and take the secret for known: make a new one")
 }
 

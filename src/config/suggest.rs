@@ -18,10 +18,18 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, c)| c)
 }
 
+/// The candidate that is `word` with the right unit behind it: `lifetime` or `lifetime_hours` for `lifetime_secs`.
+fn with_unit<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const UNITS: [&str; 3] = ["_secs", "_bytes", "_packets"];
+    const OTHERS: [&str; 8] = ["_sec", "_seconds", "_ms", "_minutes", "_hours", "_days", "_kb", "_mb"];
+    let stem = OTHERS.iter().chain(&UNITS).find_map(|unit| word.strip_suffix(unit)).unwrap_or(word);
+    candidates.into_iter().find(|c| c.strip_prefix(stem).is_some_and(|unit| UNITS.contains(&unit)))
+}
+
 /// `known` as a sentence for a remedy: the nearest one, or the whole list where it is short.
 pub fn sentence<'a>(word: &str, what: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     const MOST_LISTED: usize = 12;
-    if let Some(near) = nearest(word, known.clone()) {
+    if let Some(near) = nearest(word, known.clone()).or_else(|| with_unit(word, known.clone())) {
         return format!("did you mean `{near}`?");
     }
     let listed: Vec<_> = known.clone().take(MOST_LISTED).map(|k| format!("`{k}`")).collect();
@@ -60,6 +68,18 @@ mod tests {
         for (a, b, want) in [("", "", 0), ("abc", "", 3), ("netwroks", "networks", 1), ("kitten", "sitting", 3)] {
             assert_eq!(distance(a, b), want, "{a} {b}");
             assert_eq!(distance(b, a), want, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn suggests_the_unit_that_a_key_has() {
+        let known = ["remote", "ike_lifetime_secs", "child_lifetime_secs", "child_lifetime_bytes", "mtu_bytes"];
+        for (word, want) in [
+            ("ike_lifetime", "did you mean `ike_lifetime_secs`?"),
+            ("child_lifetime_hours", "did you mean `child_lifetime_secs`?"),
+            ("mtu", "did you mean `mtu_bytes`?"),
+        ] {
+            assert_eq!(sentence(word, "key", known.into_iter()), want);
         }
     }
 

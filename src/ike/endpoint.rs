@@ -182,6 +182,7 @@ impl Endpoint {
         status.ike_sas = peer.sas.len();
         status.next_attempt = self.peers.call_set_for(tunnel);
         status.counts = peer.counts;
+        status.established_at = peer.established_at;
         status.last_heard = status.last_heard.map(|at| at.max(peer.heard_at));
         Some(status)
     }

@@ -59,6 +59,8 @@ pub(super) struct Peer {
     /// Attempts that failed since the last one that did not.
     fruitless: u32,
     pub heard_at: Timestamp,
+    /// When it last proved who it is, or its IKE SA was rekeyed.
+    pub established_at: Option<Timestamp>,
     /// None of its IKE SAs answers.
     pub suspected: bool,
     pub counts: Counts,
@@ -74,6 +76,7 @@ impl Peer {
             call_at: None,
             fruitless: 0,
             heard_at: Timestamp::ZERO,
+            established_at: None,
             suspected: false,
             counts: Counts::default(),
         }
@@ -275,6 +278,7 @@ impl Peers {
         if !peer.sas.contains(&spi) {
             peer.sas.push(spi);
         }
+        peer.established_at = Some(merit.0);
         peer.merits.insert(spi, merit);
         let sas = &peer.sas;
         peer.merits.retain(|spi, _| sas.contains(spi));

@@ -38,7 +38,6 @@ pub struct Status {
     pub path: Option<Path>,
     /// The algorithms in words, e.g. "AES-GCM-256, PRF-HMAC-SHA-384, X25519".
     pub proposal: String,
-    pub established_at: Option<Timestamp>,
     pub rekey_at: Option<Timestamp>,
     /// A NAT was found (or claimed) on either side.
     pub nat: bool,
@@ -46,6 +45,8 @@ pub struct Status {
     pub children: Vec<ChildStatus>,
     /// IKE SAs with this peer, those being replaced included.
     pub ike_sas: usize,
+    /// When one was last established, though it may be gone.
+    pub established_at: Option<Timestamp>,
     pub next_attempt: Option<Timestamp>,
     pub counts: Counts,
 }
@@ -90,7 +91,6 @@ impl IkeSa {
             role: Some(self.role),
             path: Some(self.path),
             proposal: self.session.as_ref().map_or_else(String::new, |session| session.choice.spelled()),
-            established_at: self.established_at,
             rekey_at: self.timers.rekey_at,
             nat: self.nat.in_udp(),
             last_heard: self.established_at.map(|_| self.last_heard),

@@ -1,5 +1,7 @@
 //! No report, no drawing and no `Debug` shows a secret, wherever somebody pasted it.
 
+use ixgate::cli::diagnostics::{Style, render};
+
 use super::*;
 
 #[test]

@@ -123,6 +123,29 @@ fn peer(text: &str) -> IpsecPeer {
 }
 
 #[test]
+fn remedies_name_the_key_and_the_command() {
+    for (text, want) in [
+        (
+            psk_and("ppk = \"hush\""),
+            "put it into a file with mode 600, name that in `ppk_file`, and take the secret for known",
+        ),
+        (psk_and("liveness = 20"), "did you mean `liveness_secs`?"),
+        (
+            file(OURS, "\"fqdn:gw.example\", psk_file = \"no.psk\""),
+            "make it: `ixgate keygen psk --out /etc/ixgate/no.psk`",
+        ),
+        (
+            file(&format!("{OURS}\ncertificate_file = \"ix.pem\"\nprivate_key_file = \"no.key\""), PSK),
+            "make it: `ixgate keygen certificate --ca CA.pem --ca-key CA.key --id fqdn:NAME --out /etc/ixgate/no.key`",
+        ),
+    ] {
+        let report = parse(&text).unwrap_err();
+        assert!(report.diagnostics[0].remedy.starts_with(want), "{report}");
+        assert!(!report.source().contains("hush"));
+    }
+}
+
+#[test]
 fn the_shortest_peer_has_working_defaults() {
     let peer = peer(&file(OURS, PSK));
     assert_eq!(peer.remote_id, Identity::Fqdn("gw.example".into()));

@@ -273,7 +273,7 @@ impl<'a> IpsecPeers<'a> {
     }
 
     fn psk(&mut self, file: &At<String>, problems: &mut Problems) -> Option<Zeroizing<Vec<u8>>> {
-        let psk = secret::shared(file, "a pre-shared key", WISHED_PSK_BYTES, self.directory, self.secrets, problems)?;
+        let psk = secret::shared(file, &secret::PSK, WISHED_PSK_BYTES, self.directory, self.secrets, problems)?;
         let hash = digest(&SHA256, &psk).as_ref().to_vec();
         match self.seen_psks.get(&hash) {
             Some(first) => {
@@ -304,14 +304,7 @@ impl<'a> IpsecPeers<'a> {
         match (&raw.ppk_id, &raw.ppk_file) {
             (None, None) if !required => Some(None),
             (Some(id), Some(file)) => {
-                let key = secret::shared(
-                    file,
-                    "a post-quantum key",
-                    WISHED_PPK_BYTES,
-                    self.directory,
-                    self.secrets,
-                    problems,
-                )?;
+                let key = secret::shared(file, &secret::PPK, WISHED_PPK_BYTES, self.directory, self.secrets, problems)?;
                 Some(Some(Ppk { id: id.value.clone(), key, required }))
             }
             _ => {

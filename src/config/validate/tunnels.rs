@@ -60,7 +60,7 @@ fn wireguard(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: 
         Some(text) => socket_addr(text, "", DEFAULT_LISTEN, problems),
     };
     let key_file = raw.wireguard.private_key_file.as_ref();
-    let private_key = key_file.and_then(|file| read_key(file, directory, secrets, "a private key", problems));
+    let private_key = key_file.and_then(|file| read_key(file, directory, secrets, &PRIVATE_KEY, problems));
     let first_peer = raw.realms.iter().flat_map(|r| &r.attachments).find_map(|a| a.wireguard.as_ref());
     if let (None, Some(peer)) = (key_file, first_peer) {
         problems
@@ -94,7 +94,7 @@ impl Peers<'_> {
         let endpoint = peer.endpoint.as_ref().and_then(|text| endpoint(text, problems));
         let preshared = peer.preshared_key_file.as_ref();
         let preshared_key =
-            preshared.and_then(|file| read_key(file, self.directory, self.secrets, "a preshared key", problems));
+            preshared.and_then(|file| read_key(file, self.directory, self.secrets, &PRESHARED_KEY, problems));
         let keepalive = peer.keepalive_secs.as_ref().map(|secs| Duration::from_secs(secs.value));
         Some(WireGuardPeer {
             public_key: public_key?,
@@ -156,32 +156,39 @@ fn endpoint(text: &At<String>, problems: &mut Problems) -> Option<std::net::Sock
     Some(addr)
 }
 
+/// What a secret's file should hold, and the command that makes such a file.
+pub struct Kind {
+    pub what: &'static str,
+    pub make: &'static str,
+}
+
+const PRIVATE_KEY: Kind = Kind { what: "a private key", make: "ixgate keygen wireguard" };
+const PRESHARED_KEY: Kind = Kind { what: "a preshared key", make: "ixgate keygen psk --wireguard" };
+
 fn read_key(
     file: &At<String>,
     directory: &Path,
     secrets: &dyn SecretReader,
-    what: &str,
+    kind: &Kind,
     problems: &mut Problems,
 ) -> Option<Zeroizing<[u8; 32]>> {
-    let make = "ixgate keygen wireguard";
-    let bytes = read_secret(file, directory, secrets, what, make, problems)?;
+    let bytes = read_secret(file, directory, secrets, kind, problems)?;
     let key = decode_key(&bytes).filter(|key| **key != [0; 32]);
     if key.is_none() {
         problems
-            .error(&file.span, format!("{} does not hold {what}", directory.join(&file.value).display()))
+            .error(&file.span, format!("{} does not hold {}", directory.join(&file.value).display(), kind.what))
             .why("expected 32 bytes in base64 on one line, as `wg genkey` prints them")
-            .remedy("make a new one with `ixgate keygen wireguard` (`wg genpsk` for a preshared key)");
+            .remedy(format!("make a new one with `{}`", kind.make));
     }
     key
 }
 
-/// The bytes of a secret's file. `make`: the command that prints such a secret.
+/// The bytes of a secret's file.
 pub fn read_secret(
     file: &At<String>,
     directory: &Path,
     secrets: &dyn SecretReader,
-    what: &str,
-    make: &str,
+    kind: &Kind,
     problems: &mut Problems,
 ) -> Option<Zeroizing<Vec<u8>>> {
     if ends_in_key(&file.value) {
@@ -205,13 +212,13 @@ pub fn read_secret(
     let remedy = match error {
         SecretError::Exposed(_) => format!("chmod 600 {shown}"),
         SecretError::Missing => {
-            format!("make it: `(umask 077; {make} > {shown})`; the path is relative to this file")
+            format!("make it: `{} --out {shown}`; the path is relative to this file", kind.make)
         }
         SecretError::Unreadable(_) => "let the user that runs ixgate own the file, with mode 600".to_owned(),
         SecretError::NotAFile | SecretError::TooLong(_) => {
             "name the file that holds the key, and nothing else".to_owned()
         }
     };
-    problems.error(&file.span, format!("cannot use {what} from {shown}")).why(error.to_string()).remedy(remedy);
+    problems.error(&file.span, format!("cannot use {} from {shown}", kind.what)).why(error.to_string()).remedy(remedy);
     None
 }

@@ -46,7 +46,7 @@ pub use dn::DnError;
 pub use error::{AuthError, CertificateError, LoadError};
 pub use identity::{Identity, IdentityError};
 pub use local::{LocalCertificate, RsaPadding};
-pub use ppk::{Ppk, Secret, SecretError, SecretWarning};
+pub use ppk::Ppk;
 pub use signed::Signed;
 pub use trust::{CrlPolicy, TrustAnchors};
 

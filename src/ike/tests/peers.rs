@@ -64,6 +64,8 @@ fn a_silent_peer_is_noticed_and_the_tunnel_is_down() {
         assert_eq!(world.downs(host), [DownReason::PeerSilent], "{}", world.dump());
         assert_eq!(world.hosts[host].esp.live(), 0);
         assert!(world.failures(host).iter().any(|failure| failure.cause.name() == "peer_gone"), "{}", world.dump());
+        let status = world.hosts[host].endpoint.status(TUNNEL).unwrap();
+        assert!(status.ike_sas == 0 && status.established_at.is_some(), "it is known that there was one: {status:?}");
     }
     world.filter = Box::new(|_| true);
     world.run_for(60);

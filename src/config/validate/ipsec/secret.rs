@@ -2,16 +2,13 @@
 
 use std::path::Path;
 
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::super::tunnels::read_secret;
+use super::super::tunnels::{Kind, read_secret};
 use crate::config::certificate::{self, CertificateError};
 use crate::config::diagnostic::Problems;
 use crate::config::pasted::conceal;
-use crate::config::secrets::{SecretError, SecretReader};
+use crate::config::secrets::{SecretError, SecretReader, decode_shared_key};
 use crate::config::section::At;
 
 /// Fewer are tried out in no time by whoever passed for us once (RFC 7296 section 2.15).
@@ -20,21 +17,27 @@ const MIN_SHARED_BYTES: usize = 8;
 pub const WISHED_PSK_BYTES: usize = 16;
 /// 256 bits, of which a quantum computer leaves half (RFC 8784 section 5.1.1).
 pub const WISHED_PPK_BYTES: usize = 32;
-/// More than this is a file given by mistake.
-const MAX_SHARED_BYTES: usize = 1024;
+
+pub const PSK: Kind = Kind { what: "a pre-shared key", make: "ixgate keygen psk" };
+pub const PPK: Kind = Kind { what: "a post-quantum key", make: "ixgate keygen psk" };
+const PRIVATE_KEY: Kind = Kind {
+    what: "the private key of our certificate",
+    make: "ixgate keygen certificate --ca CA.pem --ca-key CA.key --id fqdn:NAME",
+};
 
 /// As strongSwan reads it: text as it stands, `0x` hexadecimal, `0s` base64.
 pub fn shared(
     file: &At<String>,
-    what: &str,
+    kind: &Kind,
     wished_bytes: usize,
     directory: &Path,
     secrets: &dyn SecretReader,
     problems: &mut Problems,
 ) -> Option<Zeroizing<Vec<u8>>> {
-    let bytes = read_secret(file, directory, secrets, what, "ixgate keygen psk", problems)?;
+    let bytes = read_secret(file, directory, secrets, kind, problems)?;
+    let what = kind.what;
     let shown = directory.join(&file.value);
-    let key = match decode(&bytes) {
+    let key = match decode_shared_key(&bytes) {
         Ok(key) => key,
         Err(why) => {
             problems
@@ -56,38 +59,6 @@ pub fn shared(
     Some(key)
 }
 
-fn decode(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
-    let line = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
-    if line.is_empty() {
-        return Err("the file is empty");
-    }
-    if line.len() > 2 * MAX_SHARED_BYTES + 2 {
-        return Err("it is longer than any key");
-    }
-    if line.contains(&b'\n') {
-        return Err("it has more than one line");
-    }
-    if let Some(hex) = line.strip_prefix(b"0x") {
-        return decode_hex(hex.trim_ascii()).ok_or("behind `0x`, it is not hexadecimal");
-    }
-    if let Some(text) = line.strip_prefix(b"0s") {
-        let indifferent = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let decoded = GeneralPurpose::new(&STANDARD, indifferent).decode(text.trim_ascii());
-        return decoded.map(Zeroizing::new).map_err(|_| "behind `0s`, it is not base64");
-    }
-    Ok(Zeroizing::new(line.to_vec()))
-}
-
-fn decode_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let value = |digit: u8| (digit as char).to_digit(16);
-    let mut key = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-    for pair in digits.chunks(2) {
-        let [high, low] = pair else { return None };
-        key.push((value(*high)? << 4 | value(*low)?) as u8);
-    }
-    Some(key)
-}
-
 /// A private key, as it stands in its file and as DER.
 pub type KeyPemAndDer = (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
 
@@ -97,10 +68,8 @@ pub fn private_key(
     secrets: &dyn SecretReader,
     problems: &mut Problems,
 ) -> Option<KeyPemAndDer> {
-    let make = "ixgate keygen certificate --help";
-    let pem = read_secret(file, directory, secrets, "the private key of our certificate", make, problems)?;
-    let key = certificate::private_key(&pem);
-    let der = told(key, file, "the private key of our certificate", directory, problems)?;
+    let pem = read_secret(file, directory, secrets, &PRIVATE_KEY, problems)?;
+    let der = told(certificate::private_key(&pem), file, PRIVATE_KEY.what, directory, problems)?;
     Some((pem, der))
 }
 
