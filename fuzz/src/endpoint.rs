@@ -53,6 +53,8 @@ struct World {
     flying: Vec<Flying>,
     seen: Vec<Flying>,
     random: Seeded,
+    /// Empty, for whoever has something to send.
+    spare: Option<Outbox>,
 }
 
 #[derive(Clone)]
@@ -77,7 +79,7 @@ impl World {
         let now = Timestamp::from_secs(1000);
         let mut random = Seeded(u64::from(setting) << 8 | u64::from(manner));
         let gateways = [0, 1].map(|me| Gateway::new(config(me, setting, manner), random.u64(), now));
-        let mut world = World { now, gateways, flying: Vec::new(), seen: Vec::new(), random };
+        let mut world = World { now, gateways, flying: Vec::new(), seen: Vec::new(), random, spare: None };
         world.settle_all();
         world
     }
@@ -205,14 +207,14 @@ impl World {
 
     fn deliver(&mut self, flying: &Flying) {
         if let Some(host) = [0, 1].into_iter().find(|host| ip(*host) == flying.to) {
-            let mut outbox = outbox();
+            let mut outbox = self.outbox();
             self.gateways[host].receive(flying, &mut outbox, self.now);
-            self.settle(host, &outbox);
+            self.settle(host, outbox);
         }
     }
 
     /// After anything was done to a gateway: the two halves talk, and what is to be sent flies.
-    fn settle(&mut self, host: usize, outbox: &Outbox) {
+    fn settle(&mut self, host: usize, mut outbox: Outbox) {
         self.gateways[host].carry_over(self.now);
         for (path, _, bytes) in outbox.datagrams() {
             let from = SocketAddr::new(ip(host), number(path.port));
@@ -223,13 +225,19 @@ impl World {
             self.seen.push(flying.clone());
             self.fly(flying);
         }
+        outbox.clear();
+        self.spare = Some(outbox);
+    }
+
+    fn outbox(&mut self) -> Outbox {
+        self.spare.take().unwrap_or_else(|| Outbox::new(1 << 17, 512))
     }
 
     fn settle_all(&mut self) {
         for host in [0, 1] {
-            let mut outbox = outbox();
+            let mut outbox = self.outbox();
             self.gateways[host].tick(&mut outbox, self.now);
-            self.settle(host, &outbox);
+            self.settle(host, outbox);
         }
     }
 
@@ -272,12 +280,12 @@ impl World {
 
     /// Whether it left; whether it arrives is the network's business.
     fn send_packet(&mut self, host: usize) {
-        let mut outbox = outbox();
+        let mut outbox = self.outbox();
         let gateway = &mut self.gateways[host];
         if gateway.esp.seal(TUNNEL, &packet(host), &mut outbox).is_err() {
             gateway.ike.want(TUNNEL, self.now);
         }
-        self.settle(host, &outbox);
+        self.settle(host, outbox);
     }
 
     fn restart(&mut self, host: usize) {
@@ -522,8 +530,4 @@ fn set_length(bytes: &mut Vec<u8>) {
     if let Some(field) = bytes.get_mut(marker + 24..marker + 28) {
         field.copy_from_slice(&length.to_be_bytes());
     }
-}
-
-fn outbox() -> Outbox {
-    Outbox::new(1 << 18, 1024)
 }
