@@ -105,7 +105,7 @@ impl Kind {
         match self {
             Kind::WireGuard => format!(r#"{{ wireguard = {{ public_key = "{{key:{realm}}}" }} }}"#),
             Kind::Esp => format!(
-                r#"{{ ipsec = {{ remote_id = "fqdn:{realm}.example", psk_file = "secrets/{realm}.example.psk" }} }}"#
+                r#"{{ ipsec = {{ remote_id = "fqdn:{realm}.example", psk_file = "secrets/{realm}.example.psk" }}, mtu_bytes = 1420 }}"#
             ),
         }
     }

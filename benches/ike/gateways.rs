@@ -118,7 +118,7 @@ impl Appliance {
 pub struct Peer {
     ike: ike::Endpoint,
     outbox: Outbox,
-    address: IpAddr,
+    pub address: IpAddr,
 }
 
 impl Peer {

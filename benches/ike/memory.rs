@@ -19,7 +19,7 @@ pub fn measure(quick: bool) {
         let mut appliance = Appliance::new(method, &credentials, tunnels + WARM_UP, false);
         let mut establish = |peers: std::ops::Range<usize>| {
             for number in peers {
-                shake_hands(&mut appliance, &mut Peer::new(method, &credentials, number, true));
+                shake_hands(&mut appliance, &mut [Peer::new(method, &credentials, number, true)]);
             }
         };
         establish(0..WARM_UP);

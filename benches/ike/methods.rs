@@ -4,18 +4,18 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
 use aws_lc_rs::kem::{DecapsulationKey, EncapsulationKey, ML_KEM_768};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _, RsaKeyPair, UnparsedPublicKey as VerificationKey};
+use aws_lc_rs::{digest, hmac};
 use ixgate::ike::auth::{CrlPolicy, LocalCertificate, TrustAnchors};
 use ixgate::ike::{LocalAuth, Profile, RemoteAuth};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, RsaKeySize, SanType,
 };
 use zeroize::Zeroizing;
-
-use super::meters::timed;
 
 /// Certificates are valid then.
 pub const UNIX_SECS: u64 = 1_782_864_000;
@@ -36,7 +36,7 @@ impl Method {
             Method::Psk => "psk, X25519",
             Method::Ecdsa => "ecdsa P-256, X25519",
             Method::Rsa => "rsa 2048, X25519",
-            Method::PskMlKem => "pq: psk, X25519, ML-KEM-768",
+            Method::PskMlKem => "pq (psk), X25519, ML-KEM-768",
         }
     }
 
@@ -106,9 +106,11 @@ fn authority(key: KeyPair) -> (Issuer<'static, KeyPair>, Arc<TrustAnchors>) {
     (Issuer::new(params, key), Arc::new(anchors.expect("an authority")))
 }
 
-/// The least that a responder does: one Diffie-Hellman; with certificates one signature of its own, the peer's verified and
-/// that of the authority over the peer's certificate; with ML-KEM one encapsulation.
+/// The least that a responder does. Public keys: one Diffie-Hellman; with certificates one signature of its own, the peer's
+/// verified and that of the authority over the peer's certificate; with ML-KEM one encapsulation. Secret keys: what RFC 7296
+/// derives and seals, see [`Primitives::run_secret`].
 pub struct Primitives {
+    method: Method,
     their_share: Vec<u8>,
     their_encapsulation_key: Option<Vec<u8>>,
     signing: Signing,
@@ -147,22 +149,59 @@ impl Primitives {
             let key = DecapsulationKey::generate(&ML_KEM_768).and_then(|key| key.encapsulation_key()).expect("a key");
             key.key_bytes().expect("its bytes").as_ref().to_vec()
         });
-        Primitives { their_share: share.expect("a share").as_ref().to_vec(), their_encapsulation_key: kem, signing }
+        Primitives {
+            method,
+            their_share: share.expect("a share").as_ref().to_vec(),
+            their_encapsulation_key: kem,
+            signing,
+        }
     }
 
-    pub fn time(&self) -> Duration {
-        timed(|| {
-            self.exchange_keys();
-            self.sign_and_verify();
-        })
-        .1
+    /// Those of public keys once.
+    pub fn run_public(&self) {
+        self.exchange_keys();
+        self.sign_and_verify();
+    }
+
+    /// Those of secret keys once, of the algorithms that our profiles put first: HMAC-SHA2-256 and AES-GCM-256.
+    pub fn run_secret(&self) {
+        // SKEYSEED, and seven keys from it: 3 x 32 and 2 x 36 bytes in blocks of 32. The IKE SA's two directions.
+        derive(6);
+        let [seal, open] = [aes(), aes()];
+        if self.method == Method::PskMlKem {
+            // IKE_INTERMEDIATE: the encapsulation key comes, the ciphertext goes; both are authenticated; new keys.
+            for (key, bytes) in [(&open, 1200), (&seal, 1100)] {
+                seal_one(key, bytes);
+                black_box(hmac::sign(&hmac_key(), &vec![0x5a; bytes]));
+            }
+            derive(6);
+            black_box([aes(), aes()]);
+        }
+        // IKE_AUTH: opened and sealed; with certificates in it. AUTH of either side covers a hash of its identity.
+        let certificates = if matches!(self.signing, Signing::Nothing) { 0 } else { 700 };
+        seal_one(&open, 300 + certificates);
+        seal_one(&seal, 200 + certificates);
+        for _ in ["initiator", "responder"] {
+            black_box(hmac::sign(&hmac_key(), b"gw1.example"));
+            if let Signing::Nothing = self.signing {
+                black_box(hmac::sign(&hmac_key(), b"Key Pad for IKEv2"));
+                black_box(hmac::sign(&hmac_key(), &MESSAGE));
+            }
+        }
+        // KEYMAT: 2 x 36 bytes in blocks of 32. The Child SA's two directions.
+        expand(3);
+        black_box([aes(), aes()]);
+        // NAT detection: two hashes to be checked, two of our own.
+        (0..4).for_each(|_| {
+            black_box(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &MESSAGE[..22]));
+        });
     }
 
     fn exchange_keys(&self) {
         let ours = agreement::PrivateKey::generate(&X25519).expect("a key");
         black_box(ours.compute_public_key().expect("its public half"));
         let theirs = UnparsedPublicKey::new(&X25519, &self.their_share);
-        agreement::agree(&ours, &theirs, (), |secret| Ok(black_box(secret)[0])).expect("a secret");
+        agreement::agree(&ours, theirs, (), |secret| Ok(black_box(secret)[0])).expect("a secret");
         if let Some(key) = &self.their_encapsulation_key {
             let key = EncapsulationKey::new(&ML_KEM_768, key).expect("a key");
             black_box(key.encapsulate().expect("a secret"));
@@ -191,4 +230,32 @@ impl Primitives {
             }
         }
     }
+}
+
+fn hmac_key() -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &MESSAGE[..32])
+}
+
+fn derive(blocks: usize) {
+    black_box(hmac::sign(&hmac_key(), &MESSAGE[..32]));
+    expand(blocks);
+}
+
+/// prf+: each block from the one before, two nonces and two SPIs.
+fn expand(blocks: usize) {
+    let key = hmac_key();
+    (0..blocks).for_each(|_| {
+        black_box(hmac::sign(&key, &MESSAGE[..113]));
+    });
+}
+
+fn aes() -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &MESSAGE[..32]).expect("32 bytes"))
+}
+
+/// Opening costs the same.
+fn seal_one(key: &LessSafeKey, bytes: usize) {
+    let mut message = vec![0x5a; bytes];
+    let nonce = Nonce::assume_unique_for_key([0; 12]);
+    let _ = black_box(key.seal_in_place_separate_tag(nonce, Aad::from(&MESSAGE[..32]), &mut message).expect("sealed"));
 }

@@ -52,7 +52,8 @@ struct World {
     /// By time, then in order.
     happenings: BTreeMap<(Timestamp, u64), Happening>,
     number: u64,
-    buffer: VecDeque<Message>,
+    /// What has arrived, and when.
+    buffer: VecDeque<(Timestamp, Message)>,
     /// The appliance is busy until then.
     free_at: Timestamp,
     tally: Tally,
@@ -92,7 +93,7 @@ impl World {
         let tunnels = self.peers.len();
         while self.appliance.sas().1 < tunnels {
             let next = self.happenings.first_key_value().map(|((at, _), _)| *at);
-            let work = self.appliance_begins();
+            let work = self.appliance_begins(); // whatever happens before comes first
             assert!(self.free_at < START + GIVE_UP, "{} of {tunnels} are up", self.appliance.sas().1);
             match (next, work) {
                 (Some(at), work) if work.is_none_or(|work| at <= work) => self.happen(),
@@ -111,16 +112,16 @@ impl World {
 
     /// When the appliance has something to do and is free to do it.
     fn appliance_begins(&self) -> Option<Timestamp> {
-        let due = self.appliance.next_timeout();
-        let at = if self.buffer.is_empty() { due? } else { self.free_at };
+        let arrival = self.buffer.front().map(|(at, _)| *at);
+        let at = [arrival, self.appliance.next_timeout()].into_iter().flatten().min()?;
         Some(at.max(self.free_at))
     }
 
     fn let_appliance_work(&mut self, at: Timestamp) {
-        let message = self.buffer.pop_front();
+        let message = self.buffer.pop_front_if(|(arrival, _)| *arrival <= at);
         let appliance = &mut self.appliance;
         let (_, spent) = timed(|| {
-            if let Some(message) = &message {
+            if let Some((_, message)) = &message {
                 appliance.handle_input(message, at);
             }
             if appliance.next_timeout().is_some_and(|due| due <= at) {
@@ -142,7 +143,7 @@ impl World {
         let (peer, sent) = match happening {
             Happening::Arrival(message) => match peer_at(message.to.ip()).filter(|peer| *peer < self.peers.len()) {
                 Some(peer) => (peer, self.peers[peer].handle_input(&message, now)),
-                None => return self.take_into_buffer(message),
+                None => return self.take_into_buffer(now, message),
             },
             Happening::Deadline(peer) if self.deadlines[peer] == Some(now) => {
                 self.deadlines[peer] = None;
@@ -156,9 +157,9 @@ impl World {
         self.set_deadline(peer);
     }
 
-    fn take_into_buffer(&mut self, message: Message) {
+    fn take_into_buffer(&mut self, now: Timestamp, message: Message) {
         match self.buffer.len() < RECEIVE_BUFFER_DATAGRAMS {
-            true => self.buffer.push_back(message),
+            true => self.buffer.push_back((now, message)),
             false => self.tally.lost += 1,
         }
     }

@@ -6,7 +6,7 @@ import time
 from ipaddress import ip_address
 
 from lab.lib import probe
-from lab.lib.plan import Grant, Host, Realm, Scenario, Service, fqdn
+from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario, Service, fqdn
 from lab.lib.probe import SILENCE
 from lab.lib.responder import PORT as RESPONDER_PORT
 
@@ -18,12 +18,12 @@ ARCHIVE, ARCHIVE_ALIAS = "192.168.1.20", "100.64.2.20"
 FORGED_SOURCE = "10.9.9.9"
 CLOSED = "closed: no answer"
 
-# The same story as `ixgate demo-loopback` tells inside one process.
+# The same story as `ixgate demo-loopback` tells inside one process, there with WireGuard alone.
 SCENARIO = Scenario(
     realms=[
         Realm("region-a", ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])]),
         Realm("hospital-b", [{"prefix": "192.168.1.0/24", "alias": "100.64.2.0/24"}],
-              [Host("pc", ["192.168.1.10/24"]), Host("archive", [f"{ARCHIVE}/24"])]),
+              [Host("pc", ["192.168.1.10/24"]), Host("archive", [f"{ARCHIVE}/24"])], ipsec=Ipsec()),
         Realm("clinic-c", ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])]),
     ],
     services=[Service("pacs", "archive.hospital-b", [f"tcp/{WEB_PORT}"])],
@@ -95,7 +95,8 @@ def tell_tunnels(world):
     tunnels = {realm["name"]: realm["tunnels"] for realm in world.ixgate.status()["realms"]}
     for realm in REALMS:
         up = any(tunnel["up"] for tunnel in tunnels[realm])
-        story.tell(realm, "the WireGuard tunnel to the IX", "up", "up" if up else "down")
+        kind = "IPsec (strongSwan)" if world.site(realm).realm.ipsec else "WireGuard"
+        story.tell(realm, f"the {kind} tunnel to the IX", "up", "up" if up else "down")
 
 
 def tell_addresses(world):

@@ -15,7 +15,7 @@ def realm(name, **options):
 SCENARIO = Scenario(
     realms=[
         realm("wireguard-a"),
-        realm("hospital-b", ipsec=Ipsec(ix={"liveness_secs": 3})),
+        realm("hospital-b", ipsec=Ipsec(ix={"liveness_secs": 5})),
         realm("hospital-c", calls="gateway", ipsec=Ipsec()),
         realm("hospital-d", calls="gateway", ipsec=Ipsec(auth="ecdsa")),
     ],

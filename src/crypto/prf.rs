@@ -44,11 +44,16 @@ impl Prf {
 
     /// prf(key, parts one after the other).
     pub fn compute(self, key: &[u8], parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
-        // Joined in a buffer that is wiped: the library's way to hash part by part leaves the result on the stack.
-        let mut data = Zeroizing::new(Vec::with_capacity(total(parts)));
-        parts.iter().for_each(|part| data.extend_from_slice(part));
         let mut output = Zeroizing::new(vec![0; self.output_bytes()]);
-        sign(&self.hmac_key(key), &data, &mut output);
+        match parts {
+            [whole] => sign(&self.hmac_key(key), whole, &mut output),
+            // Joined in a buffer that is wiped: the library's way to hash part by part leaves the result on the stack.
+            parts => {
+                let mut data = Zeroizing::new(Vec::with_capacity(total(parts)));
+                parts.iter().for_each(|part| data.extend_from_slice(part));
+                sign(&self.hmac_key(key), &data, &mut output);
+            }
+        }
         output
     }
 

@@ -135,6 +135,10 @@ impl Core for Engine {
         Engine::publish(self, snapshot, now);
     }
 
+    fn say_goodbye(&mut self) -> bool {
+        Engine::say_goodbye(self)
+    }
+
     fn outbox(&mut self) -> &mut Outbox {
         Engine::outbox(self)
     }

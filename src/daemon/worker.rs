@@ -53,6 +53,8 @@ pub trait Core: Send + 'static {
     fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp);
     fn handle_timeout(&mut self, now: Timestamp);
     fn publish(&mut self, snapshot: Arc<Self::Snapshot>, now: Timestamp);
+    /// Peers are told of the end, as many as the outbox takes. `false`: nobody is left to tell.
+    fn say_goodbye(&mut self) -> bool;
     fn outbox(&mut self) -> &mut Outbox;
     /// So many of the outbox's data datagrams were not sent.
     fn note_unsent(&mut self, data_datagrams: u64);
@@ -192,6 +194,9 @@ impl<C: Core> Worker<C> {
         loop {
             if self.serve_commands() {
                 self.flush();
+                while self.core.say_goodbye() {
+                    self.flush();
+                }
                 return Ok(self.report());
             }
             self.serve_timers();

@@ -62,6 +62,10 @@ impl Core for Echo {
         self.generation = Generation(*snapshot);
     }
 
+    fn say_goodbye(&mut self) -> bool {
+        false
+    }
+
     fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
     }

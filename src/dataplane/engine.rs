@@ -136,6 +136,12 @@ impl Engine {
         self.finish();
     }
 
+    /// Before the end: tells peers that can be told (IPsec's; WireGuard has no such message). Send the outbox and call again
+    /// until it says `false`.
+    pub fn say_goodbye(&mut self) -> bool {
+        self.tunnels.say_goodbye(&mut self.outbox)
+    }
+
     /// What is to be sent. Clear it after sending.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox

@@ -122,6 +122,11 @@ impl Tunnels {
         }
     }
 
+    /// See [`super::Engine::say_goodbye`].
+    pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
+        self.ipsec.as_mut().is_some_and(|ipsec| ipsec.say_goodbye(outbox))
+    }
+
     pub fn poll_event(&mut self) -> Option<What> {
         let wireguard = self.wireguard.poll_event().map(What::WireGuard);
         wireguard.or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))

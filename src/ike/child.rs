@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::context::{ChildSpis, Context};
 use super::event::{ChildKeys, ChildUp, Event, Outbound, Role};
 use super::exchange::auth::Step;
+use super::exchange::followup::Made;
 use super::peer::{PeerConfig, SelectorMode};
 use super::proposal::EspChoice;
 use super::sa::{IkeSa, Pending, Stage};
@@ -25,6 +26,8 @@ pub(super) struct Child {
     pub rekey_at: Timestamp,
     /// It is closed then, even if nothing replaced it.
     pub expires_at: Timestamp,
+    /// Another one for the same packets may be enough: both sides asked at once.
+    pub needless_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,11 +47,16 @@ pub(super) struct SelectorPair {
 }
 
 impl SelectorPair {
-    fn covers(&self, other: &SelectorPair) -> bool {
+    pub(super) fn covers(&self, other: &SelectorPair) -> bool {
         let all_in = |these: &[Selector], those: &[Selector]| {
             these.iter().all(|selector| those.iter().any(|wide| wide.contains(selector)))
         };
         all_in(&other.ours, &self.ours) && all_in(&other.theirs, &self.theirs)
+    }
+
+    /// The same packets, in whatever order they are listed.
+    fn is_alike(&self, other: &SelectorPair) -> bool {
+        self.covers(other) && other.covers(self)
     }
 }
 
@@ -69,7 +77,7 @@ pub(super) fn pairs(ours: &[Selector], theirs: &[Selector]) -> Vec<SelectorPair>
     let mut pairs = Vec::new();
     for our in ours {
         for their in theirs.iter().filter(|their| their.first.is_ipv4() == our.first.is_ipv4()) {
-            pairs.push(SelectorPair { ours: vec![our.clone()], theirs: vec![their.clone()] });
+            pairs.push(SelectorPair { ours: vec![*our], theirs: vec![*their] });
         }
     }
     pairs
@@ -163,8 +171,10 @@ impl IkeSa {
             installed_at: cx.now,
             rekey_at: cx.now + soft,
             expires_at: cx.now + hard_lifetime(config.lifetimes.child),
+            needless_at: None,
         };
         self.children.push(child);
+        self.thin_out_children(agreed.spi_in, cx.now + cx.limits.retransmit.total());
         cx.events.push(Event::ChildUp(Box::new(ChildUp {
             tunnel: config.tunnel,
             spi_in: agreed.spi_in,
@@ -183,6 +193,24 @@ impl IkeSa {
             lifetime_bytes: config.lifetimes.child_bytes,
             lifetime_packets: config.lifetimes.child_packets,
         })));
+    }
+
+    /// Two Child SAs for the same packets are one too many. `soon`: when both sides surely have both.
+    fn thin_out_children(&mut self, spi_in: u32, soon: Timestamp) {
+        let Some(selectors) = self.child(spi_in).map(|child| child.selectors.clone()) else { return };
+        if self.live_children().filter(|child| child.selectors.is_alike(&selectors)).count() > 1 {
+            let alike = self.children.iter_mut().filter(|child| child.selectors.is_alike(&selectors));
+            alike.for_each(|child| child.needless_at = Some(soon));
+        }
+    }
+
+    /// Whether another one is to outlive this one. Both sides choose alike, by the SPIs; the one who made it deletes it.
+    pub(super) fn is_needless(&self, spi_in: u32) -> bool {
+        let rank = |child: &Child| (child.spi_in.min(child.spi_out), child.spi_in.max(child.spi_out));
+        self.child(spi_in).is_some_and(|own| {
+            let better = |other: &Child| other.selectors.is_alike(&own.selectors) && rank(other) > rank(own);
+            own.role.is_initiator() && own.state == ChildState::Up && self.live_children().any(better)
+        })
     }
 
     /// Forgets Child SAs; what is under way is still opened.
@@ -207,6 +235,9 @@ impl IkeSa {
         }
         if let Some(Pending::Child(request)) = &self.pending {
             spis.release(request.spi_in);
+        }
+        if let Some(Made::Child(made)) = self.followup.take().map(|followup| followup.made) {
+            spis.release(made.spi_in);
         }
     }
 

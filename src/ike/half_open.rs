@@ -10,6 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
 use super::limits::Limits;
+use super::window;
 use crate::crypto::Prf;
 use crate::net::{Path, Timestamp};
 
@@ -51,8 +52,9 @@ impl HalfOpen {
 
     pub fn key(&self, path: &Path, datagram: &[u8]) -> RequestKey {
         let (ip, port) = address_bytes(path);
-        let digest = Prf::HmacSha256.compute(self.secret.as_slice(), &[b"request", &ip, &port, datagram]);
-        digest.first_chunk().copied().unwrap_or_default()
+        let digest = window::digest(datagram);
+        let key = Prf::HmacSha256.compute(self.secret.as_slice(), &[b"request", &ip, &port, &digest]);
+        key.first_chunk().copied().unwrap_or_default()
     }
 
     /// Our SPI in the answer that we gave to these bytes.

@@ -99,7 +99,7 @@ impl Endpoint {
         let intermediate = contents.has(kinds::INTERMEDIATE_EXCHANGE_SUPPORTED);
         let choice = match proposal::choose_ike(proposals, &profiles, Some(group)) {
             Ok(choice) if choice.further.is_empty() || intermediate => choice,
-            Ok(_) => return self.no_proposal(header, datagram, Cause::Malformed, outbox),
+            Ok(_) => return self.no_proposal(header, datagram, Cause::NoIntermediate, outbox),
             Err(cause) => return self.no_proposal(header, datagram, cause, outbox),
         };
         if choice.group.id() != group {

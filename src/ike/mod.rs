@@ -17,6 +17,7 @@
 //! # Who owns what
 //!
 //! - `endpoint.rs` owns the table of IKE SAs by our SPI, the deadlines, the peers, and everything random.
+//! - `table.rs` runs something on one IKE SA and carries out what follows for the others.
 //! - `ingress.rs` takes datagrams: what needs no IKE SA, what belongs to one, in the order of checks below.
 //! - `peers.rs` owns what we want of each peer: whether to call it, when again, which of its IKE SAs count.
 //! - `sa.rs` is one IKE SA: its [stage](#stages), keys, window, Child SAs and the requests it still wants to make.
@@ -78,6 +79,7 @@ mod protect;
 mod reassembly;
 mod sa;
 pub mod status;
+mod table;
 #[cfg(test)]
 mod tests;
 mod timers;

@@ -126,3 +126,88 @@ pub(super) fn transmit(datagrams: &[Vec<u8>], path: &Path, outbox: &mut Outbox) 
         outbox.commit(*path, false, len);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Cipher, Integrity};
+    use crate::wire::ike::{ExchangeType, Flags, Limits, find_protected, parse_header};
+
+    const SUITES: [Suite; 3] = [
+        Suite { cipher: Cipher::AesGcm256, integrity: None },
+        Suite { cipher: Cipher::ChaCha20Poly1305, integrity: None },
+        Suite { cipher: Cipher::AesCbc128, integrity: Some(Integrity::HmacSha512_256) },
+    ];
+
+    fn pair(suite: Suite) -> (Protection, Protection) {
+        let key = |byte| {
+            let (cipher, integrity) = (vec![byte; suite.cipher_key_bytes()], vec![byte; suite.integrity_key_bytes()]);
+            PacketKey::new(suite, &cipher, &integrity).unwrap()
+        };
+        (Protection::new(suite, key(1), key(2)), Protection::new(suite, key(2), key(1)))
+    }
+
+    fn header() -> Header {
+        Header::new((1, 2), ExchangeType::INFORMATIONAL, Flags { initiator: true, response: false }, 7)
+    }
+
+    fn open(by: &Protection, datagram: &[u8]) -> Result<(u8, Vec<u8>), NotAuthentic> {
+        let header = parse_header(datagram).map_err(|_| NotAuthentic)?;
+        let protected = find_protected(header.next_payload, datagram, &Limits::default());
+        let protected = protected.map_err(|_| NotAuthentic)?.ok_or(NotAuthentic)?;
+        Ok((protected.inner_first, by.open(datagram, &protected)?))
+    }
+
+    #[test]
+    fn what_is_sealed_is_opened_whatever_its_length() {
+        for suite in SUITES {
+            let (mut ours, theirs) = pair(suite);
+            for len in 0..70 {
+                let inside = Inside { first: 41, bytes: vec![len; len.into()] };
+                let [datagram] = ours.seal(&header(), &inside, Some(1248)).try_into().unwrap();
+                assert_eq!(open(&theirs, &datagram), Ok((41, inside.bytes)));
+                assert_eq!(open(&ours, &datagram), Err(NotAuthentic), "not by the side that sealed it");
+            }
+        }
+    }
+
+    #[test]
+    fn any_changed_bit_is_noticed() {
+        let (mut ours, theirs) = pair(SUITES[0]);
+        let inside = Inside { first: 41, bytes: vec![5; 20] };
+        let [datagram] = ours.seal(&header(), &inside, None).try_into().unwrap();
+        for bit in 0..datagram.len() * 8 {
+            let mut damaged = datagram.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&theirs, &damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn long_messages_go_in_fragments_that_fit() {
+        for suite in SUITES {
+            let (mut ours, theirs) = pair(suite);
+            let inside = Inside { first: 35, bytes: (0..5000u32).map(|n| n as u8).collect() };
+            let datagrams = ours.seal(&header(), &inside, Some(1248));
+            assert_eq!(datagrams.len(), 5, "no more than needed");
+            assert!(datagrams.iter().all(|datagram| datagram.len() <= 1248));
+            let opened: Vec<(u8, Vec<u8>)> =
+                datagrams.iter().map(|datagram| open(&theirs, datagram).unwrap()).collect();
+            assert_eq!(opened.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [35, 0, 0, 0, 0]);
+            assert_eq!(opened.into_iter().flat_map(|(_, plain)| plain).collect::<Vec<u8>>(), inside.bytes);
+            assert_eq!(ours.seal(&header(), &inside, None).len(), 1, "not for a peer that cannot");
+        }
+    }
+
+    #[test]
+    fn only_the_nat_traversal_port_has_the_marker() {
+        let remote = ([192, 0, 2, 1], 4500).into();
+        let mut outbox = Outbox::new(1000, 10);
+        transmit(&[vec![9; 30]], &Path::from_port(Port::IkeNatT, remote), &mut outbox);
+        transmit(&[vec![9; 30]], &Path::from_port(Port::Ike, remote), &mut outbox);
+        let sent: Vec<Vec<u8>> = outbox.datagrams().map(|(_, _, bytes)| bytes.to_vec()).collect();
+        assert_eq!(sent, [[vec![0; 4], vec![9; 30]].concat(), vec![9; 30]]);
+        assert_eq!(most_bytes(&Path::from_port(Port::Ike, remote)), 1248);
+        assert_eq!(most_bytes(&Path::from_port(Port::Ike, "[2001:db8::1]:500".parse().unwrap())), 1228);
+    }
+}

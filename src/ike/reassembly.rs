@@ -19,10 +19,10 @@ pub(super) struct Bounds {
 }
 
 impl Reassembly {
-    /// Some fragments are here, others are not: (received, total).
-    pub fn incomplete(&self) -> Option<(u16, u16)> {
-        let received = self.parts.iter().flatten().count() as u16; // at most `Bounds::fragments`
-        (received > 0).then_some((received, self.parts.len() as u16))
+    /// Some fragments are here, others are not: (present, total).
+    pub fn incomplete(&self) -> Option<(usize, usize)> {
+        let present = self.parts.iter().flatten().count();
+        (present > 0).then_some((present, self.parts.len()))
     }
 
     /// Takes one authentic fragment; gives the whole message with the last of them.

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::event::{DownReason, Role};
 use super::exchange::auth::Handshake;
 use super::exchange::create_child::ChildRequest;
+use super::exchange::followup::Followup;
 use super::exchange::init::InitSent;
 use super::exchange::rekey_ike::IkeRequest;
 use super::half_open::RequestKey;
@@ -46,6 +47,8 @@ pub(super) struct IkeSa {
     pub tasks: VecDeque<Task>,
     /// What the outstanding request is about, once established.
     pub pending: Option<Pending>,
+    /// What a request of theirs is about, while further keys are exchanged.
+    pub followup: Option<Box<Followup>>,
     /// Where the half-open table has it.
     pub half_open_key: Option<RequestKey>,
     pub timers: Timers,
@@ -55,7 +58,6 @@ pub(super) struct IkeSa {
     pub registered: bool,
     /// IKE rekeys since IKE_AUTH; to tell one that is new from one that goes on.
     pub rekeyed: bool,
-    pub retransmissions: u64,
     /// It is over; the endpoint takes it out of its table.
     pub ended: Option<DownReason>,
 }
@@ -170,13 +172,13 @@ impl IkeSa {
             children: Vec::new(),
             tasks: VecDeque::new(),
             pending: None,
+            followup: None,
             half_open_key: None,
             timers: Timers::default(),
             established_at: None,
             last_heard: now,
             registered: false,
             rekeyed: false,
-            retransmissions: 0,
             ended: None,
         }
     }

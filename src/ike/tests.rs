@@ -4,6 +4,9 @@
 
 mod establish;
 mod hostile;
+mod limits;
+mod methods;
+mod nat;
 mod peers;
 mod rekey;
 pub(super) mod world;

@@ -45,8 +45,11 @@ impl IkeSa {
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
             for child in &self.children {
-                let at = if child.state == ChildState::Up { child.rekey_at } else { child.expires_at };
-                consider(Some(at), "child rekey");
+                consider(Some(child.expires_at), "child ends");
+                if child.state == ChildState::Up {
+                    consider(Some(child.rekey_at), "child rekey");
+                    consider(child.needless_at, "child duplicates");
+                }
             }
             if !self.tasks.is_empty() {
                 consider(self.timers.retry_at, "ike retry");
@@ -105,7 +108,7 @@ impl IkeSa {
             },
         };
         let cause = match self.responses.incomplete() {
-            Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+            Some((present, total)) => Cause::FragmentsLost { present, total },
             None if stage == FailureStage::Liveness => Cause::PeerGone { requests: sends },
             None => Cause::NoAnswer { sends },
         };
@@ -122,13 +125,14 @@ impl IkeSa {
         match &self.stage {
             Stage::Handshake(_) => {
                 let cause = match self.requests.incomplete() {
-                    Some((present, total)) => Cause::FragmentsLost { present: present.into(), total: total.into() },
+                    Some((present, total)) => Cause::FragmentsLost { present, total },
                     None => Cause::NeverAuthenticated,
                 };
                 cx.fail(self.tunnel(), self.path, FailureStage::Auth, cause);
                 self.end(DownReason::PeerSilent);
             }
             Stage::Established => {
+                cx.fail(self.tunnel(), self.path, FailureStage::Rekey, Cause::Expired);
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),
@@ -150,7 +154,12 @@ impl IkeSa {
     fn check_children(&mut self, cx: &mut Context<'_>) {
         let retry = cx.now + cx.limits.retransmit.total();
         let mut due = Vec::new();
+        let mut doubted = Vec::new();
         for child in &mut self.children {
+            if child.needless_at.is_some_and(|at| at <= cx.now) {
+                child.needless_at = None;
+                doubted.push(child.spi_in);
+            }
             match child.state {
                 _ if child.expires_at <= cx.now => {
                     child.expires_at = retry;
@@ -166,6 +175,8 @@ impl IkeSa {
                 _ => {}
             }
         }
+        doubted.retain(|spi_in| self.is_needless(*spi_in));
+        due.extend(doubted.into_iter().map(|spi_in| Task::DeleteChildren(vec![spi_in])));
         for task in due {
             self.want(task, cx);
         }

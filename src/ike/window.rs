@@ -131,10 +131,6 @@ impl Incoming {
         Incoming { expected, ..Incoming::default() }
     }
 
-    pub fn expected(&self) -> u32 {
-        self.expected
-    }
-
     pub fn arrival(&self, id: u32) -> Arrival<'_> {
         if id == self.expected {
             return Arrival::New;

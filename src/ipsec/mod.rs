@@ -14,7 +14,7 @@
 //! **Who is it?** Incoming SPIs are ours to choose, so one look-up finds the SA, and with it the tunnel. Outgoing ones are the
 //! peers' to choose, and any two may choose the same: nothing is ever looked up by them, nor by an address.
 //!
-//! **Which SA?** A tunnel has a short list: active SAs, the newest first, then those that wait to be heard. A packet takes
+//! **Which SA?** A tunnel has a short list: active SAs, the newest first, then those that wait to be heard, the oldest first. A packet takes
 //! the first whose selectors cover it ([`selectors`]), which is the first of all wherever a tunnel has one SA per moment, and
 //! costs one comparison where the selectors cover everything. A packet that none covers is dropped with a reason: the peer
 //! would drop it in silence.

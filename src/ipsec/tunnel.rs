@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::event::{Event, EventQueue};
-use super::sa::Sealing;
+use super::sa::{Sa, Sealing};
 use super::status::TunnelStatus;
 use super::table::{SaTable, Slot};
 use crate::net::{Path, Port, Timestamp, TunnelId};
@@ -17,7 +17,7 @@ pub const MOVED_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Tunnel {
     id: TunnelId,
-    /// For sealing: active ones, newest first; then those that wait to be heard, newest first.
+    /// For sealing: active ones, newest first; then those that wait to be heard, oldest first.
     outbound: Vec<Slot>,
     /// All of them, oldest first.
     pub sas: Vec<Slot>,
@@ -72,7 +72,9 @@ impl Tunnel {
 
     /// After an SA came, went, or was heard.
     pub fn order(&mut self, table: &SaTable) {
-        let rank = |slot: &Slot| table.get(*slot).map(|sa| (sa.sealing, u64::MAX - sa.number));
+        // Of those that wait, the peer surely has the oldest: it cannot have begun another exchange before it had the answer.
+        let age = |sa: &Sa| if sa.sealing == Sealing::Waiting { sa.number } else { u64::MAX - sa.number };
+        let rank = |slot: &Slot| table.get(*slot).map(|sa| (sa.sealing, age(sa)));
         self.outbound.clear();
         self.outbound.extend(self.sas.iter().filter(|slot| rank(slot).is_some_and(|(s, _)| s != Sealing::Retired)));
         self.outbound.sort_by_key(rank);

@@ -1,6 +1,7 @@
 //! Any one message of every exchange is lost, doubled or overtaken: every exchange ends as if nothing had been.
 
 use ixgate::ike::{PeerConfig, Profile};
+use ixgate::sim::random::Random;
 
 use super::scene::*;
 
@@ -126,9 +127,33 @@ fn a_child_sa_that_is_closed_is_made_anew_although_messages_are_lost() {
             let spi = world.children(closer, TUNNEL)[0];
             let now = world.now;
             world.with_gateway(closer, |gateway, _| gateway.ike.expire_child(TUNNEL, spi, now));
-            world.run_for(secs(60));
+            world.run_for(secs(20));
             assert!(world.all_flow(), "{}", world.dump());
+            settle(&mut world);
             world.assert_tidy(&[ENDS], 1);
         }
+    }
+}
+
+/// A network that is bad for IKE alone: whatever rekeying meets, the packets of the tunnel never do.
+#[test]
+fn a_third_of_all_messages_meets_something_and_no_packet_is_lost() {
+    for seed in 0..30 {
+        let mut world = aging(seed, (secs(40), secs(9)), (secs(35), secs(11)));
+        up_then_flowing(&mut world, millis(100));
+        let mut random = Random(seed);
+        world.filter = Box::new(move |_| match random.below(9) {
+            0 => Fate::Lost,
+            1 => Fate::Twice,
+            2 => Fate::Overtaken,
+            _ => Fate::Arrives,
+        });
+        world.run_for(secs(200));
+        assert_no_gap(&world);
+        assert!(world.sites[A].installed > 15, "{}", world.dump());
+        world.filter = Box::new(|_| Fate::Arrives);
+        settle(&mut world);
+        assert_no_gap(&world);
+        world.assert_tidy(&[ENDS], 1);
     }
 }

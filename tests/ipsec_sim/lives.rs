@@ -1,7 +1,9 @@
 //! Random lives: losses, duplicates, reordering, replay, restarts, moves; from a seed, again and again. In the end there is
 //! always traffic, and one of everything.
 //!
-//! `IXGATE_SIM_SEEDS` says how many (default: 200), `IXGATE_SIM_FIRST_SEED` which is the first.
+//! `IXGATE_SIM_SEEDS` says how many (default: 1,000), `IXGATE_SIM_FIRST_SEED` which is the first.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ixgate::sim::random::Random;
 
@@ -9,6 +11,15 @@ use super::scene::*;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// In all lives: restarts, moves, and packets that were lost on the way or found no keys.
+static RESTARTS: AtomicU64 = AtomicU64::new(0);
+static MOVES: AtomicU64 = AtomicU64::new(0);
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+fn count(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
 }
 
 /// One life under every fault at once.
@@ -30,15 +41,20 @@ fn live(seed: u64) {
     for _ in 0..6 {
         world.run_for(millis(random.below(25_000)));
         match random.below(6) {
-            0 => world.restart(A),
-            1 => world.restart(B),
+            site @ 0..=1 => {
+                world.restart(site as usize);
+                count(&RESTARTS, 1);
+            }
             // B calls A where it is configured to be, so A stays there if B calls.
             2 | 3 if !both_call => {
-                world.relocate(A, [198, 51, 100, random.below(200) as u8].into(), random.below(3) as u16 * 100)
+                let elsewhere = [198, 51, 100, random.below(200) as u8].into();
+                world.relocate(A, elsewhere, random.below(3) as u16 * 100);
+                count(&MOVES, 1);
             }
             _ => {}
         }
     }
+    world.flows.iter().for_each(|flow| count(&LOST, flow.sent - flow.arrived() as u64));
     world.link = Link { latency: world.link.latency, ..Link::default() };
     assert!(world.run_until_all_flow(secs(400)), "seed {seed}: no traffic\n{}", world.dump());
     settle(&mut world);
@@ -49,7 +65,7 @@ fn live(seed: u64) {
 #[test]
 fn every_random_life_comes_back_to_traffic() {
     let first = from_environment("IXGATE_SIM_FIRST_SEED", 0);
-    let count = from_environment("IXGATE_SIM_SEEDS", 200);
+    let count = from_environment("IXGATE_SIM_SEEDS", 1000);
     let threads: Vec<_> = (0..2)
         .map(|part| {
             std::thread::spawn(move || {
@@ -61,4 +77,7 @@ fn every_random_life_comes_back_to_traffic() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().expect("every seed lives"));
+    let [restarts, moves, lost] = [&RESTARTS, &MOVES, &LOST].map(|counter| counter.load(Ordering::Relaxed));
+    println!("{count} lives: {restarts} restarts, {moves} moves, {lost} packets lost");
+    assert!(restarts > count && moves > count && lost > 10 * count, "{restarts} restarts, {moves} moves, {lost} lost");
 }

@@ -33,6 +33,8 @@ const _: () = assert!(ESP_OVERHEAD_BYTES <= TAILROOM_BYTES);
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// News that wait to be polled; beyond, the newest are lost.
 const MAX_NEWS: usize = 4096;
+/// As many as the outbox has runs for, with room to spare.
+const GOODBYES_PER_CALL: usize = 1024;
 
 pub(super) struct Ipsec {
     ike: ike::Endpoint,
@@ -209,6 +211,10 @@ impl Ipsec {
     }
 
     #[inline]
+    pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
+        self.ike.close_some(GOODBYES_PER_CALL, outbox)
+    }
+
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
         self.esp.is_up(tunnel)
     }

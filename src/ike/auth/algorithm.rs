@@ -5,6 +5,7 @@
 //! we write is DER in its only form.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::AlgorithmIdentifier;
@@ -105,8 +106,8 @@ impl Algorithm {
 
     /// The algorithm that these bytes name, or a word for the one that is not accepted.
     pub(super) fn from_der(bytes: &[u8]) -> Result<Algorithm, String> {
-        let found = Algorithm::ALL.into_iter().find(|algorithm| algorithm.spellings().any(|der| der == bytes));
-        found.ok_or_else(|| refused(bytes))
+        let found = SPELLINGS.iter().find(|(der, _)| der == bytes);
+        found.map(|(_, algorithm)| *algorithm).ok_or_else(|| refused(bytes))
     }
 
     /// Every way in which it is written. Of RSASSA-PSS only the form with one hash in all places, a salt as long as the
@@ -122,6 +123,11 @@ impl Algorithm {
         }
     }
 }
+
+/// All of them, made once: every AUTH payload is compared with them.
+static SPELLINGS: LazyLock<Vec<(Vec<u8>, Algorithm)>> = LazyLock::new(|| {
+    Algorithm::ALL.iter().flat_map(|algorithm| algorithm.spellings().map(|der| (der, *algorithm))).collect()
+});
 
 impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

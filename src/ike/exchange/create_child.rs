@@ -7,8 +7,10 @@
 //!                                        or TEMPORARY_FAILURE: later; CHILD_SA_NOT_FOUND: it is gone already
 //! ```
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::followup::{self, Made};
 use crate::crypto::{Group, KeyShare};
 use crate::ike::child::{self, Agreed, Child, ChildState, SelectorPair};
 use crate::ike::collision::{Crossed, Verdict, verdict};
@@ -33,6 +35,18 @@ pub(in crate::ike) struct ChildRequest {
     regrouped: bool,
     /// Theirs for the same Child SA.
     pub crossed: Option<Crossed<u32>>,
+    /// What has been agreed, while further key exchanges are made.
+    deal: Option<Deal>,
+}
+
+/// A Child SA as agreed, once its secrets are complete.
+struct Deal {
+    spi_out: u32,
+    choice: EspChoice,
+    selectors: SelectorPair,
+    nonces: Nonces,
+    shared: Shared,
+    further: VecDeque<Group>,
 }
 
 /// After TEMPORARY_FAILURE: "it MUST NOT immediately retry" (section 2.25). Plus up to as much at random.
@@ -64,7 +78,7 @@ impl IkeSa {
         let Some(peer) = self.peer.clone() else { return };
         let spi_in = cx.child_spi();
         let nonce = cx.nonce();
-        let wanted = group.or_else(|| proposal::ike_groups(peer.profile).first().copied());
+        let wanted = group.or_else(|| proposal::esp_groups(peer.profile).first().copied());
         let share = wanted.and_then(|group| group.begin().ok());
         let mut payloads = Vec::new();
         payloads.extend(replaces.map(|old| {
@@ -90,76 +104,76 @@ impl IkeSa {
             proposed: pair,
             regrouped,
             crossed: None,
+            deal: None,
         })));
     }
 
-    pub(in crate::ike) fn accept_child(&mut self, request: ChildRequest, payloads: &[Payload], cx: &mut Context<'_>) {
+    pub(in crate::ike) fn accept_child(
+        &mut self,
+        mut request: ChildRequest,
+        payloads: &[Payload],
+        cx: &mut Context<'_>,
+    ) {
         let Some(peer) = self.peer.clone() else { return };
         let contents = Contents(payloads);
         if let Some(error) = contents.error() {
             cx.child_spis.release(request.spi_in);
             return self.child_refused(request, error, cx);
         }
-        let (replaces, spi_in) = (request.replaces, request.spi_in);
-        let (proposed, crossed) = (request.proposed.clone(), request.crossed.clone());
-        match self.agree_child(&peer, request, &contents) {
-            Ok((agreed, nonces)) => {
-                self.settle_child(agreed, replaces, crossed, &nonces, cx);
-                if replaces.is_none() {
-                    self.want_uncovered(&proposed, cx);
+        let agreed = match request.deal.take() {
+            None => agree_child(&peer, &mut request, &contents),
+            Some(deal) => complete_child(deal, &mut request, &contents),
+        };
+        match agreed {
+            Ok(mut deal) => match deal.further.pop_front() {
+                Some(group) => {
+                    request.share = self.send_followup(group, &contents, cx);
+                    request.deal = Some(deal);
+                    self.pending = Some(Pending::Child(Box::new(request)));
                 }
-            }
+                None => self.finish_child(request, deal, cx),
+            },
             Err((cause, spi_out)) => {
-                cx.child_spis.release(spi_in);
-                self.child_failed(proposed, cause, cx);
+                cx.child_spis.release(request.spi_in);
+                self.child_failed(request.proposed, cause, cx);
                 // The responder believes that it exists: it is told by the SPI that we would have received under.
                 if spi_out.is_some() {
-                    self.want_first(Task::DeleteUnknown(spi_in));
+                    self.want_first(Task::DeleteUnknown(request.spi_in));
                 }
             }
         }
     }
 
-    fn agree_child(
-        &self,
-        peer: &SharedPeer,
-        request: ChildRequest,
-        contents: &Contents<'_>,
-    ) -> Result<(Agreed, Nonces), (Cause, Option<u32>)> {
-        let fail = |cause| (cause, None);
-        let (Some(proposals), Some(nonce), Some((ours, theirs)), Some(session)) =
-            (contents.proposals(), contents.nonce(), contents.selectors(), &self.session)
-        else {
-            return Err(fail(Cause::Malformed));
-        };
-        let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, true).map_err(fail)?;
-        let fail = |cause| (cause, Some(spi_out));
-        let selectors = SelectorPair { ours: ours.to_vec(), theirs: theirs.to_vec() };
-        if !child::is_narrowed(&selectors, &request.proposed) {
-            return Err(fail(Cause::selectors(&request.proposed.ours, &request.proposed.theirs, ours, theirs)));
-        }
-        let first = match (choice.group, request.share, contents.key_exchange()) {
-            (None, _, _) => None,
-            (Some(group), Some(share), Some((id, public))) if share.group() == group && id == group.id() => {
-                Some(share.finish(public).map_err(|_| fail(Cause::KeyExchangeFailed))?)
-            }
-            _ => return Err(fail(Cause::KeyExchangeFailed)),
-        };
-        let nonces = Nonces { initiator: request.nonce, responder: nonce.to_vec() };
-        let shared = Shared { first, further: Vec::new() };
-        let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: true };
-        let keys = child_keys(session.choice.prf, &session.d, choice.suite, &exchange);
+    fn finish_child(&mut self, request: ChildRequest, deal: Deal, cx: &mut Context<'_>) {
+        let Some(session) = &self.session else { return };
+        let exchange = ChildExchange { nonces: &deal.nonces, shared: &deal.shared, we_began: true };
+        let keys = child_keys(session.choice.prf, &session.d, deal.choice.suite, &exchange);
         let agreed = Agreed {
             spi_in: request.spi_in,
-            spi_out,
-            choice,
+            spi_out: deal.spi_out,
+            choice: deal.choice,
             keys,
-            selectors,
+            selectors: deal.selectors,
             role: Role::Initiator,
             replaces: request.replaces,
             outbound: Outbound::Now,
         };
-        Ok((agreed, nonces))
+        self.settle_child(agreed, request.replaces, request.crossed, &deal.nonces, cx);
+        if request.replaces.is_none() {
+            self.want_uncovered(&request.proposed, cx);
+            self.drop_covered(request.spi_in);
+        }
+    }
+
+    /// A new Child SA that carries all that an older one does: the configuration has grown.
+    fn drop_covered(&mut self, newest: u32) {
+        let Some(wide) = self.child(newest).map(|child| child.selectors.clone()) else { return };
+        let covered = |child: &&Child| child.spi_in != newest && wide.covers(&child.selectors);
+        let needless: Vec<u32> = self.live_children().filter(covered).map(|child| child.spi_in).collect();
+        if !needless.is_empty() {
+            needless.iter().for_each(|spi_in| self.set_replaced(*spi_in));
+            self.want_first(Task::DeleteChildren(needless));
+        }
     }
 
     /// Installs what we began, and decides what has to go.
@@ -215,7 +229,7 @@ impl IkeSa {
             }
             kinds::INVALID_KE_PAYLOAD if !regrouped => {
                 let wanted = message::wanted_group(error);
-                match wanted.filter(|group| proposal::ike_groups(profile).contains(group)) {
+                match wanted.filter(|group| proposal::esp_groups(profile).contains(group)) {
                     Some(group) => self.send_child_request(replaces, proposed, Some(group), cx),
                     None => self.child_failed(proposed, Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx),
                 }
@@ -336,8 +350,8 @@ impl IkeSa {
         };
         let stage = if rekeyed.is_some() { FailureStage::Rekey } else { FailureStage::Child };
         let key_exchange = contents.key_exchange();
-        let sent_group = key_exchange.and_then(|(id, _)| Group::from_id(id));
-        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, Some(sent_group)) {
+        let sent = key_exchange.and_then(|(id, _)| Group::from_id(id));
+        let (choice, spi_out) = match proposal::choose_esp(proposals, peer.profile, Some(sent)) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(Some(peer.tunnel), self.path, stage, cause);
@@ -360,10 +374,19 @@ impl IkeSa {
         };
         let nonces = Nonces { initiator: nonce.to_vec(), responder: cx.nonce() };
         let shared = Shared { first, further: Vec::new() };
-        let made = Made { choice, spi_out, selectors, nonces, shared, rekeyed };
-        let (spi_in, answer) = self.install_theirs(made, answer_ke, cx);
-        if let Some(old) = rekeyed {
-            self.note_crossing(old, spi_in);
+        let spi_in = cx.child_spi();
+        let mut answer = vec![
+            Payload::SecurityAssociation(vec![proposal::emit_esp(&choice, spi_in)]),
+            Payload::Nonce(nonces.responder.clone()),
+        ];
+        answer.extend(answer_ke);
+        answer.push(Payload::SelectorsInitiator(selectors.theirs.clone()));
+        answer.push(Payload::SelectorsResponder(selectors.ours.clone()));
+        let further: VecDeque<Group> = choice.further.iter().copied().collect();
+        let made = MadeChild { spi_in, choice, spi_out, selectors, nonces, shared, rekeyed };
+        match further.is_empty() {
+            true => self.install_theirs(made, cx),
+            false => answer.push(self.expect_followup(further, Made::Child(made), cx)),
         }
         answer
     }
@@ -383,47 +406,87 @@ impl IkeSa {
         }
     }
 
-    fn install_theirs(&mut self, made: Made, answer_ke: Option<Payload>, cx: &mut Context<'_>) -> (u32, Vec<Payload>) {
-        let Some(session) = &self.session else { return (0, refusal(kinds::NO_PROPOSAL_CHOSEN)) };
-        let Made { choice, spi_out, selectors, nonces, shared, rekeyed } = made;
+    pub(super) fn install_theirs(&mut self, made: MadeChild, cx: &mut Context<'_>) {
+        let Some(session) = &self.session else { return };
+        let MadeChild { spi_in, choice, spi_out, selectors, nonces, shared, rekeyed } = made;
         let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: false };
         let keys = child_keys(session.choice.prf, &session.d, choice.suite, &exchange);
-        let spi_in = cx.child_spi();
-        let mut answer = vec![
-            Payload::SecurityAssociation(vec![proposal::emit_esp(&choice, spi_in)]),
-            Payload::Nonce(nonces.responder.clone()),
-        ];
-        answer.extend(answer_ke);
-        answer.push(Payload::SelectorsInitiator(selectors.theirs.clone()));
-        answer.push(Payload::SelectorsResponder(selectors.ours.clone()));
         let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
         self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: rekeyed, outbound }, cx);
-        if let Some(Pending::Child(request)) = &mut self.pending
-            && rekeyed.is_some()
-            && request.replaces == rekeyed
-        {
-            request.crossed = Some(Crossed { spi: spi_in, nonces });
+        if let Some(old) = rekeyed {
+            self.note_crossing(old, Crossed { spi: spi_in, nonces });
         }
-        (spi_in, answer)
+    }
+
+    /// Whether what a rekey was agreed for is still there: it may have gone while further keys were exchanged.
+    pub(super) fn still_wants(&self, made: &MadeChild) -> bool {
+        let is_up = |old: u32| self.child(old).is_some_and(|child| child.state == ChildState::Up);
+        !self.is_in_transition() && made.rekeyed.is_none_or(is_up)
     }
 
     /// Their rekey has been answered: the old one waits for them to delete it, unless ours is under way as well.
-    fn note_crossing(&mut self, old: u32, _new: u32) {
-        let ours_too = matches!(&self.pending, Some(Pending::Child(request)) if request.replaces == Some(old));
-        if !ours_too {
-            self.set_replaced(old);
+    fn note_crossing(&mut self, old: u32, theirs: Crossed<u32>) {
+        match &mut self.pending {
+            Some(Pending::Child(request)) if request.replaces == Some(old) => request.crossed = Some(theirs),
+            _ => self.set_replaced(old),
         }
         self.tasks.retain(|task| *task != Task::RekeyChild { spi_in: old });
     }
 }
 
+fn agree_child(
+    peer: &SharedPeer,
+    request: &mut ChildRequest,
+    contents: &Contents<'_>,
+) -> Result<Deal, (Cause, Option<u32>)> {
+    let fail = |cause| (cause, None);
+    let (Some(proposals), Some(nonce), Some((ours, theirs))) =
+        (contents.proposals(), contents.nonce(), contents.selectors())
+    else {
+        return Err(fail(Cause::Malformed));
+    };
+    let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, true).map_err(fail)?;
+    let fail = |cause| (cause, Some(spi_out));
+    let selectors = SelectorPair { ours: ours.to_vec(), theirs: theirs.to_vec() };
+    if !child::is_narrowed(&selectors, &request.proposed) {
+        return Err(fail(Cause::selectors(&request.proposed.ours, &request.proposed.theirs, ours, theirs)));
+    }
+    let first = match (choice.group, request.share.take(), contents.key_exchange()) {
+        (None, _, _) => None,
+        (Some(group), Some(share), Some((id, public))) if share.group() == group && id == group.id() => {
+            Some(share.finish(public).map_err(|_| fail(Cause::KeyExchangeFailed))?)
+        }
+        _ => return Err(fail(Cause::KeyExchangeFailed)),
+    };
+    let nonces = Nonces { initiator: std::mem::take(&mut request.nonce), responder: nonce.to_vec() };
+    let further = choice.further.iter().copied().collect();
+    let shared = Shared { first, further: Vec::new() };
+    Ok(Deal { spi_out, choice, selectors, nonces, shared, further })
+}
+
+/// The answer to an IKE_FOLLOWUP_KE: one secret more.
+fn complete_child(
+    mut deal: Deal,
+    request: &mut ChildRequest,
+    contents: &Contents<'_>,
+) -> Result<Deal, (Cause, Option<u32>)> {
+    match followup::secret(request.share.take(), contents) {
+        Some(secret) => {
+            deal.shared.further.push(secret);
+            Ok(deal)
+        }
+        None => Err((Cause::KeyExchangeFailed, Some(deal.spi_out))),
+    }
+}
+
 /// What has been agreed with a peer that asked.
-struct Made {
+pub(in crate::ike) struct MadeChild {
+    pub spi_in: u32,
     choice: EspChoice,
     spi_out: u32,
     selectors: SelectorPair,
     nonces: Nonces,
-    shared: Shared,
+    pub shared: Shared,
     rekeyed: Option<u32>,
 }
 

@@ -5,7 +5,7 @@ use crate::ike::context::Context;
 use crate::ike::event::{DownReason, Event};
 use crate::ike::message::{Contents, notify};
 use crate::ike::nat;
-use crate::ike::sa::{IkeSa, Pending, Stage};
+use crate::ike::sa::{IkeSa, Pending, Stage, Task};
 use crate::net::Path;
 use crate::wire::ike::{Delete, ExchangeType, Payload, Protocol, notify as kinds};
 
@@ -43,6 +43,18 @@ impl IkeSa {
         if !matches!(self.stage, Stage::Rekeyed) {
             self.stage = Stage::Deleting;
         }
+    }
+
+    /// Nothing goes by this IKE SA any more; the peer is told, if it still knows it.
+    pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>) {
+        let all: Vec<u32> = self.children.iter().map(|child| child.spi_in).collect();
+        self.remove_children(&all, cx);
+        self.release_asked(cx.child_spis);
+        self.pending = None;
+        self.tasks.clear();
+        self.want_first(Task::DeleteIke);
+        self.set_superseded(cx.now, cx.limits);
+        self.make_requests(cx);
     }
 
     /// What the answer to our request means.

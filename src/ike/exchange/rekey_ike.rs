@@ -8,9 +8,11 @@
 //! The new IKE SA begins with message ID 0 on both sides and inherits all Child SAs. Who began the exchange deletes the old
 //! one; if both did, `collision.rs` says who.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::create_child::CHILD_RETRY;
+use super::followup::{self, Made};
 use crate::crypto::{Group, KeyShare};
 use crate::ike::child::{hard_lifetime, soft_lifetime};
 use crate::ike::collision::{Crossed, Verdict, verdict};
@@ -30,10 +32,12 @@ use crate::wire::ike::{ExchangeType, Notify, Payload, notify as kinds};
 pub(in crate::ike) struct IkeRequest {
     spi: u64,
     nonce: Vec<u8>,
-    share: KeyShare,
+    share: Option<KeyShare>,
     regrouped: bool,
     /// Theirs for the same IKE SA.
     pub crossed: Option<Crossed<u64>>,
+    /// What has been agreed, while further key exchanges are made.
+    deal: Option<(MadeIke, VecDeque<Group>)>,
 }
 
 /// An IKE SA that has been replaced waits so long to be deleted by the side that must.
@@ -44,13 +48,20 @@ impl IkeSa {
         let Some(session) = &self.session else { return };
         let wanted = group.unwrap_or(session.choice.group);
         let Ok(share) = wanted.begin() else { return self.ike_rekey_failed(Cause::KeyExchangeFailed, cx) };
-        let request =
-            IkeRequest { spi: cx.ike_spi(), nonce: cx.nonce(), share, regrouped: group.is_some(), crossed: None };
+        let data = share.public().to_vec();
+        let request = IkeRequest {
+            spi: cx.ike_spi(),
+            nonce: cx.nonce(),
+            share: Some(share),
+            regrouped: group.is_some(),
+            crossed: None,
+            deal: None,
+        };
         let proposals = proposal::ike_rekey_proposals(self.profile(), request.spi);
         let payloads = [
             Payload::SecurityAssociation(proposals),
             Payload::Nonce(request.nonce.clone()),
-            Payload::KeyExchange { group: wanted.id(), data: request.share.public().to_vec() },
+            Payload::KeyExchange { group: wanted.id(), data },
         ];
         self.send_request(ExchangeType::CREATE_CHILD_SA, &payloads, cx);
         self.pending = Some(Pending::RekeyIke(Box::new(request)));
@@ -58,7 +69,7 @@ impl IkeSa {
 
     pub(in crate::ike) fn accept_rekeyed_ike(
         &mut self,
-        request: IkeRequest,
+        mut request: IkeRequest,
         payloads: &[Payload],
         cx: &mut Context<'_>,
     ) {
@@ -66,47 +77,69 @@ impl IkeSa {
         if let Some(error) = contents.error() {
             return self.ike_rekey_refused(request, error, cx);
         }
-        let crossed = request.crossed.clone();
-        match self.agree_ike(request, &contents, cx) {
-            Ok((new, nonces)) => self.settle_ike(new, &nonces, crossed, cx),
+        let agreed = match request.deal.take() {
+            None => self.agree_ike(&mut request, &contents),
+            Some((mut made, further)) => match followup::secret(request.share.take(), &contents) {
+                Some(secret) => {
+                    made.shared.further.push(secret);
+                    Ok((made, further))
+                }
+                None => Err(Cause::KeyExchangeFailed),
+            },
+        };
+        match agreed {
+            Ok((made, mut further)) => match further.pop_front() {
+                Some(group) => {
+                    request.share = self.send_followup(group, &contents, cx);
+                    request.deal = Some((made, further));
+                    self.pending = Some(Pending::RekeyIke(Box::new(request)));
+                }
+                None => self.finish_ike(made, request.crossed, cx),
+            },
             Err(cause) => {
-                self.hand_over_to_crossed(crossed, cx);
+                self.hand_over_to_crossed(request.crossed, cx);
                 self.ike_rekey_failed(cause, cx);
             }
         }
     }
 
+    fn finish_ike(&mut self, made: MadeIke, crossed: Option<Crossed<u64>>, cx: &mut Context<'_>) {
+        let nonces = made.nonces.clone();
+        match self.successor(made, cx) {
+            Some(new) => self.settle_ike(new, &nonces, crossed, cx),
+            None => self.ike_rekey_failed(Cause::Malformed, cx),
+        }
+    }
+
     fn agree_ike(
         &self,
-        request: IkeRequest,
+        request: &mut IkeRequest,
         contents: &Contents<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<(IkeSa, Nonces), Cause> {
-        let (Some(proposals), Some(nonce), Some((group, public))) =
-            (contents.proposals(), contents.nonce(), contents.key_exchange())
+    ) -> Result<(MadeIke, VecDeque<Group>), Cause> {
+        let (Some(proposals), Some(nonce), Some((group, public)), Some(share)) =
+            (contents.proposals(), contents.nonce(), contents.key_exchange(), request.share.take())
         else {
             return Err(Cause::Malformed);
         };
         let (choice, their_spi) = proposal::accept_ike_rekey(proposals, self.profile())?;
-        if choice.group != request.share.group() || group != choice.group.id() {
+        if choice.group != share.group() || group != choice.group.id() {
             return Err(Cause::GroupRefused { wanted: Some(group) });
         }
-        let shared = request.share.finish(public).map_err(|_| Cause::KeyExchangeFailed)?;
-        let nonces = Nonces { initiator: request.nonce, responder: nonce.to_vec() };
+        let shared = share.finish(public).map_err(|_| Cause::KeyExchangeFailed)?;
+        let nonces = Nonces { initiator: std::mem::take(&mut request.nonce), responder: nonce.to_vec() };
+        let further = choice.further.iter().copied().collect();
         let shared = Shared { first: Some(shared), further: Vec::new() };
-        let made = Made { role: Role::Initiator, our_spi: request.spi, their_spi, choice, shared };
-        let new = self.successor(made, nonces.clone(), cx).ok_or(Cause::Malformed)?;
-        Ok((new, nonces))
+        Ok((MadeIke { role: Role::Initiator, our_spi: request.spi, their_spi, choice, nonces, shared }, further))
     }
 
     /// The IKE SA that follows this one, still without its Child SAs.
-    fn successor(&self, made: Made, nonces: Nonces, cx: &mut Context<'_>) -> Option<IkeSa> {
+    fn successor(&self, made: MadeIke, cx: &mut Context<'_>) -> Option<IkeSa> {
         let (peer, old) = (self.peer.clone()?, self.session.as_ref()?);
         let mut new = IkeSa::new(made.role, made.our_spi, self.path, Stage::Established, cx.now);
         new.their_spi = made.their_spi;
         let (initiator_spi, responder_spi) = new.spis();
-        let skeyseed = keys::skeyseed_rekey(old.choice.prf, &old.d, &nonces, &made.shared);
-        let seed = Seed { nonces, initiator_spi, responder_spi };
+        let skeyseed = keys::skeyseed_rekey(old.choice.prf, &old.d, &made.nonces, &made.shared);
+        let seed = Seed { nonces: made.nonces, initiator_spi, responder_spi };
         let keys = SaKeys::expand(made.choice.prf, made.choice.suite, &skeyseed, &seed);
         new.session = Some(Box::new(Session::new(made.choice, seed, keys, made.role).ok()?));
         new.outgoing = Outgoing::starting_at(0);
@@ -204,15 +237,14 @@ impl IkeSa {
         nonce: &[u8],
         cx: &mut Context<'_>,
     ) -> Vec<Payload> {
-        let deleting = !matches!(self.stage, Stage::Established) || matches!(self.pending, Some(Pending::DeleteIke));
-        let crossed_already = matches!(&self.pending, Some(Pending::RekeyIke(request)) if request.crossed.is_some());
-        if deleting || crossed_already || self.is_changing_children() {
+        if !self.may_be_succeeded() {
             return refusal(kinds::TEMPORARY_FAILURE);
         }
         let (Some(proposals), Some((group, public))) = (contents.proposals(), contents.key_exchange()) else {
             return refusal(kinds::INVALID_SYNTAX);
         };
-        let (choice, their_spi) = match proposal::choose_ike_rekey(proposals, self.profile(), Group::from_id(group)) {
+        let sent = Group::from_id(group);
+        let (choice, their_spi) = match proposal::choose_ike_rekey(proposals, self.profile(), sent) {
             Ok(chosen) => chosen,
             Err(cause) => {
                 cx.fail(self.tunnel(), self.path, FailureStage::Rekey, cause);
@@ -225,32 +257,49 @@ impl IkeSa {
         let Ok((data, shared)) = choice.group.respond(public) else { return refusal(kinds::INVALID_SYNTAX) };
         let nonces = Nonces { initiator: nonce.to_vec(), responder: cx.nonce() };
         let our_spi = cx.ike_spi();
-        let answer = vec![
+        let mut answer = vec![
             Payload::SecurityAssociation(vec![proposal::emit_ike(&choice, &our_spi.to_be_bytes())]),
             Payload::Nonce(nonces.responder.clone()),
             Payload::KeyExchange { group, data },
         ];
+        let further: VecDeque<Group> = choice.further.iter().copied().collect();
         let shared = Shared { first: Some(shared), further: Vec::new() };
-        let made = Made { role: Role::Responder, our_spi, their_spi, choice, shared };
-        let Some(mut new) = self.successor(made, nonces.clone(), cx) else {
-            return refusal(kinds::NO_PROPOSAL_CHOSEN);
-        };
+        let made = MadeIke { role: Role::Responder, our_spi, their_spi, choice, nonces, shared };
+        match further.is_empty() {
+            true => self.succeed_theirs(made, cx),
+            false => answer.push(self.expect_followup(further, Made::Ike(made), cx)),
+        }
+        answer
+    }
+
+    /// Their rekey is complete: the Child SAs go over, unless ours is under way as well.
+    pub(super) fn succeed_theirs(&mut self, made: MadeIke, cx: &mut Context<'_>) {
+        let theirs = Crossed { spi: made.our_spi, nonces: made.nonces.clone() };
+        let Some(mut new) = self.successor(made, cx) else { return };
         match &mut self.pending {
-            Some(Pending::RekeyIke(request)) => request.crossed = Some(Crossed { spi: our_spi, nonces }),
+            Some(Pending::RekeyIke(request)) => request.crossed = Some(theirs),
             _ => {
                 self.hand_over(&mut new);
                 self.set_superseded(cx.now, cx.limits);
             }
         }
         cx.effects.push(Effect::Insert(Box::new(new)));
-        answer
+    }
+
+    /// Whether an IKE SA that was agreed may still take this one's place.
+    pub(super) fn may_be_succeeded(&self) -> bool {
+        let deleting = !matches!(self.stage, Stage::Established) || matches!(self.pending, Some(Pending::DeleteIke));
+        let crossed_already = matches!(&self.pending, Some(Pending::RekeyIke(request)) if request.crossed.is_some());
+        !deleting && !crossed_already && !self.is_changing_children()
     }
 }
 
-struct Made {
+/// An IKE SA as agreed, once its secrets are complete.
+pub(in crate::ike) struct MadeIke {
     role: Role,
     our_spi: u64,
     their_spi: u64,
     choice: IkeChoice,
-    shared: Shared,
+    nonces: Nonces,
+    pub shared: Shared,
 }

@@ -17,8 +17,19 @@ use crate::wire::ike::{Proposal, Protocol, Transform};
 pub(super) enum Further {
     /// IKE_SA_INIT: followed by IKE_INTERMEDIATE. As many as the profile wants, at least.
     ByProfile,
-    /// Where no exchange follows that could carry them: none.
+    /// CREATE_CHILD_SA: followed by IKE_FOLLOWUP_KE. What is rekeyed has them in its keys already, so they may be left out.
+    Optional,
+    /// IKE_AUTH: no exchange follows that could carry them.
     Never,
+}
+
+impl Further {
+    pub fn kems(self, profile: Profile) -> &'static [Group] {
+        match self {
+            Further::ByProfile | Further::Optional => profile.kems(),
+            Further::Never => &[],
+        }
+    }
 }
 
 /// What a proposal is chosen from besides itself.
@@ -266,7 +277,7 @@ impl<'a> Picker<'a> {
 
     /// RFC 9370 section 2.2.1: one of each type that is offered, and no method twice.
     fn further(&mut self, allowed: Further) -> Option<Vec<Group>> {
-        let kems = if allowed == Further::Never { &[] } else { self.profile.kems() };
+        let kems = allowed.kems(self.profile);
         let mut further = Vec::new();
         for kind in ADDITIONAL_KEY_EXCHANGE_1..=ADDITIONAL_KEY_EXCHANGE_7 {
             if !self.offers(kind) {

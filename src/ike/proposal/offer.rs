@@ -12,9 +12,9 @@ pub(super) const WITH_ESN: u16 = 1;
 /// "No such algorithm", of integrity and key exchange.
 pub(super) const NONE: u16 = 0;
 
-/// Rekeyings and Child SAs draw on the keys of the IKE SA, which have the additional key exchange in them; they are done
-/// without one of their own, so IKE_FOLLOWUP_KE (RFC 9370 section 2.2.4) is never needed.
-pub(super) const IN_REKEYS: Further = Further::Never;
+/// Rekeyings and Child SAs draw on the keys of the IKE SA, which have the additional key exchange in them: one more
+/// (IKE_FOLLOWUP_KE, RFC 9370 section 2.2.4) is proposed, and done where the peer wants it.
+pub(super) const IN_REKEYS: Further = Further::Optional;
 
 /// Key exchange groups by preference: the first one goes into our first IKE_SA_INIT.
 pub fn ike_groups(profile: Profile) -> &'static [Group] {
@@ -76,8 +76,10 @@ fn transforms(profile: Profile, protocol: Protocol, aead: bool, exchanges: Excha
     if exchanges.group {
         transforms.extend(profile.groups().iter().map(|group| Transform::new(KEY_EXCHANGE, group.id())));
     }
-    if exchanges.further == Further::ByProfile && profile.requires_kem() {
-        transforms.extend(profile.kems().iter().map(|kem| Transform::new(ADDITIONAL_KEY_EXCHANGE_1, kem.id())));
+    if exchanges.group && profile.requires_kem() {
+        let kems = exchanges.further.kems(profile).iter().map(|kem| kem.id());
+        let optional = (exchanges.further == Further::Optional).then_some(NONE);
+        transforms.extend(kems.chain(optional).map(|id| Transform::new(ADDITIONAL_KEY_EXCHANGE_1, id)));
     }
     if protocol == Protocol::Esp {
         transforms.extend([WITH_ESN, NO_ESN].map(|id| Transform::new(ESN, id)));

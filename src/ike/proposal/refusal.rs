@@ -57,9 +57,9 @@ impl NoProposal {
         let nearest = theirs
             .iter()
             .flat_map(|theirs| ours.iter().map(move |ours| (*theirs, ours)))
-            .min_by_key(|(theirs, ours)| lacking(theirs, ours).len());
+            .min_by_key(|(theirs, ours)| lacking(theirs, ours, terms).len());
         let mismatches = nearest.map_or_else(Vec::new, |(theirs, ours)| {
-            lacking(theirs, ours).into_iter().map(|kind| Mismatch::new(kind, theirs, ours)).collect()
+            lacking(theirs, ours, terms).into_iter().map(|kind| Mismatch::new(kind, theirs, ours)).collect()
         });
         NoProposal {
             profile,
@@ -97,15 +97,15 @@ fn would_take(terms: Terms, proposal: &Proposal) -> bool {
 }
 
 /// The transform types in which the two have nothing in common, by type.
-fn lacking(theirs: &Proposal, ours: &Proposal) -> Vec<u8> {
+fn lacking(theirs: &Proposal, ours: &Proposal, terms: Terms) -> Vec<u8> {
     let mut kinds: Vec<u8> = theirs.transforms.iter().chain(&ours.transforms).map(|one| one.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    kinds.retain(|kind| !agrees(*kind, theirs, ours));
+    kinds.retain(|kind| !agrees(*kind, theirs, ours, terms));
     kinds
 }
 
-fn agrees(kind: u8, theirs: &Proposal, ours: &Proposal) -> bool {
+fn agrees(kind: u8, theirs: &Proposal, ours: &Proposal, terms: Terms) -> bool {
     let offers_none = of_kind(theirs, kind).any(|one| one.id == NONE);
     let (their_count, our_count) = (of_kind(theirs, kind).count(), of_kind(ours, kind).count());
     match kind {
@@ -114,7 +114,7 @@ fn agrees(kind: u8, theirs: &Proposal, ours: &Proposal) -> bool {
         KEY_EXCHANGE if our_count == 0 => true,
         KEY_EXCHANGE | INTEGRITY if their_count == 0 => ours.protocol == Protocol::Esp && kind == KEY_EXCHANGE,
         ADDITIONAL_KEY_EXCHANGE_1..=ADDITIONAL_KEY_EXCHANGE_7 if our_count == 0 => {
-            let kem = |one: &Transform| Profile::Pq.kems().iter().any(|kem| kem.id() == one.id);
+            let kem = |one: &Transform| terms.further.kems(terms.profile).iter().any(|kem| kem.id() == one.id);
             offers_none || of_kind(theirs, kind).any(kem)
         }
         ESN if their_count == 0 => true,

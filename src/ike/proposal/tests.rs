@@ -51,7 +51,9 @@ fn what_each_profile_proposes() {
     ];
     assert_eq!(spelled_of(ike_proposals(Profile::Compat)), compat);
     assert_eq!(spelled_of(esp_proposals(Profile::Modern, 7, false)), [format!("{aead}-esn")]);
-    assert_eq!(spelled_of(esp_proposals(Profile::Pq, 7, true)), [format!("{aead}-{groups}-esn")]);
+    let optional = "ke1_mlkem768-ke1_mlkem1024-ke1_none";
+    assert_eq!(spelled_of(esp_proposals(Profile::Pq, 7, true)), [format!("{aead}-{groups}-{optional}-esn")]);
+    assert_eq!(spelled_of(esp_proposals(Profile::Pq, 7, false)), [format!("{aead}-esn")]);
 }
 
 #[test]
@@ -75,7 +77,8 @@ fn each_profile_agrees_with_itself() {
         assert_eq!(is_allowed(&choice, profile), Ok(()));
 
         let (choice, spi) = choose_ike_rekey(&ike_rekey_proposals(profile, 77), profile, Some(Group::P256)).unwrap();
-        assert_eq!((spi, choice.group, choice.further.len()), (77, Group::P256, 0));
+        let further = usize::from(profile == Profile::Pq);
+        assert_eq!((spi, choice.group, choice.further.len()), (77, Group::P256, further));
         let answer = [emit_ike(&choice, &78u64.to_be_bytes())];
         assert_eq!(accept_ike_rekey(&answer, profile), Ok((choice, 78)));
 
@@ -184,12 +187,17 @@ fn additional_key_exchanges() {
     assert_eq!(further(&[second(37)]), Some(vec![Group::MlKem768, Group::MlKem1024]));
     assert_eq!(further(&[second(35), second(0)]), Some(vec![Group::MlKem768]));
     assert_eq!(further(&[second(36)]), None);
-    // No exchange follows a rekeying that could carry them.
-    let rekey = Proposal { spi: vec![1; 8], ..proposal[0].clone() };
-    no_proposal(choose_ike_rekey(&[rekey], Profile::Pq, None));
-    let optional = [GCM256, PRF_SHA256, X25519, MLKEM768, Transform::new(ADDITIONAL_KEY_EXCHANGE_1, 0)];
-    let rekey = Proposal { spi: vec![1; 8], ..ike(1, &optional) };
-    assert!(choose_ike_rekey(&[rekey], Profile::Pq, None).unwrap().0.further.is_empty());
+    // A rekeying takes them (IKE_FOLLOWUP_KE), and does without them: the keys that it draws on have them already.
+    let rekeyed = |transforms: &[Transform], profile| {
+        let rekey = Proposal { spi: vec![1; 8], ..ike(1, transforms) };
+        choose_ike_rekey(&[rekey], profile, None).unwrap().0.further
+    };
+    assert_eq!(rekeyed(&[GCM256, PRF_SHA256, X25519, MLKEM768], Profile::Pq), [Group::MlKem768]);
+    assert_eq!(rekeyed(&[GCM256, PRF_SHA256, X25519, MLKEM768], Profile::Modern), [Group::MlKem768]);
+    assert!(rekeyed(&[GCM256, PRF_SHA256, X25519], Profile::Pq).is_empty());
+    // IKE_AUTH has no exchange that could carry them.
+    let child = esp(1, &[GCM256, X25519, MLKEM768, NO_ESN]);
+    assert!(choose_esp(&[child], Profile::Pq, None).unwrap().0.further.is_empty());
 }
 
 #[test]
@@ -347,7 +355,7 @@ fn the_documentation_names_every_algorithm() {
     for profile in Profile::ALL {
         assert!(page.contains(&format!("`{profile}`")), "profile {profile}");
         for proposal in ike_proposals(profile).iter().chain(&esp_proposals(profile, 0, true)) {
-            for transform in proposal.transforms.iter().filter(|one| one.kind != ESN) {
+            for transform in proposal.transforms.iter().filter(|one| one.kind != ESN && one.id != 0) {
                 let name = transform_name(transform);
                 let name = name.split_once('_').map_or(&*name, |(_, kem)| kem);
                 assert!(page.contains(&format!("`{name}`")), "{name} is not in docs/algorithms.md");

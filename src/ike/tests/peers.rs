@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::*;
-use crate::ike::{DownReason, PeerConfig, Stage};
+use crate::ike::{DownReason, Encapsulation, PeerConfig, Stage};
 
 fn caller(me: usize, other: usize) -> PeerConfig {
     PeerConfig { initiate: true, ..peer(me, other) }
@@ -124,11 +124,32 @@ fn a_changed_peer_starts_anew_and_an_unchanged_one_goes_on() {
     world.run_for(5);
     assert_eq!((world.downs(A).len(), world.child_ups(A)), (0, 1));
     world.check_gaps = false;
-    let narrower = PeerConfig { ours: vec![selector("10.0.7.0/24")], ..caller(A, B) };
-    world.configure(A, vec![narrower]);
+    let renamed = PeerConfig { encapsulation: Encapsulation::Auto, ..caller(A, B) };
+    world.configure(A, vec![renamed]);
     world.run_for(5);
+    assert_eq!(world.downs(A), [DownReason::Reconfigured]);
     assert!(world.is_up(), "{}", world.dump());
-    assert_eq!(world.hosts[B].esp.sealing().unwrap().theirs, [selector("10.0.7.0/24")]);
+}
+
+#[test]
+fn selectors_that_grow_are_asked_for_without_a_gap() {
+    let mut world = World::pair(9);
+    world.run_for(5);
+    let grown = |me: usize, other: usize, initiate: bool| {
+        let mut config = PeerConfig { initiate, ..peer(me, other) };
+        let side = if me == A { &mut config.ours } else { &mut config.theirs };
+        side.push(selector("172.16.0.0/12"));
+        config
+    };
+    world.configure(B, vec![grown(B, A, false)]);
+    world.configure(A, vec![grown(A, B, true)]);
+    world.run_for(5);
+    assert!(world.downs(A).is_empty() && world.downs(B).is_empty());
+    for host in [A, B] {
+        let children = world.hosts[host].endpoint.status(TUNNEL).unwrap().children;
+        assert_eq!(children.len(), 1, "{}", world.dump());
+        assert_eq!(children[0].ours.len() + children[0].theirs.len(), 3);
+    }
 }
 
 #[test]
@@ -152,6 +173,7 @@ fn a_child_sa_that_the_peer_deletes_comes_back() {
     world.hosts[B].endpoint.expire_child(TUNNEL, spi, now);
     world.run_for(10);
     assert!(world.is_up(), "{}", world.dump());
+    assert_ne!(world.hosts[B].esp.sealing().unwrap().spi_in, spi, "another one");
     assert_eq!(world.hosts[A].endpoint.status(TUNNEL).unwrap().stage, Stage::Established);
     assert!(world.downs(A).is_empty());
     assert_eq!(world.hosts[A].endpoint.child_spi_count(), world.hosts[A].esp.live());

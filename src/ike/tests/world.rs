@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::ike::sa::{Pending, Stage as SaStage};
 use crate::ike::{
     ChildUp, DownReason, Encapsulation, Endpoint, Event, Failure, Identity, Lifetimes, Limits, LocalAuth, Outbound,
     PeerConfig, Profile, RemoteAuth, SelectorMode, Setup,
@@ -31,6 +32,8 @@ pub struct World {
     random: Seeded,
     /// Sees every packet; `false` drops it.
     pub filter: Box<dyn FnMut(&Packet) -> bool>,
+    /// A NAT before some hosts: by host, the address and what is added to the port.
+    pub nat: BTreeMap<usize, (IpAddr, u16)>,
     /// Checks after every step that what one side seals the other side opens, from when both first could: the answer to
     /// IKE_AUTH is still on its way when the responder may already seal.
     pub check_gaps: bool,
@@ -56,7 +59,7 @@ pub struct Packet {
 
 impl Packet {
     pub fn message(&self) -> &[u8] {
-        if self.to.port() == 4500 || self.from.port() == 4500 { &self.bytes[4..] } else { &self.bytes }
+        if self.bytes.starts_with(&[0; 4]) { &self.bytes[4..] } else { &self.bytes } // no SPI begins so
     }
 
     pub fn exchange(&self) -> u8 {
@@ -65,10 +68,6 @@ impl Packet {
 
     pub fn is_response(&self) -> bool {
         self.message()[19] & 0x20 != 0
-    }
-
-    pub fn message_id(&self) -> u32 {
-        u32::from_be_bytes(self.message()[20..24].try_into().unwrap())
     }
 }
 
@@ -124,10 +123,6 @@ impl Esp {
     }
 }
 
-pub fn at(secs: u64) -> Timestamp {
-    Timestamp::from_secs(secs)
-}
-
 pub fn selector(net: &str) -> Selector {
     Selector::from_net(net.parse().unwrap())
 }
@@ -179,6 +174,7 @@ impl World {
             faults: Faults::default(),
             random: Seeded(seed ^ 0x5eed),
             filter: Box::new(|_| true),
+            nat: BTreeMap::new(),
             check_gaps: true,
             was_up: false,
         }
@@ -202,7 +198,8 @@ impl World {
 
     pub fn add(&mut self, seed: u64, limits: Limits, peers: Vec<PeerConfig>) -> usize {
         let host = self.hosts.len();
-        let setup = Setup { limits, ..Setup::new(Box::new(Seeded(seed.wrapping_mul(7919) + host as u64))) };
+        let random = Box::new(Seeded(seed.wrapping_mul(7919) + host as u64));
+        let setup = Setup { limits, unix_secs_at_zero: 1_782_864_000, ..Setup::new(random) };
         let mut endpoint = Endpoint::new(setup, self.now);
         endpoint.configure(peers.into_iter().map(Arc::new).collect(), self.now);
         self.hosts.push(Host { endpoint, ip: ip(host), esp: Esp::default(), events: Vec::new() });
@@ -261,7 +258,7 @@ impl World {
                 let mut outbox = Outbox::new(1 << 20, 4096);
                 self.hosts[host].endpoint.handle_timeout(&mut outbox, self.now);
                 self.take_events(host);
-                self.send(host, &outbox);
+                self.send_from(host, &outbox);
             }
         }
         self.let_linger_pass();
@@ -280,10 +277,22 @@ impl World {
     }
 
     fn deliver(&mut self, packet: Packet) {
-        let Some(host) = self.hosts.iter().position(|host| host.ip == packet.to.ip()) else { return };
+        let Some((host, packet)) = self.translate_in(packet) else { return };
         let outbox = self.hand_over(host, &packet);
         self.take_events(host);
-        self.send(host, &outbox);
+        self.send_from(host, &outbox);
+    }
+
+    fn translate_in(&self, mut packet: Packet) -> Option<(usize, Packet)> {
+        for (host, (outside, shift)) in &self.nat {
+            let port = packet.to.port().wrapping_sub(*shift);
+            if packet.to.ip() == *outside && matches!(port, 500 | 4500) {
+                packet.to = SocketAddr::new(self.hosts[*host].ip, port);
+                return Some((*host, packet));
+            }
+        }
+        let host = self.hosts.iter().position(|host| host.ip == packet.to.ip())?;
+        (!self.nat.contains_key(&host)).then_some((host, packet)) // nobody reaches behind a NAT directly
     }
 
     /// Gives a packet to a host, and what it answers.
@@ -296,10 +305,13 @@ impl World {
         outbox
     }
 
-    fn send(&mut self, host: usize, outbox: &Outbox) {
+    pub fn send_from(&mut self, host: usize, outbox: &Outbox) {
         for (path, _, bytes) in outbox.datagrams() {
             let port = if path.port == Port::IkeNatT { 4500 } else { 500 };
-            let from = SocketAddr::new(self.hosts[host].ip, port);
+            let from = match self.nat.get(&host) {
+                Some((outside, shift)) => SocketAddr::new(*outside, port + shift),
+                None => SocketAddr::new(self.hosts[host].ip, port),
+            };
             self.send_packet(Packet { number: self.sent, from, to: path.remote, bytes: bytes.to_vec() });
             self.sent += 1;
         }
@@ -403,4 +415,38 @@ impl World {
 
 pub fn datagram(path: Path, bytes: &[u8]) -> Datagram<'_> {
     Datagram::new(path, bytes)
+}
+
+impl Endpoint {
+    pub fn debug_sas(&self) -> String {
+        let mut text = String::new();
+        for (spi, entry) in &self.sas {
+            let sa = &entry.sa;
+            let stage = match sa.stage {
+                SaStage::InitSent(_) => "init",
+                SaStage::Handshake(_) => "handshake",
+                SaStage::Established => "up",
+                SaStage::Rekeyed => "rekeyed",
+                SaStage::Deleting => "deleting",
+            };
+            let pending = match &sa.pending {
+                None => "-".to_string(),
+                Some(Pending::Child(c)) => format!("child(crossed {})", c.crossed.is_some()),
+                Some(Pending::RekeyIke(c)) => format!("ike(crossed {})", c.crossed.is_some()),
+                Some(Pending::DeleteChildren(s)) => format!("delete {s:x?}"),
+                Some(Pending::DeleteIke) => "delete ike".into(),
+                Some(Pending::Liveness) => "liveness".into(),
+            };
+            let kids: Vec<String> = sa.children.iter().map(|c| format!("{:08x}:{:?}", c.spi_in, c.state)).collect();
+            text += &format!(
+                "[{:04x}/{:04x} {:?} {stage} sent {} {pending} {:?} kids {kids:?}] ",
+                spi >> 48,
+                sa.their_spi >> 48,
+                sa.role,
+                sa.outgoing.sent(),
+                sa.tasks
+            );
+        }
+        text
+    }
 }

@@ -71,6 +71,16 @@ fn when_the_old_sa_goes_first_the_waiting_one_serves() {
     assert_eq!(uses, [UseOut::Retired, UseOut::Waiting]);
 }
 
+/// A tunnel on which nothing was said yet, and whose first SA the peer already rekeys: the answer may still be under way.
+#[test]
+fn of_several_that_wait_the_oldest_is_used_because_the_peer_has_it() {
+    let mut b = Side::with([when_heard(child(0x2000, 0x1000))]);
+    b.install(when_heard(child(0x2001, 0x1001))).unwrap();
+    assert_eq!(spi_of(&b.seal(&v4(1)).unwrap()), 0x1000);
+    b.retire(0x2000, 10);
+    assert_eq!(spi_of(&b.seal(&v4(1)).unwrap()), 0x1001);
+}
+
 #[test]
 fn of_several_active_ones_the_newest_is_used_whichever_was_heard_last() {
     let (mut a, mut b) = pair();

@@ -1,0 +1,214 @@
+//! Certificates, PPK, fragmentation, selectors of every kind.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+
+use super::world::*;
+use crate::ike::auth::{CrlPolicy, LocalCertificate, TrustAnchors};
+use crate::ike::{LocalAuth, PeerConfig, Ppk, Profile, RemoteAuth, SelectorMode};
+use crate::net::selector::Selector;
+
+struct Authority {
+    params: CertificateParams,
+    key: KeyPair,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { params, key, pem }
+    }
+
+    /// `padding`: that many further names, to make it long.
+    fn issue(&self, name: &str, kind: &'static rcgen::SignatureAlgorithm, padding: usize) -> LocalAuth {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
+        for n in 0..padding {
+            let other = format!("name-that-takes-room-{n}.{name}");
+            params.subject_alt_names.push(SanType::DnsName(other.as_str().try_into().unwrap()));
+        }
+        let key = KeyPair::generate_for(kind).unwrap();
+        let pem = params.signed_by(&key, &Issuer::new(self.params.clone(), &self.key)).unwrap().pem();
+        let local = LocalCertificate::load(pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        LocalAuth::Certificate(Arc::new(local))
+    }
+
+    fn trust(&self) -> RemoteAuth {
+        let anchors = TrustAnchors::load(&[self.pem.as_bytes()], &[], CrlPolicy::IfPresent).unwrap();
+        RemoteAuth::Certificate(Arc::new(anchors))
+    }
+}
+
+fn certified(kind: &'static rcgen::SignatureAlgorithm, padding: usize) -> World {
+    let authority = Authority::new();
+    let set = |config: &mut PeerConfig| {
+        let name = config.local_id.to_string();
+        config.local_auth = authority.issue(name.strip_prefix("fqdn:").unwrap(), kind, padding);
+        config.remote_auth = authority.trust();
+    };
+    World::pair_with(1, set, set)
+}
+
+#[test]
+fn certificates_of_each_kind_prove_both_sides() {
+    for kind in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+        let mut world = certified(kind, 0);
+        world.run_for(3);
+        assert!(world.is_up(), "{}", world.dump());
+    }
+}
+
+#[test]
+fn a_certificate_of_another_authority_is_refused_in_words() {
+    let (ours, others) = (Authority::new(), Authority::new());
+    let mut world = World::pair_with(
+        1,
+        |a| (a.local_auth, a.remote_auth) = (ours.issue("gw0.example", &rcgen::PKCS_ED25519, 0), ours.trust()),
+        |b| (b.local_auth, b.remote_auth) = (ours.issue("gw1.example", &rcgen::PKCS_ED25519, 0), others.trust()),
+    );
+    world.run_for(3);
+    assert!(!world.is_up());
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "certificate"), "{}", world.dump());
+}
+
+#[test]
+fn a_preshared_key_on_one_side_and_a_certificate_on_the_other() {
+    let authority = Authority::new();
+    let mut world = World::pair_with(
+        1,
+        |a| a.local_auth = authority.issue("gw0.example", &rcgen::PKCS_ECDSA_P256_SHA256, 0),
+        |b| b.remote_auth = authority.trust(),
+    );
+    world.run_for(3);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+fn longest(world: &mut World) -> Arc<std::sync::Mutex<usize>> {
+    let longest = Arc::new(std::sync::Mutex::new(0));
+    let seen = longest.clone();
+    world.filter = Box::new(move |packet| {
+        let mut longest = seen.lock().unwrap();
+        *longest = packet.bytes.len().max(*longest);
+        true
+    });
+    longest
+}
+
+#[test]
+fn long_messages_go_in_fragments_that_fit_and_survive_a_bad_network() {
+    for seed in 0..20 {
+        let mut world = certified(&rcgen::PKCS_ECDSA_P256_SHA256, 80);
+        let longest = longest(&mut world);
+        world.faults = Faults { loss: if seed == 0 { 0 } else { 15 }, double: 15, late: 15 };
+        world.check_gaps = false;
+        world.run_for(60);
+        assert!(world.is_up(), "{}", world.dump());
+        let longest = *longest.lock().unwrap();
+        assert!((1200..=1280 - 28).contains(&longest), "{longest}");
+    }
+}
+
+#[test]
+fn lost_fragments_are_told() {
+    let mut world = certified(&rcgen::PKCS_ECDSA_P256_SHA256, 80);
+    world.check_gaps = false;
+    world.filter = Box::new(|packet| packet.exchange() != 35 || packet.bytes.len() > 900); // the last one is shorter
+    world.run_for(40);
+    assert!(!world.is_up());
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "fragments_lost"), "{}", world.dump());
+}
+
+fn ppk(id: &str, secret: &str, required: bool) -> Option<Ppk> {
+    Some(Ppk { id: id.as_bytes().to_vec(), secret: psk(secret), required })
+}
+
+#[test]
+fn a_postquantum_preshared_key_is_mixed_in_where_both_have_it() {
+    let both = |config: &mut PeerConfig| config.ppk = ppk("ours", "a secret of 256 bits or thereabouts", true);
+    let mut world = World::pair_with(1, both, both);
+    world.run_for(3);
+    assert!(world.is_up(), "{}", world.dump());
+    assert!(world.failures(A).is_empty() && world.failures(B).is_empty());
+}
+
+#[test]
+fn without_the_same_ppk_it_depends_on_whether_it_is_required() {
+    // Caller, called, whether it comes up.
+    let cases = [
+        (ppk("ours", "x", false), None, true),
+        (None, ppk("ours", "x", false), true),
+        (ppk("ours", "x", false), ppk("other", "y", false), true),
+        (ppk("ours", "x", true), None, false),
+        (None, ppk("ours", "x", true), false),
+        (ppk("ours", "x", false), ppk("ours", "y", false), false),
+    ];
+    for (n, (caller, called, up)) in cases.into_iter().enumerate() {
+        let mut world = World::pair_with(1, |a| a.ppk = caller, |b| b.ppk = called);
+        world.check_gaps = false;
+        world.run_for(3);
+        assert_eq!(world.is_up(), up, "case {n} {}", world.dump());
+    }
+}
+
+#[test]
+fn rekeying_goes_on_from_keys_with_a_ppk_and_from_keys_with_ml_kem() {
+    let both = |config: &mut PeerConfig| {
+        config.ppk = ppk("ours", "a secret", true);
+        config.profile = Profile::Pq;
+        config.lifetimes.child = std::time::Duration::from_secs(10);
+    };
+    let mut world = World::pair_with(1, both, both);
+    world.run_for(60);
+    assert!(world.is_up(), "{}", world.dump());
+    assert!(world.child_ups(A) > 4, "{}", world.dump());
+}
+
+#[test]
+fn each_pair_of_selectors_has_a_child_sa_where_the_peer_wants_it() {
+    let two = |config: &mut PeerConfig, mine: &str, other: &str| {
+        config.ours.push(selector(mine));
+        config.theirs.push(selector(other));
+    };
+    let mut world = World::pair_with(
+        1,
+        |a| {
+            two(a, "172.16.0.0/24", "172.17.0.0/24");
+            a.selector_mode = SelectorMode::Pairs;
+        },
+        |b| two(b, "172.17.0.0/24", "172.16.0.0/24"),
+    );
+    world.run_for(5);
+    for host in [A, B] {
+        let children = world.hosts[host].endpoint.status(TUNNEL).unwrap().children;
+        assert_eq!(children.len(), 4, "{}", world.dump());
+        assert!(children.iter().all(|child| child.ours.len() == 1 && child.theirs.len() == 1));
+    }
+}
+
+#[test]
+fn a_peer_that_takes_less_than_all_gets_the_rest_asked_for_once() {
+    let mut world = World::pair_with(1, |a| a.ours = vec![selector("10.0.0.0/16"), selector("10.9.0.0/16")], |_| {});
+    world.run_for(100);
+    assert!(world.is_up());
+    let children = world.hosts[A].endpoint.status(TUNNEL).unwrap().children;
+    assert_eq!((children.len(), children[0].ours.clone()), (1, vec![selector("10.0.0.0/16")]));
+    assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "our_selectors_refused"));
+    assert_eq!(world.hosts[A].endpoint.child_spi_count(), 1);
+}
+
+#[test]
+fn a_peer_that_only_speaks_of_everything_gets_everything() {
+    let mut world = World::pair_with(1, |a| a.selector_mode = SelectorMode::Any, |_| {});
+    world.run_for(3);
+    assert!(world.is_up());
+    let child = world.hosts[B].esp.sealing().unwrap();
+    assert_eq!((&child.ours, &child.theirs), (&vec![Selector::ANY4], &vec![Selector::ANY4]));
+}

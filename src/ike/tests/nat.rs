@@ -1,0 +1,128 @@
+//! NATs between, one before several peers, mappings that change, peers that move; and raw ESP without any.
+
+use std::net::SocketAddr;
+
+use super::world::*;
+use crate::ike::{Encapsulation, Event, Limits, PeerConfig, Setup, message, nat};
+use crate::net::{Port, TunnelId};
+use crate::wire::ike::{ExchangeType, notify};
+
+const OUTSIDE: [u8; 4] = [198, 51, 100, 1];
+
+fn auto(config: &mut PeerConfig) {
+    config.encapsulation = Encapsulation::Auto;
+}
+
+#[test]
+fn without_a_nat_esp_goes_raw_where_it_may() {
+    for kind in [Encapsulation::Auto, Encapsulation::Esp] {
+        let set = move |config: &mut PeerConfig| config.encapsulation = kind;
+        let mut world = World::pair_with(1, set, set);
+        world.bind(A);
+        world.bind(B);
+        world.run_for(3);
+        let child = world.hosts[A].esp.sealing().unwrap();
+        assert_eq!((child.path.port, child.path.remote.port()), (Port::RawEsp, 0), "{kind:?} {}", world.dump());
+        assert!(!child.follow_path);
+        assert_eq!(world.hosts[B].esp.sealing().unwrap().path.port, Port::RawEsp);
+    }
+}
+
+#[test]
+fn behind_a_nat_everything_goes_through_udp_and_the_outer_side_follows() {
+    for (set, claims) in [(auto as fn(&mut PeerConfig), false), (|_| {}, true)] {
+        let mut world = World::pair_with(1, set, set);
+        world.nat.insert(A, (OUTSIDE.into(), 20_000));
+        world.run_for(3);
+        assert!(world.is_up(), "{}", world.dump());
+        let child = world.hosts[B].esp.sealing().unwrap();
+        assert_eq!(child.path.remote, SocketAddr::new(OUTSIDE.into(), 24_500));
+        assert!(child.follow_path && child.path.port == Port::IkeNatT);
+        let follows = world.hosts[A].esp.sealing().unwrap().follow_path;
+        assert_eq!(follows, claims, "B is behind none, whatever it claims: {}", world.dump());
+    }
+}
+
+#[test]
+fn a_mapping_that_changes_is_followed_by_what_is_authentic() {
+    let mut world = World::pair_with(1, |a| a.liveness = std::time::Duration::from_secs(5), |_| {});
+    world.nat.insert(A, (OUTSIDE.into(), 20_000));
+    world.run_for(3);
+    world.nat.insert(A, (OUTSIDE.into(), 30_000));
+    world.run_for(20);
+    assert!(world.is_up());
+    let to = SocketAddr::new(OUTSIDE.into(), 34_500);
+    let moved = |event: &Event| matches!(event, Event::PathMoved { path, .. } if path.remote == to);
+    assert!(world.hosts[B].events.iter().any(moved), "{}", world.dump());
+    assert!(world.downs(A).is_empty() && world.downs(B).is_empty());
+}
+
+#[test]
+fn two_peers_behind_one_address_are_two_peers() {
+    let mut world = World::new(1);
+    world.check_gaps = false;
+    let tunnel = |n: u32, config: PeerConfig| PeerConfig { tunnel: TunnelId(n), ..config };
+    world.add(1, Limits::default(), vec![PeerConfig { initiate: true, ..peer(0, 1) }]);
+    world.add(2, Limits::default(), vec![tunnel(5, peer(1, 0)), tunnel(6, peer(1, 2))]);
+    world.add(3, Limits::default(), vec![PeerConfig { initiate: true, ..peer(2, 1) }]);
+    world.nat.insert(0, (OUTSIDE.into(), 20_000));
+    world.nat.insert(2, (OUTSIDE.into(), 30_000));
+    world.run_for(5);
+    for (n, port) in [(5, 24_500), (6, 34_500)] {
+        let status = world.hosts[1].endpoint.status(TunnelId(n)).unwrap();
+        assert_eq!(status.path.unwrap().remote, SocketAddr::new(OUTSIDE.into(), port), "{}", world.dump());
+        assert_eq!(status.children.len(), 1);
+    }
+}
+
+impl World {
+    /// The host's sockets are bound to its address.
+    fn bind(&mut self, host: usize) {
+        let ip = self.hosts[host].ip;
+        self.hosts[host].endpoint.bind_to(vec![ip]);
+    }
+}
+
+/// RFC 4555 section 3.5, as responder: the initiator says that it is elsewhere now.
+#[test]
+fn a_peer_that_moves_by_mobike_is_followed_and_gets_its_cookie_back() {
+    let mut world = World::pair_with(1, auto, auto);
+    world.bind(A);
+    world.bind(B);
+    world.run_for(3);
+    let spi = *world.hosts[B].endpoint.sas.keys().next().unwrap();
+    world.hosts[B].endpoint.sas.get_mut(&spi).unwrap().sa.abilities.mobike = true;
+    let new = [203, 0, 113, 9].into();
+    world.hosts[A].ip = new;
+    world.bind(A);
+    let answers = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = answers.clone();
+    world.filter = Box::new(move |packet| {
+        if packet.is_response() {
+            seen.lock().unwrap().push(packet.to);
+        }
+        true
+    });
+    let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
+    let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
+    world.hosts[A].endpoint.now = world.now;
+    world.hosts[A].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+        let [source, destination] = nat::notifies(sa.spis(), &sa.path, Some(SocketAddr::new(new, 500)), [0; 20]);
+        let update = message::notify(notify::UPDATE_SA_ADDRESSES, []);
+        let cookie = message::notify(notify::COOKIE2, [7; 16]);
+        sa.send_request(ExchangeType::INFORMATIONAL, &[update, source, destination, cookie], cx);
+    });
+    world.send_from(A, &outbox);
+    world.run_for(2);
+    let moved =
+        |event: &Event| matches!(event, Event::PathMoved { path, .. } if path.remote == SocketAddr::new(new, 0));
+    assert!(world.hosts[B].events.iter().any(moved), "raw ESP goes there: {}", world.dump());
+    assert_eq!(*answers.lock().unwrap(), [SocketAddr::new(new, 500)]);
+    assert!(world.hosts[A].endpoint.sas[&spi].sa.outgoing.is_free(), "answered");
+}
+
+#[test]
+fn a_setup_starts_with_the_usual_ports() {
+    let setup = Setup::new(Box::new(crate::net::random::Seeded(1)));
+    assert_eq!((setup.ports.ike, setup.ports.nat_t), (500, 4500));
+}
