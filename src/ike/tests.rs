@@ -2,6 +2,7 @@
 //!
 //! `world` is the ground that all stand on; then one file per question.
 
+mod conformance;
 mod establish;
 mod hostile;
 mod limits;
