@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ixgate::crypto::PacketKey;
-use ixgate::ike::{self, Encapsulation, Identity, LocalAuth, PeerConfig, Ppk, Profile, RemoteAuth, SelectorMode, Setup};
+use ixgate::ike::{
+    self, Encapsulation, Identity, LocalAuth, PeerConfig, Ppk, Profile, RemoteAuth, SelectorMode, Setup,
+};
 use ixgate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use ixgate::net::random::{Random, Seeded};
 use ixgate::net::{Path, Port, Selector, Timestamp, TunnelId};
@@ -53,6 +55,8 @@ struct World {
     flying: Vec<Flying>,
     seen: Vec<Flying>,
     random: Seeded,
+    /// `FUZZ_TRACE=1` shows what arrives and what comes of it.
+    trace: bool,
     /// Empty, for whoever has something to send.
     spare: Option<Outbox>,
 }
@@ -79,7 +83,8 @@ impl World {
         let now = Timestamp::from_secs(1000);
         let mut random = Seeded(u64::from(setting) << 8 | u64::from(manner));
         let gateways = [0, 1].map(|me| Gateway::new(config(me, setting, manner), random.u64(), now));
-        let mut world = World { now, gateways, flying: Vec::new(), seen: Vec::new(), random, spare: None };
+        let trace = std::env::var_os("FUZZ_TRACE").is_some();
+        let mut world = World { now, gateways, flying: Vec::new(), seen: Vec::new(), random, trace, spare: None };
         world.settle_all();
         world
     }
@@ -140,7 +145,8 @@ impl World {
             12 => {
                 let (elsewhere, len) = (script.u8()?, usize::from(script.u8()?));
                 let port = [Port::Ike, Port::IkeNatT, Port::RawEsp][usize::from(which >> 1) % 3];
-                let from = if elsewhere < 128 { SocketAddr::new(ip(1 - host), number(port)) } else { stranger(elsewhere) };
+                let from =
+                    if elsewhere < 128 { SocketAddr::new(ip(1 - host), number(port)) } else { stranger(elsewhere) };
                 let bytes = script.bytes(len * 4).to_vec();
                 self.fly(Flying { from, to: ip(host), port, bytes });
             }
@@ -206,6 +212,11 @@ impl World {
     }
 
     fn deliver(&mut self, flying: &Flying) {
+        if self.trace {
+            let start = if flying.bytes.starts_with(&[0; 4]) { 4 } else { 0 };
+            let head: Vec<u8> = flying.bytes.iter().skip(start).take(28).copied().collect();
+            eprintln!("{:?} {} -> {} {} bytes {head:02x?}", self.now, flying.from, flying.to, flying.bytes.len());
+        }
         if let Some(host) = [0, 1].into_iter().find(|host| ip(*host) == flying.to) {
             let mut outbox = self.outbox();
             self.gateways[host].receive(flying, &mut outbox, self.now);
@@ -215,7 +226,7 @@ impl World {
 
     /// After anything was done to a gateway: the two halves talk, and what is to be sent flies.
     fn settle(&mut self, host: usize, mut outbox: Outbox) {
-        self.gateways[host].carry_over(self.now);
+        self.gateways[host].carry_over(self.now, if self.trace { Some(host) } else { None });
         for (path, _, bytes) in outbox.datagrams() {
             let from = SocketAddr::new(ip(host), number(path.port));
             let flying = Flying { from, to: path.remote.ip(), port: path.port, bytes: bytes.to_vec() };
@@ -341,7 +352,10 @@ impl World {
         for (gateway, side) in self.gateways.iter().zip(["the first", "the second"]) {
             let status = gateway.ike.status(TUNNEL);
             let (sas, half_open) = gateway.ike.sa_counts();
-            assert!(half_open == 0 && (1..=2).contains(&sas), "{side} has {sas} IKE SAs, {half_open} half-open: {status:#?}");
+            assert!(
+                half_open == 0 && (1..=2).contains(&sas),
+                "{side} has {sas} IKE SAs, {half_open} half-open: {status:#?}"
+            );
             let (spis, children) = (gateway.ike.child_spi_count(), status.map_or(0, |status| status.children.len()));
             assert!(spis <= children + 8, "{side} keeps {spis} SPIs for {children} Child SAs");
         }
@@ -415,7 +429,7 @@ impl Gateway {
         deadlines.into_iter().flatten().map(|(at, _)| at).min()
     }
 
-    fn carry_over(&mut self, now: Timestamp) {
+    fn carry_over(&mut self, now: Timestamp, trace: Option<usize>) {
         while let Some(event) = self.esp.poll_event() {
             match event {
                 ipsec::Event::RekeyDue { tunnel, spi_in } => self.ike.rekey_child(tunnel, spi_in, now),
@@ -424,6 +438,9 @@ impl Gateway {
             }
         }
         while let Some(event) = self.ike.poll_event() {
+            if let Some(host) = trace {
+                eprintln!("{now:?} gateway {host}: {event:?}");
+            }
             match event {
                 ike::Event::ChildUp(child) => {
                     assert!(self.keys.insert(child.keys.cipher_out.to_vec()), "a key is used twice");
@@ -441,7 +458,8 @@ impl Gateway {
 /// How gateway `me` sees the other one: everything that both must agree on is in `setting`.
 fn config(me: usize, setting: u8, manner: u8) -> PeerConfig {
     let secret = || Zeroizing::new(b"a secret that both sides know".to_vec());
-    let net = |host: usize, third: u8| Selector::from_net(format!("10.{host}.{third}.0/24").parse().expect("a network"));
+    let net =
+        |host: usize, third: u8| Selector::from_net(format!("10.{host}.{third}.0/24").parse().expect("a network"));
     let nets = |host: usize| vec![net(host, 0), net(host, 1)];
     let ppk = Ppk { id: b"ppk".to_vec(), secret: secret(), required: setting & 0x20 != 0 };
     PeerConfig {

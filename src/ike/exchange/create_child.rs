@@ -37,6 +37,18 @@ pub(in crate::ike) struct ChildRequest {
     pub crossed: Option<Crossed<u32>>,
     /// What has been agreed, while further key exchanges are made.
     deal: Option<Deal>,
+    /// SPIs that the peer has deleted and we do not know: perhaps of this one, if its answer is late.
+    gone: Vec<u32>,
+}
+
+/// Of those, so many are remembered.
+const MAX_GONE: usize = 64;
+
+impl ChildRequest {
+    pub fn note_deleted(&mut self, their_spis: &[u32]) {
+        let room = MAX_GONE.saturating_sub(self.gone.len());
+        self.gone.extend(their_spis.iter().take(room));
+    }
 }
 
 /// A Child SA as agreed, once its secrets are complete.
@@ -105,6 +117,7 @@ impl IkeSa {
             regrouped,
             crossed: None,
             deal: None,
+            gone: Vec::new(),
         })));
     }
 
@@ -145,6 +158,9 @@ impl IkeSa {
     }
 
     fn finish_child(&mut self, request: ChildRequest, deal: Deal, cx: &mut Context<'_>) {
+        if request.gone.contains(&deal.spi_out) {
+            return self.ask_anew(request, cx);
+        }
         let Some(session) = &self.session else { return };
         let exchange = ChildExchange { nonces: &deal.nonces, shared: &deal.shared, we_began: true };
         let keys = child_keys(session.choice.prf, &session.d, deal.choice.suite, &exchange);
@@ -165,10 +181,24 @@ impl IkeSa {
         }
     }
 
-    /// A new Child SA that carries all that an older one does: the configuration has grown.
+    /// The peer has closed it before its answer came: there is nothing to install, nor anything left to rekey.
+    fn ask_anew(&mut self, request: ChildRequest, cx: &mut Context<'_>) {
+        cx.child_spis.release(request.spi_in);
+        self.want(Task::NewChild(request.proposed), cx);
+        if let Some(old) = request.replaces.filter(|old| self.child(*old).is_some()) {
+            self.want_first(Task::DeleteChildren(vec![old]));
+        }
+    }
+
+    /// A new Child SA that carries all that an older one does: the configuration has grown. Of two alike, made when both
+    /// sides asked at once, only who began the IKE SA drops one: otherwise each would drop the other's.
     fn drop_covered(&mut self, newest: u32) {
         let Some(wide) = self.child(newest).map(|child| child.selectors.clone()) else { return };
-        let covered = |child: &&Child| child.spi_in != newest && wide.covers(&child.selectors);
+        let may_be_alike = self.role.is_initiator();
+        let covered = |child: &&Child| {
+            let is_narrower = may_be_alike || !child.selectors.covers(&wide);
+            child.spi_in != newest && is_narrower && wide.covers(&child.selectors)
+        };
         let needless: Vec<u32> = self.live_children().filter(covered).map(|child| child.spi_in).collect();
         if !needless.is_empty() {
             needless.iter().for_each(|spi_in| self.set_replaced(*spi_in));

@@ -108,6 +108,9 @@ impl IkeSa {
     fn answer_delete_children(&mut self, their_spis: &[Vec<u8>], cx: &mut Context<'_>) -> Option<Payload> {
         let named: Vec<u32> =
             their_spis.iter().filter_map(|spi| spi.as_slice().try_into().ok().map(u32::from_be_bytes)).collect();
+        if let Some(Pending::Child(request)) = &mut self.pending {
+            request.note_deleted(&named);
+        }
         let going: Vec<(u32, ChildState)> = self
             .children
             .iter()

@@ -262,10 +262,13 @@ fn what_names_no_sa_changes_nothing_and_is_not_answered() {
 fn messages_without_protection_do_not_end_an_sa() {
     let mut world = up();
     let (spis, id) = (sa(&mut world, A).spis(), sa(&mut world, A).outgoing.next_id());
-    for kind in [kinds::INVALID_IKE_SPI, kinds::AUTHENTICATION_FAILED, kinds::INVALID_SYNTAX, kinds::INVALID_MAJOR_VERSION] {
+    for kind in
+        [kinds::INVALID_IKE_SPI, kinds::AUTHENTICATION_FAILED, kinds::INVALID_SYNTAX, kinds::INVALID_MAJOR_VERSION]
+    {
         for response in [false, true] {
             let flags = Flags { initiator: true, response };
-            let message = ike::emit_message(&Header::new(spis, ExchangeType::INFORMATIONAL, flags, id), &[note(kind, &[])]);
+            let message =
+                ike::emit_message(&Header::new(spis, ExchangeType::INFORMATIONAL, flags, id), &[note(kind, &[])]);
             assert!(world.hand_over(B, &packet(A, B, &message)).is_empty());
         }
     }

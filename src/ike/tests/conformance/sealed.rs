@@ -22,7 +22,10 @@ fn child_request(world: &mut World) -> Vec<Payload> {
 }
 
 fn delete(spis: &[u32]) -> Payload {
-    Payload::Delete(Delete { protocol: Protocol::Esp, spis: spis.iter().map(|spi| spi.to_be_bytes().to_vec()).collect() })
+    Payload::Delete(Delete {
+        protocol: Protocol::Esp,
+        spis: spis.iter().map(|spi| spi.to_be_bytes().to_vec()).collect(),
+    })
 }
 
 fn rekey_of(spi: u32) -> Payload {
@@ -112,7 +115,9 @@ fn narrowing_keeps_the_packet_that_the_initiator_asks_for() {
     request.push(Payload::SelectorsInitiator(vec![selector("10.0.3.4/32"), selector("10.0.0.0/8")]));
     request.push(Payload::SelectorsResponder(vec![selector("10.1.5.6/32"), selector("10.0.0.0/8")]));
     let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
-    for (payload, wanted, most) in [(&answer[3], "10.0.3.4/32", "10.0.0.0/16"), (&answer[4], "10.1.5.6/32", "10.1.0.0/16")] {
+    for (payload, wanted, most) in
+        [(&answer[3], "10.0.3.4/32", "10.0.0.0/16"), (&answer[4], "10.1.5.6/32", "10.1.0.0/16")]
+    {
         let (Payload::SelectorsInitiator(chosen) | Payload::SelectorsResponder(chosen)) = payload else {
             panic!("{payload:?}")
         };
@@ -156,10 +161,8 @@ fn pfs_with_another_group_is_asked_for_ours() {
 fn an_ike_sa_is_not_rekeyed_without_a_key_exchange() {
     let mut world = up();
     let profile = sa(&mut world, A).profile();
-    let request = [
-        Payload::SecurityAssociation(proposal::ike_rekey_proposals(profile, 0x1234)),
-        Payload::Nonce(vec![7; 32]),
-    ];
+    let request =
+        [Payload::SecurityAssociation(proposal::ike_rekey_proposals(profile, 0x1234)), Payload::Nonce(vec![7; 32])];
     let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
     assert_eq!(refused(&answer), kinds::INVALID_SYNTAX);
     assert_eq!(ask(&mut world, A, ExchangeType::INFORMATIONAL, &[]), []);
