@@ -2,7 +2,14 @@
 //!
 //! `scripts/fuzz TARGET` explores with them, `tests/corpora.rs` replays `fuzz/corpus/TARGET`. A new target is a line in
 //! [`TARGETS`], a file in `fuzz/targets` with an entry in `fuzz/Cargo.toml`, and a folder of seeds. What takes whole
-//! endpoints (random input and time) belongs in a file of its own beside this one.
+//! endpoints (random input and time) is in files of its own beside this one.
+
+#[path = "endpoint.rs"]
+mod endpoint;
+#[path = "esp.rs"]
+mod esp;
+#[path = "script.rs"]
+mod script;
 
 use ixgate::crypto::Group;
 use ixgate::ike::diagnosis::Cause;
@@ -17,6 +24,8 @@ use ixgate::wire::ike::{
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("endpoint", endpoint),
+    ("esp_open", esp_open),
     ("ike_authentication", authentication),
     ("ike_certificate", certificate),
     ("ike_certificate_request", certificate_request),
@@ -34,6 +43,16 @@ pub const TARGETS: &[Target] = &[
     ("ike_unknown", unknown),
     ("ike_vendor_id", vendor_id),
 ];
+
+/// Two gateways and a network between them: see `endpoint.rs`.
+pub fn endpoint(script: &[u8]) {
+    endpoint::endpoint(script);
+}
+
+/// ESP from a peer that has the keys: see `esp.rs`.
+pub fn esp_open(script: &[u8]) {
+    esp::open(script);
+}
 
 /// A datagram as a stranger sends it.
 pub fn message(datagram: &[u8]) {

@@ -3,6 +3,7 @@
 //! `world` is the ground that all stand on; then one file per question.
 
 mod children;
+mod conformance;
 mod establish;
 mod hostile;
 mod limits;

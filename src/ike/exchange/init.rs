@@ -31,6 +31,8 @@ pub(in crate::ike) struct InitSent {
     request: Vec<u8>,
     nonce: Vec<u8>,
     share: KeyShare,
+    /// What we said about ourselves, once: with a cookie all of it is repeated unchanged (section 2.6).
+    announced: Vec<Payload>,
     cookie: Option<Vec<u8>>,
     /// COOKIE and INVALID_KE_PAYLOAD make for another one each.
     attempts: u32,
@@ -49,8 +51,9 @@ impl IkeSa {
             cx.fail(Some(peer.tunnel), path, FailureStage::Init, Cause::KeyExchangeFailed);
             return None;
         };
+        let (nonce, tried) = (cx.nonce(), vec![group]);
         let sent =
-            InitSent { request: Vec::new(), nonce: cx.nonce(), share, cookie: None, attempts: 0, tried: vec![group] };
+            InitSent { request: Vec::new(), nonce, share, announced: Vec::new(), cookie: None, attempts: 0, tried };
         let stage = Stage::InitSent(Box::new(sent));
         let mut sa = IkeSa::new(Role::Initiator, cx.ike_spi(), path, stage, cx.now);
         sa.peer = Some(peer.clone());
@@ -62,7 +65,10 @@ impl IkeSa {
     fn send_init(&mut self, cx: &mut Context<'_>) {
         let Some(peer) = self.peer.clone() else { return };
         let header = self.header(ExchangeType::SA_INIT, false, 0);
-        let announced = self.announcements(&peer, cx);
+        let announced = match &self.stage {
+            Stage::InitSent(sent) if sent.attempts > 0 => sent.announced.clone(),
+            _ => self.announcements(&peer, cx),
+        };
         let Stage::InitSent(sent) = &mut self.stage else { return };
         let mut payloads = Vec::new();
         payloads.extend(sent.cookie.iter().map(|cookie| notify(kinds::COOKIE, cookie.clone()))); // section 2.6: first
@@ -70,7 +76,8 @@ impl IkeSa {
         let data = sent.share.public().to_vec();
         payloads.push(Payload::KeyExchange { group: sent.share.group().id(), data });
         payloads.push(Payload::Nonce(sent.nonce.clone()));
-        payloads.extend(announced);
+        payloads.extend(announced.iter().cloned());
+        sent.announced = announced;
         sent.request = ike::emit_message(&header, &payloads);
         sent.attempts += 1;
         let datagrams = vec![sent.request.clone()];

@@ -155,3 +155,29 @@ fn with_further_key_exchanges_over_a_bad_network() {
         assert!(world.is_up(), "seed {seed}\n{}", world.dump());
     }
 }
+
+/// Both close their Child SA and ask for another one at the same moment, and one of the messages is lost.
+#[test]
+fn both_sides_ask_for_the_same_child_sa_at_once() {
+    for lost in 0..16 {
+        let mut world = World::pair(lost);
+        world.check_gaps = false;
+        world.run_for(5);
+        let first = world.packets_sent();
+        world.filter = Box::new(move |packet| packet.number != first + lost);
+        for host in [A, B] {
+            let now = world.now;
+            let spi_in = world.hosts[host].endpoint.status(TUNNEL).unwrap().children[0].spi_in;
+            world.hosts[host].endpoint.expire_child(TUNNEL, spi_in, now);
+        }
+        world.run_for(60);
+        assert!(world.is_up(), "message {lost} {}", world.dump());
+        let [mut ours, mut theirs] = [A, B].map(|host| {
+            let children = world.hosts[host].endpoint.status(TUNNEL).unwrap().children;
+            children.iter().map(|child| if host == A { child.spi_in } else { child.spi_out }).collect::<Vec<u32>>()
+        });
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs, "message {lost}: both have the same Child SAs {}", world.dump());
+    }
+}
