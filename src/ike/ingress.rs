@@ -3,7 +3,7 @@
 use super::diagnosis::{Cause, Stage as FailureStage};
 use super::endpoint::Endpoint;
 use super::exchange::init::InitRequest;
-use super::half_open::Admission;
+use super::half_open::{Admission, MAX_REQUEST_BYTES};
 use super::message::{self, Contents, notify};
 use super::proposal;
 use super::protect::transmit;
@@ -60,16 +60,19 @@ impl Endpoint {
 
     fn handle_init(&mut self, header: &Header, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
         let first = header.flags.initiator && header.responder_spi == 0 && header.message_id == 0;
-        if !first || header.initiator_spi == 0 {
+        if !first || header.initiator_spi == 0 || datagram.bytes.len() > MAX_REQUEST_BYTES {
             return Err(DropReason::OuterMalformed);
         }
         let path = datagram.path;
         let key = self.half_open.key(&path, datagram.bytes);
-        if let Some(spi) = self.half_open.find(&key) {
-            return self.repeat_init(spi, datagram, outbox);
+        match self.half_open.repeat(&key) {
+            Some((spi, true)) => return self.repeat_init(spi, datagram, outbox),
+            Some((_, false)) => return Err(DropReason::HandshakeUnderLoad),
+            None => {}
         }
-        let admission = self.half_open.admission(&path, &self.limits);
-        if admission == Admission::Full {
+        let admission = self.half_open.admission(&path, self.peers.is_expected_from(&path), &self.limits);
+        if let Admission::Full(limit) = admission {
+            self.with_context(outbox, |cx| cx.fail(None, path, FailureStage::Init, Cause::TooManyHalfOpen { limit }));
             return Err(DropReason::HandshakeUnderLoad);
         }
         let payloads =
@@ -109,8 +112,7 @@ impl Endpoint {
         let forced = self.peers.forces_udp(&path);
         let bytes = datagram.bytes;
         let request = InitRequest { header, path, datagram: bytes, payloads: &payloads, nonce, public };
-        let made = self.with_context(outbox, |cx| IkeSa::answer_init(&request, choice, forced, cx));
-        let mut sa = made.ok_or(DropReason::OuterMalformed)?; // a public value that is none
+        let mut sa = self.with_context(outbox, |cx| IkeSa::answer_init(&request, choice, forced, cx));
         sa.half_open_key = Some(key);
         self.half_open.insert(key, &path, sa.our_spi);
         self.insert(Box::new(sa));

@@ -51,7 +51,9 @@ pub(super) struct Peer {
     pub config: SharedPeer,
     /// Established IKE SAs by our SPI, the newest last.
     pub sas: Vec<u64>,
-    /// Of those: since when, and the lowest nonce that it was made with.
+    /// Those that were established and are replaced or being deleted, the latest last.
+    pub leaving: Vec<u64>,
+    /// Of `sas`: since when, and the lowest nonce that it was made with.
     merits: BTreeMap<u64, (Timestamp, Vec<u8>)>,
     /// The IKE SA by which we are calling it.
     pub attempt: Option<u64>,
@@ -69,6 +71,7 @@ impl Peer {
         Peer {
             config,
             sas: Vec::new(),
+            leaving: Vec::new(),
             merits: BTreeMap::new(),
             attempt: None,
             call_at: None,
@@ -157,6 +160,11 @@ impl Peers {
         let here = self.by_address.get(&path.remote.ip()).map_or(&[][..], |expected| &expected.profiles);
         let elsewhere = self.anywhere.profiles.iter().filter(|profile| !here.contains(profile));
         here.iter().chain(elsewhere).copied().collect()
+    }
+
+    /// Whether a peer is configured at this address.
+    pub fn is_expected_from(&self, path: &Path) -> bool {
+        self.by_address.contains_key(&path.remote.ip())
     }
 
     /// Whether to claim a NAT towards this address: as the peers there (or all) want it. Without peers: yes, the default.
