@@ -255,7 +255,7 @@ impl Endpoint {
     /// Forgets the peer at once; its IKE SAs are deleted as soon as `handle_timeout` is called, and by nobody's name.
     fn remove_peer(&mut self, tunnel: TunnelId, why: DownReason) {
         let Some(peer) = self.peers.remove(tunnel) else { return };
-        for spi in peer.sas.iter().chain(&peer.attempt) {
+        for spi in peer.sas.iter().chain(&peer.attempt).chain(&peer.leaving) {
             let Some(entry) = self.sas.get_mut(spi) else { continue };
             for child in std::mem::take(&mut entry.sa.children) {
                 self.child_spis.release(child.spi_in);
