@@ -301,7 +301,8 @@ fn backoff(fruitless: u32, limits: &Limits) -> Duration {
     limits.reconnect_first.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(limits.reconnect_last)
 }
 
-/// Whether two ways of proving are the same, so that SAs made under one may go on under the other.
+/// Whether two ways of proving are the same, so that SAs made under one may go on under the other. Lists of authorities and
+/// revoked certificates may differ: then each peer's certificates are held against the new ones.
 impl PeerConfig {
     pub(super) fn proves_alike(&self, other: &PeerConfig) -> bool {
         use super::auth::{LocalAuth, RemoteAuth};
@@ -311,12 +312,8 @@ impl PeerConfig {
             _ => false,
         };
         let remote = match (&self.remote_auth, &other.remote_auth) {
-            (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
-            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => {
-                Arc::ptr_eq(a, b)
-                    || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request())
-            }
-            _ => false,
+            (RemoteAuth::Certificate(_), RemoteAuth::Certificate(_)) => true,
+            (a, b) => a.is_same(b),
         };
         let ppk = match (&self.ppk, &other.ppk) {
             (Some(a), Some(b)) => a.id == b.id && a.secret == b.secret && a.required == b.required,
