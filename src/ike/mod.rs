@@ -88,6 +88,7 @@ mod window;
 pub use auth::{Identity, LocalAuth, Ppk, RemoteAuth};
 pub use diagnosis::{Cause, Failure, Recorded};
 pub use endpoint::Endpoint;
+pub use ingress::Claim;
 pub use event::{ChildKeys, ChildUp, DownReason, Event, Outbound, Refusal, Role};
 pub use limits::{Limits, Retransmit};
 pub use peer::{Encapsulation, Lifetimes, PeerConfig, Ports, SelectorMode, Setup};

@@ -207,12 +207,13 @@ impl Peers {
         }
     }
 
-    pub fn record(&mut self, tunnel: Option<TunnelId>, failure: Failure) {
+    /// Whether it is also to be told at once.
+    pub fn record(&mut self, tunnel: Option<TunnelId>, failure: Failure) -> bool {
         let known = tunnel.filter(|tunnel| self.get(*tunnel).is_some());
         if let Some(tunnel) = known {
             self.count(tunnel, |counts| counts.failures += 1);
         }
-        self.failures.record(known, failure);
+        self.failures.record(known, failure)
     }
 
     pub fn failures(&self, tunnel: TunnelId) -> &[Recorded] {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::world::*;
-use crate::ike::{Limits, PeerConfig, Profile};
+use crate::ike::{Claim, Limits, PeerConfig, Profile, RemoteAuth};
 use crate::net::random::{Random, Seeded};
 use crate::wire::ike::{self, ExchangeType, Flags, Header, Notify, Payload};
 
@@ -281,4 +281,52 @@ fn a_forged_refusal_does_not_end_an_attempt() {
         world.run_for(60);
         assert!(world.is_up() && world.downs(A).is_empty(), "{}", world.dump());
     }
+}
+
+/// What waits for its turn is told apart before anything is spent on it.
+#[test]
+fn a_message_is_known_by_both_spis() {
+    let mut world = World::pair(13);
+    let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = sent.clone();
+    world.filter = Box::new(move |packet| {
+        seen.lock().unwrap().push(packet.clone());
+        true
+    });
+    world.run_until(world.now + std::time::Duration::from_millis(25));
+    let init: Packet = sent.lock().unwrap()[0].clone();
+    let auth: Packet = sent.lock().unwrap()[2].clone();
+    assert_eq!(world.hosts[B].endpoint.claim(init.message()), Some(Claim::Nobodys));
+    assert!(matches!(world.hosts[B].endpoint.claim(auth.message()), Some(Claim::Strangers(_))));
+    world.run_for(2);
+    let answer: Packet = sent.lock().unwrap()[3].clone();
+    assert!(matches!(world.hosts[B].endpoint.claim(auth.message()), Some(Claim::Peers(_))));
+    assert!(matches!(world.hosts[A].endpoint.claim(answer.message()), Some(Claim::Peers(_))));
+    for byte in [0, 8] {
+        let mut junk = auth.message().to_vec();
+        junk[byte] ^= 1;
+        assert_eq!(world.hosts[B].endpoint.claim(&junk), None);
+    }
+    assert_eq!(world.hosts[B].endpoint.claim(&[7; 27]), None);
+}
+
+#[test]
+fn strangers_do_not_fill_the_log() {
+    let mut world = responder(Limits { half_open: 0, ..Limits::default() });
+    let request = initiations(1).remove(0);
+    for n in 0..500 {
+        world.hand_over(B, &anew(&request, n));
+    }
+    let mut told = || std::iter::from_fn(|| world.hosts[B].endpoint.poll_event()).count();
+    assert!((1..=16).contains(&told()));
+    assert_eq!(world.hosts[B].endpoint.strangers()[0].count, 500, "and yet they are counted");
+    let mut world = World::pair_with(1, |a| a.remote_auth = RemoteAuth::Psk(psk("another one")), |_| {});
+    world.run_for(1);
+    for _ in 0..100 {
+        let now = world.now;
+        world.hosts[A].endpoint.peers.call_at(TUNNEL, now);
+        world.run_until(world.now + std::time::Duration::from_millis(100));
+    }
+    let told = world.hosts[A].events.iter().filter(|event| matches!(event, crate::ike::Event::Failed { .. })).count();
+    assert!((10..=16).contains(&told), "nor does whoever claims to be a peer: {told} {}", world.dump());
 }
