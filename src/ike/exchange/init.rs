@@ -56,8 +56,15 @@ impl IkeSa {
             cx.fail(Some(peer.tunnel), path, FailureStage::Init, Cause::KeyExchangeFailed);
             return None;
         };
-        let sent =
-            InitSent { request: Vec::new(), nonce: cx.nonce(), share, cookie: None, attempts: 0, tried: vec![group], refused: false };
+        let sent = InitSent {
+            request: Vec::new(),
+            nonce: cx.nonce(),
+            share,
+            cookie: None,
+            attempts: 0,
+            tried: vec![group],
+            refused: false,
+        };
         let stage = Stage::InitSent(Box::new(sent));
         let mut sa = IkeSa::new(Role::Initiator, cx.ike_spi(), path, stage, cx.now);
         sa.peer = Some(peer.clone());
@@ -189,6 +196,12 @@ impl IkeSa {
         if !matches!(&self.stage, Stage::InitSent(sent) if sent.share.group() == choice.group && group == choice.group.id())
         {
             return Err(self.init_refused(Cause::GroupRefused { wanted: Some(group) }, cx));
+        }
+        // RFC 8784 section 3: what would follow must be protected by it, our identity not least.
+        if self.peer.as_ref().and_then(|peer| peer.ppk.as_ref()).is_some_and(|ppk| ppk.required)
+            && !contents.has(kinds::USE_PPK)
+        {
+            return Err(self.init_refused(Cause::PpkRequired, cx));
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Deleting);
         let Stage::InitSent(sent) = stage else { return Err(DropReason::HandshakeInvalid) };

@@ -112,8 +112,10 @@ fn a_certificate_of_another_authority_is_refused_in_words() {
 #[test]
 fn a_new_revocation_list_ends_what_a_revoked_certificate_has_made_and_nothing_else() {
     let authority = Authority::new();
-    let (a, b) =
-        (authority.issue("gw0.example", &rcgen::PKCS_ED25519, 0), authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0));
+    let (a, b) = (
+        authority.issue("gw0.example", &rcgen::PKCS_ED25519, 0),
+        authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0),
+    );
     let configured = |remote_auth: RemoteAuth| PeerConfig { local_auth: b.clone(), remote_auth, ..peer(B, A) };
     let mut world = World::pair_with(
         1,
@@ -295,4 +297,18 @@ fn a_peer_that_only_speaks_of_everything_gets_everything() {
     assert!(world.is_up());
     let child = world.hosts[B].esp.sealing().unwrap();
     assert_eq!((&child.ours, &child.theirs), (&vec![Selector::ANY4], &vec![Selector::ANY4]));
+}
+
+/// RFC 8784 section 3: who insists on a PPK says nothing about himself to somebody who does not offer to use one.
+#[test]
+fn without_the_offer_of_a_required_ppk_no_identity_is_sent() {
+    let mut world = World::pair_with(1, |a| a.ppk = ppk("k", "0123456789abcdef0123456789abcdef", true), |_| {});
+    world.filter = Box::new(|packet| {
+        assert_ne!(packet.exchange(), 35, "IKE_AUTH");
+        true
+    });
+    world.run_for(5);
+    assert!(!world.is_up());
+    assert!(world.failures(A).iter().all(|failure| failure.cause.name() == "ppk_required"), "{}", world.dump());
+    assert!(!world.failures(A).is_empty());
 }
