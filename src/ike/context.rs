@@ -83,8 +83,9 @@ impl Context<'_> {
 
     pub fn fail(&mut self, tunnel: Option<TunnelId>, path: Path, stage: FailureStage, cause: Cause) {
         let failure = Failure { at: self.now, remote: path, stage, cause };
-        self.peers.record(tunnel, failure.clone());
-        self.events.push(Event::Failed { tunnel, failure: Box::new(failure) });
+        if self.peers.record(tunnel, failure.clone()) {
+            self.events.push(Event::Failed { tunnel, failure: Box::new(failure) });
+        }
     }
 }
 

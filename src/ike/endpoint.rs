@@ -69,14 +69,15 @@ impl Endpoint {
     }
 
     /// Reconciles with the configured peers: those with the same identities, secrets and address keep their SAs (and ask
-    /// for what their selectors lack); changed ones start anew, missing ones are deleted.
+    /// for what their selectors lack); changed ones start anew, missing ones are deleted, and those
+    /// whom new authorities or revocation lists no longer vouch for.
     pub fn configure(&mut self, peers: Vec<Arc<PeerConfig>>, now: Timestamp) {
         self.now = self.now.max(now);
         let wanted = self.acceptable(peers);
         let before: Vec<SharedPeer> = self.peers.iter().map(|peer| peer.config.clone()).collect();
         for config in before {
             match wanted.get(&config.tunnel) {
-                Some(new) if new.same_identity(&config) => {}
+                Some(new) if new.same_identity(&config) && self.is_still_believed(&config, new) => {}
                 Some(_) => self.remove_peer(config.tunnel, DownReason::Reconfigured),
                 None => self.remove_peer(config.tunnel, DownReason::Removed),
             }
@@ -232,6 +233,15 @@ impl Endpoint {
         accepted
     }
 
+    /// New authorities or revocation lists: would what the peer proved itself by be believed now?
+    fn is_still_believed(&self, old: &PeerConfig, new: &PeerConfig) -> bool {
+        let Some(peer) = self.peers.get(old.tunnel) else { return true };
+        let unix_secs = self.unix_secs_at_zero.saturating_add(self.now.as_secs().into());
+        let believed = |sa: &IkeSa| new.remote_auth.still_believes(&sa.certificates, &new.remote_id, unix_secs);
+        new.remote_auth.is_same(&old.remote_auth)
+            || peer.sas.iter().filter_map(|spi| self.sas.get(spi)).all(|entry| believed(&entry.sa))
+    }
+
     fn add_or_keep(&mut self, config: SharedPeer) {
         let tunnel = config.tunnel;
         match self.peers.get_mut(tunnel) {
@@ -256,7 +266,7 @@ impl Endpoint {
     /// Forgets the peer at once; its IKE SAs are deleted as soon as `handle_timeout` is called, and by nobody's name.
     fn remove_peer(&mut self, tunnel: TunnelId, why: DownReason) {
         let Some(peer) = self.peers.remove(tunnel) else { return };
-        for spi in peer.sas.iter().chain(&peer.attempt) {
+        for spi in peer.sas.iter().chain(&peer.attempt).chain(&peer.leaving) {
             let Some(entry) = self.sas.get_mut(spi) else { continue };
             for child in std::mem::take(&mut entry.sa.children) {
                 self.child_spis.release(child.spi_in);

@@ -17,6 +17,12 @@ use crate::net::{Path, Timestamp};
 /// A cookie is accepted for one to two of these.
 const COOKIE_SECS: u64 = 60;
 const COOKIE_BYTES: usize = 32;
+/// The longest IKE_SA_INIT that is kept until IKE_AUTH. The longest that we know, with every group and vendor's mark, has
+/// two thousand bytes.
+pub(super) const MAX_REQUEST_BYTES: usize = 8 * 1024;
+/// How often the answer to an IKE_SA_INIT is sent again: an initiator asks a dozen times (RFC 7296 section 2.4), and
+/// whoever wrote another's address on the request shall not have us send to it for ever.
+pub(super) const MAX_REPEATS: u32 = 16;
 
 /// Two requests with the same key are the same bytes from the same address.
 pub(super) type RequestKey = [u8; 16];
@@ -30,6 +36,7 @@ pub(super) struct HalfOpen {
 struct Entry {
     spi: u64,
     source: IpAddr,
+    repeats: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +44,8 @@ pub(super) enum Admission {
     Welcome,
     /// Only with a cookie.
     ProveAddress,
-    /// Not now.
-    Full,
+    /// Not now: so many are there already.
+    Full(usize),
 }
 
 impl HalfOpen {
@@ -57,17 +64,26 @@ impl HalfOpen {
         key.first_chunk().copied().unwrap_or_default()
     }
 
-    /// Our SPI in the answer that we gave to these bytes.
-    pub fn find(&self, key: &RequestKey) -> Option<u64> {
-        self.by_request.get(key).map(|entry| entry.spi)
+    /// Our SPI in the answer that we gave to these bytes, and whether it may be given again. It is then counted.
+    pub fn repeat(&mut self, key: &RequestKey) -> Option<(u64, bool)> {
+        let entry = self.by_request.get_mut(key)?;
+        let may_repeat = entry.repeats < MAX_REPEATS;
+        entry.repeats += u32::from(may_repeat);
+        Some((entry.spi, may_repeat))
     }
 
-    pub fn admission(&self, path: &Path, limits: &Limits) -> Admission {
+    /// `is_expected`: a peer is configured at this address; the last quarter of the table is for those. A source's first
+    /// quarter is for those who do not prove that they are there: whoever writes its address on datagrams gets no further.
+    pub fn admission(&self, path: &Path, is_expected: bool, limits: &Limits) -> Admission {
         let from_source = self.per_source.get(&source(path)).copied().unwrap_or(0);
-        if self.len() >= limits.half_open || from_source >= limits.half_open_per_source {
-            return Admission::Full;
+        let room = if is_expected { limits.half_open } else { limits.half_open - limits.half_open / 4 };
+        if self.len() >= room {
+            return Admission::Full(room);
         }
-        match self.len() >= limits.cookie_threshold {
+        if from_source >= limits.half_open_per_source {
+            return Admission::Full(limits.half_open_per_source);
+        }
+        match self.len() >= limits.cookie_threshold || from_source >= limits.half_open_per_source.div_ceil(4) {
             true => Admission::ProveAddress,
             false => Admission::Welcome,
         }
@@ -75,7 +91,7 @@ impl HalfOpen {
 
     pub fn insert(&mut self, key: RequestKey, path: &Path, spi: u64) {
         let source = source(path);
-        if self.by_request.insert(key, Entry { spi, source }).is_none() {
+        if self.by_request.insert(key, Entry { spi, source, repeats: 0 }).is_none() {
             *self.per_source.entry(source).or_default() += 1;
         }
     }
@@ -155,28 +171,32 @@ mod tests {
 
     #[test]
     fn half_open_sas_are_bounded_per_source_and_in_all() {
-        let limits = Limits { half_open: 6, half_open_per_source: 2, cookie_threshold: 3, ..Limits::default() };
+        let limits = Limits { half_open: 8, half_open_per_source: 5, cookie_threshold: 5, ..Limits::default() };
         let mut table = HalfOpen::new([1; 32]);
         let add = |table: &mut HalfOpen, source: u8, n: u8| {
             let key = table.key(&path(source, 500), &[n]);
             table.insert(key, &path(source, 500), n.into());
             key
         };
+        let admission = |table: &HalfOpen, n, port| table.admission(&path(n, port), false, &limits);
         let first = add(&mut table, 1, 1);
-        assert_eq!(table.admission(&path(1, 500), &limits), Admission::Welcome);
+        assert_eq!(admission(&table, 1, 500), Admission::Welcome);
         add(&mut table, 1, 2);
-        assert_eq!(table.admission(&path(1, 4500), &limits), Admission::Full, "this source");
-        add(&mut table, 2, 3);
-        assert_eq!(table.admission(&path(3, 500), &limits), Admission::ProveAddress);
-        for n in 3..6 {
-            add(&mut table, n, n);
-        }
-        assert_eq!(table.admission(&path(9, 500), &limits), Admission::Full, "in all");
-        assert_eq!(table.find(&first), Some(1));
+        assert_eq!(admission(&table, 1, 500), Admission::ProveAddress, "a second quarter only for who is there");
+        assert_eq!(admission(&table, 2, 500), Admission::Welcome);
+        (3..6).for_each(|n| assert_ne!(add(&mut table, 1, n), first));
+        assert_eq!(admission(&table, 1, 4500), Admission::Full(5), "this source");
+        assert_eq!(admission(&table, 3, 500), Admission::ProveAddress);
+        add(&mut table, 6, 6);
+        assert_eq!(admission(&table, 9, 500), Admission::Full(6), "in all");
+        assert_eq!(table.admission(&path(9, 500), true, &limits), Admission::ProveAddress, "the rest is for peers");
+        (7..9).for_each(|n| assert_ne!(add(&mut table, n, n), first));
+        assert_eq!(table.admission(&path(9, 500), true, &limits), Admission::Full(8));
+        assert_eq!((0..20).filter(|_| table.repeat(&first) == Some((1, true))).count(), MAX_REPEATS as usize);
         table.remove(&first);
         table.remove(&first);
-        assert_eq!((table.len(), table.find(&first)), (5, None));
-        assert_eq!(table.per_source.len(), 5, "1 has one left");
+        assert_eq!((table.len(), table.repeat(&first)), (7, None));
+        assert_eq!(table.per_source.len(), 4, "1 has some left");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::diagnosis::{Cause, Stage as FailureStage};
 use super::endpoint::Endpoint;
 use super::exchange::init::InitRequest;
-use super::half_open::Admission;
+use super::half_open::{Admission, MAX_REQUEST_BYTES};
 use super::message::{self, Contents, notify};
 use super::proposal;
 use super::protect::transmit;
@@ -12,7 +12,41 @@ use crate::net::Timestamp;
 use crate::packet::{Datagram, DropReason, Outbox};
 use crate::wire::ike::{self, ExchangeType, Flags, Header, ParseError, Payload, notify as kinds};
 
+/// Whose a message says that it is. Anybody who has seen our SPI can say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// It names an IKE SA, by our SPI, that is established or that we began.
+    Peers(u64),
+    /// It names one whose initiator has not proved who it is.
+    Strangers(u64),
+    /// An IKE_SA_INIT of somebody new.
+    Nobodys,
+}
+
+impl Claim {
+    /// Ours.
+    pub fn spi(self) -> Option<u64> {
+        match self {
+            Claim::Peers(spi) | Claim::Strangers(spi) => Some(spi),
+            Claim::Nobodys => None,
+        }
+    }
+}
+
 impl Endpoint {
+    /// Looks at the header alone. `None`: an IKE SA that does not exist.
+    pub fn claim(&self, message: &[u8]) -> Option<Claim> {
+        let header = Header::peek(message)?;
+        if header.exchange == ExchangeType::SA_INIT && !header.flags.response || header.version >> 4 > 2 {
+            return Some(Claim::Nobodys);
+        }
+        let spi = our_spi(&header);
+        let sa = &self.sas.get(&spi)?.sa;
+        let is_known = header.exchange == ExchangeType::SA_INIT || names(sa, &header);
+        let is_strangers = !sa.role.is_initiator() && matches!(sa.stage, Stage::Handshake(_));
+        is_known.then_some(if is_strangers { Claim::Strangers(spi) } else { Claim::Peers(spi) })
+    }
+
     /// Takes one IKE message (without the marker of the NAT traversal port). Answers go into `outbox`.
     pub fn handle_input(
         &mut self,
@@ -26,7 +60,7 @@ impl Endpoint {
             Err(ParseError::Version(version)) => return self.refuse_version(version, datagram, outbox),
             Err(_) => return Err(DropReason::OuterMalformed),
         };
-        let our_spi = if header.flags.initiator { header.responder_spi } else { header.initiator_spi };
+        let our_spi = our_spi(&header);
         match (header.exchange, header.flags.response) {
             (ExchangeType::SA_INIT, false) => self.handle_init(&header, datagram, outbox),
             (ExchangeType::SA_INIT, true) => self
@@ -60,16 +94,19 @@ impl Endpoint {
 
     fn handle_init(&mut self, header: &Header, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
         let first = header.flags.initiator && header.responder_spi == 0 && header.message_id == 0;
-        if !first || header.initiator_spi == 0 {
+        if !first || header.initiator_spi == 0 || datagram.bytes.len() > MAX_REQUEST_BYTES {
             return Err(DropReason::OuterMalformed);
         }
         let path = datagram.path;
         let key = self.half_open.key(&path, datagram.bytes);
-        if let Some(spi) = self.half_open.find(&key) {
-            return self.repeat_init(spi, datagram, outbox);
+        match self.half_open.repeat(&key) {
+            Some((spi, true)) => return self.repeat_init(spi, datagram, outbox),
+            Some((_, false)) => return Err(DropReason::HandshakeUnderLoad),
+            None => {}
         }
-        let admission = self.half_open.admission(&path, &self.limits);
-        if admission == Admission::Full {
+        let admission = self.half_open.admission(&path, self.peers.is_expected_from(&path), &self.limits);
+        if let Admission::Full(limit) = admission {
+            self.with_context(outbox, |cx| cx.fail(None, path, FailureStage::Init, Cause::TooManyHalfOpen { limit }));
             return Err(DropReason::HandshakeUnderLoad);
         }
         let payloads =
@@ -109,8 +146,7 @@ impl Endpoint {
         let forced = self.peers.forces_udp(&path);
         let bytes = datagram.bytes;
         let request = InitRequest { header, path, datagram: bytes, payloads: &payloads, nonce, public };
-        let made = self.with_context(outbox, |cx| IkeSa::answer_init(&request, choice, forced, cx));
-        let mut sa = made.ok_or(DropReason::OuterMalformed)?; // a public value that is none
+        let mut sa = self.with_context(outbox, |cx| IkeSa::answer_init(&request, choice, forced, cx));
         sa.half_open_key = Some(key);
         self.half_open.insert(key, &path, sa.our_spi);
         self.insert(Box::new(sa));
@@ -150,6 +186,10 @@ impl Endpoint {
         transmit(&[ike::emit_message(&answer, &[what])], &datagram.path, outbox);
         Err(DropReason::HandshakeInvalid)
     }
+}
+
+fn our_spi(header: &Header) -> u64 {
+    if header.flags.initiator { header.responder_spi } else { header.initiator_spi }
 }
 
 /// Whether a message that carries our SPI names this SA in full, from the side that it must come from.

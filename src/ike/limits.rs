@@ -6,13 +6,15 @@ use crate::wire::ike;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// IKE SAs whose peer has not proved who it is, in all.
+    /// IKE SAs whose peer has not proved who it is, in all. The last quarter is for addresses where peers are configured.
     pub half_open: usize,
     /// Of those, from one source address (IPv6: /64). Several peers may share a NAT's address.
+    /// From the first quarter on, only with a cookie: the address may be forged.
     pub half_open_per_source: usize,
     /// From so many half-open SAs on, senders must first prove their address (COOKIE).
     pub cookie_threshold: usize,
-    /// IKE SAs of one peer at a time: rekeying takes two, crossing initiations two more.
+    /// IKE SAs of one peer at a time: rekeying takes two, crossing initiations two more. As many again may be replaced
+    /// already and wait to be deleted.
     pub sas_per_peer: usize,
     /// Child SAs of one IKE SA, those that are being replaced included.
     pub children_per_sa: usize,

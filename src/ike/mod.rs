@@ -42,8 +42,10 @@
 //! Checks come in this order, cheapest first, and every refusal is silent unless a notify is named:
 //!
 //! 1. header: 28 bytes, the length it claims, major version 2 (a higher one: INVALID_MAJOR_VERSION);
-//! 2. a request without our SPI must be IKE_SA_INIT with message ID 0; is it a retransmission? then the same answer again;
-//! 3. half-open SAs: of this source, and in all; beyond a threshold COOKIE, which costs us one HMAC and no memory;
+//! 2. a request without our SPI must be IKE_SA_INIT with message ID 0 and not too long; is it a retransmission? then the
+//!    same answer again, some times;
+//! 3. half-open SAs: of this source, and in all; beyond a threshold of either COOKIE, which costs us one HMAC and no memory.
+//!    The last quarter of the table is for addresses where peers are configured;
 //! 4. proposal (NO_PROPOSAL_CHOSEN), group (INVALID_KE_PAYLOAD); only now one Diffie-Hellman;
 //! 5. anything with our SPI must be sealed with that SA's keys. Until IKE_AUTH succeeded a wrong message changes nothing.
 //!
@@ -89,6 +91,7 @@ pub use auth::{Identity, LocalAuth, Ppk, RemoteAuth};
 pub use diagnosis::{Cause, Failure, Recorded};
 pub use endpoint::Endpoint;
 pub use event::{ChildKeys, ChildUp, DownReason, Event, Outbound, Refusal, Role};
+pub use ingress::Claim;
 pub use limits::{Limits, Retransmit};
 pub use peer::{Encapsulation, Lifetimes, PeerConfig, Ports, SelectorMode, Setup};
 pub use proposal::Profile;

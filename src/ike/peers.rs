@@ -51,7 +51,9 @@ pub(super) struct Peer {
     pub config: SharedPeer,
     /// Established IKE SAs by our SPI, the newest last.
     pub sas: Vec<u64>,
-    /// Of those: since when, and the lowest nonce that it was made with.
+    /// Those that were established and are replaced or being deleted, the latest last.
+    pub leaving: Vec<u64>,
+    /// Of `sas`: since when, and the lowest nonce that it was made with.
     merits: BTreeMap<u64, (Timestamp, Vec<u8>)>,
     /// The IKE SA by which we are calling it.
     pub attempt: Option<u64>,
@@ -71,6 +73,7 @@ impl Peer {
         Peer {
             config,
             sas: Vec::new(),
+            leaving: Vec::new(),
             merits: BTreeMap::new(),
             attempt: None,
             call_at: None,
@@ -162,6 +165,11 @@ impl Peers {
         here.iter().chain(elsewhere).copied().collect()
     }
 
+    /// Whether a peer is configured at this address.
+    pub fn is_expected_from(&self, path: &Path) -> bool {
+        self.by_address.contains_key(&path.remote.ip())
+    }
+
     /// Whether to claim a NAT towards this address: as the peers there (or all) want it. Without peers: yes, the default.
     pub fn forces_udp(&self, path: &Path) -> bool {
         let expected = self.by_address.get(&path.remote.ip()).unwrap_or(&self.anywhere);
@@ -202,12 +210,13 @@ impl Peers {
         }
     }
 
-    pub fn record(&mut self, tunnel: Option<TunnelId>, failure: Failure) {
+    /// Whether it is also to be told at once.
+    pub fn record(&mut self, tunnel: Option<TunnelId>, failure: Failure) -> bool {
         let known = tunnel.filter(|tunnel| self.get(*tunnel).is_some());
         if let Some(tunnel) = known {
             self.count(tunnel, |counts| counts.failures += 1);
         }
-        self.failures.record(known, failure);
+        self.failures.record(known, failure)
     }
 
     pub fn failures(&self, tunnel: TunnelId) -> &[Recorded] {
@@ -297,7 +306,8 @@ fn backoff(fruitless: u32, limits: &Limits) -> Duration {
     limits.reconnect_first.saturating_mul(1 << fruitless.saturating_sub(1).min(16)).min(limits.reconnect_last)
 }
 
-/// Whether two ways of proving are the same, so that SAs made under one may go on under the other.
+/// Whether two ways of proving are the same, so that SAs made under one may go on under the other. Lists of authorities and
+/// revoked certificates may differ: then each peer's certificates are held against the new ones.
 impl PeerConfig {
     pub(super) fn proves_alike(&self, other: &PeerConfig) -> bool {
         use super::auth::{LocalAuth, RemoteAuth};
@@ -307,12 +317,8 @@ impl PeerConfig {
             _ => false,
         };
         let remote = match (&self.remote_auth, &other.remote_auth) {
-            (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
-            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => {
-                Arc::ptr_eq(a, b)
-                    || (a.subjects() == b.subjects() && a.certificate_request() == b.certificate_request())
-            }
-            _ => false,
+            (RemoteAuth::Certificate(_), RemoteAuth::Certificate(_)) => true,
+            (a, b) => a.is_same(b),
         };
         let ppk = match (&self.ppk, &other.ppk) {
             (Some(a), Some(b)) => a.id == b.id && a.secret == b.secret && a.required == b.required,

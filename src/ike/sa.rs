@@ -1,6 +1,7 @@
 //! One IKE SA: what it is, what goes in and out of it. What the exchanges mean is in `exchange/`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::child::Child;
 use super::child::SelectorPair;
@@ -32,6 +33,9 @@ pub(super) struct IkeSa {
     /// As initiator always, as responder from IKE_AUTH on.
     pub peer: Option<SharedPeer>,
     pub stage: Stage,
+    /// What it proved itself by, if not by a preshared key: encoding and contents, its own first. To be held against new
+    /// revocation lists.
+    pub certificates: Arc<[(u8, Vec<u8>)]>,
     /// From IKE_SA_INIT on.
     pub session: Option<Box<Session>>,
     /// Takes its place when the exchange that is under way is over (IKE_INTERMEDIATE).
@@ -162,6 +166,7 @@ impl IkeSa {
             their_spi: 0,
             path,
             peer: None,
+            certificates: Arc::default(),
             stage,
             session: None,
             next_session: None,

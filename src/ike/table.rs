@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::child::{Child, ChildState, LINGER};
 use super::context::{Context, Effect};
+use super::diagnosis::{Cause, Failure, Stage as FailureStage};
 use super::endpoint::Endpoint;
 use super::event::{DownReason, Event};
 use super::exchange::auth::Step;
@@ -288,7 +289,23 @@ impl Endpoint {
         let Some(tunnel) = entry.sa.tunnel() else { return };
         if let Some(peer) = self.peers.get_mut(tunnel) {
             peer.sas.retain(|other| *other != spi);
+            peer.leaving.push(spi);
         }
+        self.bound_leaving(tunnel);
+    }
+
+    /// What was replaced waits for the peer to delete it. One that never does has only so many of these; the oldest goes.
+    fn bound_leaving(&mut self, tunnel: TunnelId) {
+        let limit = self.limits.sas_per_peer;
+        let Some(peer) = self.peers.get(tunnel).filter(|peer| peer.leaving.len() > limit) else { return };
+        let Some(&oldest) = peer.leaving.first() else { return };
+        let path = self.sas.get(&oldest).map(|entry| entry.sa.path);
+        if let Some(path) = path {
+            let cause = Cause::TooManySas { limit };
+            let failure = Failure { at: self.now, remote: path, stage: FailureStage::Rekey, cause };
+            self.peers.record(Some(tunnel), failure);
+        }
+        self.bury(oldest, DownReason::Failed);
     }
 
     fn bury(&mut self, spi: u64, why: DownReason) {
@@ -306,6 +323,7 @@ impl Endpoint {
         let was_registered = entry.sa.registered;
         let Some(peer) = self.peers.get_mut(tunnel) else { return };
         peer.sas.retain(|other| *other != spi);
+        peer.leaving.retain(|other| *other != spi);
         if peer.attempt == Some(spi) {
             return self.attempt_failed(tunnel);
         }

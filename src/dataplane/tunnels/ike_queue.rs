@@ -1,12 +1,15 @@
 //! IKE messages that wait for their turn, so that public-key operations cannot hold up packets.
 //!
 //! Each call into the engine has [`MESSAGES_PER_CALL`] to spend. While there is some left and nobody waits, a message is
-//! handled at once; else it waits here. Messages that claim to belong to an IKE SA go before those of strangers, because
+//! handled at once; else it waits here. Messages that name an IKE SA of a peer go before those of strangers, because
 //! a peer that is not answered is lost, whereas a stranger can try again; every fourth turn is a stranger's all the same.
-//! Both queues are bounded, in messages and in bytes: who finds them full is dropped, and sends again.
+//! Both queues are bounded, in messages and in bytes: who finds them full is dropped, and sends again. Each IKE SA has a
+//! share of its own, so that a peer that sends without end fills nobody else's. What names no IKE SA that exists never
+//! comes here.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
+use crate::ike::Claim;
 use crate::net::Path;
 
 /// Most IKE messages handled in one call. The dearest (an RSA signature and its chain, a MODP-4096 share) cost a few
@@ -15,12 +18,16 @@ pub(super) const MESSAGES_PER_CALL: u32 = 8;
 /// In each queue.
 pub(super) const MAX_MESSAGES: usize = 1024;
 pub(super) const MAX_BYTES: usize = 2 << 20;
+/// Of one IKE SA. It has one request and one answer under way (RFC 7296 section 2.3), in some fragments each.
+const MAX_MESSAGES_PER_SA: usize = 64;
+const MAX_BYTES_PER_SA: usize = 128 << 10;
 /// Turns of known peers for one of a stranger.
 const KNOWN_PER_STRANGER: u32 = 3;
 
 /// One IKE message, without a marker.
 #[derive(Debug)]
 pub(super) struct Message {
+    pub claim: Claim,
     pub path: Path,
     pub ecn: u8,
     pub bytes: Vec<u8>,
@@ -30,13 +37,19 @@ pub(super) struct Message {
 struct Lane {
     messages: VecDeque<Message>,
     bytes: usize,
+    /// Messages and bytes of each IKE SA, by our SPI.
+    shares: HashMap<u64, (usize, usize)>,
 }
 
 impl Lane {
     fn push(&mut self, message: Message) -> bool {
-        let has_room = self.messages.len() < MAX_MESSAGES && self.bytes + message.bytes.len() <= MAX_BYTES;
+        let len = message.bytes.len();
+        let (count, bytes) = message.claim.spi().and_then(|spi| self.shares.get(&spi)).copied().unwrap_or_default();
+        let has_share = count < MAX_MESSAGES_PER_SA && bytes + len <= MAX_BYTES_PER_SA;
+        let has_room = has_share && self.messages.len() < MAX_MESSAGES && self.bytes + len <= MAX_BYTES;
         if has_room {
-            self.bytes += message.bytes.len();
+            self.bytes += len;
+            message.claim.spi().map(|spi| self.shares.insert(spi, (count + 1, bytes + len)));
             self.messages.push_back(message);
         }
         has_room
@@ -44,7 +57,16 @@ impl Lane {
 
     fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
-        self.bytes -= message.bytes.len();
+        let len = message.bytes.len();
+        self.bytes -= len;
+        if let Some(spi) = message.claim.spi()
+            && let Some((count, bytes)) = self.shares.get_mut(&spi)
+        {
+            (*count, *bytes) = (*count - 1, *bytes - len);
+            if *count == 0 {
+                self.shares.remove(&spi);
+            }
+        }
         Some(message)
     }
 }
@@ -73,9 +95,9 @@ impl IkeQueue {
 
     /// `false`: there is no room.
     pub fn push(&mut self, message: Message) -> bool {
-        match is_strangers(&message.bytes) {
-            true => self.strangers.push(message),
-            false => self.known.push(message),
+        match message.claim {
+            Claim::Peers(_) => self.known.push(message),
+            Claim::Strangers(_) | Claim::Nobodys => self.strangers.push(message),
         }
     }
 
@@ -98,23 +120,21 @@ impl IkeQueue {
     }
 }
 
-/// A first message: the responder's SPI (RFC 7296 section 3.1) is still zero.
-fn is_strangers(message: &[u8]) -> bool {
-    message.get(8..16).is_none_or(|responder_spi| responder_spi.iter().all(|byte| *byte == 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(responder_spi: u8, number: u32) -> Message {
-        let mut bytes = vec![responder_spi; 16];
+    /// `of` 0: a stranger's.
+    fn message(of: u8, number: u32) -> Message {
+        let mut bytes = vec![of; 16];
         bytes.extend(number.to_be_bytes());
-        Message { path: Path::to(([192, 0, 2, 1], 500).into()), ecn: 0, bytes }
+        // As if each came from an IKE SA of its own.
+        let claim = if of == 0 { Claim::Nobodys } else { Claim::Peers(u64::from(number) << 8 | u64::from(of)) };
+        Message { claim, path: Path::to(([192, 0, 2, 1], 500).into()), ecn: 0, bytes }
     }
 
     fn drain(queue: &mut IkeQueue) -> Vec<u8> {
-        std::iter::from_fn(|| queue.next()).map(|message| message.bytes[8]).collect()
+        std::iter::from_fn(|| queue.next()).map(|message| message.bytes[0]).collect()
     }
 
     #[test]
@@ -144,7 +164,6 @@ mod tests {
         assert_eq!(drain(&mut queue), [9, 9, 9, 0, 9, 9, 9, 0]);
         queue.renew();
         assert_eq!(drain(&mut queue), [0, 0, 0, 0]);
-        assert!(is_strangers(&[7; 15]), "too short to name an SA");
     }
 
     #[test]
@@ -152,11 +171,28 @@ mod tests {
         let mut queue = IkeQueue::default();
         assert_eq!((0..2 * MAX_MESSAGES as u32).filter(|number| queue.push(message(0, *number))).count(), MAX_MESSAGES);
         assert!(queue.push(message(1, 0)));
-        let long = || Message { bytes: vec![1; 60_000], ..message(1, 0) };
-        assert_eq!((0..100).filter(|_| queue.push(long())).count(), MAX_BYTES / 60_000);
+        let long = |number| Message { bytes: vec![1; 60_000], ..message(1, number) };
+        assert_eq!((1..100).filter(|number| queue.push(long(*number))).count(), MAX_BYTES / 60_000);
         queue.renew();
         assert_eq!(queue.next().map(|message| message.bytes.len()), Some(20));
         assert_eq!(queue.next().map(|message| message.bytes.len()), Some(60_000));
-        assert!(queue.push(long()), "room again");
+        assert!(queue.push(long(200)), "room again");
+    }
+
+    #[test]
+    fn an_ike_sa_fills_no_more_than_its_share() {
+        let mut queue = IkeQueue::default();
+        let of_one = |claim: Claim, len: usize| Message { claim, bytes: vec![1; len], ..message(1, 0) };
+        for (one, other) in [(Claim::Peers(1), Claim::Peers(2)), (Claim::Strangers(3), Claim::Nobodys)] {
+            assert_eq!((0..1000).filter(|_| queue.push(of_one(one, 100))).count(), MAX_MESSAGES_PER_SA);
+            assert!(queue.push(of_one(other, 100)));
+        }
+        assert_eq!((0..10).filter(|_| queue.push(of_one(Claim::Peers(4), 50_000))).count(), 2);
+        while !queue.is_empty() {
+            queue.renew();
+            drain(&mut queue);
+        }
+        assert!(queue.known.shares.is_empty() && queue.strangers.shares.is_empty() && queue.known.bytes == 0);
+        assert!(queue.push(of_one(Claim::Peers(1), 100)), "room again");
     }
 }

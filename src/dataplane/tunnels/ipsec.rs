@@ -151,7 +151,11 @@ impl Ipsec {
                 Err(reason) => Opened::dropped(reason),
             };
         }
-        let message = Message { path: datagram.path, ecn: datagram.ecn, bytes: datagram.bytes.to_vec() };
+        // Who holds a turn back for what nobody knows has none for his peers.
+        let Some(claim) = self.ike.claim(datagram.bytes) else {
+            return Opened::dropped(DropReason::HandshakeInvalid);
+        };
+        let message = Message { claim, path: datagram.path, ecn: datagram.ecn, bytes: datagram.bytes.to_vec() };
         match self.queue.push(message) {
             true => Opened::Control,
             false => Opened::dropped(DropReason::IkeQueueFull),
@@ -167,7 +171,7 @@ impl Ipsec {
     /// The end of a call: as many of the waiting IKE messages as it may still handle, and what ESP has to tell IKE.
     /// `refused` hears of messages that had been counted as understood and were not.
     pub fn finish(&mut self, outbox: &mut Outbox, mut refused: impl FnMut(DropReason)) {
-        while let Some(Message { path, ecn, bytes }) = self.queue.next() {
+        while let Some(Message { path, ecn, bytes, .. }) = self.queue.next() {
             if let Err(reason) = self.handle_ike(Datagram { path, bytes: &bytes, ecn }, outbox) {
                 refused(reason);
             }

@@ -146,6 +146,24 @@ impl RemoteAuth {
         Some(Payload::CertificateRequest { encoding: ENCODING_X509, data: anchors.certificate_request() })
     }
 
+    /// Whether what is believed is the same.
+    pub fn is_same(&self, other: &RemoteAuth) -> bool {
+        match (self, other) {
+            (RemoteAuth::Psk(a), RemoteAuth::Psk(b)) => a == b,
+            (RemoteAuth::Certificate(a), RemoteAuth::Certificate(b)) => Arc::ptr_eq(a, b) || a.is_same(b),
+            _ => false,
+        }
+    }
+
+    /// Whether certificates that once proved `identity` would still be believed: an authority may be gone from the list, or
+    /// a revocation list be new.
+    pub fn still_believes(&self, certificates: &[(u8, Vec<u8>)], identity: &Identity, now_unix: u64) -> bool {
+        let RemoteAuth::Certificate(anchors) = self else { return false };
+        let certificates: Vec<(u8, &[u8])> =
+            certificates.iter().map(|(encoding, data)| (*encoding, data.as_slice())).collect();
+        of_x509(&certificates).is_ok_and(|x509| anchors.check(&x509, identity, now_unix).is_ok())
+    }
+
     /// Whether the peer proved to be `identity`: what its ID payload says, and what it is configured as.
     /// `certificates`: encoding and contents of its CERT payloads, in their order.
     pub fn verify(

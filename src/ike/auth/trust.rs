@@ -9,6 +9,7 @@
 //! list (to revoke it, take it out), but must be valid, allowed to sign and hold the identity like any other. A
 //! certificate in the list that is no authority can only be pinned; it vouches for no other.
 
+use aws_lc_rs::digest;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime};
 use webpki::{
@@ -47,6 +48,8 @@ pub struct TrustAnchors {
     key_hashes: Vec<[u8; 20]>,
     crls: Vec<CertRevocationList<'static>>,
     policy: CrlPolicy,
+    /// Of everything above: two that have the same believe the same.
+    fingerprint: [u8; 32],
 }
 
 impl std::fmt::Debug for TrustAnchors {
@@ -65,13 +68,22 @@ impl TrustAnchors {
             key_hashes: Vec::new(),
             crls: Vec::new(),
             policy,
+            fingerprint: [0; 32],
         };
+        let mut digest = digest::Context::new(&digest::SHA256);
+        digest.update(&[u8::from(policy == CrlPolicy::Require)]);
         for file in certificates {
             chain::certificates(file)?.into_iter().try_for_each(|der| trust.add(der))?;
         }
         for file in crls {
+            digest.update(&(file.len() as u64).to_be_bytes());
+            digest.update(file);
             trust.add_crls(file)?;
         }
+        for der in &trust.listed {
+            digest.update(der);
+        }
+        trust.fingerprint = digest.finish().as_ref().first_chunk().copied().unwrap_or_default();
         match trust.listed.len() {
             0 => Err(LoadError::NoCertificate),
             1..=MAX_ANCHORS => Ok(trust),
@@ -117,6 +129,11 @@ impl TrustAnchors {
     /// The certificates in the list, by subject.
     pub fn subjects(&self) -> &[String] {
         &self.subjects
+    }
+
+    /// The same authorities, lists and policy.
+    pub(super) fn is_same(&self, other: &TrustAnchors) -> bool {
+        self.fingerprint == other.fingerprint
     }
 
     /// Checks a peer's certificates (its own first, as they came) for `identity`. Gives the key that it signs with.

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use crate::crypto::{Group, KeyShare, Prf};
-use crate::ike::auth::{self, Identity, Ppk};
+use crate::ike::auth::{self, Identity, Ppk, RemoteAuth};
 use crate::ike::child::{self, Agreed, SelectorPair};
 use crate::ike::context::{Context, Effect};
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
@@ -218,7 +218,7 @@ impl IkeSa {
             return self.want_first(Task::DeleteIke);
         }
         self.abilities.mobike = false; // as initiator we do not move
-        self.establish(peer.clone(), cx);
+        self.establish(peer.clone(), &contents, cx);
         self.accept_first_child(&peer, first, &contents, cx);
     }
 
@@ -365,7 +365,7 @@ impl IkeSa {
         payloads.extend(with_ppk.then(|| notify(kinds::PPK_IDENTITY, [])));
         self.abilities.mobike = contents.has(kinds::MOBIKE_SUPPORTED);
         payloads.extend(self.abilities.mobike.then(|| notify(kinds::MOBIKE_SUPPORTED, [])));
-        self.establish(peer.clone(), cx);
+        self.establish(peer.clone(), contents, cx);
         payloads.extend(self.answer_first_child(peer, contents, cx));
         if contents.has(kinds::INITIAL_CONTACT) {
             cx.effects.push(Effect::Forget { tunnel: peer.tunnel, except: self.our_spi });
@@ -402,7 +402,11 @@ impl IkeSa {
         answer
     }
 
-    fn establish(&mut self, peer: SharedPeer, cx: &mut Context<'_>) {
+    fn establish(&mut self, peer: SharedPeer, contents: &Contents<'_>, cx: &mut Context<'_>) {
+        if matches!(peer.remote_auth, RemoteAuth::Certificate(_)) {
+            let kept = |(encoding, data): (u8, &[u8])| (encoding, data.to_vec());
+            self.certificates = contents.certificates().into_iter().map(kept).collect();
+        }
         self.stage = Stage::Established;
         self.established_at = Some(cx.now);
         self.timers.expires_at = Some(cx.now + child::hard_lifetime(peer.lifetimes.ike));

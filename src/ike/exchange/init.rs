@@ -8,6 +8,8 @@
 //!                                                or NO_PROPOSAL_CHOSEN
 //! ```
 
+use std::time::Duration;
+
 use super::auth::{Handshake, Step};
 use crate::crypto::{Group, KeyShare};
 use crate::ike::context::Context;
@@ -37,7 +39,12 @@ pub(in crate::ike) struct InitSent {
     /// COOKIE and INVALID_KE_PAYLOAD make for another one each.
     attempts: u32,
     tried: Vec<Group>,
+    /// An answer refused us. Anybody can say so: another answer is still waited for.
+    refused: bool,
 }
+
+/// How long an answer is waited for after a refusal: any answer that is on its way arrives, and one more request is sent.
+const DOUBT: Duration = Duration::from_secs(2);
 
 /// The hash algorithms that we verify signatures with (RFC 7427 section 4): SHA2-256, 384, 512, and identity (RFC 8420).
 const HASH_ALGORITHMS: [u16; 4] = [2, 3, 4, 5];
@@ -51,9 +58,16 @@ impl IkeSa {
             cx.fail(Some(peer.tunnel), path, FailureStage::Init, Cause::KeyExchangeFailed);
             return None;
         };
-        let (nonce, tried) = (cx.nonce(), vec![group]);
-        let sent =
-            InitSent { request: Vec::new(), nonce, share, announced: Vec::new(), cookie: None, attempts: 0, tried };
+        let sent = InitSent {
+            request: Vec::new(),
+            nonce: cx.nonce(),
+            share,
+            announced: Vec::new(),
+            cookie: None,
+            attempts: 0,
+            tried: vec![group],
+            refused: false,
+        };
         let stage = Stage::InitSent(Box::new(sent));
         let mut sa = IkeSa::new(Role::Initiator, cx.ike_spi(), path, stage, cx.now);
         sa.peer = Some(peer.clone());
@@ -131,7 +145,7 @@ impl IkeSa {
             return self.change_group(message::wanted_group(wanted), cx);
         }
         if let Some(error) = contents.error() {
-            return Err(self.init_failed(proposal::refused_ike(self.profile(), error.kind), cx));
+            return Err(self.init_refused(proposal::refused_ike(self.profile(), error.kind), cx));
         }
         self.path.local = path.local.or(self.path.local);
         self.accept_init(header, datagram, &contents, cx)
@@ -144,7 +158,7 @@ impl IkeSa {
         }
         let attempts = sent.attempts;
         if attempts >= cx.limits.init_attempts {
-            return Err(self.init_failed(Cause::CookieLoop { attempts }, cx));
+            return Err(self.init_refused(Cause::CookieLoop { attempts }, cx));
         }
         sent.cookie = Some(cookie);
         self.send_init(cx);
@@ -159,7 +173,7 @@ impl IkeSa {
         let usable = wanted.filter(|group| offered.contains(group) && !sent.tried.contains(group));
         let share = usable.filter(|_| sent.attempts < most).and_then(|group| group.begin().ok());
         let Some(share) = share else {
-            return Err(self.init_failed(Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx));
+            return Err(self.init_refused(Cause::GroupRefused { wanted: wanted.map(Group::id) }, cx));
         };
         sent.tried.push(share.group());
         sent.share = share;
@@ -184,11 +198,17 @@ impl IkeSa {
         }
         let choice = match proposal::accept_ike(proposals, self.profile()) {
             Ok(choice) => choice,
-            Err(cause) => return Err(self.init_failed(cause, cx)),
+            Err(cause) => return Err(self.init_refused(cause, cx)),
         };
         if !matches!(&self.stage, Stage::InitSent(sent) if sent.share.group() == choice.group && group == choice.group.id())
         {
-            return Err(self.init_failed(Cause::GroupRefused { wanted: Some(group) }, cx));
+            return Err(self.init_refused(Cause::GroupRefused { wanted: Some(group) }, cx));
+        }
+        // RFC 8784 section 3: what would follow must be protected by it, our identity not least.
+        if self.peer.as_ref().and_then(|peer| peer.ppk.as_ref()).is_some_and(|ppk| ppk.required)
+            && !contents.has(kinds::USE_PPK)
+        {
+            return Err(self.init_refused(Cause::PpkRequired, cx));
         }
         let stage = std::mem::replace(&mut self.stage, Stage::Deleting);
         let Stage::InitSent(sent) = stage else { return Err(DropReason::HandshakeInvalid) };
@@ -197,6 +217,7 @@ impl IkeSa {
             return Err(self.init_failed(Cause::KeyExchangeFailed, cx));
         };
         self.their_spi = header.responder_spi;
+        self.timers.expires_at = None;
         self.outgoing.finish();
         let nonces = Nonces { initiator: sent.nonce, responder: nonce.to_vec() };
         self.begin_session(choice.clone(), nonces, &shared);
@@ -221,6 +242,19 @@ impl IkeSa {
     /// The SPIs that NAT detection hashes: in a request the responder's is still zero.
     fn spis_in_init(&self) -> (u64, u64) {
         self.spis()
+    }
+
+    /// Section 2.21.1: "the recipient should not immediately act based on the error notification", since anybody can send
+    /// one. It is told at once, and the attempt ends soon, unless a better answer comes.
+    fn init_refused(&mut self, cause: Cause, cx: &mut Context<'_>) -> DropReason {
+        let (tunnel, path) = (self.tunnel(), self.path);
+        if let Stage::InitSent(sent) = &mut self.stage
+            && !std::mem::replace(&mut sent.refused, true)
+        {
+            cx.fail(tunnel, path, FailureStage::Init, cause);
+            self.timers.expires_at = Some(cx.now + DOUBT);
+        }
+        DropReason::HandshakeInvalid
     }
 
     fn init_failed(&mut self, cause: Cause, cx: &mut Context<'_>) -> DropReason {
@@ -252,16 +286,19 @@ impl IkeSa {
     }
 
     /// As responder, after every cheaper check: one Diffie-Hellman, and the answer. `request` is the whole message.
+    ///
+    /// A public value that is none gets no answer, but holds its place in the table as long as any: it costs us as much.
     pub(in crate::ike) fn answer_init(
         request: &InitRequest<'_>,
         choice: IkeChoice,
         forced: bool,
         cx: &mut Context<'_>,
-    ) -> Option<IkeSa> {
-        let (public, shared) = choice.group.respond(request.public).ok()?;
+    ) -> IkeSa {
         let stage = Stage::Deleting; // until the handshake is filled in
         let mut sa = IkeSa::new(Role::Responder, cx.ike_spi(), request.path, stage, cx.now);
         sa.their_spi = request.header.initiator_spi;
+        sa.timers.expires_at = Some(cx.now + cx.limits.half_open_lifetime);
+        let Ok((public, shared)) = choice.group.respond(request.public) else { return sa };
         let nonces = Nonces { initiator: request.nonce.to_vec(), responder: cx.nonce() };
         let contents = Contents(request.payloads);
         let mut payloads = vec![
@@ -292,8 +329,7 @@ impl IkeSa {
         sa.incoming.note(request.datagram);
         sa.incoming.answered(vec![response.clone()]);
         sa.stage = Stage::Handshake(Box::new(Handshake { init_response: response, ..handshake }));
-        sa.timers.expires_at = Some(cx.now + cx.limits.half_open_lifetime);
-        Some(sa)
+        sa
     }
 }
 

@@ -145,6 +145,7 @@ impl IkeSa {
         new.outgoing = Outgoing::starting_at(0);
         new.incoming = Incoming::starting_at(0);
         new.nat = self.nat;
+        new.certificates = self.certificates.clone();
         new.abilities = self.abilities.clone();
         new.established_at = Some(cx.now);
         new.timers.rekey_at = Some(cx.now + soft_lifetime(peer.lifetimes.ike, cx.jitter()));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::world::*;
-use crate::ike::{Limits, PeerConfig, Profile};
+use crate::ike::{Claim, Limits, PeerConfig, Profile, RemoteAuth};
 use crate::net::random::{Random, Seeded};
 use crate::wire::ike::{self, ExchangeType, Flags, Header, Notify, Payload};
 
@@ -53,11 +53,11 @@ fn half_open_sas_are_bounded_and_cost_a_cookie_before() {
 
 #[test]
 fn one_source_gets_only_its_share() {
-    let mut world = responder(Limits { half_open_per_source: 3, ..Limits::default() });
+    let mut world = responder(Limits { half_open_per_source: 12, ..Limits::default() });
     for packet in initiations(5) {
-        world.hand_over(B, &packet);
+        assert!(!world.hand_over(B, &packet).is_empty());
     }
-    assert_eq!(world.hosts[B].endpoint.sa_counts(), (3, 3));
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (3, 3), "a quarter; the others are to prove their address");
 }
 
 #[test]
@@ -185,4 +185,148 @@ fn a_higher_version_is_told_ours_and_never_more_than_was_sent() {
     assert_eq!((answer.len(), &answer[34..36]), (36, &[0, 5][..]), "INVALID_MAJOR_VERSION");
     packet.bytes[19] |= 0x20;
     assert!(world.hand_over(B, &packet).is_empty(), "not to a response");
+}
+
+/// The same request as if another had sent it.
+fn anew(packet: &Packet, n: u16) -> Packet {
+    let mut other = packet.clone();
+    other.bytes[..2].copy_from_slice(&n.to_be_bytes());
+    other
+}
+
+fn answer_bytes(outbox: &crate::packet::Outbox) -> usize {
+    outbox.datagrams().map(|(_, _, bytes)| bytes.len()).sum()
+}
+
+/// Anybody can write a peer's address on a datagram; only the peer gets what is sent there.
+#[test]
+fn initiations_forged_in_a_peers_name_do_not_keep_it_out() {
+    let mut world = World::pair(11);
+    world.check_gaps = false;
+    let forged = initiations(1).remove(0);
+    for n in 1..200 {
+        world.hand_over(B, &anew(&forged, n));
+    }
+    world.run_for(2);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn a_full_table_is_told_to_the_operator() {
+    let mut world = responder(Limits { half_open_per_source: 0, ..Limits::default() });
+    assert!(world.hand_over(B, &initiations(1)[0]).is_empty());
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "too_many_half_open"), "{}", world.dump());
+}
+
+/// The point at infinity of X25519 costs two multiplications before it is known for what it is.
+#[test]
+fn public_values_that_are_none_count_like_others() {
+    let mut world = responder(Limits { cookie_threshold: 4, half_open_per_source: 100, ..Limits::default() });
+    let request = initiations(1).remove(0);
+    let header = ike::parse_header(request.message()).unwrap();
+    let mut payloads = ike::parse_payloads(header.next_payload, &request.bytes[28..], &ike::Limits::default()).unwrap();
+    for payload in &mut payloads {
+        if let Payload::KeyExchange { data, .. } = payload {
+            data.fill(0);
+        }
+    }
+    let request = Packet { bytes: ike::emit_message(&header, &payloads), ..request };
+    let answers: Vec<usize> = (1..10).map(|n| answer_bytes(&world.hand_over(B, &anew(&request, n)))).collect();
+    assert_eq!(answers[..4], [0; 4]);
+    assert!(answers[4..].iter().all(|bytes| *bytes > 0), "a cookie: {answers:?}");
+    world.run_for(60);
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (0, 0));
+}
+
+/// Whoever writes another's address on a request would have it sent to the other for ever.
+#[test]
+fn an_initiation_is_answered_only_so_often() {
+    let mut world = responder(Limits::default());
+    let request = initiations(1).remove(0);
+    let answered = (0..200).filter(|_| !world.hand_over(B, &request).is_empty()).count();
+    assert!((10..30).contains(&answered), "{answered}");
+}
+
+#[test]
+fn an_initiation_that_is_longer_than_any_is_not_kept() {
+    let mut world = responder(Limits::default());
+    let request = initiations(1).remove(0);
+    let header = ike::parse_header(request.message()).unwrap();
+    let mut payloads = ike::parse_payloads(header.next_payload, &request.bytes[28..], &ike::Limits::default()).unwrap();
+    payloads.push(Payload::Notify(Notify::new(40_000, vec![7; 20_000])));
+    world.hand_over(B, &Packet { bytes: ike::emit_message(&header, &payloads), ..request });
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (0, 0));
+}
+
+/// RFC 7296 section 2.21.1: "the recipient should not immediately act based on the error notification".
+#[test]
+fn a_forged_refusal_does_not_end_an_attempt() {
+    for kind in [ike::notify::NO_PROPOSAL_CHOSEN, ike::notify::INVALID_SYNTAX, ike::notify::INVALID_KE_PAYLOAD] {
+        let mut world = World::pair(12);
+        let last = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let seen = last.clone();
+        world.filter = Box::new(move |packet| {
+            seen.lock().unwrap().get_or_insert(packet.clone());
+            true
+        });
+        world.run_until(world.now);
+        let request = last.lock().unwrap().take().unwrap();
+        for _ in 0..3 {
+            world.hand_over(A, &forged_answer(&request, kind, vec![0, 99]));
+        }
+        world.run_for(1);
+        assert!(world.is_up(), "{}", world.dump());
+        assert_eq!(world.hosts[A].endpoint.status(TUNNEL).unwrap().counts.attempts, 1);
+        assert_eq!(world.failures(A).len(), 1, "and yet it is told: {}", world.dump());
+        world.run_for(60);
+        assert!(world.is_up() && world.downs(A).is_empty(), "{}", world.dump());
+    }
+}
+
+/// What waits for its turn is told apart before anything is spent on it.
+#[test]
+fn a_message_is_known_by_both_spis() {
+    let mut world = World::pair(13);
+    let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = sent.clone();
+    world.filter = Box::new(move |packet| {
+        seen.lock().unwrap().push(packet.clone());
+        true
+    });
+    world.run_until(world.now + std::time::Duration::from_millis(25));
+    let init: Packet = sent.lock().unwrap()[0].clone();
+    let auth: Packet = sent.lock().unwrap()[2].clone();
+    assert_eq!(world.hosts[B].endpoint.claim(init.message()), Some(Claim::Nobodys));
+    assert!(matches!(world.hosts[B].endpoint.claim(auth.message()), Some(Claim::Strangers(_))));
+    world.run_for(2);
+    let answer: Packet = sent.lock().unwrap()[3].clone();
+    assert!(matches!(world.hosts[B].endpoint.claim(auth.message()), Some(Claim::Peers(_))));
+    assert!(matches!(world.hosts[A].endpoint.claim(answer.message()), Some(Claim::Peers(_))));
+    for byte in [0, 8] {
+        let mut junk = auth.message().to_vec();
+        junk[byte] ^= 1;
+        assert_eq!(world.hosts[B].endpoint.claim(&junk), None);
+    }
+    assert_eq!(world.hosts[B].endpoint.claim(&[7; 27]), None);
+}
+
+#[test]
+fn strangers_do_not_fill_the_log() {
+    let mut world = responder(Limits { half_open: 0, ..Limits::default() });
+    let request = initiations(1).remove(0);
+    for n in 0..500 {
+        world.hand_over(B, &anew(&request, n));
+    }
+    let mut told = || std::iter::from_fn(|| world.hosts[B].endpoint.poll_event()).count();
+    assert!((1..=16).contains(&told()));
+    assert_eq!(world.hosts[B].endpoint.strangers()[0].count, 500, "and yet they are counted");
+    let mut world = World::pair_with(1, |a| a.remote_auth = RemoteAuth::Psk(psk("another one")), |_| {});
+    world.run_for(1);
+    for _ in 0..100 {
+        let now = world.now;
+        world.hosts[A].endpoint.peers.call_at(TUNNEL, now);
+        world.run_until(world.now + std::time::Duration::from_millis(100));
+    }
+    let told = world.hosts[A].events.iter().filter(|event| matches!(event, crate::ike::Event::Failed { .. })).count();
+    assert!((10..=16).contains(&told), "nor does whoever claims to be a peer: {told} {}", world.dump());
 }

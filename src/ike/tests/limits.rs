@@ -83,3 +83,23 @@ fn a_child_sa_has_at_most_so_many_selectors() {
     world.run_for(2);
     assert_eq!(world.hosts[A].esp.sealing().unwrap().ours.len(), 4, "{}", world.dump());
 }
+
+/// Those that were replaced wait to be deleted by the peer, who may never do it.
+#[test]
+fn replaced_ike_sas_are_bounded_too() {
+    let mut world = limited(Limits { sas_per_peer: 3, ..Limits::default() }, |_| {});
+    world.check_gaps = false;
+    world.run_for(2);
+    world.filter = Box::new(|packet| packet.exchange() != 37);
+    for _ in 0..20 {
+        let spi = world.hosts[A].endpoint.peers.newest(TUNNEL).unwrap();
+        world.hosts[A].endpoint.wake(spi, |sa, now| sa.timers.rekey_at = Some(now));
+        world.run_for(1);
+    }
+    for host in [A, B] {
+        let (all, _) = world.hosts[host].endpoint.sa_counts();
+        assert!((2..=4).contains(&all), "{all} {}", world.dump());
+    }
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "too_many_sas"), "{}", world.dump());
+    assert!(world.is_up(), "{}", world.dump());
+}

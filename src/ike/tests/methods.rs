@@ -20,7 +20,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { params, key, pem }
@@ -42,9 +42,38 @@ impl Authority {
     }
 
     fn trust(&self) -> RemoteAuth {
-        let anchors = TrustAnchors::load(&[self.pem.as_bytes()], &[], CrlPolicy::IfPresent).unwrap();
-        RemoteAuth::Certificate(Arc::new(anchors))
+        trust(&[&self.pem], &[])
     }
+
+    /// A list that revokes whoever is named.
+    fn revoke(&self, revoked: Option<&LocalAuth>) -> String {
+        let serial = |auth: &LocalAuth| {
+            let LocalAuth::Certificate(certificate) = auth else { panic!("{auth:?}") };
+            let (_, read) = x509_parser::parse_x509_certificate(certificate.chain().next().unwrap()).unwrap();
+            rcgen::SerialNumber::from_slice(read.raw_serial())
+        };
+        let (from, until) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2036, 1, 1));
+        let entry = |auth| rcgen::RevokedCertParams {
+            serial_number: serial(auth),
+            revocation_time: from,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: from,
+            next_update: until,
+            crl_number: rcgen::SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.into_iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&Issuer::new(self.params.clone(), &self.key)).and_then(|list| list.pem()).unwrap()
+    }
+}
+
+fn trust(listed: &[&str], crls: &[&str]) -> RemoteAuth {
+    let [listed, crls] = [listed, crls].map(|pems| pems.iter().map(|pem| pem.as_bytes()).collect::<Vec<_>>());
+    RemoteAuth::Certificate(Arc::new(TrustAnchors::load(&listed, &crls, CrlPolicy::IfPresent).unwrap()))
 }
 
 fn certified(kind: &'static rcgen::SignatureAlgorithm, padding: usize) -> World {
@@ -77,6 +106,63 @@ fn a_certificate_of_another_authority_is_refused_in_words() {
     world.run_for(3);
     assert!(!world.is_up());
     assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "certificate"), "{}", world.dump());
+}
+
+/// A new list comes every day; only whom it names may notice.
+#[test]
+fn a_new_revocation_list_ends_what_a_revoked_certificate_has_made_and_nothing_else() {
+    let authority = Authority::new();
+    let (a, b) = (
+        authority.issue("gw0.example", &rcgen::PKCS_ED25519, 0),
+        authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0),
+    );
+    let configured = |remote_auth: RemoteAuth| PeerConfig { local_auth: b.clone(), remote_auth, ..peer(B, A) };
+    let mut world = World::pair_with(
+        1,
+        |config| (config.local_auth, config.remote_auth) = (a.clone(), authority.trust()),
+        |config| (config.local_auth, config.remote_auth) = (b.clone(), authority.trust()),
+    );
+    world.run_for(3);
+    let spi = world.hosts[A].endpoint.peers.newest(TUNNEL).unwrap();
+    world.hosts[A].endpoint.wake(spi, |sa, now| sa.timers.rekey_at = Some(now));
+    world.run_for(3);
+    for harmless in [authority.revoke(None), authority.revoke(Some(&b))] {
+        world.configure(B, vec![configured(trust(&[&authority.pem], &[&harmless]))]);
+        world.run_for(2);
+        assert!(world.is_up() && world.downs(B).is_empty(), "{}", world.dump());
+    }
+    world.check_gaps = false;
+    world.configure(B, vec![configured(trust(&[&authority.pem], &[&authority.revoke(Some(&a))]))]);
+    world.run_for(20);
+    assert!(!world.is_up(), "{}", world.dump());
+    assert_eq!(world.downs(B), [crate::ike::DownReason::Reconfigured]);
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "certificate"), "{}", world.dump());
+}
+
+#[test]
+fn a_pinned_certificate_that_another_of_the_same_name_has_replaced_ends_what_it_made() {
+    let (authority, former, latter) = (Authority::new(), Authority::new(), Authority::new());
+    let pem = |auth: &LocalAuth| {
+        let LocalAuth::Certificate(certificate) = auth else { panic!("{auth:?}") };
+        certificate.chain().next().unwrap().to_vec()
+    };
+    let pinned = |der: Vec<u8>| {
+        RemoteAuth::Certificate(Arc::new(TrustAnchors::load(&[&der], &[], CrlPolicy::IfPresent).unwrap()))
+    };
+    let [a, other] = [&former, &latter].map(|by| by.issue("gw0.example", &rcgen::PKCS_ED25519, 0));
+    let b = authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0);
+    let mut world = World::pair_with(
+        1,
+        |config| (config.local_auth, config.remote_auth) = (a.clone(), authority.trust()),
+        |config| (config.local_auth, config.remote_auth) = (b.clone(), pinned(pem(&a))),
+    );
+    world.run_for(3);
+    assert!(world.is_up(), "{}", world.dump());
+    world.check_gaps = false;
+    world.configure(B, vec![PeerConfig { local_auth: b, remote_auth: pinned(pem(&other)), ..peer(B, A) }]);
+    world.run_for(20);
+    assert_eq!(world.downs(B), [crate::ike::DownReason::Reconfigured], "{}", world.dump());
+    assert!(!world.is_up());
 }
 
 #[test]
@@ -211,4 +297,18 @@ fn a_peer_that_only_speaks_of_everything_gets_everything() {
     assert!(world.is_up());
     let child = world.hosts[B].esp.sealing().unwrap();
     assert_eq!((&child.ours, &child.theirs), (&vec![Selector::ANY4], &vec![Selector::ANY4]));
+}
+
+/// RFC 8784 section 3: who insists on a PPK says nothing about himself to somebody who does not offer to use one.
+#[test]
+fn without_the_offer_of_a_required_ppk_no_identity_is_sent() {
+    let mut world = World::pair_with(1, |a| a.ppk = ppk("k", "0123456789abcdef0123456789abcdef", true), |_| {});
+    world.filter = Box::new(|packet| {
+        assert_ne!(packet.exchange(), 35, "IKE_AUTH");
+        true
+    });
+    world.run_for(5);
+    assert!(!world.is_up());
+    assert!(world.failures(A).iter().all(|failure| failure.cause.name() == "ppk_required"), "{}", world.dump());
+    assert!(!world.failures(A).is_empty());
 }
