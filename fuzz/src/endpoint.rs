@@ -181,7 +181,7 @@ impl World {
                     bytes.splice(at..at, inserted.iter().copied());
                 });
             }
-            22 => self.change(which, set_length),
+            22 => self.change(which, |bytes| set_length(bytes)),
             _ => self.configure_anew(host, which >> 1),
         }
         Some(())
@@ -542,7 +542,7 @@ fn pick(seen: &[Flying], which: u8) -> Option<&Flying> {
 }
 
 /// The header's length field says what is there, so that more than the length is looked at.
-fn set_length(bytes: &mut Vec<u8>) {
+fn set_length(bytes: &mut [u8]) {
     let marker = if bytes.starts_with(&[0; 4]) { 4 } else { 0 };
     let length = (bytes.len() - marker.min(bytes.len())) as u32;
     if let Some(field) = bytes.get_mut(marker + 24..marker + 28) {
