@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ixgate::crypto::PacketKey;
+use ixgate::dataplane::child_sa;
 use ixgate::ike::{
-    self, ChildUp, Encapsulation, Event, Identity, Lifetimes, LocalAuth, PeerConfig, RemoteAuth, SelectorMode, Setup,
+    self, Encapsulation, Event, Identity, Lifetimes, LocalAuth, PeerConfig, RemoteAuth, SelectorMode, Setup,
 };
-use ixgate::ipsec::{self, ChildSa, Dscp, Lifetime};
+use ixgate::ipsec::{self, Dscp};
 use ixgate::net::random::Seeded;
 use ixgate::net::selector::Selector;
 use ixgate::net::{Path, Port, Timestamp, TunnelId};
@@ -103,7 +103,8 @@ impl Appliance {
         while let Some(event) = self.ike.poll_event() {
             match event {
                 Event::ChildUp(child) => {
-                    self.esp.install(child_sa(*child), now).expect("within the limits");
+                    let child = child_sa(*child, Dscp::Copy).expect("the lengths come from the suite");
+                    self.esp.install(child, now).expect("within the limits");
                     self.installed += 1;
                 }
                 Event::ChildDown { spi_in, linger, .. } => self.esp.retire(spi_in, linger, now),
@@ -200,29 +201,4 @@ fn taken(outbox: &mut Outbox, from: IpAddr) -> Vec<Message> {
     let messages = outbox.datagrams().map(message).collect();
     outbox.clear();
     messages
-}
-
-/// As in `dataplane`.
-fn child_sa(child: ChildUp) -> ChildSa {
-    let key = |cipher: &[u8], integrity: &[u8]| PacketKey::new(child.suite, cipher, integrity).expect("key lengths");
-    ChildSa {
-        key_in: key(&child.keys.cipher_in, &child.keys.integrity_in),
-        key_out: key(&child.keys.cipher_out, &child.keys.integrity_out),
-        tunnel: child.tunnel,
-        spi_in: child.spi_in,
-        spi_out: child.spi_out,
-        esn: child.esn,
-        replay_window: child.replay_window,
-        ours: child.ours,
-        theirs: child.theirs,
-        path: child.path,
-        follow_path: child.follow_path,
-        lifetime: Lifetime { packets: child.lifetime_packets, bytes: child.lifetime_bytes },
-        dscp: Dscp::Copy,
-        ecn: true,
-        outbound: match child.outbound {
-            ike::Outbound::Now => ipsec::Outbound::Now,
-            ike::Outbound::WhenHeard => ipsec::Outbound::WhenHeard,
-        },
-    }
 }

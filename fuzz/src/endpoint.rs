@@ -12,11 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ixgate::crypto::PacketKey;
+use ixgate::dataplane::child_sa;
 use ixgate::ike::{
     self, Encapsulation, Identity, LocalAuth, PeerConfig, Ppk, Profile, RemoteAuth, SelectorMode, Setup,
 };
-use ixgate::ipsec::{self, ChildSa, Dscp, Lifetime};
+use ixgate::ipsec::{self, Dscp};
 use ixgate::net::random::{Random, Seeded};
 use ixgate::net::{Path, Port, Selector, Timestamp, TunnelId};
 use ixgate::packet::{Datagram, Opened, Outbox};
@@ -444,7 +444,8 @@ impl Gateway {
             match event {
                 ike::Event::ChildUp(child) => {
                     assert!(self.keys.insert(child.keys.cipher_out.to_vec()), "a key is used twice");
-                    self.esp.install(child_sa(*child), now).expect("what IKE agreed on can be installed");
+                    let child = child_sa(*child, Dscp::Copy).expect("the lengths come from the suite");
+                    self.esp.install(child, now).expect("what IKE agreed on can be installed");
                 }
                 ike::Event::ChildDown { spi_in, linger, .. } => self.esp.retire(spi_in, linger, now),
                 ike::Event::PathMoved { tunnel, path } => self.esp.move_path(tunnel, path),
@@ -485,31 +486,6 @@ fn config(me: usize, setting: u8, manner: u8) -> PeerConfig {
         },
         replay_window: 64,
         liveness: Duration::from_secs(10),
-    }
-}
-
-/// The same Child SA in the words of the other room.
-fn child_sa(child: ike::ChildUp) -> ChildSa {
-    let key = |cipher: &[u8], integrity: &[u8]| PacketKey::new(child.suite, cipher, integrity).expect("IKE's keys fit");
-    ChildSa {
-        tunnel: child.tunnel,
-        spi_in: child.spi_in,
-        spi_out: child.spi_out,
-        key_in: key(&child.keys.cipher_in, &child.keys.integrity_in),
-        key_out: key(&child.keys.cipher_out, &child.keys.integrity_out),
-        esn: child.esn,
-        replay_window: child.replay_window,
-        ours: child.ours,
-        theirs: child.theirs,
-        path: child.path,
-        follow_path: child.follow_path,
-        lifetime: Lifetime { packets: child.lifetime_packets, bytes: child.lifetime_bytes },
-        dscp: Dscp::Copy,
-        ecn: true,
-        outbound: match child.outbound {
-            ike::Outbound::Now => ipsec::Outbound::Now,
-            ike::Outbound::WhenHeard => ipsec::Outbound::WhenHeard,
-        },
     }
 }
 

@@ -30,3 +30,4 @@ pub use engine::{Engine, Setup};
 pub use event::Event;
 pub use report::Report;
 pub use snapshot::Snapshot;
+pub use tunnels::child_sa;

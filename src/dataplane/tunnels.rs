@@ -26,6 +26,7 @@ mod ike_queue;
 mod ipsec;
 mod nat_t;
 
+pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
-use crate::crypto::PacketKey;
+use crate::dataplane::child_sa;
 use crate::ike::{self, ChildUp, PeerConfig};
-use crate::ipsec::{self, ChildSa, Dscp, InstallError, Lifetime};
+use crate::ipsec::{self, Dscp, InstallError};
 use crate::net::{Port, Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 
@@ -187,7 +187,8 @@ impl Gateway {
     fn install(&mut self, child: ChildUp) {
         let (tunnel, spi_in, spi_out) = (child.tunnel, child.spi_in, child.spi_out);
         let (key_in, key_out) = (key_id(&child.keys.cipher_in), key_id(&child.keys.cipher_out));
-        match self.esp.install(child_sa(child), self.now) {
+        let child = child_sa(child, Dscp::Copy).expect("the lengths come from the suite");
+        match self.esp.install(child, self.now) {
             Ok(()) => self.note(Note::Installed { tunnel, spi_in, spi_out, key_in, key_out }),
             Err(why) => {
                 self.ike.expire_child(tunnel, spi_in, self.now); // both sides must know that it does not exist
@@ -206,31 +207,4 @@ impl Gateway {
 fn key_id(key: &[u8]) -> KeyId {
     let hash = digest::digest(&digest::SHA256, key);
     *hash.as_ref().first_chunk().expect("32 bytes")
-}
-
-/// The same Child SA in the words of the other room.
-fn child_sa(child: ChildUp) -> ChildSa {
-    let key = |cipher: &[u8], integrity: &[u8]| {
-        PacketKey::new(child.suite, cipher, integrity).expect("the lengths come from the suite")
-    };
-    ChildSa {
-        tunnel: child.tunnel,
-        spi_in: child.spi_in,
-        spi_out: child.spi_out,
-        key_in: key(&child.keys.cipher_in, &child.keys.integrity_in),
-        key_out: key(&child.keys.cipher_out, &child.keys.integrity_out),
-        esn: child.esn,
-        replay_window: child.replay_window,
-        ours: child.ours,
-        theirs: child.theirs,
-        path: child.path,
-        follow_path: child.follow_path,
-        lifetime: Lifetime { packets: child.lifetime_packets, bytes: child.lifetime_bytes },
-        dscp: Dscp::Copy,
-        ecn: true,
-        outbound: match child.outbound {
-            ike::Outbound::Now => ipsec::Outbound::Now,
-            ike::Outbound::WhenHeard => ipsec::Outbound::WhenHeard,
-        },
-    }
 }

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::crypto::PacketKey;
+use crate::dataplane::child_sa;
 use crate::ike::{self, ChildUp, LocalAuth, PeerConfig, RemoteAuth, SelectorMode};
-use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
+use crate::ipsec::{self, Dscp};
 use crate::net::random::Seeded;
 use crate::net::{Path, Port, Selector, Timestamp, TunnelId};
 use crate::packet::{Datagram, Opened, Outbox};
@@ -178,27 +178,7 @@ impl IpsecSite {
 
     fn install(&mut self, child: ChildUp) {
         self.events.push(format!("child SA {:08x} for {:08x?}", child.spi_in, child.replaces));
-        let key = |cipher: &[u8], integrity: &[u8]| PacketKey::new(child.suite, cipher, integrity).expect("IKE's keys");
-        let child = ChildSa {
-            tunnel: TUNNEL,
-            spi_in: child.spi_in,
-            spi_out: child.spi_out,
-            key_in: key(&child.keys.cipher_in, &child.keys.integrity_in),
-            key_out: key(&child.keys.cipher_out, &child.keys.integrity_out),
-            esn: child.esn,
-            replay_window: child.replay_window,
-            ours: child.ours,
-            theirs: child.theirs,
-            path: child.path,
-            follow_path: child.follow_path,
-            lifetime: Lifetime { packets: child.lifetime_packets, bytes: child.lifetime_bytes },
-            dscp: Dscp::Copy,
-            ecn: true,
-            outbound: match child.outbound {
-                ike::Outbound::Now => ipsec::Outbound::Now,
-                ike::Outbound::WhenHeard => ipsec::Outbound::WhenHeard,
-            },
-        };
+        let child = child_sa(child, Dscp::Copy).expect("the lengths come from the suite");
         self.esp.install(child, self.now).expect("room for an SA");
     }
 }
