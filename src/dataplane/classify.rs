@@ -44,8 +44,8 @@ fn classify_v4(meta: &mut Meta, source: Ipv4Addr, destination: Ipv4Addr, mapping
     // Only IPv4 hosts have aliases, and their canonical addresses end in their own.
     let native = Ipv4Addr::from_bits(meta.destination.canonical.0 as u32);
     let alias = mapping.seen_by4(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
-    meta.new_destination = IpAddr::V4(native);
-    meta.new_source = IpAddr::V4(alias);
+    meta.shown.destination = IpAddr::V4(native);
+    meta.shown.source = IpAddr::V4(alias);
     Ok(())
 }
 
@@ -58,10 +58,10 @@ fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, mapping
     if meta.destination.realm.is_ix() {
         return Ok(());
     }
-    meta.new_destination = mapping.native_of(meta.destination);
-    if meta.new_destination.is_ipv4() {
+    meta.shown.destination = mapping.native_of(meta.destination);
+    if meta.shown.destination.is_ipv4() {
         return Err(DropReason::FamilyMismatch);
     }
-    meta.new_source = mapping.seen_by(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
+    meta.shown.source = mapping.seen_by(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use crate::nat::rewrite;
 use crate::net::mapping::Mapping;
-use crate::packet::{Batch, DropReason, Meta};
+use crate::packet::{Batch, DropReason, Meta, Shown};
 use crate::wire::headers::Transport;
 
 use super::quoted::quoted;
@@ -18,7 +18,7 @@ pub(super) fn translate(batch: &mut Batch, mapping: &Mapping) {
             translate_error(meta, bytes, mapping);
         } else {
             rewrite::clamp_mss(bytes, &meta.headers, meta.max_mss_bytes);
-            rewrite::rewrite(bytes, &meta.headers, meta.new_source, meta.new_destination);
+            rewrite::rewrite(bytes, &meta.headers, &meta.shown);
         }
     }
 }
@@ -28,7 +28,7 @@ fn translate_error(meta: &mut Meta, bytes: &mut [u8], mapping: &Mapping) {
     let Some(receiver) = mapping.seen_by(quoted.sender.realm, quoted.receiver) else {
         return meta.drop(DropReason::NoSession);
     };
-    rewrite::rewrite(bytes, &meta.headers, meta.new_source, meta.new_destination);
+    rewrite::rewrite(bytes, &meta.headers, &meta.shown);
     // The error is for the packet's sender: it sees its own address as native, the receiver's as its view has it.
-    rewrite::rewrite_quoted(bytes, &meta.headers, mapping.native_of(quoted.sender), receiver);
+    rewrite::rewrite_quoted(bytes, &meta.headers, &Shown::addresses(mapping.native_of(quoted.sender), receiver));
 }

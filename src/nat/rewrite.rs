@@ -6,14 +6,16 @@
 use std::net::IpAddr;
 
 use crate::net::policy::protocol;
+use crate::packet::Shown;
 use crate::wire::checksum::{self, Delta};
 use crate::wire::headers::{Headers, Transport, parse_quoted};
 use crate::wire::{icmp, ipv4, ipv6, tcp, udp};
 
-/// Gives `packet` new addresses (of its own family) and one hop less to live. `headers` is what it was parsed into.
-pub fn rewrite(packet: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
-    let delta = Delta::default().address(headers.source, source).address(headers.destination, destination);
-    write_addresses(packet, source, destination);
+/// Gives `packet` new addresses (of its own family) and ports, and one hop less to live. `headers` is what it was parsed
+/// into.
+pub fn rewrite(packet: &mut [u8], headers: &Headers, shown: &Shown) {
+    let delta = address_delta(headers, shown);
+    write_addresses(packet, shown.source, shown.destination);
     if headers.is_v6() {
         packet[ipv6::HOP_LIMIT] -= 1;
     } else {
@@ -22,7 +24,13 @@ pub fn rewrite(packet: &mut [u8], headers: &Headers, source: IpAddr, destination
         hop.apply_at(packet, ipv4::CHECKSUM);
         delta.apply_at(packet, ipv4::CHECKSUM);
     }
-    fix_transport(&mut packet[headers.transport_offset..], headers, delta);
+    let message = &mut packet[headers.transport_offset..];
+    let ports = write_ports(message, headers, shown);
+    fix_transport(message, headers, delta, ports);
+}
+
+fn address_delta(headers: &Headers, shown: &Shown) -> Delta {
+    Delta::default().address(headers.source, shown.source).address(headers.destination, shown.destination)
 }
 
 /// Lowers the MSS option when `packet` is a TCP SYN.
@@ -35,19 +43,21 @@ pub fn clamp_mss(packet: &mut [u8], headers: &Headers, max_mss_bytes: u16) {
 }
 
 /// Rewrites the packet quoted inside an ICMP error, which is `packet`; its own addresses have been rewritten already.
-/// `source` and `destination` are what the receiver of the error knows the quoted packet by: it sent it.
+/// `shown` is what the receiver of the error knows the quoted packet by: it sent it.
 ///
 /// The ICMP checksum is computed afresh, as errors are rare and short.
-pub fn rewrite_quoted(packet: &mut [u8], headers: &Headers, source: IpAddr, destination: IpAddr) {
+pub fn rewrite_quoted(packet: &mut [u8], headers: &Headers, shown: &Shown) {
     let quote_at = headers.transport_offset + icmp::HEADER_BYTES;
     let Some(quoted) = packet.get_mut(quote_at..headers.total_bytes) else { return };
     let Ok(inner) = parse_quoted(quoted) else { return };
-    let delta = Delta::default().address(inner.source, source).address(inner.destination, destination);
-    write_addresses(quoted, source, destination);
+    let delta = address_delta(&inner, shown);
+    write_addresses(quoted, shown.source, shown.destination);
     if !inner.is_v6() {
         delta.apply_at(quoted, ipv4::CHECKSUM);
     }
-    fix_transport(&mut quoted[inner.transport_offset..], &inner, delta);
+    let message = &mut quoted[inner.transport_offset..];
+    let ports = write_ports(message, &inner, shown);
+    fix_transport(message, &inner, delta, ports);
     renew_icmp_checksum(packet, headers);
 }
 
@@ -98,18 +108,46 @@ fn ttl_word(packet: &[u8], less: u8) -> u16 {
     u16::from_be_bytes([packet[ipv4::TTL].wrapping_sub(less), packet[ipv4::PROTOCOL]])
 }
 
-/// Fixes the checksum that covers the pseudo-header. A quoted packet may be cut before it.
-fn fix_transport(message: &mut [u8], headers: &Headers, delta: Delta) {
+/// Writes ports, or an echo's identifier. What has changed, for the checksum of the message.
+fn write_ports(message: &mut [u8], headers: &Headers, shown: &Shown) -> Delta {
+    let (source, destination) = (shown.source_port, shown.destination_port);
+    if source | destination == 0 {
+        return Delta::default();
+    }
     match headers.transport {
-        Transport::Tcp { .. } => delta.apply_at(message, tcp::CHECKSUM),
-        Transport::Udp { .. } => fix_udp(message, delta),
-        // ICMPv6 covers a pseudo-header, ICMP does not.
-        Transport::EchoRequest { .. } | Transport::EchoReply { .. } | Transport::IcmpError | Transport::IcmpOther
-            if headers.is_v6() =>
-        {
+        Transport::Tcp { source_port, destination_port, .. } | Transport::Udp { source_port, destination_port } => {
+            let delta = write_word(message, udp::SOURCE_PORT, source_port, source);
+            delta.and(write_word(message, udp::DESTINATION_PORT, destination_port, destination))
+        }
+        Transport::EchoRequest { ident } | Transport::EchoReply { ident } => {
+            write_word(message, icmp::IDENTIFIER, ident, source | destination)
+        }
+        _ => Delta::default(),
+    }
+}
+
+/// Zero stands for the old word.
+fn write_word(message: &mut [u8], at: usize, old: u16, new: u16) -> Delta {
+    match message.get_mut(at..at + 2) {
+        Some(field) if new != 0 => {
+            field.copy_from_slice(&new.to_be_bytes());
+            Delta::default().word(old, new)
+        }
+        _ => Delta::default(),
+    }
+}
+
+/// Fixes the checksum of a message. A quoted packet may be cut before it.
+fn fix_transport(message: &mut [u8], headers: &Headers, addresses: Delta, ports: Delta) {
+    match headers.transport {
+        Transport::Tcp { .. } => addresses.and(ports).apply_at(message, tcp::CHECKSUM),
+        Transport::Udp { .. } => fix_udp(message, addresses.and(ports)),
+        Transport::EchoRequest { .. } | Transport::EchoReply { .. } | Transport::IcmpError | Transport::IcmpOther => {
+            // ICMPv6 covers a pseudo-header, ICMP does not.
+            let delta = if headers.is_v6() { addresses.and(ports) } else { ports };
             delta.apply_at(message, icmp::CHECKSUM);
         }
-        _ => {}
+        Transport::Other => {}
     }
 }
 
@@ -188,6 +226,16 @@ mod tests {
         [&[request, 0, 0, 0, 0x12, 0x34, 0, 1][..], payload].concat()
     }
 
+    /// Of an echo the identifier, and none.
+    fn ports_of(headers: &Headers) -> (u16, u16) {
+        match headers.transport {
+            Transport::Tcp { source_port, destination_port, .. } => (source_port, destination_port),
+            Transport::Udp { source_port, destination_port } => (source_port, destination_port),
+            Transport::EchoRequest { ident } | Transport::EchoReply { ident } => (ident, 0),
+            _ => (0, 0),
+        }
+    }
+
     /// Every checksum of the packet computed afresh.
     fn assert_valid(bytes: &[u8]) {
         let headers = parse(bytes).unwrap();
@@ -209,6 +257,7 @@ mod tests {
             kind in 0..3,
             v6: bool,
             a: u128, b: u128, c: u128, d: u128,
+            ports in prop::sample::select(vec![(0u16, 0u16), (40000, 0), (0, 8443), (1024, 2)]),
         ) {
             let make = |x: u128| -> IpAddr {
                 if v6 { IpAddr::V6(x.into()) } else { IpAddr::V4(((x as u32) | 1).into()) }
@@ -223,11 +272,15 @@ mod tests {
             let before = packet(a, b, protocol, &message);
             let mut bytes = before.clone();
             let headers = parse(&bytes).unwrap();
-            rewrite(&mut bytes, &headers, c, d);
+            let (source_port, destination_port) = if kind == 2 { (ports.0, 0) } else { ports };
+            rewrite(&mut bytes, &headers, &Shown { source: c, destination: d, source_port, destination_port });
             let there = parse(&bytes).unwrap();
             prop_assert_eq!((there.source, there.destination, there.hop_limit), (c, d, 63));
+            let or = |new, old| if new == 0 { old } else { new };
+            prop_assert_eq!(ports_of(&there), (or(source_port, ports_of(&headers).0), or(destination_port, ports_of(&headers).1)));
             assert_valid(&bytes);
-            rewrite(&mut bytes, &there, a, b);
+            let (source_port, destination_port) = ports_of(&headers);
+            rewrite(&mut bytes, &there, &Shown { source: a, destination: b, source_port, destination_port });
             let back = parse(&bytes).unwrap();
             prop_assert_eq!((back.source, back.destination, back.hop_limit), (a, b, 62));
             assert_valid(&bytes);
@@ -240,7 +293,7 @@ mod tests {
         let mut bytes = packet(ip("10.0.0.1"), ip("10.0.0.2"), protocol::UDP, &udp_message(b"x"));
         bytes[26..28].fill(0);
         let headers = parse(&bytes).unwrap();
-        rewrite(&mut bytes, &headers, ip("100.64.1.1"), ip("192.168.1.1"));
+        rewrite(&mut bytes, &headers, &Shown::addresses(ip("100.64.1.1"), ip("192.168.1.1")));
         assert_eq!(bytes[26..28], [0, 0]);
     }
 
@@ -250,14 +303,14 @@ mod tests {
         let sent = packet(ip("192.168.1.10"), ip("100.64.2.20"), protocol::UDP, &udp_message(b"hello"));
         let mut arrived = sent.clone();
         let headers = parse(&arrived).unwrap();
-        rewrite(&mut arrived, &headers, ip("100.64.1.10"), ip("192.168.1.20"));
+        rewrite(&mut arrived, &headers, &Shown::addresses(ip("100.64.1.10"), ip("192.168.1.20")));
 
         for quoted_bytes in [28, arrived.len()] {
             let error = [&[3, 3, 0, 0, 0, 0, 0, 0][..], &arrived[..quoted_bytes]].concat();
             let mut bytes = packet(ip("192.168.1.20"), ip("100.64.1.10"), protocol::ICMP, &error);
             let headers = parse(&bytes).unwrap();
-            rewrite(&mut bytes, &headers, ip("100.64.2.20"), ip("192.168.1.10"));
-            rewrite_quoted(&mut bytes, &headers, ip("192.168.1.10"), ip("100.64.2.20"));
+            rewrite(&mut bytes, &headers, &Shown::addresses(ip("100.64.2.20"), ip("192.168.1.10")));
+            rewrite_quoted(&mut bytes, &headers, &Shown::addresses(ip("192.168.1.10"), ip("100.64.2.20")));
             assert_valid(&bytes);
             let quoted = &bytes[28..];
             assert_eq!(checksum::sum(&quoted[..20]), 0xffff, "quoted IPv4 header");
@@ -270,12 +323,12 @@ mod tests {
         let sent = packet(ip("fd00:a::10"), ip("2001:db8::20"), protocol::UDP, &udp_message(b"hello"));
         let mut arrived = sent.clone();
         let headers = parse(&arrived).unwrap();
-        rewrite(&mut arrived, &headers, ip("2001:db8:a::10"), ip("fd00:b::20"));
+        rewrite(&mut arrived, &headers, &Shown::addresses(ip("2001:db8:a::10"), ip("fd00:b::20")));
         let error = [&[1, 4, 0, 0, 0, 0, 0, 0][..], &arrived].concat();
         let mut bytes = packet(ip("fd00:b::20"), ip("2001:db8:a::10"), protocol::ICMPV6, &error);
         let headers = parse(&bytes).unwrap();
-        rewrite(&mut bytes, &headers, ip("2001:db8::20"), ip("fd00:a::10"));
-        rewrite_quoted(&mut bytes, &headers, ip("fd00:a::10"), ip("2001:db8::20"));
+        rewrite(&mut bytes, &headers, &Shown::addresses(ip("2001:db8::20"), ip("fd00:a::10")));
+        rewrite_quoted(&mut bytes, &headers, &Shown::addresses(ip("fd00:a::10"), ip("2001:db8::20")));
         assert_valid(&bytes);
         assert_eq!(bytes[48 + 8..], sent[8..]);
     }

@@ -1,13 +1,11 @@
 //! What the stages have learned about one packet. Classified once, acted on later: only `classify` reads addresses, the
 //! later stages obey what stands here.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use crate::net::mapping::Located;
 use crate::net::{Canonical, NetworkId, RealmId, TunnelId};
 use crate::wire::headers::Headers;
 
-use super::DropReason;
+use super::{DropReason, Shown};
 
 /// Where a packet is on its way. Every packet leaves `Live` exactly once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,9 +28,8 @@ pub struct Meta {
     /// Canonical, with the network and realm that own it.
     pub source: Located,
     pub destination: Located,
-    /// The addresses that the destination realm will see.
-    pub new_source: IpAddr,
-    pub new_destination: IpAddr,
+    /// As the destination realm will see it.
+    pub shown: Shown,
     /// The tunnel it leaves by.
     pub egress: TunnelId,
     /// Largest TCP segment that fits both tunnels' MTU; only used on SYN.
@@ -52,8 +49,7 @@ impl Meta {
             headers: Headers::default(),
             source: Self::NOWHERE,
             destination: Self::NOWHERE,
-            new_source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            new_destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            shown: Shown::NOTHING,
             egress: TunnelId::NONE,
             max_mss_bytes: u16::MAX,
             len: len as u16,

@@ -6,6 +6,7 @@ pub mod drop_reason;
 pub mod meta;
 pub mod opened;
 pub mod outbox;
+pub mod shown;
 
 pub use batch::Batch;
 pub use datagram::Datagram;
@@ -13,3 +14,4 @@ pub use drop_reason::{DropReason, Side};
 pub use meta::{Fate, Meta};
 pub use opened::Opened;
 pub use outbox::Outbox;
+pub use shown::Shown;

@@ -44,6 +44,11 @@ impl Delta {
         }
     }
 
+    /// Both changes.
+    pub fn and(self, other: Delta) -> Delta {
+        Delta(fold(self.0 + other.0).into())
+    }
+
     /// The checksum that is right after the change, when `checksum` was right before.
     pub fn apply(self, checksum: u16) -> u16 {
         !fold(u32::from(!checksum) + self.0)

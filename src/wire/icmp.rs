@@ -7,6 +7,8 @@ use crate::net::policy::protocol;
 
 pub const HEADER_BYTES: usize = 8;
 pub const CHECKSUM: usize = 2;
+/// Of an echo.
+pub const IDENTIFIER: usize = 4;
 
 /// Most bytes of an IPv4 error that we send (RFC 1812 section 4.3.2.3) ...
 const MAX_ERROR_BYTES_V4: usize = 576;
