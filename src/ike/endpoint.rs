@@ -2,10 +2,12 @@
 //!
 //! After `configure`, `handle_input` or `handle_timeout`, send the outbox, drain `poll_event`, then read `poll_timeout`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::fast::FixedState;
 
 use super::context::{ChildSpis, Effect};
 use super::diagnosis::Recorded;
@@ -31,8 +33,8 @@ pub struct Endpoint {
     pub(super) unix_secs_at_zero: u64,
     pub(super) random: Box<dyn Random + Send>,
     pub(super) peers: Peers,
-    /// By our SPI.
-    pub(super) sas: BTreeMap<u64, Entry>,
+    /// By our SPI. We choose those, at random: nobody can have them collide.
+    pub(super) sas: HashMap<u64, Entry, FixedState>,
     /// When each SA next has something to do.
     pub(super) deadlines: BTreeSet<(Timestamp, u64)>,
     pub(super) half_open: HalfOpen,
@@ -57,7 +59,7 @@ impl Endpoint {
             unix_secs_at_zero: setup.unix_secs_at_zero,
             random: setup.random,
             peers: Peers::default(),
-            sas: BTreeMap::new(),
+            sas: HashMap::default(),
             deadlines: BTreeSet::new(),
             half_open: HalfOpen::new(secret),
             child_spis: ChildSpis::default(),
