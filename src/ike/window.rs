@@ -3,6 +3,7 @@
 //! Both windows have size 1: we never advertise a larger one, and never use one that the peer may offer. The last response
 //! is kept as the bytes that were sent, because a retransmitted request must get exactly those again.
 
+use super::half_open::MAX_REPEATS;
 use super::limits::Retransmit;
 use crate::net::Timestamp;
 
@@ -106,6 +107,8 @@ pub(super) struct Incoming {
     noted: Digest,
     request: Digest,
     response: Vec<Vec<u8>>,
+    /// Copies of the response that went elsewhere than to the peer's address.
+    astray: u32,
 }
 
 /// Of a request's datagram (its first fragment): a retransmission has the same bytes.
@@ -118,12 +121,22 @@ pub(super) fn digest(datagram: &[u8]) -> Digest {
 
 /// What a request's message ID says about it.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Arrival<'a> {
+pub(super) enum Arrival {
     New,
-    /// Seen and answered: the answer again, if it is the same request.
-    Repeated(&'a Digest, &'a [Vec<u8>]),
+    /// Seen and answered, if it is the same request.
+    Repeated,
     /// Older than the last, or further ahead than the window.
     Outside,
+}
+
+/// What to do with a request that was answered.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Repeat<'a> {
+    Answer(&'a [Vec<u8>]),
+    /// It has been answered often enough.
+    Spent,
+    /// It has the number of the one that was answered, and is not the same.
+    Another,
 }
 
 impl Incoming {
@@ -131,14 +144,27 @@ impl Incoming {
         Incoming { expected, ..Incoming::default() }
     }
 
-    pub fn arrival(&self, id: u32) -> Arrival<'_> {
+    pub fn arrival(&self, id: u32) -> Arrival {
         if id == self.expected {
             return Arrival::New;
         }
         match self.expected.checked_sub(1) == Some(id) && !self.response.is_empty() {
-            true => Arrival::Repeated(&self.request, &self.response),
+            true => Arrival::Repeated,
             false => Arrival::Outside,
         }
+    }
+
+    /// The answer to the last request, if this is it. `elsewhere`: it does not come from where the peer is known to be; then
+    /// it is counted, and answered at most [`MAX_REPEATS`] times.
+    pub fn repeat(&mut self, request: &Digest, elsewhere: bool) -> Repeat<'_> {
+        if *request != self.request {
+            return Repeat::Another;
+        }
+        if elsewhere && self.astray >= MAX_REPEATS {
+            return Repeat::Spent;
+        }
+        self.astray += u32::from(elsewhere);
+        Repeat::Answer(&self.response)
     }
 
     /// The expected request, authentic, or its first fragment.
@@ -151,6 +177,7 @@ impl Incoming {
         self.request = self.noted;
         self.expected = self.expected.wrapping_add(1);
         self.response = response;
+        self.astray = 0;
     }
 }
 
@@ -206,12 +233,15 @@ mod tests {
         assert_eq!(incoming.arrival(1), Arrival::Outside);
         incoming.note(b"first");
         incoming.answered(vec![vec![9]]);
-        assert_eq!(incoming.arrival(0), Arrival::Repeated(&digest(b"first"), &[vec![9]]));
+        assert_eq!(incoming.arrival(0), Arrival::Repeated);
+        assert_eq!(incoming.repeat(&digest(b"first"), false), Repeat::Answer(&[vec![9]]));
         assert_eq!(incoming.arrival(1), Arrival::New);
         incoming.note(b"second");
         incoming.answered(vec![vec![8]]);
         assert_eq!(incoming.arrival(0), Arrival::Outside);
-        assert_eq!(incoming.arrival(1), Arrival::Repeated(&digest(b"second"), &[vec![8]]));
+        assert_eq!(incoming.arrival(1), Arrival::Repeated);
+        assert_eq!(incoming.repeat(&digest(b"second"), false), Repeat::Answer(&[vec![8]]));
+        assert_eq!(incoming.repeat(&digest(b"first"), false), Repeat::Another);
         assert_eq!(incoming.arrival(u32::MAX), Arrival::Outside);
     }
 }
