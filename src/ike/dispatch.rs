@@ -23,8 +23,8 @@ impl IkeSa {
     ) -> Result<(), DropReason> {
         let is_response = header.flags.response;
         match is_response {
-            true if !self.outgoing.awaits(header.message_id) => return Err(DropReason::HandshakeInvalid),
-            true => {}
+            true if self.outgoing.awaits(header.message_id, header.exchange) => {}
+            true => return Err(DropReason::HandshakeInvalid),
             false => match self.incoming.arrival(header.message_id) {
                 Arrival::New => {}
                 Arrival::Repeated => return self.answer_again(datagram, cx),

@@ -6,6 +6,7 @@
 use super::half_open::MAX_REPEATS;
 use super::limits::Retransmit;
 use crate::net::Timestamp;
+use crate::wire::ike::{ExchangeType, Header};
 
 /// Our requests.
 #[derive(Default)]
@@ -60,9 +61,14 @@ impl Outgoing {
         self.request = Some(Request { id, datagrams, sent: 1, resend_at });
     }
 
-    /// Whether a response with this ID answers the outstanding request.
-    pub fn awaits(&self, id: u32) -> bool {
-        self.request.as_ref().is_some_and(|request| request.id == id)
+    /// Whether a response with this ID and of this exchange answers the outstanding request: an exchange is a request and
+    /// its response (section 1).
+    pub fn awaits(&self, id: u32, exchange: ExchangeType) -> bool {
+        let is_of = |request: &Request| {
+            let asked = request.datagrams.first().and_then(|datagram| Header::peek(datagram));
+            asked.is_some_and(|asked| asked.exchange == exchange)
+        };
+        self.request.as_ref().is_some_and(|request| request.id == id && is_of(request))
     }
 
     pub fn finish(&mut self) {
@@ -186,6 +192,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::wire::ike::emit_message;
 
     const TIMES: Retransmit = Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
 
@@ -217,12 +224,15 @@ mod tests {
 
     #[test]
     fn only_the_outstanding_id_is_a_response() {
+        let header = Header::new((1, 2), ExchangeType::INFORMATIONAL, Default::default(), 7);
+        let awaits = |outgoing: &Outgoing, id| outgoing.awaits(id, ExchangeType::INFORMATIONAL);
         let mut outgoing = Outgoing::starting_at(7);
-        assert!(!outgoing.awaits(7));
-        outgoing.begin(vec![], Timestamp::ZERO);
-        assert!(outgoing.awaits(7) && !outgoing.awaits(6) && !outgoing.awaits(8));
+        assert!(!awaits(&outgoing, 7));
+        outgoing.begin(vec![emit_message(&header, &[])], Timestamp::ZERO);
+        assert!(awaits(&outgoing, 7) && !awaits(&outgoing, 6) && !awaits(&outgoing, 8));
+        assert!(!outgoing.awaits(7, ExchangeType::CREATE_CHILD_SA), "another exchange");
         outgoing.finish();
-        assert!(!outgoing.awaits(7) && outgoing.is_free());
+        assert!(!awaits(&outgoing, 7) && outgoing.is_free());
         assert_eq!(outgoing.next_id(), 8);
     }
 
