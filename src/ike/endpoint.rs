@@ -130,7 +130,7 @@ impl Endpoint {
         [due.filter(|(at, _)| *at < NEVER), call].into_iter().flatten().min()
     }
 
-    /// A packet waits for this tunnel: call the peer, or make its Child SA. What is to be sent for it waits for
+    /// A packet waits for this tunnel: call the peer, or make the Child SAs that it lacks. What is to be sent for it waits for
     /// `handle_timeout`, which is due at once; so in the two below.
     pub fn want(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.now = self.now.max(now);
@@ -140,9 +140,10 @@ impl Endpoint {
             }
             return;
         };
+        let most = self.limits.selectors;
         self.wake(newest, |sa, now| {
             let idle = sa.tasks.is_empty() && sa.pending.is_none() && sa.timers.child_retry_at.is_none();
-            if idle && sa.live_children().next().is_none() {
+            if idle && sa.lacks_child(most) {
                 sa.timers.child_retry_at = Some(now);
             }
         });
