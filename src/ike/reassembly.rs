@@ -25,6 +25,11 @@ impl Reassembly {
         (present > 0).then_some((present, self.parts.len()))
     }
 
+    /// What is kept of an incomplete message.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.parts.len() * size_of::<Option<Vec<u8>>>()
+    }
+
     /// A fragment that has come before, or one of a message that has since come in smaller pieces.
     pub fn has_seen(&self, id: u32, fragment: Fragment) -> bool {
         let slot = usize::from(fragment.number).checked_sub(1);

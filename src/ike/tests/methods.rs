@@ -232,6 +232,50 @@ fn lost_fragments_are_told() {
     assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "fragments_lost"), "{}", world.dump());
 }
 
+/// Who has only agreed on keys may have fragments wait here, but all of those together no more than a budget.
+#[test]
+fn fragments_of_callers_that_nobody_knows_yet_are_bounded_in_all() {
+    let authority = Authority::new();
+    let (limit, callers) = (9_000, [A, 2, 3]);
+    let long = |host: usize| authority.issue(&format!("gw{host}.example"), &rcgen::PKCS_ECDSA_P256_SHA256, 80);
+    let side = |me: usize, other: usize, local: &LocalAuth| PeerConfig {
+        tunnel: crate::net::TunnelId(me.max(other) as u32),
+        initiate: other == B,
+        local_auth: local.clone(),
+        remote_auth: authority.trust(),
+        ..peer(me, other)
+    };
+    let mut world = World::new(1);
+    world.check_gaps = false;
+    let add = |world: &mut World, host| world.add(1, Default::default(), vec![side(host, B, &long(host))]);
+    add(&mut world, A);
+    let ours = long(B);
+    let limits = crate::ike::Limits { half_open_fragment_bytes: limit, ..Default::default() };
+    world.add(2, limits, callers.iter().map(|caller| side(B, *caller, &ours)).collect());
+    [2, 3].into_iter().for_each(|host| assert_eq!(add(&mut world, host), host));
+    world.filter = Box::new(|packet| packet.exchange() != 35 || packet.bytes.len() > 900); // the last one is shorter
+    world.run_for(0);
+    let held = |world: &World| {
+        let of = |caller: &usize| {
+            let sas = world.hosts[B].endpoint.sas.values();
+            sas.filter(|entry| entry.sa.path.remote.ip() == ip(*caller)).map(|entry| entry.sa.requests.bytes()).sum()
+        };
+        callers.iter().map(of).collect::<Vec<usize>>()
+    };
+    world.run_until(world.now + std::time::Duration::from_millis(900)); // nothing is sent again yet
+    let bytes = held(&world);
+    assert!(bytes[0] == 0 && bytes[1] > 3_000 && bytes[2] > 3_000, "the oldest is dropped: {bytes:?}");
+    for _ in 0..20 {
+        world.run_for(1);
+        assert!(held(&world).iter().sum::<usize>() <= limit, "{:?}", held(&world));
+    }
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "too_many_fragments"), "{}", world.dump());
+    world.filter = Box::new(|_| true);
+    world.run_for(60);
+    assert_eq!(world.hosts[B].esp.live(), 3, "and yet everybody gets in: {}", world.dump());
+    assert_eq!(held(&world), [0; 3]);
+}
+
 fn ppk(id: &str, secret: &str, required: bool) -> Option<Ppk> {
     Some(Ppk { id: id.as_bytes().to_vec(), secret: psk(secret), required })
 }
