@@ -109,11 +109,10 @@ impl Endpoint {
     /// Says goodbye: deletes IKE SAs, at most `most` in one call, so that peers notice at once instead of by silence. Nobody
     /// waits for answers. `false`: none is left that can be told.
     pub fn close_some(&mut self, most: usize, outbox: &mut Outbox) -> bool {
-        let can_be_told = |sa: &IkeSa| sa.is_established() && sa.pending.is_none();
-        let spis: Vec<u64> =
-            self.sas.iter().filter(|(_, entry)| can_be_told(&entry.sa)).map(|(spi, _)| *spi).take(most).collect();
+        let established = self.sas.iter().filter(|(_, entry)| entry.sa.is_established());
+        let spis: Vec<u64> = established.map(|(spi, _)| *spi).take(most).collect();
         for spi in &spis {
-            self.with_sa(*spi, outbox, |sa, cx| sa.ask_to_delete_ike(cx));
+            self.with_sa(*spi, outbox, |sa, cx| sa.say_goodbye(cx));
         }
         !spis.is_empty()
     }

@@ -75,6 +75,11 @@ impl Outgoing {
         self.request = None;
     }
 
+    /// Waits for no answer any more. What was asked, in datagrams.
+    pub fn abandon(&mut self) -> Vec<Vec<u8>> {
+        self.request.take().map_or_else(Vec::new, |request| request.datagrams)
+    }
+
     pub fn due_at(&self) -> Option<Timestamp> {
         self.request.as_ref().map(|request| request.resend_at)
     }
