@@ -295,7 +295,7 @@ fn unexpected(ended: Result<Ending, oneshot::error::RecvError>) -> RunError {
 fn log_offload(receive: bool, send: bool, receive_buffer_bytes: usize) {
     let words = |on| if on { "on" } else { "off" };
     tracing::info!("UDP offload: receive {}, send {}", words(receive), words(send));
-    if receive_buffer_bytes < 1 << 20 {
+    if (1..1 << 20).contains(&receive_buffer_bytes) {
         tracing::warn!(
             "the receive buffer is {receive_buffer_bytes} bytes, so bursts may be lost: raise net.core.rmem_max to \
              8388608, or grant CAP_NET_ADMIN"
