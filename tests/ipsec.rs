@@ -287,3 +287,19 @@ fn where_each_pair_has_a_child_sa_a_packet_of_another_pair_makes_its_own() {
     assert_eq!((report.we_called, report.failures.len()), (Some(false), 0), "{report:#?}");
     assert!(report.children.len() > 1 && report.children.iter().all(|child| child.theirs.len() == 1), "{report:#?}");
 }
+
+#[test]
+fn the_first_realms_by_ipsec_may_come_while_it_runs() {
+    let from = THREE.find("[[realm]]\nname = \"b\"").unwrap();
+    let until = THREE.find("[[grant]]").unwrap();
+    let alone =
+        [&THREE[..from], &THREE[until..].replace(", \"b\", \"c\"", "").replace(", \"realm:b\", \"realm:c\"", "")];
+    let mut ix = Fixture::with(&alone.concat(), plan("b.example", 81), called("c.example", 82));
+    ix.secs(2);
+    assert_eq!(ix.world.report().tunnels.len(), 1);
+    let snapshot = ix.appliance.change(THREE);
+    let now = ix.world.now();
+    ix.world.engine.publish(snapshot, now);
+    ix.secs(60); // B has called in vain and waits a while
+    ix.assert_all_pass();
+}

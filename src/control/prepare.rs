@@ -67,8 +67,11 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
     if running.wireguard.private_key.is_none() && new.wireguard.private_key.is_some() {
         return Err(PrepareError::NeedsRestart("wireguard.private_key_file (there was none)"));
     }
-    if !running.uses_ipsec() && new.uses_ipsec() {
-        return Err(PrepareError::NeedsRestart("the first realm attached by IPsec (the ports of [ike] are not open)"));
+    let ports = |config: &Config| (config.ike.listen, config.ike.port, config.ike.nat_t_port, config.ike.raw_esp);
+    if !running.uses_ipsec() && new.uses_ipsec() && ports(running) != ports(new) {
+        let what =
+            "`listen`, `port`, `nat_t_port` and `raw_esp` of [ike], along with the first realm attached by IPsec,";
+        return Err(PrepareError::NeedsRestart(what));
     }
     let (old_limits, new_limits) = (&running.limits, &new.limits);
     let differing = [

@@ -96,6 +96,13 @@ impl IkePlan {
         IkePlan { listen: ike.listen, port: ike.port, nat_t_port: ike.nat_t_port, raw_esp: ike.raw_esp }
     }
 
+    /// Of a configuration that attaches a realm by IPsec for the first time.
+    pub fn open_later(config: &Config) -> Result<Sockets, OpenError> {
+        let mut sockets = Sockets::default();
+        IkePlan::of(&config.ike).open(&mut sockets, Offload::Auto)?;
+        Ok(sockets)
+    }
+
     fn open(self, sockets: &mut Sockets, offload: Offload) -> Result<(), OpenError> {
         for (port, number) in [(Port::Ike, self.port), (Port::IkeNatT, self.nat_t_port)] {
             let address = SocketAddr::new(self.listen, number);
@@ -119,18 +126,23 @@ impl Opened {
     }
 
     pub fn listens(&self) -> Vec<Listen> {
-        let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
-        let udp = ports.into_iter().filter_map(|(port, what)| Some((what, self.udp_address(port)?)));
-        let mut listens: Vec<_> =
-            udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
-        let raw = self.sockets.raw_esp_addresses();
-        listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
+        let mut listens = listens_of(&self.sockets);
         listens.push(Listen { what: "API", address: format!("unix:{}", self.api.path().display()) });
         if let Some(address) = self.metrics_address() {
             listens.push(Listen { what: "metrics", address: format!("http://{address}/metrics") });
         }
         listens
     }
+}
+
+/// Sockets for outer datagrams, in words.
+pub(super) fn listens_of(sockets: &Sockets) -> Vec<Listen> {
+    let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
+    let udp = ports.into_iter().filter_map(|(port, what)| Some((what, sockets.udp_address(port)?)));
+    let mut listens: Vec<_> = udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
+    let raw = sockets.raw_esp_addresses();
+    listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
+    listens
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, OpenError> {
