@@ -157,6 +157,16 @@ impl IkeSa {
         self.children.iter().filter(|child| child.state == ChildState::Up)
     }
 
+    /// Whether there is none; or, where each pair is to have one of its own, none for some pair: the peer called and asked
+    /// for others. A peer that takes less of one proposal than all has been asked for the rest already.
+    pub(super) fn lacks_child(&self, most: usize) -> bool {
+        let lacks_pair = |peer: &PeerConfig| {
+            let mut pairs = proposed(peer, most).into_iter();
+            peer.selector_mode == SelectorMode::Pairs && pairs.any(|pair| !uncovered(&pair, &self.children).is_empty())
+        };
+        self.live_children().next().is_none() || self.peer.as_ref().is_some_and(|peer| lacks_pair(peer))
+    }
+
     /// Keeps a new Child SA and has it installed.
     pub(super) fn install(&mut self, agreed: Agreed, cx: &mut Context<'_>) {
         let Some(config) = self.peer.clone() else { return };

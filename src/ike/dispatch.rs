@@ -8,7 +8,7 @@ use super::nat;
 use super::protect::{Inside, most_bytes, transmit};
 use super::reassembly::Bounds;
 use super::sa::{IkeSa, Stage};
-use super::window::{Arrival, digest, jittered};
+use super::window::{Arrival, Repeat, digest, jittered};
 use crate::net::{Path, Port};
 use crate::packet::{Datagram, DropReason};
 use crate::wire::ike::{self, ExchangeType, Flags, Header, ParseError, Payload};
@@ -23,19 +23,11 @@ impl IkeSa {
     ) -> Result<(), DropReason> {
         let is_response = header.flags.response;
         match is_response {
-            true if !self.outgoing.awaits(header.message_id) => return Err(DropReason::HandshakeInvalid),
-            true => {}
+            true if self.outgoing.awaits(header.message_id, header.exchange) => {}
+            true => return Err(DropReason::HandshakeInvalid),
             false => match self.incoming.arrival(header.message_id) {
                 Arrival::New => {}
-                Arrival::Repeated(request, response) => {
-                    return match digest(datagram.bytes) == *request {
-                        true => {
-                            transmit(response, &datagram.path, cx.outbox);
-                            Ok(())
-                        }
-                        false => Err(DropReason::HandshakeInvalid),
-                    };
-                }
+                Arrival::Repeated => return self.answer_again(datagram, cx),
                 Arrival::Outside => return Err(DropReason::HandshakeInvalid),
             },
         }
@@ -44,6 +36,11 @@ impl IkeSa {
             .ok_or(DropReason::HandshakeInvalid)?;
         let session = self.session.as_ref().ok_or(DropReason::HandshakeInvalid)?;
         let plain = session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
+        // Section 2.23: only a new message tells where the peer is. A copy of one may be anybody's.
+        let reassembly = if is_response { &self.responses } else { &self.requests };
+        if protected.fragment.is_some_and(|fragment| reassembly.has_seen(header.message_id, fragment)) {
+            return Ok(());
+        }
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
             self.incoming.note(datagram.bytes);
@@ -64,6 +61,25 @@ impl IkeSa {
         }
         self.make_requests(cx);
         Ok(())
+    }
+
+    /// A request that has been answered, bit for bit: the answer again (section 2.1), and nothing else changes.
+    ///
+    /// It goes "to the address and port from which the request was received" (section 2.11): a NAT may have given the peer
+    /// another mapping since, and then it waits there. But anybody can have recorded the request, and write any address on
+    /// it. So the peer's path stays as it is (section 2.23: only a new message moves it), and to other addresses than the
+    /// peer's go only [`MAX_REPEATS`](super::half_open::MAX_REPEATS) copies of one answer, sealed as they are; the next
+    /// request ends them. At its own address the peer is always answered.
+    fn answer_again(&mut self, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), DropReason> {
+        let elsewhere = (datagram.path.remote, datagram.path.port) != (self.path.remote, self.path.port);
+        match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
+            Repeat::Answer(response) => {
+                transmit(response, &datagram.path, cx.outbox);
+                Ok(())
+            }
+            Repeat::Spent => Err(DropReason::HandshakeUnderLoad),
+            Repeat::Another => Err(DropReason::HandshakeInvalid),
+        }
     }
 
     /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23).

@@ -111,11 +111,10 @@ impl Endpoint {
     /// Says goodbye: deletes IKE SAs, at most `most` in one call, so that peers notice at once instead of by silence. Nobody
     /// waits for answers. `false`: none is left that can be told.
     pub fn close_some(&mut self, most: usize, outbox: &mut Outbox) -> bool {
-        let can_be_told = |sa: &IkeSa| sa.is_established() && sa.pending.is_none();
-        let spis: Vec<u64> =
-            self.sas.iter().filter(|(_, entry)| can_be_told(&entry.sa)).map(|(spi, _)| *spi).take(most).collect();
+        let established = self.sas.iter().filter(|(_, entry)| entry.sa.is_established());
+        let spis: Vec<u64> = established.map(|(spi, _)| *spi).take(most).collect();
         for spi in &spis {
-            self.with_sa(*spi, outbox, |sa, cx| sa.ask_to_delete_ike(cx));
+            self.with_sa(*spi, outbox, |sa, cx| sa.say_goodbye(cx));
         }
         !spis.is_empty()
     }
@@ -132,7 +131,7 @@ impl Endpoint {
         [due.filter(|(at, _)| *at < NEVER), call].into_iter().flatten().min()
     }
 
-    /// A packet waits for this tunnel: call the peer, or make its Child SA. What is to be sent for it waits for
+    /// A packet waits for this tunnel: call the peer, or make the Child SAs that it lacks. What is to be sent for it waits for
     /// `handle_timeout`, which is due at once; so in the two below.
     pub fn want(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.now = self.now.max(now);
@@ -142,9 +141,10 @@ impl Endpoint {
             }
             return;
         };
+        let most = self.limits.selectors;
         self.wake(newest, |sa, now| {
             let idle = sa.tasks.is_empty() && sa.pending.is_none() && sa.timers.child_retry_at.is_none();
-            if idle && sa.live_children().next().is_none() {
+            if idle && sa.lacks_child(most) {
                 sa.timers.child_retry_at = Some(now);
             }
         });

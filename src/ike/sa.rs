@@ -34,7 +34,7 @@ pub(super) struct IkeSa {
     pub peer: Option<SharedPeer>,
     pub stage: Stage,
     /// What it proved itself by, if not by a preshared key: encoding and contents, its own first. To be held against new
-    /// revocation lists.
+    /// revocation lists, and against the date.
     pub certificates: Arc<[(u8, Vec<u8>)]>,
     /// From IKE_SA_INIT on.
     pub session: Option<Box<Session>>,
@@ -91,6 +91,8 @@ pub(super) struct Timers {
     /// Another one with the same peer may be enough.
     pub needless_at: Option<Timestamp>,
     pub liveness_at: Option<Timestamp>,
+    /// One of the peer's certificates has ended then.
+    pub certificate_ends_at: Option<Timestamp>,
     /// A Child SA that could not be made is tried again.
     pub child_retry_at: Option<Timestamp>,
 }

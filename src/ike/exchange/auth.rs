@@ -406,6 +406,7 @@ impl IkeSa {
         if matches!(peer.remote_auth, RemoteAuth::Certificate(_)) {
             let kept = |(encoding, data): (u8, &[u8])| (encoding, data.to_vec());
             self.certificates = contents.certificates().into_iter().map(kept).collect();
+            self.await_end_of_certificate(cx);
         }
         self.stage = Stage::Established;
         self.established_at = Some(cx.now);

@@ -5,6 +5,7 @@ use crate::ike::context::Context;
 use crate::ike::event::{DownReason, Event};
 use crate::ike::message::{Contents, notify};
 use crate::ike::nat;
+use crate::ike::protect::transmit;
 use crate::ike::sa::{IkeSa, Pending, Stage, Task};
 use crate::net::Path;
 use crate::wire::ike::{Delete, ExchangeType, Payload, Protocol, notify as kinds};
@@ -43,6 +44,16 @@ impl IkeSa {
         if !matches!(self.stage, Stage::Rekeyed) {
             self.stage = Stage::Deleting;
         }
+    }
+
+    /// The last word, whose answer nobody waits for: the process ends. So it does not wait either for the answer to a request
+    /// that is under way (a departure from section 2.3, with which peers would only notice by our silence). That one goes
+    /// once more before it: a peer that has not had it would take the next for one outside its window.
+    pub(in crate::ike) fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        transmit(&self.outgoing.abandon(), &self.path, cx.outbox);
+        self.release_asked(cx.child_spis);
+        self.pending = None;
+        self.ask_to_delete_ike(cx);
     }
 
     /// Nothing goes by this IKE SA any more; the peer is told, if it still knows it.

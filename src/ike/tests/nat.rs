@@ -126,3 +126,76 @@ fn a_setup_starts_with_the_usual_ports() {
     let setup = Setup::new(Box::new(crate::net::random::Seeded(1)));
     assert_eq!((setup.ports.ike, setup.ports.nat_t), (500, 4500));
 }
+
+/// What B answers when A's packet comes from another address. Nothing is delivered.
+fn answers_from(world: &mut World, packet: &Packet, from: SocketAddr) -> Vec<SocketAddr> {
+    let outbox = world.hand_over(B, &Packet { from, ..packet.clone() });
+    outbox.datagrams().map(|(path, _, _)| path.remote).collect()
+}
+
+/// Sections 2.11 and 2.23: a retransmission after the NAT has changed its mind is answered where it comes from, but whoever
+/// has recorded the request may have sent it, in anybody's name.
+#[test]
+fn a_request_that_comes_again_from_elsewhere_is_answered_there_some_times_and_moves_nothing() {
+    for behind_nat in [false, true] {
+        let mut world = World::pair(1);
+        if behind_nat {
+            world.nat.insert(A, (OUTSIDE.into(), 20_000));
+        }
+        let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = sent.clone();
+        world.filter = Box::new(move |packet| {
+            seen.lock().unwrap().push(packet.clone());
+            true
+        });
+        world.run_for(3);
+        assert!(world.is_up(), "{}", world.dump());
+        let is_request = |packet: &&Packet| packet.to.ip() == ip(B) && packet.exchange() != 34 && !packet.is_response();
+        let request: Packet = sent.lock().unwrap().iter().rfind(is_request).unwrap().clone();
+        let before = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+        let elsewhere = SocketAddr::new([203, 0, 113, 7].into(), 4500);
+        let copies = (0..100).map(|_| answers_from(&mut world, &request, elsewhere)).collect::<Vec<_>>().concat();
+        assert_eq!(copies, [elsewhere; 16]);
+        let home = request.from;
+        for _ in 0..40 {
+            assert_eq!(answers_from(&mut world, &request, home), [home], "the peer itself is always answered");
+        }
+        let after = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+        assert_eq!((after.path, after.last_heard), (before.path, before.last_heard), "{}", world.dump());
+        assert!(!world.hosts[B].events.iter().any(|event| matches!(event, Event::PathMoved { .. })));
+        world.run_for(60);
+        let request: Packet = sent.lock().unwrap().iter().rfind(is_request).unwrap().clone();
+        assert_eq!(answers_from(&mut world, &request, elsewhere), [elsewhere], "a new request, counted anew");
+    }
+}
+
+/// The first fragment of a request, recorded and sent again before the last has come.
+#[test]
+fn a_fragment_that_comes_again_from_elsewhere_moves_nothing() {
+    let mut world = World::pair(1);
+    world.nat.insert(A, (OUTSIDE.into(), 20_000));
+    world.run_for(3);
+    let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
+    let sa = &mut world.hosts[A].endpoint.sas.get_mut(&spi).unwrap().sa;
+    let header = sa.header(ExchangeType::INFORMATIONAL, false, sa.outgoing.next_id());
+    let inside = crate::ike::protect::Inside::of(&[message::notify(40_000, [7; 2000])]);
+    let fragments = sa.session.as_mut().unwrap().protection.seal(&header, &inside, Some(1200));
+    assert_eq!(fragments.len(), 2);
+    let home = SocketAddr::new(OUTSIDE.into(), 24_500);
+    let packets = fragments.iter().map(|bytes| Packet {
+        number: 0,
+        from: home,
+        to: SocketAddr::new(ip(B), 4500),
+        bytes: [&[0; 4], bytes.as_slice()].concat(),
+    });
+    let [first, last]: [Packet; 2] = packets.collect::<Vec<_>>().try_into().ok().unwrap();
+    assert!(answers_from(&mut world, &first, home).is_empty());
+    let elsewhere = SocketAddr::new([203, 0, 113, 7].into(), 4500);
+    world.run_for(1);
+    let before = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+    assert!(answers_from(&mut world, &first, elsewhere).is_empty());
+    let after = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+    assert_eq!((after.path, after.last_heard), (before.path, before.last_heard));
+    assert_eq!(answers_from(&mut world, &last, home), [home]);
+    assert_eq!(answers_from(&mut world, &first, home), [home], "answered by its first fragment");
+}
