@@ -142,7 +142,12 @@ impl IkeSa {
     fn handle_response(&mut self, header: &Header, inside: &Inside, cx: &mut Context<'_>) {
         let Ok(payloads) = ike::parse_payloads(inside.first, &inside.bytes, &cx.limits.wire) else {
             self.outgoing.finish();
-            return self.end(DownReason::Failed);
+            if !self.is_established() {
+                return self.end(DownReason::Failed);
+            }
+            // Section 2.21.3: no error is sent about an answer, but the peer learns that the SA is gone.
+            cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
+            return self.close(cx);
         };
         if header.exchange == ExchangeType::INTERMEDIATE {
             self.note_intermediate(header, inside, self.role == Role::Responder);

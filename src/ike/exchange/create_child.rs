@@ -275,7 +275,8 @@ impl IkeSa {
                 self.remove_children(&[old], cx);
                 self.want(Task::NewChild(proposed), cx);
             }
-            kinds::SINGLE_PAIR_REQUIRED if replaces.is_none() => {
+            // A single pair is not taken apart any more: that peer wants single addresses, which we do not ask for.
+            kinds::SINGLE_PAIR_REQUIRED if replaces.is_none() && proposed.ours.len() + proposed.theirs.len() > 2 => {
                 for pair in child::pairs(&proposed.ours, &proposed.theirs) {
                     self.want(Task::NewChild(pair), cx);
                 }

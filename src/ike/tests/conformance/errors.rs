@@ -100,6 +100,38 @@ fn who_wants_a_single_pair_is_asked_pair_by_pair() {
 }
 
 #[test]
+fn who_wants_a_single_pair_of_what_is_one_is_not_asked_at_once_again() {
+    let mut world = up();
+    let one = SelectorPair { ours: vec![selector("10.0.1.0/24")], theirs: vec![selector("10.1.0.0/16")] };
+    let request = begin(&mut world, A, Task::NewChild(one));
+    let answer = forged_answer(&mut world, B, &request, &[note(kinds::SINGLE_PAIR_REQUIRED, &[])]);
+    assert!(world.hand_over(A, &answer).is_empty());
+    assert!(sa(&mut world, A).tasks.is_empty(), "{}", world.dump());
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_ends_the_sa_and_the_peer_is_told() {
+    let mut world = up();
+    world.check_gaps = false;
+    let request = begin(&mut world, A, Task::NewChild(two_networks()));
+    let asked = ike::parse_header(request.message()).unwrap();
+    let b = sa(&mut world, B);
+    let header = b.header(asked.exchange, true, asked.message_id);
+    let inside = Inside { first: 41, bytes: vec![0, 0, 0, 99, 1] };
+    let message = b.session.as_mut().unwrap().protection.seal(&header, &inside, None).remove(0);
+    b.incoming.note(request.message());
+    b.incoming.answered(vec![message.clone()]);
+    let outbox = world.hand_over(A, &packet(B, A, &message));
+    assert_eq!(world.hosts[A].endpoint.child_spi_count(), 0);
+    let deletes = messages(&outbox);
+    assert_eq!(deletes.iter().map(|message| message[18]).collect::<Vec<_>>(), [37]);
+    world.send_from(A, &outbox);
+    world.run_for(10);
+    assert_eq!(world.downs(B), [crate::ike::DownReason::PeerDeleted]);
+    assert!(world.is_up(), "called anew: {}", world.dump());
+}
+
+#[test]
 fn a_peer_that_makes_no_more_than_the_first_child_sa_is_called_anew() {
     let lifetimes = Lifetimes { child: Duration::from_secs(20), ..Lifetimes::default() };
     let mut world = World::new(3);

@@ -1,11 +1,8 @@
 //! What a peer can ask that has the keys: one question each, and what it is answered.
 
-use std::time::Duration;
-
 use super::*;
-use crate::ike::nat::{self, Nat};
 use crate::ike::{Event, Limits, proposal};
-use crate::net::{Path, Timestamp};
+use crate::net::Timestamp;
 use crate::wire::ike::{Delete, Protocol, Transform, transform_kind};
 
 const SPI: u32 = 0x0a0b_0c0d;
@@ -194,6 +191,23 @@ fn while_an_ike_sa_is_rekeyed_child_sas_wait() {
     let request = child_request(&mut world);
     let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
     assert_eq!(refused(&answer), kinds::TEMPORARY_FAILURE);
+}
+
+#[test]
+fn nothing_is_made_on_an_ike_sa_that_was_replaced() {
+    let mut world = up();
+    let rekey = begin(&mut world, A, Task::RekeyIke);
+    assert_eq!(messages(&world.hand_over(B, &rekey)).len(), 1, "and A has not got it yet");
+    for again in [false, true] {
+        let profile = sa(&mut world, A).profile();
+        let mut request = child_request(&mut world);
+        if again {
+            request[0] = Payload::SecurityAssociation(proposal::ike_rekey_proposals(profile, 0x1234));
+        }
+        sa(&mut world, A).outgoing.finish();
+        let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
+        assert_eq!(refused(&answer), kinds::TEMPORARY_FAILURE);
+    }
 }
 
 #[test]
@@ -410,66 +424,6 @@ fn a_move_is_not_followed_without_mobike_and_is_with_it() {
         let answer = opened(&mut world, A, &answers[0]);
         assert_eq!(answer.iter().find(|payload| is(kinds::COOKIE2)(payload)), Some(&update[1]));
         assert_eq!(sa(&mut world, B).path.remote == request.from, mobike);
-    }
-}
-
-#[test]
-fn with_mobike_only_the_peer_says_that_it_moved_and_hashes_are_answered_in_any_exchange() {
-    for mobike in [false, true] {
-        let mut world = up();
-        let b = sa(&mut world, B);
-        b.abilities.mobike = mobike;
-        b.nat = Nat { supported: true, here: false, there: true };
-        let (spis, before) = (b.spis(), b.path);
-        let hashes = nat::notifies(spis, &before, None, [0; 20]);
-        let mut request = sealed(&mut world, A, ExchangeType::INFORMATIONAL, &hashes);
-        request.from = "203.0.113.9:4500".parse().unwrap();
-        let answers = messages(&world.hand_over(B, &request));
-        let answer = opened(&mut world, A, &answers[0]);
-        let path = sa(&mut world, B).path;
-        let elsewhere = Path { remote: request.from, ..before };
-        assert_eq!(path, if mobike { before } else { elsewhere }, "the mapping of a NAT is followed without MOBIKE");
-        let seen = Payload::Notify(Notify::new(kinds::NAT_DETECTION_DESTINATION_IP, nat::hash(spis, request.from)));
-        assert_eq!(answer.contains(&seen), mobike, "{answer:?}");
-        world.hosts[B].endpoint.note_moved(TUNNEL, Path { remote: "203.0.113.7:4500".parse().unwrap(), ..before });
-        assert_eq!(sa(&mut world, B).path == before, mobike, "nor does ESP move IKE");
-    }
-}
-
-#[test]
-fn initial_contact_is_said_in_the_first_ike_auth_and_nowhere_else() {
-    let mut world = World::pair(1);
-    let sent = record(&mut world);
-    world.run_for(100);
-    let sent = std::mem::take(&mut *sent.lock().unwrap());
-    let mut said = Vec::new();
-    for packet in sent.iter().filter(|packet| packet.exchange() != 34) {
-        let host = if packet.from.ip() == ip(A) { B } else { A };
-        if notes(&opened(&mut world, host, packet.message())).contains(&kinds::INITIAL_CONTACT) {
-            said.push((packet.exchange(), packet.is_response(), host));
-        }
-    }
-    assert!(sent.len() > 6);
-    assert_eq!(said, [(35, false, B)]);
-}
-
-#[test]
-fn the_last_request_on_a_replaced_ike_sa_is_its_deletion() {
-    let lifetimes =
-        crate::ike::Lifetimes { ike: Duration::from_secs(30), child: Duration::from_secs(13), ..Default::default() };
-    let mut world = World::pair_with(2, |a| a.lifetimes = lifetimes, |_| {});
-    let sent = record(&mut world);
-    world.run_for(100);
-    let sent = sent.lock().unwrap();
-    let requests: Vec<&Packet> = sent.iter().filter(|one| !one.is_response() && one.from.ip() == ip(A)).collect();
-    let mut spis: Vec<&[u8]> = requests.iter().map(|one| &one.message()[..8]).collect();
-    spis.dedup();
-    assert!(spis.len() >= 4, "{}", spis.len());
-    for (n, spi) in spis.iter().enumerate() {
-        assert!(!spis[..n].contains(spi), "nothing more is asked on the old one once the new one is spoken on");
-        let of_spi: Vec<u8> =
-            requests.iter().filter(|one| one.message()[..8] == **spi).map(|one| one.exchange()).collect();
-        assert!(n + 1 == spis.len() || of_spi.ends_with(&[36, 37]), "{of_spi:?}");
     }
 }
 
