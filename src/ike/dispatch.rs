@@ -68,7 +68,7 @@ impl IkeSa {
     }
 
     /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23). With MOBIKE
-    /// it says so itself, and nothing else moves it (RFC 4555 section 3.8).
+    /// it says so itself, and no other message moves it (RFC 4555 section 3.8).
     fn heard_from(&mut self, path: Path, cx: &mut Context<'_>) {
         self.last_heard = cx.now;
         if path == self.path {

@@ -167,11 +167,10 @@ impl Endpoint {
         }
     }
 
-    /// Authentic ESP has come from elsewhere (section 2.23): IKE follows, with the same NAT mapping; not with MOBIKE, where
-    /// the peer says so itself (RFC 4555 section 3.8).
+    /// Authentic ESP has come from elsewhere (section 2.23): IKE follows, with the same NAT mapping.
     pub fn note_moved(&mut self, tunnel: TunnelId, path: Path) {
         let Some(entry) = self.peers.newest(tunnel).and_then(|spi| self.sas.get_mut(&spi)) else { return };
-        if entry.sa.nat.there && !entry.sa.abilities.mobike && entry.sa.path.port == path.port {
+        if entry.sa.nat.there && entry.sa.path.port == path.port {
             entry.sa.path = path;
         }
     }

@@ -86,6 +86,28 @@ fn an_unknown_error_in_an_answer_means_that_the_request_failed() {
 }
 
 #[test]
+fn an_unknown_error_in_ike_auth_is_about_the_child_sa() {
+    let mut world = World::pair(15);
+    world.check_gaps = false;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    world.filter = Box::new(move |packet| {
+        let auth = packet.exchange() == 35;
+        auth.then(|| kept.lock().unwrap().push(packet.clone()));
+        !(auth && packet.is_response())
+    });
+    world.run_for(1);
+    let packets = std::mem::take(&mut *seen.lock().unwrap());
+    let (request, answer) = (&packets[0], packets.iter().find(|packet| packet.is_response()).unwrap());
+    let mut payloads = opened(&mut world, A, answer.message());
+    payloads.push(note(9000, &[]));
+    let answer = forged_answer(&mut world, B, request, &payloads);
+    world.hand_over(A, &answer);
+    assert_eq!(world.hosts[A].endpoint.sa_counts(), (1, 0), "it is up {}", world.dump());
+    assert_eq!(world.hosts[A].endpoint.child_spi_count(), 0);
+}
+
+#[test]
 fn who_wants_a_single_pair_is_asked_pair_by_pair() {
     let mut world = up();
     world.check_gaps = false;
