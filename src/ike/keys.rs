@@ -183,7 +183,6 @@ mod tests {
         assert_eq!(stream.to_vec(), parts.iter().flat_map(|key| key.to_vec()).collect::<Vec<u8>>());
     }
 
-    /// RFC 9370 section 2.2.4: SK(0) | Ni | Nr | SK(1) | SK(2).
     /// Section 2.17: KEYMAT = prf+(SK_d, g^ir (new) | Ni | Nr).
     #[test]
     fn the_secret_of_a_child_sas_own_key_exchange_comes_before_the_nonces() {
@@ -195,6 +194,7 @@ mod tests {
         assert_eq!(keys.cipher_out[..16], stream[..]);
     }
 
+    /// RFC 9370 section 2.2.4: SK(0) | Ni | Nr | SK(1) | SK(2).
     #[test]
     fn further_secrets_follow_the_nonces() {
         let secret = |byte| Zeroizing::new(vec![byte; 3]);

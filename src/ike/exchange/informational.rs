@@ -64,7 +64,8 @@ impl IkeSa {
         if contents.has(kinds::INVALID_SYNTAX) {
             return self.refused_for_good(cx);
         }
-        if !contents.has(kinds::TEMPORARY_FAILURE) {
+        let creates = matches!(self.pending, Some(Pending::Child(_) | Pending::RekeyIke(_)));
+        if creates && !contents.has(kinds::TEMPORARY_FAILURE) {
             self.timers.put_off_since = None;
         }
         match self.pending.take() {
