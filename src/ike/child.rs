@@ -26,6 +26,8 @@ pub(super) struct Child {
     pub rekey_at: Timestamp,
     /// It is closed then, even if nothing replaced it.
     pub expires_at: Timestamp,
+    /// The peer would not replace it.
+    pub rekey_refused: bool,
     /// Another one for the same packets may be enough: both sides asked at once.
     pub needless_at: Option<Timestamp>,
 }
@@ -181,6 +183,7 @@ impl IkeSa {
             installed_at: cx.now,
             rekey_at: cx.now + soft,
             expires_at: cx.now + hard_lifetime(config.lifetimes.child),
+            rekey_refused: false,
             needless_at: None,
         };
         self.children.push(child);

@@ -1,9 +1,10 @@
 //! Sealed messages of one IKE SA on their way in and out: authenticity, fragments, windows, and which exchange it is.
 
 use super::context::{Context, Effect};
+use super::diagnosis::{Cause, Stage as FailureStage};
 use super::event::{DownReason, Event, Role};
 use super::exchange::auth::Step;
-use super::message::{notify, refusal};
+use super::message::{Contents, notify, refusal};
 use super::nat;
 use super::protect::{Inside, most_bytes, transmit};
 use super::reassembly::Bounds;
@@ -82,15 +83,16 @@ impl IkeSa {
         }
     }
 
-    /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23).
+    /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23). With MOBIKE
+    /// it says so itself, and no other message moves it (RFC 4555 section 3.8).
     fn heard_from(&mut self, path: Path, cx: &mut Context<'_>) {
         self.last_heard = cx.now;
         if path == self.path {
             return;
         }
         let established = self.is_established();
-        if established && !self.nat.there {
-            // It speaks from elsewhere without a NAT: only MOBIKE may move it. Which address of ours it took is no matter.
+        if established && (!self.nat.there || self.abilities.mobike) {
+            // It speaks from elsewhere: only MOBIKE may move it. Which address of ours it took is no matter.
             if path.remote == self.path.remote && path.port == self.path.port {
                 self.path.local = path.local;
             }
@@ -109,13 +111,13 @@ impl IkeSa {
             // Section 2.5: the type of the payload that we do not know.
             Err(ParseError::UnsupportedCritical(kind)) => {
                 let answer = vec![notify(ike::notify::UNSUPPORTED_CRITICAL_PAYLOAD, [kind])];
-                return self.respond(header, answer, &path, cx);
+                self.respond(header, answer, &path, cx);
+                // Section 2.21.2: such an IKE_AUTH makes no IKE SA.
+                return if matches!(self.stage, Stage::Handshake(_)) {
+                    self.end(DownReason::Failed)
+                };
             }
-            // Section 2.21.2: it has the keys and still cannot write; that is the end of it.
-            Err(_) => {
-                self.respond(header, refusal(ike::notify::INVALID_SYNTAX), &path, cx);
-                return self.end(DownReason::Failed);
-            }
+            Err(_) => return self.refuse_for_good(header, &path, cx),
         };
         if header.exchange == ExchangeType::INTERMEDIATE {
             self.note_intermediate(header, inside, self.role == Role::Responder);
@@ -128,19 +130,40 @@ impl IkeSa {
             (_, Stage::Handshake(_) | Stage::InitSent(_)) => None,
             (ExchangeType::CREATE_CHILD_SA, _) => Some(self.answer_create_child(&payloads, cx)),
             (ExchangeType::FOLLOWUP_KE, _) => Some(self.answer_followup(&payloads, cx)),
-            (ExchangeType::INFORMATIONAL, _) => Some(self.answer_informational(&payloads, &path, cx)),
+            (ExchangeType::INFORMATIONAL, _) => {
+                self.note_refused_proof(header.message_id, &payloads, cx);
+                Some(self.answer_informational(&payloads, &path, cx))
+            }
             _ => Some(refusal(ike::notify::INVALID_SYNTAX)),
         };
-        if let Some(answer) = answer {
-            self.respond(header, answer, &path, cx);
+        match answer {
+            Some(answer) if Contents(&answer).has(ike::notify::INVALID_SYNTAX) => {
+                self.refuse_for_good(header, &path, cx);
+            }
+            Some(answer) => self.respond(header, answer, &path, cx),
+            None => {}
         }
         self.adopt_next_keys();
+    }
+
+    /// Section 2.21.3: INVALID_SYNTAX is "fatal in both peers". It has the keys and still cannot write.
+    fn refuse_for_good(&mut self, header: &Header, path: &Path, cx: &mut Context<'_>) {
+        if self.is_established() {
+            cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
+        }
+        self.respond(header, refusal(ike::notify::INVALID_SYNTAX), path, cx);
+        self.end(DownReason::Failed);
     }
 
     fn handle_response(&mut self, header: &Header, inside: &Inside, cx: &mut Context<'_>) {
         let Ok(payloads) = ike::parse_payloads(inside.first, &inside.bytes, &cx.limits.wire) else {
             self.outgoing.finish();
-            return self.end(DownReason::Failed);
+            if !self.is_established() {
+                return self.end(DownReason::Failed);
+            }
+            // Section 2.21.3: no error is sent about an answer, but the peer learns that the SA is gone.
+            cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
+            return self.close(cx);
         };
         if header.exchange == ExchangeType::INTERMEDIATE {
             self.note_intermediate(header, inside, self.role == Role::Responder);

@@ -197,9 +197,16 @@ impl IkeSa {
             match child.state {
                 _ if child.expires_at <= cx.now => {
                     child.expires_at = retry;
-                    due.push(Task::DeleteChildren(vec![child.spi_in]));
-                    if child.state == ChildState::Up {
-                        due.push(Task::NewChild(child.selectors.clone()));
+                    match child.state {
+                        // Section 2.8: where rekeying fails, the IKE SA is closed and another one made.
+                        ChildState::Up if child.rekey_refused => due.push(Task::DeleteIke),
+                        ChildState::Up => {
+                            due.push(Task::DeleteChildren(vec![child.spi_in]));
+                            due.push(Task::NewChild(child.selectors.clone()));
+                        }
+                        ChildState::Replaced | ChildState::Deleting => {
+                            due.push(Task::DeleteChildren(vec![child.spi_in]));
+                        }
                     }
                 }
                 ChildState::Up if child.rekey_at <= cx.now => {
