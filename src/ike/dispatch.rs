@@ -44,6 +44,9 @@ impl IkeSa {
             .ok_or(DropReason::HandshakeInvalid)?;
         let session = self.session.as_ref().ok_or(DropReason::HandshakeInvalid)?;
         let plain = session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
+        if self.awaits_proof() && !self.may_be_at(&datagram.path) {
+            return Err(DropReason::HandshakeInvalid); // as if it were lost: it is sent again
+        }
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
             self.incoming.note(datagram.bytes);
@@ -66,23 +69,30 @@ impl IkeSa {
         Ok(())
     }
 
-    /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23).
+    /// We are the responder, and the initiator has not proved who it is.
+    fn awaits_proof(&self) -> bool {
+        matches!(self.stage, Stage::Handshake(_)) && !self.role.is_initiator()
+    }
+
+    /// Whether an authentic message can tell that the peer is there now (section 2.23).
+    ///
+    /// A peer behind a NAT can be anywhere. Any other is where IKE_SA_INIT found it until MOBIKE moves it: IKE_AUTH proves
+    /// that our half of IKE_SA_INIT arrived there, and nothing proves the source of a later packet. Its port may change, as
+    /// it does on the way to NAT traversal.
+    fn may_be_at(&self, path: &Path) -> bool {
+        let leaves_nat_t = self.path.port == Port::IkeNatT && path.port == Port::Ike;
+        self.nat.there || path.remote.ip() == self.path.remote.ip() && !leaves_nat_t
+    }
+
+    /// An authentic message: the peer lives, and perhaps it is elsewhere now.
     fn heard_from(&mut self, path: Path, cx: &mut Context<'_>) {
         self.last_heard = cx.now;
-        if path == self.path {
-            return;
-        }
-        let established = self.is_established();
-        if established && !self.nat.there {
-            // It speaks from elsewhere without a NAT: only MOBIKE may move it. Which address of ours it took is no matter.
-            if path.remote == self.path.remote && path.port == self.path.port {
-                self.path.local = path.local;
-            }
+        if path == self.path || !self.may_be_at(&path) {
             return;
         }
         let moved = path.remote != self.path.remote || path.port != self.path.port;
         self.path = path;
-        if let (true, true, Some(tunnel)) = (established, moved, self.tunnel()) {
+        if let (true, true, Some(tunnel)) = (self.is_established(), moved, self.tunnel()) {
             cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
         }
     }
