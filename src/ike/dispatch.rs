@@ -42,6 +42,9 @@ impl IkeSa {
         if protected.fragment.is_some_and(|fragment| reassembly.has_seen(header.message_id, fragment)) {
             return Ok(());
         }
+        if self.awaits_proof() && !self.may_be_at(&datagram.path) {
+            return Err(DropReason::HandshakeInvalid); // as if it were lost: it is sent again
+        }
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
             self.incoming.note(datagram.bytes);
@@ -83,24 +86,34 @@ impl IkeSa {
         }
     }
 
-    /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23). With MOBIKE
-    /// it says so itself, and no other message moves it (RFC 4555 section 3.8).
+    /// We are the responder, and the initiator has not proved who it is.
+    fn awaits_proof(&self) -> bool {
+        matches!(self.stage, Stage::Handshake(_)) && !self.role.is_initiator()
+    }
+
+    /// Whether an authentic message can tell that the peer is there now (section 2.23).
+    ///
+    /// A peer behind a NAT can be anywhere. Any other is where IKE_SA_INIT found it until MOBIKE moves it: IKE_AUTH proves
+    /// that our half of IKE_SA_INIT arrived there, and nothing proves the source of a later packet. Its port may change, as
+    /// it does on the way to NAT traversal. A peer with MOBIKE says itself where it is, and no other message moves it (RFC
+    /// 4555 section 3.8); which address of ours it takes is no matter.
+    fn may_be_at(&self, path: &Path) -> bool {
+        if self.is_established() && self.abilities.mobike {
+            return (path.remote, path.port) == (self.path.remote, self.path.port);
+        }
+        let leaves_nat_t = self.path.port == Port::IkeNatT && path.port == Port::Ike;
+        self.nat.there || path.remote.ip() == self.path.remote.ip() && !leaves_nat_t
+    }
+
+    /// An authentic message: the peer lives, and perhaps it is elsewhere now.
     fn heard_from(&mut self, path: Path, cx: &mut Context<'_>) {
         self.last_heard = cx.now;
-        if path == self.path {
-            return;
-        }
-        let established = self.is_established();
-        if established && (!self.nat.there || self.abilities.mobike) {
-            // It speaks from elsewhere: only MOBIKE may move it. Which address of ours it took is no matter.
-            if path.remote == self.path.remote && path.port == self.path.port {
-                self.path.local = path.local;
-            }
+        if path == self.path || !self.may_be_at(&path) {
             return;
         }
         let moved = path.remote != self.path.remote || path.port != self.path.port;
         self.path = path;
-        if let (true, true, Some(tunnel)) = (established, moved, self.tunnel()) {
+        if let (true, true, Some(tunnel)) = (self.is_established(), moved, self.tunnel()) {
             cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
         }
     }

@@ -75,6 +75,92 @@ fn two_peers_behind_one_address_are_two_peers() {
     }
 }
 
+/// Whoever changes the source of one packet on the way must not take the whole SA elsewhere.
+#[test]
+fn without_a_nat_the_peer_is_where_ike_sa_init_found_it() {
+    for kind in [Encapsulation::Auto, Encapsulation::Esp] {
+        let set = move |config: &mut PeerConfig| config.encapsulation = kind;
+        let mut world = World::pair_with(1, set, set);
+        world.bind(A);
+        world.bind(B);
+        let auth = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let caught = auth.clone();
+        world.filter = Box::new(move |packet| {
+            let is_first = packet.exchange() == 35 && !packet.is_response() && caught.lock().unwrap().is_empty();
+            if is_first {
+                caught.lock().unwrap().push(packet.clone());
+            }
+            !is_first
+        });
+        world.run_for(1);
+        let stray = Packet { from: SocketAddr::new(OUTSIDE.into(), 500), ..auth.lock().unwrap()[0].clone() };
+        assert!(world.hand_over(B, &stray).is_empty(), "{kind:?}: it is as if it were lost");
+        assert!(!world.is_up());
+        world.run_for(5);
+        assert!(world.is_up(), "{kind:?} {}", world.dump());
+        for (host, other) in [(A, B), (B, A)] {
+            assert_eq!(world.hosts[host].esp.sealing().unwrap().path.remote, SocketAddr::new(ip(other), 0), "{kind:?}");
+            let path = world.hosts[host].endpoint.status(TUNNEL).unwrap().path.unwrap();
+            assert_eq!(path.remote, SocketAddr::new(ip(other), 500), "{kind:?}");
+        }
+    }
+}
+
+/// The answer to IKE_AUTH comes from elsewhere: it counts, and the peer is where it was called.
+#[test]
+fn without_a_nat_an_answer_from_elsewhere_does_not_move_the_peer() {
+    let mut world = World::pair_with(1, auto, auto);
+    world.bind(A);
+    world.bind(B);
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let caught = answer.clone();
+    world.filter = Box::new(move |packet| {
+        let is_answer = packet.exchange() == 35 && packet.is_response();
+        if is_answer {
+            caught.lock().unwrap().push(packet.clone());
+        }
+        !is_answer
+    });
+    world.run_for(1);
+    let stray = Packet { from: SocketAddr::new(OUTSIDE.into(), 500), ..answer.lock().unwrap()[0].clone() };
+    world.hand_over(A, &stray);
+    world.filter = Box::new(|_| true);
+    world.run_for(1);
+    assert!(world.is_up(), "{}", world.dump());
+    assert_eq!(world.hosts[A].esp.sealing().unwrap().path.remote, SocketAddr::new(ip(B), 0));
+}
+
+/// A peer may go on by port 4500 without a NAT (RFC 4555 section 3.3). From there it does not go back.
+#[test]
+fn without_a_nat_the_port_is_that_of_the_last_message() {
+    let mut world = World::pair_with(1, auto, auto);
+    world.bind(A);
+    world.bind(B);
+    world.run_for(3);
+    let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
+    let nat_t = SocketAddr::new(ip(B), 4500);
+    for (from, to, is_followed) in [
+        ("192.0.2.1:4500", nat_t, true),
+        ("192.0.2.1:4501", nat_t, true),
+        ("192.0.2.9:4500", nat_t, false),
+        ("192.0.2.1:500", SocketAddr::new(ip(B), 500), false),
+    ] {
+        let from: SocketAddr = from.parse().unwrap();
+        let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
+        world.hosts[A].endpoint.now = world.now;
+        world.hosts[A].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+            sa.path.port = if to == nat_t { Port::IkeNatT } else { Port::Ike };
+            sa.outgoing.finish();
+            sa.send_request(ExchangeType::INFORMATIONAL, &[], cx);
+        });
+        let bytes = outbox.datagrams().next().unwrap().2.to_vec();
+        assert!(!world.hand_over(B, &Packet { number: 0, from, to, bytes }).is_empty(), "answered");
+        let path = world.hosts[B].endpoint.status(TUNNEL).unwrap().path.unwrap();
+        assert_eq!(path.remote == from, is_followed, "{from}");
+        assert_eq!(path.port, Port::IkeNatT);
+    }
+}
+
 impl World {
     /// The host's sockets are bound to its address.
     fn bind(&mut self, host: usize) {
