@@ -259,3 +259,47 @@ fn a_flood_of_first_messages_keeps_neither_packets_nor_peers_waiting() {
     ix.secs(5);
     ix.assert_all_pass();
 }
+
+/// B calls, and asks for what it may reach. Later it may reach C as well, of which it is told nothing.
+#[test]
+fn where_each_pair_has_a_child_sa_a_packet_of_another_pair_makes_its_own() {
+    let pairs =
+        THREE.replace("remote_id = \"fqdn:b.example\",", "remote_id = \"fqdn:b.example\", selectors = \"pairs\",");
+    let narrow = pairs.replace("to = [\"realm:a\", \"realm:b\", \"realm:c\"]", "to = [\"realm:a\", \"realm:b\"]");
+    let few = narrow.replace("from = [\"a\", \"b\", \"c\"]", "from = [\"a\", \"b\"]");
+    assert!(pairs != THREE && narrow != pairs && few != narrow);
+    let net = |text: &str| ixgate::net::Selector::from_net(text.parse().unwrap());
+    let b =
+        Plan { networks: vec![net("192.168.1.0/24")], reaches: vec![net("100.64.0.0/10")], ..plan("b.example", 71) };
+    let mut ix = Fixture::with(&few, b, called("c.example", 72));
+    ix.secs(2);
+    assert!(ix.passes(A, B), "{:#?}", ix.world.events);
+    assert_eq!(ix.ipsec_report("b").children.len(), 1);
+    let now = ix.world.now();
+    let snapshot = ix.appliance.change(&pairs);
+    ix.world.engine.publish(snapshot, now);
+    ix.secs(2);
+    assert!(!ix.passes(C, B), "its own Child SA is made first");
+    assert_eq!(ix.drops(DropReason::OutboundNotInSelectors), 1);
+    assert!(ix.passes(C, B), "{:#?}", ix.world.events);
+    assert!(ix.passes(A, B), "by the other as ever");
+    let report = ix.ipsec_report("b");
+    assert_eq!((report.we_called, report.failures.len()), (Some(false), 0), "{report:#?}");
+    assert!(report.children.len() > 1 && report.children.iter().all(|child| child.theirs.len() == 1), "{report:#?}");
+}
+
+#[test]
+fn the_first_realms_by_ipsec_may_come_while_it_runs() {
+    let from = THREE.find("[[realm]]\nname = \"b\"").unwrap();
+    let until = THREE.find("[[grant]]").unwrap();
+    let alone =
+        [&THREE[..from], &THREE[until..].replace(", \"b\", \"c\"", "").replace(", \"realm:b\", \"realm:c\"", "")];
+    let mut ix = Fixture::with(&alone.concat(), plan("b.example", 81), called("c.example", 82));
+    ix.secs(2);
+    assert_eq!(ix.world.report().tunnels.len(), 1);
+    let snapshot = ix.appliance.change(THREE);
+    let now = ix.world.now();
+    ix.world.engine.publish(snapshot, now);
+    ix.secs(60); // B has called in vain and waits a while
+    ix.assert_all_pass();
+}

@@ -2,13 +2,18 @@
 //!
 //! Nothing comes out that was not sealed, nothing twice, nothing that the selectors do not cover, and nothing that is not
 //! as long as it says.
+//!
+//! The keys come from the whole script. With fixed ones a packet sealed in one run could be written into the next script (the
+//! fuzzer remembers what was compared), and then it is authentic though this run's peer did not seal it.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ixgate::crypto::{Associated, Cipher, Integrity, PacketKey, Suite};
 use ixgate::ipsec::{ChildSa, Dscp, Endpoint, Event, Lifetime, Limits, Outbound};
+use ixgate::net::random::{Random, Seeded};
 use ixgate::net::{Path, Port, Selector, Timestamp, TunnelId};
 use ixgate::packet::{Datagram, Opened, Outbox};
 
@@ -21,7 +26,7 @@ const MAX_SENT: usize = 64;
 pub fn open(bytes: &[u8]) {
     let mut script = Script(bytes);
     let (Some(setting), Some(start)) = (script.u8(), script.u8()) else { return };
-    let mut world = World::new(setting, start);
+    let mut world = World::new(setting, start, bytes);
     while world.perform(&mut script).is_some() {
         assert!(world.endpoint.sa_count() <= 1);
         while let Some(event) = world.endpoint.poll_event() {
@@ -44,7 +49,7 @@ struct World {
 }
 
 impl World {
-    fn new(setting: u8, start: u8) -> World {
+    fn new(setting: u8, start: u8, script: &[u8]) -> World {
         let suite = [
             Suite { cipher: Cipher::AesGcm128, integrity: None },
             Suite { cipher: Cipher::ChaCha20Poly1305, integrity: None },
@@ -55,7 +60,7 @@ impl World {
         let mut world = World {
             endpoint: Endpoint::new(Limits::default(), 7),
             suite,
-            key: key(suite, 1),
+            key: key(suite, 1, script),
             esn,
             sequence: if esn { 0 } else { u64::from(start) << 24 },
             sent: Vec::new(),
@@ -66,8 +71,8 @@ impl World {
             tunnel: TUNNEL,
             spi_in: SPI,
             spi_out: 0x0a0b_0c0d,
-            key_in: key(suite, 1),
-            key_out: key(suite, 2),
+            key_in: key(suite, 1, script),
+            key_out: key(suite, 2, script),
             esn,
             replay_window: if setting & 8 != 0 { 64 } else { 1024 },
             ours: vec![net("10.0.0.0/8"), net("fd00::/8")],
@@ -197,8 +202,15 @@ fn is_allowed(packet: &[u8]) {
     assert!(within(destination, 10, [0xfd, 0], 8), "to {destination}");
 }
 
-fn key(suite: Suite, first: u8) -> PacketKey {
-    let bytes = |len: usize| vec![first; len];
+fn key(suite: Suite, which: u8, script: &[u8]) -> PacketKey {
+    let mut hasher = DefaultHasher::new();
+    (which, script).hash(&mut hasher);
+    let mut random = Seeded(hasher.finish());
+    let mut bytes = |len: usize| {
+        let mut bytes = vec![0; len];
+        random.fill(&mut bytes);
+        bytes
+    };
     PacketKey::new(suite, &bytes(suite.cipher_key_bytes()), &bytes(suite.integrity_key_bytes())).expect("lengths fit")
 }
 

@@ -67,8 +67,11 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
     if running.wireguard.private_key.is_none() && new.wireguard.private_key.is_some() {
         return Err(PrepareError::NeedsRestart("wireguard.private_key_file (there was none)"));
     }
-    if !running.uses_ipsec() && new.uses_ipsec() {
-        return Err(PrepareError::NeedsRestart("the first realm attached by IPsec (the ports of [ike] are not open)"));
+    let ports = |config: &Config| (config.ike.listen, config.ike.port, config.ike.nat_t_port, config.ike.raw_esp);
+    if !running.uses_ipsec() && new.uses_ipsec() && ports(running) != ports(new) {
+        let what =
+            "`listen`, `port`, `nat_t_port` and `raw_esp` of [ike], along with the first realm attached by IPsec,";
+        return Err(PrepareError::NeedsRestart(what));
     }
     let (old_limits, new_limits) = (&running.limits, &new.limits);
     let differing = [
@@ -89,4 +92,41 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("limits.dns_tcp_per_realm", old_limits.dns_tcp_per_realm != new_limits.dns_tcp_per_realm),
     ];
     Ok(differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{self, MemorySecrets};
+
+    /// `ike`: the section; `by_ipsec`: whether a realm is attached.
+    fn configured(ike: &str, by_ipsec: bool) -> Config {
+        let mut secrets = MemorySecrets::default();
+        secrets.insert("b.psk", "a preshared key, long enough for anybody");
+        let attach = match by_ipsec {
+            true => "attach = [{ ipsec = { remote_id = \"fqdn:b.example\", psk_file = \"b.psk\" } }]",
+            false => "",
+        };
+        let text = format!(
+            "[ix]\ndomain = \"ix.example\"\n[ike]\nlocal_id = \"fqdn:ix.example\"\n{ike}\n\
+             [[realm]]\nname = \"b\"\nnetworks = [\"10.0.0.0/24\"]\n{attach}\n"
+        );
+        match config::parse(&text, Path::new("test.toml"), &secrets) {
+            Ok(loaded) => loaded.config,
+            Err(report) => panic!("{report}"),
+        }
+    }
+
+    #[test]
+    fn the_first_realm_by_ipsec_needs_a_restart_only_along_with_other_ports() {
+        let (without, with) = (configured("", false), configured("", true));
+        assert_eq!(waits_for_restart(&without, &with).unwrap(), Vec::<&str>::new());
+        for ike in ["listen = \"192.0.2.1\"", "port = 5000", "nat_t_port = 5500", "raw_esp = true"] {
+            let error = waits_for_restart(&without, &configured(ike, true)).unwrap_err();
+            assert!(error.to_string().contains("[ike]"), "{error}");
+            assert_eq!(waits_for_restart(&with, &configured(ike, true)).unwrap().len(), 1, "told, and not refused");
+        }
+    }
 }

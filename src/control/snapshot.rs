@@ -140,7 +140,7 @@ pub struct Surroundings {
 pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
     let Surroundings { seed, wireguard_random, ike_random, unix_time_at_zero } = surroundings;
-    let ike = config.uses_ipsec().then(|| ike::Setup {
+    let ike = Some(ike::Setup {
         limits: ipsec::limits(&limits.ike),
         ports: ipsec::ports(config),
         local_addresses: ipsec::local_addresses(config),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::open::{OpenError, Plan};
+use super::open::{IkePlan, OpenError, Plan};
 use super::run::{Reloaded, run};
 use super::worker::Core;
 use crate::config;
@@ -18,6 +18,7 @@ use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::io::clock::Clock;
 use crate::io::rng;
+use crate::io::sockets::Sockets;
 use crate::net::{Generation, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
@@ -42,6 +43,8 @@ pub enum ReloadError {
     Config(#[from] config::Report),
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
 }
 
 /// Loads `file` and runs until told to end.
@@ -65,7 +68,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     };
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
-    let mut reloader = Reloader { file: file.to_owned(), config, store, numbers, generation };
+    let is_ike_open = config.uses_ipsec();
+    let mut reloader = Reloader { file: file.to_owned(), config, is_ike_open, store, numbers, generation };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))
 }
 
@@ -73,6 +77,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
 struct Reloader {
     file: PathBuf,
     config: Config,
+    /// Once a realm was attached by IPsec, its ports stay open.
+    is_ike_open: bool,
     store: Store,
     numbers: TunnelNumbers,
     generation: Generation,
@@ -84,17 +90,23 @@ impl Reloader {
         log_warnings(&warnings);
         let waiting = waits_for_restart(&self.config, &config)?;
         let generation = Generation(self.generation.0 + 1);
+        // As at the start: a port that cannot be had has given nobody an alias.
+        let sockets = match config.uses_ipsec() && !self.is_ike_open {
+            true => IkePlan::open_later(&config)?,
+            false => Sockets::default(),
+        };
         let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, SystemTime::now())?;
         prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
         if !waiting.is_empty() {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
         }
         self.generation = generation;
+        self.is_ike_open |= config.uses_ipsec();
         let names = names(&config, &prepared.snapshot);
         self.adopt(config);
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
         let summary = format!("generation {}, {realms} realms, {tunnels} tunnels", generation.0);
-        Ok(Reloaded { snapshot: prepared.snapshot, names, summary })
+        Ok(Reloaded { snapshot: prepared.snapshot, sockets, names, summary })
     }
 
     /// Remembers what runs now: the new file, except where the old settings still hold.

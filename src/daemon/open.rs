@@ -16,7 +16,8 @@ use crate::telemetry::source::Listen;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub ix_name: String,
-    pub wireguard: SocketAddr,
+    /// `None`: there is no key, and so no peer that could call.
+    pub wireguard: Option<SocketAddr>,
     /// `None`: no realm is attached by IPsec.
     pub ike: Option<IkePlan>,
     pub offload: Offload,
@@ -64,7 +65,7 @@ impl Plan {
     pub fn of(config: &Config) -> Self {
         Plan {
             ix_name: config.ix.name.clone(),
-            wireguard: config.wireguard.listen,
+            wireguard: config.wireguard.private_key.as_ref().map(|_| config.wireguard.listen),
             ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
             offload: Offload::Auto,
             api_socket: config.api.socket.clone(),
@@ -79,7 +80,9 @@ impl Plan {
         }
         let api = SocketFile::listen(&self.api_socket)?;
         let mut sockets = Sockets::default();
-        sockets.add_udp(UdpSocket::bind_with(self.wireguard, self.offload)?);
+        if let Some(address) = self.wireguard {
+            sockets.add_udp(UdpSocket::bind_with(address, self.offload)?);
+        }
         if let Some(ike) = self.ike {
             ike.open(&mut sockets, self.offload)?;
         }
@@ -91,6 +94,13 @@ impl Plan {
 impl IkePlan {
     fn of(ike: &Ike) -> Self {
         IkePlan { listen: ike.listen, port: ike.port, nat_t_port: ike.nat_t_port, raw_esp: ike.raw_esp }
+    }
+
+    /// Of a configuration that attaches a realm by IPsec for the first time.
+    pub fn open_later(config: &Config) -> Result<Sockets, OpenError> {
+        let mut sockets = Sockets::default();
+        IkePlan::of(&config.ike).open(&mut sockets, Offload::Auto)?;
+        Ok(sockets)
     }
 
     fn open(self, sockets: &mut Sockets, offload: Offload) -> Result<(), OpenError> {
@@ -116,18 +126,23 @@ impl Opened {
     }
 
     pub fn listens(&self) -> Vec<Listen> {
-        let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
-        let udp = ports.into_iter().filter_map(|(port, what)| Some((what, self.udp_address(port)?)));
-        let mut listens: Vec<_> =
-            udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
-        let raw = self.sockets.raw_esp_addresses();
-        listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
+        let mut listens = listens_of(&self.sockets);
         listens.push(Listen { what: "API", address: format!("unix:{}", self.api.path().display()) });
         if let Some(address) = self.metrics_address() {
             listens.push(Listen { what: "metrics", address: format!("http://{address}/metrics") });
         }
         listens
     }
+}
+
+/// Sockets for outer datagrams, in words.
+pub(super) fn listens_of(sockets: &Sockets) -> Vec<Listen> {
+    let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
+    let udp = ports.into_iter().filter_map(|(port, what)| Some((what, sockets.udp_address(port)?)));
+    let mut listens: Vec<_> = udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
+    let raw = sockets.raw_esp_addresses();
+    listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
+    listens
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, OpenError> {
@@ -144,7 +159,7 @@ pub(super) mod tests {
     pub(crate) fn plan(directory: &tempfile::TempDir) -> Plan {
         Plan {
             ix_name: "ix-test".to_owned(),
-            wireguard: "127.0.0.1:0".parse().unwrap(),
+            wireguard: "127.0.0.1:0".parse().ok(),
             ike: None,
             offload: Offload::Auto,
             api_socket: directory.path().join("state/ixgate.sock"),
@@ -173,6 +188,9 @@ pub(super) mod tests {
         assert!(words[2].starts_with("IKE and ESP in UDP udp 127.0.0.1:"), "{words:?}");
 
         let elsewhere = tempfile::tempdir().unwrap();
+        let without_key = Plan { wireguard: None, ike: Some(ike), ..plan(&elsewhere) }.open().unwrap();
+        assert_eq!(without_key.listens()[0].what, "IKE");
+        drop(without_key);
         let port = opened.udp_address(Port::IkeNatT).unwrap().port();
         let taken = Plan { ike: Some(IkePlan { nat_t_port: port, ..ike }), ..plan(&elsewhere) };
         let error = taken.open().unwrap_err();
@@ -193,7 +211,7 @@ pub(super) mod tests {
         assert!(matches!(plan(&directory).open(), Err(OpenError::Api(SocketFileError::Alive(_)))));
 
         let elsewhere = tempfile::tempdir().unwrap();
-        let wireguard = opened.udp_address(Port::WireGuard).unwrap();
+        let wireguard = opened.udp_address(Port::WireGuard);
         let taken = Plan { wireguard, ..plan(&elsewhere) };
         let api_socket = taken.api_socket.clone();
         assert!(matches!(taken.open(), Err(OpenError::WireGuard(BindError::InUse(_)))));

@@ -16,11 +16,12 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::open::Opened;
+use super::open::{Opened, listens_of};
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
 use crate::io::clock::Clock;
+use crate::io::sockets::Sockets;
 use crate::net::Timestamp;
 use crate::telemetry::source::{Listen, Names, Source};
 
@@ -34,6 +35,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A configuration that was loaded again, ready to be published.
 pub struct Reloaded<S> {
     pub snapshot: Arc<S>,
+    /// For ports that were not needed before.
+    pub sockets: Sockets,
     pub names: Names,
     /// For the log: what is different.
     pub summary: String,
@@ -121,7 +124,7 @@ where
     let Opened { ix_name, sockets, api: api_socket, metrics } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (handle, mut ending) = worker::spawn(sockets, core, clock).map_err(RunError::Start)?;
-    let facts = Facts { ix_name, listens, names: RwLock::new(names), clock, started: clock.now() };
+    let facts = Facts { ix_name, shown: RwLock::new(Shown { listens, names }), clock, started: clock.now() };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -131,9 +134,7 @@ where
         let listener = TcpListener::from_std(listener).map_err(RunError::Start)?;
         servers.spawn(http::serve(listener, api::metrics_router(observer.clone())));
     }
-    for listen in &observer.facts.listens {
-        tracing::info!("{} on {}", listen.what, listen.address);
-    }
+    log_listens(&observer.facts.shown.read().await.listens);
     let reload = Arc::new(Mutex::new(reload));
     let reload_again = || Some(tokio::spawn(reload_into(observer.clone(), reload.clone())));
     let (mut reloading, mut is_reload_wanted) = (None, false);
@@ -162,14 +163,18 @@ where
     drain(&handle, ending).await
 }
 
-/// What never changes while running, and the names, which a new configuration replaces.
+/// What never changes while running, and what a new configuration changes.
 struct Facts {
     ix_name: String,
-    listens: Vec<Listen>,
     /// Held for writing while a snapshot is published, so that no report is shown under another generation's names.
-    names: RwLock<Names>,
+    shown: RwLock<Shown>,
     clock: Clock,
     started: Timestamp,
+}
+
+struct Shown {
+    listens: Vec<Listen>,
+    names: Names,
 }
 
 /// Answers the API from the worker's report.
@@ -186,15 +191,15 @@ impl<C: Core> Clone for Observer<C> {
 
 impl<C: Core> Appliance for Observer<C> {
     async fn observe(&self) -> Result<Source, Unavailable> {
-        let names = self.facts.names.read().await;
+        let shown = self.facts.shown.read().await;
         let WorkerReport { path, socket } =
             self.handle.report().await.map_err(|error| Unavailable(error.to_string()))?;
         let facts = &self.facts;
         Ok(Source {
             ix_name: facts.ix_name.clone(),
             uptime: facts.clock.now() - facts.started,
-            listens: facts.listens.clone(),
-            names: names.clone(),
+            listens: shown.listens.clone(),
+            names: shown.names.clone(),
             path,
             socket,
         })
@@ -253,8 +258,9 @@ where
 }
 
 async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>) {
-    let mut names = observer.facts.names.write().await;
-    match observer.handle.publish(reloaded.snapshot).await {
+    let mut shown = observer.facts.shown.write().await;
+    let further = listens_of(&reloaded.sockets);
+    match observer.handle.publish(reloaded.snapshot, reloaded.sockets).await {
         Ok(()) => tracing::info!("new configuration: {}", reloaded.summary),
         // Handed over: it will be adopted when the worker is heard of again.
         Err(error @ WorkerError::Silent) => tracing::error!("the new configuration is not adopted yet: {error}"),
@@ -263,7 +269,9 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
             return;
         }
     }
-    *names = reloaded.names;
+    log_listens(&further);
+    shown.listens.extend(further);
+    shown.names = reloaded.names;
 }
 
 async fn drain<C: Core>(handle: &Handle<C>, ending: oneshot::Receiver<Ending>) -> Result<(), RunError> {
@@ -292,10 +300,14 @@ fn unexpected(ended: Result<Ending, oneshot::error::RecvError>) -> RunError {
     }
 }
 
+fn log_listens(listens: &[Listen]) {
+    listens.iter().for_each(|listen| tracing::info!("{} on {}", listen.what, listen.address));
+}
+
 fn log_offload(receive: bool, send: bool, receive_buffer_bytes: usize) {
     let words = |on| if on { "on" } else { "off" };
     tracing::info!("UDP offload: receive {}, send {}", words(receive), words(send));
-    if receive_buffer_bytes < 1 << 20 {
+    if (1..1 << 20).contains(&receive_buffer_bytes) {
         tracing::warn!(
             "the receive buffer is {receive_buffer_bytes} bytes, so bursts may be lost: raise net.core.rmem_max to \
              8388608, or grant CAP_NET_ADMIN"

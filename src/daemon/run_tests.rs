@@ -7,6 +7,7 @@ use super::super::open::tests::plan;
 use super::super::worker::tests::Echo;
 use super::*;
 use crate::control::client::{self, ApiAddress};
+use crate::io::udp::{Offload, UdpSocket};
 use crate::net::{Port, RealmId};
 use crate::telemetry::source::RealmName;
 use crate::telemetry::status::Status;
@@ -23,6 +24,13 @@ fn names(realm: &str) -> Names {
     Names { realms: vec![RealmName { realm: RealmId(1), name: realm.to_owned() }], tunnels: Vec::new() }
 }
 
+fn further() -> Sockets {
+    let mut sockets = Sockets::default();
+    let socket = UdpSocket::bind_for(Port::IkeNatT, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap();
+    sockets.add_udp(socket);
+    sockets
+}
+
 /// The first reload is bad, the next one names the realm otherwise.
 fn reload() -> impl FnMut() -> Result<Reloaded<u32>, &'static str> {
     let mut attempts = 0;
@@ -30,7 +38,12 @@ fn reload() -> impl FnMut() -> Result<Reloaded<u32>, &'static str> {
         attempts += 1;
         match attempts {
             1 => Err("line 3: no such realm"),
-            _ => Ok(Reloaded { snapshot: Arc::new(9), names: names("renamed"), summary: "1 realm".to_owned() }),
+            _ => Ok(Reloaded {
+                snapshot: Arc::new(9),
+                sockets: further(),
+                names: names("renamed"),
+                summary: "1 realm".to_owned(),
+            }),
         }
     }
 }
@@ -117,6 +130,9 @@ async fn a_bad_reload_changes_nothing_and_a_good_one_is_adopted() {
         }
     };
     assert_eq!(after.generation, 9);
+    let listens = |status: &Status| status.listens.iter().map(|listen| listen.what.to_string()).collect::<Vec<_>>();
+    assert_eq!(listens(&before), ["WireGuard", "API", "metrics"]);
+    assert_eq!(listens(&after), ["WireGuard", "API", "metrics", "IKE and ESP in UDP"]);
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ pub struct Handle<C: Core> {
 
 enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
-    Publish(Arc<C::Snapshot>, oneshot::Sender<()>),
+    Publish(Arc<C::Snapshot>, Box<Sockets>, oneshot::Sender<()>),
     Shutdown,
 }
 
@@ -141,10 +141,10 @@ impl<C: Core> Handle<C> {
         await_reply(answer).await
     }
 
-    /// Returns when the worker runs on the new snapshot.
-    pub async fn publish(&self, snapshot: Arc<C::Snapshot>) -> Result<(), WorkerError> {
+    /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has.
+    pub async fn publish(&self, snapshot: Arc<C::Snapshot>, sockets: Sockets) -> Result<(), WorkerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Publish(snapshot, reply))?;
+        self.send(Command::Publish(snapshot, Box::new(sockets), reply))?;
         await_reply(answer).await
     }
 
@@ -192,7 +192,7 @@ struct Unsent {
 impl<C: Core> Worker<C> {
     fn run(mut self) -> io::Result<WorkerReport> {
         loop {
-            if self.serve_commands() {
+            if self.serve_commands()? {
                 self.flush();
                 while self.core.say_goodbye() {
                     self.flush();
@@ -209,23 +209,24 @@ impl<C: Core> Worker<C> {
     }
 
     /// `true`: told to end.
-    fn serve_commands(&mut self) -> bool {
+    fn serve_commands(&mut self) -> io::Result<bool> {
         for _ in 0..MAX_COMMANDS_PER_TURN {
             match self.commands.try_recv() {
                 // Whoever asked may have given up: nothing to do about that.
                 Ok(Command::Report(reply)) => drop(reply.send(self.report())),
-                Ok(Command::Publish(snapshot, reply)) => {
+                Ok(Command::Publish(snapshot, sockets, reply)) => {
+                    self.sockets.adopt(*sockets, &self.poller)?;
                     self.core.publish(snapshot, self.clock.now());
                     self.flush();
                     let _ = reply.send(());
                 }
-                Ok(Command::Shutdown) => return true,
-                Err(_) => return false,
+                Ok(Command::Shutdown) => return Ok(true),
+                Err(_) => return Ok(false),
             }
         }
         // More may be waiting: look again after this turn, without sleeping.
         self.poller.waker().wake();
-        false
+        Ok(false)
     }
 
     fn serve_timers(&mut self) {

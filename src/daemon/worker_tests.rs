@@ -6,8 +6,8 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::dataplane::report::Totals;
-use crate::io::udp::UdpSocket;
-use crate::net::Generation;
+use crate::io::udp::{Offload, UdpSocket};
+use crate::net::{Generation, Port};
 use crate::packet::DropReason;
 
 /// Sends every datagram back. `panic` makes it panic, `stop` makes it wait for the test.
@@ -139,12 +139,18 @@ async fn moves_datagrams_reports_adopts_snapshots_and_drains() {
     assert_eq!((report.path.totals.forwarded, report.path.generation), (3, Generation(1)));
     assert!(report.socket.receive_buffer_bytes > 0 && report.socket.refused_datagrams == 0);
 
-    bench.handle.publish(Arc::new(7)).await.unwrap();
+    let mut further = Sockets::default();
+    further.add_udp(UdpSocket::bind_for(Port::Ike, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap());
+    let ike = further.udp_address(Port::Ike).unwrap();
+    bench.handle.publish(Arc::new(7), further).await.unwrap();
     assert_eq!(bench.handle.report().await.unwrap().path.generation, Generation(7));
+    bench.echo(b"as before");
+    bench.client.connect(ike).unwrap();
+    bench.echo(b"by a port that came with the snapshot");
 
     bench.handle.shut_down().unwrap();
     match bench.ending.await.unwrap() {
-        Ending::Drained(last) => assert_eq!(last.path.totals.datagrams_in, 3),
+        Ending::Drained(last) => assert_eq!(last.path.totals.datagrams_in, 5),
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.handle.report().await.unwrap_err(), WorkerError::Gone);

@@ -34,7 +34,7 @@ pub struct Setup {
     /// `None`: no realm is attached by WireGuard, and every handshake is refused.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
     pub handshakes_per_sec: u32,
-    /// `None`: no realm is attached by IPsec, and none can be until the next start.
+    /// `None`: no realm can be attached by IPsec.
     pub ike: Option<ike::Setup>,
     pub sessions: nat::Limits,
     pub host: HostConfig,
@@ -73,7 +73,7 @@ impl Engine {
             now,
         );
         let mut engine = Engine {
-            tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16), now),
+            tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16)),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),

@@ -36,8 +36,10 @@ const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
 /// [`Tunnels::poll_timeout`].
 pub(super) struct Tunnels {
     wireguard: wireguard::Endpoint,
-    /// `None`: the configuration had no IPsec tunnel when we started.
+    /// `None`: no configuration had an IPsec tunnel so far.
     ipsec: Option<Box<Ipsec>>,
+    /// What to make it of, and its seed.
+    without_ipsec: Option<(ike::Setup, u64)>,
 }
 
 /// What `status` shows of a tunnel, whatever its transport.
@@ -50,8 +52,8 @@ pub(super) struct TunnelStatus {
 
 impl Tunnels {
     /// `ike`: `None` where no tunnel can be an IPsec tunnel. `seed`: random and secret.
-    pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64, now: Timestamp) -> Self {
-        Tunnels { wireguard, ipsec: ike.map(|setup| Box::new(Ipsec::new(setup, seed, now))) }
+    pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64) -> Self {
+        Tunnels { wireguard, ipsec: None, without_ipsec: ike.map(|setup| (setup, seed)) }
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
@@ -64,6 +66,11 @@ impl Tunnels {
             }
         }
         self.wireguard.configure(&peers, now);
+        if !ipsec.is_empty()
+            && let Some((setup, seed)) = self.without_ipsec.take()
+        {
+            self.ipsec = Some(Box::new(Ipsec::new(setup, seed, now)));
+        }
         if let Some(all) = &mut self.ipsec {
             all.configure(ipsec, now);
         }

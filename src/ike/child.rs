@@ -26,6 +26,8 @@ pub(super) struct Child {
     pub rekey_at: Timestamp,
     /// It is closed then, even if nothing replaced it.
     pub expires_at: Timestamp,
+    /// The peer would not replace it.
+    pub rekey_refused: bool,
     /// Another one for the same packets may be enough: both sides asked at once.
     pub needless_at: Option<Timestamp>,
 }
@@ -157,6 +159,16 @@ impl IkeSa {
         self.children.iter().filter(|child| child.state == ChildState::Up)
     }
 
+    /// Whether there is none; or, where each pair is to have one of its own, none for some pair: the peer called and asked
+    /// for others. A peer that takes less of one proposal than all has been asked for the rest already.
+    pub(super) fn lacks_child(&self, most: usize) -> bool {
+        let lacks_pair = |peer: &PeerConfig| {
+            let mut pairs = proposed(peer, most).into_iter();
+            peer.selector_mode == SelectorMode::Pairs && pairs.any(|pair| !uncovered(&pair, &self.children).is_empty())
+        };
+        self.live_children().next().is_none() || self.peer.as_ref().is_some_and(|peer| lacks_pair(peer))
+    }
+
     /// Keeps a new Child SA and has it installed.
     pub(super) fn install(&mut self, agreed: Agreed, cx: &mut Context<'_>) {
         let Some(config) = self.peer.clone() else { return };
@@ -171,6 +183,7 @@ impl IkeSa {
             installed_at: cx.now,
             rekey_at: cx.now + soft,
             expires_at: cx.now + hard_lifetime(config.lifetimes.child),
+            rekey_refused: false,
             needless_at: None,
         };
         self.children.push(child);

@@ -1,14 +1,15 @@
 //! Sealed messages of one IKE SA on their way in and out: authenticity, fragments, windows, and which exchange it is.
 
 use super::context::{Context, Effect};
+use super::diagnosis::{Cause, Stage as FailureStage};
 use super::event::{DownReason, Event, Role};
 use super::exchange::auth::Step;
-use super::message::{notify, refusal};
+use super::message::{Contents, notify, refusal};
 use super::nat;
 use super::protect::{Inside, most_bytes, transmit};
 use super::reassembly::Bounds;
 use super::sa::{IkeSa, Stage};
-use super::window::{Arrival, digest, jittered};
+use super::window::{Arrival, Repeat, digest, jittered};
 use crate::net::{Path, Port};
 use crate::packet::{Datagram, DropReason};
 use crate::wire::ike::{self, ExchangeType, Flags, Header, ParseError, Payload};
@@ -23,19 +24,11 @@ impl IkeSa {
     ) -> Result<(), DropReason> {
         let is_response = header.flags.response;
         match is_response {
-            true if !self.outgoing.awaits(header.message_id) => return Err(DropReason::HandshakeInvalid),
-            true => {}
+            true if self.outgoing.awaits(header.message_id, header.exchange) => {}
+            true => return Err(DropReason::HandshakeInvalid),
             false => match self.incoming.arrival(header.message_id) {
                 Arrival::New => {}
-                Arrival::Repeated(request, response) => {
-                    return match digest(datagram.bytes) == *request {
-                        true => {
-                            transmit(response, &datagram.path, cx.outbox);
-                            Ok(())
-                        }
-                        false => Err(DropReason::HandshakeInvalid),
-                    };
-                }
+                Arrival::Repeated => return self.answer_again(datagram, cx),
                 Arrival::Outside => return Err(DropReason::HandshakeInvalid),
             },
         }
@@ -44,6 +37,14 @@ impl IkeSa {
             .ok_or(DropReason::HandshakeInvalid)?;
         let session = self.session.as_ref().ok_or(DropReason::HandshakeInvalid)?;
         let plain = session.protection.open(datagram.bytes, &protected).map_err(|_| DropReason::HandshakeInvalid)?;
+        // Section 2.23: only a new message tells where the peer is. A copy of one may be anybody's.
+        let reassembly = if is_response { &self.responses } else { &self.requests };
+        if protected.fragment.is_some_and(|fragment| reassembly.has_seen(header.message_id, fragment)) {
+            return Ok(());
+        }
+        if self.awaits_proof() && !self.may_be_at(&datagram.path) {
+            return Err(DropReason::HandshakeInvalid); // as if it were lost: it is sent again
+        }
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
             self.incoming.note(datagram.bytes);
@@ -66,23 +67,53 @@ impl IkeSa {
         Ok(())
     }
 
-    /// An authentic message: the peer lives, and if it is behind a NAT, this is where it is now (section 2.23).
+    /// A request that has been answered, bit for bit: the answer again (section 2.1), and nothing else changes.
+    ///
+    /// It goes "to the address and port from which the request was received" (section 2.11): a NAT may have given the peer
+    /// another mapping since, and then it waits there. But anybody can have recorded the request, and write any address on
+    /// it. So the peer's path stays as it is (section 2.23: only a new message moves it), and to other addresses than the
+    /// peer's go only [`MAX_REPEATS`](super::half_open::MAX_REPEATS) copies of one answer, sealed as they are; the next
+    /// request ends them. At its own address the peer is always answered.
+    fn answer_again(&mut self, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), DropReason> {
+        let elsewhere = (datagram.path.remote, datagram.path.port) != (self.path.remote, self.path.port);
+        match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
+            Repeat::Answer(response) => {
+                transmit(response, &datagram.path, cx.outbox);
+                Ok(())
+            }
+            Repeat::Spent => Err(DropReason::HandshakeUnderLoad),
+            Repeat::Another => Err(DropReason::HandshakeInvalid),
+        }
+    }
+
+    /// We are the responder, and the initiator has not proved who it is.
+    fn awaits_proof(&self) -> bool {
+        matches!(self.stage, Stage::Handshake(_)) && !self.role.is_initiator()
+    }
+
+    /// Whether an authentic message can tell that the peer is there now (section 2.23).
+    ///
+    /// A peer behind a NAT can be anywhere. Any other is where IKE_SA_INIT found it until MOBIKE moves it: IKE_AUTH proves
+    /// that our half of IKE_SA_INIT arrived there, and nothing proves the source of a later packet. Its port may change, as
+    /// it does on the way to NAT traversal. A peer with MOBIKE says itself where it is, and no other message moves it (RFC
+    /// 4555 section 3.8); which address of ours it takes is no matter.
+    fn may_be_at(&self, path: &Path) -> bool {
+        if self.is_established() && self.abilities.mobike {
+            return (path.remote, path.port) == (self.path.remote, self.path.port);
+        }
+        let leaves_nat_t = self.path.port == Port::IkeNatT && path.port == Port::Ike;
+        self.nat.there || path.remote.ip() == self.path.remote.ip() && !leaves_nat_t
+    }
+
+    /// An authentic message: the peer lives, and perhaps it is elsewhere now.
     fn heard_from(&mut self, path: Path, cx: &mut Context<'_>) {
         self.last_heard = cx.now;
-        if path == self.path {
-            return;
-        }
-        let established = self.is_established();
-        if established && !self.nat.there {
-            // It speaks from elsewhere without a NAT: only MOBIKE may move it. Which address of ours it took is no matter.
-            if path.remote == self.path.remote && path.port == self.path.port {
-                self.path.local = path.local;
-            }
+        if path == self.path || !self.may_be_at(&path) {
             return;
         }
         let moved = path.remote != self.path.remote || path.port != self.path.port;
         self.path = path;
-        if let (true, true, Some(tunnel)) = (established, moved, self.tunnel()) {
+        if let (true, true, Some(tunnel)) = (self.is_established(), moved, self.tunnel()) {
             cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
         }
     }
@@ -93,13 +124,13 @@ impl IkeSa {
             // Section 2.5: the type of the payload that we do not know.
             Err(ParseError::UnsupportedCritical(kind)) => {
                 let answer = vec![notify(ike::notify::UNSUPPORTED_CRITICAL_PAYLOAD, [kind])];
-                return self.respond(header, answer, &path, cx);
+                self.respond(header, answer, &path, cx);
+                // Section 2.21.2: such an IKE_AUTH makes no IKE SA.
+                return if matches!(self.stage, Stage::Handshake(_)) {
+                    self.end(DownReason::Failed)
+                };
             }
-            // Section 2.21.2: it has the keys and still cannot write; that is the end of it.
-            Err(_) => {
-                self.respond(header, refusal(ike::notify::INVALID_SYNTAX), &path, cx);
-                return self.end(DownReason::Failed);
-            }
+            Err(_) => return self.refuse_for_good(header, &path, cx),
         };
         if header.exchange == ExchangeType::INTERMEDIATE {
             self.note_intermediate(header, inside, self.role == Role::Responder);
@@ -112,19 +143,40 @@ impl IkeSa {
             (_, Stage::Handshake(_) | Stage::InitSent(_)) => None,
             (ExchangeType::CREATE_CHILD_SA, _) => Some(self.answer_create_child(&payloads, cx)),
             (ExchangeType::FOLLOWUP_KE, _) => Some(self.answer_followup(&payloads, cx)),
-            (ExchangeType::INFORMATIONAL, _) => Some(self.answer_informational(&payloads, &path, cx)),
+            (ExchangeType::INFORMATIONAL, _) => {
+                self.note_refused_proof(header.message_id, &payloads, cx);
+                Some(self.answer_informational(&payloads, &path, cx))
+            }
             _ => Some(refusal(ike::notify::INVALID_SYNTAX)),
         };
-        if let Some(answer) = answer {
-            self.respond(header, answer, &path, cx);
+        match answer {
+            Some(answer) if Contents(&answer).has(ike::notify::INVALID_SYNTAX) => {
+                self.refuse_for_good(header, &path, cx);
+            }
+            Some(answer) => self.respond(header, answer, &path, cx),
+            None => {}
         }
         self.adopt_next_keys();
+    }
+
+    /// Section 2.21.3: INVALID_SYNTAX is "fatal in both peers". It has the keys and still cannot write.
+    fn refuse_for_good(&mut self, header: &Header, path: &Path, cx: &mut Context<'_>) {
+        if self.is_established() {
+            cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
+        }
+        self.respond(header, refusal(ike::notify::INVALID_SYNTAX), path, cx);
+        self.end(DownReason::Failed);
     }
 
     fn handle_response(&mut self, header: &Header, inside: &Inside, cx: &mut Context<'_>) {
         let Ok(payloads) = ike::parse_payloads(inside.first, &inside.bytes, &cx.limits.wire) else {
             self.outgoing.finish();
-            return self.end(DownReason::Failed);
+            if !self.is_established() {
+                return self.end(DownReason::Failed);
+            }
+            // Section 2.21.3: no error is sent about an answer, but the peer learns that the SA is gone.
+            cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
+            return self.close(cx);
         };
         if header.exchange == ExchangeType::INTERMEDIATE {
             self.note_intermediate(header, inside, self.role == Role::Responder);

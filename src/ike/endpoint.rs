@@ -2,10 +2,12 @@
 //!
 //! After `configure`, `handle_input` or `handle_timeout`, send the outbox, drain `poll_event`, then read `poll_timeout`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::fast::FixedState;
 
 use super::context::{ChildSpis, Effect};
 use super::diagnosis::Recorded;
@@ -31,8 +33,8 @@ pub struct Endpoint {
     pub(super) unix_secs_at_zero: u64,
     pub(super) random: Box<dyn Random + Send>,
     pub(super) peers: Peers,
-    /// By our SPI.
-    pub(super) sas: BTreeMap<u64, Entry>,
+    /// By our SPI. We choose those, at random: nobody can have them collide.
+    pub(super) sas: HashMap<u64, Entry, FixedState>,
     /// When each SA next has something to do.
     pub(super) deadlines: BTreeSet<(Timestamp, u64)>,
     pub(super) half_open: HalfOpen,
@@ -57,7 +59,7 @@ impl Endpoint {
             unix_secs_at_zero: setup.unix_secs_at_zero,
             random: setup.random,
             peers: Peers::default(),
-            sas: BTreeMap::new(),
+            sas: HashMap::default(),
             deadlines: BTreeSet::new(),
             half_open: HalfOpen::new(secret),
             child_spis: ChildSpis::default(),
@@ -109,11 +111,10 @@ impl Endpoint {
     /// Says goodbye: deletes IKE SAs, at most `most` in one call, so that peers notice at once instead of by silence. Nobody
     /// waits for answers. `false`: none is left that can be told.
     pub fn close_some(&mut self, most: usize, outbox: &mut Outbox) -> bool {
-        let can_be_told = |sa: &IkeSa| sa.is_established() && sa.pending.is_none();
-        let spis: Vec<u64> =
-            self.sas.iter().filter(|(_, entry)| can_be_told(&entry.sa)).map(|(spi, _)| *spi).take(most).collect();
+        let established = self.sas.iter().filter(|(_, entry)| entry.sa.is_established());
+        let spis: Vec<u64> = established.map(|(spi, _)| *spi).take(most).collect();
         for spi in &spis {
-            self.with_sa(*spi, outbox, |sa, cx| sa.ask_to_delete_ike(cx));
+            self.with_sa(*spi, outbox, |sa, cx| sa.say_goodbye(cx));
         }
         !spis.is_empty()
     }
@@ -130,7 +131,7 @@ impl Endpoint {
         [due.filter(|(at, _)| *at < NEVER), call].into_iter().flatten().min()
     }
 
-    /// A packet waits for this tunnel: call the peer, or make its Child SA. What is to be sent for it waits for
+    /// A packet waits for this tunnel: call the peer, or make the Child SAs that it lacks. What is to be sent for it waits for
     /// `handle_timeout`, which is due at once; so in the two below.
     pub fn want(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.now = self.now.max(now);
@@ -140,9 +141,10 @@ impl Endpoint {
             }
             return;
         };
+        let most = self.limits.selectors;
         self.wake(newest, |sa, now| {
             let idle = sa.tasks.is_empty() && sa.pending.is_none() && sa.timers.child_retry_at.is_none();
-            if idle && sa.live_children().next().is_none() {
+            if idle && sa.lacks_child(most) {
                 sa.timers.child_retry_at = Some(now);
             }
         });

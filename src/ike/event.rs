@@ -121,6 +121,8 @@ pub enum DownReason {
     PeerRestarted,
     /// A rekey failed for good, or broke the protocol.
     Failed,
+    /// A certificate that the peer had proved itself by has ended.
+    CertificateEnded,
     /// Its configuration changed; the tunnel starts anew.
     Reconfigured,
     /// It is no longer configured.
@@ -134,6 +136,7 @@ impl DownReason {
             DownReason::PeerDeleted => "the peer closed it",
             DownReason::PeerRestarted => "the peer started anew",
             DownReason::Failed => "a negotiation with the peer failed",
+            DownReason::CertificateEnded => "the peer's certificate is no longer valid",
             DownReason::Reconfigured => "its configuration changed; it starts anew",
             DownReason::Removed => "it is no longer configured",
         }

@@ -31,12 +31,18 @@ pub(super) struct HalfOpen {
     secret: Zeroizing<[u8; 32]>,
     by_request: BTreeMap<RequestKey, Entry>,
     per_source: BTreeMap<IpAddr, usize>,
+    /// Those with fragments that wait, by when the first of them came.
+    with_fragments: BTreeMap<u64, RequestKey>,
+    fragment_bytes: usize,
+    fragments_begun: u64,
 }
 
 struct Entry {
     spi: u64,
     source: IpAddr,
     repeats: u32,
+    /// Place in `with_fragments`, and bytes.
+    fragments: Option<(u64, usize)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +56,14 @@ pub(super) enum Admission {
 
 impl HalfOpen {
     pub fn new(secret: [u8; 32]) -> Self {
-        HalfOpen { secret: Zeroizing::new(secret), by_request: BTreeMap::new(), per_source: BTreeMap::new() }
+        HalfOpen {
+            secret: Zeroizing::new(secret),
+            by_request: BTreeMap::new(),
+            per_source: BTreeMap::new(),
+            with_fragments: BTreeMap::new(),
+            fragment_bytes: 0,
+            fragments_begun: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -91,12 +104,37 @@ impl HalfOpen {
 
     pub fn insert(&mut self, key: RequestKey, path: &Path, spi: u64) {
         let source = source(path);
-        if self.by_request.insert(key, Entry { spi, source, repeats: 0 }).is_none() {
+        if self.by_request.insert(key, Entry { spi, source, repeats: 0, fragments: None }).is_none() {
             *self.per_source.entry(source).or_default() += 1;
         }
     }
 
+    /// So many bytes of fragments wait now with one of them.
+    pub fn note_fragments(&mut self, key: &RequestKey, bytes: usize) {
+        let Some(entry) = self.by_request.get_mut(key) else { return };
+        let before = entry.fragments.take();
+        self.fragment_bytes -= before.map_or(0, |(_, bytes)| bytes);
+        if bytes == 0 {
+            before.map(|(place, _)| self.with_fragments.remove(&place));
+            return;
+        }
+        let place = before.map_or(self.fragments_begun, |(place, _)| place);
+        if before.is_none() {
+            self.fragments_begun += 1;
+            self.with_fragments.insert(place, *key);
+        }
+        self.fragment_bytes += bytes;
+        entry.fragments = Some((place, bytes));
+    }
+
+    /// While there are more bytes of fragments than that: who has the oldest, by our SPI.
+    pub fn first_beyond(&self, fragment_bytes: usize) -> Option<u64> {
+        let (_, key) = self.with_fragments.first_key_value().filter(|_| self.fragment_bytes > fragment_bytes)?;
+        self.by_request.get(key).map(|entry| entry.spi)
+    }
+
     pub fn remove(&mut self, key: &RequestKey) {
+        self.note_fragments(key, 0);
         let Some(entry) = self.by_request.remove(key) else { return };
         if let Some(count) = self.per_source.get_mut(&entry.source) {
             *count -= 1;

@@ -183,6 +183,17 @@ mod tests {
         assert_eq!(stream.to_vec(), parts.iter().flat_map(|key| key.to_vec()).collect::<Vec<u8>>());
     }
 
+    /// Section 2.17: KEYMAT = prf+(SK_d, g^ir (new) | Ni | Nr).
+    #[test]
+    fn the_secret_of_a_child_sas_own_key_exchange_comes_before_the_nonces() {
+        let (nonces, secret) = (nonces(), vec![9; 32]);
+        let shared = Shared { first: Some(Zeroizing::new(secret.clone())), further: Vec::new() };
+        let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: true };
+        let keys = child_keys(Prf::HmacSha256, &[7; 32], SUITE, &exchange);
+        let stream = Prf::HmacSha256.plus(&[7; 32], &[&secret, &nonces.initiator, &nonces.responder], 16);
+        assert_eq!(keys.cipher_out[..16], stream[..]);
+    }
+
     /// RFC 9370 section 2.2.4: SK(0) | Ni | Nr | SK(1) | SK(2).
     #[test]
     fn further_secrets_follow_the_nonces() {

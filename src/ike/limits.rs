@@ -11,6 +11,8 @@ pub struct Limits {
     /// Of those, from one source address (IPv6: /64). Several peers may share a NAT's address.
     /// From the first quarter on, only with a cookie: the address may be forged.
     pub half_open_per_source: usize,
+    /// Bytes of fragments that wait, with all half-open SAs together. The oldest go; who is to get in sends them again.
+    pub half_open_fragment_bytes: usize,
     /// From so many half-open SAs on, senders must first prove their address (COOKIE).
     pub cookie_threshold: usize,
     /// IKE SAs of one peer at a time: rekeying takes two, crossing initiations two more. As many again may be replaced
@@ -67,6 +69,7 @@ impl Default for Limits {
         Limits {
             half_open: 4096,
             half_open_per_source: 64,
+            half_open_fragment_bytes: 8 << 20,
             cookie_threshold: 256,
             sas_per_peer: 4,
             children_per_sa: 128,

@@ -47,7 +47,10 @@
 //! 3. half-open SAs: of this source, and in all; beyond a threshold of either COOKIE, which costs us one HMAC and no memory.
 //!    The last quarter of the table is for addresses where peers are configured;
 //! 4. proposal (NO_PROPOSAL_CHOSEN), group (INVALID_KE_PAYLOAD); only now one Diffie-Hellman;
-//! 5. anything with our SPI must be sealed with that SA's keys. Until IKE_AUTH succeeded a wrong message changes nothing.
+//! 5. anything with our SPI must be sealed with that SA's keys. Until IKE_AUTH succeeded a wrong message changes nothing;
+//!    fragments that wait have one budget with all half-open SAs together;
+//! 6. a request that was answered, recorded and sent again: the same answer, to the peer's address always, elsewhere some
+//!    times (`dispatch.rs`).
 //!
 //! A peer is looked up by the identity that it *proved*; its address is only used to answer, and to guess at
 //! SA_INIT which profile will probably be wanted. What went wrong is told to the operator ([`Failure`]),

@@ -25,6 +25,19 @@ impl Reassembly {
         (present > 0).then_some((present, self.parts.len()))
     }
 
+    /// What is kept of an incomplete message.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.parts.len() * size_of::<Option<Vec<u8>>>()
+    }
+
+    /// A fragment that has come before, or one of a message that has since come in smaller pieces.
+    pub fn has_seen(&self, id: u32, fragment: Fragment) -> bool {
+        let slot = usize::from(fragment.number).checked_sub(1);
+        let is_here = slot.and_then(|slot| self.parts.get(slot)).is_some_and(Option::is_some);
+        let (total, known) = (usize::from(fragment.total), self.parts.len());
+        id == self.message_id && (total < known || total == known && is_here)
+    }
+
     /// Takes one authentic fragment; gives the whole message with the last of them.
     pub fn take(&mut self, id: u32, fragment: Fragment, first: u8, plain: Vec<u8>, bounds: &Bounds) -> Option<Inside> {
         let total = usize::from(fragment.total);

@@ -34,7 +34,7 @@ pub(super) struct IkeSa {
     pub peer: Option<SharedPeer>,
     pub stage: Stage,
     /// What it proved itself by, if not by a preshared key: encoding and contents, its own first. To be held against new
-    /// revocation lists.
+    /// revocation lists, and against the date.
     pub certificates: Arc<[(u8, Vec<u8>)]>,
     /// From IKE_SA_INIT on.
     pub session: Option<Box<Session>>,
@@ -57,6 +57,8 @@ pub(super) struct IkeSa {
     pub half_open_key: Option<RequestKey>,
     pub timers: Timers,
     pub established_at: Option<Timestamp>,
+    /// As responder: the message ID of the IKE_AUTH in which we proved who we are.
+    pub proved_in: Option<u32>,
     pub last_heard: Timestamp,
     /// The endpoint has it in the peer's list.
     pub registered: bool,
@@ -88,9 +90,13 @@ pub(super) struct Timers {
     pub wake_at: Option<Timestamp>,
     /// No request of ours before (TEMPORARY_FAILURE).
     pub retry_at: Option<Timestamp>,
+    /// Since when there has been nothing else but TEMPORARY_FAILURE.
+    pub put_off_since: Option<Timestamp>,
     /// Another one with the same peer may be enough.
     pub needless_at: Option<Timestamp>,
     pub liveness_at: Option<Timestamp>,
+    /// One of the peer's certificates has ended then.
+    pub certificate_ends_at: Option<Timestamp>,
     /// A Child SA that could not be made is tried again.
     pub child_retry_at: Option<Timestamp>,
 }
@@ -183,6 +189,7 @@ impl IkeSa {
             half_open_key: None,
             timers: Timers::default(),
             established_at: None,
+            proved_in: None,
             last_heard: now,
             registered: false,
             rekeyed: false,

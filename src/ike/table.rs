@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::event::{DownReason, Event};
 use super::exchange::auth::Step;
 use super::peer::SharedPeer;
+use super::reassembly::Reassembly;
 use super::sa::{IkeSa, Stage, Task};
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::Outbox;
@@ -207,6 +208,11 @@ impl Endpoint {
         if let Some(why) = entry.sa.ended {
             return self.bury(spi, why);
         }
+        if let Some(key) = &entry.sa.half_open_key {
+            self.half_open.note_fragments(key, entry.sa.requests.bytes());
+            self.bound_fragments();
+        }
+        let Some(entry) = self.sas.get(&spi) else { return };
         let established = entry.sa.is_established();
         if established && !entry.sa.registered {
             self.register(spi);
@@ -214,6 +220,22 @@ impl Endpoint {
             self.unregister(spi);
         }
         self.schedule(spi);
+    }
+
+    /// Of those who have not proved who they are, the oldest fragments go.
+    fn bound_fragments(&mut self) {
+        let limit = self.limits.half_open_fragment_bytes;
+        while let Some(entry) = self.half_open.first_beyond(limit).and_then(|spi| self.sas.get_mut(&spi)) {
+            entry.sa.requests = Reassembly::default();
+            if let Some(key) = &entry.sa.half_open_key {
+                self.half_open.note_fragments(key, 0);
+            }
+            let cause = Cause::TooManyFragments { limit };
+            let failure = Failure { at: self.now, remote: entry.sa.path, stage: FailureStage::Auth, cause };
+            if self.peers.record(None, failure.clone()) {
+                self.events.push(Event::Failed { tunnel: None, failure: Box::new(failure) });
+            }
+        }
     }
 
     fn schedule(&mut self, spi: u64) {

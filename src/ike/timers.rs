@@ -1,9 +1,12 @@
 //! What an IKE SA does without a message: retransmission, rekeying, liveness, giving up; and which request comes next.
 
+use std::time::Duration;
+
+use super::auth;
 use super::child::ChildState;
 use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
-use super::event::DownReason;
+use super::event::{DownReason, Event};
 use super::exchange::auth::Step;
 use super::limits::Retransmit;
 use super::protect::transmit;
@@ -44,6 +47,7 @@ impl IkeSa {
             consider(self.timers.needless_at, "ike duplicates");
             consider(self.timers.liveness_at, "ike liveness");
             consider(self.timers.child_retry_at, "child retry");
+            consider(self.timers.certificate_ends_at, "peer's certificate ends");
             for child in &self.children {
                 consider(Some(child.expires_at), "child ends");
                 if child.state == ChildState::Up {
@@ -65,6 +69,9 @@ impl IkeSa {
         self.timers.wake_at = None;
         self.timers.retry_at = self.timers.retry_at.filter(|at| *at > cx.now);
         self.resend(cx);
+        if self.is_established() {
+            self.check_certificates(cx);
+        }
         if self.is_established() {
             self.check_ike_age(cx);
             self.check_children(cx);
@@ -143,6 +150,33 @@ impl IkeSa {
         }
     }
 
+    pub(super) fn await_end_of_certificate(&mut self, cx: &Context<'_>) {
+        let secs = auth::secs_to_first_end(&self.certificates, cx.unix_secs);
+        self.timers.certificate_ends_at = secs.map(|secs| cx.now + Duration::from_secs(secs));
+    }
+
+    /// A certificate has ended (section 2.8.3: whoever wants to know anew who the peer is makes a new IKE SA). If the peer
+    /// would not be believed now, it is told that this one is over, and called if we are to call it; it gets in with another.
+    fn check_certificates(&mut self, cx: &mut Context<'_>) {
+        if self.timers.certificate_ends_at.is_none_or(|at| at > cx.now) {
+            return;
+        }
+        let Some(peer) = self.peer.clone() else { return };
+        match peer.remote_auth.check_again(&self.certificates, &peer.remote_id, cx.unix_secs) {
+            Ok(()) => self.await_end_of_certificate(cx),
+            Err(error) => {
+                cx.fail(Some(peer.tunnel), self.path, FailureStage::Auth, error.into());
+                if cx.peers.get(peer.tunnel).is_some_and(|peer| peer.sas == [self.our_spi]) {
+                    cx.events.push(Event::Down { tunnel: peer.tunnel, why: DownReason::CertificateEnded });
+                    if peer.initiate {
+                        cx.peers.call_at(peer.tunnel, cx.now);
+                    }
+                }
+                self.close(cx);
+            }
+        }
+    }
+
     fn check_ike_age(&mut self, cx: &mut Context<'_>) {
         let is_due = |at: &mut Option<Timestamp>| at.is_some_and(|at| at <= cx.now) && at.take().is_some();
         let (to_rekey, to_ask) = (is_due(&mut self.timers.rekey_at), is_due(&mut self.timers.needless_at));
@@ -163,9 +197,16 @@ impl IkeSa {
             match child.state {
                 _ if child.expires_at <= cx.now => {
                     child.expires_at = retry;
-                    due.push(Task::DeleteChildren(vec![child.spi_in]));
-                    if child.state == ChildState::Up {
-                        due.push(Task::NewChild(child.selectors.clone()));
+                    match child.state {
+                        // Section 2.8: where rekeying fails, the IKE SA is closed and another one made.
+                        ChildState::Up if child.rekey_refused => due.push(Task::DeleteIke),
+                        ChildState::Up => {
+                            due.push(Task::DeleteChildren(vec![child.spi_in]));
+                            due.push(Task::NewChild(child.selectors.clone()));
+                        }
+                        ChildState::Replaced | ChildState::Deleting => {
+                            due.push(Task::DeleteChildren(vec![child.spi_in]));
+                        }
                     }
                 }
                 ChildState::Up if child.rekey_at <= cx.now => {

@@ -3,8 +3,10 @@
 //! Both windows have size 1: we never advertise a larger one, and never use one that the peer may offer. The last response
 //! is kept as the bytes that were sent, because a retransmitted request must get exactly those again.
 
+use super::half_open::MAX_REPEATS;
 use super::limits::Retransmit;
 use crate::net::Timestamp;
+use crate::wire::ike::{ExchangeType, Header};
 
 /// Our requests.
 #[derive(Default)]
@@ -59,13 +61,23 @@ impl Outgoing {
         self.request = Some(Request { id, datagrams, sent: 1, resend_at });
     }
 
-    /// Whether a response with this ID answers the outstanding request.
-    pub fn awaits(&self, id: u32) -> bool {
-        self.request.as_ref().is_some_and(|request| request.id == id)
+    /// Whether a response with this ID and of this exchange answers the outstanding request: an exchange is a request and
+    /// its response (section 1).
+    pub fn awaits(&self, id: u32, exchange: ExchangeType) -> bool {
+        let is_of = |request: &Request| {
+            let asked = request.datagrams.first().and_then(|datagram| Header::peek(datagram));
+            asked.is_some_and(|asked| asked.exchange == exchange)
+        };
+        self.request.as_ref().is_some_and(|request| request.id == id && is_of(request))
     }
 
     pub fn finish(&mut self) {
         self.request = None;
+    }
+
+    /// Waits for no answer any more. What was asked, in datagrams.
+    pub fn abandon(&mut self) -> Vec<Vec<u8>> {
+        self.request.take().map_or_else(Vec::new, |request| request.datagrams)
     }
 
     pub fn due_at(&self) -> Option<Timestamp> {
@@ -106,6 +118,8 @@ pub(super) struct Incoming {
     noted: Digest,
     request: Digest,
     response: Vec<Vec<u8>>,
+    /// Copies of the response that went elsewhere than to the peer's address.
+    astray: u32,
 }
 
 /// Of a request's datagram (its first fragment): a retransmission has the same bytes.
@@ -118,12 +132,22 @@ pub(super) fn digest(datagram: &[u8]) -> Digest {
 
 /// What a request's message ID says about it.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Arrival<'a> {
+pub(super) enum Arrival {
     New,
-    /// Seen and answered: the answer again, if it is the same request.
-    Repeated(&'a Digest, &'a [Vec<u8>]),
+    /// Seen and answered, if it is the same request.
+    Repeated,
     /// Older than the last, or further ahead than the window.
     Outside,
+}
+
+/// What to do with a request that was answered.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Repeat<'a> {
+    Answer(&'a [Vec<u8>]),
+    /// It has been answered often enough.
+    Spent,
+    /// It has the number of the one that was answered, and is not the same.
+    Another,
 }
 
 impl Incoming {
@@ -131,14 +155,27 @@ impl Incoming {
         Incoming { expected, ..Incoming::default() }
     }
 
-    pub fn arrival(&self, id: u32) -> Arrival<'_> {
+    pub fn arrival(&self, id: u32) -> Arrival {
         if id == self.expected {
             return Arrival::New;
         }
         match self.expected.checked_sub(1) == Some(id) && !self.response.is_empty() {
-            true => Arrival::Repeated(&self.request, &self.response),
+            true => Arrival::Repeated,
             false => Arrival::Outside,
         }
+    }
+
+    /// The answer to the last request, if this is it. `elsewhere`: it does not come from where the peer is known to be; then
+    /// it is counted, and answered at most [`MAX_REPEATS`] times.
+    pub fn repeat(&mut self, request: &Digest, elsewhere: bool) -> Repeat<'_> {
+        if *request != self.request {
+            return Repeat::Another;
+        }
+        if elsewhere && self.astray >= MAX_REPEATS {
+            return Repeat::Spent;
+        }
+        self.astray += u32::from(elsewhere);
+        Repeat::Answer(&self.response)
     }
 
     /// The expected request, authentic, or its first fragment.
@@ -151,6 +188,7 @@ impl Incoming {
         self.request = self.noted;
         self.expected = self.expected.wrapping_add(1);
         self.response = response;
+        self.astray = 0;
     }
 }
 
@@ -159,6 +197,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::wire::ike::emit_message;
 
     const TIMES: Retransmit = Retransmit { first: Duration::from_secs(1), longest: Duration::from_secs(4), sends: 4 };
 
@@ -190,12 +229,15 @@ mod tests {
 
     #[test]
     fn only_the_outstanding_id_is_a_response() {
+        let header = Header::new((1, 2), ExchangeType::INFORMATIONAL, Default::default(), 7);
+        let awaits = |outgoing: &Outgoing, id| outgoing.awaits(id, ExchangeType::INFORMATIONAL);
         let mut outgoing = Outgoing::starting_at(7);
-        assert!(!outgoing.awaits(7));
-        outgoing.begin(vec![], Timestamp::ZERO);
-        assert!(outgoing.awaits(7) && !outgoing.awaits(6) && !outgoing.awaits(8));
+        assert!(!awaits(&outgoing, 7));
+        outgoing.begin(vec![emit_message(&header, &[])], Timestamp::ZERO);
+        assert!(awaits(&outgoing, 7) && !awaits(&outgoing, 6) && !awaits(&outgoing, 8));
+        assert!(!outgoing.awaits(7, ExchangeType::CREATE_CHILD_SA), "another exchange");
         outgoing.finish();
-        assert!(!outgoing.awaits(7) && outgoing.is_free());
+        assert!(!awaits(&outgoing, 7) && outgoing.is_free());
         assert_eq!(outgoing.next_id(), 8);
     }
 
@@ -206,12 +248,15 @@ mod tests {
         assert_eq!(incoming.arrival(1), Arrival::Outside);
         incoming.note(b"first");
         incoming.answered(vec![vec![9]]);
-        assert_eq!(incoming.arrival(0), Arrival::Repeated(&digest(b"first"), &[vec![9]]));
+        assert_eq!(incoming.arrival(0), Arrival::Repeated);
+        assert_eq!(incoming.repeat(&digest(b"first"), false), Repeat::Answer(&[vec![9]]));
         assert_eq!(incoming.arrival(1), Arrival::New);
         incoming.note(b"second");
         incoming.answered(vec![vec![8]]);
         assert_eq!(incoming.arrival(0), Arrival::Outside);
-        assert_eq!(incoming.arrival(1), Arrival::Repeated(&digest(b"second"), &[vec![8]]));
+        assert_eq!(incoming.arrival(1), Arrival::Repeated);
+        assert_eq!(incoming.repeat(&digest(b"second"), false), Repeat::Answer(&[vec![8]]));
+        assert_eq!(incoming.repeat(&digest(b"first"), false), Repeat::Another);
         assert_eq!(incoming.arrival(u32::MAX), Arrival::Outside);
     }
 }

@@ -111,6 +111,13 @@ impl Sockets {
             .try_for_each(|(token, socket)| poller.add(socket.fd(), token))
     }
 
+    /// Takes over all of `more`, and has the poller report them too.
+    pub fn adopt(&mut self, more: Sockets, poller: &Poller) -> io::Result<()> {
+        more.register(poller)?;
+        more.lanes.into_iter().flatten().for_each(|socket| self.add(socket));
+        Ok(())
+    }
+
     /// What the poller has reported.
     pub fn note_ready(&mut self, ready: Ready) {
         for token in (0..LANES as u8).filter(|token| ready.is_readable(*token)) {

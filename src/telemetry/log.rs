@@ -50,12 +50,15 @@ pub enum LogError {
 
 /// To be kept until the process ends: dropping it writes the lines that still wait, for at most a second.
 #[must_use = "dropped at once, it leaves the last lines unwritten"]
-pub struct LogGuard(LogQueue);
+pub struct LogGuard {
+    queue: LogQueue,
+    patience: Duration,
+}
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.0.flush(FLUSH_DEADLINE);
-        self.0.close();
+        self.queue.flush(self.patience);
+        self.queue.close();
     }
 }
 
@@ -64,7 +67,7 @@ pub fn init(format: LogFormat) -> Result<LogGuard, LogError> {
     let filter = filter_from(env::var(FILTER_VARIABLE).ok())?;
     let is_terminal = io::stderr().is_terminal();
     let queue = LogQueue::start(io::stderr(), format.note_dropped()).map_err(LogError::Thread)?;
-    let guard = LogGuard(queue.clone());
+    let guard = LogGuard { queue: queue.clone(), patience: FLUSH_DEADLINE };
     let writer = queue.clone();
     tracing::dispatcher::set_global_default(dispatch(format, filter, move || writer.clone(), is_terminal))
         .map_err(|_| LogError::Twice)?;
@@ -190,7 +193,8 @@ mod tests {
 
         let paper = Paper::default();
         let queue = LogQueue::start(Slow(paper.clone()), LogFormat::Words.note_dropped()).unwrap();
-        let guard = LogGuard(queue.clone());
+        // Longer than any machine is busy: the time is not what is tested.
+        let guard = LogGuard { queue: queue.clone(), patience: Duration::from_secs(600) };
         let filter = filter_from(None).unwrap();
         let dispatch = dispatch(LogFormat::Words, filter, move || queue.clone(), false);
         tracing::dispatcher::with_default(&dispatch, || (0..500).for_each(|n| tracing::info!("line {n}")));

@@ -5,6 +5,7 @@ use super::event::Opened;
 use super::message::{Data, Initiation, Message, Response};
 use super::noise::{Symmetric, read_sender};
 use super::peer::Peer;
+use super::source_limit::SourceLimit;
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Outbox};
 
@@ -50,7 +51,7 @@ impl Endpoint {
         datagram: Datagram<'_>,
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
-        self.admit(datagram, outbox)?;
+        self.admit(datagram, outbox, SourceLimit::count)?;
         let us = &self.shared.identity;
         let sender =
             read_sender(Symmetric::wireguard(us.public()), us, initiation.noise).ok_or(DropReason::HandshakeInvalid)?;
@@ -66,7 +67,10 @@ impl Endpoint {
         datagram: Datagram<'_>,
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
-        self.admit(datagram, outbox)?;
+        if self.gatekeeper.has_mac1(datagram.bytes) {
+            self.addressee(response.receiver_index)?; // else a response of nobody would count
+        }
+        self.admit(datagram, outbox, SourceLimit::count_response)?;
         let (peer, shared) = self.addressee(response.receiver_index)?;
         peer.accept_response(response, datagram, outbox, shared)
     }
@@ -78,13 +82,18 @@ impl Endpoint {
 
     /// mac1 and the rate limits. A sender that must first prove its address is sent a cookie; one that has proved it may
     /// still call too often.
-    fn admit(&mut self, datagram: Datagram<'_>, outbox: &mut Outbox) -> Result<(), DropReason> {
+    fn admit(
+        &mut self,
+        datagram: Datagram<'_>,
+        outbox: &mut Outbox,
+        count: fn(&mut SourceLimit) -> bool,
+    ) -> Result<(), DropReason> {
         let Datagram { path, bytes, .. } = datagram;
         let Shared { random, now, .. } = &mut self.shared;
         if !self.gatekeeper.has_mac1(bytes) {
             return Err(DropReason::HandshakeForeignKey);
         }
-        if !self.source_limit.count() {
+        if !count(&mut self.source_limit) {
             return Ok(());
         }
         if self.gatekeeper.has_mac2(bytes, path.remote, random, *now) {

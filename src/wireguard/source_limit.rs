@@ -1,7 +1,8 @@
 //! Under load, so many handshakes a second from one address and no more.
 //!
-//! All handshake messages made for our key are counted; beyond the configured number in a second we are under load, and
-//! a cookie is asked for. Whoever shows one has proved its source address, and takes a token from the bucket of that
+//! All initiations made for our key are counted; beyond the configured number in a second we are under load, and a cookie
+//! is asked for. Responses are counted apart, up to [`MIN_RESPONSES`] at least: our own calls bring them, 512 in a second
+//! after a start, and neither may these keep callers out nor callers them. Whoever shows one has proved its source address, and takes a token from the bucket of that
 //! address, as in the kernel's WireGuard: [`PER_SECOND`], at most [`BURST`] at once. So that many cookies do not buy many
 //! Diffie-Hellmans, and since addresses can be had without end too (an IPv6 /48 has 65,536 sites), all of them together
 //! are bounded as well, by [`PROVED_FACTOR`]: beyond it handshakes suffer, but not the packets of tunnels that run.
@@ -16,6 +17,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::endpoint::INITIATIONS_PER_TICK;
 use crate::net::Timestamp;
 
 /// Handshakes of one address, while under load.
@@ -23,6 +25,8 @@ pub const PER_SECOND: u32 = 20;
 pub const BURST: u32 = 5;
 /// Addresses remembered. One whose place was taken starts with a full bucket.
 pub const BUCKETS: usize = 4096;
+/// Responses in a second before a cookie is asked for, at least: those to two seconds of our own initiations may come in one.
+pub const MIN_RESPONSES: u32 = 2 * 16 * INITIATIONS_PER_TICK;
 /// Handshakes in a second of all that have a cookie, as a multiple of the number at which load begins.
 pub const PROVED_FACTOR: u32 = 8;
 /// At least so many, however small that number.
@@ -37,8 +41,10 @@ const IPV6_SITE: u128 = u128::MAX << 64;
 
 pub(super) struct SourceLimit {
     handshakes_per_sec: u32,
+    /// Initiations, and responses.
     counted: u32,
-    /// Of those, let in by their cookies.
+    responses: u32,
+    /// Of both, let in by their cookies.
     proved: u32,
     window_start: Timestamp,
     seed: u64,
@@ -58,6 +64,7 @@ impl SourceLimit {
         SourceLimit {
             handshakes_per_sec,
             counted: 0,
+            responses: 0,
             proved: 0,
             window_start: now,
             seed,
@@ -68,14 +75,21 @@ impl SourceLimit {
     /// Counts anew once a second is over.
     pub fn renew(&mut self, now: Timestamp) {
         if now.saturating_since(self.window_start) >= WINDOW {
-            (self.window_start, self.counted, self.proved) = (now, 0, 0);
+            (self.window_start, self.counted, self.responses, self.proved) = (now, 0, 0, 0);
         }
     }
 
-    /// For every handshake message made for us. `true`: we are under load.
+    /// For every initiation made for us. `true`: we are under load.
     pub fn count(&mut self) -> bool {
         let under_load = self.counted >= self.handshakes_per_sec;
         self.counted = self.counted.saturating_add(1);
+        under_load
+    }
+
+    /// For every response that names a handshake of ours. `true`: there are more than we can have asked for.
+    pub fn count_response(&mut self) -> bool {
+        let under_load = self.responses >= self.handshakes_per_sec.max(MIN_RESPONSES);
+        self.responses = self.responses.saturating_add(1);
         under_load
     }
 
@@ -192,6 +206,18 @@ mod tests {
         assert!(limit.count());
         limit.renew(Timestamp::from_secs(1));
         assert!(!limit.count());
+    }
+
+    #[test]
+    fn responses_are_counted_apart() {
+        for (handshakes_per_sec, most) in [(3, MIN_RESPONSES), (5000, 5000)] {
+            let mut limit = limit(handshakes_per_sec);
+            assert_eq!((0..10_000).filter(|_| !limit.count_response()).count(), most as usize);
+            assert!(!limit.count(), "callers get in");
+            limit.renew(Timestamp::from_secs(1));
+            assert!((0..handshakes_per_sec).all(|_| !limit.count()) && limit.count());
+            assert!(!limit.count_response());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! ike   --ChildUp, ChildDown, PathMoved-->  install, retire, move_path        ipsec
 //! ipsec --RekeyDue, Expired, Moved------->  rekey_child, expire_child, note_moved   ike
 //! ipsec --an authentic packet (at most once a second)------> note_heard             ike
-//! walk  --a packet without an SA (at most once a second)---> want                   ike
+//! walk  --a packet that no SA carries (at most once a second)> want                 ike
 //! ```
 //!
 //! IKE messages cost public-key operations, so each call handles only so many; the others wait in [`IkeQueue`].
@@ -195,23 +195,25 @@ impl Ipsec {
     #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
         match self.esp.seal(tunnel, packet, outbox) {
-            Err(DropReason::TunnelDown) => Err(self.want(tunnel)),
+            Err(reason @ (DropReason::TunnelDown | DropReason::OutboundNotInSelectors)) => {
+                Err(self.want(tunnel, reason))
+            }
             sealed => sealed,
         }
     }
 
-    /// A packet waits for keys, in vain.
+    /// A packet waits for keys, or for a Child SA that may carry it, in vain.
     #[cold]
-    fn want(&mut self, tunnel: TunnelId) -> DropReason {
+    fn want(&mut self, tunnel: TunnelId, reason: DropReason) -> DropReason {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return DropReason::NoTunnel };
-        if !peer.is_callable {
+        if reason == DropReason::TunnelDown && !peer.is_callable {
             return DropReason::TunnelHasNoEndpoint;
         }
         if peer.next_want <= self.now {
             peer.next_want = self.now + NOTE_INTERVAL;
             self.ike.want(tunnel, self.now);
         }
-        DropReason::TunnelDown
+        reason
     }
 
     #[inline]

@@ -113,7 +113,11 @@ impl Identity {
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Identity) -> bool {
-        self.canonical() == other.canonical()
+        match (self, other) {
+            // The commonest kind: compared without copies.
+            (Identity::Fqdn(name), Identity::Fqdn(other)) => name.eq_ignore_ascii_case(other),
+            _ => self.canonical() == other.canonical(),
+        }
     }
 }
 
@@ -121,7 +125,18 @@ impl Eq for Identity {}
 
 impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.canonical().hash(state);
+        match self {
+            Identity::Fqdn(name) => {
+                let mut folded = [0; 32];
+                for bytes in name.as_bytes().chunks(folded.len()) {
+                    let folded = &mut folded[..bytes.len()];
+                    folded.copy_from_slice(bytes);
+                    folded.make_ascii_lowercase();
+                    state.write(folded);
+                }
+            }
+            _ => self.canonical().hash(state),
+        }
     }
 }
 

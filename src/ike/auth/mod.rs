@@ -158,10 +158,23 @@ impl RemoteAuth {
     /// Whether certificates that once proved `identity` would still be believed: an authority may be gone from the list, or
     /// a revocation list be new.
     pub fn still_believes(&self, certificates: &[(u8, Vec<u8>)], identity: &Identity, now_unix: u64) -> bool {
-        let RemoteAuth::Certificate(anchors) = self else { return false };
+        self.check_again(certificates, identity, now_unix).is_ok()
+    }
+
+    /// The same, and why not.
+    pub fn check_again(
+        &self,
+        certificates: &[(u8, Vec<u8>)],
+        identity: &Identity,
+        now_unix: u64,
+    ) -> Result<(), AuthError> {
+        let RemoteAuth::Certificate(anchors) = self else {
+            return Err(AuthError::OtherMethod { theirs: "certificate", ours: "preshared key" });
+        };
         let certificates: Vec<(u8, &[u8])> =
             certificates.iter().map(|(encoding, data)| (*encoding, data.as_slice())).collect();
-        of_x509(&certificates).is_ok_and(|x509| anchors.check(&x509, identity, now_unix).is_ok())
+        anchors.check(&of_x509(&certificates)?, identity, now_unix)?;
+        Ok(())
     }
 
     /// Whether the peer proved to be `identity`: what its ID payload says, and what it is configured as.
@@ -196,6 +209,14 @@ impl RemoteAuth {
             (_, method) => Err(AuthError::UnsupportedMethod(method)),
         }
     }
+}
+
+/// Of certificates that proved an identity: after how many seconds from now the first of them has ended that has not ended
+/// yet. Not all of them may be needed; whether the others are believed without it is for [`RemoteAuth::check_again`] to say.
+pub fn secs_to_first_end(certificates: &[(u8, Vec<u8>)], now_unix: u64) -> Option<u64> {
+    let x509 = certificates.iter().filter(|(encoding, _)| *encoding == ENCODING_X509);
+    let ends = x509.filter_map(|(_, der)| chain::parse(der).ok()).map(|certificate| chain::validity(&certificate).1.0);
+    ends.filter(|end| *end >= now_unix).map(|end| end - now_unix + 1).min() // valid through its last second
 }
 
 /// The certificates in the one encoding that we read; when there are only others, that is the mistake.

@@ -39,6 +39,10 @@ pub enum Cause {
     TooManyHalfOpen {
         limit: usize,
     },
+    /// Those of half-open SAs took more than all of them may; the oldest, these, were dropped.
+    TooManyFragments {
+        limit: usize,
+    },
     /// A peer or the endpoint has all the SAs that it may have.
     TooManySas {
         limit: usize,
@@ -164,6 +168,7 @@ impl Cause {
             Cause::NoIntermediate => "no_intermediate",
             Cause::CookieLoop { .. } => "cookie_loop",
             Cause::TooManyHalfOpen { .. } => "too_many_half_open",
+            Cause::TooManyFragments { .. } => "too_many_fragments",
             Cause::TooManySas { .. } => "too_many_sas",
             Cause::NoAnswer { .. } => "no_answer",
             Cause::FragmentsLost { .. } => "fragments_lost",

@@ -86,6 +86,11 @@ impl Cause {
                 "Too many handshakes were begun and not finished (limit {limit}), so this one was not taken up."
             ))
             .nearest("Nearest: find who sends them, or raise the limit of half-open SAs under [ike] on our side."),
+            Cause::TooManyFragments { limit } => Explanation::new(format!(
+                "Callers that had not proved who they are sent fragments of more than {limit} bytes together and not the \
+                 rest of them, so the oldest were dropped, these."
+            ))
+            .nearest("Nearest: find who sends them; a peer sends its own again and needs nothing."),
             Cause::TooManySas { limit } => {
                 Explanation::new(format!("The peer already has as many SAs as it may have (limit {limit})."))
                     .nearest("Nearest: delete old SAs on their side (strongSwan: uniqueids), or raise the limit on ours.")

@@ -37,6 +37,7 @@ fn causes() -> Vec<Cause> {
         Cause::NoIntermediate,
         Cause::CookieLoop { attempts: 4 },
         Cause::TooManyHalfOpen { limit: 1000 },
+        Cause::TooManyFragments { limit: 1000 },
         Cause::TooManySas { limit: 8 },
         Cause::NoAnswer { sends: 6 },
         Cause::FragmentsLost { present: 2, total: 5 },

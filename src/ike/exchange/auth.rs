@@ -282,8 +282,9 @@ impl IkeSa {
         first: &FirstChild,
         contents: &Contents<'_>,
     ) -> Result<Agreed, Cause> {
-        let (Some(proposals), Some((ours, theirs))) = (contents.proposals(), contents.selectors()) else {
-            let kind = contents.error().map_or(kinds::NO_PROPOSAL_CHOSEN, |error| error.kind);
+        let error = contents.error().map(|error| error.kind);
+        let (None, Some(proposals), Some((ours, theirs))) = (error, contents.proposals(), contents.selectors()) else {
+            let kind = error.unwrap_or(kinds::NO_PROPOSAL_CHOSEN);
             return Err(proposal::refused_esp(peer.profile, &first.proposed.ours, &first.proposed.theirs, kind));
         };
         let (choice, spi_out) = proposal::accept_esp(proposals, peer.profile, false)?;
@@ -366,6 +367,7 @@ impl IkeSa {
         self.abilities.mobike = contents.has(kinds::MOBIKE_SUPPORTED);
         payloads.extend(self.abilities.mobike.then(|| notify(kinds::MOBIKE_SUPPORTED, [])));
         self.establish(peer.clone(), contents, cx);
+        self.proved_in = Some(header.message_id);
         payloads.extend(self.answer_first_child(peer, contents, cx));
         if contents.has(kinds::INITIAL_CONTACT) {
             cx.effects.push(Effect::Forget { tunnel: peer.tunnel, except: self.our_spi });
@@ -406,6 +408,7 @@ impl IkeSa {
         if matches!(peer.remote_auth, RemoteAuth::Certificate(_)) {
             let kept = |(encoding, data): (u8, &[u8])| (encoding, data.to_vec());
             self.certificates = contents.certificates().into_iter().map(kept).collect();
+            self.await_end_of_certificate(cx);
         }
         self.stage = Stage::Established;
         self.established_at = Some(cx.now);

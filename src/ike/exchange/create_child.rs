@@ -60,6 +60,8 @@ struct Deal {
 
 /// After TEMPORARY_FAILURE: "it MUST NOT immediately retry" (section 2.25). Plus up to as much at random.
 const RETRY: Duration = Duration::from_secs(2);
+/// TEMPORARY_FAILURE for so long: both sides no longer believe the same (section 2.25, "several minutes").
+const PUT_OFF: Duration = Duration::from_secs(300);
 /// After a refusal that the peer's configuration is the cause of.
 pub(in crate::ike) const CHILD_RETRY: Duration = Duration::from_secs(30);
 
@@ -273,7 +275,8 @@ impl IkeSa {
                 self.remove_children(&[old], cx);
                 self.want(Task::NewChild(proposed), cx);
             }
-            kinds::SINGLE_PAIR_REQUIRED if replaces.is_none() => {
+            // A single pair is not taken apart any more: that peer wants single addresses, which we do not ask for.
+            kinds::SINGLE_PAIR_REQUIRED if replaces.is_none() && proposed.ours.len() + proposed.theirs.len() > 2 => {
                 for pair in child::pairs(&proposed.ours, &proposed.theirs) {
                     self.want(Task::NewChild(pair), cx);
                 }
@@ -283,6 +286,10 @@ impl IkeSa {
                 match replaces {
                     Some(old) => self.rekey_failed(old, cause, cx),
                     None => self.child_failed(proposed, cause, cx),
+                }
+                // Section 4: a peer that makes none but the first is asked for another first one.
+                if kind == kinds::NO_ADDITIONAL_SAS && self.live_children().next().is_none() {
+                    self.want_first(Task::DeleteIke);
                 }
             }
         }
@@ -302,6 +309,10 @@ impl IkeSa {
     }
 
     pub(in crate::ike) fn retry_later(&mut self, cx: &mut Context<'_>) {
+        let since = *self.timers.put_off_since.get_or_insert(cx.now);
+        if cx.now.saturating_since(since) >= PUT_OFF {
+            self.want_first(Task::DeleteIke);
+        }
         self.timers.retry_at = Some(cx.now + RETRY + RETRY / 256 * u32::from(cx.jitter()));
     }
 
@@ -310,6 +321,7 @@ impl IkeSa {
         let now = cx.now;
         if let Some(child) = self.child_mut(old) {
             child.rekey_at = now + CHILD_RETRY;
+            child.rekey_refused = true;
         }
     }
 

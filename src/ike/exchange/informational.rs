@@ -2,9 +2,11 @@
 
 use crate::ike::child::ChildState;
 use crate::ike::context::Context;
+use crate::ike::diagnosis::{Cause, Stage as FailureStage};
 use crate::ike::event::{DownReason, Event};
 use crate::ike::message::{Contents, notify};
 use crate::ike::nat;
+use crate::ike::protect::transmit;
 use crate::ike::sa::{IkeSa, Pending, Stage, Task};
 use crate::net::Path;
 use crate::wire::ike::{Delete, ExchangeType, Payload, Protocol, notify as kinds};
@@ -45,6 +47,16 @@ impl IkeSa {
         }
     }
 
+    /// The last word, whose answer nobody waits for: the process ends. So it does not wait either for the answer to a request
+    /// that is under way (a departure from section 2.3, with which peers would only notice by our silence). That one goes
+    /// once more before it: a peer that has not had it would take the next for one outside its window.
+    pub(in crate::ike) fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        transmit(&self.outgoing.abandon(), &self.path, cx.outbox);
+        self.release_asked(cx.child_spis);
+        self.pending = None;
+        self.ask_to_delete_ike(cx);
+    }
+
     /// Nothing goes by this IKE SA any more; the peer is told, if it still knows it.
     pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>) {
         let all: Vec<u32> = self.children.iter().map(|child| child.spi_in).collect();
@@ -59,6 +71,14 @@ impl IkeSa {
 
     /// What the answer to our request means.
     pub(in crate::ike) fn accept_response(&mut self, payloads: &[Payload], cx: &mut Context<'_>) {
+        let contents = Contents(payloads);
+        if contents.has(kinds::INVALID_SYNTAX) {
+            return self.refused_for_good(cx);
+        }
+        let creates = matches!(self.pending, Some(Pending::Child(_) | Pending::RekeyIke(_)));
+        if creates && !contents.has(kinds::TEMPORARY_FAILURE) {
+            self.timers.put_off_since = None;
+        }
         match self.pending.take() {
             Some(Pending::Child(request)) => self.accept_child(*request, payloads, cx),
             Some(Pending::RekeyIke(request)) => self.accept_rekeyed_ike(*request, payloads, cx),
@@ -66,6 +86,30 @@ impl IkeSa {
             Some(Pending::DeleteChildren(spis_in)) => self.remove_children(&spis_in, cx),
             Some(Pending::DeleteIke) => self.end(DownReason::Failed),
             Some(Pending::Liveness) | None => {}
+        }
+    }
+
+    /// Section 2.21.3: the peer could not read our request, "fatal in both peers". What its own rekey made goes on.
+    fn refused_for_good(&mut self, cx: &mut Context<'_>) {
+        let cause = Cause::refused_us(kinds::INVALID_SYNTAX);
+        cx.fail(self.tunnel(), self.path, FailureStage::Liveness, cause);
+        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
+            let crossed = request.crossed.take();
+            self.hand_over_to_crossed(crossed, cx);
+        }
+        self.end(DownReason::Failed);
+    }
+
+    /// Section 2.21.2: in the exchange that follows IKE_AUTH the initiator may say that it does not believe us. That ends the
+    /// IKE SA without a Delete.
+    pub(in crate::ike) fn note_refused_proof(&mut self, message_id: u32, payloads: &[Payload], cx: &mut Context<'_>) {
+        let follows = self.proved_in.take().is_some_and(|proved| proved.wrapping_add(1) == message_id);
+        let fatal = |kind| {
+            matches!(kind, kinds::AUTHENTICATION_FAILED | kinds::INVALID_SYNTAX | kinds::UNSUPPORTED_CRITICAL_PAYLOAD)
+        };
+        if let Some(error) = Contents(payloads).error().filter(|error| follows && fatal(error.kind)) {
+            cx.fail(self.tunnel(), self.path, FailureStage::Auth, Cause::refused_us(error.kind));
+            self.end(DownReason::Failed);
         }
     }
 
@@ -87,8 +131,15 @@ impl IkeSa {
                 _ => {}
             }
         }
-        if contents.has(kinds::UPDATE_SA_ADDRESSES) && self.abilities.mobike && self.is_established() {
-            answer.extend(self.answer_update_addresses(payloads, path, cx));
+        if self.abilities.mobike && self.is_established() {
+            if contents.has(kinds::UPDATE_SA_ADDRESSES) {
+                self.update_addresses(payloads, path, cx);
+            }
+            // RFC 4555 section 3.8: the hashes are answered in any exchange; the peer sees whether its NAT has changed.
+            if contents.has(kinds::NAT_DETECTION_SOURCE_IP) && self.nat.supported {
+                let local = nat::local_end(path, cx.ports, cx.bound_to).filter(|_| !self.claims_nat());
+                answer.extend(nat::notifies(self.spis(), path, local, cx.random_bytes()));
+            }
         }
         // RFC 4555 section 3.7: proves that the answer comes by the path that was asked on.
         answer.extend(contents.notify(kinds::COOKIE2).map(|cookie| notify(kinds::COOKIE2, cookie.data.clone())));
@@ -140,7 +191,7 @@ impl IkeSa {
     }
 
     /// RFC 4555 section 3.5: the peer is where this request came from.
-    fn answer_update_addresses(&mut self, payloads: &[Payload], path: &Path, cx: &mut Context<'_>) -> Vec<Payload> {
+    fn update_addresses(&mut self, payloads: &[Payload], path: &Path, cx: &mut Context<'_>) {
         self.path = *path;
         let local = self.local_end(cx);
         let found = nat::detect(self.spis(), payloads, path, local);
@@ -150,13 +201,6 @@ impl IkeSa {
         }
         if let Some(tunnel) = self.tunnel() {
             cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
-        }
-        match self.nat.supported {
-            true => {
-                let local = local.filter(|_| !self.claims_nat());
-                nat::notifies(self.spis(), path, local, cx.random_bytes()).to_vec()
-            }
-            false => Vec::new(),
         }
     }
 }

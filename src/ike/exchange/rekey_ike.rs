@@ -151,6 +151,7 @@ impl IkeSa {
         new.timers.rekey_at = Some(cx.now + soft_lifetime(peer.lifetimes.ike, cx.jitter()));
         new.timers.expires_at = Some(cx.now + hard_lifetime(peer.lifetimes.ike));
         new.timers.liveness_at = Some(cx.now);
+        new.timers.certificate_ends_at = self.timers.certificate_ends_at;
         new.rekeyed = true;
         new.peer = Some(peer);
         Some(new)

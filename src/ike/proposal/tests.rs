@@ -157,6 +157,33 @@ fn an_aead_goes_without_integrity_or_with_none() {
 }
 
 #[test]
+fn what_lacks_a_type_that_it_must_have_is_passed_over_and_the_next_proposal_taken() {
+    let whole = [GCM256, PRF_SHA256, X25519];
+    for missing in [ENCRYPTION, PRF, KEY_EXCHANGE] {
+        let rest: Vec<Transform> = whole.iter().filter(|one| one.kind != missing).copied().collect();
+        no_proposal(choose_ike(&[ike(1, &rest)], &Profile::ALL, None));
+        let choice = choose_ike(&[ike(1, &rest), ike(2, &whole)], &[Profile::Modern], None).unwrap();
+        assert_eq!(emit_ike(&choice, &[]).number, 2);
+    }
+    no_proposal(choose_esp(&[esp(1, &[NO_ESN])], Profile::Compat, None));
+}
+
+#[test]
+fn key_lengths_stand_where_a_cipher_has_several_and_nowhere_else() {
+    let chacha = Transform::new(ENCRYPTION, 28);
+    let is_taken = |cipher| {
+        choose_ike(&[ike(1, &[cipher, SHA256, PRF_SHA256, X25519])], &[Profile::Compat], None).is_ok()
+            || choose_ike(&[ike(1, &[cipher, PRF_SHA256, X25519])], &[Profile::Compat], None).is_ok()
+    };
+    assert!(is_taken(GCM256) && is_taken(CBC256) && is_taken(chacha));
+    for cipher in [GCM256, CBC256] {
+        assert!(!is_taken(Transform { key_bits: None, ..cipher }), "which one?");
+        assert!(!is_taken(Transform { key_bits: Some(255), ..cipher }));
+    }
+    assert!(!is_taken(Transform { key_bits: Some(256), ..chacha }));
+}
+
+#[test]
 fn types_and_attributes_that_we_do_not_know() {
     let with = |extra| choose_ike(&[ike(1, &[GCM256, PRF_SHA256, X25519, extra])], &[Profile::Modern], None);
     no_proposal(with(Transform::new(13, 1)));

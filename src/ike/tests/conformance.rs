@@ -1,8 +1,11 @@
 //! What RFC 7296 demands and no other test shows; `docs/conformance-ikev2.md` says where each of its MUSTs is met.
 //!
-//! `first` is about IKE_SA_INIT, which anyone can write; `sealed` about what a peer can do that has the keys.
+//! `first` is about IKE_SA_INIT, which anyone can write; `sealed` about what a peer can do that has the keys; `errors` about
+//! refusals, and which of them are the end; `life` about an IKE SA as a whole.
 
+mod errors;
 mod first;
+mod life;
 mod sealed;
 
 use std::net::SocketAddr;
@@ -10,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use super::world::*;
 use crate::ike::protect::Inside;
-use crate::ike::sa::IkeSa;
+use crate::ike::sa::{IkeSa, Task};
 use crate::packet::Outbox;
 use crate::wire::ike::{self, ExchangeType, Notify, Payload, notify as kinds};
 
@@ -84,6 +87,29 @@ fn ask(world: &mut World, from: usize, exchange: ExchangeType, payloads: &[Paylo
 
 fn note(kind: u16, data: &[u8]) -> Payload {
     Payload::Notify(Notify::new(kind, data.to_vec()))
+}
+
+/// The answer of this host to a request of the other one, whatever it would have said itself.
+fn forged_answer(world: &mut World, from: usize, request: &Packet, payloads: &[Payload]) -> Packet {
+    let asked = ike::parse_header(request.message()).unwrap();
+    let sa = sa(world, from);
+    let header = sa.header(asked.exchange, true, asked.message_id);
+    let message = sa.session.as_mut().unwrap().protection.seal(&header, &Inside::of(payloads), None).remove(0);
+    sa.incoming.note(request.message());
+    sa.incoming.answered(vec![message.clone()]);
+    packet(from, 1 - from, &message)
+}
+
+/// What `from` asks when it wants this, taken out of the network.
+fn begin(world: &mut World, from: usize, task: Task) -> Packet {
+    let spi = sa(world, from).our_spi;
+    let mut outbox = Outbox::new(1 << 16, 16);
+    world.hosts[from].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+        sa.want(task, cx);
+        sa.make_requests(cx);
+    });
+    let [request] = &messages(&outbox)[..] else { panic!("one request") };
+    packet(from, 1 - from, request)
 }
 
 /// The types of the notifies.

@@ -330,3 +330,36 @@ fn strangers_do_not_fill_the_log() {
     let told = world.hosts[A].events.iter().filter(|event| matches!(event, crate::ike::Event::Failed { .. })).count();
     assert!((10..=16).contains(&told), "nor does whoever claims to be a peer: {told} {}", world.dump());
 }
+
+/// Sealed by the peer, and of another exchange than was asked: no answer to what was asked.
+#[test]
+fn an_answer_of_another_exchange_is_none() {
+    let mut world = World::pair(14);
+    world.run_for(2);
+    world.check_gaps = false;
+    world.filter = Box::new(|_| false);
+    let (spi, other) = [A, B].map(|host| world.hosts[host].endpoint.peers.newest(TUNNEL).unwrap()).into();
+    world.hosts[A].endpoint.wake(spi, |sa, now| sa.timers.rekey_at = Some(now));
+    world.run_for(0);
+    let header = |world: &mut World, exchange| {
+        let id = world.hosts[A].endpoint.sas[&spi].sa.outgoing.next_id() - 1;
+        world.hosts[B].endpoint.sas[&other].sa.header(exchange, true, id)
+    };
+    let answer = |world: &mut World, exchange| {
+        let header = header(world, exchange);
+        let sa = &mut world.hosts[B].endpoint.sas.get_mut(&other).unwrap().sa;
+        let inside =
+            crate::ike::protect::Inside::of(&[Payload::Notify(Notify::new(ike::notify::NO_PROPOSAL_CHOSEN, vec![]))]);
+        let message = sa.session.as_mut().unwrap().protection.seal(&header, &inside, None).remove(0);
+        let bytes = [&[0; 4], message.as_slice()].concat();
+        let at = |host| SocketAddr::new(ip(host), 4500);
+        world.hand_over(A, &Packet { number: 0, from: at(B), to: at(A), bytes });
+        world.hosts[A].endpoint.sas[&spi].sa.outgoing.is_free()
+    };
+    for exchange in [ExchangeType::INFORMATIONAL, ExchangeType::AUTH, ExchangeType::FOLLOWUP_KE, ExchangeType(99)] {
+        assert!(!answer(&mut world, exchange), "{exchange:?} {}", world.dump());
+    }
+    assert!(world.failures(A).is_empty());
+    assert!(answer(&mut world, ExchangeType::CREATE_CHILD_SA));
+    assert_eq!(world.failures(A).len(), 1, "{}", world.dump());
+}

@@ -28,7 +28,26 @@ impl Authority {
 
     /// `padding`: that many further names, to make it long.
     fn issue(&self, name: &str, kind: &'static rcgen::SignatureAlgorithm, padding: usize) -> LocalAuth {
+        self.issue_with(name, kind, padding, |_| "")
+    }
+
+    /// Until the end of the first of July 2026, one day after every world begins. `further`: certificates beside its own.
+    fn issue_for_a_day(&self, name: &str, further: &str) -> LocalAuth {
+        self.issue_with(name, &rcgen::PKCS_ED25519, 0, |params| {
+            params.not_after = rcgen::date_time_ymd(2026, 7, 2);
+            further
+        })
+    }
+
+    fn issue_with<'f>(
+        &self,
+        name: &str,
+        kind: &'static rcgen::SignatureAlgorithm,
+        padding: usize,
+        change: impl FnOnce(&mut CertificateParams) -> &'f str,
+    ) -> LocalAuth {
         let mut params = CertificateParams::default();
+        let further = change(&mut params);
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
         for n in 0..padding {
@@ -37,6 +56,7 @@ impl Authority {
         }
         let key = KeyPair::generate_for(kind).unwrap();
         let pem = params.signed_by(&key, &Issuer::new(self.params.clone(), &self.key)).unwrap().pem();
+        let pem = pem + further;
         let local = LocalCertificate::load(pem.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
         LocalAuth::Certificate(Arc::new(local))
     }
@@ -212,6 +232,50 @@ fn lost_fragments_are_told() {
     assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "fragments_lost"), "{}", world.dump());
 }
 
+/// Who has only agreed on keys may have fragments wait here, but all of those together no more than a budget.
+#[test]
+fn fragments_of_callers_that_nobody_knows_yet_are_bounded_in_all() {
+    let authority = Authority::new();
+    let (limit, callers) = (9_000, [A, 2, 3]);
+    let long = |host: usize| authority.issue(&format!("gw{host}.example"), &rcgen::PKCS_ECDSA_P256_SHA256, 80);
+    let side = |me: usize, other: usize, local: &LocalAuth| PeerConfig {
+        tunnel: crate::net::TunnelId(me.max(other) as u32),
+        initiate: other == B,
+        local_auth: local.clone(),
+        remote_auth: authority.trust(),
+        ..peer(me, other)
+    };
+    let mut world = World::new(1);
+    world.check_gaps = false;
+    let add = |world: &mut World, host| world.add(1, Default::default(), vec![side(host, B, &long(host))]);
+    add(&mut world, A);
+    let ours = long(B);
+    let limits = crate::ike::Limits { half_open_fragment_bytes: limit, ..Default::default() };
+    world.add(2, limits, callers.iter().map(|caller| side(B, *caller, &ours)).collect());
+    [2, 3].into_iter().for_each(|host| assert_eq!(add(&mut world, host), host));
+    world.filter = Box::new(|packet| packet.exchange() != 35 || packet.bytes.len() > 900); // the last one is shorter
+    world.run_for(0);
+    let held = |world: &World| {
+        let of = |caller: &usize| {
+            let sas = world.hosts[B].endpoint.sas.values();
+            sas.filter(|entry| entry.sa.path.remote.ip() == ip(*caller)).map(|entry| entry.sa.requests.bytes()).sum()
+        };
+        callers.iter().map(of).collect::<Vec<usize>>()
+    };
+    world.run_until(world.now + std::time::Duration::from_millis(900)); // nothing is sent again yet
+    let bytes = held(&world);
+    assert!(bytes[0] == 0 && bytes[1] > 3_000 && bytes[2] > 3_000, "the oldest is dropped: {bytes:?}");
+    for _ in 0..20 {
+        world.run_for(1);
+        assert!(held(&world).iter().sum::<usize>() <= limit, "{:?}", held(&world));
+    }
+    assert!(world.failures(B).iter().any(|failure| failure.cause.name() == "too_many_fragments"), "{}", world.dump());
+    world.filter = Box::new(|_| true);
+    world.run_for(60);
+    assert_eq!(world.hosts[B].esp.live(), 3, "and yet everybody gets in: {}", world.dump());
+    assert_eq!(held(&world), [0; 3]);
+}
+
 fn ppk(id: &str, secret: &str, required: bool) -> Option<Ppk> {
     Some(Ppk { id: id.as_bytes().to_vec(), secret: psk(secret), required })
 }
@@ -311,4 +375,86 @@ fn without_the_offer_of_a_required_ppk_no_identity_is_sent() {
     assert!(!world.is_up());
     assert!(world.failures(A).iter().all(|failure| failure.cause.name() == "ppk_required"), "{}", world.dump());
     assert!(!world.failures(A).is_empty());
+}
+
+/// Of host `me`, with what it proves itself by; nothing is asked of a silent peer, so that a day is short.
+fn by_certificate(me: usize, local: &LocalAuth, authority: &Authority) -> PeerConfig {
+    let (local_auth, remote_auth) = (local.clone(), authority.trust());
+    PeerConfig { initiate: me == A, local_auth, remote_auth, liveness: std::time::Duration::ZERO, ..peer(me, 1 - me) }
+}
+
+/// A's and B's certificates; up, and with a minute left of the first of July 2026.
+fn a_minute_before_the_second_of_july(authority: &Authority, a: &LocalAuth, b: &LocalAuth) -> World {
+    let mut world = World::new(1);
+    world.add(1, Default::default(), vec![by_certificate(A, a, authority)]);
+    world.add(2, Default::default(), vec![by_certificate(B, b, authority)]);
+    world.run_until(crate::net::Timestamp::from_secs(86_400 - 60));
+    assert!(world.is_up() && world.downs(A).is_empty() && world.downs(B).is_empty(), "{}", world.dump());
+    world.check_gaps = false;
+    world
+}
+
+fn certificate_failures(world: &World, host: usize) -> Vec<String> {
+    let failures = world.failures(host).into_iter().filter(|failure| failure.cause.name() == "certificate");
+    failures.map(|failure| failure.to_string()).collect()
+}
+
+#[test]
+fn whose_certificate_ends_under_a_living_ike_sa_is_called_again_until_it_has_another() {
+    let authority = Authority::new();
+    let a = authority.issue("gw0.example", &rcgen::PKCS_ED25519, 0);
+    let b = authority.issue_for_a_day("gw1.example", "");
+    let mut world = a_minute_before_the_second_of_july(&authority, &a, &b);
+    let status = world.hosts[A].endpoint.status(TUNNEL).unwrap();
+    assert!(status.counts.ike_rekeys > 3, "an IKE SA that follows another knows it, too");
+    world.run_for(59);
+    assert!(world.is_up(), "until the last second");
+    world.run_for(12);
+    assert!(!world.is_up() && world.hosts[A].esp.live() == 0, "{}", world.dump());
+    assert_eq!(world.downs(A), [crate::ike::DownReason::CertificateEnded]);
+    assert!(world.downs(B).iter().all(|why| *why == crate::ike::DownReason::PeerDeleted), "{}", world.dump());
+    let told = certificate_failures(&world, A);
+    assert!(told[0].contains("expired on 2026-07-02 00:00:00 UTC: its owner must renew it"), "{told:?}");
+    assert!(world.hosts[A].endpoint.status(TUNNEL).unwrap().counts.attempts > 1, "called anew, in vain");
+    let renewed = authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0);
+    world.configure(B, vec![by_certificate(B, &renewed, &authority)]);
+    world.run_for(31);
+    assert!(world.is_up(), "{}", world.dump());
+}
+
+#[test]
+fn a_caller_whose_certificate_has_ended_is_closed_and_not_called() {
+    let authority = Authority::new();
+    let a = authority.issue_for_a_day("gw0.example", "");
+    let b = authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0);
+    let mut world = a_minute_before_the_second_of_july(&authority, &a, &b);
+    world.filter = Box::new(|packet| packet.from.ip() != ip(A)); // it answers no more, and does not call
+    world.run_for(80);
+    assert_eq!(world.downs(B), [crate::ike::DownReason::CertificateEnded], "{}", world.dump());
+    assert_eq!((certificate_failures(&world, B).len(), world.hosts[B].esp.live()), (1, 0));
+    world.run_for(200);
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (0, 0), "it is forgotten, answered or not");
+    assert_eq!(world.hosts[B].endpoint.status(TUNNEL).unwrap().counts.attempts, 0);
+}
+
+/// Some gateways send all the authorities that they know.
+#[test]
+fn the_end_of_a_certificate_that_nothing_rests_on_is_no_end() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let mut params = CertificateParams::default();
+    params.not_after = rcgen::date_time_ymd(2026, 7, 2);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let idle = params.signed_by(&other.key, &Issuer::new(other.params.clone(), &other.key)).unwrap().pem();
+    let a = authority.issue_with("gw0.example", &rcgen::PKCS_ED25519, 0, |params| {
+        params.not_after = rcgen::date_time_ymd(2026, 7, 3);
+        &idle
+    });
+    let b = authority.issue("gw1.example", &rcgen::PKCS_ED25519, 0);
+    let mut world = a_minute_before_the_second_of_july(&authority, &a, &b);
+    world.check_gaps = true;
+    world.run_for(86_400);
+    assert!(world.is_up() && world.downs(B).is_empty() && world.failures(B).is_empty(), "{}", world.dump());
+    world.check_gaps = false;
+    world.run_for(100);
+    assert_eq!(world.downs(B), [crate::ike::DownReason::CertificateEnded], "its own is another matter");
 }

@@ -75,6 +75,92 @@ fn two_peers_behind_one_address_are_two_peers() {
     }
 }
 
+/// Whoever changes the source of one packet on the way must not take the whole SA elsewhere.
+#[test]
+fn without_a_nat_the_peer_is_where_ike_sa_init_found_it() {
+    for kind in [Encapsulation::Auto, Encapsulation::Esp] {
+        let set = move |config: &mut PeerConfig| config.encapsulation = kind;
+        let mut world = World::pair_with(1, set, set);
+        world.bind(A);
+        world.bind(B);
+        let auth = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let caught = auth.clone();
+        world.filter = Box::new(move |packet| {
+            let is_first = packet.exchange() == 35 && !packet.is_response() && caught.lock().unwrap().is_empty();
+            if is_first {
+                caught.lock().unwrap().push(packet.clone());
+            }
+            !is_first
+        });
+        world.run_for(1);
+        let stray = Packet { from: SocketAddr::new(OUTSIDE.into(), 500), ..auth.lock().unwrap()[0].clone() };
+        assert!(world.hand_over(B, &stray).is_empty(), "{kind:?}: it is as if it were lost");
+        assert!(!world.is_up());
+        world.run_for(5);
+        assert!(world.is_up(), "{kind:?} {}", world.dump());
+        for (host, other) in [(A, B), (B, A)] {
+            assert_eq!(world.hosts[host].esp.sealing().unwrap().path.remote, SocketAddr::new(ip(other), 0), "{kind:?}");
+            let path = world.hosts[host].endpoint.status(TUNNEL).unwrap().path.unwrap();
+            assert_eq!(path.remote, SocketAddr::new(ip(other), 500), "{kind:?}");
+        }
+    }
+}
+
+/// The answer to IKE_AUTH comes from elsewhere: it counts, and the peer is where it was called.
+#[test]
+fn without_a_nat_an_answer_from_elsewhere_does_not_move_the_peer() {
+    let mut world = World::pair_with(1, auto, auto);
+    world.bind(A);
+    world.bind(B);
+    let answer = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let caught = answer.clone();
+    world.filter = Box::new(move |packet| {
+        let is_answer = packet.exchange() == 35 && packet.is_response();
+        if is_answer {
+            caught.lock().unwrap().push(packet.clone());
+        }
+        !is_answer
+    });
+    world.run_for(1);
+    let stray = Packet { from: SocketAddr::new(OUTSIDE.into(), 500), ..answer.lock().unwrap()[0].clone() };
+    world.hand_over(A, &stray);
+    world.filter = Box::new(|_| true);
+    world.run_for(1);
+    assert!(world.is_up(), "{}", world.dump());
+    assert_eq!(world.hosts[A].esp.sealing().unwrap().path.remote, SocketAddr::new(ip(B), 0));
+}
+
+/// A peer may go on by port 4500 without a NAT (RFC 4555 section 3.3). From there it does not go back.
+#[test]
+fn without_a_nat_the_port_is_that_of_the_last_message() {
+    let mut world = World::pair_with(1, auto, auto);
+    world.bind(A);
+    world.bind(B);
+    world.run_for(3);
+    let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
+    let nat_t = SocketAddr::new(ip(B), 4500);
+    for (from, to, is_followed) in [
+        ("192.0.2.1:4500", nat_t, true),
+        ("192.0.2.1:4501", nat_t, true),
+        ("192.0.2.9:4500", nat_t, false),
+        ("192.0.2.1:500", SocketAddr::new(ip(B), 500), false),
+    ] {
+        let from: SocketAddr = from.parse().unwrap();
+        let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
+        world.hosts[A].endpoint.now = world.now;
+        world.hosts[A].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+            sa.path.port = if to == nat_t { Port::IkeNatT } else { Port::Ike };
+            sa.outgoing.finish();
+            sa.send_request(ExchangeType::INFORMATIONAL, &[], cx);
+        });
+        let bytes = outbox.datagrams().next().unwrap().2.to_vec();
+        assert!(!world.hand_over(B, &Packet { number: 0, from, to, bytes }).is_empty(), "answered");
+        let path = world.hosts[B].endpoint.status(TUNNEL).unwrap().path.unwrap();
+        assert_eq!(path.remote == from, is_followed, "{from}");
+        assert_eq!(path.port, Port::IkeNatT);
+    }
+}
+
 impl World {
     /// The host's sockets are bound to its address.
     fn bind(&mut self, host: usize) {
@@ -125,4 +211,77 @@ fn a_peer_that_moves_by_mobike_is_followed_and_gets_its_cookie_back() {
 fn a_setup_starts_with_the_usual_ports() {
     let setup = Setup::new(Box::new(crate::net::random::Seeded(1)));
     assert_eq!((setup.ports.ike, setup.ports.nat_t), (500, 4500));
+}
+
+/// What B answers when A's packet comes from another address. Nothing is delivered.
+fn answers_from(world: &mut World, packet: &Packet, from: SocketAddr) -> Vec<SocketAddr> {
+    let outbox = world.hand_over(B, &Packet { from, ..packet.clone() });
+    outbox.datagrams().map(|(path, _, _)| path.remote).collect()
+}
+
+/// Sections 2.11 and 2.23: a retransmission after the NAT has changed its mind is answered where it comes from, but whoever
+/// has recorded the request may have sent it, in anybody's name.
+#[test]
+fn a_request_that_comes_again_from_elsewhere_is_answered_there_some_times_and_moves_nothing() {
+    for behind_nat in [false, true] {
+        let mut world = World::pair(1);
+        if behind_nat {
+            world.nat.insert(A, (OUTSIDE.into(), 20_000));
+        }
+        let sent = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = sent.clone();
+        world.filter = Box::new(move |packet| {
+            seen.lock().unwrap().push(packet.clone());
+            true
+        });
+        world.run_for(3);
+        assert!(world.is_up(), "{}", world.dump());
+        let is_request = |packet: &&Packet| packet.to.ip() == ip(B) && packet.exchange() != 34 && !packet.is_response();
+        let request: Packet = sent.lock().unwrap().iter().rfind(is_request).unwrap().clone();
+        let before = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+        let elsewhere = SocketAddr::new([203, 0, 113, 7].into(), 4500);
+        let copies = (0..100).map(|_| answers_from(&mut world, &request, elsewhere)).collect::<Vec<_>>().concat();
+        assert_eq!(copies, [elsewhere; 16]);
+        let home = request.from;
+        for _ in 0..40 {
+            assert_eq!(answers_from(&mut world, &request, home), [home], "the peer itself is always answered");
+        }
+        let after = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+        assert_eq!((after.path, after.last_heard), (before.path, before.last_heard), "{}", world.dump());
+        assert!(!world.hosts[B].events.iter().any(|event| matches!(event, Event::PathMoved { .. })));
+        world.run_for(60);
+        let request: Packet = sent.lock().unwrap().iter().rfind(is_request).unwrap().clone();
+        assert_eq!(answers_from(&mut world, &request, elsewhere), [elsewhere], "a new request, counted anew");
+    }
+}
+
+/// The first fragment of a request, recorded and sent again before the last has come.
+#[test]
+fn a_fragment_that_comes_again_from_elsewhere_moves_nothing() {
+    let mut world = World::pair(1);
+    world.nat.insert(A, (OUTSIDE.into(), 20_000));
+    world.run_for(3);
+    let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
+    let sa = &mut world.hosts[A].endpoint.sas.get_mut(&spi).unwrap().sa;
+    let header = sa.header(ExchangeType::INFORMATIONAL, false, sa.outgoing.next_id());
+    let inside = crate::ike::protect::Inside::of(&[message::notify(40_000, [7; 2000])]);
+    let fragments = sa.session.as_mut().unwrap().protection.seal(&header, &inside, Some(1200));
+    assert_eq!(fragments.len(), 2);
+    let home = SocketAddr::new(OUTSIDE.into(), 24_500);
+    let packets = fragments.iter().map(|bytes| Packet {
+        number: 0,
+        from: home,
+        to: SocketAddr::new(ip(B), 4500),
+        bytes: [&[0; 4], bytes.as_slice()].concat(),
+    });
+    let [first, last]: [Packet; 2] = packets.collect::<Vec<_>>().try_into().ok().unwrap();
+    assert!(answers_from(&mut world, &first, home).is_empty());
+    let elsewhere = SocketAddr::new([203, 0, 113, 7].into(), 4500);
+    world.run_for(1);
+    let before = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+    assert!(answers_from(&mut world, &first, elsewhere).is_empty());
+    let after = world.hosts[B].endpoint.status(TUNNEL).unwrap();
+    assert_eq!((after.path, after.last_heard), (before.path, before.last_heard));
+    assert_eq!(answers_from(&mut world, &last, home), [home]);
+    assert_eq!(answers_from(&mut world, &first, home), [home], "answered by its first fragment");
 }

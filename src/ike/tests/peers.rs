@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::*;
 use crate::ike::{DownReason, Encapsulation, PeerConfig, Stage};
-use crate::net::TunnelId;
+use crate::net::{Timestamp, TunnelId};
 use crate::packet::Outbox;
 
 fn caller(me: usize, other: usize) -> PeerConfig {
@@ -206,5 +206,32 @@ fn a_goodbye_is_said_to_so_many_peers_in_one_call_and_they_are_down_at_once() {
     world.run_until(world.now + Duration::from_millis(10));
     for host in callers {
         assert_eq!(world.downs(host), [DownReason::PeerDeleted], "{}", world.dump());
+    }
+}
+
+#[test]
+fn a_goodbye_is_said_beside_a_request_that_waits_for_its_answer() {
+    let ask: [fn(&mut crate::ike::sa::IkeSa, Timestamp); 3] = [
+        |sa, now| sa.timers.child_retry_at = Some(now), // asks for nothing
+        |sa, now| sa.children[0].rekey_at = now,
+        |sa, now| (sa.timers.liveness_at, sa.last_heard) = (Some(now), Timestamp::ZERO),
+    ];
+    // Does the request that waits get to the peer?
+    for (ask, arrives) in ask.into_iter().flat_map(|ask| [(ask, false), (ask, true)]) {
+        let mut world = World::pair(12);
+        world.run_for(60);
+        world.check_gaps = false;
+        world.filter = Box::new(move |packet| arrives && packet.from.ip() == ip(B));
+        let spi = world.hosts[B].endpoint.peers.newest(TUNNEL).unwrap();
+        world.hosts[B].endpoint.wake(spi, ask);
+        world.run_until(world.now + Duration::from_millis(50));
+        world.filter = Box::new(|_| true);
+        let mut outbox = Outbox::new(1 << 16, 64);
+        assert!(world.hosts[B].endpoint.close_some(10, &mut outbox), "{}", world.dump());
+        assert!(!world.hosts[B].endpoint.close_some(10, &mut Outbox::new(1 << 16, 64)));
+        world.send_from(B, &outbox);
+        world.run_until(world.now + Duration::from_millis(15));
+        assert_eq!(world.downs(A), [DownReason::PeerDeleted], "{}", world.dump());
+        assert_eq!(world.hosts[B].endpoint.child_spi_count(), 1, "{}", world.dump());
     }
 }

@@ -40,6 +40,7 @@ fn every_length_is_padded_to_the_block_and_comes_out_as_it_went_in() {
             let inner = v4(payload);
             let sealed = a.seal(&inner).unwrap();
             assert_eq!(sealed.len() % 4, 0, "RFC 4303 section 2.4: right aligned");
+            assert_eq!((8 + suite.iv_bytes()) % 8, 0, "RFC 4303 section 2.3: the inner header is aligned, IPv6's too");
             assert!(sealed.len() - inner.len() <= around, "no more padding than the block asks for");
             assert_eq!(b.open(&sealed), Ok(inner));
         }

@@ -43,6 +43,15 @@ fn a_peer_without_a_nat_stays_where_ike_said() {
     assert_eq!((goes_to(&mut b), b.events()), (path(4500), vec![]));
 }
 
+/// RFC 7296 section 2.23: both forms "at any time", whatever is sent the other way.
+#[test]
+fn what_was_agreed_as_raw_is_taken_out_of_udp_too() {
+    let raw = Path::from_port(Port::RawEsp, "198.51.100.7:0".parse().unwrap());
+    let (mut a, mut b) = pair_with(|child| ChildSa { path: raw, ..child });
+    assert_eq!(b.open_from(path(4500), &a.seal(&v4(1)).unwrap()), Ok(v4(1)));
+    assert_eq!((goes_to(&mut b), b.events()), (raw, vec![]));
+}
+
 #[test]
 fn packets_that_were_overtaken_do_not_move_the_path_back() {
     let (mut a, mut b) = pair_with(followed);

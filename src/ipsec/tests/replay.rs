@@ -16,6 +16,9 @@ fn a_packet_is_taken_once_and_in_any_order_within_the_window() {
     }
     for at in [99, 36, 50, 98] {
         assert_eq!(b.open(&sealed[at]), Err(dropped(DropReason::DataReplayed)));
+        let mut damaged = sealed[at].clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        assert_eq!(b.open(&damaged), Err(dropped(DropReason::DataReplayed)), "the integrity is not even looked at");
     }
     assert_eq!(b.open(&sealed[35]), Err(dropped(DropReason::DataReplayed)), "older than the window");
 }

@@ -165,6 +165,7 @@ mod tests {
         notify.emit(&mut out);
         assert_eq!(out, bytes);
         assert_eq!(parse(&[0, 0, 0, 14]), Ok(Notify::new(NO_PROPOSAL_CHOSEN, vec![])));
+        assert_eq!(parse(&[1, 0, 0, 14]).unwrap().kind, NO_PROPOSAL_CHOSEN, "some name a protocol without an SPI");
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl<'a> Generic<'a> {
 
 /// The whole chain that begins with a payload of type `first` and fills `bytes`: a message in clear, or what was opened.
 pub fn parse_payloads(first: u8, bytes: &[u8], limits: &Limits) -> Result<Vec<Payload>, ParseError> {
-    let mut payloads = Vec::new();
+    let mut payloads = Vec::with_capacity(USUAL_PAYLOADS.min(limits.payloads));
     let (mut kind, mut at) = (first, 0);
     while kind != 0 {
         let generic = Generic::parse(kind, bytes, at, limits)?;
@@ -220,9 +220,13 @@ pub fn parse_payloads(first: u8, bytes: &[u8], limits: &Limits) -> Result<Vec<Pa
     Ok(payloads)
 }
 
+/// Room at the start; most messages need no more.
+const USUAL_PAYLOADS: usize = 12;
+const USUAL_BYTES: usize = 512;
+
 /// The type of the first payload (0: there is none), and the chain.
 pub fn emit_payloads(payloads: &[Payload]) -> (u8, Vec<u8>) {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(USUAL_BYTES);
     for (i, payload) in payloads.iter().enumerate() {
         let start = out.len();
         let next = payloads.get(i + 1).map_or(0, Payload::kind);

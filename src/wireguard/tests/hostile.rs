@@ -292,3 +292,20 @@ proptest! {
         }
     }
 }
+
+/// After a start many hundreds of peers are called at once, and all of them answer within a second.
+#[test]
+fn what_we_asked_for_does_not_keep_callers_out_nor_callers_it() {
+    let mut world = World::with_rate(&[called(1), called(2), config(3)], 1);
+    let (mut one, mut two, mut caller) = (Gateway::new(1, None), Gateway::new(2, None), Gateway::new(3, None));
+    world.tick();
+    let initiations: Vec<_> = world.sent().into_iter().map(|(_, _, bytes)| bytes).collect();
+    let answers = [one.receive(&initiations[0]).unwrap(), two.receive(&initiations[1]).unwrap()];
+    for answer in &answers {
+        assert_eq!(world.open(path(1), answer), Opened::Control);
+    }
+    world.sent();
+    assert_eq!(world.open(path(3), &caller.initiate()), Opened::Control, "the first in this second");
+    assert_eq!(world.open(path(3), &Gateway::new(20, None).initiate()), dropped(DropReason::HandshakeUnderLoad));
+    world.sent();
+}

@@ -97,13 +97,16 @@ fn an_unknown_critical_payload_is_refused_by_its_type() {
 #[test]
 fn our_payloads_are_not_critical() {
     let (_, request) = calling(6);
-    let (mut at, mut count) = (28, 0);
-    while at < request.bytes.len() {
-        assert_eq!(request.bytes[at + 1], 0, "critical and reserved bits");
-        at += usize::from(u16::from_be_bytes([request.bytes[at + 2], request.bytes[at + 3]]));
-        count += 1;
+    let answer = messages(&called(Limits::default()).hand_over(B, &request)).remove(0);
+    for message in [&request.bytes, &answer] {
+        let (mut at, mut count) = (28, 0);
+        while at < message.len() {
+            assert_eq!(message[at + 1], 0, "critical and reserved bits");
+            at += usize::from(u16::from_be_bytes([message[at + 2], message[at + 3]]));
+            count += 1;
+        }
+        assert!(count >= 5);
     }
-    assert!(count >= 5);
 }
 
 #[test]
@@ -326,4 +329,33 @@ fn ike_on_the_nat_traversal_port_has_the_marker_in_front() {
     let behind: Vec<&Packet> = sent.iter().filter(|packet| packet.from.port() == 4500).collect();
     assert!(!behind.is_empty() && behind.iter().all(|packet| packet.bytes[..4] == [0; 4]));
     assert!(sent.iter().all(|packet| (packet.exchange() == 34) == (packet.from.port() == 500)), "from IKE_AUTH on");
+}
+
+#[test]
+fn who_uses_the_same_spi_is_somebody_else() {
+    let (_, request) = calling(17);
+    let mut world = called(Limits::default());
+    let other = |byte: u8| {
+        let mut payloads = clear(request.message());
+        let nonce = payloads.iter_mut().find(|payload| matches!(payload, Payload::Nonce(_))).unwrap();
+        *nonce = Payload::Nonce(vec![byte; 32]);
+        with_payloads(&request, &payloads)
+    };
+    let answers = [1, 2].map(|byte| messages(&world.hand_over(B, &other(byte))).remove(0));
+    assert_ne!(answers[0][8..16], answers[1][8..16], "the responder's SPIs");
+    assert_eq!(world.hosts[B].endpoint.sa_counts(), (2, 2));
+    assert_eq!(messages(&world.hand_over(B, &other(1))), answers[..1], "and each is told again what it was told");
+}
+
+#[test]
+fn payloads_are_in_the_order_of_the_rfc_and_nat_detection_behind_the_nonce() {
+    let (_, request) = calling(18);
+    let answers = messages(&called(Limits::default()).hand_over(B, &request));
+    for message in [request.message(), &answers[0]] {
+        let payloads = clear(message);
+        let order: Vec<u8> = payloads.iter().take(3).map(Payload::kind).collect();
+        assert_eq!(order, [33, 34, 40], "SA, KE, Nonce");
+        let hashes = [kinds::NAT_DETECTION_SOURCE_IP, kinds::NAT_DETECTION_DESTINATION_IP];
+        assert_eq!(notes(&payloads[3..5]), hashes);
+    }
 }

@@ -1,10 +1,9 @@
 //! What a peer can ask that has the keys: one question each, and what it is answered.
 
 use super::*;
-use crate::ike::sa::Task;
 use crate::ike::{Event, Limits, proposal};
 use crate::net::Timestamp;
-use crate::wire::ike::{Delete, Protocol};
+use crate::wire::ike::{Delete, Protocol, Transform, transform_kind};
 
 const SPI: u32 = 0x0a0b_0c0d;
 
@@ -35,13 +34,7 @@ fn rekey_of(spi: u32) -> Payload {
 
 /// B begins something, and nobody hears of it.
 fn begin_in_vain(world: &mut World, task: Task) {
-    let spi = sa(world, B).our_spi;
-    let mut outbox = Outbox::new(1 << 16, 16);
-    world.hosts[B].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
-        sa.want(task, cx);
-        sa.make_requests(cx);
-    });
-    assert_eq!(outbox.datagrams().count(), 1);
+    begin(world, B, task);
 }
 
 #[test]
@@ -165,7 +158,20 @@ fn an_ike_sa_is_not_rekeyed_without_a_key_exchange() {
         [Payload::SecurityAssociation(proposal::ike_rekey_proposals(profile, 0x1234)), Payload::Nonce(vec![7; 32])];
     let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
     assert_eq!(refused(&answer), kinds::INVALID_SYNTAX);
-    assert_eq!(ask(&mut world, A, ExchangeType::INFORMATIONAL, &[]), []);
+}
+
+#[test]
+fn a_key_exchange_that_no_proposal_asks_for_is_ignored() {
+    let mut world = up();
+    let mut request = child_request(&mut world);
+    let Payload::SecurityAssociation(proposals) = &mut request[0] else { panic!() };
+    for proposal in proposals {
+        proposal.transforms.retain(|one| one.kind != transform_kind::KEY_EXCHANGE);
+        proposal.transforms.push(Transform::new(transform_kind::KEY_EXCHANGE, 0)); // NONE
+    }
+    let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
+    assert_eq!(answer.len(), 4, "SA, Nr, TSi, TSr: {answer:?}");
+    assert!(!answer.iter().any(|payload| matches!(payload, Payload::KeyExchange { .. })));
 }
 
 #[test]
@@ -185,6 +191,23 @@ fn while_an_ike_sa_is_rekeyed_child_sas_wait() {
     let request = child_request(&mut world);
     let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
     assert_eq!(refused(&answer), kinds::TEMPORARY_FAILURE);
+}
+
+#[test]
+fn nothing_is_made_on_an_ike_sa_that_was_replaced() {
+    let mut world = up();
+    let rekey = begin(&mut world, A, Task::RekeyIke);
+    assert_eq!(messages(&world.hand_over(B, &rekey)).len(), 1, "and A has not got it yet");
+    for again in [false, true] {
+        let profile = sa(&mut world, A).profile();
+        let mut request = child_request(&mut world);
+        if again {
+            request[0] = Payload::SecurityAssociation(proposal::ike_rekey_proposals(profile, 0x1234));
+        }
+        sa(&mut world, A).outgoing.finish();
+        let answer = ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request);
+        assert_eq!(refused(&answer), kinds::TEMPORARY_FAILURE);
+    }
 }
 
 #[test]
