@@ -32,6 +32,8 @@ pub struct Views<'a> {
     /// Who may reach whom, without direction.
     neighbours: BTreeMap<RealmId, BTreeSet<RealmId>>,
     networks: BTreeMap<RealmId, Vec<NetworkId>>,
+    /// The canonical prefixes of each realm, without those of single hosts that lie in another.
+    canonical: BTreeMap<RealmId, Vec<Ipv6Net>>,
 }
 
 impl<'a> Views<'a> {
@@ -54,7 +56,8 @@ impl<'a> Views<'a> {
         for (id, network) in (0..).map(NetworkId).zip(compiled.mapping.networks()) {
             networks.entry(network.realm).or_default().push(id);
         }
-        Views { config, compiled, neighbours, networks }
+        let canonical = networks.iter().map(|(realm, ids)| (*realm, canonical_prefixes(compiled, ids))).collect();
+        Views { config, compiled, neighbours, networks, canonical }
     }
 
     /// The view of `viewer`, with at most `most` networks on each side.
@@ -67,16 +70,15 @@ impl<'a> Views<'a> {
         }
     }
 
+    /// Aliases for who speaks IPv4, canonical networks for who speaks IPv6: those of IPv4 realms too, as the two are
+    /// translated into one another.
     fn seen_by(&self, viewer: RealmId, owner: RealmId) -> impl Iterator<Item = IpNet> {
         let mapping = &self.compiled.mapping;
         let (ipv4, ipv6) = (mapping.speaks_ipv4(viewer), mapping.speaks_ipv6(viewer));
-        self.networks.get(&owner).into_iter().flatten().flat_map(move |id| {
-            let network = mapping.network(*id);
-            let alias = mapping.alias_of(viewer, *id).filter(|_| ipv4).map(IpNet::V4);
-            // Of IPv4 realms, canonical addresses are of no use before 4↔6 is served; but the IX answers at its own.
-            let is_of_use = ipv6 && (owner.is_ix() || network.native.addr().is_ipv6());
-            alias.into_iter().chain(is_of_use.then_some(IpNet::V6(network.canonical)))
-        })
+        let networks = self.networks.get(&owner).into_iter().flatten().filter(move |_| ipv4);
+        let aliases = networks.filter_map(move |id| mapping.alias_of(viewer, *id)).map(IpNet::V4);
+        let canonical = self.canonical.get(&owner).into_iter().flatten().filter(move |_| ipv6);
+        aliases.chain(canonical.copied().map(IpNet::V6))
     }
 
     fn own(&self, realm: RealmId) -> Vec<IpNet> {
@@ -91,6 +93,13 @@ impl<'a> Views<'a> {
         }
         own
     }
+}
+
+fn canonical_prefixes(compiled: &Compiled, ids: &[NetworkId]) -> Vec<Ipv6Net> {
+    let prefixes = ids.iter().map(|id| compiled.mapping.network(*id).canonical);
+    let (hosts, networks): (Vec<_>, Vec<_>) = prefixes.partition(|prefix| prefix.prefix_len() == 128);
+    let alone = hosts.into_iter().filter(|host| !networks.iter().any(|network| network.contains(host)));
+    networks.iter().copied().chain(alone).collect()
 }
 
 /// As many networks as allowed, which hold all of `networks` and as little else as is simple to say.
@@ -205,11 +214,25 @@ mod tests {
             .grant_realm(&["c"], "a", &[PortRule::Any])
             .build();
         let ix6 = "fd69:7867:6174::/120";
-        assert_eq!(of(&config, 1, MOST), [texts(&[ix6, "2001:db8:1::/64"]), texts(&["fd00:2::/64"])]);
+        // The IPv4 networks of its neighbours too, by their canonical prefixes: realms 1 and 3.
+        let (a4, c4) = ("fd69:7867:6174:1::c0a8:100/120", "fd69:7867:6174:3::c0a8:100/120");
+        assert_eq!(of(&config, 1, MOST), [texts(&[ix6, a4, "2001:db8:1::/64", c4]), texts(&["fd00:2::/64"])]);
         let [ours, theirs] = of(&config, 0, MOST);
         assert_eq!(theirs, texts(&["192.168.1.0/24", "fd00:1::/64"]));
         assert!(ours.contains(&ix6.to_owned()) && ours.contains(&"fd00:2::/64".to_owned()), "{ours:?}");
         assert!(of(&config, 2, MOST)[0].iter().all(|net| !net.contains(':')), "c speaks no IPv6");
+    }
+
+    #[test]
+    fn a_published_host_is_seen_over_ipv6_within_its_network() {
+        let config = Sample::new()
+            .realm("a", &["10.0.0.0/8=hosts"])
+            .realm("b", &["fd00:2::/64"])
+            .host("mail", "a", &["10.1.2.3"])
+            .grant_realm(&["b"], "a", &[PortRule::Any])
+            .build();
+        let [ours, _] = of(&config, 1, MOST);
+        assert_eq!(ours[1..], ["fd69:7867:6174:1::a00:0/104"]);
     }
 
     #[test]
