@@ -24,7 +24,7 @@ networks = ["192.168.1.0/24"]
 attach = [{ wireguard = { public_key = "{key:four}" } }]
 [[realm]]
 name = "six"
-networks = ["fd00:6::/64"]
+networks = [{ prefix = "fd00:6::/64", canonical = "fd00:66::/64" }]
 attach = [{ wireguard = { public_key = "{key:six}" }, mtu_bytes = 1380 }]
 [[realm]]
 name = "other"
@@ -62,7 +62,7 @@ impl Fixture {
     /// `fd00:6::20` has an alias in each of its realms.
     fn start() -> Self {
         Fixture::with_aliases(&[
-            ("six", "fd00:6::20/128", "fd00:6::20/128", "100.64.200.20/32"),
+            ("six", "fd00:6::20/128", "fd00:66::20/128", "100.64.200.20/32"),
             ("twin", "fd00:6::20/128", "fd00:7::20/128", "100.64.201.20/32"),
         ])
     }
@@ -306,7 +306,7 @@ fn mss_is_what_fits_both_tunnels_in_either_version() {
 
 #[test]
 fn a_whole_ipv6_network_may_have_an_alias() {
-    let mut f = Fixture::with_aliases(&[("six", "fd00:6::1:0/112", "fd00:6::1:0/112", "100.80.0.0/16")]);
+    let mut f = Fixture::with_aliases(&[("six", "fd00:6::1:0/112", "fd00:66::1:0/112", "100.80.0.0/16")]);
     let (headers, _) = f.cross(FOUR, SIX, &udp((host4(), 1), (ip("100.80.2.3"), 443), b""));
     assert_eq!(headers.destination, ip("fd00:6::1:203"));
 }

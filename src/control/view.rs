@@ -6,7 +6,7 @@
 //! policy: grants decide either way, also when the peer insists on 0.0.0.0/0.
 //!
 //! Routers hold few selectors, and our own table is bounded. When there are more than `most`, neighbours are joined; when
-//! that is not enough, the alias pools stand for the aliases in them; and at last everything for everything.
+//! that is not enough, the alias pools and `space6` stand for the addresses in them; and at last everything for everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,10 +64,7 @@ impl<'a> Views<'a> {
     pub fn of(&self, viewer: RealmId, most: usize) -> View {
         let owners = self.neighbours.get(&viewer).into_iter().flatten();
         let seen = [RealmId::IX].iter().chain(owners).flat_map(|owner| self.seen_by(viewer, *owner));
-        View {
-            ours: at_most(most, seen.collect(), &self.config.ix.alias4),
-            theirs: at_most(most, self.own(viewer), &[]),
-        }
+        View { ours: at_most(most, seen.collect(), &self.pools()), theirs: at_most(most, self.own(viewer), &[]) }
     }
 
     /// Aliases for who speaks IPv4, canonical networks for who speaks IPv6: those of IPv4 realms too, as the two are
@@ -79,6 +76,12 @@ impl<'a> Views<'a> {
         let aliases = networks.filter_map(move |id| mapping.alias_of(viewer, *id)).map(IpNet::V4);
         let canonical = self.canonical.get(&owner).into_iter().flatten().filter(move |_| ipv6);
         aliases.chain(canonical.copied().map(IpNet::V6))
+    }
+
+    /// What everything is given out of.
+    fn pools(&self) -> Vec<IpNet> {
+        let space6 = IpNet::V6(self.config.ix.space6.prefix());
+        self.config.ix.alias4.iter().copied().map(IpNet::V4).chain([space6]).collect()
     }
 
     fn own(&self, realm: RealmId) -> Vec<IpNet> {
@@ -103,7 +106,7 @@ fn canonical_prefixes(compiled: &Compiled, ids: &[NetworkId]) -> Vec<Ipv6Net> {
 }
 
 /// As many networks as allowed, which hold all of `networks` and as little else as is simple to say.
-fn at_most(most: usize, networks: Vec<IpNet>, pools: &[Ipv4Net]) -> Vec<IpNet> {
+fn at_most(most: usize, networks: Vec<IpNet>, pools: &[IpNet]) -> Vec<IpNet> {
     if networks.len() <= most {
         return networks;
     }
@@ -111,7 +114,7 @@ fn at_most(most: usize, networks: Vec<IpNet>, pools: &[Ipv4Net]) -> Vec<IpNet> {
     if joined.len() <= most {
         return joined;
     }
-    let in_pool = |net: &IpNet| pools.iter().find(|pool| IpNet::V4(**pool).contains(net)).map(|pool| IpNet::V4(*pool));
+    let in_pool = |net: &IpNet| pools.iter().find(|pool| pool.contains(net)).copied();
     let pooled: Vec<IpNet> = joined.iter().map(|net| in_pool(net).unwrap_or(*net)).collect();
     let pooled = IpNet::aggregate(&pooled);
     if pooled.len() <= most {
@@ -250,5 +253,12 @@ mod tests {
         assert!(ours.len() > 2 && ours.len() <= 12, "{ours:?}");
         assert_eq!(of(&config, 0, 3)[0], texts(&["100.64.0.0/10", "172.29.7.0/24"]), "pinned outside of the pools");
         assert_eq!(of(&config, 0, 1)[0], ["0.0.0.0/0"]);
+        // The same seen over IPv6: no two canonical prefixes are neighbours, but all are out of one pool.
+        let mut sample = Sample::new().realm("centre", &["fd00:c::/64"]);
+        for name in &names {
+            sample = sample.realm(name, &["10.0.0.0/24"]);
+        }
+        let config = sample.grant_realm(&names, "centre", &[PortRule::Any]).build();
+        assert_eq!(of(&config, 0, 3)[0], ["fd69:7867:6174::/48"]);
     }
 }
