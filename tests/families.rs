@@ -204,6 +204,16 @@ fn a_datagram_without_a_checksum_arrives_with_one() {
     f.expect_drop(FOUR, "four", &request, DropReason::NotTranslatable);
 }
 
+/// "any" is granted, and yet no payload becomes a route past the grants.
+#[test]
+fn a_protocol_that_would_become_an_ipv6_header_does_not_cross() {
+    let mut f = Fixture::start();
+    for number in [0, 43, 44, 60] {
+        let packet = packets::packet(host4(), ip(ALIAS_OF_SIX), number, vec![17, 0, 0, 1, 0, 0, 0, 0]);
+        f.expect_drop(FOUR, "four", &packet, DropReason::NotTranslatable);
+    }
+}
+
 #[test]
 fn refusals_come_back_in_the_senders_own_terms() {
     let mut f = Fixture::start();

@@ -69,7 +69,7 @@ impl Meta {
     /// The packet in the buffer is another one now, of this length.
     pub fn set_total_bytes(&mut self, total_bytes: usize) {
         self.headers.total_bytes = total_bytes;
-        self.len = total_bytes as u16;
+        self.len = total_bytes as _;
     }
 
     /// Ends the packet's walk; the first reason stands.

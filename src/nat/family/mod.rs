@@ -39,7 +39,7 @@ const MAX_TOTAL_BYTES_V4: usize = 65_535;
 /// Why a packet has no counterpart in the other IP version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Untranslatable {
-    /// ICMP of a type or code that RFC 7915 has dropped; an IPv4 protocol number that would be a header of IPv6's own.
+    /// ICMP of a type or code that RFC 7915 has dropped; a protocol number that means something else in the other version.
     NoCounterpart,
     /// Its lengths contradict one another.
     Malformed,
@@ -154,14 +154,22 @@ fn translate_message(
             translate_echo(message, headers, shown, whole_bytes, ports);
         }
         Transport::IcmpError | Transport::IcmpOther => return Err(Untranslatable::NoCounterpart),
-        // What is payload to IPv4 and to the grants must not become a route or a fragment on the other side.
-        Transport::Other if shown.destination.is_ipv6() && ipv6::is_extension_header(headers.protocol) => {
+        // What is payload here, and to the grants, must not become ICMP, a route or a fragment on the other side.
+        Transport::Other if means_another(headers.protocol, shown.destination.is_ipv6()) => {
             return Err(Untranslatable::NoCounterpart);
         }
         // RFC 7915 section 4.5: whatever else there is passes as it is.
         Transport::Other => {}
     }
     Ok(())
+}
+
+/// Whether a protocol number that is nothing in particular in one IP version is something in the other, `is_v6`.
+fn means_another(number: u8, is_v6: bool) -> bool {
+    match is_v6 {
+        true => number == protocol::ICMPV6 || ipv6::is_extension_header(number),
+        false => number == protocol::ICMP,
+    }
 }
 
 fn lacks_checksum(datagram: &[u8]) -> bool {

@@ -201,7 +201,9 @@ fn what_has_no_counterpart_or_no_room_is_refused() {
     let neighbour = packet(host_b()[1], host_a()[1], protocol::ICMPV6, vec![135, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(cross(&neighbour, &shown(host_b(), host_a(), false)), Err(Untranslatable::NoCounterpart));
 
-    for number in [0, 43, 44, 60] {
+    let icmp = packet(host_b()[1], host_a()[1], protocol::ICMP, vec![8, 0, 0, 0, 0, 1, 0, 1]);
+    assert_eq!(cross(&icmp, &shown(host_b(), host_a(), false)), Err(Untranslatable::NoCounterpart));
+    for number in [0, 43, 44, 58, 60] {
         let routed = packet(host_a()[0], host_b()[0], number, vec![17, 0, 0, 1, 0, 0, 0, 0]);
         assert_eq!(cross(&routed, &to_b), Err(Untranslatable::NoCounterpart), "protocol {number}");
     }
