@@ -28,3 +28,33 @@ fn drop_reasons_page_is_what_the_code_says() {
         "docs/drop-reasons.md is not what the code says; run: IXGATE_REGENERATE=1 cargo test --test docs"
     );
 }
+
+/// A page that says "met by" a test must not outlive it.
+#[test]
+fn tests_that_the_conformance_page_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/conformance-nat.md")).unwrap();
+    let mut sources = String::new();
+    for folder in ["src", "tests"] {
+        read_rust(&root.join(folder), &mut sources);
+    }
+    // Between backticks every second piece; a test has its file before it, and example names have one letter.
+    let rows = page.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let names: Vec<&str> = quoted.filter_map(|name| Some(name.rsplit_once("::")?.1)).collect();
+    assert!(names.len() > 40, "the test reads nothing: {names:?}");
+    for name in names.iter().filter(|name| name.len() > 1 && name.chars().all(|c| c.is_alphanumeric() || c == '_')) {
+        assert!(sources.contains(&format!("fn {name}(")), "docs/conformance-nat.md names `{name}`, which is no test");
+    }
+}
+
+fn read_rust(folder: &Path, all: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_rust(&path, all);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *all += &fs::read_to_string(&path).unwrap();
+        }
+    }
+}

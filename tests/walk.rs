@@ -175,7 +175,7 @@ fn forged_and_misdirected_packets_are_told_apart() {
     f.expect_drop(A, "a", &to("192.168.1.10", ip("224.0.0.1")), DropReason::DestinationNotUnicast);
     f.expect_drop(A, "a", &udp((ip("fd00:a::1"), 1), (ip("ff02::1"), 1), b""), DropReason::DestinationNotUnicast);
     let embedded = f.appliance.locate("b", "192.168.1.20").canonical.addr();
-    f.expect_drop(A, "a", &udp((ip("fd00:a::1"), 1), (embedded.into(), 443), b""), DropReason::FamilyMismatch);
+    f.expect_drop(A, "a", &udp((ip("fd00:a::1"), 1), (embedded.into(), 443), b""), DropReason::SourceHasNoAlias);
     let mut fragment = udp((host, 5000), (web, 443), b"hello");
     fragment[6] = 0x20;
     f.expect_drop(A, "a", &fragment, DropReason::FragmentNotServed);

@@ -6,7 +6,7 @@
 //! policy: grants decide either way, also when the peer insists on 0.0.0.0/0.
 //!
 //! Routers hold few selectors, and our own table is bounded. When there are more than `most`, neighbours are joined; when
-//! that is not enough, the alias pools stand for the aliases in them; and at last everything for everything.
+//! that is not enough, the alias pools and `space6` stand for the addresses in them; and at last everything for everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +32,8 @@ pub struct Views<'a> {
     /// Who may reach whom, without direction.
     neighbours: BTreeMap<RealmId, BTreeSet<RealmId>>,
     networks: BTreeMap<RealmId, Vec<NetworkId>>,
+    /// The canonical prefixes of each realm, without those of single hosts that lie in another.
+    canonical: BTreeMap<RealmId, Vec<Ipv6Net>>,
 }
 
 impl<'a> Views<'a> {
@@ -54,29 +56,32 @@ impl<'a> Views<'a> {
         for (id, network) in (0..).map(NetworkId).zip(compiled.mapping.networks()) {
             networks.entry(network.realm).or_default().push(id);
         }
-        Views { config, compiled, neighbours, networks }
+        let canonical = networks.iter().map(|(realm, ids)| (*realm, canonical_prefixes(compiled, ids))).collect();
+        Views { config, compiled, neighbours, networks, canonical }
     }
 
     /// The view of `viewer`, with at most `most` networks on each side.
     pub fn of(&self, viewer: RealmId, most: usize) -> View {
         let owners = self.neighbours.get(&viewer).into_iter().flatten();
         let seen = [RealmId::IX].iter().chain(owners).flat_map(|owner| self.seen_by(viewer, *owner));
-        View {
-            ours: at_most(most, seen.collect(), &self.config.ix.alias4),
-            theirs: at_most(most, self.own(viewer), &[]),
-        }
+        View { ours: at_most(most, seen.collect(), &self.pools()), theirs: at_most(most, self.own(viewer), &[]) }
     }
 
+    /// Aliases for who speaks IPv4, canonical networks for who speaks IPv6: those of IPv4 realms too, as the two are
+    /// translated into one another.
     fn seen_by(&self, viewer: RealmId, owner: RealmId) -> impl Iterator<Item = IpNet> {
         let mapping = &self.compiled.mapping;
         let (ipv4, ipv6) = (mapping.speaks_ipv4(viewer), mapping.speaks_ipv6(viewer));
-        self.networks.get(&owner).into_iter().flatten().flat_map(move |id| {
-            let network = mapping.network(*id);
-            let alias = mapping.alias_of(viewer, *id).filter(|_| ipv4).map(IpNet::V4);
-            // Of IPv4 realms, canonical addresses are of no use before 4↔6 is served; but the IX answers at its own.
-            let is_of_use = ipv6 && (owner.is_ix() || network.native.addr().is_ipv6());
-            alias.into_iter().chain(is_of_use.then_some(IpNet::V6(network.canonical)))
-        })
+        let networks = self.networks.get(&owner).into_iter().flatten().filter(move |_| ipv4);
+        let aliases = networks.filter_map(move |id| mapping.alias_of(viewer, *id)).map(IpNet::V4);
+        let canonical = self.canonical.get(&owner).into_iter().flatten().filter(move |_| ipv6);
+        aliases.chain(canonical.copied().map(IpNet::V6))
+    }
+
+    /// What everything is given out of.
+    fn pools(&self) -> Vec<IpNet> {
+        let space6 = IpNet::V6(self.config.ix.space6.prefix());
+        self.config.ix.alias4.iter().copied().map(IpNet::V4).chain([space6]).collect()
     }
 
     fn own(&self, realm: RealmId) -> Vec<IpNet> {
@@ -93,8 +98,15 @@ impl<'a> Views<'a> {
     }
 }
 
+fn canonical_prefixes(compiled: &Compiled, ids: &[NetworkId]) -> Vec<Ipv6Net> {
+    let prefixes = ids.iter().map(|id| compiled.mapping.network(*id).canonical);
+    let (hosts, networks): (Vec<_>, Vec<_>) = prefixes.partition(|prefix| prefix.prefix_len() == 128);
+    let alone = hosts.into_iter().filter(|host| !networks.iter().any(|network| network.contains(host)));
+    networks.iter().copied().chain(alone).collect()
+}
+
 /// As many networks as allowed, which hold all of `networks` and as little else as is simple to say.
-fn at_most(most: usize, networks: Vec<IpNet>, pools: &[Ipv4Net]) -> Vec<IpNet> {
+fn at_most(most: usize, networks: Vec<IpNet>, pools: &[IpNet]) -> Vec<IpNet> {
     if networks.len() <= most {
         return networks;
     }
@@ -102,7 +114,7 @@ fn at_most(most: usize, networks: Vec<IpNet>, pools: &[Ipv4Net]) -> Vec<IpNet> {
     if joined.len() <= most {
         return joined;
     }
-    let in_pool = |net: &IpNet| pools.iter().find(|pool| IpNet::V4(**pool).contains(net)).map(|pool| IpNet::V4(*pool));
+    let in_pool = |net: &IpNet| pools.iter().find(|pool| pool.contains(net)).copied();
     let pooled: Vec<IpNet> = joined.iter().map(|net| in_pool(net).unwrap_or(*net)).collect();
     let pooled = IpNet::aggregate(&pooled);
     if pooled.len() <= most {
@@ -205,11 +217,25 @@ mod tests {
             .grant_realm(&["c"], "a", &[PortRule::Any])
             .build();
         let ix6 = "fd69:7867:6174::/120";
-        assert_eq!(of(&config, 1, MOST), [texts(&[ix6, "2001:db8:1::/64"]), texts(&["fd00:2::/64"])]);
+        // The IPv4 networks of its neighbours too, by their canonical prefixes: realms 1 and 3.
+        let (a4, c4) = ("fd69:7867:6174:1::c0a8:100/120", "fd69:7867:6174:3::c0a8:100/120");
+        assert_eq!(of(&config, 1, MOST), [texts(&[ix6, a4, "2001:db8:1::/64", c4]), texts(&["fd00:2::/64"])]);
         let [ours, theirs] = of(&config, 0, MOST);
         assert_eq!(theirs, texts(&["192.168.1.0/24", "fd00:1::/64"]));
         assert!(ours.contains(&ix6.to_owned()) && ours.contains(&"fd00:2::/64".to_owned()), "{ours:?}");
         assert!(of(&config, 2, MOST)[0].iter().all(|net| !net.contains(':')), "c speaks no IPv6");
+    }
+
+    #[test]
+    fn a_published_host_is_seen_over_ipv6_within_its_network() {
+        let config = Sample::new()
+            .realm("a", &["10.0.0.0/8=hosts"])
+            .realm("b", &["fd00:2::/64"])
+            .host("mail", "a", &["10.1.2.3"])
+            .grant_realm(&["b"], "a", &[PortRule::Any])
+            .build();
+        let [ours, _] = of(&config, 1, MOST);
+        assert_eq!(ours[1..], ["fd69:7867:6174:1::a00:0/104"]);
     }
 
     #[test]
@@ -227,5 +253,12 @@ mod tests {
         assert!(ours.len() > 2 && ours.len() <= 12, "{ours:?}");
         assert_eq!(of(&config, 0, 3)[0], texts(&["100.64.0.0/10", "172.29.7.0/24"]), "pinned outside of the pools");
         assert_eq!(of(&config, 0, 1)[0], ["0.0.0.0/0"]);
+        // The same seen over IPv6: no two canonical prefixes are neighbours, but all are out of one pool.
+        let mut sample = Sample::new().realm("centre", &["fd00:c::/64"]);
+        for name in &names {
+            sample = sample.realm(name, &["10.0.0.0/24"]);
+        }
+        let config = sample.grant_realm(&names, "centre", &[PortRule::Any]).build();
+        assert_eq!(of(&config, 0, 3)[0], ["fd69:7867:6174::/48"]);
     }
 }

@@ -1,38 +1,48 @@
 //! classify: realm of the tunnel; the source must belong to it; both addresses become canonical.
 //!
 //! Drops: InnerMalformed, FragmentNotServed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast,
-//! DestinationUnknown, FamilyMismatch, SourceHasNoAlias.
+//! DestinationUnknown, SourceHasNoAlias.
+//!
+//! The family of a packet on its way out is that of its destination on its own wires. So an IPv4 host reaches an IPv6 one by
+//! an alias, and is seen by it under its canonical address; and the other way round.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::net::mapping::Mapping;
+use crate::net::mapping::{Located, Mapping};
 use crate::packet::{Batch, DropReason, Meta};
-use crate::wire::headers::{self, HeaderError};
+use crate::wire::headers::{self, HeaderError, Transport};
 
-pub(super) fn classify(batch: &mut Batch, mapping: &Mapping) {
+/// `gateway` is the IX's own address that reports errors.
+pub(super) fn classify(batch: &mut Batch, mapping: &Mapping, gateway: Located) {
     for (meta, bytes) in batch.live_mut() {
-        if let Err(reason) = classify_one(meta, bytes, mapping) {
+        if let Err(reason) = classify_one(meta, bytes, mapping, gateway) {
             meta.drop(reason);
         }
     }
 }
 
-fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping) -> Result<(), DropReason> {
+fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping, gateway: Located) -> Result<(), DropReason> {
     meta.headers = headers::parse(bytes).map_err(|error| match error {
         HeaderError::Malformed => DropReason::InnerMalformed,
         HeaderError::Fragment => DropReason::FragmentNotServed,
         HeaderError::Option => DropReason::OptionNotServed,
     })?;
     match (meta.headers.source, meta.headers.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, source, destination, mapping),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, source, destination, mapping, gateway),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping, gateway),
         _ => Err(DropReason::InnerMalformed), // no header holds two families
     }
 }
 
 /// The commonest way by far: kept apart, so that it works on plain integers.
 #[inline]
-fn classify_v4(meta: &mut Meta, source: Ipv4Addr, destination: Ipv4Addr, mapping: &Mapping) -> Result<(), DropReason> {
+fn classify_v4(
+    meta: &mut Meta,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    mapping: &Mapping,
+    gateway: Located,
+) -> Result<(), DropReason> {
     meta.source = mapping.locate_native4(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_broadcast() || destination.is_unspecified() {
         return Err(DropReason::DestinationNotUnicast);
@@ -41,15 +51,18 @@ fn classify_v4(meta: &mut Meta, source: Ipv4Addr, destination: Ipv4Addr, mapping
     if meta.destination.realm.is_ix() {
         return Ok(()); // the IX's own stack speaks canonical addresses, in either family
     }
-    // Only IPv4 hosts have aliases, and their canonical addresses end in their own.
-    let native = Ipv4Addr::from_bits(meta.destination.canonical.0 as u32);
-    let alias = mapping.seen_by4(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
-    meta.shown.destination = IpAddr::V4(native);
-    meta.shown.source = IpAddr::V4(alias);
+    meta.shown.destination = mapping.native_of(meta.destination);
+    meta.shown.source = shown_source(meta, mapping, gateway)?;
     Ok(())
 }
 
-fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, mapping: &Mapping) -> Result<(), DropReason> {
+fn classify_v6(
+    meta: &mut Meta,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    mapping: &Mapping,
+    gateway: Located,
+) -> Result<(), DropReason> {
     meta.source = mapping.locate_native6(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_unspecified() || destination.is_unicast_link_local() {
         return Err(DropReason::DestinationNotUnicast);
@@ -59,9 +72,22 @@ fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, mapping
         return Ok(());
     }
     meta.shown.destination = mapping.native_of(meta.destination);
-    if meta.shown.destination.is_ipv4() {
-        return Err(DropReason::FamilyMismatch);
-    }
-    meta.shown.source = mapping.seen_by(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
+    meta.shown.source = shown_source(meta, mapping, gateway)?;
     Ok(())
+}
+
+/// As the destination's realm sees the source, in the family of the destination.
+///
+/// A router between may have no alias and yet be the one who knows that a packet is too big: then its error comes from the
+/// IX's own address (RFC 7915 section 5.1, RFC 6791 section 3). Whose packet it was is judged by what it quotes.
+#[inline]
+fn shown_source(meta: &Meta, mapping: &Mapping, gateway: Located) -> Result<IpAddr, DropReason> {
+    let (viewer, like) = (meta.destination.realm, meta.shown.destination);
+    match mapping.seen_by_like(viewer, meta.source, like) {
+        Some(source) => Ok(source),
+        None if meta.headers.transport == Transport::IcmpError => {
+            mapping.seen_by_like(viewer, gateway, like).ok_or(DropReason::SourceHasNoAlias)
+        }
+        None => Err(DropReason::SourceHasNoAlias),
+    }
 }

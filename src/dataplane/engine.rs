@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::host::{Host, HostConfig};
 use crate::ike;
+use crate::nat::family::Identifications;
 use crate::nat::{self, Sessions};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
@@ -53,6 +54,7 @@ pub struct Engine {
     tunnels: Tunnels,
     police: Police,
     sessions: Sessions,
+    identifications: Identifications,
     local: Local,
     reporter: Reporter,
     batch: Batch,
@@ -76,6 +78,7 @@ impl Engine {
             tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16)),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
+            identifications: Identifications::new(setup.seed.rotate_left(48)),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
             reporter: Reporter::new(),
             batch: Batch::default(),
@@ -230,6 +233,7 @@ impl Engine {
             tunnels: &mut self.tunnels,
             police: &mut self.police,
             sessions: &mut self.sessions,
+            identifications: &mut self.identifications,
             host: self.local.host(),
             reporter: &mut self.reporter,
             outbox: &mut self.outbox,

@@ -1,7 +1,11 @@
 //! route: owner realm of the canonical destination -> tunnel. And whether the packet may go there: hops and size.
 //!
 //! Drops: NoTunnel, HopLimitExceeded, PacketTooBig, PacketTooBigToFragment. The sender is told of the second and third.
+//!
+//! Where the IP version changes on the way, it is the packet's length afterwards that must fit, and the sender is told what it
+//! may send in its own version.
 
+use crate::nat::family::{self, MIN_MTU_BYTES_V6};
 use crate::net::{RealmId, TunnelId};
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::icmp::Report;
@@ -36,6 +40,16 @@ pub(super) fn route(
     }
 }
 
+/// What of an MTU is not TCP segment.
+fn tcp_overhead(is_v6: bool) -> u16 {
+    if is_v6 { TCP_OVER_IPV6_BYTES } else { TCP_OVER_IPV4_BYTES }
+}
+
+/// The largest packet that fits both tunnels of a routed packet, in the IP version that it leaves with.
+pub(super) fn max_packet_bytes(meta: &Meta) -> u16 {
+    meta.max_mss_bytes + tcp_overhead(meta.shown.destination.is_ipv6())
+}
+
 /// The tunnel that carries a realm's traffic: the first that is up; if none is, the first.
 pub(super) fn tunnel_of(realm: RealmId, snapshot: &Snapshot, tunnels: &Tunnels) -> Option<TunnelId> {
     let candidates = &snapshot.realm(realm)?.tunnels;
@@ -54,16 +68,30 @@ fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
     }
-    if meta.headers.total_bytes > usize::from(mtu_bytes) {
+    let (was_v6, is_v6) = (meta.headers.is_v6(), meta.shown.destination.is_ipv6());
+    let (total_bytes, limit_bytes) = match was_v6 == is_v6 {
+        true => (meta.headers.total_bytes, mtu_bytes),
+        false => (family::translated_bytes(&meta.headers), translated_limit(meta, mtu_bytes)),
+    };
+    if total_bytes > usize::from(limit_bytes) {
         return Err(if meta.headers.dont_fragment {
+            let mtu_bytes = if was_v6 == is_v6 { mtu_bytes } else { family::untranslated_mtu(mtu_bytes, is_v6) };
             Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) }
         } else {
             Refusal { reason: DropReason::PacketTooBigToFragment, told: None }
         });
     }
     let ingress_mtu = snapshot.tunnel(meta.ingress).map_or(mtu_bytes, |t| t.mtu_bytes);
-    let overhead = if meta.headers.is_v6() { TCP_OVER_IPV6_BYTES } else { TCP_OVER_IPV4_BYTES };
     meta.egress = egress;
-    meta.max_mss_bytes = mtu_bytes.min(ingress_mtu) - overhead;
+    meta.max_mss_bytes = (mtu_bytes - tcp_overhead(is_v6)).min(ingress_mtu - tcp_overhead(was_v6));
     Ok(())
+}
+
+/// A sender that lets its packets be fragmented learns of no narrow link behind the tunnel. IPv6 routers fragment nothing, so
+/// that its packets leave in pieces that pass everywhere (RFC 7915 section 4).
+fn translated_limit(meta: &Meta, mtu_bytes: u16) -> u16 {
+    match meta.headers.dont_fragment || meta.headers.is_v6() {
+        true => mtu_bytes,
+        false => mtu_bytes.min(MIN_MTU_BYTES_V6),
+    }
 }

@@ -101,10 +101,7 @@ impl Snapshot {
 
     /// The address under which `viewer` sees one of the IX's own, in the IP version of `like`.
     pub fn service_seen_by(&self, service: Located, viewer: RealmId, like: IpAddr) -> Option<IpAddr> {
-        match like {
-            IpAddr::V4(_) => self.mapping.seen_by(viewer, service),
-            IpAddr::V6(_) => Some(service.canonical.addr().into()),
-        }
+        self.mapping.seen_by_like(viewer, service, like)
     }
 
     /// For people: a realm's name, or its number when it is gone.

@@ -7,13 +7,14 @@
 //! policy     session of the current generation? else grants                 police
 //! route      owner realm -> tunnel, or the IX itself; hops, size            route
 //! local      what is for the IX itself goes to its own stack                local
-//! translate  addresses, checksums, ICMP errors' quotes, MSS, hop limit      translate
+//! translate  addresses, checksums, IP version, ICMP errors' quotes, MSS      translate
 //! encap      seal, straight into runs of datagrams                          encap
 //! egress     batches of datagrams                                           packet::Outbox, io
 //! ```
 
 use crate::host::Host;
 use crate::nat::Sessions;
+use crate::nat::family::Identifications;
 use crate::net::Timestamp;
 use crate::packet::{Batch, Outbox};
 
@@ -34,6 +35,7 @@ pub(super) struct Walk<'a> {
     pub tunnels: &'a mut Tunnels,
     pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
+    pub identifications: &'a mut Identifications,
     pub host: &'a mut Host,
     pub reporter: &'a mut Reporter,
     pub outbox: &'a mut Outbox,
@@ -45,16 +47,16 @@ impl Walk<'_> {
     /// Walks a batch of packets fresh from their tunnels to its end. Afterwards no packet is live, and the batch is
     /// empty.
     pub fn run(self, batch: &mut Batch) {
-        let Walk { snapshot, tunnels, police, sessions, host, reporter, outbox, counters, now } = self;
+        let Walk { snapshot, tunnels, police, sessions, identifications, host, reporter, outbox, counters, now } = self;
         let now_secs = now.as_secs();
 
-        classify(batch, &snapshot.mapping);
+        classify(batch, &snapshot.mapping, snapshot.service.gateway);
         police.run(batch, snapshot, sessions, now_secs);
         route(batch, snapshot, tunnels, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });
         deliver(batch, host, now);
-        translate(batch, &snapshot.mapping);
+        translate(batch, &snapshot.mapping, identifications);
         encap(batch, tunnels, outbox, counters);
 
         reporter.send(tunnels, outbox, counters);

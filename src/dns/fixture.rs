@@ -16,6 +16,10 @@ pub(super) const A: RealmId = RealmId(1);
 pub(super) const B: RealmId = RealmId(2);
 /// Sees A by an alias of its own, has no grant.
 pub(super) const C: RealmId = RealmId(3);
+/// Speaks IPv4 only; may reach B's `pacs` and `six`.
+pub(super) const FOUR: RealmId = RealmId(4);
+/// The same, and speaks IPv6 only.
+pub(super) const SIX: RealmId = RealmId(5);
 
 pub(super) struct World {
     pub(super) zone: Zone,
@@ -53,12 +57,13 @@ pub(super) fn spec() -> ZoneSpec {
         serial: 7,
         dns: canonical4(RealmId::IX, "192.0.2.1"),
         alias4: vec!["100.64.0.0/10".parse().unwrap()],
-        realms: vec![(A, "a".into()), (B, "b".into()), (C, "c".into())],
+        realms: [(A, "a"), (B, "b"), (C, "c"), (FOUR, "four"), (SIX, "six")].map(|(id, name)| (id, name.into())).into(),
         hosts: vec![
             host("ws", A, &[canonical4(A, "192.168.1.10")]),
             host("pacs", B, &pacs),
             host("six", B, &[canonical6("2001:db8:b::66")]),
             host("ws", C, &[canonical4(C, "192.168.1.10")]),
+            host("four", B, &[canonical4(B, "192.168.1.44")]),
         ],
         services: vec![
             ServiceName {
@@ -96,10 +101,29 @@ pub(super) fn world() -> World {
             canonical: "2001:db8:b::/64".parse().unwrap(),
             alias: None,
         },
+        Network {
+            realm: B,
+            native: "fd00:1::66/128".parse().unwrap(),
+            canonical: "2001:db8:b::66/128".parse().unwrap(),
+            alias: Some("100.64.5.66/32".parse().unwrap()),
+        },
+        network4(FOUR, "10.4.0.0/16", Some("100.65.0.0/16")),
+        Network {
+            realm: SIX,
+            native: "fd00:6::/64".parse().unwrap(),
+            canonical: "fd00:6::/64".parse().unwrap(),
+            alias: None,
+        },
     ];
     let overrides = [AliasOverride { viewer: C, network: NetworkId(1), alias: "100.64.9.0/24".parse().unwrap() }];
     let pacs = Target::Host(vec![canonical4(B, "192.168.1.20"), canonical6("2001:db8:b::20")]);
+    let six = Target::Host(vec![canonical6("2001:db8:b::66"), canonical4(B, "192.168.1.44")]);
+    let any = |from, target| Grant { from, to: B, target, rules: vec![PortRule::Any] };
     let policy = Policy::new([
+        any(FOUR, pacs.clone()),
+        any(FOUR, six.clone()),
+        any(SIX, pacs.clone()),
+        any(SIX, six),
         Grant { from: A, to: B, target: pacs, rules: vec![PortRule::Tcp(443..=443)] },
         Grant { from: B, to: A, target: Target::Realm, rules: vec![PortRule::Any] },
     ]);

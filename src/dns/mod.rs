@@ -6,6 +6,10 @@
 //!   realm C asks  pacs.b.ix.example  ->  NXDOMAIN + EDE 18 "No grant lets realm c reach this name."
 //! ```
 //!
+//! A host of the other IP version than the asker's has an address for it too: an asker that speaks IPv6 only gets the canonical
+//! address of an IPv4 host, one that speaks IPv4 only the alias of an IPv6 host, if it has one. An asker that speaks both
+//! gets the host's own version.
+//!
 //! The names are `HOST.REALM.DOMAIN`, `SERVICE.DOMAIN` and `ns.DOMAIN`; what lies between them (`REALM.DOMAIN`) is an
 //! empty non-terminal. There are no zones per realm: one [`Zone`] holds canonical addresses, and the mapping turns them
 //! into the asker's when it asks. The asker is known by its tunnel, so it cannot ask in another's name.

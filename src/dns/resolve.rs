@@ -60,7 +60,7 @@ impl Zone {
             NodeData::EmptyNonTerminal => Outcome::NoData { apex: apex() },
             NodeData::NameServer(dns) => {
                 let located = asker.mapping.locate_canonical(*dns);
-                let addresses = located.iter().flat_map(|at| asker.addresses_of_ix(*at)).collect();
+                let addresses = located.iter().flat_map(|at| asker.seen(*at)).collect();
                 answer_addresses(addresses, record_type, apex)
             }
             NodeData::Host(addresses) => {
@@ -144,22 +144,34 @@ impl<'a> Asker<'a> {
             .filter(move |at| reaches(*at))
     }
 
-    /// The address by which the asker's hosts can open a connection: their own if it is one of theirs, else as their
-    /// realm sees it, if it speaks that IP version (there is no translation between the versions yet).
-    fn address_of(self, at: Located) -> Option<IpAddr> {
-        if at.realm == self.realm {
-            return Some(self.mapping.native_of(at));
+    /// The addresses by which the asker's hosts can open a connection: their own if the host is one of theirs; else those
+    /// that take no translation between IP versions, and only when there are none the others.
+    ///
+    /// So an asker that speaks both is led to the host in the host's own version, and translation is for those who have no
+    /// other way.
+    fn addresses_of(self, visible: impl Iterator<Item = Located>) -> Vec<IpAddr> {
+        let (mut direct, mut translated) = (Vec::new(), Vec::new());
+        for at in visible {
+            let native = self.mapping.native_of(at);
+            if at.realm == self.realm {
+                direct.push(native);
+                continue;
+            }
+            let (same, other): (Vec<IpAddr>, Vec<IpAddr>) =
+                self.seen(at).partition(|addr| addr.is_ipv4() == native.is_ipv4());
+            direct.extend(same);
+            translated.extend(other);
         }
-        self.mapping.seen_by(self.realm, at).filter(|addr| match addr {
-            IpAddr::V4(_) => self.mapping.speaks_ipv4(self.realm),
-            IpAddr::V6(_) => self.mapping.speaks_ipv6(self.realm),
-        })
+        if direct.is_empty() { translated } else { direct }
     }
 
-    /// The IX speaks both versions on each of its addresses.
-    fn addresses_of_ix(self, at: Located) -> impl Iterator<Item = IpAddr> {
-        let canonical = self.mapping.speaks_ipv6(self.realm).then(|| IpAddr::V6(at.canonical.addr()));
-        self.address_of(at).into_iter().filter(IpAddr::is_ipv4).chain(canonical)
+    /// Every address by which the asker's realm sees `at`, in the IP versions that it speaks. The IX itself answers at all
+    /// of its own.
+    fn seen(self, at: Located) -> impl Iterator<Item = IpAddr> {
+        let (mapping, realm) = (self.mapping, self.realm);
+        let alias = mapping.seen_by4(realm, at).filter(|_| mapping.speaks_ipv4(realm)).map(IpAddr::V4);
+        let canonical = mapping.speaks_ipv6(realm).then(|| IpAddr::V6(mapping.seen_by6(at)));
+        alias.into_iter().chain(canonical)
     }
 }
 
@@ -172,7 +184,7 @@ fn answer_visible(
 ) -> Outcome {
     let mut visible = visible.peekable();
     if visible.peek().is_some() {
-        return answer_addresses(visible.filter_map(|at| asker.address_of(at)).collect(), record_type, apex);
+        return answer_addresses(asker.addresses_of(visible), record_type, apex);
     }
     // "No such name" would deny the names below it too (RFC 8020).
     match node.has_children {

@@ -29,6 +29,37 @@ fn the_same_name_is_another_address_for_every_asker() {
     }
 }
 
+/// The host's own IP version wherever the asker speaks it; the other only where there is no choice.
+#[test]
+fn a_host_of_the_other_ip_version_has_an_address_for_each_asker() {
+    let world = world();
+    for (asker, name, a, aaaa) in [
+        (FOUR, "pacs.b.ix.example.", Some("100.64.2.20"), None),
+        (FOUR, "four.b.ix.example.", Some("100.64.2.44"), None),
+        (FOUR, "six.b.ix.example.", Some("100.64.5.66"), None),
+        (SIX, "pacs.b.ix.example.", None, Some("2001:db8:b::20")),
+        (SIX, "four.b.ix.example.", None, Some("fd69:7867:6174:2::c0a8:12c")),
+        (SIX, "six.b.ix.example.", None, Some("2001:db8:b::66")),
+        (SIX, "ns.ix.example.", None, Some("fd69:7867:6174::c000:201")),
+        (B, "four.b.ix.example.", Some("192.168.1.44"), None),
+        (B, "six.b.ix.example.", None, Some("fd00:1::66")),
+        (B, "ws.a.ix.example.", Some("100.64.1.10"), None),
+    ] {
+        let got = |kind| world.addresses(asker, name, kind);
+        let want = |address: Option<&str>| address.map(str::to_owned).into_iter().collect::<Vec<_>>();
+        assert_eq!((got(RecordType::A), got(RecordType::AAAA)), (want(a), want(aaaa)), "{asker} {name}");
+        assert_eq!(got(RecordType::ANY), want(a.or(aaaa)), "{asker} {name} ANY");
+    }
+    // And back.
+    for (asker, address, name) in
+        [(FOUR, "100.64.5.66", "six.b.ix.example."), (SIX, "fd69:7867:6174:2::c0a8:12c", "four.b.ix.example.")]
+    {
+        let reverse = Name::from(address.parse::<std::net::IpAddr>().unwrap());
+        let answer = world.ask(asker, &query_of(reverse, RecordType::PTR, true));
+        assert_eq!(answer.answers[0].data.to_string(), name);
+    }
+}
+
 #[test]
 fn no_path_no_address_and_says_why() {
     let world = world();

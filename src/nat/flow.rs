@@ -29,6 +29,7 @@ pub enum Asker {
 pub struct Flow {
     pub source: Side,
     pub destination: Side,
+    /// Of an echo ICMP's in either family: a request may leave as ICMP and its reply come as ICMPv6.
     pub protocol: u8,
     pub asker: Asker,
     pub tcp_flags: u8,
@@ -82,6 +83,7 @@ impl Flow {
 
     fn set_echo(&mut self, asker: Asker, ident: u16) {
         self.asker = asker;
+        self.protocol = protocol::ICMP;
         self.may_open = asker == Asker::Source;
         self.source.port = ident;
         self.destination.port = ident;

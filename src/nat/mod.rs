@@ -6,8 +6,10 @@
 //! ```
 //!
 //! The rewriting itself ([`rewrite`]) is stateless: both addresses follow from the mapping alone. [`sessions`] holds the
-//! only state, which decides whether a packet may pass, never where it goes.
+//! only state, which decides whether a packet may pass, never where it goes. Where the two realms speak different IP
+//! versions, [`family`] turns one into the other.
 
+pub mod family;
 pub mod flow;
 pub mod rewrite;
 pub mod sessions;

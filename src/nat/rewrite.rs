@@ -29,7 +29,7 @@ pub fn rewrite(packet: &mut [u8], headers: &Headers, shown: &Shown) {
     fix_transport(message, headers, delta, ports);
 }
 
-fn address_delta(headers: &Headers, shown: &Shown) -> Delta {
+pub(super) fn address_delta(headers: &Headers, shown: &Shown) -> Delta {
     Delta::default().address(headers.source, shown.source).address(headers.destination, shown.destination)
 }
 
@@ -58,12 +58,12 @@ pub fn rewrite_quoted(packet: &mut [u8], headers: &Headers, shown: &Shown) {
     let message = &mut quoted[inner.transport_offset..];
     let ports = write_ports(message, &inner, shown);
     fix_transport(message, &inner, delta, ports);
-    renew_icmp_checksum(packet, headers);
+    renew_icmp_checksum(&mut packet[..headers.total_bytes], headers.transport_offset);
 }
 
-fn renew_icmp_checksum(packet: &mut [u8], headers: &Headers) {
-    let (ip, message) = packet.split_at_mut(headers.transport_offset);
-    let Some(message) = message.get_mut(..headers.total_bytes - headers.transport_offset) else { return };
+/// Of a whole packet, whose ICMP message starts at `icmp_at`.
+pub(super) fn renew_icmp_checksum(packet: &mut [u8], icmp_at: usize) {
+    let (ip, message) = packet.split_at_mut(icmp_at);
     message[icmp::CHECKSUM..icmp::CHECKSUM + 2].fill(0);
     let sum = match addresses(ip) {
         Some((source @ IpAddr::V6(_), destination)) => {
@@ -109,7 +109,7 @@ fn ttl_word(packet: &[u8], less: u8) -> u16 {
 }
 
 /// Writes ports, or an echo's identifier. What has changed, for the checksum of the message.
-fn write_ports(message: &mut [u8], headers: &Headers, shown: &Shown) -> Delta {
+pub(super) fn write_ports(message: &mut [u8], headers: &Headers, shown: &Shown) -> Delta {
     let (source, destination) = (shown.source_port, shown.destination_port);
     if source | destination == 0 {
         return Delta::default();
@@ -152,7 +152,7 @@ fn fix_transport(message: &mut [u8], headers: &Headers, addresses: Delta, ports:
 }
 
 /// A UDP checksum of zero means that there is none (RFC 768), and stays so; a computed zero is sent as all ones.
-fn fix_udp(message: &mut [u8], delta: Delta) {
+pub(super) fn fix_udp(message: &mut [u8], delta: Delta) {
     let Some(field) = message.get_mut(udp::CHECKSUM..udp::CHECKSUM + 2) else { return };
     let old = u16::from_be_bytes([field[0], field[1]]);
     if old == 0 {

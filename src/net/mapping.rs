@@ -4,10 +4,14 @@
 //!   native (realm V)  --canonicalise-->  canonical  --as seen by realm T-->  alias (IPv4) or canonical (IPv6)
 //! ```
 //!
-//! N realms need N mappings, not N²: each network has one canonical prefix and, for IPv4, one default alias that every
-//! viewer sees. Only a viewer for whom the default cannot work (it uses that range itself) gets an alias of its own,
-//! an [`AliasOverride`]. Every function takes the realm along with the address; no lookup by address alone exists,
-//! except for canonical addresses, which carry their realm.
+//! N realms need N mappings, not N²: each network has one canonical prefix and at most one default alias, an IPv4 prefix
+//! that every viewer sees. Only a viewer for whom the default cannot work (it uses that range itself) gets an alias of
+//! its own, an [`AliasOverride`]. Every function takes the realm along with the address; no lookup by address alone
+//! exists, except for canonical addresses, which carry their realm.
+//!
+//! Native, canonical and alias prefixes of one network have host parts of the same size, and a host has the same host part
+//! in each. So IPv6 hosts can have IPv4 aliases (explicit address mappings, RFC 7757 section 3.1), single ones most often:
+//! a /128 nested in its /64, with a /32 for an alias. And every IPv4 host has an IPv6 address, its canonical one (RFC 6052).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,8 +28,8 @@ pub struct Network {
     pub native: IpNet,
     /// Same size as `native`: `native` embedded in `space6` for IPv4, a unique prefix of equal length for IPv6.
     pub canonical: Ipv6Net,
-    /// How everybody sees it who has no [`AliasOverride`]. IPv4 only, same length as `native`; `None` for a network
-    /// of which only single hosts are published, and for IPv6.
+    /// How everybody sees it who has no [`AliasOverride`]. Its host part is as long as `native`'s. `None` for an IPv4
+    /// network of which only single hosts are published, and for an IPv6 network that is not seen over IPv4.
     pub alias: Option<Ipv4Net>,
 }
 
@@ -71,7 +75,8 @@ pub struct Mapping {
 impl Mapping {
     /// Compiles the tables. The caller guarantees what `control::allocate` establishes: within a realm, networks are
     /// nested or disjoint; aliases are disjoint wherever one viewer can see both; canonical IPv6 prefixes are disjoint
-    /// across realms and lie outside `space6`.
+    /// across realms, or nested within one as their native ones are, and lie outside `space6`; host parts of one network
+    /// are of one size.
     pub fn new(space6: Space6, networks: Vec<Network>, overrides: &[AliasOverride]) -> Self {
         let realm_count = networks.iter().map(|n| usize::from(n.realm.0) + 1).max().unwrap_or(0);
         let realm_count = overrides.iter().map(|o| usize::from(o.viewer.0) + 1).fold(realm_count, usize::max);
@@ -83,6 +88,7 @@ impl Mapping {
         let mut default_aliases = Vec::new();
         let mut canonical6 = Vec::new();
 
+        debug_assert!(networks.iter().all(Network::has_host_parts_of_one_size), "{networks:?}");
         for (id, network) in (0..).map(NetworkId).zip(&networks) {
             let realm = usize::from(network.realm.0);
             match network.native {
@@ -186,11 +192,9 @@ impl Mapping {
         };
         let network = self.network(id);
         let alias = tables.override_of(id).or(network.alias)?;
-        let IpNet::V4(native) = network.native else { return None };
-        let offset = addr.to_bits() - alias.network().to_bits();
-        let native_addr = Ipv4Addr::from_bits(native.network().to_bits() + offset);
-        let realm = network.realm;
-        Some(Located { canonical: self.space6.embed(realm, native_addr), network: id, realm })
+        let host_part = addr.to_bits() & alias.hostmask().to_bits();
+        let canonical = Canonical(network.canonical.network().to_bits() | u128::from(host_part));
+        Some(Located { canonical, network: id, realm: network.realm })
     }
 
     /// The network and realm that own a canonical address.
@@ -213,23 +217,35 @@ impl Mapping {
         }
     }
 
-    /// [`Mapping::seen_by`] for an IPv4 host, as a plain address. `None` also for an IPv6 host.
+    /// The IPv4 address under which `viewer` sees `at`, whichever family its own is of. `None`: it has no alias (its network
+    /// publishes single hosts only, or is an IPv6 network that has none).
     #[inline(always)]
     pub fn seen_by4(&self, viewer: RealmId, at: Located) -> Option<Ipv4Addr> {
-        let IpNet::V4(native) = &self.network(at.network).native else { return None };
         let alias = self.alias_of(viewer, at.network)?;
-        let offset = (at.canonical.0 as u32) - native.network().to_bits();
-        Some(Ipv4Addr::from_bits(alias.network().to_bits() + offset))
+        let host_part = (at.canonical.0 as u32) & alias.hostmask().to_bits();
+        Some(Ipv4Addr::from_bits(alias.network().to_bits() | host_part))
     }
 
-    /// The address under which `viewer` sees `at`: an alias for IPv4, the canonical address for IPv6.
-    /// `None` for an IPv4 host that has no alias (its network publishes single hosts only).
+    /// The IPv6 address under which everybody sees `at`, whichever family its own is of: the canonical one.
+    #[inline]
+    pub fn seen_by6(&self, at: Located) -> Ipv6Addr {
+        at.canonical.addr()
+    }
+
+    /// The address under which `viewer` sees `at`, of the family of `like`.
+    #[inline]
+    pub fn seen_by_like(&self, viewer: RealmId, at: Located, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.seen_by4(viewer, at).map(IpAddr::V4),
+            IpAddr::V6(_) => Some(IpAddr::V6(self.seen_by6(at))),
+        }
+    }
+
+    /// The address of its own family under which `viewer` sees `at`: an alias for IPv4, the canonical address for IPv6.
+    /// `None` for an IPv4 host that has no alias.
     #[inline]
     pub fn seen_by(&self, viewer: RealmId, at: Located) -> Option<IpAddr> {
-        match self.network(at.network).native {
-            IpNet::V4(_) => self.seen_by4(viewer, at).map(IpAddr::V4),
-            IpNet::V6(_) => Some(IpAddr::V6(at.canonical.addr())),
-        }
+        self.seen_by_like(viewer, at, self.network(at.network).native.addr())
     }
 
     /// The IPv4 prefix under which `viewer` sees a network.
@@ -241,6 +257,14 @@ impl Mapping {
     #[inline]
     fn realm(&self, realm: RealmId) -> Option<&RealmTables> {
         self.realms.get(usize::from(realm.0))
+    }
+}
+
+impl Network {
+    fn has_host_parts_of_one_size(&self) -> bool {
+        let host_bits = self.native.max_prefix_len() - self.native.prefix_len();
+        128 - self.canonical.prefix_len() == host_bits
+            && self.alias.is_none_or(|alias| 32 - alias.prefix_len() == host_bits)
     }
 }
 
@@ -271,6 +295,8 @@ fn range6(net: Ipv6Net, id: NetworkId) -> (u128, u128, NetworkId) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const A: RealmId = RealmId(1);
@@ -360,5 +386,119 @@ mod tests {
         assert_eq!(m.locate_native(A, v4("192.168.2.1")), None);
         assert_eq!(m.locate_native(RealmId(99), v4("192.168.1.1")), None);
         assert_eq!(m.locate_canonical("fd69:7867:6174:63::c0a8:101".parse::<Ipv6Addr>().unwrap().into()), None);
+    }
+
+    fn network6(realm: RealmId, native: &str, canonical: &str, alias: Option<&str>) -> Network {
+        Network {
+            realm,
+            native: IpNet::V6(native.parse().unwrap()),
+            canonical: canonical.parse().unwrap(),
+            alias: alias.map(|a| a.parse().unwrap()),
+        }
+    }
+
+    /// A and B have one IPv6 prefix; A's is seen over IPv4 by 256 addresses of it, B's by one host. C uses that host's
+    /// alias itself.
+    fn six() -> Mapping {
+        let space = Space6::new("fd69:7867:6174::/48".parse().unwrap()).unwrap();
+        let networks = vec![
+            network6(A, "fd00:1::/64", "2001:db8:a::/64", None),
+            network6(A, "fd00:1::5:0/120", "2001:db8:a::5:0/120", Some("100.64.5.0/24")),
+            network6(B, "fd00:1::/64", "2001:db8:b::/64", None),
+            network6(B, "fd00:1::20/128", "2001:db8:b::20/128", Some("100.64.6.20/32")),
+            network(space, C, "100.64.6.0/24", Some("100.64.7.0/24")),
+        ];
+        let overrides = [AliasOverride { viewer: C, network: NetworkId(3), alias: "100.64.8.9/32".parse().unwrap() }];
+        Mapping::new(space, networks, &overrides)
+    }
+
+    #[test]
+    fn an_ipv6_host_has_an_ipv4_alias_and_its_neighbours_have_none() {
+        let m = six();
+        let host = m.locate_native(B, v4("fd00:1::20")).unwrap();
+        assert_eq!(host.network, NetworkId(3), "nested in its /64");
+        assert_eq!(m.locate_canonical(host.canonical), Some(host));
+        assert_eq!(m.seen_by(A, host), Some(v4("2001:db8:b::20")), "of its own family");
+        assert_eq!(m.seen_by4(A, host), Some("100.64.6.20".parse().unwrap()));
+        assert_eq!(m.locate_seen_by(A, v4("100.64.6.20")), Some(host));
+        assert_eq!(m.native_of(host), v4("fd00:1::20"));
+        assert_eq!(
+            (m.seen_by4(C, host), m.locate_seen_by(C, v4("100.64.8.9"))),
+            (Some([100, 64, 8, 9].into()), Some(host))
+        );
+        assert_eq!(m.locate_seen_by(C, v4("100.64.6.20")), None, "C's own address");
+        let neighbour = m.locate_native(B, v4("fd00:1::21")).unwrap();
+        assert_eq!((neighbour.network, m.seen_by4(A, neighbour)), (NetworkId(2), None));
+        assert_eq!(m.locate_canonical(neighbour.canonical), Some(neighbour));
+        // The same address in A is another host, without an alias.
+        assert_eq!(m.locate_native(A, v4("fd00:1::20")).map(|at| m.seen_by4(B, at)), Some(None));
+    }
+
+    #[test]
+    fn an_ipv6_prefix_has_an_ipv4_prefix_of_as_many_hosts() {
+        let m = six();
+        let host = m.locate_native(A, v4("fd00:1::5:77")).unwrap();
+        assert_eq!(m.seen_by_like(B, host, v4("0.0.0.0")), Some(v4("100.64.5.119")));
+        assert_eq!(m.locate_seen_by(B, v4("100.64.5.119")), Some(host));
+        assert_eq!(m.seen_by_like(B, host, v4("::")), Some(v4("2001:db8:a::5:77")));
+    }
+
+    #[test]
+    fn every_ipv4_host_is_seen_over_ipv6() {
+        let m = example();
+        let unpublished = m.locate_native(C, v4("10.1.2.4")).unwrap();
+        let seen = m.seen_by6(unpublished);
+        assert_eq!(seen.to_string(), "fd69:7867:6174:3::a01:204");
+        assert_eq!(m.locate_seen_by(A, seen.into()), Some(unpublished));
+        assert_eq!(m.seen_by4(A, unpublished), None);
+    }
+
+    proptest! {
+        /// Explicit mappings of any size, next to one another and in realms that share the native prefix.
+        #[test]
+        fn there_and_back_for_every_alias_of_every_size(
+            host_bits in prop::collection::vec(0u8..=16, 1..12),
+            six: Vec<bool>,
+            host: u32,
+            own_alias in any::<prop::sample::Index>(),
+        ) {
+            let space = Space6::new("fd69:7867:6174::/48".parse().unwrap()).unwrap();
+            let viewer = RealmId(100);
+            let mut networks = Vec::new();
+            for (i, bits) in (0..).zip(&host_bits) {
+                let alias = Ipv4Net::new_assert(Ipv4Addr::from_bits(0x6440_0000 + (i << 16)), 32 - bits);
+                let realm = RealmId(i as u16 + 1);
+                networks.push(if six.get(i as usize) == Some(&true) {
+                    let net = |at: u128| Ipv6Net::new_assert(Ipv6Addr::from_bits(at), 128 - bits);
+                    let canonical = net(0x2001_0db8 << 96 | u128::from(i) << 64);
+                    Network { realm, native: IpNet::V6(net(0xfd00 << 112)), canonical, alias: Some(alias) }
+                } else {
+                    network(space, realm, &format!("10.0.0.0/{}", 32 - bits), Some(&alias.to_string()))
+                });
+            }
+            let other = own_alias.index(networks.len());
+            let overrides = [AliasOverride {
+                viewer,
+                network: NetworkId(other as u32),
+                alias: Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 32 - host_bits[other]),
+            }];
+            let m = Mapping::new(space, networks.clone(), &overrides);
+            for network in &networks {
+                let host_part = u128::from(host) & network.canonical.hostmask().to_bits();
+                let native = match network.native {
+                    IpNet::V4(net) => IpAddr::V4(Ipv4Addr::from_bits(net.network().to_bits() | host_part as u32)),
+                    IpNet::V6(net) => IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | host_part)),
+                };
+                let at = m.locate_native(network.realm, native).unwrap();
+                prop_assert_eq!(at.realm, network.realm);
+                prop_assert_eq!(m.native_of(at), native);
+                prop_assert_eq!(m.locate_canonical(m.seen_by6(at).into()), Some(at));
+                for viewer in [viewer, RealmId::IX] {
+                    let seen = m.seen_by4(viewer, at).unwrap();
+                    prop_assert_eq!(m.locate_alias(viewer, seen), Some(at));
+                    prop_assert_eq!(u128::from(seen.to_bits()) & network.canonical.hostmask().to_bits(), host_part);
+                }
+            }
+        }
     }
 }

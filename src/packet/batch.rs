@@ -78,12 +78,16 @@ impl Batch {
 
     /// Every packet that is still walking.
     pub fn live_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
-        self.metas.iter_mut().zip(self.bytes.chunks_exact_mut(STRIDE_BYTES)).filter(|(meta, _)| meta.is_live()).map(
-            |(meta, bytes)| {
-                let len = usize::from(meta.len);
-                (meta, &mut bytes[..len])
-            },
-        )
+        self.live_slots_mut().map(|(meta, slot)| {
+            let len = usize::from(meta.len);
+            (meta, &mut slot[..len])
+        })
+    }
+
+    /// The same, with the whole buffer of each packet: a packet that grows in it is then to be told to
+    /// [`Meta::set_total_bytes`].
+    pub fn live_slots_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
+        self.metas.iter_mut().zip(self.bytes.chunks_exact_mut(STRIDE_BYTES)).filter(|(meta, _)| meta.is_live())
     }
 
     pub fn clear(&mut self) {

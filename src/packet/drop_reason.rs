@@ -111,7 +111,7 @@ drop_reasons! {
         "The source address is outside the networks of the realm that sent it.",
         "Add the network to the realm's `networks`, or stop the spoofing host.";
     SourceHasNoAlias = "source_has_no_alias", Ours,
-        "The source has no address by which the receiving realm could answer: its network publishes single hosts only.",
+        "The source has no address by which the receiving realm could answer: its network publishes single hosts only, or is an IPv6 network without an IPv4 alias.",
         "Declare the host as a [[host]], or give its network an alias.";
     DestinationUnknown = "destination_unknown", SenderNetwork,
         "The destination is no address that this realm can see anything under.",
@@ -119,9 +119,9 @@ drop_reasons! {
     DestinationNotUnicast = "destination_not_unicast", SenderNetwork,
         "Multicast and broadcast do not cross the interconnection centre.",
         "Nothing; keep such traffic out of the tunnel if it is much.";
-    FamilyMismatch = "family_mismatch", Ours,
-        "Source and destination speak different IP versions; translation between IPv4 and IPv6 is not served yet.",
-        "Reach the host by an address of the asker's own IP version.";
+    NotTranslatable = "not_translatable", SenderNetwork,
+        "The packet has no counterpart in the receiver's IP version: ICMP of a kind that the other has not, or contents that contradict the headers.",
+        "Normal in small numbers, as RFC 7915 has some ICMP dropped; otherwise look for a host that sends UDP without checksums and with wrong lengths.";
     FragmentNotServed = "fragment_not_served", SenderNetwork,
         "The packet is an IP fragment; fragments are not translated yet.",
         "Lower the MTU or the message size at the sender, so that it does not fragment.";

@@ -60,6 +60,18 @@ impl Meta {
         self.fate == Fate::Live
     }
 
+    /// The destination speaks another IP version than the source: the packet becomes one of [`Meta::shown`]'s.
+    #[inline]
+    pub fn crosses_families(&self) -> bool {
+        self.headers.is_v6() != self.shown.destination.is_ipv6()
+    }
+
+    /// The packet in the buffer is another one now, of this length.
+    pub fn set_total_bytes(&mut self, total_bytes: usize) {
+        self.headers.total_bytes = total_bytes;
+        self.len = total_bytes as _;
+    }
+
     /// Ends the packet's walk; the first reason stands.
     pub fn drop(&mut self, reason: DropReason) {
         if self.is_live() {

@@ -35,12 +35,13 @@ impl Delta {
         delta
     }
 
-    /// An address changed into one of the same family.
+    /// An address changed, perhaps into one of the other family.
     pub fn address(self, old: IpAddr, new: IpAddr) -> Delta {
         match (old, new) {
             (IpAddr::V4(old), IpAddr::V4(new)) => self.dword(old.to_bits(), new.to_bits()),
             (IpAddr::V6(old), IpAddr::V6(new)) => self.qqword(old.to_bits(), new.to_bits()),
-            _ => self,
+            (IpAddr::V4(old), IpAddr::V6(new)) => self.dword(old.to_bits(), 0).qqword(0, new.to_bits()),
+            (IpAddr::V6(old), IpAddr::V4(new)) => self.qqword(old.to_bits(), 0).dword(0, new.to_bits()),
         }
     }
 
@@ -139,6 +140,17 @@ mod tests {
             bytes[16..18].copy_from_slice(&new6.to_be_bytes());
             let delta = Delta::default().dword(old, new).word(old6, new6);
             prop_assert_eq!(delta.apply(before), checksum(&bytes));
+        }
+
+        #[test]
+        fn an_address_may_change_its_family(four: u32, six: u128, rest in 1u16..0xffff) {
+            let over = |addr: IpAddr| match addr {
+                IpAddr::V4(addr) => !fold(u32::from(sum(&addr.octets())) + u32::from(rest)),
+                IpAddr::V6(addr) => !fold(u32::from(sum(&addr.octets())) + u32::from(rest)),
+            };
+            let (four, six) = (IpAddr::V4(four.into()), IpAddr::V6(six.into()));
+            prop_assert_eq!(Delta::default().address(four, six).apply(over(four)), over(six));
+            prop_assert_eq!(Delta::default().address(six, four).apply(over(six)), over(four));
         }
 
         #[test]

@@ -10,6 +10,9 @@ use std::net::Ipv4Addr;
 use super::checksum;
 
 pub const MIN_HEADER_BYTES: usize = 20;
+pub const TYPE_OF_SERVICE: usize = 1;
+pub const TOTAL_LENGTH: usize = 2;
+pub const IDENTIFICATION: usize = 4;
 pub const FRAGMENT: usize = 6;
 pub const TTL: usize = 8;
 pub const PROTOCOL: usize = 9;

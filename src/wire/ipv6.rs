@@ -7,12 +7,17 @@
 use std::net::Ipv6Addr;
 
 pub const HEADER_BYTES: usize = 40;
+pub const PAYLOAD_LENGTH: usize = 4;
 pub const HOP_LIMIT: usize = 7;
 pub const SOURCE: usize = 8;
 pub const DESTINATION: usize = 24;
 
 /// Most extension headers walked before a packet is refused. Real ones carry one or two.
 pub const MAX_EXTENSION_HEADERS: usize = 6;
+
+/// In a routing header. With none left the packet is at its destination, and the header is to be ignored (RFC 8200
+/// section 4.4).
+const SEGMENTS_LEFT: usize = 3;
 
 mod next_header {
     pub const HOP_BY_HOP: u8 = 0;
@@ -33,7 +38,7 @@ pub struct Header {
     pub source: Ipv6Addr,
     pub destination: Ipv6Addr,
     pub is_fragment: bool,
-    /// A routing header, or too many extension headers.
+    /// A routing header that leads somewhere yet, or too many extension headers.
     pub is_refused: bool,
 }
 
@@ -57,17 +62,17 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
     };
     for _ in 0..MAX_EXTENSION_HEADERS {
         match header.protocol {
-            next_header::HOP_BY_HOP | next_header::DESTINATION_OPTIONS => {
+            next_header::HOP_BY_HOP | next_header::DESTINATION_OPTIONS | next_header::ROUTING => {
                 let extension = bytes.get(header.header_bytes..header.header_bytes + 8)?;
+                if header.protocol == next_header::ROUTING && extension[SEGMENTS_LEFT] != 0 {
+                    header.is_refused = true;
+                    return Some(header);
+                }
                 header.protocol = extension[0];
                 header.header_bytes += 8 + usize::from(extension[1]) * 8;
                 if header.header_bytes > bytes.len() || header.header_bytes > header.total_bytes {
                     return None;
                 }
-            }
-            next_header::ROUTING => {
-                header.is_refused = true;
-                return Some(header);
             }
             next_header::FRAGMENT => {
                 header.is_fragment = true;
@@ -78,6 +83,22 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
     }
     header.is_refused = true;
     Some(header)
+}
+
+/// Whether a protocol number means a header that belongs to IPv6 itself, as routes and fragments are.
+pub fn is_extension_header(number: u8) -> bool {
+    use next_header::*;
+    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
+}
+
+/// DSCP and ECN.
+pub fn traffic_class(packet: &[u8]) -> u8 {
+    packet[0] << 4 | packet[1] >> 4
+}
+
+pub fn set_traffic_class(packet: &mut [u8], class: u8) {
+    packet[0] = packet[0] & 0xf0 | class >> 4;
+    packet[1] = packet[1] & 0x0f | class << 4;
 }
 
 /// Writes a fixed header for `payload_bytes` of payload.
@@ -126,9 +147,21 @@ mod tests {
 
     #[test]
     fn refuses_routing_headers_and_long_chains() {
-        assert!(parse(&packet(&[(43, 0)], 6)).unwrap().is_refused);
+        let mut bytes = packet(&[(43, 0)], 6);
+        let header = parse(&bytes).unwrap();
+        assert_eq!((header.protocol, header.header_bytes, header.is_refused), (6, 48, false), "no segments left");
+        bytes[HEADER_BYTES + SEGMENTS_LEFT] = 1;
+        assert!(parse(&bytes).unwrap().is_refused);
         assert!(parse(&packet(&[(60, 0); MAX_EXTENSION_HEADERS], 6)).unwrap().is_refused);
         assert!(!parse(&packet(&[(60, 0); MAX_EXTENSION_HEADERS - 1], 6)).unwrap().is_refused);
+    }
+
+    #[test]
+    fn the_traffic_class_lies_across_two_bytes() {
+        let mut bytes = packet(&[], 6);
+        bytes[1] = 0x0c; // of the flow label
+        set_traffic_class(&mut bytes, 0xb9);
+        assert_eq!((traffic_class(&bytes), &bytes[..2]), (0xb9, &[0x6b, 0x9c][..]));
     }
 
     #[test]

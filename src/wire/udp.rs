@@ -3,6 +3,7 @@
 pub const HEADER_BYTES: usize = 8;
 pub const SOURCE_PORT: usize = 0;
 pub const DESTINATION_PORT: usize = 2;
+pub const LENGTH: usize = 4;
 pub const CHECKSUM: usize = 6;
 
 /// (source port, destination port), when the header is whole.
