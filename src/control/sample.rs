@@ -53,7 +53,7 @@ impl Sample {
         self
     }
 
-    /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`.
+    /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=auto`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`.
     pub fn realm(mut self, name: &str, networks: &[&str]) -> Self {
         let networks = networks.iter().map(|text| network(text)).collect();
         self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
@@ -140,10 +140,13 @@ fn network(text: &str) -> Network {
     let (native, option) = text.split_once('=').map_or((text, None), |(native, option)| (native, Some(option)));
     let native: IpNet = native.parse().unwrap();
     let (alias, canonical) = match (native, option) {
-        (_, None) => (AliasMode::Auto, None),
-        (IpNet::V4(_), Some("hosts")) => (AliasMode::HostsOnly, None),
-        (IpNet::V4(_), Some(alias)) => (AliasMode::Pinned(alias.parse().unwrap()), None),
-        (IpNet::V6(_), Some(prefix)) => (AliasMode::Auto, Some(prefix.parse().unwrap())),
+        (_, None) => (AliasMode::default_of(native), None),
+        (_, Some("hosts")) => (AliasMode::HostsOnly, None),
+        (_, Some("auto")) => (AliasMode::Auto, None),
+        (_, Some(prefix)) => match prefix.parse().unwrap() {
+            IpNet::V4(alias) => (AliasMode::Pinned(alias), None),
+            IpNet::V6(canonical) => (AliasMode::HostsOnly, Some(canonical)),
+        },
     };
     Network { native, alias, canonical }
 }
