@@ -42,6 +42,8 @@ pub struct Config {
     pub ike: Ike,
     pub limits: Limits,
     pub realms: Vec<Realm>,
+    /// Its hosts are all addresses that nobody else has.
+    pub default_realm: Option<RealmRef>,
     pub hosts: Vec<Host>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,

@@ -108,7 +108,11 @@ fn compile_mapping(config: &Config, allocations: &Allocations, ids: &[RealmId]) 
             Some(AliasOverride { viewer, network, alias: *alias })
         })
         .collect();
-    Ok(Mapping::new(config.ix.space6, networks, &overrides))
+    let mapping = Mapping::new(config.ix.space6, networks, &overrides);
+    Ok(match config.default_realm {
+        Some(realm) => mapping.with_default_realm(ids[realm.0], &config.ix.alias4),
+        None => mapping,
+    })
 }
 
 /// The service network, the realms' networks in file order, then the hosts that are published one by one: nested in

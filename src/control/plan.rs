@@ -78,7 +78,7 @@ pub struct SeenNetwork {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     pub canonical: Ipv6Net,
-    /// `None` when only single hosts of the network are shown.
+    /// `None` when only single hosts of the network are shown. 0.0.0.0/0: every address is seen as it is.
     pub alias: Option<Ipv4Net>,
     /// The alias is not in the state yet.
     pub new: bool,
@@ -292,7 +292,8 @@ impl Reader<'_> {
             host: published.get(&(network.realm, network.native)).filter(|_| network.alias.is_some()).cloned(),
             canonical: network.canonical,
             alias: network.alias,
-            new: network.alias.is_some_and(|alias| self.is_new(alias)),
+            // The default realm's addresses are nobody's to give.
+            new: network.alias.is_some_and(|alias| alias.prefix_len() > 0 && self.is_new(alias)),
         });
         seen.collect()
     }

@@ -41,6 +41,7 @@ impl Sample {
             },
             limits: Limits::default(),
             realms: Vec::new(),
+            default_realm: None,
             hosts: Vec::new(),
             services: Vec::new(),
             grants: Vec::new(),
@@ -58,6 +59,12 @@ impl Sample {
         let networks = networks.iter().map(|text| network(text)).collect();
         self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
         self
+    }
+
+    /// One more realm: the default one, with `networks` besides.
+    pub fn default_realm(mut self, name: &str, networks: &[&str]) -> Self {
+        self.config.default_realm = Some(RealmRef(self.config.realms.len()));
+        self.realm(name, networks)
     }
 
     /// One more tunnel of `realm`.

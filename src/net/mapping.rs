@@ -9,6 +9,8 @@
 //! an [`AliasOverride`]. Every function takes the realm along with the address; no lookup by address alone exists,
 //! except for canonical addresses, which carry their realm.
 
+mod default_realm;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -66,6 +68,8 @@ pub struct Mapping {
     default_aliases: RangeMap<u32, NetworkId>,
     /// IPv6 networks by canonical prefix. IPv4-derived ones need no table: their realm is in the address.
     canonical6: RangeMap<u128, NetworkId>,
+    /// Asked when no table has an address.
+    default: Option<Box<default_realm::DefaultRealm>>,
 }
 
 impl Mapping {
@@ -122,6 +126,7 @@ impl Mapping {
             realms,
             default_aliases: RangeMap::new(default_aliases),
             canonical6: RangeMap::new(canonical6),
+            default: None,
         }
     }
 
@@ -140,11 +145,11 @@ impl Mapping {
 
     /// Whether `realm` has networks of this family, so that an address of it is of any use there.
     pub fn speaks_ipv4(&self, realm: RealmId) -> bool {
-        self.realm(realm).is_some_and(|r| !r.native4.is_empty())
+        self.default_realm() == Some(realm) || self.realm(realm).is_some_and(|r| !r.native4.is_empty())
     }
 
     pub fn speaks_ipv6(&self, realm: RealmId) -> bool {
-        self.realm(realm).is_some_and(|r| !r.native6.is_empty())
+        self.default_realm() == Some(realm) || self.realm(realm).is_some_and(|r| !r.native6.is_empty())
     }
 
     /// A native address of `realm`. `None`: it does not belong to that realm (anti-spoofing rests on this).
@@ -157,13 +162,15 @@ impl Mapping {
 
     #[inline(always)]
     pub fn locate_native4(&self, realm: RealmId, addr: Ipv4Addr) -> Option<Located> {
-        let network = self.realm(realm)?.native4.lookup(addr.to_bits())?;
+        let found = self.realm(realm)?.native4.lookup(addr.to_bits());
+        let network = found.or_else(|| self.default_native4(realm, addr))?;
         Some(Located { canonical: self.space6.embed(realm, addr), network, realm })
     }
 
     #[inline]
     pub fn locate_native6(&self, realm: RealmId, addr: Ipv6Addr) -> Option<Located> {
-        let id = self.realm(realm)?.native6.lookup(addr.to_bits())?;
+        let found = self.realm(realm)?.native6.lookup(addr.to_bits());
+        let id = found.or_else(|| self.default_network6(Some(realm), addr))?;
         let IpNet::V6(native) = self.network(id).native else { return None };
         let canonical = Canonical(rebase(addr.to_bits(), native, self.network(id).canonical));
         Some(Located { canonical, network: id, realm })
@@ -182,7 +189,11 @@ impl Mapping {
         let tables = self.realm(viewer)?;
         let id = match tables.own_aliases.lookup(addr.to_bits()) {
             Some(id) => id,
-            None => self.default_aliases.lookup(addr.to_bits()).filter(|id| tables.override_of(*id).is_none())?,
+            None => {
+                let found = self.default_aliases.lookup(addr.to_bits());
+                let found = found.filter(|id| tables.override_of(*id).is_none());
+                found.or_else(|| self.default_destination4(viewer, addr))?
+            }
         };
         let network = self.network(id);
         let alias = tables.override_of(id).or(network.alias)?;
@@ -197,8 +208,11 @@ impl Mapping {
     #[inline]
     pub fn locate_canonical(&self, canonical: Canonical) -> Option<Located> {
         let network = match self.space6.extract(canonical) {
-            Some((realm, addr)) => self.realm(realm)?.native4.lookup(addr.to_bits())?,
-            None => self.canonical6.lookup(canonical.0)?,
+            Some((realm, addr)) => self.locate_native4(realm, addr)?.network,
+            None => {
+                let found = self.canonical6.lookup(canonical.0);
+                found.or_else(|| self.default_network6(None, canonical.addr()))?
+            }
         };
         Some(Located { canonical, network, realm: self.network(network).realm })
     }
@@ -217,7 +231,7 @@ impl Mapping {
     #[inline(always)]
     pub fn seen_by4(&self, viewer: RealmId, at: Located) -> Option<Ipv4Addr> {
         let IpNet::V4(native) = &self.network(at.network).native else { return None };
-        let alias = self.alias_of(viewer, at.network)?;
+        let alias = self.alias_of(viewer, at.network).filter(|_| !self.is_hidden4(viewer, at))?;
         let offset = (at.canonical.0 as u32) - native.network().to_bits();
         Some(Ipv4Addr::from_bits(alias.network().to_bits() + offset))
     }
