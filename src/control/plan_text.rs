@@ -264,10 +264,10 @@ What would change in the state (realm numbers and aliases)
             .build();
         let text = plan(&config, &Allocations::default()).unwrap().to_string();
         for line in [
-            "  a         1       fd00:1::/64            its canonical prefix  fd00:1::/64\n",
-            "  a         1       fd00:1::3/128 (pacs)   100.64.1.0/32 (new)   fd00:1::3/128\n",
-            "  internet  2       0.0.0.0/0              as it is              fd69:7867:6174:2::/96\n",
-            "  internet  2       ::/0                   as it is              ::/0\n",
+            "  a         1       fd00:1::/64           its canonical prefix  fd00:1::/64\n",
+            "  a         1       fd00:1::3/128 (pacs)  100.64.1.0/32 (new)   fd00:1::3/128\n",
+            "  internet  2       0.0.0.0/0             as it is              fd69:7867:6174:2::/96\n",
+            "  internet  2       ::/0                  as it is              ::/0\n",
             "  cloud.internet.ix.example  203.0.113.7  reached by no other realm\n",
         ] {
             assert!(text.contains(line), "{line}in\n{text}");

@@ -11,6 +11,7 @@ use crate::config::model::{
     ServiceRef, WireGuard, WireGuardPeer,
 };
 use crate::net::Space6;
+use crate::net::address_range::AddressRange;
 use crate::net::policy::PortRule;
 
 pub struct Sample {
@@ -54,9 +55,12 @@ impl Sample {
         self
     }
 
-    /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=auto`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`.
+    /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=auto`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`;
+    /// ranges as `FIRST-LAST` or `FIRST-LAST=FIRST-LAST`.
     pub fn realm(mut self, name: &str, networks: &[&str]) -> Self {
-        let networks = networks.iter().map(|text| network(text)).collect();
+        let networks =
+            networks.iter().flat_map(|text| if text.contains('-') { range(text) } else { vec![network(text)] });
+        let networks = networks.collect();
         self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
         self
     }
@@ -140,6 +144,24 @@ pub fn ipsec_peer(remote_id: &str) -> IpsecPeer {
         replay_window_packets: 1024,
         liveness: Duration::from_secs(30),
         copy_dscp: true,
+    }
+}
+
+fn range(text: &str) -> Vec<Network> {
+    const MOST: usize = 64;
+    let (range, alias) = text.split_once('=').map_or((text, None), |(range, alias)| (range, Some(alias)));
+    let (range, alias) =
+        (range.parse::<AddressRange>().unwrap(), alias.map(|text| text.parse::<AddressRange>().unwrap()));
+    let network = |(native, alias)| Network { native, alias, canonical: None };
+    match alias.map(|alias| alias.first()) {
+        Some(IpAddr::V4(first)) => {
+            let pairs = range.prefixes_with_aliases(first, MOST).unwrap().into_iter();
+            pairs.map(|(native, alias)| network((native, AliasMode::Pinned(alias)))).collect()
+        }
+        _ => {
+            let natives = range.prefixes(MOST).unwrap().into_iter();
+            natives.map(|native| network((native, AliasMode::default_of(native)))).collect()
+        }
     }
 }
 
