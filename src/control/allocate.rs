@@ -37,7 +37,7 @@ pub enum AllocateError {
         if *.in_use { "is the alias of" } else { "stays reserved for" },
         if *.in_use { String::new() } else { format!(", or give it back with `ixgate plan FILE --release {held}`") }
     )]
-    PinTaken { realm: String, network: IpNet, pin: Ipv4Net, held: Ipv4Net, holder: Subject, in_use: bool },
+    PinTaken { realm: String, network: IpNet, pin: Ipv4Net, held: Ipv4Net, holder: Box<Subject>, in_use: bool },
     #[error(
         "the alias pool is too small: no free /{prefix_len} is left in {pools} for {subject}; add a prefix to \
          ix.alias4, or publish only single hosts of large networks (alias = \"hosts\")"
@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
                 network,
                 pin,
                 held,
-                holder: self.subject(record.holder),
+                holder: Box::new(self.subject(record.holder)),
                 // By what the configuration uses now, not by what the state says was used before.
                 in_use: record.state != AliasState::Replaced && self.inventory.uses(record.holder),
             }),

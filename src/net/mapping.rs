@@ -26,8 +26,8 @@ pub struct Network {
     pub native: IpNet,
     /// Same size as `native`: `native` embedded in `space6` for IPv4, a unique prefix of equal length for IPv6.
     pub canonical: Ipv6Net,
-    /// How everybody sees it who has no [`AliasOverride`]. IPv4 only, same length as `native`; `None` for a network
-    /// of which only single hosts are published, and for IPv6.
+    /// How everybody sees it who speaks IPv4 and has no [`AliasOverride`]: with as many addresses as `native` (IPv6: RFC
+    /// 7757). `None` for a network of which only single hosts are published.
     pub alias: Option<Ipv4Net>,
 }
 
