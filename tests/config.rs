@@ -307,6 +307,19 @@ fn mistakes_about_ranges() {
     assert_eq!(pieces, want.map(|(native, alias)| (native.to_string(), alias)));
 }
 
+/// Each of these ranges is 46 prefixes.
+#[test]
+fn the_pieces_of_ranges_count_against_the_bound_of_all_networks() {
+    let usable = (1..=223).filter(|first| ![100, 127, 169].contains(first));
+    let range = |first| format!("{{ range = \"{first}.0.0.1-{first}.255.255.254\", alias = \"hosts\" }}");
+    let networks = usable.map(range).collect::<Vec<_>>().join(", ");
+    let file = |realms: usize| (0..realms).map(|i| realm(&format!("r{i}"), &networks)).collect::<String>();
+    let most = 262_144 / (220 * 46);
+    assert_eq!(parse(&file(most)).unwrap().config.realms[0].networks.len(), 220 * 46);
+    let report = parse(&file(most + 1)).unwrap_err();
+    assert_eq!(report.diagnostics[0].message, "the realms have 262145 networks in all");
+}
+
 #[test]
 fn mistakes_about_the_default_realm() {
     let internet = realm("internet", "\"default\"");
