@@ -168,8 +168,20 @@ fn mistakes_about_networks_and_aliases() {
             &["3:47 \"fd00::/24\": the alias of an IPv4 network is an IPv4 prefix"],
         ),
         (
-            realm("a", "{ prefix = \"fd00::/64\", alias = \"hosts\" }"),
-            &["3:45 \"hosts\": an IPv6 network has no alias"],
+            realm("a", "{ prefix = \"fd00::/64\", alias = \"auto\" }"),
+            &["3:45 \"auto\": fd00::/64 is too large for an alias by itself"],
+        ),
+        (
+            realm("a", "{ prefix = \"fd00::/64\", alias = \"100.64.5.0/24\" }"),
+            &["3:45 \"100.64.5.0/24\": fd00::/64 has more addresses than IPv4"],
+        ),
+        (
+            realm("a", "{ prefix = \"fd00::/120\", alias = \"100.64.4.0/23\" }"),
+            &["3:46 \"100.64.4.0/23\": the alias is a /23 and the network a /120"],
+        ),
+        (
+            realm("a", "{ prefix = \"fd00::/120\", alias = \"fd00:1::/120\" }"),
+            &["3:46 \"fd00:1::/120\": the alias of an IPv6 network is an IPv4 prefix"],
         ),
         (
             realm("a", "{ prefix = \"10.0.0.0/24\", alias = \"100.64.0.0/24\" }"),
@@ -213,6 +225,157 @@ fn an_alias_pool_that_is_too_small() {
     let networks = "{ prefix = \"10.0.0.0/24\", alias = \"100.64.1.0/24\" }, \"10.0.2.0/24\", \"10.0.3.0/24\"";
     let exact = "[ix]\nalias4 = [\"100.64.0.0/22\"]\n".to_owned() + &realm("a", networks);
     assert!(parse(&exact).is_ok());
+}
+
+#[test]
+fn mistakes_about_ranges() {
+    let ten = "range = \"10.0.0.10-10.0.0.20\"";
+    check(&[
+        (realm("a", "{ range = \"10.0.0.1\" }"), &["3:23 \"10.0.0.1\": this is not a range of addresses"]),
+        (
+            realm("a", "{ range = \"10.0.0.9-10.0.0.1\" }"),
+            &["3:23 \"10.0.0.9-10.0.0.1\": the range ends before it begins"],
+        ),
+        (
+            realm("a", "{ range = \"10.0.0.9-fd00::1\" }"),
+            &["3:23 \"10.0.0.9-fd00::1\": the two ends are of different address families"],
+        ),
+        (
+            realm("a", "{ range = \"126.0.0.1-127.0.0.1\" }"),
+            &["3:23 \"126.0.0.1-127.0.0.1\": 126.0.0.1-127.0.0.1 cannot be a realm's network"],
+        ),
+        (
+            realm("a", "{ range = \"fd00::1-fdff:ffff:ffff:ffff:ffff:ffff:ffff:fffe\" }"),
+            &["3:23 \"fd00::1-fdff:ffff:ffff:ffff:ffff:ffff:ffff:fffe\": \
+               fd00::1-fdff:ffff:ffff:ffff:ffff:ffff:ffff:fffe falls into more than 64 prefixes"],
+        ),
+        (
+            realm("a", &format!("{{ {ten}, prefix = \"10.0.0.0/24\" }}")),
+            &["3:46 prefix: a network has both `range` and `prefix`"],
+        ),
+        (
+            realm("a", "{ alias = \"hosts\" }"),
+            &["3:13 { alias = \"hosts\" }: one of `prefix`, `range` is missing in a network"],
+        ),
+        (
+            realm("a", &format!("{{ {ten}, canonical = \"fd00::/64\" }}")),
+            &["3:58 \"fd00::/64\": a range has no canonical prefix"],
+        ),
+        (
+            realm("a", &format!("{{ {ten}, alias = \"100.64.9.0/24\" }}")),
+            &["3:54 \"100.64.9.0/24\": this is not a range of addresses"],
+        ),
+        (
+            realm("a", &format!("{{ {ten}, alias = \"100.64.9.10-100.64.9.19\" }}")),
+            &["3:54 \"100.64.9.10-100.64.9.19\": the alias and the range have not equally many addresses"],
+        ),
+        (
+            realm("a", "{ range = \"10.0.0.0-10.0.0.99\", alias = \"100.64.9.1-100.64.9.100\" }"),
+            &[
+                "3:53 \"100.64.9.1-100.64.9.100\": 10.0.0.0-10.0.0.99 and 100.64.9.1-100.64.9.100 fall into more than 64 \
+               pairs of prefixes",
+            ],
+        ),
+        // Two pieces meet, and it is one mistake.
+        (
+            realm("a", &format!("\"10.0.0.16/29\", {{ {ten} }}")),
+            &["3:39 \"10.0.0.10-10.0.0.20\": 10.0.0.10-10.0.0.20 overlaps 10.0.0.16/29"],
+        ),
+        (
+            realm("a", &format!("{{ {ten}, alias = \"100.64.0.10-100.64.0.20\" }}")),
+            &["3:54 \"100.64.0.10-100.64.0.20\": the alias 100.64.0.10/31 overlaps the appliance's own 100.64.0.0/24"],
+        ),
+        (
+            realm("a", &format!("{{ {ten} }}")) + "[[host]]\nname = \"h\"\nrealm = \"a\"\naddress = \"10.0.0.21\"\n",
+            &["7:11 \"10.0.0.21\": 10.0.0.21 is outside the networks of realm `a`"],
+        ),
+    ]);
+    let range =
+        realm("a", &format!("{{ {ten}, alias = \"100.64.9.10-100.64.9.20\" }}, {{ range = \"fd00::a-fd00::c\" }}"));
+    let host = "[[host]]\nname = \"h\"\nrealm = \"a\"\naddress = [\"10.0.0.20\", \"fd00::c\"]\n";
+    let networks = &parse(&(range + host)).unwrap().config.realms[0].networks;
+    let pieces: Vec<_> = networks.iter().map(|n| (n.native.to_string(), n.alias)).collect();
+    let pinned = |net: &str| AliasMode::Pinned(net.parse().unwrap());
+    let want = [
+        ("10.0.0.10/31", pinned("100.64.9.10/31")),
+        ("10.0.0.12/30", pinned("100.64.9.12/30")),
+        ("10.0.0.16/30", pinned("100.64.9.16/30")),
+        ("10.0.0.20/32", pinned("100.64.9.20/32")),
+        ("fd00::a/127", AliasMode::HostsOnly),
+        ("fd00::c/128", AliasMode::HostsOnly),
+    ];
+    assert_eq!(pieces, want.map(|(native, alias)| (native.to_string(), alias)));
+}
+
+/// Each of these ranges is 46 prefixes.
+#[test]
+fn the_pieces_of_ranges_count_against_the_bound_of_all_networks() {
+    let usable = (1..=223).filter(|first| ![100, 127, 169].contains(first));
+    let range = |first| format!("{{ range = \"{first}.0.0.1-{first}.255.255.254\", alias = \"hosts\" }}");
+    let networks = usable.map(range).collect::<Vec<_>>().join(", ");
+    let file = |realms: usize| (0..realms).map(|i| realm(&format!("r{i}"), &networks)).collect::<String>();
+    let most = 262_144 / (220 * 46);
+    assert_eq!(parse(&file(most)).unwrap().config.realms[0].networks.len(), 220 * 46);
+    let report = parse(&file(most + 1)).unwrap_err();
+    assert_eq!(report.diagnostics[0].message, "the realms have 262145 networks in all");
+}
+
+#[test]
+fn mistakes_about_the_default_realm() {
+    let internet = realm("internet", "\"default\"");
+    let host = |address: &str| format!("[[host]]\nname = \"h\"\nrealm = \"internet\"\naddress = \"{address}\"\n");
+    let refused =
+        |address: &str| format!("7:11 \"{address}\": {address} cannot be a host of the default realm `internet`");
+    check(&[
+        (internet.clone() + &realm("b", "\"10.0.0.0/24\", \"default\""), &["6:28 \"default\": a second `default`"]),
+        (realm("internet", "\"default\", \"default\""), &["3:24 \"default\": a second `default`"]),
+        (realm("a", "\"defualt\""), &["3:13 \"defualt\": this is not a network"]),
+    ]);
+    for address in ["10.1.2.3", "127.0.0.1", "fd00::1", "fe80::1"] {
+        let text = internet.clone() + &host(address);
+        assert_eq!(places(&parse(&text).unwrap_err()), [refused(address)]);
+    }
+    // By whom it is known.
+    let other = realm("a", "{ prefix = \"10.0.0.0/24\", alias = \"198.51.100.0/24\" }, \"2001:db8:5::/48\"");
+    for address in ["198.51.100.7", "2001:db8:5::7"] {
+        let report = parse(&(internet.clone() + &host(address) + &other)).unwrap_err();
+        assert_eq!(places(&report), [refused(address)]);
+        assert_eq!(report.diagnostics[0].why, "the other realms know realm `a` by this address");
+    }
+    let pool = "[ix]\nalias4 = [\"198.51.100.0/24\", \"100.64.0.0/10\"]\n";
+    let report = parse(&(internet.clone() + &host("198.51.100.7") + pool)).unwrap_err();
+    assert_eq!(report.diagnostics[0].why, "it is in `alias4`, from which aliases are taken");
+
+    let besides = realm("internet", "\"default\", \"10.1.0.0/16\"");
+    let loaded = parse(&(besides + &host("10.1.2.3") + &host("203.0.113.7").replace("\"h\"", "\"i\""))).unwrap();
+    assert_eq!(loaded.config.default_realm, Some(RealmRef(0)));
+    assert_eq!((loaded.config.realms[0].networks.len(), loaded.config.hosts.len()), (1, 2));
+}
+
+#[test]
+fn who_reaches_the_default_realm_under_private_addresses_is_warned_of_once() {
+    let networks = [
+        ("\"192.168.1.0/24\"", true),
+        ("{ prefix = \"192.168.1.0/24\", alias = \"100.64.7.0/24\" }", true),
+        ("{ prefix = \"192.168.1.0/24\", alias = \"203.0.113.0/24\" }", false),
+        ("\"fd00:1::/64\"", true),
+        ("{ prefix = \"fd00:1::/64\", canonical = \"2001:db8:1::/64\" }", false),
+        ("\"2001:db8:1::/64\"", false),
+    ];
+    let grants = "[[host]]\nname = \"h\"\nrealm = \"internet\"\naddress = \"8.8.8.8\"\n\
+                  [[service]]\nname = \"s\"\nhost = \"h.internet\"\nports = [\"udp/53\"]\n\
+                  [[grant]]\nfrom = [\"a\"]\nto = [\"s\"]\n\
+                  [[grant]]\nfrom = [\"a\"]\nto = [\"realm:internet\"]\nports = [\"any\"]\n";
+    for (network, warned) in networks {
+        let loaded = parse(&(realm("internet", "\"default\"") + &realm("a", network) + grants)).unwrap();
+        let want = "16:9 warning \"a\": realm `a` reaches the default realm under addresses that are not public";
+        assert_eq!(places(loaded.report()), if warned { vec![want] } else { vec![] }, "{network}");
+    }
+    // Without a grant, or out of a public pool, nothing is wrong.
+    let text = realm("internet", "\"default\"") + &realm("a", "\"192.168.1.0/24\"");
+    assert_eq!(parse(&text).unwrap().warnings, []);
+    let public = "[ix]\nalias4 = [\"198.51.96.0/20\"]\n";
+    assert_eq!(parse(&(text + grants + public)).unwrap().warnings, []);
 }
 
 #[test]

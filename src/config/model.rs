@@ -42,6 +42,8 @@ pub struct Config {
     pub ike: Ike,
     pub limits: Limits,
     pub realms: Vec<Realm>,
+    /// Its hosts are all addresses that nobody else has.
+    pub default_realm: Option<RealmRef>,
     pub hosts: Vec<Host>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,
@@ -135,15 +137,28 @@ pub struct Network {
     pub canonical: Option<Ipv6Net>,
 }
 
-/// How an IPv4 network is shown to the other realms. IPv6 networks are always [`AliasMode::Auto`] and have no alias.
+/// How a network is shown to realms that speak IPv4. Who speaks IPv6 sees canonical addresses either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AliasMode {
-    /// An alias of the same length out of `alias4`.
+    /// An alias out of `alias4` with as many addresses. IPv6: at most [`AUTO_HOST_BITS6`] host bits.
     Auto,
-    /// Pinned in the file: `alias = "100.64.2.0/24"`.
+    /// Pinned in the file: `alias = "100.64.2.0/24"`. As many addresses as the network has.
     Pinned(Ipv4Net),
-    /// `alias = "hosts"`: only its `[[host]]`s are shown, each by a single address.
+    /// `alias = "hosts"`: only its `[[host]]`s are shown, each by a single address (IPv6: those without an IPv4 one).
     HostsOnly,
+}
+
+/// The widest IPv6 network that may ask for an alias: a /112, whose alias is a /16.
+pub const AUTO_HOST_BITS6: u8 = 16;
+
+impl AliasMode {
+    /// Of a network that says nothing.
+    pub fn default_of(native: IpNet) -> Self {
+        match native {
+            IpNet::V4(_) => AliasMode::Auto,
+            IpNet::V6(_) => AliasMode::HostsOnly,
+        }
+    }
 }
 
 /// One tunnel of a realm. The first whose session is alive carries the traffic.

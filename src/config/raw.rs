@@ -87,9 +87,18 @@ pub struct Realm {
 
 #[derive(Debug)]
 pub struct Network {
-    pub prefix: At<String>,
+    pub extent: Extent,
     pub alias: Text,
     pub canonical: Text,
+}
+
+/// Which addresses a network has.
+#[derive(Debug)]
+pub enum Extent {
+    Prefix(At<String>),
+    Range(At<String>),
+    /// `"default"`
+    Default(At<String>),
 }
 
 #[derive(Debug)]
@@ -238,10 +247,14 @@ fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
 
 fn read_network(entry: TextOrSection<'_>, problems: &mut Problems) -> Option<Network> {
     Some(match entry {
-        TextOrSection::Text(prefix) => Network { prefix, alias: None, canonical: None },
+        TextOrSection::Text(text) if text.value == "default" => {
+            Network { extent: Extent::Default(text), alias: None, canonical: None }
+        }
+        TextOrSection::Text(prefix) => Network { extent: Extent::Prefix(prefix), alias: None, canonical: None },
         TextOrSection::Section(s) => {
             let (alias, canonical) = (s.text("alias", problems), s.text("canonical", problems));
-            Network { prefix: s.text("prefix", problems)?, alias, canonical }
+            let (prefix, range) = (s.text("prefix", problems), s.text("range", problems));
+            Network { extent: prefix.map(Extent::Prefix).or(range.map(Extent::Range))?, alias, canonical }
         }
     })
 }

@@ -95,6 +95,8 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 pub const MAX_REALMS: usize = 65_535;
 pub const MAX_NETWORKS_PER_REALM: usize = 65_536;
 pub const MAX_NETWORKS: usize = 262_144;
+/// Prefixes that one range is cut into.
+pub const MAX_RANGE_PIECES: usize = 64;
 pub const MAX_ATTACHMENTS_PER_REALM: usize = 64;
 pub const MAX_HOSTS: usize = 1_000_000;
 pub const MAX_SERVICES: usize = 100_000;
@@ -115,6 +117,11 @@ const DOMAIN: Format = Format {
 const PATH: Format = Format { doc: "a path, relative to this file", example: "\"state\"", pattern: None };
 const PREFIX: Format =
     Format { doc: "an IPv4 or IPv6 prefix", example: "\"192.168.1.0/24\"", pattern: Some("^[0-9a-fA-F.:]+/[0-9]+$") };
+const NETWORK_TEXT: Format = Format {
+    doc: "an IPv4 or IPv6 prefix, or `default`: all addresses that nobody else has",
+    example: "\"192.168.1.0/24\"",
+    pattern: Some("^(default|[0-9a-fA-F.:]+/[0-9]+)$"),
+};
 const PREFIX4: Format =
     Format { doc: "an IPv4 prefix", example: "\"100.64.0.0/10\"", pattern: Some("^[0-9.]+/[0-9]+$") };
 const PREFIX6: Format =
@@ -312,7 +319,7 @@ pub static REALM: TableSpec = TableSpec {
         required(
             "networks",
             "The networks that the realm uses on its own wires.",
-            Shape::TextsOrTables { text: PREFIX, table: &NETWORK, max: MAX_NETWORKS_PER_REALM },
+            Shape::TextsOrTables { text: NETWORK_TEXT, table: &NETWORK, max: MAX_NETWORKS_PER_REALM },
         ),
         optional(
             "attach",
@@ -331,14 +338,24 @@ pub static NETWORK: TableSpec = TableSpec {
     title: "a network",
     doc: "A network with more to say than its prefix.",
     keys: &[
-        required("prefix", "The addresses on the realm's own wires.", Shape::Text(PREFIX)),
+        optional("prefix", "The addresses on the realm's own wires.", Shape::Text(PREFIX)),
+        optional(
+            "range",
+            "The same, where they are no prefix: first and last address. Cut into at most 64 prefixes.",
+            Shape::Text(Format {
+                doc: "first and last address, both included",
+                example: "\"192.168.1.10-192.168.1.20\"",
+                pattern: Some("^[0-9a-fA-F.:]+ *- *[0-9a-fA-F.:]+$"),
+            }),
+        ),
         optional(
             "alias",
-            "IPv4: pins the alias under which others see it (same length), or `hosts`: show only its [[host]]s.",
+            "Pins the IPv4 alias under which others see it (as many addresses), or `hosts`: show only its [[host]]s, or \
+             `auto`: take one from `alias4`. Default: `auto` for IPv4, `hosts` for IPv6.",
             Shape::Text(Format {
-                doc: "an IPv4 prefix of the same length, or `hosts`",
+                doc: "an IPv4 prefix (for a range: a range) with as many addresses, `hosts` or `auto`",
                 example: "\"100.64.2.0/24\"",
-                pattern: Some("^(hosts|[0-9.]+/[0-9]+)$"),
+                pattern: Some("^(auto|hosts|[0-9.]+/[0-9]+|[0-9.]+ *- *[0-9.]+)$"),
             }),
         ),
         optional(
@@ -347,7 +364,7 @@ pub static NETWORK: TableSpec = TableSpec {
             Shape::Text(PREFIX6),
         ),
     ],
-    one_of: &[],
+    one_of: &["prefix", "range"],
     planned: &[Planned { name: "show_as", instead: "remove it; to show only single hosts, write `alias = \"hosts\"`" }],
 };
 

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::allocations::{AliasRecord, AliasState, Allocations, Holder, RealmRecord};
 use super::change::{Changes, Subject, changes_between};
@@ -30,14 +30,14 @@ pub enum AllocateError {
          given twice"
     )]
     RealmNumbersExhausted { realm: String },
-    #[error("realm {realm:?}: the alias {pin} is not of the size of the network {network}; pin a /{}", network.prefix_len())]
-    PinSize { realm: String, network: Ipv4Net, pin: Ipv4Net },
+    #[error("realm {realm:?}: the alias {pin} is not of the size of the network {network}; pin a /{prefix_len}")]
+    PinSize { realm: String, network: IpNet, pin: Ipv4Net, prefix_len: u8 },
     #[error(
         "realm {realm:?}: the alias {pin} pinned for {network} is taken: {held} {} {holder}; pin another prefix{}",
         if *.in_use { "is the alias of" } else { "stays reserved for" },
         if *.in_use { String::new() } else { format!(", or give it back with `ixgate plan FILE --release {held}`") }
     )]
-    PinTaken { realm: String, network: Ipv4Net, pin: Ipv4Net, held: Ipv4Net, holder: Subject, in_use: bool },
+    PinTaken { realm: String, network: IpNet, pin: Ipv4Net, held: Ipv4Net, holder: Box<Subject>, in_use: bool },
     #[error(
         "the alias pool is too small: no free /{prefix_len} is left in {pools} for {subject}; add a prefix to \
          ix.alias4, or publish only single hosts of large networks (alias = \"hosts\")"
@@ -116,8 +116,9 @@ impl<'a> Draft<'a> {
         let holder = Holder::default_of(wanted.owner, wanted.native);
         let realm = || self.subject(holder).realm;
         let network = wanted.native;
-        if pin.prefix_len() != network.prefix_len() {
-            return Err(AllocateError::PinSize { realm: realm(), network, pin });
+        let prefix_len = holder.alias_len();
+        if pin.prefix_len() != prefix_len {
+            return Err(AllocateError::PinSize { realm: realm(), network, pin, prefix_len });
         }
         match self.image.all_overlapping(pin).find(|(_, record)| record.holder != holder) {
             None => Ok(()),
@@ -126,7 +127,7 @@ impl<'a> Draft<'a> {
                 network,
                 pin,
                 held,
-                holder: self.subject(record.holder),
+                holder: Box::new(self.subject(record.holder)),
                 // By what the configuration uses now, not by what the state says was used before.
                 in_use: record.state != AliasState::Replaced && self.inventory.uses(record.holder),
             }),
@@ -151,13 +152,13 @@ impl<'a> Draft<'a> {
         let mut new: Vec<Holder> = holders.filter(|holder| !self.current.contains_key(holder)).collect();
         // Stable: within one realm and size, the order of the file. Realm numbers, not places in the file, order the
         // rest, because known realms may be listed in any order.
-        new.sort_by_key(|holder| (holder.native.prefix_len(), holder.owner));
+        new.sort_by_key(|holder| (holder.alias_len(), holder.owner));
         new.into_iter().try_for_each(|holder| self.give(holder, &[]))
     }
 
     fn give_own_aliases(&mut self) -> Result<(), AllocateError> {
         let mut new: Vec<Holder> = self.own_aliases_needed().into_iter().collect();
-        new.sort_by_key(|holder| (holder.native.prefix_len(), *holder));
+        new.sort_by_key(|holder| (holder.alias_len(), *holder));
         for holder in new {
             let avoid = holder.viewer.and_then(|viewer| self.inventory.own4.get(&viewer)).cloned().unwrap_or_default();
             self.give(holder, &avoid)?;
@@ -200,7 +201,7 @@ impl<'a> Draft<'a> {
     }
 
     fn give(&mut self, holder: Holder, avoid: &[Ipv4Net]) -> Result<(), AllocateError> {
-        let prefix_len = holder.native.prefix_len();
+        let prefix_len = holder.alias_len();
         let Some(alias) = self.pool.allocate(prefix_len, avoid) else {
             let pools: Vec<String> = self.config.ix.alias4.iter().map(Ipv4Net::to_string).collect();
             return Err(AllocateError::PoolExhausted {

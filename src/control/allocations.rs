@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::net::RealmId;
+use crate::net::alias_pool;
 
 /// Every realm number and alias that was ever given and not released.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -41,8 +42,8 @@ pub struct Holder {
     /// `None`: the default alias, for every viewer that has none of its own.
     pub viewer: Option<RealmId>,
     pub owner: RealmId,
-    /// On the owner's wires; a /32 for a host of a network that publishes only single hosts.
-    pub native: Ipv4Net,
+    /// On the owner's wires; a /32 or /128 for a host of a network that publishes only single hosts.
+    pub native: IpNet,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +56,14 @@ pub enum AliasState {
 }
 
 impl Holder {
-    pub fn default_of(owner: RealmId, native: Ipv4Net) -> Self {
-        Holder { viewer: None, owner, native }
+    pub fn default_of(owner: RealmId, native: impl Into<IpNet>) -> Self {
+        Holder { viewer: None, owner, native: native.into() }
+    }
+
+    /// Of an alias with an address for each of `native`. No pool has room for that of an IPv6 network with more of
+    /// them than there are IPv4 addresses: 0.
+    pub fn alias_len(&self) -> u8 {
+        alias_pool::alias_len(self.native).unwrap_or(0)
     }
 }
 
@@ -118,7 +125,7 @@ impl Allocations {
             if let Some((other, _)) = self.all_overlapping(*alias).find(|(other, _)| other != alias) {
                 return Err(format!("aliases {alias} and {other} overlap"));
             }
-            if alias.prefix_len() != record.holder.native.prefix_len() {
+            if alias_pool::alias_len(record.holder.native) != Some(alias.prefix_len()) {
                 return Err(format!("alias {alias} is not of the size of {}", record.holder.native));
             }
             if record.state == AliasState::Replaced {

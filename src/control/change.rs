@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
 use super::allocations::{AliasState, Allocations, Holder};
@@ -62,7 +62,7 @@ pub enum Change {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub struct Subject {
     pub realm: String,
-    pub network: Ipv4Net,
+    pub network: IpNet,
     /// Set when the alias is for this viewer only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub viewer: Option<String>,

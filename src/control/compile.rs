@@ -1,14 +1,14 @@
 //! From a configuration and its allocations to the tables that everything else reads: mapping, policy, names.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::allocate::recorded_ids;
 use super::allocations::{Allocations, Holder};
-use super::inventory::Inventory;
-use crate::config::model::{AliasMode, Config, GrantTarget, RealmRef};
+use super::inventory::{Inventory, network_of_host};
+use crate::config::model::{AliasMode, Config, GrantTarget, HostRef, RealmRef};
 use crate::net::mapping::{AliasOverride, Mapping, Network};
 use crate::net::policy::{Grant, Policy, PortRule, Target};
 use crate::net::{Canonical, NetworkId, RealmId, service};
@@ -60,7 +60,7 @@ pub enum CompileError {
     #[error("realm {0:?} has no number; allocate before compiling")]
     RealmNotNumbered(String),
     #[error("network {network} of realm {realm:?} has no alias; allocate before compiling")]
-    NoAlias { realm: String, network: Ipv4Net },
+    NoAlias { realm: String, network: IpNet },
     #[error("the centre's service network has no alias; allocate before compiling")]
     NoServiceNetwork,
     #[error("address {address} of host {host:?} lies in no network of its realm")]
@@ -98,7 +98,7 @@ fn compile_mapping(config: &Config, allocations: &Allocations, ids: &[RealmId]) 
         .map(NetworkId)
         .zip(&networks)
         .filter(|(_, network)| network.alias.is_some())
-        .filter_map(|(id, network)| Some(((network.realm, ipv4(network.native)?), id)))
+        .map(|(id, network)| ((network.realm, network.native), id))
         .collect();
     let overrides: Vec<AliasOverride> = current
         .iter()
@@ -108,7 +108,11 @@ fn compile_mapping(config: &Config, allocations: &Allocations, ids: &[RealmId]) 
             Some(AliasOverride { viewer, network, alias: *alias })
         })
         .collect();
-    Ok(Mapping::new(config.ix.space6, networks, &overrides))
+    let mapping = Mapping::new(config.ix.space6, networks, &overrides);
+    Ok(match config.default_realm {
+        Some(realm) => mapping.with_default_realm(ids[realm.0], &config.ix.alias4),
+        None => mapping,
+    })
 }
 
 /// The service network, the realms' networks in file order, then the hosts that are published one by one: nested in
@@ -119,36 +123,47 @@ fn mapped_networks(
     ids: &[RealmId],
 ) -> Result<Vec<Network>, CompileError> {
     let space6 = config.ix.space6;
-    let mapped4 = |realm: RealmId, native: Ipv4Net, alias: Option<Ipv4Net>| {
-        let native = native.trunc();
-        Network { realm, native: native.into(), canonical: space6.embed_net(realm, native), alias }
-    };
-    let alias_of = |realm: RealmId, native: Ipv4Net, name: &str| {
+    let alias_of = |realm: RealmId, native: IpNet, name: &str| {
         let alias = current.get(&Holder::default_of(realm, native.trunc())).copied();
         alias.map(Some).ok_or_else(|| CompileError::NoAlias { realm: name.to_string(), network: native })
+    };
+    // `canonical` is that of an IPv6 network; an IPv4 one has it from `space6`.
+    let mapped = |realm: RealmId, native: IpNet, canonical: Option<Ipv6Net>, alias: Option<Ipv4Net>| {
+        let canonical = match native.trunc() {
+            IpNet::V4(native) => space6.embed_net(realm, native),
+            IpNet::V6(native) => canonical.unwrap_or(native).trunc(),
+        };
+        Network { realm, native: native.trunc(), canonical, alias }
     };
 
     let service = current.iter().find(|(holder, _)| holder.owner.is_ix() && holder.viewer.is_none());
     let (service, alias) = service.ok_or(CompileError::NoServiceNetwork)?;
-    let mut networks = vec![mapped4(RealmId::IX, service.native, Some(*alias))];
+    let mut networks = vec![mapped(RealmId::IX, service.native, None, Some(*alias))];
     for (realm, id) in config.realms.iter().zip(ids) {
         for network in &realm.networks {
-            networks.push(match (network.native, network.alias) {
-                (IpNet::V4(native), AliasMode::HostsOnly) => mapped4(*id, native, None),
-                (IpNet::V4(native), _) => mapped4(*id, native, alias_of(*id, native, &realm.name)?),
-                (IpNet::V6(native), _) => {
-                    let canonical = network.canonical.unwrap_or(native).trunc();
-                    Network { realm: *id, native: native.trunc().into(), canonical, alias: None }
-                }
-            });
+            let alias = match network.alias {
+                AliasMode::HostsOnly => None,
+                AliasMode::Auto | AliasMode::Pinned(_) => alias_of(*id, network.native, &realm.name)?,
+            };
+            networks.push(mapped(*id, network.native, network.canonical, alias));
         }
     }
     let inventory = Inventory::new(config, &ids.iter().copied().map(Some).collect::<Vec<_>>());
     for host in inventory.wanted.iter().filter(|wanted| wanted.host.is_some()) {
         let name = allocation_name(config, ids, host.owner);
-        networks.push(mapped4(host.owner, host.native, alias_of(host.owner, host.native, name)?));
+        let canonical = host.host.and_then(|host_ref| canonical6_of_host(config, host_ref, host.native));
+        networks.push(mapped(host.owner, host.native, canonical, alias_of(host.owner, host.native, name)?));
     }
     Ok(networks)
+}
+
+/// An IPv6 host's address in the canonical prefix of its network.
+fn canonical6_of_host(config: &Config, host: HostRef, native: IpNet) -> Option<Ipv6Net> {
+    let network = network_of_host(&config.realms[config.hosts[host.0].realm.0], native.addr())?;
+    let (IpNet::V6(around), IpNet::V6(native)) = (network.native, native) else { return None };
+    let canonical = network.canonical.unwrap_or(around);
+    let within = native.addr().to_bits() & around.hostmask().to_bits();
+    Some(Ipv6Net::from(Ipv6Addr::from_bits(canonical.network().to_bits() | within)))
 }
 
 fn allocation_name<'a>(config: &'a Config, ids: &[RealmId], id: RealmId) -> &'a str {
@@ -193,13 +208,6 @@ fn compile_policy(config: &Config, names: &Names, ids: &[RealmId]) -> Policy {
             }
         }
     }))
-}
-
-fn ipv4(net: IpNet) -> Option<Ipv4Net> {
-    match net {
-        IpNet::V4(net) => Some(net),
-        IpNet::V6(_) => None,
-    }
 }
 
 #[cfg(test)]
@@ -273,6 +281,39 @@ mod tests {
         assert_eq!(compiled.mapping.seen_by(b, neighbour), None);
         let addresses: Vec<_> = compiled.names.hosts[0].addresses.iter().map(Canonical::to_string).collect();
         assert_eq!(addresses, ["fd69:7867:6174:1::a01:203", "2001:db8:1::3"]);
+    }
+
+    /// What [`Mapping::networks`] holds of realm `realm`, as (native, canonical, alias).
+    fn networks(compiled: &Compiled, realm: usize) -> Vec<[String; 3]> {
+        let networks = compiled.mapping.networks().iter().filter(|n| n.realm == compiled.realm_ids[realm]);
+        let row = |n: &Network| {
+            [n.native.to_string(), n.canonical.to_string(), n.alias.map_or("-".into(), |alias| alias.to_string())]
+        };
+        networks.map(row).collect()
+    }
+
+    #[test]
+    fn ipv6_hosts_and_small_networks_have_ipv4_aliases() {
+        let config = Sample::new()
+            .realm("a", &["fd00:1::/64=2001:db8:1::/64", "fd00:2::/120=auto", "fd00:3::/124=198.18.0.16/28"])
+            .realm("b", &["192.168.1.0/24"])
+            .host("pacs", "a", &["fd00:1::3"])
+            .host("covered", "a", &["fd00:2::3"])
+            .build();
+        let compiled = compile(&config);
+        let want = [
+            ["fd00:1::/64", "2001:db8:1::/64", "-"],
+            ["fd00:2::/120", "fd00:2::/120", "100.64.1.0/24"],
+            ["fd00:3::/124", "fd00:3::/124", "198.18.0.16/28"],
+            ["fd00:1::3/128", "2001:db8:1::3/128", "100.64.3.0/32"],
+        ];
+        assert_eq!(networks(&compiled, 0), want.map(|row| row.map(String::from)));
+        // The host is the same one as before, under its own entry and its canonical address.
+        let host = compiled.mapping.locate_native(compiled.realm_ids[0], addr("fd00:1::3")).unwrap();
+        assert_eq!(compiled.mapping.network(host.network).native.to_string(), "fd00:1::3/128");
+        assert_eq!(compiled.mapping.locate_canonical(host.canonical), Some(host));
+        assert_eq!(compiled.names.hosts[0].addresses, [host.canonical]);
+        assert_eq!(compiled.mapping.native_of(host), addr("fd00:1::3"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What a configuration asks for: every IPv4 prefix that wants an alias, and every realm's own IPv4 networks.
+//! What a configuration asks for: every prefix that wants an IPv4 alias, and every realm's own IPv4 networks.
 //!
 //! `allocate`, `compile`, `plan` and `release` all read this one list, so that they agree on what has an alias.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -11,11 +11,11 @@ use super::allocations::Holder;
 use crate::config::model::{AliasMode, Config, HostRef, Network, Realm, RealmRef};
 use crate::net::RealmId;
 
-/// One IPv4 prefix that is shown to the other realms.
+/// One prefix that is shown to the other realms under an IPv4 alias.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {
     pub owner: RealmId,
-    pub native: Ipv4Net,
+    pub native: IpNet,
     pub pin: Option<Ipv4Net>,
     /// Set when this is a single published host.
     pub host: Option<HostRef>,
@@ -29,7 +29,7 @@ pub struct Inventory {
     /// Every configured realm's own IPv4 networks, aliased or not; by number.
     pub own4: BTreeMap<RealmId, Vec<Ipv4Net>>,
     /// `wanted`, to look up.
-    shown: BTreeSet<(RealmId, Ipv4Net)>,
+    shown: BTreeSet<(RealmId, IpNet)>,
 }
 
 impl Inventory {
@@ -55,34 +55,30 @@ impl Inventory {
 
 fn networks_of(realm: &Realm, owner: RealmId) -> impl Iterator<Item = Wanted> {
     realm.networks.iter().filter_map(move |network| {
-        let IpNet::V4(native) = network.native else { return None };
         let pin = match network.alias {
             AliasMode::Auto => None,
             AliasMode::Pinned(alias) => Some(alias.trunc()),
             AliasMode::HostsOnly => return None,
         };
-        Some(Wanted { owner, native: native.trunc(), pin, host: None })
+        Some(Wanted { owner, native: network.native.trunc(), pin, host: None })
     })
 }
 
-/// A host needs an alias of its own only where its network has none.
+/// A host needs an alias of its own only where its network has none. Its IPv4 address is enough for who speaks IPv4.
 fn published_host(config: &Config, host: HostRef, realm: RealmRef, owner: RealmId) -> Option<Wanted> {
-    let addr = config.hosts[host.0].addresses.iter().find_map(|addr| match addr {
-        IpAddr::V4(addr) => Some(*addr),
-        IpAddr::V6(_) => None,
-    })?;
+    let addresses = &config.hosts[host.0].addresses;
+    let addr = *addresses.iter().find(|addr| addr.is_ipv4()).or(addresses.first())?;
     let network = network_of_host(&config.realms[realm.0], addr)?;
     (network.alias == AliasMode::HostsOnly).then(|| Wanted {
         owner,
-        native: Ipv4Net::from(addr),
+        native: IpNet::from(addr),
         pin: None,
         host: Some(host),
     })
 }
 
 /// The most specific network that holds `addr`.
-fn network_of_host(realm: &Realm, addr: Ipv4Addr) -> Option<&Network> {
-    let addr = IpAddr::V4(addr);
+pub fn network_of_host(realm: &Realm, addr: IpAddr) -> Option<&Network> {
     realm.networks.iter().filter(|n| n.native.contains(&addr)).max_by_key(|n| n.native.prefix_len())
 }
 
@@ -118,10 +114,19 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_networks_want_no_alias() {
-        let config = Sample::new().realm("a", &["fd00:1::/64"]).host("h", "a", &["fd00:1::1"]).build();
+    fn of_ipv6_networks_only_hosts_without_ipv4_want_an_alias_unless_more_is_asked_for() {
+        let config = Sample::new()
+            .realm("a", &["fd00:1::/64", "fd00:2::/120=auto", "fd00:3::/120=100.64.5.0/24", "10.0.0.0/24"])
+            .host("lone", "a", &["fd00:1::1"])
+            .host("both", "a", &["fd00:1::2", "10.0.0.2"])
+            .host("covered", "a", &["fd00:2::1"])
+            .build();
         let inventory = Inventory::new(&config, &ids(1));
-        assert_eq!(inventory.wanted, []);
-        assert_eq!(inventory.own4[&RealmId(1)], []);
+        let wanted: Vec<_> =
+            inventory.wanted.iter().map(|w| (w.native.to_string(), w.pin.map(|pin| pin.to_string()))).collect();
+        let pinned = Some("100.64.5.0/24".to_string());
+        let want = [("fd00:2::/120", None), ("fd00:3::/120", pinned), ("10.0.0.0/24", None), ("fd00:1::1/128", None)];
+        assert_eq!(wanted, want.map(|(native, pin)| (native.to_string(), pin)));
+        assert_eq!(inventory.own4[&RealmId(1)].len(), 1);
     }
 }

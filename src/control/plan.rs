@@ -78,7 +78,7 @@ pub struct SeenNetwork {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     pub canonical: Ipv6Net,
-    /// IPv4 only; `None` when only single hosts of the network are shown.
+    /// `None` when only single hosts of the network are shown. 0.0.0.0/0: every address is seen as it is.
     pub alias: Option<Ipv4Net>,
     /// The alias is not in the state yet.
     pub new: bool,
@@ -89,7 +89,7 @@ pub struct SeenNetwork {
 pub struct Exception {
     pub viewer: String,
     pub realm: String,
-    pub network: Ipv4Net,
+    pub network: IpNet,
     pub alias: Ipv4Net,
     /// What the others see ...
     pub default: Ipv4Net,
@@ -225,7 +225,12 @@ impl Reader<'_> {
     fn seen_addresses(&self, addresses: &[Canonical]) -> Vec<IpAddr> {
         let mapping = &self.compiled.mapping;
         let located = addresses.iter().filter_map(|address| mapping.locate_canonical(*address));
-        located.filter_map(|at| mapping.seen_by(RealmId::IX, at)).collect()
+        let seen = located.flat_map(|at| {
+            let alias = mapping.seen_by4(RealmId::IX, at).map(IpAddr::V4);
+            let is_ipv6 = mapping.network(at.network).native.addr().is_ipv6();
+            alias.into_iter().chain(is_ipv6.then(|| IpAddr::V6(at.canonical.addr())))
+        });
+        seen.collect()
     }
 
     fn reached_by(&self, owner: RealmId, reaches: impl Fn(RealmId) -> bool) -> Vec<String> {
@@ -278,7 +283,7 @@ impl Reader<'_> {
     fn networks(&self) -> Vec<SeenNetwork> {
         let published = self.inventory.wanted.iter().filter_map(|wanted| {
             let host = &self.config.hosts[wanted.host?.0];
-            Some(((wanted.owner, IpNet::from(wanted.native)), host.name.clone()))
+            Some(((wanted.owner, wanted.native), host.name.clone()))
         });
         let published: BTreeMap<_, _> = published.collect();
         let seen = self.compiled.mapping.networks().iter().map(|network| SeenNetwork {
@@ -287,7 +292,8 @@ impl Reader<'_> {
             host: published.get(&(network.realm, network.native)).filter(|_| network.alias.is_some()).cloned(),
             canonical: network.canonical,
             alias: network.alias,
-            new: network.alias.is_some_and(|alias| self.is_new(alias)),
+            // The default realm's addresses are nobody's to give.
+            new: network.alias.is_some_and(|alias| alias.prefix_len() > 0 && self.is_new(alias)),
         });
         seen.collect()
     }
@@ -297,13 +303,13 @@ impl Reader<'_> {
         let mut exceptions = Vec::new();
         for viewer in &self.compiled.realm_ids {
             for (id, network) in (0..).map(NetworkId).zip(mapping.networks()) {
-                let (IpNet::V4(native), Some(default)) = (network.native, network.alias) else { continue };
+                let Some(default) = network.alias else { continue };
                 let Some(alias) = mapping.alias_of(*viewer, id).filter(|alias| *alias != default) else { continue };
                 let own = self.inventory.own4.get(viewer).into_iter().flatten();
                 exceptions.push(Exception {
                     viewer: self.name(*viewer),
                     realm: self.name(network.realm),
-                    network: native,
+                    network: network.native,
                     alias,
                     default,
                     because: own.filter(|own| own.contains(&default) || default.contains(*own)).copied().collect(),

@@ -31,9 +31,11 @@ fn networks(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let rows = plan.networks.iter().map(|network| {
         let number = plan.realms.iter().find(|realm| realm.name == network.realm).map_or(0, |realm| realm.number);
         let alias = match (network.alias, network.network.addr().is_ipv4()) {
+            (Some(alias), _) if alias.prefix_len() == 0 => "as it is".to_string(),
             (Some(alias), _) if network.new => format!("{alias} (new)"),
             (Some(alias), _) => alias.to_string(),
             (None, true) => "only its hosts".to_string(),
+            (None, false) if network.network.prefix_len() == 0 => "as it is".to_string(),
             (None, false) => "its canonical prefix".to_string(),
         };
         let prefix = match &network.host {
@@ -250,6 +252,26 @@ What would change in the state (realm numbers and aliases)
   + 4 new aliases, marked new above
 "
         );
+    }
+
+    #[test]
+    fn ipv6_hosts_and_the_default_realm_are_in_the_table() {
+        let config = Sample::new()
+            .realm("a", &["fd00:1::/64"])
+            .host("pacs", "a", &["fd00:1::3"])
+            .default_realm("internet", &[])
+            .host("cloud", "internet", &["203.0.113.7"])
+            .build();
+        let text = plan(&config, &Allocations::default()).unwrap().to_string();
+        for line in [
+            "  a         1       fd00:1::/64           its canonical prefix  fd00:1::/64\n",
+            "  a         1       fd00:1::3/128 (pacs)  100.64.1.0/32 (new)   fd00:1::3/128\n",
+            "  internet  2       0.0.0.0/0             as it is              fd69:7867:6174:2::/96\n",
+            "  internet  2       ::/0                  as it is              ::/0\n",
+            "  cloud.internet.ix.example  203.0.113.7  reached by no other realm\n",
+        ] {
+            assert!(text.contains(line), "{line}in\n{text}");
+        }
     }
 
     #[test]

@@ -15,8 +15,9 @@ use super::store::Store;
 use crate::config::model::Config;
 use crate::net::RealmId;
 
-/// Some that everybody uses, some inside the alias pool, some wide, some of single hosts.
-const NETWORKS: [&str; 8] = [
+/// Some that everybody uses, some inside the alias pool, some wide, some of single hosts, ranges, and IPv6 (a prefix for
+/// each realm: `R`).
+const NETWORKS: [&str; 13] = [
     "192.168.1.0/24",
     "192.168.0.0/24",
     "10.0.0.0/16=hosts",
@@ -25,12 +26,19 @@ const NETWORKS: [&str; 8] = [
     "100.64.5.0/24",
     "100.64.12.0/25",
     "100.64.8.0/23=hosts",
+    "10.20.0.10-10.20.0.20",
+    "10.30.0.1-10.30.0.6=198.51.10R.9-198.51.10R.14",
+    "100.64.20.7-100.64.20.13",
+    "fd00:R::/118=auto",
+    "fd00:R:1::/64=2001:db8:R::/64",
 ];
+/// Makes realm 0 the default realm.
+const DEFAULT_BIT: u16 = 1 << 15;
 /// Room for some histories; others run out, which must change nothing.
 const POOL: &str = "100.64.0.0/17";
 
 /// A realm by its number in a small set, its networks as bits, and where its first /24 is pinned.
-type RealmChoice = (u8, u8, Option<u8>);
+type RealmChoice = (u8, u16, Option<u8>);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -39,7 +47,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let choice = (0u8..8, any::<u8>(), prop::option::weighted(0.1, 0u8..128));
+    let choice = (0u8..8, any::<u16>(), prop::option::weighted(0.1, 0u8..128));
     let realms = prop::collection::vec(choice, 0..8);
     let step = prop_oneof![9 => realms.prop_map(Step::Apply), 1 => (0u8..8).prop_map(Step::ReleaseRealm)];
     prop::collection::vec(step, 1..12)
@@ -49,18 +57,23 @@ fn config(choices: &[RealmChoice]) -> Config {
     let mut sample = Sample::new().alias4(&[POOL]);
     let mut seen = std::collections::BTreeSet::new();
     for (name, bits, pin) in choices.iter().filter(|(name, ..)| seen.insert(*name)) {
-        let mut networks: Vec<String> =
-            (0..NETWORKS.len()).filter(|i| bits & (1 << i) != 0).map(|i| NETWORKS[i].to_string()).collect();
+        let number = name.to_string();
+        let chosen = (0..NETWORKS.len()).filter(|i| bits & (1 << i) != 0);
+        let mut networks: Vec<String> = chosen.map(|i| NETWORKS[i].replace('R', &number)).collect();
         if let (Some(pin), Some(first)) = (pin, networks.iter_mut().find(|network| network.ends_with("/24"))) {
             *first = format!("{first}=100.64.{pin}.0/24");
         }
         let networks: Vec<&str> = networks.iter().map(String::as_str).collect();
+        let is_default = *name == 0 && bits & DEFAULT_BIT != 0;
         let name = format!("r{name}");
-        sample = sample.realm(&name, &networks);
-        for (bit, host) in [(2, "10.0.7.7"), (7, "100.64.9.9")] {
+        sample = if is_default { sample.default_realm(&name, &networks) } else { sample.realm(&name, &networks) };
+        for (bit, host) in [(2, "10.0.7.7"), (7, "100.64.9.9"), (12, "fd00:R:1::7")] {
             if bits & (1 << bit) != 0 {
-                sample = sample.host("h", &name, &[host]);
+                sample = sample.host("h", &name, &[&host.replace('R', &number)]);
             }
+        }
+        if is_default {
+            sample = sample.host("far", &name, &["203.0.113.7"]);
         }
     }
     sample.build()
@@ -78,9 +91,14 @@ fn check_views(compiled: &Compiled) -> Result<(), TestCaseError> {
     for viewer in &compiled.realm_ids {
         let mut space = Vec::new();
         for (id, network) in (0..).map(crate::net::NetworkId).zip(mapping.networks()) {
+            if network.native.prefix_len() == 0 {
+                continue; // the default realm, which `check_default_realm` looks at
+            }
             if network.realm == *viewer {
                 // Published hosts lie inside a network of the viewer, which is in the list already.
-                space.extend(ipv4(network.native).filter(|native| native.prefix_len() < 32));
+                let lies_in = |own: &Ipv4Net| ipv4(network.native).is_some_and(|native| own.contains(&native));
+                let native = ipv4(network.native).filter(|_| !space.iter().any(lies_in));
+                space.extend(native);
             } else {
                 space.extend(mapping.alias_of(*viewer, id));
             }
@@ -93,7 +111,7 @@ fn check_views(compiled: &Compiled) -> Result<(), TestCaseError> {
 /// There and back through the mapping, for the first, the last and some other address of every network.
 fn check_round_trips(compiled: &Compiled, seed: u32) -> Result<(), TestCaseError> {
     let mapping = &compiled.mapping;
-    for network in mapping.networks() {
+    for network in mapping.networks().iter().filter(|network| network.native.prefix_len() > 0) {
         let Some(native) = ipv4(network.native) else { continue };
         let (first, last) = (native.network().to_bits(), native.broadcast().to_bits());
         let within = first + seed % (u64::from(last - first) + 1).min(u64::from(u32::MAX)) as u32;
@@ -108,6 +126,48 @@ fn check_round_trips(compiled: &Compiled, seed: u32) -> Result<(), TestCaseError
                 prop_assert_eq!(mapping.locate_native(*viewer, seen), None, "{} is {}'s own", seen, viewer);
             }
         }
+    }
+    Ok(())
+}
+
+/// An address of the default realm is nobody else's, and means the same to everybody who can see it.
+fn check_default_realm(compiled: &Compiled, seed: u32) -> Result<(), TestCaseError> {
+    let mapping = &compiled.mapping;
+    let Some(realm) = mapping.default_realm() else { return Ok(()) };
+    let viewers = || compiled.realm_ids.iter().filter(|viewer| **viewer != realm && mapping.speaks_ipv4(**viewer));
+    let aliases = mapping.networks().iter().filter_map(|network| network.alias).filter(|alias| alias.prefix_len() > 0);
+    for alias in aliases {
+        prop_assert_eq!(
+            mapping.locate_native(realm, alias.broadcast().into()).filter(|at| mapping.is_by_default(*at)),
+            None
+        );
+    }
+    let near = u32::from_be_bytes([198, 51, 100, 0]) + seed % 2048;
+    for addr in [Ipv4Addr::from_bits(seed), Ipv4Addr::from_bits(near)] {
+        let Some(at) = mapping.locate_native(realm, addr.into()).filter(|at| mapping.is_by_default(*at)) else {
+            continue;
+        };
+        prop_assert_eq!((at.realm, mapping.native_of(at)), (realm, IpAddr::V4(addr)));
+        for viewer in viewers() {
+            let seen = mapping.seen_by4(*viewer, at);
+            prop_assert!(seen.is_none_or(|seen| seen == addr));
+            prop_assert_eq!(mapping.locate_seen_by(*viewer, addr.into()), seen.map(|_| at));
+        }
+    }
+    Ok(())
+}
+
+/// IPv6 networks with aliases: of the same size, with the hosts of single ones where they are.
+fn check_ipv6(compiled: &Compiled) -> Result<(), TestCaseError> {
+    let mapping = &compiled.mapping;
+    for network in mapping.networks() {
+        let (IpNet::V6(native), Some(alias)) = (network.native, network.alias) else { continue };
+        prop_assert_eq!(128 - native.prefix_len(), 32 - alias.prefix_len());
+        let host = mapping.locate_native(network.realm, native.broadcast().into()).unwrap();
+        prop_assert_eq!(mapping.network(host.network), network);
+        prop_assert!(network.canonical.contains(&host.canonical.addr()));
+        prop_assert_eq!(mapping.locate_canonical(host.canonical), Some(host));
+        prop_assert_eq!(mapping.native_of(host), IpAddr::V6(native.broadcast()));
     }
     Ok(())
 }
@@ -186,6 +246,8 @@ proptest! {
                     let compiled = compile_addresses(&config, &next).unwrap();
                     check_views(&compiled)?;
                     check_round_trips(&compiled, seed)?;
+                    check_default_realm(&compiled, seed)?;
+                    check_ipv6(&compiled)?;
                     state = next;
                 }
                 Step::ReleaseRealm(name) => {
@@ -202,8 +264,8 @@ proptest! {
 
     #[test]
     fn the_order_of_known_realms_is_of_no_importance(
-        first in prop::collection::vec((0u8..8, any::<u8>(), Just(None)), 0..8),
-        more in prop::collection::vec(any::<u8>(), 8),
+        first in prop::collection::vec((0u8..8, any::<u16>(), Just(None)), 0..8),
+        more in prop::collection::vec(any::<u16>(), 8),
         rotate in 0usize..8,
     ) {
         let known = config(&first);

@@ -11,6 +11,7 @@ use crate::config::model::{
     ServiceRef, WireGuard, WireGuardPeer,
 };
 use crate::net::Space6;
+use crate::net::address_range::AddressRange;
 use crate::net::policy::PortRule;
 
 pub struct Sample {
@@ -41,6 +42,7 @@ impl Sample {
             },
             limits: Limits::default(),
             realms: Vec::new(),
+            default_realm: None,
             hosts: Vec::new(),
             services: Vec::new(),
             grants: Vec::new(),
@@ -53,11 +55,20 @@ impl Sample {
         self
     }
 
-    /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`.
+    /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=auto`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`;
+    /// ranges as `FIRST-LAST` or `FIRST-LAST=FIRST-LAST`.
     pub fn realm(mut self, name: &str, networks: &[&str]) -> Self {
-        let networks = networks.iter().map(|text| network(text)).collect();
+        let networks =
+            networks.iter().flat_map(|text| if text.contains('-') { range(text) } else { vec![network(text)] });
+        let networks = networks.collect();
         self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
         self
+    }
+
+    /// One more realm: the default one, with `networks` besides.
+    pub fn default_realm(mut self, name: &str, networks: &[&str]) -> Self {
+        self.config.default_realm = Some(RealmRef(self.config.realms.len()));
+        self.realm(name, networks)
     }
 
     /// One more tunnel of `realm`.
@@ -136,14 +147,35 @@ pub fn ipsec_peer(remote_id: &str) -> IpsecPeer {
     }
 }
 
+fn range(text: &str) -> Vec<Network> {
+    const MOST: usize = 64;
+    let (range, alias) = text.split_once('=').map_or((text, None), |(range, alias)| (range, Some(alias)));
+    let (range, alias) =
+        (range.parse::<AddressRange>().unwrap(), alias.map(|text| text.parse::<AddressRange>().unwrap()));
+    let network = |(native, alias)| Network { native, alias, canonical: None };
+    match alias.map(|alias| alias.first()) {
+        Some(IpAddr::V4(first)) => {
+            let pairs = range.prefixes_with_aliases(first, MOST).unwrap().into_iter();
+            pairs.map(|(native, alias)| network((native, AliasMode::Pinned(alias)))).collect()
+        }
+        _ => {
+            let natives = range.prefixes(MOST).unwrap().into_iter();
+            natives.map(|native| network((native, AliasMode::default_of(native)))).collect()
+        }
+    }
+}
+
 fn network(text: &str) -> Network {
     let (native, option) = text.split_once('=').map_or((text, None), |(native, option)| (native, Some(option)));
     let native: IpNet = native.parse().unwrap();
     let (alias, canonical) = match (native, option) {
-        (_, None) => (AliasMode::Auto, None),
-        (IpNet::V4(_), Some("hosts")) => (AliasMode::HostsOnly, None),
-        (IpNet::V4(_), Some(alias)) => (AliasMode::Pinned(alias.parse().unwrap()), None),
-        (IpNet::V6(_), Some(prefix)) => (AliasMode::Auto, Some(prefix.parse().unwrap())),
+        (_, None) => (AliasMode::default_of(native), None),
+        (_, Some("hosts")) => (AliasMode::HostsOnly, None),
+        (_, Some("auto")) => (AliasMode::Auto, None),
+        (_, Some(prefix)) => match prefix.parse().unwrap() {
+            IpNet::V4(alias) => (AliasMode::Pinned(alias), None),
+            IpNet::V6(canonical) => (AliasMode::HostsOnly, Some(canonical)),
+        },
     };
     Network { native, alias, canonical }
 }

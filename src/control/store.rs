@@ -31,7 +31,10 @@ use super::change::Changes;
 mod encode;
 
 /// The layout that this program writes. A larger number is a newer program's.
-const SCHEMA: u64 = 1;
+///
+/// 1: `native` of an alias is IPv4. 2: or IPv6, for who is seen under an IPv4 alias. What is in layout 1 reads as it stands;
+/// the next commit writes 2, so that an older program does not take for damage what it cannot read.
+const SCHEMA: u64 = 2;
 /// Audit entries kept; the oldest go first.
 const AUDIT_ENTRIES_MAX: u64 = 10_000;
 const FILE_NAME: &str = "state.redb";

@@ -3,7 +3,8 @@
 //! They come from the realm's view. On its own side: the networks that it declares. On ours: the IX's own addresses, and
 //! the networks of every realm that it may reach or that may reach it, as it sees them (a grant either way needs both
 //! directions to pass: requests and replies). They are an agreement with the peer about what may enter the tunnel, and no
-//! policy: grants decide either way, also when the peer insists on 0.0.0.0/0.
+//! policy: grants decide either way, also when the peer insists on 0.0.0.0/0. Who has a grant with the default realm reaches
+//! everything else through us: 0.0.0.0/0 and ::/0.
 //!
 //! Routers hold few selectors, and our own table is bounded. When there are more than `most`, neighbours are joined; when
 //! that is not enough, the alias pools and `space6` stand for the addresses in them; and at last everything for everything.
@@ -14,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::compile::Compiled;
 use crate::config::model::{Config, GrantTarget};
+use crate::net::mapping::Network;
 use crate::net::{NetworkId, RealmId};
 
 /// Both sides of a tunnel, from ours.
@@ -32,8 +34,6 @@ pub struct Views<'a> {
     /// Who may reach whom, without direction.
     neighbours: BTreeMap<RealmId, BTreeSet<RealmId>>,
     networks: BTreeMap<RealmId, Vec<NetworkId>>,
-    /// The canonical prefixes of each realm, without those of single hosts that lie in another.
-    canonical: BTreeMap<RealmId, Vec<Ipv6Net>>,
 }
 
 impl<'a> Views<'a> {
@@ -56,15 +56,17 @@ impl<'a> Views<'a> {
         for (id, network) in (0..).map(NetworkId).zip(compiled.mapping.networks()) {
             networks.entry(network.realm).or_default().push(id);
         }
-        let canonical = networks.iter().map(|(realm, ids)| (*realm, canonical_prefixes(compiled, ids))).collect();
-        Views { config, compiled, neighbours, networks, canonical }
+        Views { config, compiled, neighbours, networks }
     }
 
     /// The view of `viewer`, with at most `most` networks on each side.
     pub fn of(&self, viewer: RealmId, most: usize) -> View {
         let owners = self.neighbours.get(&viewer).into_iter().flatten();
         let seen = [RealmId::IX].iter().chain(owners).flat_map(|owner| self.seen_by(viewer, *owner));
-        View { ours: at_most(most, seen.collect(), &self.pools()), theirs: at_most(most, self.own(viewer), &[]) }
+        View {
+            ours: at_most(most, without_narrower(seen.collect()), &self.pools()),
+            theirs: at_most(most, without_narrower(self.own(viewer)), &[]),
+        }
     }
 
     /// Aliases for who speaks IPv4, canonical networks for who speaks IPv6: those of IPv4 realms too, as the two are
@@ -72,10 +74,13 @@ impl<'a> Views<'a> {
     fn seen_by(&self, viewer: RealmId, owner: RealmId) -> impl Iterator<Item = IpNet> {
         let mapping = &self.compiled.mapping;
         let (ipv4, ipv6) = (mapping.speaks_ipv4(viewer), mapping.speaks_ipv6(viewer));
-        let networks = self.networks.get(&owner).into_iter().flatten().filter(move |_| ipv4);
-        let aliases = networks.filter_map(move |id| mapping.alias_of(viewer, *id)).map(IpNet::V4);
-        let canonical = self.canonical.get(&owner).into_iter().flatten().filter(move |_| ipv6);
-        aliases.chain(canonical.copied().map(IpNet::V6))
+        let ids = self.networks.get(&owner).map_or(&[][..], Vec::as_slice);
+        ids.iter().enumerate().flat_map(move |(i, id)| {
+            let network = mapping.network(*id);
+            let alias = mapping.alias_of(viewer, *id).filter(|_| ipv4).map(IpNet::V4);
+            let canonical = (ipv6 && !self.lies_in_another(network, &ids[..i])).then_some(IpNet::V6(network.canonical));
+            alias.into_iter().chain(canonical)
+        })
     }
 
     /// What everything is given out of.
@@ -85,24 +90,25 @@ impl<'a> Views<'a> {
     }
 
     fn own(&self, realm: RealmId) -> Vec<IpNet> {
-        let mut own: Vec<IpNet> = Vec::new();
-        for id in self.networks.get(&realm).into_iter().flatten() {
-            let native = self.compiled.mapping.network(*id).native;
-            // A single published host lies in a network that is there itself, before it.
-            let is_host = native.prefix_len() == native.max_prefix_len();
-            if !is_host || !own.iter().any(|net| net.contains(&native)) {
-                own.push(native);
-            }
-        }
-        own
+        let ids = self.networks.get(&realm).map_or(&[][..], Vec::as_slice);
+        let networks = ids.iter().enumerate().map(|(i, id)| (self.compiled.mapping.network(*id), &ids[..i]));
+        networks.filter(|(network, before)| !self.lies_in_another(network, before)).map(|(n, _)| n.native).collect()
+    }
+
+    /// A single published host lies in a network that is there itself, before it.
+    fn lies_in_another(&self, network: &Network, before: &[NetworkId]) -> bool {
+        let native = network.native;
+        let is_host = native.prefix_len() == native.max_prefix_len();
+        is_host && before.iter().any(|id| self.compiled.mapping.network(*id).native.contains(&native))
     }
 }
 
-fn canonical_prefixes(compiled: &Compiled, ids: &[NetworkId]) -> Vec<Ipv6Net> {
-    let prefixes = ids.iter().map(|id| compiled.mapping.network(*id).canonical);
-    let (hosts, networks): (Vec<_>, Vec<_>) = prefixes.partition(|prefix| prefix.prefix_len() == 128);
-    let alone = hosts.into_iter().filter(|host| !networks.iter().any(|network| network.contains(host)));
-    networks.iter().copied().chain(alone).collect()
+/// Where all addresses of a family are there, the rest of that family says nothing more.
+fn without_narrower(mut networks: Vec<IpNet>) -> Vec<IpNet> {
+    let has_all = |ipv4| networks.iter().any(|net| net.prefix_len() == 0 && net.addr().is_ipv4() == ipv4);
+    let all = [has_all(false), has_all(true)];
+    networks.retain(|net| net.prefix_len() == 0 || !all[usize::from(net.addr().is_ipv4())]);
+    networks
 }
 
 /// As many networks as allowed, which hold all of `networks` and as little else as is simple to say.
@@ -236,6 +242,35 @@ mod tests {
             .build();
         let [ours, _] = of(&config, 1, MOST);
         assert_eq!(ours[1..], ["fd69:7867:6174:1::a00:0/104"]);
+    }
+
+    #[test]
+    fn an_ipv6_host_is_in_the_view_of_who_speaks_ipv4_under_its_alias() {
+        let config = Sample::new()
+            .realm("a", &["fd00:1::/64"])
+            .realm("b", &["192.168.1.0/24"])
+            .host("pacs", "a", &["fd00:1::3"])
+            .grant_realm(&["b"], "a", &[PortRule::Any])
+            .build();
+        assert_eq!(of(&config, 1, MOST)[0], ["100.64.0.0/24", "100.64.2.0/32"]);
+        assert_eq!(of(&config, 0, MOST)[1], ["fd00:1::/64"]);
+    }
+
+    #[test]
+    fn who_has_a_grant_with_the_default_realm_reaches_everything_through_us() {
+        let config = Sample::new()
+            .realm("a", &["192.168.1.0/24=203.0.113.0/24"])
+            .realm("b", &["192.168.1.0/24", "fd00:2::/64"])
+            .realm("c", &["192.168.1.0/24"])
+            .default_realm("internet", &["10.9.0.0/24"])
+            .grant_realm(&["a", "b"], "internet", &[PortRule::Any])
+            .build();
+        assert_eq!(of(&config, 0, MOST), [texts(&["0.0.0.0/0"]), texts(&["192.168.1.0/24"])]);
+        assert_eq!(of(&config, 1, MOST)[0], ["0.0.0.0/0", "::/0"]);
+        assert_eq!(of(&config, 2, MOST)[0], ["100.64.0.0/24"], "who has none sees the IX alone");
+        let [ours, theirs] = of(&config, 3, MOST);
+        assert_eq!(theirs, ["0.0.0.0/0", "::/0"]);
+        assert!(ours.contains(&"203.0.113.0/24".to_owned()), "{ours:?}");
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Zone {
             },
             // No reason is told: a walk over all addresses must not show which of them have names.
             Some(_) => Outcome::NameError { apex: apex(), denied: false },
-            // The asker's own reverse zone is its own business.
-            None if own.is_some() => Outcome::Refused,
+            // The asker's own reverse zone is its own business, and the Internet's is the Internet's.
+            None if own.is_some() || asker.mapping.is_by_default(at) => Outcome::Refused,
             None => Outcome::NameError { apex: apex(), denied: false },
         }
     }

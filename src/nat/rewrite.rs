@@ -9,7 +9,7 @@ use crate::net::policy::protocol;
 use crate::packet::Shown;
 use crate::wire::checksum::{self, Delta};
 use crate::wire::headers::{Headers, Transport, parse_quoted};
-use crate::wire::{icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{dccp, icmp, ipv4, ipv6, tcp, udp};
 
 /// Gives `packet` new addresses (of its own family) and ports, and one hop less to live. `headers` is what it was parsed
 /// into.
@@ -147,11 +147,21 @@ fn fix_transport(message: &mut [u8], headers: &Headers, addresses: Delta, ports:
             let delta = if headers.is_v6() { addresses.and(ports) } else { ports };
             delta.apply_at(message, icmp::CHECKSUM);
         }
-        Transport::Other => {}
+        Transport::Other => fix_other(message, headers.protocol, addresses),
     }
 }
 
-/// A UDP checksum of zero means that there is none (RFC 768), and stays so; a computed zero is sent as all ones.
+/// Of what we have no ports, what covers a pseudo-header.
+pub(super) fn fix_other(message: &mut [u8], number: u8, addresses: Delta) {
+    match number {
+        protocol::UDP_LITE => fix_udp(message, addresses),
+        protocol::DCCP => addresses.apply_at(message, dccp::CHECKSUM),
+        _ => {}
+    }
+}
+
+/// A UDP checksum of zero means that there is none (RFC 768), and stays so; a computed zero is sent as all ones. UDP-Lite
+/// (RFC 3828 section 3.1) has it at the same place, forbids the zero, and sends all ones too.
 pub(super) fn fix_udp(message: &mut [u8], delta: Delta) {
     let Some(field) = message.get_mut(udp::CHECKSUM..udp::CHECKSUM + 2) else { return };
     let old = u16::from_be_bytes([field[0], field[1]]);
@@ -181,7 +191,8 @@ mod tests {
         let mut message = message.to_vec();
         let at = match protocol {
             protocol::TCP => Some(tcp::CHECKSUM),
-            protocol::UDP => Some(udp::CHECKSUM),
+            protocol::UDP | protocol::UDP_LITE => Some(udp::CHECKSUM),
+            protocol::DCCP => Some(dccp::CHECKSUM),
             protocol::ICMP | protocol::ICMPV6 => Some(icmp::CHECKSUM),
             _ => None,
         };
@@ -254,7 +265,7 @@ mod tests {
         #[test]
         fn there_and_back_is_the_identity_and_checksums_hold(
             payload in prop::collection::vec(any::<u8>(), 1..64),
-            kind in 0..3,
+            kind in 0..5,
             v6: bool,
             a: u128, b: u128, c: u128, d: u128,
             ports in prop::sample::select(vec![(0u16, 0u16), (40000, 0), (0, 8443), (1024, 2)]),
@@ -266,13 +277,19 @@ mod tests {
             let (protocol, message) = match (kind, v6) {
                 (0, _) => (protocol::TCP, tcp_message(&payload)),
                 (1, _) => (protocol::UDP, udp_message(&payload)),
+                (3, _) => (protocol::UDP_LITE, udp_message(&payload)),
+                (4, _) => (protocol::DCCP, udp_message(&payload)),
                 (_, false) => (protocol::ICMP, echo(8, &payload)),
                 (_, true) => (protocol::ICMPV6, echo(128, &payload)),
             };
             let before = packet(a, b, protocol, &message);
             let mut bytes = before.clone();
             let headers = parse(&bytes).unwrap();
-            let (source_port, destination_port) = if kind == 2 { (ports.0, 0) } else { ports };
+            let (source_port, destination_port) = match kind {
+                2 => (ports.0, 0),
+                3 | 4 => (0, 0), // nobody looks for ports in these
+                _ => ports,
+            };
             rewrite(&mut bytes, &headers, &Shown { source: c, destination: d, source_port, destination_port });
             let there = parse(&bytes).unwrap();
             prop_assert_eq!((there.source, there.destination, there.hop_limit), (c, d, 63));

@@ -6,7 +6,16 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
+
+/// The length of an alias that has an address for each of `native` (of IPv6 too: RFC 7757 section 3.2 wants host parts of
+/// equal length). `None` for an IPv6 network with more addresses than IPv4 has.
+pub fn alias_len(native: IpNet) -> Option<u8> {
+    match native {
+        IpNet::V4(net) => Some(net.prefix_len()),
+        IpNet::V6(net) => net.prefix_len().checked_sub(128 - 32),
+    }
+}
 
 /// The free and taken parts of `alias4`.
 #[derive(Clone, Debug, Default)]

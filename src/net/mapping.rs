@@ -13,6 +13,8 @@
 //! in each. So IPv6 hosts can have IPv4 aliases (explicit address mappings, RFC 7757 section 3.1), single ones most often:
 //! a /128 nested in its /64, with a /32 for an alias. And every IPv4 host has an IPv6 address, its canonical one (RFC 6052).
 
+mod default_realm;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -28,8 +30,8 @@ pub struct Network {
     pub native: IpNet,
     /// Same size as `native`: `native` embedded in `space6` for IPv4, a unique prefix of equal length for IPv6.
     pub canonical: Ipv6Net,
-    /// How everybody sees it who has no [`AliasOverride`]. Its host part is as long as `native`'s. `None` for an IPv4
-    /// network of which only single hosts are published, and for an IPv6 network that is not seen over IPv4.
+    /// How everybody sees it who speaks IPv4 and has no [`AliasOverride`]. Its host part is as long as `native`'s. `None` for
+    /// a network of which only single hosts are published, and for an IPv6 network that is not seen over IPv4.
     pub alias: Option<Ipv4Net>,
 }
 
@@ -70,6 +72,8 @@ pub struct Mapping {
     default_aliases: RangeMap<u32, NetworkId>,
     /// IPv6 networks by canonical prefix. IPv4-derived ones need no table: their realm is in the address.
     canonical6: RangeMap<u128, NetworkId>,
+    /// Asked when no table has an address.
+    default: Option<Box<default_realm::DefaultRealm>>,
 }
 
 impl Mapping {
@@ -128,6 +132,7 @@ impl Mapping {
             realms,
             default_aliases: RangeMap::new(default_aliases),
             canonical6: RangeMap::new(canonical6),
+            default: None,
         }
     }
 
@@ -146,11 +151,11 @@ impl Mapping {
 
     /// Whether `realm` has networks of this family, so that an address of it is of any use there.
     pub fn speaks_ipv4(&self, realm: RealmId) -> bool {
-        self.realm(realm).is_some_and(|r| !r.native4.is_empty())
+        self.default_realm() == Some(realm) || self.realm(realm).is_some_and(|r| !r.native4.is_empty())
     }
 
     pub fn speaks_ipv6(&self, realm: RealmId) -> bool {
-        self.realm(realm).is_some_and(|r| !r.native6.is_empty())
+        self.default_realm() == Some(realm) || self.realm(realm).is_some_and(|r| !r.native6.is_empty())
     }
 
     /// A native address of `realm`. `None`: it does not belong to that realm (anti-spoofing rests on this).
@@ -163,13 +168,15 @@ impl Mapping {
 
     #[inline(always)]
     pub fn locate_native4(&self, realm: RealmId, addr: Ipv4Addr) -> Option<Located> {
-        let network = self.realm(realm)?.native4.lookup(addr.to_bits())?;
+        let found = self.realm(realm)?.native4.lookup(addr.to_bits());
+        let network = found.or_else(|| self.default_native4(realm, addr))?;
         Some(Located { canonical: self.space6.embed(realm, addr), network, realm })
     }
 
     #[inline]
     pub fn locate_native6(&self, realm: RealmId, addr: Ipv6Addr) -> Option<Located> {
-        let id = self.realm(realm)?.native6.lookup(addr.to_bits())?;
+        let found = self.realm(realm)?.native6.lookup(addr.to_bits());
+        let id = found.or_else(|| self.default_network6(Some(realm), addr))?;
         let IpNet::V6(native) = self.network(id).native else { return None };
         let canonical = Canonical(rebase(addr.to_bits(), native, self.network(id).canonical));
         Some(Located { canonical, network: id, realm })
@@ -188,7 +195,11 @@ impl Mapping {
         let tables = self.realm(viewer)?;
         let id = match tables.own_aliases.lookup(addr.to_bits()) {
             Some(id) => id,
-            None => self.default_aliases.lookup(addr.to_bits()).filter(|id| tables.override_of(*id).is_none())?,
+            None => {
+                let found = self.default_aliases.lookup(addr.to_bits());
+                let found = found.filter(|id| tables.override_of(*id).is_none());
+                found.or_else(|| self.default_destination4(viewer, addr))?
+            }
         };
         let network = self.network(id);
         let alias = tables.override_of(id).or(network.alias)?;
@@ -201,8 +212,11 @@ impl Mapping {
     #[inline]
     pub fn locate_canonical(&self, canonical: Canonical) -> Option<Located> {
         let network = match self.space6.extract(canonical) {
-            Some((realm, addr)) => self.realm(realm)?.native4.lookup(addr.to_bits())?,
-            None => self.canonical6.lookup(canonical.0)?,
+            Some((realm, addr)) => self.locate_native4(realm, addr)?.network,
+            None => {
+                let found = self.canonical6.lookup(canonical.0);
+                found.or_else(|| self.default_network6(None, canonical.addr()))?
+            }
         };
         Some(Located { canonical, network, realm: self.network(network).realm })
     }
@@ -221,7 +235,7 @@ impl Mapping {
     /// publishes single hosts only, or is an IPv6 network that has none).
     #[inline(always)]
     pub fn seen_by4(&self, viewer: RealmId, at: Located) -> Option<Ipv4Addr> {
-        let alias = self.alias_of(viewer, at.network)?;
+        let alias = self.alias_of(viewer, at.network).filter(|_| !self.is_hidden4(viewer, at))?;
         let host_part = (at.canonical.0 as u32) & alias.hostmask().to_bits();
         Some(Ipv4Addr::from_bits(alias.network().to_bits() | host_part))
     }

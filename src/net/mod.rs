@@ -5,6 +5,7 @@
 //! compiled once per configuration generation and are immutable afterwards; translation, names, anti-spoofing, `plan`
 //! and `status` all read the same object, so they cannot drift apart.
 
+pub mod address_range;
 pub mod alias_pool;
 pub mod canonical;
 pub mod id;
@@ -15,6 +16,7 @@ pub mod random;
 pub mod range_map;
 pub mod selector;
 pub mod service;
+pub mod special_purpose;
 pub mod time;
 
 pub use canonical::{Canonical, Space6};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::net::policy::protocol;
 use crate::wire::headers::{self, Headers};
-use crate::wire::{checksum, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{checksum, dccp, icmp, ipv4, ipv6, tcp, udp};
 
 pub const HOP_LIMIT: u8 = 64;
 
@@ -91,7 +91,8 @@ pub fn verify(packet: &[u8]) -> Result<Headers, String> {
 fn checksum_offset(protocol: u8) -> Option<usize> {
     match protocol {
         protocol::TCP => Some(tcp::CHECKSUM),
-        protocol::UDP => Some(udp::CHECKSUM),
+        protocol::UDP | protocol::UDP_LITE => Some(udp::CHECKSUM),
+        protocol::DCCP => Some(dccp::CHECKSUM),
         protocol::ICMP | protocol::ICMPV6 => Some(icmp::CHECKSUM),
         _ => None,
     }

@@ -26,7 +26,8 @@ fn assert_consistent(config: &Config) {
     for host in &config.hosts {
         let networks = &config.realms[host.realm.0].networks;
         assert!(!host.addresses.is_empty());
-        assert!(host.addresses.iter().all(|a| networks.iter().any(|n| n.native.contains(a))));
+        let is_default = config.default_realm == Some(host.realm);
+        assert!(is_default || host.addresses.iter().all(|a| networks.iter().any(|n| n.native.contains(a))));
     }
     for service in &config.services {
         assert!(service.host.0 < config.hosts.len() && !service.ports.is_empty());
@@ -42,7 +43,7 @@ fn assert_consistent(config: &Config) {
     }
 }
 
-const PIECES: [&str; 34] = [
+const PIECES: [&str; 38] = [
     "[[realm]]\n",
     "[ix]\n",
     "[[grant]]\n",
@@ -76,6 +77,10 @@ const PIECES: [&str; 34] = [
     "\"a\"",
     "canonical",
     "prefix",
+    "range",
+    "\"default\"",
+    "\"10.0.0.1-10.0.0.9\"",
+    "\"auto\"",
     "\r",
 ];
 

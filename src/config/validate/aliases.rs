@@ -2,6 +2,7 @@
 //! service prefix first, then what the file pins, then the networks, widest first. What the state store remembers is
 //! not known here, so this is the least that is needed.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -11,7 +12,7 @@ use super::networks::{Placed, overlap_error, overlapping, range4};
 use crate::config::diagnostic::Problems;
 use crate::config::model::{AliasMode, Host, Ix};
 use crate::config::raw::Raw;
-use crate::net::alias_pool::AliasPool;
+use crate::net::alias_pool::{AliasPool, alias_len};
 
 /// The appliance's own addresses in every view: the first /24 of `alias4`.
 const SERVICE_PREFIX_LEN: u8 = 24;
@@ -71,8 +72,10 @@ fn pins(networks: &[Vec<Placed>], service: Ipv4Net, problems: &mut Problems) -> 
             pins.push((Alias { realm: Some(realm), prefix }, span));
         }
     }
+    let mut said = None;
     for (alias, span) in &pins {
-        if service.contains(&alias.prefix) || alias.prefix.contains(&service) {
+        if (service.contains(&alias.prefix) || alias.prefix.contains(&service)) && said != Some(span.start) {
+            said = Some(span.start);
             problems
                 .error(span, format!("the alias {} overlaps the appliance's own {service}", alias.prefix))
                 .why("the first /24 of `alias4` holds the appliance's own addresses, such as its name server")
@@ -80,9 +83,13 @@ fn pins(networks: &[Vec<Placed>], service: Ipv4Net, problems: &mut Problems) -> 
         }
     }
     let ranges: Vec<_> = pins.iter().map(|(alias, _)| range4(alias.prefix)).collect();
+    let mut said = HashSet::new();
     for (a, b) in overlapping(&ranges) {
         let ((later, span), (earlier, other)) = (&pins[a.max(b)], &pins[a.min(b)]);
-        overlap_error(span, &later.prefix, other, &earlier.prefix, "an alias stands for one network", problems);
+        // Ranges may overlap in several of their pieces.
+        if said.insert((span.start, other.start)) {
+            overlap_error(span, &later.prefix, other, &earlier.prefix, "an alias stands for one network", problems);
+        }
     }
     pins.into_iter().map(|(alias, _)| alias).collect()
 }
@@ -90,9 +97,9 @@ fn pins(networks: &[Vec<Placed>], service: Ipv4Net, problems: &mut Problems) -> 
 fn requests(raw: &Raw, networks: &[Vec<Placed>], hosts: &[Option<Host>]) -> Vec<Request> {
     let mut requests = Vec::new();
     for (realm, placed) in networks.iter().enumerate().flat_map(|(i, list)| list.iter().map(move |p| (i, p))) {
-        if let (IpNet::V4(net), AliasMode::Auto) = (placed.network.native, placed.network.alias) {
-            let span = placed.span.clone();
-            requests.push(Request { realm, prefix_len: net.prefix_len(), span, name: net.to_string() });
+        let native = placed.network.native;
+        if let (AliasMode::Auto, Some(prefix_len)) = (placed.network.alias, alias_len(native)) {
+            requests.push(Request { realm, prefix_len, span: placed.span.clone(), name: native.to_string() });
         }
     }
     for (host, raw_host) in hosts.iter().zip(&raw.hosts) {
@@ -101,9 +108,16 @@ fn requests(raw: &Raw, networks: &[Vec<Placed>], hosts: &[Option<Host>]) -> Vec<
             let inside = |p: &&Placed| p.network.native.contains(address);
             networks[host.realm.0].iter().find(inside).is_some_and(|p| p.network.alias == AliasMode::HostsOnly)
         };
-        for address in host.addresses.iter().filter(|a| hosts_only(a)) {
+        // One alias for each host: for its IPv4 address where it has one.
+        let address = host.addresses.iter().find(|address| address.is_ipv4()).or(host.addresses.first());
+        if let Some(address) = address.filter(|address| hosts_only(address)) {
             let span = raw_host.addresses.as_ref().map_or(0..0, |a| a.span.clone());
-            requests.push(Request { realm: host.realm.0, prefix_len: 32, span, name: format!("{address}/32") });
+            requests.push(Request {
+                realm: host.realm.0,
+                prefix_len: 32,
+                span,
+                name: IpNet::from(*address).to_string(),
+            });
         }
     }
     requests

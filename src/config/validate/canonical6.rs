@@ -35,11 +35,17 @@ pub fn check(raw: &Raw, networks: &[Vec<Placed>], space6: Space6, problems: &mut
     let entries = entries(networks);
     let mut spare = Spare::new(space6, &entries);
     let mut sound = vec![true; entries.len()];
+    let mut refused = None;
     for (entry, sound) in entries.iter().zip(&mut sound) {
-        *sound = check_space6(entry, space6, &mut spare, problems);
+        let place = Some(entry.native_span.start);
+        *sound = refused != place && check_space6(entry, space6, &mut spare, problems);
+        refused = if *sound { refused } else { place };
     }
+    let mut said = None;
     for (index, other) in conflicts(&entries) {
-        if sound[index] {
+        // All pieces of a range stand at one place.
+        let place = entries[index].canonical_span.start;
+        if sound[index] && said.replace(place) != Some(place) {
             report_conflict(raw, &entries[index], &entries[other], &mut spare, problems);
         }
     }

@@ -3,12 +3,15 @@
 
 mod aliases;
 mod canonical6;
+mod default_realm;
 mod globals;
 mod identity;
 mod ipsec;
 mod names;
+mod network_alias;
 mod networks;
 mod ports;
+mod ranges;
 mod references;
 mod tunnels;
 
@@ -30,12 +33,18 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
     let networks = networks::networks(raw, problems);
-    let hosts = references::hosts(raw, &names, &networks, problems);
+    let default_realm = default_realm::find(raw, problems);
+    let hosts = references::hosts(raw, &names, &networks, default_realm, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
         aliases::check(raw, ix, &networks, &hosts, problems);
+        if let Some(realm) = default_realm {
+            let file = default_realm::File { raw, ix, networks: &networks, hosts: &hosts };
+            default_realm::check_hosts(realm, &file, problems);
+            default_realm::check_sources(realm, &file, &services, &grants, problems);
+        }
     }
     if problems.error_count() > 0 {
         return None;
@@ -52,6 +61,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         ike: tunnels.ike?,
         limits,
         realms: realms.collect::<Option<_>>()?,
+        default_realm,
         hosts: hosts.into_iter().collect::<Option<_>>()?,
         services: services.into_iter().collect::<Option<_>>()?,
         grants: grants.into_iter().collect::<Option<_>>()?,

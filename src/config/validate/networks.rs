@@ -1,42 +1,71 @@
 //! The networks of each realm: real prefixes, of usable addresses, disjoint within the realm, with aliases that fit.
 //! Two realms may share everything.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::network_alias::alias;
+use super::ranges;
 use crate::config::diagnostic::Problems;
 use crate::config::model::{AliasMode, Network};
-use crate::config::raw::{self, Raw};
+use crate::config::raw::{self, Extent, Raw};
 use crate::config::section::At;
 use crate::config::spec::MAX_NETWORKS;
+use crate::net::address_range::AddressRange;
 
-/// A network that was understood, and where its parts stand.
+/// A network that was understood, and where its parts stand. A range is several, all with the same places.
 pub struct Placed {
     pub network: Network,
+    /// What it is a piece of.
+    pub range: Option<AddressRange>,
     pub span: Range<usize>,
     pub alias_span: Option<Range<usize>>,
     pub canonical_span: Option<Range<usize>>,
 }
 
+impl Placed {
+    /// As the file has it.
+    pub fn written(&self) -> String {
+        self.range.map_or_else(|| self.network.native.to_string(), |range| range.to_string())
+    }
+}
+
+/// How many networks of the file `placed` stands for.
+pub fn written_count(placed: &[Placed]) -> usize {
+    let starts_another = |pair: &[Placed]| pair[0].span != pair[1].span;
+    placed.len().min(1) + placed.windows(2).filter(|pair| starts_another(pair)).count()
+}
+
 /// Per realm, in the order of the file. What is wrong is left out.
 pub fn networks(raw: &Raw, problems: &mut Problems) -> Vec<Vec<Placed>> {
     let total: usize = raw.realms.iter().map(|r| r.networks.len()).sum();
-    if total > MAX_NETWORKS {
-        problems
-            .error(&(0..0), format!("the realms have {total} networks in all"))
-            .why(format!("every table of the appliance is bounded; this one at {MAX_NETWORKS}"))
-            .remedy("join neighbouring networks into wider ones");
-        return raw.realms.iter().map(|_| Vec::new()).collect();
-    }
-    let read = |realm: &raw::Realm, problems: &mut Problems| {
-        let placed: Vec<_> = realm.networks.iter().filter_map(|n| network(n, problems)).collect();
+    let mut left = MAX_NETWORKS;
+    let mut read = |realm: &raw::Realm| {
+        let mut placed = Vec::new();
+        for raw in &realm.networks {
+            placed.extend(network(raw, problems));
+            if placed.len() > left {
+                return None;
+            }
+        }
+        left -= placed.len();
         report_overlaps(&placed, problems);
-        placed
+        Some(placed)
     };
-    raw.realms.iter().map(|realm| read(realm, problems)).collect()
+    let all = (total <= MAX_NETWORKS).then(|| raw.realms.iter().map(&mut read).collect::<Option<_>>()).flatten();
+    all.unwrap_or_else(|| {
+        problems
+            .error(&(0..0), format!("the realms have {} networks in all", total.max(MAX_NETWORKS + 1)))
+            .why(format!(
+                "every table of the appliance is bounded; this one at {MAX_NETWORKS}, and a range takes several"
+            ))
+            .remedy("join neighbouring networks into wider ones");
+        raw.realms.iter().map(|_| Vec::new()).collect()
+    })
 }
 
 /// What both address families have in common here.
@@ -150,68 +179,44 @@ pub fn range6(net: Ipv6Net) -> (u128, u128) {
     (net.network().to_bits(), net.broadcast().to_bits())
 }
 
-fn network(raw: &raw::Network, problems: &mut Problems) -> Option<Placed> {
-    let before = problems.error_count();
-    let native: Option<IpNet> = parse_prefix(&raw.prefix, "192.168.1.0/24", problems);
-    let reserved = native.and_then(|native| match native {
+fn network(raw: &raw::Network, problems: &mut Problems) -> Vec<Placed> {
+    match &raw.extent {
+        Extent::Prefix(text) => prefix_network(text, raw, problems).into_iter().collect(),
+        Extent::Range(text) => ranges::network(text, raw, problems).unwrap_or_default(),
+        Extent::Default(_) => Vec::new(),
+    }
+}
+
+pub fn reserved(net: IpNet) -> Option<&'static str> {
+    match net {
         IpNet::V4(net) => reserved4(net),
         IpNet::V6(net) => reserved6(net),
-    });
-    if let (Some(native), Some(why)) = (native, reserved) {
-        problems
-            .error(&raw.prefix.span, format!("{native} cannot be a realm's network"))
-            .why(why)
-            .remedy("name the networks that the realm's hosts really have");
+    }
+}
+
+pub fn report_reserved(span: &Range<usize>, native: impl Display, why: &str, problems: &mut Problems) {
+    problems
+        .error(span, format!("{native} cannot be a realm's network"))
+        .why(why)
+        .remedy("name the networks that the realm's hosts really have");
+}
+
+fn prefix_network(text: &At<String>, raw: &raw::Network, problems: &mut Problems) -> Option<Placed> {
+    let before = problems.error_count();
+    let native: Option<IpNet> = parse_prefix(text, "192.168.1.0/24", problems);
+    if let Some((native, why)) = native.and_then(|native| Some((native, reserved(native)?))) {
+        report_reserved(&text.span, native, why, problems);
     }
     let alias = raw.alias.as_ref().and_then(|text| alias(text, native?, problems));
     let canonical = raw.canonical.as_ref().and_then(|text| canonical(text, native?, problems));
     (problems.error_count() == before).then_some(())?;
     Some(Placed {
-        network: Network { native: native?, alias: alias.unwrap_or(AliasMode::Auto), canonical },
-        span: raw.prefix.span.clone(),
+        network: Network { native: native?, alias: alias.unwrap_or(AliasMode::default_of(native?)), canonical },
+        range: None,
+        span: text.span.clone(),
         alias_span: raw.alias.as_ref().map(|t| t.span.clone()),
         canonical_span: raw.canonical.as_ref().map(|t| t.span.clone()),
     })
-}
-
-fn alias(text: &At<String>, native: IpNet, problems: &mut Problems) -> Option<AliasMode> {
-    let IpNet::V4(native) = native else {
-        problems
-            .error(&text.span, "an IPv6 network has no alias")
-            .why("the other realms see it under its canonical prefix")
-            .remedy("remove `alias`; to choose the prefix, write `canonical`");
-        return None;
-    };
-    if text.value == "hosts" {
-        return Some(AliasMode::HostsOnly);
-    }
-    if let Ok(IpNet::V6(_)) = text.value.parse() {
-        problems
-            .error(&text.span, "the alias of an IPv4 network is an IPv4 prefix")
-            .why("translation into IPv6 is the canonical address, which every host has anyway")
-            .remedy(format!("pin a /{} out of `alias4`, or remove `alias`", native.prefix_len()));
-        return None;
-    }
-    let example = format!("100.64.2.0/{}", native.prefix_len());
-    let pinned: Ipv4Net = parse_prefix(text, &example, problems)?;
-    if pinned.prefix_len() != native.prefix_len() {
-        problems
-            .error(
-                &text.span,
-                format!("the alias is a /{} and the network a /{}", pinned.prefix_len(), native.prefix_len()),
-            )
-            .why("an alias maps address for address, so both have the same length")
-            .remedy(format!("pin a /{}, or write `alias = \"hosts\"` to show only single hosts", native.prefix_len()));
-        return None;
-    }
-    if let Some(why) = reserved4(pinned) {
-        problems
-            .error(&text.span, format!("{pinned} cannot be an alias"))
-            .why(why)
-            .remedy("pin a prefix out of `alias4`");
-        return None;
-    }
-    Some(AliasMode::Pinned(pinned))
 }
 
 fn canonical(text: &At<String>, native: IpNet, problems: &mut Problems) -> Option<Ipv6Net> {
@@ -250,10 +255,14 @@ fn report_overlaps(placed: &[Placed], problems: &mut Problems) {
             IpNet::V6(net) => range6(net),
         })
         .collect();
+    let mut said = HashSet::new();
     for (a, b) in overlapping(&ranges) {
         let (later, earlier) = (&placed[a.max(b)], &placed[a.min(b)]);
-        let why = "within one realm an address belongs to one network (two realms may share everything)";
-        overlap_error(&later.span, &later.network.native, &earlier.span, &earlier.network.native, why, problems);
+        // Ranges may overlap in several of their pieces.
+        if said.insert((later.span.start, earlier.span.start)) {
+            let why = "within one realm an address belongs to one network (two realms may share everything)";
+            overlap_error(&later.span, &later.written(), &earlier.span, &earlier.written(), why, problems);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use super::names::Names;
-use super::networks::Placed;
+use super::networks::{Placed, written_count};
 use super::ports;
 use crate::config::diagnostic::Problems;
 use crate::config::model::{Grant, GrantTarget, Host, HostRef, RealmRef, Service, ServiceRef};
@@ -15,7 +15,14 @@ use crate::config::suggest;
 use crate::net::policy::PortRule;
 
 /// In the order of the file; `None` for one with an error.
-pub fn hosts(raw: &Raw, names: &Names<'_>, networks: &[Vec<Placed>], problems: &mut Problems) -> Vec<Option<Host>> {
+/// What may be a host of the default realm is for [`super::default_realm`] to say.
+pub fn hosts(
+    raw: &Raw,
+    names: &Names<'_>,
+    networks: &[Vec<Placed>],
+    default_realm: Option<RealmRef>,
+    problems: &mut Problems,
+) -> Vec<Option<Host>> {
     let mut seen: HashMap<(RealmRef, IpAddr), Range<usize>> = HashMap::new();
     let mut read = |host: &raw::Host| {
         let realm = realm(host.realm.as_ref()?, names, problems);
@@ -25,7 +32,9 @@ pub fn hosts(raw: &Raw, names: &Names<'_>, networks: &[Vec<Placed>], problems: &
         report_same_family(&parsed, problems);
         let realm = realm?;
         for (address, span) in &parsed {
-            report_outside(*address, span, realm, raw, networks, problems);
+            if default_realm != Some(realm) {
+                report_outside(*address, span, realm, raw, networks, problems);
+            }
             if let Some(first) = seen.get(&(realm, *address)) {
                 problems
                     .error(span, format!("{address} is a host of this realm already"))
@@ -265,14 +274,16 @@ fn report_outside(
     let (written, understood) = (&raw.realms[realm.0].networks, &networks[realm.0]);
     // Where a network of the realm was not understood, the address may well lie in that one.
     if understood.iter().any(|p| p.network.native.contains(&address))
-        || understood.len() < written.len()
+        || written_count(understood) < written.len()
         || written.is_empty()
     {
         return;
     }
     let name = raw.realms[realm.0].name.as_ref().map_or("?", |n| n.value.as_str());
-    let mut list: Vec<_> = understood.iter().take(MOST_LISTED).map(|p| p.network.native.to_string()).collect();
-    if understood.len() > MOST_LISTED {
+    let mut list: Vec<_> = understood.iter().map(Placed::written).collect();
+    list.dedup();
+    if list.len() > MOST_LISTED {
+        list.truncate(MOST_LISTED);
         list.push("…".into());
     }
     problems

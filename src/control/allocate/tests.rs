@@ -13,12 +13,12 @@ fn fresh(config: &Config) -> Allocations {
 /// The current default alias of a network.
 fn alias(image: &Allocations, realm: &str, native: &str) -> String {
     let owner = if realm == "ix" { RealmId::IX } else { image.realm_id(realm).unwrap() };
-    image.current()[&Holder::default_of(owner, net(native))].to_string()
+    image.current()[&Holder::default_of(owner, native.parse::<IpNet>().unwrap())].to_string()
 }
 
 fn own_alias(image: &Allocations, viewer: &str, realm: &str, native: &str) -> Option<Ipv4Net> {
     let owner = if realm == "ix" { RealmId::IX } else { image.realm_id(realm).unwrap() };
-    image.current().get(&Holder { viewer: image.realm_id(viewer), owner, native: net(native) }).copied()
+    image.current().get(&Holder { viewer: image.realm_id(viewer), owner, native: native.parse().unwrap() }).copied()
 }
 
 #[test]
@@ -188,6 +188,43 @@ fn a_pin_of_another_size_is_refused() {
     let config = Sample::new().realm("a", &["192.168.1.0/24=100.64.8.0/23"]).build();
     let error = allocate(&config, &Allocations::default()).unwrap_err();
     assert!(error.to_string().contains("pin a /24"), "{error}");
+}
+
+#[test]
+fn ipv6_hosts_and_networks_have_ipv4_aliases_that_last() {
+    let networks = ["fd00:1::/64", "fd00:2::/112=auto", "fd00:3::/120=198.18.5.0/24"];
+    let sample = || Sample::new().realm("a", &networks).host("x", "a", &["fd00:1::1"]);
+    let config = sample().build();
+    let image = fresh(&config);
+    assert_eq!(alias(&image, "a", "fd00:2::/112"), "100.65.0.0/16");
+    assert_eq!(alias(&image, "a", "fd00:3::/120"), "198.18.5.0/24");
+    assert_eq!(alias(&image, "a", "fd00:1::1/128"), "100.64.1.0/32");
+    assert_eq!((image.check(), image.aliases.len()), (Ok(()), 4));
+
+    // Others come and go, and the host loses its name and gets it back.
+    let (gone, changes) = allocate(&Sample::new().realm("b", &["10.0.0.0/16"]).build(), &image).unwrap();
+    assert!(changes.iter().any(|change| matches!(change, Change::AliasReserved { .. })), "{changes:?}");
+    let more = sample().realm("b", &["10.0.0.0/16"]).host("w", "a", &["fd00:1::2"]).build();
+    let (back, _) = allocate(&more, &gone).unwrap();
+    for native in ["fd00:2::/112", "fd00:3::/120", "fd00:1::1/128"] {
+        assert_eq!(alias(&back, "a", native), alias(&image, "a", native), "{native}");
+    }
+    assert_ne!(alias(&back, "a", "fd00:1::2/128"), alias(&image, "a", "fd00:1::1/128"));
+}
+
+#[test]
+fn a_viewer_that_uses_the_alias_of_an_ipv6_host_gets_its_own() {
+    let config = Sample::new().realm("a", &["fd00:1::/64"]).host("x", "a", &["fd00:1::1"]);
+    let image = fresh(&config.realm("v", &["100.64.1.0/24=198.18.0.0/24"]).build());
+    assert_eq!(alias(&image, "a", "fd00:1::1/128"), "100.64.1.0/32");
+    assert_eq!(own_alias(&image, "v", "a", "fd00:1::1/128"), Some(net("100.64.2.0/32")));
+}
+
+#[test]
+fn an_ipv6_network_with_more_addresses_than_ipv4_has_no_alias() {
+    let config = Sample::new().realm("a", &["fd00:1::/64=auto"]).build();
+    let error = allocate(&config, &Allocations::default()).unwrap_err();
+    assert!(matches!(error, AllocateError::PoolExhausted { prefix_len: 0, .. }), "{error:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::AuditEntry;
@@ -22,7 +22,8 @@ struct AliasRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     viewer: Option<u16>,
     owner: u16,
-    native: Ipv4Net,
+    /// Up to layout 1 always IPv4.
+    native: IpNet,
     state: StateRow,
 }
 

@@ -1,10 +1,14 @@
 use std::os::unix::fs::PermissionsExt;
 
+use ipnet::IpNet;
+
 use super::*;
 use crate::config::model::Config;
 use crate::control::allocate::allocate;
+use crate::control::allocations::Holder;
 use crate::control::change::Change;
 use crate::control::sample::Sample;
+use crate::net::RealmId;
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -152,12 +156,57 @@ fn a_newer_layout_is_refused_and_left_alone() {
     let mut store = Store::open(dir.path()).unwrap();
     commit(&mut store, &config());
     let transaction = store.db.begin_write().unwrap();
-    transaction.open_table(META).unwrap().insert("schema", "2").unwrap();
+    transaction.open_table(META).unwrap().insert("schema", "3").unwrap();
     transaction.commit().unwrap();
     drop(store);
     for error in [Store::open(dir.path()).unwrap_err(), Store::open_read(dir.path()).unwrap_err()] {
-        assert!(matches!(error, StoreError::Newer { found: 2, .. }), "{error:?}");
+        assert!(matches!(error, StoreError::Newer { found: 3, .. }), "{error:?}");
     }
+}
+
+/// Rows as the first layout wrote them.
+#[test]
+fn the_first_layout_is_read_as_it_stands_and_brought_up_by_the_next_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    let transaction = store.db.begin_write().unwrap();
+    let rows = |table, rows: &[(&str, &str)]| {
+        let mut table = transaction.open_table(table).unwrap();
+        rows.iter().for_each(|(key, value)| drop(table.insert(*key, *value).unwrap()));
+    };
+    rows(META, &[("schema", "1"), ("space6", "fd69:7867:6174::/48")]);
+    rows(REALMS, &[("a", r#"{"number":1,"configured":true}"#), ("b", r#"{"number":2,"configured":true}"#)]);
+    rows(
+        ALIASES,
+        &[
+            ("100.64.0.0/24", r#"{"owner":0,"native":"0.0.0.0/24","state":"in_use"}"#),
+            ("100.64.1.0/24", r#"{"owner":1,"native":"192.168.1.0/24","state":"in_use"}"#),
+            ("100.64.2.0/24", r#"{"viewer":2,"owner":1,"native":"192.168.1.0/24","state":"reserved"}"#),
+        ],
+    );
+    transaction.commit().unwrap();
+    drop(store);
+
+    let state = Store::open_read(dir.path()).unwrap().unwrap().allocations;
+    let holder = |text: &str| state.aliases[&text.parse().unwrap()].holder;
+    assert_eq!(holder("100.64.1.0/24"), Holder::default_of(RealmId(1), "192.168.1.0/24".parse::<IpNet>().unwrap()));
+    assert_eq!(holder("100.64.2.0/24").viewer, Some(RealmId(2)));
+
+    store = Store::open(dir.path()).unwrap();
+    assert_eq!(*store.allocations(), state);
+    let config = Sample::new()
+        .realm("a", &["192.168.1.0/24", "fd00:1::/64"])
+        .realm("b", &["10.0.0.0/24=198.18.0.0/24"])
+        .host("pacs", "a", &["fd00:1::3"])
+        .build();
+    let next = commit(&mut store, &config);
+    drop(store);
+    assert_eq!(Store::open_read(dir.path()).unwrap().unwrap().allocations, next);
+    assert!(state.aliases.keys().all(|alias| next.aliases[alias].holder == state.aliases[alias].holder));
+    let db = builder().open_read_only(dir.path().join(FILE_NAME)).unwrap();
+    assert_eq!(table(dir.path(), &db.begin_read().unwrap(), META).unwrap()["schema"], "2");
+    let natives = next.aliases.values().map(|record| record.holder.native.to_string());
+    assert!(natives.into_iter().any(|native| native == "fd00:1::3/128"));
 }
 
 #[test]

@@ -158,8 +158,8 @@ fn translate_message(
         Transport::Other if means_another(headers.protocol, shown.destination.is_ipv6()) => {
             return Err(Untranslatable::NoCounterpart);
         }
-        // RFC 7915 section 4.5: whatever else there is passes as it is.
-        Transport::Other => {}
+        // RFC 7915 section 4.5: whatever else there is passes as it is, but for what covers a pseudo-header.
+        Transport::Other => rewrite::fix_other(message, headers.protocol, delta),
     }
     Ok(())
 }
