@@ -4,6 +4,7 @@
 //! entry for a packet that came out of a tunnel; the protocol files hold offsets and emitters.
 
 pub mod checksum;
+pub mod fragment;
 pub mod headers;
 pub mod icmp;
 pub mod ike;
