@@ -1,28 +1,58 @@
 //! classify: realm of the tunnel; the source must belong to it; both addresses become canonical.
 //!
-//! Drops: InnerMalformed, FragmentNotServed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast,
+//! Fragments wait here until their datagram is whole ([`super::fragment`]).
+//!
+//! Drops: InnerMalformed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast,
 //! DestinationUnknown, FamilyMismatch, SourceHasNoAlias.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::nat::Reassembler;
+use crate::net::Timestamp;
 use crate::net::mapping::Mapping;
 use crate::packet::{Batch, DropReason, Meta};
-use crate::wire::headers::{self, HeaderError};
+use crate::wire::headers::{self, HeaderError, Headers};
 
-pub(super) fn classify(batch: &mut Batch, mapping: &Mapping) {
+use super::fragment::{self, Taken};
+
+pub(super) fn classify(batch: &mut Batch, mapping: &Mapping, reassembler: &mut Reassembler, now: Timestamp) {
     for (meta, bytes) in batch.live_mut() {
-        if let Err(reason) = classify_one(meta, bytes, mapping) {
+        let classified = match headers::parse(bytes) {
+            Ok(headers) => classify_one(meta, headers, mapping),
+            Err(HeaderError::Fragment) => classify_fragment(meta, bytes, mapping, reassembler, now),
+            Err(error) => Err(reason_of(error)),
+        };
+        if let Err(reason) = classified {
             meta.drop(reason);
         }
     }
 }
 
-fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping) -> Result<(), DropReason> {
-    meta.headers = headers::parse(bytes).map_err(|error| match error {
+fn reason_of(error: HeaderError) -> DropReason {
+    match error {
         HeaderError::Malformed => DropReason::InnerMalformed,
-        HeaderError::Fragment => DropReason::FragmentNotServed,
+        HeaderError::Fragment => DropReason::FragmentInvalid, // one inside another
         HeaderError::Option => DropReason::OptionNotServed,
-    })?;
+    }
+}
+
+#[cold]
+fn classify_fragment(
+    meta: &mut Meta,
+    bytes: &mut [u8],
+    mapping: &Mapping,
+    reassembler: &mut Reassembler,
+    now: Timestamp,
+) -> Result<(), DropReason> {
+    match fragment::take(meta, bytes, mapping, reassembler, now)? {
+        Taken::Kept => Ok(()),
+        Taken::Unwrapped => classify_one(meta, headers::parse(bytes).map_err(reason_of)?, mapping),
+    }
+}
+
+#[inline]
+fn classify_one(meta: &mut Meta, headers: Headers, mapping: &Mapping) -> Result<(), DropReason> {
+    meta.headers = headers;
     match (meta.headers.source, meta.headers.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, source, destination, mapping),
         (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping),

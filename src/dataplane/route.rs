@@ -1,11 +1,12 @@
 //! route: owner realm of the canonical destination -> tunnel. And whether the packet may go there: hops and size.
 //!
-//! Drops: NoTunnel, HopLimitExceeded, PacketTooBig, PacketTooBigToFragment. The sender is told of the second and third.
+//! Drops: NoTunnel, HopLimitExceeded, PacketTooBig. The sender is told of the second and third.
 
 use crate::net::{RealmId, TunnelId};
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::icmp::Report;
 
+use super::fragment;
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 
@@ -24,7 +25,7 @@ pub(super) fn route(
         if meta.destination.realm.is_ix() {
             continue;
         }
-        match route_one(meta, snapshot, tunnels) {
+        match route_one(meta, bytes, snapshot, tunnels) {
             Ok(()) => {}
             Err(Refusal { reason, told }) => {
                 if let Some(told) = told {
@@ -47,20 +48,15 @@ struct Refusal {
     told: Option<Report>,
 }
 
-fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
+fn route_one(meta: &mut Meta, packet: &[u8], snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
     let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
     let Some(mtu_bytes) = snapshot.tunnel(egress).map(|t| t.mtu_bytes) else { return Err(no_tunnel) };
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
     }
-    if meta.headers.total_bytes > usize::from(mtu_bytes) {
-        return Err(if meta.headers.dont_fragment {
-            Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) }
-        } else {
-            Refusal { reason: DropReason::PacketTooBigToFragment, told: None }
-        });
-    }
+    meta.fragment_payload_bytes = fragment::fit(meta, packet, mtu_bytes)
+        .map_err(|mtu_bytes| Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) })?;
     let ingress_mtu = snapshot.tunnel(meta.ingress).map_or(mtu_bytes, |t| t.mtu_bytes);
     let overhead = if meta.headers.is_v6() { TCP_OVER_IPV6_BYTES } else { TCP_OVER_IPV4_BYTES };
     meta.egress = egress;

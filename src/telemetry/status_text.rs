@@ -92,6 +92,11 @@ fn account(status: &Status, width: usize) -> String {
         count(t.keepalives),
         count(t.dropped),
     );
+    if t.fragments_joined + t.fragments_kept > 0 {
+        let (joined, kept, packets) = (count(t.fragments_joined), count(t.fragments_kept), count(t.reassembled));
+        let _ =
+            writeln!(text, "{:<width$} + {joined} fragments of {packets} packets + {kept} that wait for others", "");
+    }
     if !t.balanced {
         let _ = writeln!(text, "{:<width$} THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it", "");
     }

@@ -1,0 +1,195 @@
+//! Fragments, on the way in and on the way out.
+//!
+//! In: `classify` hands every fragment to the [`Reassembler`]; the datagram that they make walks by itself. Drops:
+//! SourceNotInRealm, OptionNotServed, InnerMalformed and what the reassembler says.
+//!
+//! Out: `route` asks [`fit`] how a packet may leave, `encap` cuts it. What arrived whole and may not be cut (IPv6, or IPv4
+//! with DF) is reported as too big. What arrived in fragments leaves in fragments that are no larger than those were,
+//! except IPv4 without DF, which may be cut anew at every hop.
+
+use crate::nat::Reassembler;
+use crate::nat::fragmentation::{self, Fragments};
+use crate::nat::reassembly::Outcome;
+use crate::net::mapping::Mapping;
+use crate::net::{RealmId, Timestamp, TunnelId};
+use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::{DropReason, Fate, Meta, Outbox};
+use crate::wire::fragment::{self, Fragment};
+use crate::wire::{ipv4, ipv6};
+
+use super::counters::Counters;
+use super::tunnels::Tunnels;
+
+/// What an IPv4 packet without DF is cut to where it becomes IPv6 (RFC 7915 section 4): its sender would not hear of a
+/// smaller size.
+const MIN_IPV6_MTU_BYTES: u16 = 1280;
+
+/// Whether the walk goes on with what is in the buffer.
+pub(super) enum Taken {
+    /// It was an atomic fragment, and is a whole packet now.
+    Unwrapped,
+    /// The reassembler has it.
+    Kept,
+}
+
+/// ingress: a packet that was found to be a fragment.
+#[cold]
+pub(super) fn take(
+    meta: &mut Meta,
+    packet: &mut [u8],
+    mapping: &Mapping,
+    reassembler: &mut Reassembler,
+    now: Timestamp,
+) -> Result<Taken, DropReason> {
+    let fragment = fragment::parse(packet).ok_or(DropReason::InnerMalformed)?;
+    if meta.reassembled.is_some() {
+        return Err(DropReason::FragmentInvalid); // a fragment of what was a fragment
+    }
+    if mapping.locate_native(meta.realm, fragment.source).is_none() {
+        return Err(DropReason::SourceNotInRealm);
+    }
+    if is_refused(packet, &fragment) {
+        return Err(DropReason::OptionNotServed);
+    }
+    match reassembler.handle_fragment(meta.realm, meta.ingress, &fragment, packet, now) {
+        Outcome::Kept | Outcome::Whole => {
+            meta.fate = Fate::Kept;
+            Ok(Taken::Kept)
+        }
+        Outcome::Atomic => {
+            fragment::unwrap_atomic(packet, &fragment);
+            Ok(Taken::Unwrapped)
+        }
+        Outcome::Dropped(reason) => Err(reason),
+    }
+}
+
+fn is_refused(packet: &[u8], fragment: &Fragment) -> bool {
+    !fragment.is_v6() && ipv4::parse(packet).is_none_or(|header| header.is_refused)
+}
+
+/// route: how a packet may leave through a tunnel of `mtu_bytes`. The payload of its fragments, 0: whole. `Err`: it may
+/// not; its sender is to be told this size, which is in terms of the packet that it sent.
+pub(super) fn fit(meta: &Meta, packet: &[u8], mtu_bytes: u16) -> Result<u16, u16> {
+    let headers = &meta.headers;
+    let (from_v6, to_v6) = (headers.is_v6(), meta.shown.destination.is_ipv6());
+    // Without options and extension headers, where the family changes.
+    let leaving_bytes = match (from_v6, to_v6) {
+        (true, false) => ipv4::MIN_HEADER_BYTES + headers.total_bytes - headers.transport_offset,
+        (false, true) => ipv6::HEADER_BYTES + headers.total_bytes - headers.transport_offset,
+        _ => headers.total_bytes,
+    };
+    let is_small = |mtu_bytes: u16| leaving_bytes <= usize::from(mtu_bytes);
+    if !headers.dont_fragment {
+        let mtu_bytes = if to_v6 { mtu_bytes.min(MIN_IPV6_MTU_BYTES) } else { mtu_bytes };
+        return Ok(if is_small(mtu_bytes) { 0 } else { room(packet, to_v6, mtu_bytes) });
+    }
+    match meta.reassembled.map(|reassembled| reassembled.largest_payload_bytes & !7) {
+        None if is_small(mtu_bytes) => Ok(0),
+        Some(largest) if from_v6 || largest <= room(packet, to_v6, mtu_bytes) => {
+            Ok(largest.min(room(packet, to_v6, mtu_bytes)))
+        }
+        _ => Err(match (from_v6, to_v6) {
+            (true, false) => mtu_bytes + (ipv6::HEADER_BYTES - ipv4::MIN_HEADER_BYTES) as u16,
+            (false, true) => mtu_bytes - (ipv6::HEADER_BYTES - ipv4::MIN_HEADER_BYTES) as u16,
+            _ => mtu_bytes,
+        }),
+    }
+}
+
+/// Payload of the largest fragment that fits, a multiple of eight.
+fn room(packet: &[u8], to_v6: bool, mtu_bytes: u16) -> u16 {
+    let header_bytes = match (packet.first().is_some_and(|first| first >> 4 == 6), to_v6) {
+        (true, false) => ipv4::MIN_HEADER_BYTES,
+        (false, true) => ipv6::HEADER_BYTES + ipv6::FRAGMENT_HEADER_BYTES,
+        _ => fragmentation::header_bytes(packet).unwrap_or(usize::MAX),
+    };
+    (usize::from(mtu_bytes).saturating_sub(header_bytes) & !7) as u16
+}
+
+/// Cuts packets, and seals the pieces.
+pub(super) struct Fragmenter {
+    /// For packets that bring none of their own. Begins anywhere.
+    next_identification: u32,
+    scratch: Box<[u8; MAX_PACKET_BYTES]>,
+}
+
+impl Fragmenter {
+    /// `seed`: random.
+    pub fn new(seed: u64) -> Self {
+        Fragmenter { next_identification: seed as u32, scratch: Box::new([0; MAX_PACKET_BYTES]) }
+    }
+
+    /// encap: seals a forwarded packet in fragments.
+    ///
+    /// Drops: InnerMalformed (an IPv4 header whose checksum is wrong), and what the tunnel says. The first fragments may have
+    /// left by then.
+    pub fn seal(
+        &mut self,
+        meta: &Meta,
+        packet: &[u8],
+        tunnels: &mut Tunnels,
+        outbox: &mut Outbox,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let identification = self.identification_of(meta, packet);
+        let cut = Fragments::new(packet, meta.fragment_payload_bytes.into(), identification);
+        self.seal_all(cut, (meta.egress, meta.destination.realm), tunnels, outbox, counters)
+    }
+
+    /// Seals one of the IX's own packets in fragments that fit.
+    pub fn seal_own(
+        &mut self,
+        packet: &mut [u8],
+        mtu_bytes: u16,
+        to: (TunnelId, RealmId),
+        tunnels: &mut Tunnels,
+        outbox: &mut Outbox,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let is_v6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        if !is_v6 {
+            packet[ipv4::FRAGMENT..ipv4::FRAGMENT + 2].fill(0);
+            ipv4::renew_checksum(&mut packet[..ipv4::MIN_HEADER_BYTES]);
+        }
+        let payload_bytes = room(packet, is_v6, mtu_bytes);
+        let cut = Fragments::new(packet, payload_bytes.into(), self.take_identification());
+        self.seal_all(cut, to, tunnels, outbox, counters)
+    }
+
+    fn seal_all(
+        &mut self,
+        cut: Option<Fragments<'_>>,
+        (tunnel, realm): (TunnelId, RealmId),
+        tunnels: &mut Tunnels,
+        outbox: &mut Outbox,
+        counters: &mut Counters,
+    ) -> Result<(), DropReason> {
+        let mut fragments = cut.ok_or(DropReason::InnerMalformed)?;
+        while let Some(len) = fragments.next_into(&mut self.scratch[..]) {
+            tunnels.seal(tunnel, &self.scratch[..len], outbox)?;
+            counters.sent(tunnel, realm, len);
+            counters.totals.fragments_made += 1;
+        }
+        Ok(())
+    }
+
+    /// The datagram's own, so that fragments of one that is cut on several ways still belong together; but not where
+    /// several hosts show themselves by one address, and may have chosen the same (RFC 6864 section 5.3).
+    fn identification_of(&mut self, meta: &Meta, packet: &[u8]) -> u32 {
+        let is_shared = meta.shown.source_port != 0;
+        match (meta.reassembled, packet) {
+            _ if is_shared => self.take_identification(),
+            (Some(reassembled), _) => reassembled.identification,
+            (None, [first, _, _, _, high, low, ..]) if first >> 4 == 4 && !meta.headers.is_v6() => {
+                u16::from_be_bytes([*high, *low]).into()
+            }
+            _ => self.take_identification(),
+        }
+    }
+
+    fn take_identification(&mut self) -> u32 {
+        self.next_identification = self.next_identification.wrapping_add(1);
+        self.next_identification
+    }
+}
