@@ -193,3 +193,92 @@ impl Fragmenter {
         self.next_identification
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::packet::{Batch, Reassembled};
+    use crate::wire::headers;
+
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+    /// A packet with `message_bytes` behind its header; `largest`: it came in fragments of this payload.
+    fn packet(v6: bool, dont_fragment: bool, message_bytes: usize, largest: Option<u16>, to_v6: bool) -> Batch {
+        let mut batch = Batch::of_one_datagram();
+        let slot = batch.slot();
+        let len = if v6 {
+            ipv6::emit(
+                slot.first_chunk_mut().unwrap(),
+                message_bytes,
+                64,
+                17,
+                Ipv6Addr::LOCALHOST,
+                Ipv6Addr::LOCALHOST,
+            );
+            40 + message_bytes
+        } else {
+            let addresses = (Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST);
+            ipv4::emit(slot.first_chunk_mut().unwrap(), message_bytes, 64, 17, addresses.0, addresses.1);
+            slot[ipv4::FRAGMENT] = if dont_fragment { 0x40 } else { 0 };
+            slot[ipv4::IDENTIFICATION + 1] = 9;
+            20 + message_bytes
+        };
+        batch.push(TunnelId(0), RealmId(1), len);
+        let (meta, bytes) = batch.packet_mut(0);
+        meta.headers = headers::parse(bytes).unwrap();
+        meta.shown.destination = if to_v6 { V6 } else { V4 };
+        meta.reassembled =
+            largest.map(|largest_payload_bytes| Reassembled { identification: 0x7_0007, largest_payload_bytes });
+        batch
+    }
+
+    #[test]
+    fn how_a_packet_may_leave() {
+        const WHOLE: Result<u16, u16> = Ok(0);
+        // From IPv6, DF, message, largest fragment, to IPv6, MTU: fragments of so much, or told so.
+        for (case, expected) in [
+            ((false, true, 1400, None, false, 1420), WHOLE),
+            ((false, true, 1401, None, false, 1420), Err(1420)),
+            ((false, false, 1401, None, false, 1420), Ok(1400)),
+            ((false, false, 3000, Some(552), false, 1420), Ok(1400)),
+            ((false, false, 1000, Some(552), false, 1420), WHOLE),
+            ((false, true, 3000, Some(555), false, 1420), Ok(552)),
+            ((false, true, 3000, Some(1400), false, 1420), Ok(1400)),
+            ((false, true, 3000, Some(1408), false, 1420), Err(1420)),
+            ((true, true, 1380, None, true, 1420), WHOLE),
+            ((true, true, 1381, None, true, 1420), Err(1420)),
+            ((true, true, 3000, Some(1232), true, 1420), Ok(1232)),
+            ((true, true, 3000, Some(1400), true, 1420), Ok(1368)),
+            // IPv4 becomes IPv6: 20 bytes more, 28 in fragments; without DF never above 1,280.
+            ((false, true, 1380, None, true, 1420), WHOLE),
+            ((false, true, 1381, None, true, 1420), Err(1400)),
+            ((false, false, 1240, None, true, 1420), WHOLE),
+            ((false, false, 1241, None, true, 1420), Ok(1232)),
+            // IPv6 becomes IPv4: 20 bytes less.
+            ((true, true, 1400, None, false, 1420), WHOLE),
+            ((true, true, 1401, None, false, 1420), Err(1440)),
+            ((true, true, 3000, Some(1232), false, 1420), Ok(1232)),
+            ((true, true, 3000, Some(1408), false, 1420), Ok(1400)),
+        ] {
+            let (v6, dont_fragment, message_bytes, largest, to_v6, mtu_bytes) = case;
+            let batch = packet(v6, dont_fragment, message_bytes, largest, to_v6);
+            assert_eq!(fit(batch.meta(0), batch.bytes(0), mtu_bytes), expected, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn the_identification_is_the_datagrams_unless_hosts_share_an_address() {
+        let mut fragmenter = Fragmenter::new(100);
+        let identification =
+            |fragmenter: &mut Fragmenter, batch: &Batch| fragmenter.identification_of(batch.meta(0), batch.bytes(0));
+        let whole = packet(false, false, 2000, None, false);
+        assert_eq!(identification(&mut fragmenter, &whole), 9);
+        let mut in_fragments = packet(true, true, 2000, Some(1000), true);
+        assert_eq!(identification(&mut fragmenter, &in_fragments), 0x7_0007);
+        in_fragments.packet_mut(0).0.shown.source_port = 4000;
+        assert_eq!([101, 102].map(|_| identification(&mut fragmenter, &in_fragments)), [101, 102]);
+    }
+}
