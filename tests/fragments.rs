@@ -236,6 +236,11 @@ fn an_atomic_fragment_is_the_packet_that_it_holds() {
     let headers = verify(&arrivals[0]).unwrap();
     assert_eq!((headers.protocol, arrivals[0].len()), (protocol::UDP, request.len()));
     assert_eq!(f.lan.report().totals.reassembled, 0);
+
+    let mut nested = [&atomic[..40], &[44, 0, 0, 0, 0, 0, 0, 8], &atomic[40..]].concat();
+    nested[5] += 8;
+    assert_eq!(f.lan.send(A, &nested), []);
+    assert_eq!(f.drops("a", DropReason::FragmentInvalid), 1);
 }
 
 #[test]

@@ -79,6 +79,14 @@ pub(super) fn fit(meta: &Meta, packet: &[u8], mtu_bytes: u16) -> Result<u16, u16
         (false, true) => ipv6::HEADER_BYTES + headers.total_bytes - headers.transport_offset,
         _ => headers.total_bytes,
     };
+    let told_bytes = match (from_v6, to_v6) {
+        (true, false) => mtu_bytes + (ipv6::HEADER_BYTES - ipv4::MIN_HEADER_BYTES) as u16,
+        (false, true) => mtu_bytes - (ipv6::HEADER_BYTES - ipv4::MIN_HEADER_BYTES) as u16,
+        _ => mtu_bytes,
+    };
+    if !to_v6 && leaving_bytes > usize::from(u16::MAX) {
+        return Err(told_bytes); // the longest IPv6 datagrams are none of IPv4
+    }
     let is_small = |mtu_bytes: u16| leaving_bytes <= usize::from(mtu_bytes);
     if !headers.dont_fragment {
         let mtu_bytes = if to_v6 { mtu_bytes.min(MIN_IPV6_MTU_BYTES) } else { mtu_bytes };
@@ -89,11 +97,7 @@ pub(super) fn fit(meta: &Meta, packet: &[u8], mtu_bytes: u16) -> Result<u16, u16
         Some(largest) if from_v6 || largest <= room(packet, to_v6, mtu_bytes) => {
             Ok(largest.min(room(packet, to_v6, mtu_bytes)))
         }
-        _ => Err(match (from_v6, to_v6) {
-            (true, false) => mtu_bytes + (ipv6::HEADER_BYTES - ipv4::MIN_HEADER_BYTES) as u16,
-            (false, true) => mtu_bytes - (ipv6::HEADER_BYTES - ipv4::MIN_HEADER_BYTES) as u16,
-            _ => mtu_bytes,
-        }),
+        _ => Err(told_bytes),
     }
 }
 
@@ -262,6 +266,7 @@ mod tests {
             ((true, true, 1401, None, false, 1420), Err(1440)),
             ((true, true, 3000, Some(1232), false, 1420), Ok(1232)),
             ((true, true, 3000, Some(1408), false, 1420), Ok(1400)),
+            ((true, true, 65_516, Some(1232), false, 1420), Err(1440)),
         ] {
             let (v6, dont_fragment, message_bytes, largest, to_v6, mtu_bytes) = case;
             let batch = packet(v6, dont_fragment, message_bytes, largest, to_v6);

@@ -257,6 +257,18 @@ Why packets of a realm were dropped: ixgate status REALM
     }
 
     #[test]
+    fn fragments_have_a_line_where_there_are_any() {
+        let mut source = three_realms();
+        source.path.totals.datagrams_in += 5;
+        source.path.totals.reassembled = 1;
+        source.path.totals.fragments_joined = 2;
+        source.path.totals.fragments_kept = 3;
+        let text = overview(&Status::of(&source, Duration::ZERO));
+        assert!(text.contains(" + 2 fragments of 1 packets + 3 that wait for others\n"), "{text}");
+        assert!(!text.contains("DOES NOT BALANCE") && !overview(&status()).contains("fragments"));
+    }
+
+    #[test]
     fn events_that_are_missing_from_the_log_are_said_to_be() {
         assert!(!overview(&status()).contains("missing"));
         let lossy = Status { events_lost: 1200, ..status() };
