@@ -445,12 +445,19 @@ fn nothing_crosses_in_fragments_either() {
         let mut flying = Vec::new();
         let first = random.below(REALMS as u64) as usize;
         let sites = [first, (first + 1 + random.below(REALMS as u64 - 1) as usize) % REALMS];
+        // Often both send the same, but for their marks, and cut alike.
+        let (is_twin, mtu_bytes, len) =
+            (random.permille(500), 104 + random.below(1200) as usize, 100 + random.below(3000) as usize);
+        let mut twin = None;
         let sent = sites.map(|site| {
             let is_v6 = random.permille(300);
             let mut forge = Forge { site, is_v6, random: &mut random, oracle: &oracle, arrived: &arrived };
-            let inner = forge.inner(site);
-            let inner = marked(&inner, site, 100 + random.below(3000) as usize).unwrap_or(inner);
-            flying.extend(in_fragments(&inner, round as u32, &mut random).into_iter().map(|packet| (site, packet)));
+            let inner = twin.take().unwrap_or_else(|| forge.inner(site));
+            twin = is_twin.then(|| inner.clone());
+            let inner = marked(&inner, site, len).unwrap_or(inner);
+            flying.extend(
+                in_fragments(&inner, mtu_bytes, round as u32, &mut random).into_iter().map(|packet| (site, packet)),
+            );
             inner
         });
         flying.sort_by_cached_key(|_| random.draw());
@@ -500,11 +507,11 @@ fn marked(inner: &[u8], site: usize, len: usize) -> Option<Vec<u8>> {
 }
 
 /// As fragments, one of which may come twice or not at all; or whole, when it is too short.
-fn in_fragments(inner: &[u8], identification: u32, random: &mut Random) -> Vec<Vec<u8>> {
+fn in_fragments(inner: &[u8], mtu_bytes: usize, identification: u32, random: &mut Random) -> Vec<Vec<u8>> {
     if parse(inner).is_err() || inner.len() < 120 {
         return vec![inner.to_vec()];
     }
-    let mut all = cut(inner, 104 + random.below(1200) as usize, identification);
+    let mut all = cut(inner, mtu_bytes, identification);
     let one = random.below(all.len() as u64) as usize;
     match random.below(10) {
         0 => drop(all.remove(one)),
