@@ -658,6 +658,12 @@ fn numbers_at_their_bounds() {
     let loaded = parse("[limits]\nsessions = 1\ndns_tcp = 1\n").unwrap();
     let limits = &loaded.config.limits;
     assert_eq!((limits.sessions_per_realm, limits.dns_tcp_per_realm, loaded.warnings.len()), (1, 1, 0));
+    let loaded = parse("[limits]\nreassembly_bytes = 131072\nreassembly_fragments = 2\n").unwrap();
+    let reassembly = loaded.config.limits.reassembly;
+    assert_eq!((reassembly.bytes_per_realm, reassembly.fragments, reassembly.datagrams_per_realm), (131_072, 2, 1024));
+    let text = "[limits]\nreassembly_bytes = 131072\nreassembly_bytes_per_realm = 131073\n";
+    assert_eq!(parse(text).unwrap().warnings.len(), 1);
+    assert!(parse("[limits]\nreassembly_bytes_per_realm = 131071\n").is_err(), "less than a datagram");
 }
 
 #[test]

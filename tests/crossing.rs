@@ -13,8 +13,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ixgate::net::policy::protocol;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::Lan;
-use ixgate::sim::packets::{echo, packet, port_unreachable, tcp, udp};
+use ixgate::sim::packets::{cut, echo, joined, packet, port_unreachable, tcp, udp};
 use ixgate::sim::random::Random;
+use ixgate::wire::fragment;
 use ixgate::wire::headers::{Headers, Transport, parse};
 
 const PACKETS: u64 = 1_000_000;
@@ -424,4 +425,106 @@ fn nothing_crosses_that_was_not_agreed() {
     assert!(crossed * 50 > packets, "too little gets through to say anything: {totals:?}");
     assert!(oracle.delivered.len() > 100, "{} flows", oracle.delivered.len());
     println!("{packets} packets, {crossed} arrived, {} flows, {totals:?}", oracle.delivered.len());
+}
+
+/// Two realms at a time send datagrams in fragments under the same identification, shuffled among each other, some of them
+/// twice and some never. Each realm's bytes are its own mark, and no packet may hold another's.
+#[test]
+fn nothing_crosses_in_fragments_either() {
+    let seed = Seed(from_env("IXGATE_SEED", 1));
+    let rounds = from_env("IXGATE_CROSSING_PACKETS", PACKETS) / 50;
+    let appliance = Appliance::build(&config());
+    let mut lan = Lan::start(&appliance, &NAMES);
+    let alias = NAMES.map(|name| appliance.alias_of(name).octets()[2]);
+    let mut oracle = Oracle { alias, delivered: HashSet::new() };
+    let mut random = Random(seed.0);
+    let mut arrived: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+    let mut crossed = 0;
+
+    for round in 0..rounds {
+        let mut flying = Vec::new();
+        let first = random.below(REALMS as u64) as usize;
+        let sites = [first, (first + 1 + random.below(REALMS as u64 - 1) as usize) % REALMS];
+        // Often both send the same, but for their marks, and cut alike.
+        let (is_twin, mtu_bytes, len) =
+            (random.permille(500), 104 + random.below(1200) as usize, 100 + random.below(3000) as usize);
+        let mut twin = None;
+        let sent = sites.map(|site| {
+            let is_v6 = random.permille(300);
+            let mut forge = Forge { site, is_v6, random: &mut random, oracle: &oracle, arrived: &arrived };
+            let inner = twin.take().unwrap_or_else(|| forge.inner(site));
+            twin = is_twin.then(|| inner.clone());
+            let inner = marked(&inner, site, len).unwrap_or(inner);
+            flying.extend(
+                in_fragments(&inner, mtu_bytes, round as u32, &mut random).into_iter().map(|packet| (site, packet)),
+            );
+            inner
+        });
+        flying.sort_by_cached_key(|_| random.draw());
+        let mut arrivals: BTreeMap<(usize, usize), Vec<Vec<u8>>> = BTreeMap::new();
+        for (site, packet) in flying {
+            let outer = lan.seal(site, &packet);
+            for (receiver, bytes) in lan.deliver(site, outer) {
+                let own = if site == sites[0] { &sent[0] } else { &sent[1] };
+                assert_eq!(marks(&bytes).difference(&marks(own)).next(), None, "of {site}: {bytes:02x?}");
+                arrivals.entry((site, receiver)).or_default().push(bytes);
+            }
+        }
+        sites.iter().zip(&sent).for_each(|(site, inner)| oracle.note_dying(*site, inner));
+        for ((site, receiver), packets) in arrivals {
+            let inner = if site == sites[0] { &sent[0] } else { &sent[1] };
+            for whole in wholes(packets) {
+                oracle.judge(site, inner, receiver, &whole);
+                arrived.extend((whole.len() < 500).then_some((receiver, whole)));
+                crossed += 1;
+            }
+        }
+    }
+    let totals = lan.report().totals;
+    assert!(crossed * 50 > rounds && totals.reassembled * 10 > rounds, "too little gets through: {totals:?}");
+    println!("{rounds} rounds, {crossed} arrived, {} flows, {totals:?}", oracle.delivered.len());
+}
+
+fn mark(site: usize) -> u8 {
+    0xa0 + site as u8
+}
+
+/// Whose bytes a packet holds. That of an error may be others' rightly: it quotes what has come.
+fn marks(packet: &[u8]) -> HashSet<usize> {
+    (0..REALMS).filter(|site| packet.windows(8).any(|window| window == [mark(*site); 8])).collect()
+}
+
+/// The packet with `len` bytes of the site's mark behind it, when it is one that can be read.
+fn marked(inner: &[u8], site: usize, len: usize) -> Option<Vec<u8>> {
+    let headers = parse(inner).ok().filter(|headers| headers.transport != Transport::IcmpError)?;
+    let mut message = inner[headers.transport_offset..headers.total_bytes].to_vec();
+    message.resize(message.len().max(24) + len, mark(site));
+    if headers.protocol == protocol::UDP {
+        let len = message.len() as u16;
+        message[4..6].copy_from_slice(&len.to_be_bytes());
+    }
+    Some(packet(headers.source, headers.destination, headers.protocol, message))
+}
+
+/// As fragments, one of which may come twice or not at all; or whole, when it is too short.
+fn in_fragments(inner: &[u8], mtu_bytes: usize, identification: u32, random: &mut Random) -> Vec<Vec<u8>> {
+    if parse(inner).is_err() || inner.len() < 120 {
+        return vec![inner.to_vec()];
+    }
+    let mut all = cut(inner, mtu_bytes, identification);
+    let one = random.below(all.len() as u64) as usize;
+    match random.below(10) {
+        0 => drop(all.remove(one)),
+        1 => all.push(all[one].clone()),
+        _ => {}
+    }
+    all
+}
+
+/// What a host makes of what it got because of one packet.
+fn wholes(packets: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let (fragments, mut wholes): (Vec<_>, Vec<_>) =
+        packets.into_iter().partition(|packet| fragment::parse(packet).is_some());
+    wholes.extend((!fragments.is_empty()).then(|| joined(&fragments)));
+    wholes
 }

@@ -8,7 +8,8 @@ use ixgate::net::mapping::{Mapping, Network};
 use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::{Arrival, Lan};
-use ixgate::sim::packets::{self, HOP_LIMIT, echo, port_unreachable, tcp, udp, verify};
+use ixgate::sim::packets::{self, HOP_LIMIT, cut, echo, joined, port_unreachable, tcp, udp, verify};
+use ixgate::wire::fragment;
 use ixgate::wire::headers::{Headers, Transport};
 use ixgate::wire::tcp::flag;
 
@@ -279,12 +280,86 @@ fn the_length_afterwards_must_fit_and_senders_are_told_in_their_own_terms() {
     assert_eq!((error[40], &error[44..48]), (2, &1440u32.to_be_bytes()[..]));
 
     // What may be fragmented leaves in packets that pass everywhere.
-    let mut fragmentable = udp((host4(), 5000), (ip(ALIAS_OF_SIX), 443), &[0; 1260 - 28]);
-    fragmentable[6] = 0;
-    assert_eq!(f.lan.send(FOUR, &fragmentable).len(), 1);
-    let mut fragmentable = udp((host4(), 5000), (ip(ALIAS_OF_SIX), 443), &[0; 1261 - 28]);
-    fragmentable[6] = 0;
-    f.expect_drop(FOUR, "four", &fragmentable, DropReason::PacketTooBigToFragment);
+    for (total, pieces) in [(1260, 1), (1261, 2)] {
+        let mut fragmentable = udp((host4(), 5000), (ip(ALIAS_OF_SIX), 443), &vec![0; total - 28]);
+        packets::set_dont_fragment(&mut fragmentable, false);
+        let arrivals = at(SIX, f.lan.send(FOUR, &fragmentable));
+        assert_eq!(arrivals.len(), pieces, "{total}");
+        assert!(arrivals.iter().all(|packet| packet.len() <= 1280));
+        verify(&joined(&arrivals)).unwrap();
+    }
+}
+
+/// What has arrived, all of it at `site`.
+fn at(site: usize, arrivals: Vec<Arrival>) -> Vec<Vec<u8>> {
+    assert!(arrivals.iter().all(|(to, _)| *to == site), "{arrivals:?}");
+    arrivals.into_iter().map(|(_, packet)| packet).collect()
+}
+
+/// Fragments cross as whole datagrams do, and arrive in fragments that name the datagram as the sender's did.
+#[test]
+fn datagrams_in_fragments_cross_and_stay_datagrams_in_fragments() {
+    let mut f = Fixture::start();
+    let canonical = f.canonical("192.168.1.10");
+    let payload: Vec<u8> = (0..3000).map(|at| (at % 251) as u8).collect();
+
+    let request = udp((host4(), 5000), (ip(ALIAS_OF_SIX), 443), &payload);
+    let mut without_checksum = request.clone();
+    without_checksum[26..28].fill(0);
+    for (sent, may_be_cut) in [(&request, true), (&request, false), (&without_checksum, true)] {
+        // With DF no piece may be too long for the tunnel of 1380 bytes with 28 more of headers.
+        let mut pieces = cut(sent, if may_be_cut { 1420 } else { 1300 }, 0x1234);
+        pieces.iter_mut().for_each(|piece| packets::set_dont_fragment(piece, !may_be_cut));
+        let arrived: Vec<_> = pieces.iter().flat_map(|piece| f.lan.send(FOUR, piece)).collect();
+        let arrived = at(SIX, arrived);
+        let most = if may_be_cut { 1280 } else { 1328 };
+        assert!(
+            arrived.iter().all(|piece| piece.len() <= most),
+            "{:?}",
+            arrived.iter().map(Vec::len).collect::<Vec<_>>()
+        );
+        assert!(arrived.iter().all(|piece| fragment::parse(piece).unwrap().identification == 0x1234));
+        let whole = joined(&arrived);
+        let headers = verify(&whole).unwrap();
+        assert_eq!((headers.source, headers.destination), (canonical, host6()));
+        assert_ne!(whole[46..48], [0, 0], "a checksum");
+        assert_eq!(whole[48..], payload);
+    }
+
+    let reply = udp((host6(), 443), (canonical, 5000), &payload);
+    let arrived: Vec<_> = cut(&reply, 1380, 0xabcd_1234).iter().flat_map(|piece| f.lan.send(SIX, piece)).collect();
+    let arrived = at(FOUR, arrived);
+    for piece in &arrived {
+        let fragment = fragment::parse(piece).unwrap();
+        assert_eq!((fragment.identification, fragment.dont_fragment), (0x1234, false), "RFC 7915 section 5.1.1");
+    }
+    let whole = joined(&arrived);
+    let headers = verify(&whole).unwrap();
+    assert_eq!((headers.source, headers.destination), (ip(ALIAS_OF_SIX), host4()));
+    assert_eq!(whole[28..], payload);
+}
+
+/// An error about a fragment that has crossed names the datagram that was sent.
+#[test]
+fn an_error_about_a_first_fragment_crosses() {
+    let mut f = Fixture::start();
+    let canonical = f.canonical("192.168.1.10");
+    let mut request = udp((host4(), 5000), (ip(ALIAS_OF_SIX), 443), &[7; 3000]);
+    request[26..28].fill(0);
+    packets::set_dont_fragment(&mut request, false);
+    let arrived: Vec<_> = cut(&request, 1420, 9).iter().flat_map(|piece| f.lan.send(FOUR, piece)).collect();
+    let first = &at(SIX, arrived)[0];
+    let (headers, error) = f.cross(SIX, FOUR, &port_unreachable(host6(), canonical, &first[..400]));
+    assert_eq!((headers.source, headers.destination), (ip(ALIAS_OF_SIX), host4()));
+    assert_eq!((&error[28 + 12..28 + 20], &error[48..52]), (&request[12..20], &request[20..24]));
+
+    let request = udp((host6(), 6000), (canonical, 443), &[7; 3000]);
+    let arrived: Vec<_> = cut(&request, 1380, 9).iter().flat_map(|piece| f.lan.send(SIX, piece)).collect();
+    let mut first = at(FOUR, arrived)[0].clone();
+    first[26..28].fill(0); // as if a checksum had got lost: the whole fragment is quoted, but not the whole datagram
+    let (headers, error) = f.cross(FOUR, SIX, &port_unreachable(host4(), ip(ALIAS_OF_SIX), &first));
+    assert_eq!((headers.source, headers.destination), (canonical, host6()));
+    assert_eq!((&error[48 + 8..48 + 40], &error[88..92]), (&request[8..40], &request[40..44]));
 }
 
 #[test]

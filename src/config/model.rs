@@ -105,7 +105,27 @@ pub struct Limits {
     pub dns_tcp_per_realm: usize,
     /// ... and all realms together (default 128).
     pub dns_tcp: usize,
+    pub reassembly: ReassemblyLimits,
     pub ike: IkeLimits,
+}
+
+/// Bounds on fragments that wait for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReassemblyLimits {
+    /// Memory in all, bytes (default 32 MiB) ...
+    pub bytes: usize,
+    /// ... and of one realm (default 1 MiB).
+    pub bytes_per_realm: usize,
+    /// Unfinished datagrams of one realm (default 1,024).
+    pub datagrams_per_realm: usize,
+    /// Fragments of one datagram (default 128).
+    pub fragments: usize,
+}
+
+impl Default for ReassemblyLimits {
+    fn default() -> Self {
+        ReassemblyLimits { bytes: 32 << 20, bytes_per_realm: 1 << 20, datagrams_per_realm: 1024, fragments: 128 }
+    }
 }
 
 impl Default for Limits {
@@ -117,6 +137,7 @@ impl Default for Limits {
             icmp_errors_per_sec: 100,
             dns_tcp_per_realm: 16,
             dns_tcp: 128,
+            reassembly: ReassemblyLimits::default(),
             ike: IkeLimits::default(),
         }
     }

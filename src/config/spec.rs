@@ -270,6 +270,25 @@ pub static LIMITS: TableSpec = TableSpec {
             "16",
         ),
         with_default("dns_tcp", "DNS-over-TCP connections of all realms together.", integer(1, 4096), "128"),
+        with_default(
+            "reassembly_bytes",
+            "Memory for fragments that wait for others, of all realms together, bytes.",
+            integer(131_072, 4 << 30),
+            "33554432",
+        ),
+        with_default(
+            "reassembly_bytes_per_realm",
+            "Of these, for one realm; its oldest datagrams make room. At most `reassembly_bytes`.",
+            integer(131_072, 4 << 30),
+            "1048576",
+        ),
+        with_default(
+            "reassembly_datagrams_per_realm",
+            "Unfinished datagrams of one realm.",
+            integer(1, 1_000_000),
+            "1024",
+        ),
+        with_default("reassembly_fragments", "Fragments of one datagram.", integer(2, 8192), "128"),
         with_default("ike_half_open", "IKE SAs whose peer has not yet proved who it is.", integer(16, 65_536), "4096"),
         with_default(
             "ike_half_open_per_source",

@@ -152,6 +152,12 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
         handshakes_per_sec: limits.handshakes_per_sec,
         ike,
         sessions: nat::Limits { sessions: limits.sessions, per_realm: limits.sessions_per_realm },
+        reassembly: nat::reassembly::Limits {
+            bytes: limits.reassembly.bytes,
+            bytes_per_realm: limits.reassembly.bytes_per_realm,
+            datagrams_per_realm: limits.reassembly.datagrams_per_realm,
+            fragments_per_datagram: limits.reassembly.fragments,
+        },
         host: HostConfig {
             gateway: service::gateway(config.ix.space6),
             dns: service::dns(config.ix.space6),

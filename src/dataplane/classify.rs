@@ -1,32 +1,69 @@
 //! classify: realm of the tunnel; the source must belong to it; both addresses become canonical.
 //!
-//! Drops: InnerMalformed, FragmentNotServed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast,
-//! DestinationUnknown, SourceHasNoAlias.
+//! Fragments wait here until their datagram is whole ([`super::fragment`]).
 //!
 //! The family of a packet on its way out is that of its destination on its own wires. So an IPv4 host reaches an IPv6 one by
 //! an alias, and is seen by it under its canonical address; and the other way round.
+//!
+//! Drops: InnerMalformed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast, DestinationUnknown, SourceHasNoAlias, and
+//! those of fragments.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::nat::Reassembler;
+use crate::net::Timestamp;
 use crate::net::mapping::{Located, Mapping};
 use crate::packet::{Batch, DropReason, Meta};
-use crate::wire::headers::{self, HeaderError, Transport};
+use crate::wire::headers::{self, HeaderError, Headers, Transport};
+
+use super::fragment::{self, Taken};
 
 /// `gateway` is the IX's own address that reports errors.
-pub(super) fn classify(batch: &mut Batch, mapping: &Mapping, gateway: Located) {
+pub(super) fn classify(
+    batch: &mut Batch,
+    mapping: &Mapping,
+    gateway: Located,
+    reassembler: &mut Reassembler,
+    now: Timestamp,
+) {
     for (meta, bytes) in batch.live_mut() {
-        if let Err(reason) = classify_one(meta, bytes, mapping, gateway) {
+        let classified = match headers::parse(bytes) {
+            Ok(headers) => classify_one(meta, headers, mapping, gateway),
+            Err(HeaderError::Fragment) => classify_fragment(meta, bytes, mapping, gateway, reassembler, now),
+            Err(error) => Err(reason_of(error)),
+        };
+        if let Err(reason) = classified {
             meta.drop(reason);
         }
     }
 }
 
-fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping, gateway: Located) -> Result<(), DropReason> {
-    meta.headers = headers::parse(bytes).map_err(|error| match error {
+fn reason_of(error: HeaderError) -> DropReason {
+    match error {
         HeaderError::Malformed => DropReason::InnerMalformed,
-        HeaderError::Fragment => DropReason::FragmentNotServed,
+        HeaderError::Fragment => DropReason::FragmentInvalid, // one inside another
         HeaderError::Option => DropReason::OptionNotServed,
-    })?;
+    }
+}
+
+#[cold]
+fn classify_fragment(
+    meta: &mut Meta,
+    bytes: &mut [u8],
+    mapping: &Mapping,
+    gateway: Located,
+    reassembler: &mut Reassembler,
+    now: Timestamp,
+) -> Result<(), DropReason> {
+    match fragment::take(meta, bytes, mapping, reassembler, now)? {
+        Taken::Kept => Ok(()),
+        Taken::Unwrapped => classify_one(meta, headers::parse(bytes).map_err(reason_of)?, mapping, gateway),
+    }
+}
+
+#[inline]
+fn classify_one(meta: &mut Meta, headers: Headers, mapping: &Mapping, gateway: Located) -> Result<(), DropReason> {
+    meta.headers = headers;
     match (meta.headers.source, meta.headers.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, source, destination, mapping, gateway),
         (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping, gateway),

@@ -15,7 +15,8 @@ impl Traffic {
 impl Totals {
     /// Whether everything that came in is accounted for: in = out + drops.
     pub fn balances(&self, dropped: u64) -> bool {
-        self.datagrams_in == self.control + self.keepalives + self.forwarded + self.answered + dropped
+        let fragments = self.fragments_joined + self.fragments_kept;
+        self.datagrams_in == self.control + self.keepalives + self.forwarded + self.answered + fragments + dropped
     }
 }
 
@@ -106,12 +107,26 @@ impl Counters {
         self.dropped_outside(reason, None);
     }
 
+    /// Fragments that had been kept have become one packet, which is about to walk: as one of them.
+    pub fn reassembled(&mut self, fragments: usize) {
+        self.totals.fragments_kept -= fragments as u64;
+        self.totals.fragments_joined += fragments as u64 - 1;
+        self.totals.reassembled += 1;
+    }
+
+    /// Fragments that had been kept have been given up.
+    pub fn fragments_lost(&mut self, reason: DropReason, realm: RealmId, fragments: usize) {
+        self.totals.fragments_kept -= fragments as u64;
+        self.realms[usize::from(realm.0)].drops[reason.index()] += fragments as u64;
+    }
+
     /// A packet's walk has ended.
     pub fn ended(&mut self, meta: &Meta) {
         match meta.fate {
             Fate::Forwarded => self.totals.forwarded += 1,
             Fate::Answered => self.totals.answered += 1,
             Fate::Dropped(reason) => self.realms[usize::from(meta.realm.0)].drops[reason.index()] += 1,
+            Fate::Kept => self.totals.fragments_kept += 1,
             Fate::Live => debug_assert!(false, "a packet left the walk without a fate"),
         }
     }

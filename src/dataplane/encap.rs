@@ -1,5 +1,5 @@
-//! encap: seal into the egress tunnel, straight into the outbox; packets of one tunnel behind one another, so that they
-//! leave as one run.
+//! encap: seal into the egress tunnel, straight into the outbox, in fragments where `route` said so; packets of one tunnel
+//! behind one another, so that they leave as one run.
 //!
 //! Drops: TunnelDown, TunnelHasNoEndpoint, EgressQueueFull.
 
@@ -7,19 +7,29 @@ use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, Fate, Outbox};
 
 use super::counters::Counters;
+use super::fragment::Fragmenter;
 use super::tunnels::Tunnels;
 
-pub(super) fn encap(batch: &mut Batch, tunnels: &mut Tunnels, outbox: &mut Outbox, counters: &mut Counters) {
+pub(super) fn encap(
+    batch: &mut Batch,
+    tunnels: &mut Tunnels,
+    fragmenter: &mut Fragmenter,
+    outbox: &mut Outbox,
+    counters: &mut Counters,
+) {
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
     for key in order.iter() {
         let (meta, bytes) = batch.packet_mut((key & 0xffff_ffff) as usize);
         let packet = &bytes[..meta.headers.total_bytes];
-        match tunnels.seal(meta.egress, packet, outbox) {
-            Ok(()) => {
-                meta.fate = Fate::Forwarded;
+        let sealed = match meta.fragment_payload_bytes {
+            0 => tunnels.seal(meta.egress, packet, outbox).map(|()| {
                 counters.sent(meta.egress, meta.destination.realm, packet.len());
-            }
+            }),
+            _ => fragmenter.seal(meta, packet, tunnels, outbox, counters),
+        };
+        match sealed {
+            Ok(()) => meta.fate = Fate::Forwarded,
             Err(reason) => meta.drop(reason),
         }
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::host::{Host, HostConfig};
 use crate::ike;
 use crate::nat::family::Identifications;
-use crate::nat::{self, Sessions};
+use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
@@ -15,6 +15,7 @@ use crate::wireguard;
 
 use super::counters::Counters;
 use super::event::Event;
+use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::Local;
 use super::police::Police;
@@ -23,8 +24,9 @@ use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 use super::walk::Walk;
 
-/// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB.
-const OUTBOX_BYTES: usize = 4 << 20;
+/// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB, twice, and the
+/// largest datagrams that fragments of one batch may complete.
+const OUTBOX_BYTES: usize = 8 << 20;
 const OUTBOX_RUNS: usize = 4096;
 /// Session entries looked at per timer tick: a million in 25 seconds.
 const EXPIRE_PER_TICK: usize = 4096;
@@ -38,6 +40,7 @@ pub struct Setup {
     /// `None`: no realm can be attached by IPsec.
     pub ike: Option<ike::Setup>,
     pub sessions: nat::Limits,
+    pub reassembly: reassembly::Limits,
     pub host: HostConfig,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
@@ -45,6 +48,13 @@ pub struct Setup {
     pub random: wireguard::Random,
     /// The time since 1970 at [`Timestamp::ZERO`].
     pub unix_time_at_zero: std::time::Duration,
+}
+
+/// Which of the two batches walks.
+#[derive(Clone, Copy)]
+enum Walking {
+    Packets,
+    Datagram,
 }
 
 /// After any `handle_*` call, take what is in [`Engine::outbox`] (and clear it), then [`Engine::poll_event`] until
@@ -57,7 +67,11 @@ pub struct Engine {
     identifications: Identifications,
     local: Local,
     reporter: Reporter,
+    reassembler: Reassembler,
+    fragmenter: Fragmenter,
     batch: Batch,
+    /// For what fragments have become.
+    datagram: Batch,
     outbox: Outbox,
     counters: Counters,
     next_expiry: Timestamp,
@@ -81,7 +95,10 @@ impl Engine {
             identifications: Identifications::new(setup.seed.rotate_left(48)),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
             reporter: Reporter::new(),
+            reassembler: Reassembler::new(setup.reassembly, setup.seed.rotate_left(40)),
+            fragmenter: Fragmenter::new(setup.seed.rotate_left(8)),
             batch: Batch::default(),
+            datagram: Batch::of_one_datagram(),
             outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
             counters: Counters::new(),
             next_expiry: now,
@@ -134,6 +151,8 @@ impl Engine {
             self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
             self.next_expiry = now + EXPIRE_EVERY;
         }
+        self.reassembler.handle_timeout(now);
+        self.count_lost_fragments();
         self.local.handle_timeout(now);
         self.drive_local(now);
         self.finish();
@@ -167,7 +186,8 @@ impl Engine {
     /// When to call [`Engine::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let expiry = (!self.sessions.is_empty()).then_some((self.next_expiry, "session expiry"));
-        [self.tunnels.poll_timeout(), self.local.poll_timeout(), expiry].into_iter().flatten().min()
+        let (local, fragments) = (self.local.poll_timeout(), self.reassembler.poll_timeout());
+        [self.tunnels.poll_timeout(), local, fragments, expiry].into_iter().flatten().min()
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -228,27 +248,50 @@ impl Engine {
     }
 
     fn walk(&mut self, now: Timestamp) {
+        self.walk_one(Walking::Packets, now);
+        while let Some(whole) = self.reassembler.poll_whole(self.datagram.slot()) {
+            self.counters.reassembled(whole.fragments);
+            self.datagram.push(whole.tunnel, whole.realm, whole.len);
+            self.datagram.packet_mut(0).0.reassembled = Some(whole.reassembled);
+            self.walk_one(Walking::Datagram, now);
+        }
+        self.count_lost_fragments();
+        // Now, not at the end of all input: the stack's queues hold more than a batch, so no realm can fill them for
+        // the others.
+        self.drive_local(now);
+    }
+
+    fn walk_one(&mut self, what: Walking, now: Timestamp) {
         Walk {
             snapshot: &self.snapshot,
             tunnels: &mut self.tunnels,
             police: &mut self.police,
             sessions: &mut self.sessions,
             identifications: &mut self.identifications,
+            reassembler: &mut self.reassembler,
+            fragmenter: &mut self.fragmenter,
             host: self.local.host(),
             reporter: &mut self.reporter,
             outbox: &mut self.outbox,
             counters: &mut self.counters,
             now,
         }
-        .run(&mut self.batch);
-        // Now, not at the end of all input: the stack's queues hold more than a batch, so no realm can fill them for
-        // the others.
-        self.drive_local(now);
+        .run(match what {
+            Walking::Packets => &mut self.batch,
+            Walking::Datagram => &mut self.datagram,
+        });
+    }
+
+    fn count_lost_fragments(&mut self) {
+        while let Some(loss) = self.reassembler.poll_loss() {
+            self.counters.fragments_lost(loss.reason, loss.realm, loss.fragments);
+        }
     }
 
     /// Answers what the IX itself was asked.
     fn drive_local(&mut self, now: Timestamp) {
-        self.local.drive(&self.snapshot, &mut self.tunnels, &mut self.outbox, &mut self.counters, now);
+        let Engine { local, snapshot, tunnels, fragmenter, outbox, counters, .. } = self;
+        local.drive(snapshot, tunnels, fragmenter, outbox, counters, now);
     }
 
     fn realm_of(&self, tunnel: TunnelId) -> Option<RealmId> {

@@ -11,11 +11,12 @@ use crate::host::translate::{AddressPair, translate};
 use crate::host::{self, Host, HostPacket, Peer};
 use crate::net::mapping::Located;
 use crate::net::{RealmId, Timestamp};
-use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::reassembled::MAX_DATAGRAM_BYTES;
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
 use crate::wire::{ipv4, ipv6};
 
 use super::counters::Counters;
+use super::fragment::Fragmenter;
 use super::route::tunnel_of;
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
@@ -23,7 +24,7 @@ use super::tunnels::Tunnels;
 /// Hop limit of what the IX sends.
 const HOP_LIMIT: u8 = 64;
 /// The IX answers an echo with as many bytes as it got, so at most as many as come in.
-const SCRATCH_BYTES: usize = MAX_PACKET_BYTES;
+const SCRATCH_BYTES: usize = MAX_DATAGRAM_BYTES;
 
 /// Hands every live packet for the IX to its stack.
 ///
@@ -57,12 +58,12 @@ fn pair(source: IpAddr, destination: IpAddr) -> Option<AddressPair> {
 pub(super) struct Local {
     host: Host,
     answer: Vec<u8>,
-    packet: Box<[u8; SCRATCH_BYTES]>,
+    packet: Box<[u8]>,
 }
 
 impl Local {
     pub fn new(host: Host) -> Self {
-        Local { host, answer: Vec::new(), packet: Box::new([0; SCRATCH_BYTES]) }
+        Local { host, answer: Vec::new(), packet: vec![0; SCRATCH_BYTES].into() }
     }
 
     pub fn host(&mut self) -> &mut Host {
@@ -82,6 +83,7 @@ impl Local {
         &mut self,
         snapshot: &Snapshot,
         tunnels: &mut Tunnels,
+        fragmenter: &mut Fragmenter,
         outbox: &mut Outbox,
         counters: &mut Counters,
         now: Timestamp,
@@ -100,10 +102,14 @@ impl Local {
         while let Some(packet) = self.host.poll_transmit(now) {
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
             let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };
-            if tunnels.seal(tunnel, &self.packet[..len], outbox).is_ok() {
-                counters.sent(tunnel, realm, len);
-                counters.totals.originated += 1;
-            }
+            let Some(mtu_bytes) = snapshot.tunnel(tunnel).map(|tunnel| tunnel.mtu_bytes) else { continue };
+            let packet = &mut self.packet[..len];
+            let sealed = if len > usize::from(mtu_bytes) {
+                fragmenter.seal_own(packet, mtu_bytes, (tunnel, realm), tunnels, outbox, counters)
+            } else {
+                tunnels.seal(tunnel, packet, outbox).map(|()| counters.sent(tunnel, realm, len))
+            };
+            counters.totals.originated += u64::from(sealed.is_ok());
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod walk;
 
 mod classify;
 mod encap;
+mod fragment;
 mod icmp_report;
 mod local;
 mod police;

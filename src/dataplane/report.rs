@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 /// Where every datagram that came in went. At any batch boundary
-/// `datagrams_in = control + keepalives + forwarded + answered + all drops`.
+/// `datagrams_in = control + keepalives + forwarded + answered + fragments_joined + fragments_kept + all drops`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Totals {
     pub datagrams_in: u64,
@@ -50,6 +50,14 @@ pub struct Totals {
     pub answered: u64,
     /// Packets that the IX made itself (answers, ICMP errors); they never came in.
     pub originated: u64,
+    /// Packets put together from fragments. Each of them counts once among what it became (forwarded, say) ...
+    pub reassembled: u64,
+    /// ... and its other fragments are these.
+    pub fragments_joined: u64,
+    /// Fragments that wait for others now. The only one here that also falls.
+    pub fragments_kept: u64,
+    /// Fragments sent. A packet that leaves in fragments counts once, as forwarded or originated.
+    pub fragments_made: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -1,15 +1,15 @@
 //! route: owner realm of the canonical destination -> tunnel. And whether the packet may go there: hops and size.
 //!
-//! Drops: NoTunnel, HopLimitExceeded, PacketTooBig, PacketTooBigToFragment. The sender is told of the second and third.
+//! Drops: NoTunnel, HopLimitExceeded, PacketTooBig. The sender is told of the second and third.
 //!
 //! Where the IP version changes on the way, it is the packet's length afterwards that must fit, and the sender is told what it
 //! may send in its own version.
 
-use crate::nat::family::{self, MIN_MTU_BYTES_V6};
 use crate::net::{RealmId, TunnelId};
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::icmp::Report;
 
+use super::fragment;
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 
@@ -28,7 +28,7 @@ pub(super) fn route(
         if meta.destination.realm.is_ix() {
             continue;
         }
-        match route_one(meta, snapshot, tunnels) {
+        match route_one(meta, bytes, snapshot, tunnels) {
             Ok(()) => {}
             Err(Refusal { reason, told }) => {
                 if let Some(told) = told {
@@ -61,7 +61,7 @@ struct Refusal {
     told: Option<Report>,
 }
 
-fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
+fn route_one(meta: &mut Meta, packet: &[u8], snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
     let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
     let Some(mtu_bytes) = snapshot.tunnel(egress).map(|t| t.mtu_bytes) else { return Err(no_tunnel) };
@@ -69,29 +69,10 @@ fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
     }
     let (was_v6, is_v6) = (meta.headers.is_v6(), meta.shown.destination.is_ipv6());
-    let (total_bytes, limit_bytes) = match was_v6 == is_v6 {
-        true => (meta.headers.total_bytes, mtu_bytes),
-        false => (family::translated_bytes(&meta.headers), translated_limit(meta, mtu_bytes)),
-    };
-    if total_bytes > usize::from(limit_bytes) {
-        return Err(if meta.headers.dont_fragment {
-            let mtu_bytes = if was_v6 == is_v6 { mtu_bytes } else { family::untranslated_mtu(mtu_bytes, is_v6) };
-            Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) }
-        } else {
-            Refusal { reason: DropReason::PacketTooBigToFragment, told: None }
-        });
-    }
+    meta.fragment_payload_bytes = fragment::fit(meta, packet, mtu_bytes)
+        .map_err(|mtu_bytes| Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) })?;
     let ingress_mtu = snapshot.tunnel(meta.ingress).map_or(mtu_bytes, |t| t.mtu_bytes);
     meta.egress = egress;
     meta.max_mss_bytes = (mtu_bytes - tcp_overhead(is_v6)).min(ingress_mtu - tcp_overhead(was_v6));
     Ok(())
-}
-
-/// A sender that lets its packets be fragmented learns of no narrow link behind the tunnel. IPv6 routers fragment nothing, so
-/// that its packets leave in pieces that pass everywhere (RFC 7915 section 4).
-fn translated_limit(meta: &Meta, mtu_bytes: u16) -> u16 {
-    match meta.headers.dont_fragment || meta.headers.is_v6() {
-        true => mtu_bytes,
-        false => mtu_bytes.min(MIN_MTU_BYTES_V6),
-    }
 }

@@ -60,7 +60,7 @@ fn translate_family(
         family::translate_error(slot, headers, shown, &known_by, max_packet_bytes(meta), identifications)
     } else {
         rewrite::clamp_mss(slot, headers, meta.max_mss_bytes);
-        family::translate(slot, headers, shown, identifications)
+        family::translate(slot, headers, shown, meta.reassembled, identifications)
     };
     let total_bytes = total_bytes.map_err(|untranslatable| match untranslatable {
         Untranslatable::NoCounterpart | Untranslatable::Malformed => DropReason::NotTranslatable,

@@ -3,24 +3,26 @@
 //! ```text
 //! ingress    outer datagram: which tunnel?                                  Tunnels::open
 //! decap      key, replay window, open                                       Tunnels::open
-//! classify   realm of the tunnel; source must belong; canonicalise          classify
+//! classify   realm of the tunnel; source must belong; canonicalise;
+//!            fragments wait until their datagram is whole                   classify, fragment
 //! policy     session of the current generation? else grants                 police
 //! route      owner realm -> tunnel, or the IX itself; hops, size            route
 //! local      what is for the IX itself goes to its own stack                local
 //! translate  addresses, checksums, IP version, ICMP errors' quotes, MSS      translate
-//! encap      seal, straight into runs of datagrams                          encap
+//! encap      fragment, seal, straight into runs of datagrams                encap, fragment
 //! egress     batches of datagrams                                           packet::Outbox, io
 //! ```
 
 use crate::host::Host;
-use crate::nat::Sessions;
 use crate::nat::family::Identifications;
+use crate::nat::{Reassembler, Sessions};
 use crate::net::Timestamp;
 use crate::packet::{Batch, Outbox};
 
 use super::classify::classify;
 use super::counters::Counters;
 use super::encap::encap;
+use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::deliver;
 use super::police::Police;
@@ -36,6 +38,8 @@ pub(super) struct Walk<'a> {
     pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
     pub identifications: &'a mut Identifications,
+    pub reassembler: &'a mut Reassembler,
+    pub fragmenter: &'a mut Fragmenter,
     pub host: &'a mut Host,
     pub reporter: &'a mut Reporter,
     pub outbox: &'a mut Outbox,
@@ -47,17 +51,30 @@ impl Walk<'_> {
     /// Walks a batch of packets fresh from their tunnels to its end. Afterwards no packet is live, and the batch is
     /// empty.
     pub fn run(self, batch: &mut Batch) {
-        let Walk { snapshot, tunnels, police, sessions, identifications, host, reporter, outbox, counters, now } = self;
+        let Walk {
+            snapshot,
+            tunnels,
+            police,
+            sessions,
+            identifications,
+            reassembler,
+            fragmenter,
+            host,
+            reporter,
+            outbox,
+            counters,
+            now,
+        } = self;
         let now_secs = now.as_secs();
 
-        classify(batch, &snapshot.mapping, snapshot.service.gateway);
+        classify(batch, &snapshot.mapping, snapshot.service.gateway, reassembler, now);
         police.run(batch, snapshot, sessions, now_secs);
         route(batch, snapshot, tunnels, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });
         deliver(batch, host, now);
         translate(batch, &snapshot.mapping, identifications);
-        encap(batch, tunnels, outbox, counters);
+        encap(batch, tunnels, fragmenter, outbox, counters);
 
         reporter.send(tunnels, outbox, counters);
         batch.metas().iter().for_each(|meta| counters.ended(meta));

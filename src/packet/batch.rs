@@ -6,6 +6,7 @@
 use crate::net::{RealmId, TunnelId};
 
 use super::meta::Meta;
+use super::reassembled::MAX_DATAGRAM_BYTES;
 
 /// Packets in a batch. Longer ones gain next to nothing, and the buffers of 64 stay in the second-level cache.
 pub const BATCH_PACKETS: usize = 64;
@@ -18,19 +19,34 @@ const STRIDE_BYTES: usize = 33 * 64;
 
 const _: () = assert!(MAX_PACKET_BYTES + TAILROOM_BYTES <= STRIDE_BYTES && (STRIDE_BYTES / 64) % 2 == 1);
 
+/// The buffer of a datagram that was put together from fragments.
+const DATAGRAM_STRIDE_BYTES: usize = (MAX_DATAGRAM_BYTES + TAILROOM_BYTES).next_multiple_of(64);
+
 #[derive(Debug)]
 pub struct Batch {
     bytes: Box<[u8]>,
     metas: Vec<Meta>,
+    stride_bytes: usize,
+    max_packets: usize,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch { bytes: vec![0; BATCH_PACKETS * STRIDE_BYTES].into(), metas: Vec::with_capacity(BATCH_PACKETS) }
+        Batch::new(BATCH_PACKETS, STRIDE_BYTES)
     }
 }
 
 impl Batch {
+    /// Room for one packet of the largest size there is, as fragments make it.
+    pub fn of_one_datagram() -> Self {
+        Batch::new(1, DATAGRAM_STRIDE_BYTES)
+    }
+
+    fn new(max_packets: usize, stride_bytes: usize) -> Self {
+        let bytes = vec![0; max_packets * stride_bytes].into();
+        Batch { bytes, metas: Vec::with_capacity(max_packets), stride_bytes, max_packets }
+    }
+
     pub fn len(&self) -> usize {
         self.metas.len()
     }
@@ -40,18 +56,18 @@ impl Batch {
     }
 
     pub fn is_full(&self) -> bool {
-        self.metas.len() == BATCH_PACKETS
+        self.metas.len() == self.max_packets
     }
 
     /// The buffer that the next packet is to be written into, before [`Batch::push`]. The batch must not be full.
     pub fn slot(&mut self) -> &mut [u8] {
-        let start = self.metas.len() * STRIDE_BYTES;
-        &mut self.bytes[start..start + STRIDE_BYTES]
+        let start = self.metas.len() * self.stride_bytes;
+        &mut self.bytes[start..start + self.stride_bytes]
     }
 
     /// Makes the first `len` bytes of [`Batch::slot`] the next packet.
     pub fn push(&mut self, ingress: TunnelId, realm: RealmId, len: usize) {
-        debug_assert!(len <= STRIDE_BYTES && !self.is_full());
+        debug_assert!(len <= self.stride_bytes && !self.is_full());
         self.metas.push(Meta::arrived(ingress, realm, len));
     }
 
@@ -64,22 +80,22 @@ impl Batch {
     }
 
     pub fn bytes(&self, index: usize) -> &[u8] {
-        let start = index * STRIDE_BYTES;
-        &self.bytes[start..start + usize::from(self.metas[index].len)]
+        let start = index * self.stride_bytes;
+        &self.bytes[start..start + self.metas[index].len as usize]
     }
 
     /// A packet's metadata and bytes together.
     pub fn packet_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
         let meta = &mut self.metas[index];
-        let start = index * STRIDE_BYTES;
-        let len = usize::from(meta.len);
+        let start = index * self.stride_bytes;
+        let len = meta.len as usize;
         (meta, &mut self.bytes[start..start + len])
     }
 
     /// Every packet that is still walking.
     pub fn live_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
         self.live_slots_mut().map(|(meta, slot)| {
-            let len = usize::from(meta.len);
+            let len = meta.len as usize;
             (meta, &mut slot[..len])
         })
     }
@@ -87,7 +103,7 @@ impl Batch {
     /// The same, with the whole buffer of each packet: a packet that grows in it is then to be told to
     /// [`Meta::set_total_bytes`].
     pub fn live_slots_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
-        self.metas.iter_mut().zip(self.bytes.chunks_exact_mut(STRIDE_BYTES)).filter(|(meta, _)| meta.is_live())
+        self.metas.iter_mut().zip(self.bytes.chunks_exact_mut(self.stride_bytes)).filter(|(meta, _)| meta.is_live())
     }
 
     pub fn clear(&mut self) {

@@ -122,12 +122,35 @@ drop_reasons! {
     NotTranslatable = "not_translatable", SenderNetwork,
         "The packet has no counterpart in the receiver's IP version: ICMP of a kind that the other has not, or contents that contradict the headers.",
         "Normal in small numbers, as RFC 7915 has some ICMP dropped; otherwise look for a host that sends UDP without checksums and with wrong lengths.";
-    FragmentNotServed = "fragment_not_served", SenderNetwork,
-        "The packet is an IP fragment; fragments are not translated yet.",
-        "Lower the MTU or the message size at the sender, so that it does not fragment.";
     OptionNotServed = "option_not_served", SenderNetwork,
         "The packet asks for a route of its own or to record it (IPv4 options, IPv6 routing header), or has too many headers.",
         "Source routing is refused (RFC 5095, RFC 7126): it would reach past the grants. Stop sending it.";
+
+    // Fragments, which are put together before anything else is decided about them.
+    FragmentInvalid = "fragment_invalid", SenderNetwork,
+        "The fragment is empty, of a length that no other can follow, past 65,535 bytes, or does not fit the others' congestion marks.",
+        "Look for a broken host or gateway in the sender's network.";
+    FragmentTooSmall = "fragment_too_small", SenderNetwork,
+        "The fragment is so small that it hides ports or flags from packet filters (RFC 1858, RFC 7112).",
+        "No host makes such fragments by itself; look for an attack, or a path with an absurd MTU.";
+    FragmentDuplicate = "fragment_duplicate", SenderNetwork,
+        "The same fragment had come before; it was not needed again.",
+        "Normal in small numbers where a network duplicates packets.";
+    FragmentOverlap = "fragment_overlap", SenderNetwork,
+        "Fragments of one datagram overlap; all of it is dropped (RFC 5722).",
+        "Look for an attack, or a host that uses identifications again within seconds.";
+    TooManyFragments = "too_many_fragments", SenderNetwork,
+        "The datagram comes in more fragments than one may have.",
+        "Look for a path with an absurd MTU in the sender's network, or raise `limits.reassembly_fragments`.";
+    FragmentTimeout = "fragment_timeout", SenderNetwork,
+        "Other fragments of the datagram did not come in time (IPv4: 30 seconds, IPv6: 60).",
+        "Fragments are lost on the sender's path; lower the MTU or the message size at the sender, so that it need not fragment.";
+    ReassemblyQuotaExceeded = "reassembly_quota_exceeded", SenderNetwork,
+        "The sending realm has as many unfinished datagrams as it may; its oldest made room.",
+        "Look for a flood of fragments in the sender's network, or raise `limits.reassembly_bytes_per_realm`.";
+    ReassemblyFull = "reassembly_full", Ours,
+        "The memory for unfinished datagrams is used up by all realms together.",
+        "Raise `limits.reassembly_bytes`, or find the realms that send so many fragments with `ixgate status`.";
 
     // Policy.
     NotGranted = "not_granted", Ours,
@@ -153,9 +176,6 @@ drop_reasons! {
     PacketTooBig = "packet_too_big", SenderNetwork,
         "The packet is larger than the receiving tunnel carries; the sender was told the size that fits.",
         "Normal once per path; if it persists, the sender's network filters ICMP.";
-    PacketTooBigToFragment = "packet_too_big_to_fragment", SenderNetwork,
-        "The packet is larger than the receiving tunnel carries and allows fragmentation, which is not served yet.",
-        "Lower the MTU at the sender to the receiving tunnel's.";
     NoTunnel = "no_tunnel", Ours,
         "The destination realm is planned but has no attachment.",
         "Add a [[realm.attach]] to it.";

@@ -5,7 +5,7 @@ use crate::net::mapping::Located;
 use crate::net::{Canonical, NetworkId, RealmId, TunnelId};
 use crate::wire::headers::Headers;
 
-use super::{DropReason, Shown};
+use super::{DropReason, Reassembled, Shown};
 
 /// Where a packet is on its way. Every packet leaves `Live` exactly once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +15,8 @@ pub enum Fate {
     Forwarded,
     /// Delivered to the IX itself.
     Answered,
+    /// A fragment: it waits for the others, or went into the datagram that they made, which walks by itself.
+    Kept,
     Dropped(DropReason),
 }
 
@@ -25,6 +27,8 @@ pub struct Meta {
     pub ingress: TunnelId,
     pub realm: RealmId,
     pub headers: Headers,
+    /// It came in fragments.
+    pub reassembled: Option<Reassembled>,
     /// Canonical, with the network and realm that own it.
     pub source: Located,
     pub destination: Located,
@@ -32,10 +36,12 @@ pub struct Meta {
     pub shown: Shown,
     /// The tunnel it leaves by.
     pub egress: TunnelId,
+    /// It leaves in fragments with so many bytes of payload; 0: whole.
+    pub fragment_payload_bytes: u16,
     /// Largest TCP segment that fits both tunnels' MTU; only used on SYN.
     pub max_mss_bytes: u16,
     /// Bytes of the packet in its buffer.
-    pub(super) len: u16,
+    pub(super) len: u32,
 }
 
 impl Meta {
@@ -47,12 +53,14 @@ impl Meta {
             ingress,
             realm,
             headers: Headers::default(),
+            reassembled: None,
             source: Self::NOWHERE,
             destination: Self::NOWHERE,
             shown: Shown::NOTHING,
             egress: TunnelId::NONE,
+            fragment_payload_bytes: 0,
             max_mss_bytes: u16::MAX,
-            len: len as u16,
+            len: len as u32,
         }
     }
 
@@ -69,7 +77,7 @@ impl Meta {
     /// The packet in the buffer is another one now, of this length.
     pub fn set_total_bytes(&mut self, total_bytes: usize) {
         self.headers.total_bytes = total_bytes;
-        self.len = total_bytes as _;
+        self.len = total_bytes as u32;
     }
 
     /// Ends the packet's walk; the first reason stands.

@@ -6,6 +6,7 @@ pub mod drop_reason;
 pub mod meta;
 pub mod opened;
 pub mod outbox;
+pub mod reassembled;
 pub mod shown;
 
 pub use batch::Batch;
@@ -14,4 +15,5 @@ pub use drop_reason::{DropReason, Side};
 pub use meta::{Fate, Meta};
 pub use opened::Opened;
 pub use outbox::Outbox;
+pub use reassembled::Reassembled;
 pub use shown::Shown;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::net::policy::protocol;
 use crate::wire::headers::{self, Headers};
-use crate::wire::{checksum, dccp, icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{checksum, dccp, fragment, icmp, ipv4, ipv6, tcp, udp};
 
 pub const HOP_LIMIT: u8 = 64;
 
@@ -66,6 +66,78 @@ pub fn port_unreachable(source: IpAddr, destination: IpAddr, original: &[u8]) ->
     let (protocol, kind, code) = if source.is_ipv4() { (protocol::ICMP, 3, 3) } else { (protocol::ICMPV6, 1, 4) };
     let message = [&[kind, code, 0, 0, 0, 0, 0, 0][..], original].concat();
     packet(source, destination, protocol, message)
+}
+
+/// Sets or clears IPv4's DF.
+pub fn set_dont_fragment(packet: &mut [u8], dont_fragment: bool) {
+    packet[ipv4::FRAGMENT] = packet[ipv4::FRAGMENT] & !0x40 | if dont_fragment { 0x40 } else { 0 };
+    ipv4::renew_checksum(&mut packet[..ipv4::MIN_HEADER_BYTES]);
+}
+
+pub fn set_identification(packet: &mut [u8], identification: u16) {
+    packet[ipv4::IDENTIFICATION..ipv4::IDENTIFICATION + 2].copy_from_slice(&identification.to_be_bytes());
+    ipv4::renew_checksum(&mut packet[..ipv4::MIN_HEADER_BYTES]);
+}
+
+/// A packet without options or extension headers as its sender cuts it: in fragments of at most `mtu_bytes`.
+pub fn cut(packet: &[u8], mtu_bytes: usize, identification: u32) -> Vec<Vec<u8>> {
+    let is_v6 = packet[0] >> 4 == 6;
+    let (header_bytes, added) = if is_v6 { (ipv6::HEADER_BYTES, 8) } else { (ipv4::MIN_HEADER_BYTES, 0) };
+    let payload = &packet[header_bytes..];
+    let chunk = (mtu_bytes - header_bytes - added) / 8 * 8;
+    let pieces = payload.chunks(chunk).enumerate().map(|(number, piece)| {
+        let (offset, more) = (number * chunk, (number + 1) * chunk < payload.len());
+        let mut fragment = packet[..header_bytes].to_vec();
+        if is_v6 {
+            let next = std::mem::replace(&mut fragment[ipv6::NEXT_HEADER], ipv6::next_header::FRAGMENT);
+            fragment[4..6].copy_from_slice(&((8 + piece.len()) as u16).to_be_bytes());
+            fragment.extend([next, 0]);
+            fragment.extend((offset as u16 | u16::from(more)).to_be_bytes());
+            fragment.extend(identification.to_be_bytes());
+        } else {
+            let flags = u16::from(fragment[ipv4::FRAGMENT] & 0x40) << 8;
+            let word = flags | u16::from(more) << 13 | (offset / 8) as u16;
+            fragment[2..4].copy_from_slice(&((header_bytes + piece.len()) as u16).to_be_bytes());
+            fragment[4..6].copy_from_slice(&(identification as u16).to_be_bytes());
+            fragment[6..8].copy_from_slice(&word.to_be_bytes());
+            ipv4::renew_checksum(&mut fragment);
+        }
+        fragment.extend(piece);
+        fragment
+    });
+    pieces.collect()
+}
+
+/// What a host makes of one datagram's fragments, in any order; a whole packet stays what it is.
+///
+/// # Panics
+/// When they are not exactly one datagram.
+pub fn joined(packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut pieces: Vec<_> = packets.iter().filter_map(|packet| Some((fragment::parse(packet)?, packet))).collect();
+    if pieces.is_empty() {
+        assert_eq!(packets.len(), 1, "packets, not fragments");
+        return packets[0].clone();
+    }
+    pieces.sort_by_key(|(fragment, _)| fragment.offset);
+    let (first, packet) = pieces[0];
+    let mut whole = packet[..first.header_bytes].to_vec();
+    whole[first.next_header_at] = first.protocol;
+    let mut reached = 0;
+    for (at, (fragment, packet)) in pieces.iter().enumerate() {
+        assert_eq!((fragment.offset, fragment.identification), (reached, first.identification));
+        assert_eq!(fragment.more, at + 1 < packets.len());
+        whole.extend(&packet[fragment.payload_at..fragment.total_bytes]);
+        reached += fragment.payload_bytes();
+    }
+    let len = whole.len() as u16;
+    if first.is_v6() {
+        whole[4..6].copy_from_slice(&((reached + first.header_bytes - ipv6::HEADER_BYTES) as u16).to_be_bytes());
+    } else {
+        whole[2..4].copy_from_slice(&len.to_be_bytes());
+        whole[6..8].copy_from_slice(&[0, 0]);
+        ipv4::renew_checksum(&mut whole[..first.header_bytes]);
+    }
+    whole
 }
 
 /// The headers of a packet whose every checksum is right. `Err` says what is wrong.

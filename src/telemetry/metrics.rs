@@ -38,6 +38,7 @@ pub enum Unit {
     Handshakes,
     Rekeys,
     Failures,
+    Fragments,
     Events,
     /// Which one, not how many.
     Number,
@@ -60,6 +61,7 @@ impl Unit {
             Unit::Handshakes => "_handshakes",
             Unit::Rekeys => "_rekeys",
             Unit::Failures => "_failures",
+            Unit::Fragments => "_fragments",
             Unit::Events => "_events",
             Unit::Number => "_number",
             Unit::Info => "_info",
@@ -123,6 +125,27 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Packets,
         help: "Packets that the appliance made itself: answers and ICMP errors.",
         read: |s| one(s.path.totals.originated as f64),
+    },
+    Declaration {
+        name: "ixgate_path_reassembled_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets that were put together from fragments.",
+        read: |s| one(s.path.totals.reassembled as f64),
+    },
+    Declaration {
+        name: "ixgate_path_waiting_fragments",
+        kind: Kind::Gauge,
+        unit: Unit::Fragments,
+        help: "Fragments that wait for the others of their packet.",
+        read: |s| one(s.path.totals.fragments_kept as f64),
+    },
+    Declaration {
+        name: "ixgate_path_made_fragments_total",
+        kind: Kind::Counter,
+        unit: Unit::Fragments,
+        help: "Fragments sent, of packets that did not fit the receiving tunnel or had come in fragments.",
+        read: |s| one(s.path.totals.fragments_made as f64),
     },
     Declaration {
         name: "ixgate_path_drops_packets_total",
@@ -406,6 +429,8 @@ fn outcomes(source: &Source) -> Vec<Sample> {
         ("answered", totals.answered),
         ("control", totals.control),
         ("keepalive", totals.keepalives),
+        ("fragment_joined", totals.fragments_joined),
+        ("fragment_waits", totals.fragments_kept),
         ("dropped", dropped),
     ];
     outcomes.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count as f64)).into()

@@ -145,6 +145,10 @@ pub(crate) mod samples {
                 forwarded: 1_000,
                 answered: 10,
                 originated: 10,
+                reassembled: 0,
+                fragments_joined: 0,
+                fragments_kept: 0,
+                fragments_made: 0,
             },
             unattributed_drops,
             realms: vec![

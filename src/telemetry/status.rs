@@ -158,7 +158,14 @@ pub struct TotalsStatus {
     pub dropped: u64,
     /// Made by the IX; never came in.
     pub originated: u64,
-    /// `datagrams_in = control + keepalives + forwarded + answered + dropped`. Always; otherwise a defect of ixgate.
+    /// Packets put together from fragments, each counted once above, and their other fragments.
+    pub reassembled: u64,
+    pub fragments_joined: u64,
+    /// Fragments that wait for others now.
+    pub fragments_kept: u64,
+    /// Fragments sent.
+    pub fragments_made: u64,
+    /// `datagrams_in = control + keepalives + forwarded + answered + dropped + fragments_joined + fragments_kept`. Always; otherwise a defect of ixgate.
     pub balanced: bool,
 }
 
@@ -207,9 +214,20 @@ impl SocketStatus {
 
 impl TotalsStatus {
     fn of(totals: Totals, dropped: u64) -> Self {
-        let Totals { datagrams_in, control, keepalives, forwarded, answered, originated } = totals;
-        let balanced = datagrams_in == control + keepalives + forwarded + answered + dropped;
-        TotalsStatus { datagrams_in, control, keepalives, forwarded, answered, dropped, originated, balanced }
+        TotalsStatus {
+            datagrams_in: totals.datagrams_in,
+            control: totals.control,
+            keepalives: totals.keepalives,
+            forwarded: totals.forwarded,
+            answered: totals.answered,
+            dropped,
+            originated: totals.originated,
+            reassembled: totals.reassembled,
+            fragments_joined: totals.fragments_joined,
+            fragments_kept: totals.fragments_kept,
+            fragments_made: totals.fragments_made,
+            balanced: totals.balances(dropped),
+        }
     }
 }
 

@@ -92,6 +92,11 @@ fn account(status: &Status, width: usize) -> String {
         count(t.keepalives),
         count(t.dropped),
     );
+    if t.fragments_joined + t.fragments_kept > 0 {
+        let (joined, kept, packets) = (count(t.fragments_joined), count(t.fragments_kept), count(t.reassembled));
+        let _ =
+            writeln!(text, "{:<width$} + {joined} fragments of {packets} packets + {kept} that wait for others", "");
+    }
     if !t.balanced {
         let _ = writeln!(text, "{:<width$} THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it", "");
     }
@@ -249,6 +254,18 @@ Why packets of a realm were dropped: ixgate status REALM
         assert!(text.contains("DOES NOT BALANCE") && text.contains("1,234 more were lost"), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn fragments_have_a_line_where_there_are_any() {
+        let mut source = three_realms();
+        source.path.totals.datagrams_in += 5;
+        source.path.totals.reassembled = 1;
+        source.path.totals.fragments_joined = 2;
+        source.path.totals.fragments_kept = 3;
+        let text = overview(&Status::of(&source, Duration::ZERO));
+        assert!(text.contains(" + 2 fragments of 1 packets + 3 that wait for others\n"), "{text}");
+        assert!(!text.contains("DOES NOT BALANCE") && !overview(&status()).contains("fragments"));
     }
 
     #[test]

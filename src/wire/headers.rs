@@ -88,9 +88,13 @@ pub fn parse(packet: &[u8]) -> Result<Headers, HeaderError> {
 }
 
 /// Reads the packet inside an ICMP error, of which the end, even of the transport header, may be cut off. RFC 792
-/// promises 8 bytes of it, enough for ports and identifiers.
+/// promises 8 bytes of it, enough for ports and identifiers. A first fragment has them too, and a router may report about
+/// one; the others say nothing that could be checked.
 pub fn parse_quoted(packet: &[u8]) -> Result<Headers, HeaderError> {
-    let mut headers = parse_ip(packet)?;
+    let mut headers = match parse_ip(packet) {
+        Err(HeaderError::Fragment) => parse_first_fragment(packet)?,
+        parsed => parsed?,
+    };
     let message = packet.get(headers.transport_offset..).ok_or(HeaderError::Malformed)?;
     headers.total_bytes = headers.total_bytes.min(packet.len());
     headers.transport = parse_quoted_transport(&headers, message).ok_or(HeaderError::Malformed)?;
@@ -115,7 +119,12 @@ fn parse_ipv4(packet: &[u8]) -> Result<Headers, HeaderError> {
     if header.is_refused {
         return Err(HeaderError::Option);
     }
-    Ok(Headers {
+    Ok(of_ipv4(&header))
+}
+
+#[inline]
+fn of_ipv4(header: &ipv4::Header) -> Headers {
+    Headers {
         source: header.source.into(),
         destination: header.destination.into(),
         total_bytes: header.total_bytes,
@@ -124,7 +133,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<Headers, HeaderError> {
         hop_limit: header.ttl,
         dont_fragment: header.dont_fragment,
         transport: Transport::Other,
-    })
+    }
 }
 
 #[inline]
@@ -136,7 +145,12 @@ fn parse_ipv6(packet: &[u8]) -> Result<Headers, HeaderError> {
     if header.is_refused {
         return Err(HeaderError::Option);
     }
-    Ok(Headers {
+    Ok(of_ipv6(&header))
+}
+
+#[inline]
+fn of_ipv6(header: &ipv6::Header) -> Headers {
+    Headers {
         source: header.source.into(),
         destination: header.destination.into(),
         total_bytes: header.total_bytes,
@@ -145,7 +159,17 @@ fn parse_ipv6(packet: &[u8]) -> Result<Headers, HeaderError> {
         hop_limit: header.hop_limit,
         dont_fragment: true,
         transport: Transport::Other,
-    })
+    }
+}
+
+fn parse_first_fragment(packet: &[u8]) -> Result<Headers, HeaderError> {
+    if packet.first().is_some_and(|first| first >> 4 == 4) {
+        let header = ipv4::parse(packet).filter(|_| ipv4::is_first(packet)).ok_or(HeaderError::Fragment)?;
+        return if header.is_refused { Err(HeaderError::Option) } else { Ok(of_ipv4(&header)) };
+    }
+    let mut header = ipv6::parse(packet).ok_or(HeaderError::Malformed)?;
+    (header.protocol, header.header_bytes) = ipv6::upper_layer_of_first(packet).ok_or(HeaderError::Fragment)?;
+    Ok(of_ipv6(&header))
 }
 
 #[inline]
@@ -217,6 +241,28 @@ mod tests {
         let mut packet = udp4(b"hello");
         packet[6] = 0x20;
         assert_eq!(parse(&packet), Err(HeaderError::Fragment));
+    }
+
+    #[test]
+    fn a_first_fragment_may_be_quoted_and_no_other() {
+        let mut packet = udp4(b"hello");
+        packet[6] = 0x20;
+        assert_eq!(
+            parse_quoted(&packet).unwrap().transport,
+            Transport::Udp { source_port: 5000, destination_port: 53 }
+        );
+        packet[7] = 1;
+        assert_eq!(parse_quoted(&packet), Err(HeaderError::Fragment));
+
+        let udp = [0x13, 0x88, 0, 53, 0x10, 0, 0, 0];
+        let fragment = [17, 0, 0, 1, 0, 0, 0, 7];
+        let mut packet = [&[0; 40][..], &fragment, &udp].concat();
+        let here = std::net::Ipv6Addr::LOCALHOST;
+        ipv6::emit(packet.first_chunk_mut().unwrap(), 1200, 64, 44, here, here);
+        let quoted = parse_quoted(&packet).unwrap();
+        assert_eq!((quoted.protocol, quoted.transport_offset), (protocol::UDP, 48));
+        packet[43] = 9;
+        assert_eq!(parse_quoted(&packet), Err(HeaderError::Fragment));
     }
 
     proptest! {

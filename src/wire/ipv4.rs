@@ -8,6 +8,7 @@
 use std::net::Ipv4Addr;
 
 use super::checksum;
+use super::fragment::Fragment;
 
 pub const MIN_HEADER_BYTES: usize = 20;
 pub const TYPE_OF_SERVICE: usize = 1;
@@ -20,8 +21,8 @@ pub const CHECKSUM: usize = 10;
 pub const SOURCE: usize = 12;
 pub const DESTINATION: usize = 16;
 
-const DONT_FRAGMENT: u16 = 0x4000;
-const MORE_FRAGMENTS: u16 = 0x2000;
+pub const DONT_FRAGMENT: u16 = 0x4000;
+pub const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET_MASK: u16 = 0x1fff;
 
 /// The fields of a header that the walk uses.
@@ -94,6 +95,59 @@ fn refuses(mut options: &[u8]) -> bool {
     false
 }
 
+/// The fragment that `packet` is. `None`: it is whole, or cannot be read, or is shorter than it says.
+pub fn fragment(packet: &[u8]) -> Option<Fragment> {
+    let header = parse(packet).filter(|header| header.is_fragment && header.total_bytes <= packet.len())?;
+    let word = u16::from_be_bytes([packet[FRAGMENT], packet[FRAGMENT + 1]]);
+    Some(Fragment {
+        source: header.source.into(),
+        destination: header.destination.into(),
+        protocol: header.protocol,
+        identification: u16::from_be_bytes([packet[IDENTIFICATION], packet[IDENTIFICATION + 1]]).into(),
+        offset: usize::from(word & OFFSET_MASK) * 8,
+        more: word & MORE_FRAGMENTS != 0,
+        dont_fragment: header.dont_fragment,
+        header_bytes: header.header_bytes,
+        next_header_at: PROTOCOL,
+        payload_at: header.header_bytes,
+        total_bytes: header.total_bytes,
+    })
+}
+
+/// Whether a packet that is a fragment is the first one.
+pub fn is_first(packet: &[u8]) -> bool {
+    matches!(packet, [_, _, _, _, _, _, high, low, ..] if u16::from_be_bytes([*high, *low]) & OFFSET_MASK == 0)
+}
+
+/// The options that every fragment carries (RFC 791 section 3.1: those with the copied flag), without padding, into `out`
+/// (as long as `options`). How many bytes.
+pub fn copied_options(mut options: &[u8], out: &mut [u8]) -> usize {
+    const COPIED: u8 = 0x80;
+    let mut len = 0;
+    while let [kind, rest @ ..] = options {
+        options = match *kind {
+            option::END => break,
+            option::NO_OPERATION => rest,
+            kind => {
+                let Some(bytes) = rest.first().and_then(|len| options.get(..usize::from(*len).max(2))) else { break };
+                if kind & COPIED != 0 {
+                    out[len..len + bytes.len()].copy_from_slice(bytes);
+                    len += bytes.len();
+                }
+                &options[bytes.len()..]
+            }
+        };
+    }
+    len
+}
+
+/// Computes the checksum of a header afresh.
+pub fn renew_checksum(header: &mut [u8]) {
+    header[CHECKSUM..CHECKSUM + 2].fill(0);
+    let sum = checksum::checksum(header);
+    header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
 /// Writes a 20-byte header for `payload_bytes` of payload, with its checksum; don't-fragment is set, so that the
 /// identification may be zero (RFC 6864 section 4.1).
 pub fn emit(
@@ -113,8 +167,7 @@ pub fn emit(
     out[PROTOCOL] = protocol;
     out[12..16].copy_from_slice(&source.octets());
     out[16..20].copy_from_slice(&destination.octets());
-    let sum = checksum::checksum(out);
-    out[10..12].copy_from_slice(&sum.to_be_bytes());
+    renew_checksum(out);
 }
 
 #[cfg(test)]
@@ -160,6 +213,30 @@ mod tests {
             packet[0] = 0x40 | (packet.len() / 4) as u8;
             assert_eq!(parse(&packet).unwrap().is_refused, refused, "{options:?}");
         }
+    }
+
+    #[test]
+    fn only_options_with_the_copied_flag_go_into_every_fragment() {
+        let mut out = [0; 12];
+        let len = copied_options(&[1, 68, 4, 5, 0, 148, 4, 9, 9, 1, 0, 148], &mut out);
+        assert_eq!(out[..len], [148, 4, 9, 9]);
+        assert_eq!(copied_options(&[148, 9, 0, 0], &mut out), 0, "cut short");
+    }
+
+    #[test]
+    fn tells_where_a_fragments_bytes_belong() {
+        let mut packet = [0; MIN_HEADER_BYTES + 16];
+        let header = packet.first_chunk_mut().unwrap();
+        emit(header, 16, 64, 17, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST);
+        assert_eq!(fragment(&packet), None, "whole");
+        packet[IDENTIFICATION..FRAGMENT + 2].copy_from_slice(&[0x12, 0x34, 0x20, 0x03]);
+        let got = fragment(&packet).unwrap();
+        assert_eq!((got.identification, got.offset, got.more, got.dont_fragment), (0x1234, 24, true, false));
+        assert_eq!((got.protocol, got.payload_at, got.payload_bytes()), (17, 20, 16));
+        packet[FRAGMENT] = 0x40;
+        let got = fragment(&packet).unwrap();
+        assert_eq!((got.offset, got.more, got.dont_fragment), (24, false, true));
+        assert_eq!(fragment(&packet[..35]), None, "cut short");
     }
 
     #[test]

@@ -6,8 +6,11 @@
 
 use std::net::Ipv6Addr;
 
+use super::fragment::Fragment;
+
 pub const HEADER_BYTES: usize = 40;
 pub const PAYLOAD_LENGTH: usize = 4;
+pub const NEXT_HEADER: usize = 6;
 pub const HOP_LIMIT: usize = 7;
 pub const SOURCE: usize = 8;
 pub const DESTINATION: usize = 24;
@@ -19,7 +22,10 @@ pub const MAX_EXTENSION_HEADERS: usize = 6;
 /// section 4.4).
 const SEGMENTS_LEFT: usize = 3;
 
-mod next_header {
+/// A fragment header (RFC 8200 section 4.5): next header, reserved, offset in units of eight and flags, identification.
+pub const FRAGMENT_HEADER_BYTES: usize = 8;
+
+pub mod next_header {
     pub const HOP_BY_HOP: u8 = 0;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
@@ -35,6 +41,8 @@ pub struct Header {
     pub hop_limit: u8,
     /// The upper-layer protocol behind the extension headers.
     pub protocol: u8,
+    /// The place of the byte that names `protocol`.
+    pub next_header_at: usize,
     pub source: Ipv6Addr,
     pub destination: Ipv6Addr,
     pub is_fragment: bool,
@@ -54,21 +62,29 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
         header_bytes: HEADER_BYTES,
         total_bytes: HEADER_BYTES + usize::from(u16::from_be_bytes([fixed[4], fixed[5]])),
         hop_limit: fixed[HOP_LIMIT],
-        protocol: fixed[6],
+        protocol: fixed[NEXT_HEADER],
+        next_header_at: NEXT_HEADER,
         source: source.into(),
         destination: destination.into(),
         is_fragment: false,
         is_refused: false,
     };
+    walk(bytes, &mut header)?;
+    Some(header)
+}
+
+/// Goes from `header.header_bytes` to the end of the extension headers, a fragment header or a routing header.
+fn walk(bytes: &[u8], header: &mut Header) -> Option<()> {
     for _ in 0..MAX_EXTENSION_HEADERS {
         match header.protocol {
             next_header::HOP_BY_HOP | next_header::DESTINATION_OPTIONS | next_header::ROUTING => {
                 let extension = bytes.get(header.header_bytes..header.header_bytes + 8)?;
                 if header.protocol == next_header::ROUTING && extension[SEGMENTS_LEFT] != 0 {
                     header.is_refused = true;
-                    return Some(header);
+                    return Some(());
                 }
                 header.protocol = extension[0];
+                header.next_header_at = header.header_bytes;
                 header.header_bytes += 8 + usize::from(extension[1]) * 8;
                 if header.header_bytes > bytes.len() || header.header_bytes > header.total_bytes {
                     return None;
@@ -76,13 +92,50 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
             }
             next_header::FRAGMENT => {
                 header.is_fragment = true;
-                return Some(header);
+                return Some(());
             }
-            _ => return Some(header),
+            _ => return Some(()),
         }
     }
     header.is_refused = true;
-    Some(header)
+    Some(())
+}
+
+/// The fragment that `packet` is, an atomic one (RFC 6946) included. `None`: it has no fragment header, or cannot be
+/// read, or is shorter than it says.
+pub fn fragment(packet: &[u8]) -> Option<Fragment> {
+    let header = parse(packet).filter(|header| header.is_fragment && header.total_bytes <= packet.len())?;
+    let fragment = packet[..header.total_bytes].get(header.header_bytes..)?;
+    let [next, _, high, low, a, b, c, d]: [u8; FRAGMENT_HEADER_BYTES] = *fragment.first_chunk()?;
+    let word = u16::from_be_bytes([high, low]);
+    Some(Fragment {
+        source: header.source.into(),
+        destination: header.destination.into(),
+        protocol: next,
+        identification: u32::from_be_bytes([a, b, c, d]),
+        offset: usize::from(word & !7),
+        more: word & 1 != 0,
+        dont_fragment: false,
+        header_bytes: header.header_bytes,
+        next_header_at: header.next_header_at,
+        payload_at: header.header_bytes + FRAGMENT_HEADER_BYTES,
+        total_bytes: header.total_bytes,
+    })
+}
+
+/// The upper-layer protocol of a first fragment, and where its header starts. `None`: it is not the first, or the chain of
+/// headers does not end within `packet` (RFC 7112), or is one that is refused.
+pub fn upper_layer_of_first(packet: &[u8]) -> Option<(u8, usize)> {
+    let mut header = parse(packet).filter(|header| header.is_fragment)?;
+    let fragment: &[u8; FRAGMENT_HEADER_BYTES] = packet.get(header.header_bytes..)?.first_chunk()?;
+    if [fragment[2], fragment[3] & !7] != [0, 0] {
+        return None;
+    }
+    header.protocol = fragment[0];
+    header.header_bytes += FRAGMENT_HEADER_BYTES;
+    header.is_fragment = false;
+    walk(packet, &mut header)?;
+    (!header.is_refused && !header.is_fragment).then_some((header.protocol, header.header_bytes))
 }
 
 /// Whether a protocol number means a header that belongs to IPv6 itself, as routes and fragments are.
@@ -165,14 +218,45 @@ mod tests {
     }
 
     #[test]
-    fn sees_fragments() {
-        assert!(parse(&packet(&[(44, 0)], 17)).unwrap().is_fragment);
+    fn sees_fragments_and_where_their_bytes_belong() {
+        let mut bytes = packet(&[(60, 0), (44, 0)], 17);
+        bytes.extend([7; 16]);
+        bytes[5] += 16;
+        bytes[50..56].copy_from_slice(&[0x05, 0xa9, 1, 2, 3, 4]);
+        assert!(parse(&bytes).unwrap().is_fragment);
+        let got = fragment(&bytes).unwrap();
+        assert_eq!((got.protocol, got.offset, got.more, got.identification), (17, 0x5a8, true, 0x0102_0304));
+        assert_eq!((got.header_bytes, got.next_header_at, got.payload_at, got.payload_bytes()), (48, 40, 56, 16));
+        assert_eq!(fragment(&bytes[..71]), None, "cut short");
+        assert_eq!(fragment(&packet(&[(60, 0)], 17)), None, "whole");
+    }
+
+    #[test]
+    fn a_first_fragment_holds_the_whole_chain_of_headers() {
+        let whole = packet(&[(44, 0), (60, 1)], 17);
+        assert_eq!(upper_layer_of_first(&whole), Some((17, 40 + 8 + 16)));
+        let mut cut = whole[..whole.len() - 8].to_vec();
+        cut[5] -= 8;
+        let mut later = whole.clone();
+        later[43] = 8;
+        assert_eq!(upper_layer_of_first(&later), None);
+        assert_eq!(upper_layer_of_first(&cut), None);
+        for hidden in [43, 44] {
+            let mut bytes = packet(&[(44, 0), (hidden, 0)], 17);
+            bytes[HEADER_BYTES + FRAGMENT_HEADER_BYTES + SEGMENTS_LEFT] = 1;
+            assert_eq!(upper_layer_of_first(&bytes), None);
+        }
     }
 
     proptest! {
         #[test]
-        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn never_panics(mut bytes in prop::collection::vec(any::<u8>(), 0..200), next in prop::sample::select(vec![0u8, 43, 44, 60])) {
+            if bytes.len() > 40 {
+                (bytes[0], bytes[4], bytes[NEXT_HEADER]) = (0x60, 0, next);
+            }
             let _ = parse(&bytes);
+            let _ = fragment(&bytes);
+            let _ = upper_layer_of_first(&bytes);
         }
     }
 }

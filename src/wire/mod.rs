@@ -5,6 +5,7 @@
 
 pub mod checksum;
 pub mod dccp;
+pub mod fragment;
 pub mod headers;
 pub mod icmp;
 pub mod ike;

@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics};
+use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -115,13 +115,31 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: rate(&raw.icmp_errors_per_sec, default.icmp_errors_per_sec),
         dns_tcp_per_realm: count(&raw.dns_tcp_per_realm, default.dns_tcp_per_realm.min(dns_tcp)),
         dns_tcp,
+        reassembly: reassembly_limits(raw),
         ike: ike_limits(raw),
     };
     share(&raw.sessions_per_realm, "sessions", limits.sessions_per_realm, limits.sessions, problems);
     share(&raw.dns_tcp_per_realm, "dns_tcp", limits.dns_tcp_per_realm, limits.dns_tcp, problems);
+    let reassembly = &limits.reassembly;
+    let (part, whole) = (reassembly.bytes_per_realm, reassembly.bytes);
+    share(&raw.reassembly_bytes_per_realm, "reassembly_bytes", part, whole, problems);
     let ike = &limits.ike;
     share(&raw.ike_half_open_per_source, "ike_half_open", ike.half_open_per_source, ike.half_open, problems);
     limits
+}
+
+fn reassembly_limits(raw: &raw::Limits) -> ReassemblyLimits {
+    let default = ReassemblyLimits::default();
+    let count = |n: &Option<At<u64>>, default: usize| {
+        n.as_ref().map_or(default, |n| usize::try_from(n.value).unwrap_or(usize::MAX))
+    };
+    let bytes = count(&raw.reassembly_bytes, default.bytes);
+    ReassemblyLimits {
+        bytes,
+        bytes_per_realm: count(&raw.reassembly_bytes_per_realm, default.bytes_per_realm.min(bytes)),
+        datagrams_per_realm: count(&raw.reassembly_datagrams_per_realm, default.datagrams_per_realm),
+        fragments: count(&raw.reassembly_fragments, default.fragments),
+    }
 }
 
 fn ike_limits(raw: &raw::Limits) -> IkeLimits {

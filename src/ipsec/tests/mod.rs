@@ -1,7 +1,6 @@
 //! The endpoint as a whole, mostly two of them that speak with one another.
 
 mod bounds;
-mod conformance;
 mod ecn;
 mod flow;
 mod hostile;

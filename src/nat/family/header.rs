@@ -51,17 +51,21 @@ impl Outline {
         }
     }
 
+    /// Over IPv4. Longer ones have DF, so that their sender hears of a narrow link.
+    pub fn may_be_fragmented(&self) -> bool {
+        ipv4::MIN_HEADER_BYTES + self.payload_bytes <= MAY_BE_FRAGMENTED_BYTES
+    }
+
     /// Writes a header with the addresses of `shown`, of the IP version that they are of. Flow label and fragment header
-    /// there are none. `identification` is asked when the packet may be fragmented further on.
-    pub fn write(&self, out: &mut [u8], shown: &Shown, identification: impl FnOnce() -> u16) {
+    /// there are none. With an `identification` the packet may be fragmented further on (IPv4).
+    pub fn write(&self, out: &mut [u8], shown: &Shown, identification: Option<u16>) {
         match (shown.source, shown.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let Some(out) = out.first_chunk_mut() else { return };
                 ipv4::emit(out, self.payload_bytes, self.hop_limit, self.protocol, source, destination);
                 out[ipv4::TYPE_OF_SERVICE] = self.traffic_class;
-                if ipv4::MIN_HEADER_BYTES + self.payload_bytes <= MAY_BE_FRAGMENTED_BYTES {
-                    let identification = identification().to_be_bytes();
-                    out[ipv4::IDENTIFICATION..ipv4::IDENTIFICATION + 2].copy_from_slice(&identification);
+                if let Some(identification) = identification {
+                    out[ipv4::IDENTIFICATION..ipv4::IDENTIFICATION + 2].copy_from_slice(&identification.to_be_bytes());
                     out[ipv4::FRAGMENT..ipv4::FRAGMENT + 2].fill(0);
                 }
                 out[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].fill(0);

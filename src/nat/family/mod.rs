@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Packets are whole: fragments have been put together before, and are made again behind. So no packet gets a fragment
-//! header here.
+//! header here. What came in fragments may be fragmented over IPv4 however long it is, and keeps its identification (RFC 7915
+//! section 5.1.1).
 //!
 //! Checksums of TCP, UDP and echo are updated incrementally (RFC 1624), so that damage stays to be seen. Only a UDP
 //! datagram without a checksum gets one (section 4.5), because IPv6 has none without.
@@ -26,10 +27,10 @@ pub use identification::Identifications;
 use self::header::Outline;
 use super::rewrite;
 use crate::net::policy::protocol;
-use crate::packet::Shown;
+use crate::packet::{Reassembled, Shown};
 use crate::wire::checksum::{self, Delta};
 use crate::wire::headers::{self, Headers, Transport};
-use crate::wire::{icmp as wire_icmp, ipv4, ipv6, tcp, udp};
+use crate::wire::{fragment, icmp as wire_icmp, ipv4, ipv6, tcp, udp};
 
 /// The IPv6 minimum MTU: what every link carries, and the most of an ICMPv6 error (RFC 4443 section 2.4 c).
 pub const MIN_MTU_BYTES_V6: u16 = 1280;
@@ -68,11 +69,13 @@ pub fn untranslated_mtu(mtu_bytes: u16, is_v6: bool) -> u16 {
 }
 
 /// Turns the packet at the start of `slot`, which `headers` was read from, into one of the other IP version with the
-/// addresses (of that version) and ports of `shown`, and one hop less to live. Its new length.
+/// addresses (of that version) and ports of `shown`, and one hop less to live. Its new length. `reassembled`: it came in
+/// fragments.
 pub fn translate(
     slot: &mut [u8],
     headers: &Headers,
     shown: &Shown,
+    reassembled: Option<Reassembled>,
     identifications: &mut Identifications,
 ) -> Result<usize, Untranslatable> {
     let is_v6 = shown.destination.is_ipv6();
@@ -83,8 +86,20 @@ pub fn translate(
     translate_message(&mut slot[from..headers.total_bytes], headers, shown, message_bytes)?;
     slot.copy_within(from..headers.total_bytes, to);
     let outline = Outline { hop_limit: outline.hop_limit.saturating_sub(1), payload_bytes: message_bytes, ..outline };
-    outline.write(slot, shown, || identifications.take());
+    outline.write(slot, shown, identification(&outline, reassembled, identifications));
     Ok(total)
+}
+
+/// `None`: the packet may not be fragmented over IPv4.
+fn identification(
+    outline: &Outline,
+    reassembled: Option<Reassembled>,
+    identifications: &mut Identifications,
+) -> Option<u16> {
+    match reassembled {
+        Some(reassembled) => Some(reassembled.identification as u16),
+        None => outline.may_be_fragmented().then(|| identifications.take()),
+    }
 }
 
 /// The same for an ICMP error. `quoted` is what its receiver knows the packet inside by: it sent it. `max_mtu_bytes` is the
@@ -106,6 +121,8 @@ pub fn translate_error(
     let quote = &quote[..icmp::quoted_bytes(headers.is_v6(), old).min(quote.len())];
     let inner_headers = headers::parse_quoted(quote).map_err(|_| Untranslatable::Malformed)?;
     let inner = Outline::of(quote, &inner_headers);
+    // Of the datagram that a fragment is the beginning of, nobody knows how long it was: longer.
+    let whole_bytes = if fragment::parse(quote).is_some() { MAX_TOTAL_BYTES_V4 } else { inner.payload_bytes };
     let outer = Outline::of(slot, headers);
     let sent_bytes = header::bytes(is_v6) + inner.payload_bytes; // by the receiver of the error
     let icmp_header = icmp::error(is_v6, old, sent_bytes, max_mtu_bytes).ok_or(Untranslatable::NoCounterpart)?;
@@ -120,12 +137,12 @@ pub fn translate_error(
     let total = check_total(message_at + kept, slot, is_v6)?;
 
     slot.copy_within(from..from + kept, message_at);
-    translate_message(&mut slot[message_at..total], &inner_headers, quoted, inner.payload_bytes)?;
-    inner.write(&mut slot[inner_at..], quoted, || 0);
+    translate_message(&mut slot[message_at..total], &inner_headers, quoted, whole_bytes)?;
+    inner.write(&mut slot[inner_at..], quoted, inner.may_be_fragmented().then_some(0));
     slot[icmp_at..inner_at].copy_from_slice(&icmp_header);
     let payload_bytes = total - icmp_at;
     let outer = Outline { hop_limit: outer.hop_limit.saturating_sub(1), payload_bytes, ..outer };
-    outer.write(slot, shown, || identifications.take());
+    outer.write(slot, shown, outer.may_be_fragmented().then(|| identifications.take()));
     rewrite::renew_icmp_checksum(&mut slot[..total], icmp_at);
     Ok(total)
 }

@@ -38,7 +38,7 @@ fn slot(bytes: &[u8]) -> Vec<u8> {
 
 fn cross(bytes: &[u8], shown: &Shown) -> Result<Vec<u8>, Untranslatable> {
     let mut slot = slot(bytes);
-    let len = translate(&mut slot, &parse(bytes).unwrap(), shown, &mut Identifications::new(7))?;
+    let len = translate(&mut slot, &parse(bytes).unwrap(), shown, None, &mut Identifications::new(7))?;
     slot.truncate(len);
     Ok(slot)
 }
@@ -96,7 +96,7 @@ fn a_packet_that_ipv6_would_carry_anywhere_may_be_fragmented_over_ipv4_and_a_lon
     let before = slot.clone();
     let mut identification = || {
         slot.copy_from_slice(&before);
-        translate(&mut slot, &headers, &shown, &mut identifications).unwrap();
+        translate(&mut slot, &headers, &shown, None, &mut identifications).unwrap();
         [slot[4], slot[5]]
     };
     assert_ne!(identification(), identification());
@@ -213,11 +213,14 @@ fn what_has_no_counterpart_or_no_room_is_refused() {
     let mut identifications = Identifications::new(7);
     for room in [sent.len(), sent.len() + 19] {
         let mut slot = slot(&sent);
-        let got = translate(&mut slot[..room], &headers, &to_b, &mut identifications);
+        let got = translate(&mut slot[..room], &headers, &to_b, None, &mut identifications);
         assert_eq!(got, Err(Untranslatable::TooLong));
     }
     let mut slot = slot(&sent);
-    assert_eq!(translate(&mut slot[..sent.len() + 20], &headers, &to_b, &mut identifications), Ok(sent.len() + 20));
+    assert_eq!(
+        translate(&mut slot[..sent.len() + 20], &headers, &to_b, None, &mut identifications),
+        Ok(sent.len() + 20)
+    );
 }
 
 #[test]
@@ -432,7 +435,7 @@ proptest! {
         let got = if headers.transport == Transport::IcmpError {
             translate_error(slot, &headers, &outer, &inner, 1500, &mut identifications)
         } else {
-            translate(slot, &headers, &outer, &mut identifications)
+            translate(slot, &headers, &outer, None, &mut identifications)
         };
         if let Ok(len) = got {
             let crossed = parse(&slot[..len]).expect("what is made can be read");
