@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -9,6 +10,7 @@ use super::allocate::recorded_ids;
 use super::allocations::{Allocations, Holder};
 use super::inventory::Inventory;
 use crate::config::model::{AliasMode, Config, GrantTarget, RealmRef};
+use crate::nat::napt;
 use crate::net::mapping::{AliasOverride, Mapping, Network};
 use crate::net::policy::{Grant, Policy, PortRule, Target};
 use crate::net::{Canonical, NetworkId, RealmId, service};
@@ -18,6 +20,7 @@ use crate::net::{Canonical, NetworkId, RealmId, service};
 pub struct Compiled {
     pub mapping: Mapping,
     pub policy: Policy,
+    pub napt: Arc<napt::Spec>,
     pub names: Names,
     /// By `config::model::RealmRef`.
     pub realm_ids: Vec<RealmId>,
@@ -70,10 +73,12 @@ pub enum CompileError {
 /// `allocations` is what [`super::allocate()`] gave for this `config`.
 pub fn compile_addresses(config: &Config, allocations: &Allocations) -> Result<Compiled, CompileError> {
     let realm_ids = numbers(config, allocations)?;
-    let mapping = compile_mapping(config, allocations, &realm_ids)?;
+    let mut mapping = compile_mapping(config, allocations, &realm_ids)?;
+    super::napt::hide(config, &realm_ids, &mut mapping);
     let names = compile_names(config, &mapping, &realm_ids)?;
     Ok(Compiled {
         policy: compile_policy(config, &names, &realm_ids),
+        napt: super::napt::spec(config, &realm_ids),
         names,
         realm_ids,
         service_network: SERVICE_NETWORK,

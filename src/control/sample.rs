@@ -56,7 +56,7 @@ impl Sample {
     /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`.
     pub fn realm(mut self, name: &str, networks: &[&str]) -> Self {
         let networks = networks.iter().map(|text| network(text)).collect();
-        self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
+        self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new(), napt: None });
         self
     }
 

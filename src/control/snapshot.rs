@@ -119,6 +119,7 @@ pub fn snapshot(
         service: Service { gateway: locate(&compiled, compiled.gateway)?, dns: locate(&compiled, compiled.dns)? },
         mapping: compiled.mapping,
         policy: compiled.policy,
+        napt: compiled.napt,
         realms,
         tunnels,
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
@@ -152,6 +153,7 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
         handshakes_per_sec: limits.handshakes_per_sec,
         ike,
         sessions: nat::Limits { sessions: limits.sessions, per_realm: limits.sessions_per_realm },
+        napt_bindings: limits.napt_bindings,
         host: HostConfig {
             gateway: service::gateway(config.ix.space6),
             dns: service::dns(config.ix.space6),

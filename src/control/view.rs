@@ -59,8 +59,9 @@ impl<'a> Views<'a> {
 
     /// The view of `viewer`, with at most `most` networks on each side.
     pub fn of(&self, viewer: RealmId, most: usize) -> View {
-        let owners = self.neighbours.get(&viewer).into_iter().flatten();
-        let seen = [RealmId::IX].iter().chain(owners).flat_map(|owner| self.seen_by(viewer, *owner));
+        let owners = || self.neighbours.get(&viewer).into_iter().flatten();
+        let seen = [RealmId::IX].iter().chain(owners()).flat_map(|owner| self.seen_by(viewer, *owner));
+        let seen = seen.chain(owners().flat_map(|owner| self.pools_seen_by(viewer, *owner)));
         View {
             ours: at_most(most, seen.collect(), &self.config.ix.alias4),
             theirs: at_most(most, self.own(viewer), &[]),
@@ -77,6 +78,12 @@ impl<'a> Views<'a> {
             let is_of_use = ipv6 && (owner.is_ix() || network.native.addr().is_ipv6());
             alias.into_iter().chain(is_of_use.then_some(IpNet::V6(network.canonical)))
         })
+    }
+
+    fn pools_seen_by(&self, viewer: RealmId, owner: RealmId) -> impl Iterator<Item = IpNet> {
+        let napt = self.compiled.napt.realm(owner).filter(|napt| napt.is_for(viewer));
+        let napt = napt.filter(|_| self.compiled.mapping.speaks_ipv4(viewer));
+        napt.into_iter().flat_map(|napt| napt.blocks.pools()).map(|pool| IpNet::V4(*pool))
     }
 
     fn own(&self, realm: RealmId) -> Vec<IpNet> {

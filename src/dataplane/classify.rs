@@ -1,30 +1,33 @@
 //! classify: realm of the tunnel; the source must belong to it; both addresses become canonical.
 //!
 //! Drops: InnerMalformed, FragmentNotServed, OptionNotServed, SourceNotInRealm, DestinationNotUnicast,
-//! DestinationUnknown, FamilyMismatch, SourceHasNoAlias.
+//! DestinationUnknown, NaptNoBinding, NaptPortNotServed, FamilyMismatch, SourceHasNoAlias.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::nat::napt::Napt;
 use crate::net::mapping::Mapping;
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::headers::{self, HeaderError};
 
-pub(super) fn classify(batch: &mut Batch, mapping: &Mapping) {
+use super::napt;
+
+pub(super) fn classify(batch: &mut Batch, mapping: &Mapping, napt: &Napt) {
     for (meta, bytes) in batch.live_mut() {
-        if let Err(reason) = classify_one(meta, bytes, mapping) {
+        if let Err(reason) = classify_one(meta, bytes, mapping, napt) {
             meta.drop(reason);
         }
     }
 }
 
-fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping) -> Result<(), DropReason> {
+fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping, napt: &Napt) -> Result<(), DropReason> {
     meta.headers = headers::parse(bytes).map_err(|error| match error {
         HeaderError::Malformed => DropReason::InnerMalformed,
         HeaderError::Fragment => DropReason::FragmentNotServed,
         HeaderError::Option => DropReason::OptionNotServed,
     })?;
     match (meta.headers.source, meta.headers.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, source, destination, mapping),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, bytes, source, destination, mapping, napt),
         (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping),
         _ => Err(DropReason::InnerMalformed), // no header holds two families
     }
@@ -32,20 +35,33 @@ fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping) -> Result<(), 
 
 /// The commonest way by far: kept apart, so that it works on plain integers.
 #[inline]
-fn classify_v4(meta: &mut Meta, source: Ipv4Addr, destination: Ipv4Addr, mapping: &Mapping) -> Result<(), DropReason> {
+fn classify_v4(
+    meta: &mut Meta,
+    bytes: &[u8],
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    mapping: &Mapping,
+    napt: &Napt,
+) -> Result<(), DropReason> {
     meta.source = mapping.locate_native4(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_broadcast() || destination.is_unspecified() {
         return Err(DropReason::DestinationNotUnicast);
     }
-    meta.destination = mapping.locate_alias(meta.realm, destination).ok_or(DropReason::DestinationUnknown)?;
+    match mapping.locate_alias(meta.realm, destination) {
+        Some(destination) => {
+            meta.destination = destination;
+            // Only IPv4 hosts have aliases, and their canonical addresses end in their own.
+            meta.shown.destination = IpAddr::V4(Ipv4Addr::from_bits(destination.canonical.0 as u32));
+        }
+        None => napt::arrive(meta, bytes, destination, mapping, napt)?,
+    }
     if meta.destination.realm.is_ix() {
         return Ok(()); // the IX's own stack speaks canonical addresses, in either family
     }
-    // Only IPv4 hosts have aliases, and their canonical addresses end in their own.
-    let native = Ipv4Addr::from_bits(meta.destination.canonical.0 as u32);
-    let alias = mapping.seen_by4(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
-    meta.shown.destination = IpAddr::V4(native);
-    meta.shown.source = IpAddr::V4(alias);
+    match mapping.seen_by4(meta.destination.realm, meta.source) {
+        Some(alias) => meta.shown.source = IpAddr::V4(alias),
+        None => napt::leave_open(meta, napt)?,
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! ingress    outer datagram: which tunnel?                                  Tunnels::open
 //! decap      key, replay window, open                                       Tunnels::open
 //! classify   realm of the tunnel; source must belong; canonicalise          classify
-//! policy     session of the current generation? else grants                 police
+//! policy     session of the current generation? else grants; a pool's port   police
 //! route      owner realm -> tunnel, or the IX itself; hops, size            route
 //! local      what is for the IX itself goes to its own stack                local
 //! translate  addresses, checksums, ICMP errors' quotes, MSS, hop limit      translate
@@ -14,6 +14,7 @@
 
 use crate::host::Host;
 use crate::nat::Sessions;
+use crate::nat::napt::Napt;
 use crate::net::Timestamp;
 use crate::packet::{Batch, Outbox};
 
@@ -34,6 +35,7 @@ pub(super) struct Walk<'a> {
     pub tunnels: &'a mut Tunnels,
     pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
+    pub napt: &'a mut Napt,
     pub host: &'a mut Host,
     pub reporter: &'a mut Reporter,
     pub outbox: &'a mut Outbox,
@@ -45,16 +47,18 @@ impl Walk<'_> {
     /// Walks a batch of packets fresh from their tunnels to its end. Afterwards no packet is live, and the batch is
     /// empty.
     pub fn run(self, batch: &mut Batch) {
-        let Walk { snapshot, tunnels, police, sessions, host, reporter, outbox, counters, now } = self;
+        let Walk { snapshot, tunnels, police, sessions, napt, host, reporter, outbox, counters, now } = self;
         let now_secs = now.as_secs();
 
-        classify(batch, &snapshot.mapping);
-        police.run(batch, snapshot, sessions, now_secs);
+        classify(batch, &snapshot.mapping, napt);
+        police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
+            reporter.prepare(meta, packet, report, snapshot, now_secs);
+        });
         route(batch, snapshot, tunnels, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });
         deliver(batch, host, now);
-        translate(batch, &snapshot.mapping);
+        translate(batch, &snapshot.mapping, napt);
         encap(batch, tunnels, outbox, counters);
 
         reporter.send(tunnels, outbox, counters);

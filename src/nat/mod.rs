@@ -6,11 +6,13 @@
 //! ```
 //!
 //! The rewriting itself ([`rewrite`]) is stateless: both addresses follow from the mapping alone. [`sessions`] holds the
-//! only state, which decides whether a packet may pass, never where it goes.
+//! state that decides whether a packet may pass, never where it goes. Only a realm that shows itself by a few addresses
+//! needs more to be remembered: [`napt`].
 
 pub mod flow;
+pub mod napt;
 pub mod rewrite;
 pub mod sessions;
 
 pub use flow::{Asker, Flow, Side};
-pub use sessions::{Limits, Sessions, Ticket};
+pub use sessions::{Held, Limits, Sessions, Ticket};

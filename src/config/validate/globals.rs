@@ -115,6 +115,7 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: rate(&raw.icmp_errors_per_sec, default.icmp_errors_per_sec),
         dns_tcp_per_realm: count(&raw.dns_tcp_per_realm, default.dns_tcp_per_realm.min(dns_tcp)),
         dns_tcp,
+        napt_bindings: count(&raw.napt_bindings, default.napt_bindings),
         ike: ike_limits(raw),
     };
     share(&raw.sessions_per_realm, "sessions", limits.sessions_per_realm, limits.sessions, problems);

@@ -7,6 +7,7 @@ mod globals;
 mod identity;
 mod ipsec;
 mod names;
+mod napt;
 mod networks;
 mod ports;
 mod references;
@@ -29,20 +30,23 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let limits = globals::limits(&raw.limits, problems);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
-    let networks = networks::networks(raw, problems);
+    let mut networks = networks::networks(raw, problems);
+    let napt = napt::napt(raw, &names, &networks, limits.napt_bindings, problems);
+    napt::settle(&napt, &mut networks);
     let hosts = references::hosts(raw, &names, &networks, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
-        aliases::check(raw, ix, &networks, &hosts, problems);
+        aliases::check(raw, ix, &networks, &hosts, &napt, problems);
     }
     if problems.error_count() > 0 {
         return None;
     }
-    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).map(|((realm, networks), attachments)| {
+    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).zip(napt).map(|(((realm, networks), attachments), napt)| {
         let networks = networks.into_iter().map(|n| n.network).collect();
-        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments })
+        let napt = napt.map(|placed| placed.napt);
+        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments, napt })
     });
     Some(model::Config {
         ix: ix?,
