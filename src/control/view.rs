@@ -32,6 +32,8 @@ pub struct Views<'a> {
     /// Who may reach whom, without direction.
     neighbours: BTreeMap<RealmId, BTreeSet<RealmId>>,
     networks: BTreeMap<RealmId, Vec<NetworkId>>,
+    /// Who may reach their own realm, and so see their own pool.
+    granted_themselves: BTreeSet<RealmId>,
 }
 
 impl<'a> Views<'a> {
@@ -41,10 +43,15 @@ impl<'a> Views<'a> {
             GrantTarget::Service(service) => compiled.names.services[service.0].realm,
         };
         let mut neighbours: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let mut granted_themselves = BTreeSet::new();
         for grant in &config.grants {
             for from in &grant.from {
                 let from = compiled.realm_ids[from.0];
-                for to in grant.to.iter().map(owner).filter(|to| *to != from) {
+                for to in grant.to.iter().map(owner) {
+                    if to == from {
+                        granted_themselves.insert(from);
+                        continue;
+                    }
                     neighbours.entry(from).or_default().insert(to);
                     neighbours.entry(to).or_default().insert(from);
                 }
@@ -54,14 +61,15 @@ impl<'a> Views<'a> {
         for (id, network) in (0..).map(NetworkId).zip(compiled.mapping.networks()) {
             networks.entry(network.realm).or_default().push(id);
         }
-        Views { config, compiled, neighbours, networks }
+        Views { config, compiled, neighbours, networks, granted_themselves }
     }
 
     /// The view of `viewer`, with at most `most` networks on each side.
     pub fn of(&self, viewer: RealmId, most: usize) -> View {
         let owners = || self.neighbours.get(&viewer).into_iter().flatten();
         let seen = [RealmId::IX].iter().chain(owners()).flat_map(|owner| self.seen_by(viewer, *owner));
-        let seen = seen.chain(owners().flat_map(|owner| self.pools_seen_by(viewer, *owner)));
+        let hairpins = self.granted_themselves.get(&viewer);
+        let seen = seen.chain(owners().chain(hairpins).flat_map(|owner| self.pools_seen_by(viewer, *owner)));
         View {
             ours: at_most(most, seen.collect(), &self.config.ix.alias4),
             theirs: at_most(most, self.own(viewer), &[]),
