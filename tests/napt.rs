@@ -126,6 +126,7 @@ impl Fixture {
     fn secs(&mut self, secs: u64) {
         let then = self.lan.now + Duration::from_secs(secs);
         self.lan.advance_to(then);
+        (0..4).for_each(|site| self.lan.connect(site)); // WireGuard's keys last three minutes
     }
 }
 
@@ -280,10 +281,8 @@ fn a_host_of_the_realm_reaches_another_by_the_pool_and_is_shown_by_its_own_port(
     let mut f = Fixture::with(&FOUR.replace("forwards =", "filtering = \"endpoint\", forwards ="));
     let other = ip("192.168.1.11");
     let c = f.c_for("a");
-    let (one_shown, other_shown) = (
-        f.arrive(A, &udp((HOST, 5000), (c, 53), b"")).source,
-        f.arrive(A, &udp((other, 6000), (c, 53), b"")).source,
-    );
+    let (one_shown, other_shown) =
+        (f.arrive(A, &udp((HOST, 5000), (c, 53), b"")).source, f.arrive(A, &udp((other, 6000), (c, 53), b"")).source);
     let there = f.arrive(A, &udp((HOST, 5000), other_shown, b""));
     assert_eq!(there, Seen { site: A, source: one_shown, destination: (other, 6000) });
 }
@@ -303,7 +302,8 @@ fn errors_find_the_host_behind_the_port_and_are_about_what_it_sent() {
     let mut f = Fixture::start();
     let c = f.c_for("a");
     let c_for_a_gateway = f.appliance.seen_by("a", "c", "192.168.1.1");
-    for request in [udp((HOST, 5000), (c, 53), b"hello"), tcp((HOST, 5000), (c, 53), flag::SYN, &[], b""), echo(HOST, c, 9, false)]
+    for request in
+        [udp((HOST, 5000), (c, 53), b"hello"), tcp((HOST, 5000), (c, 53), flag::SYN, &[], b""), echo(HOST, c, 9, false)]
     {
         let (_, arrived) = f.lan.send(A, &request).remove(0);
         let shown = seen(C, &arrived).source.0;

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::output::json;
 use crate::config::model::Config;
-use crate::control::allocations::Allocations;
 use crate::control::allocate;
+use crate::control::allocations::Allocations;
 use crate::control::change::Changes;
 use crate::control::compile_addresses;
 use crate::control::napt::{NotInAPool, who};

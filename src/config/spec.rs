@@ -348,7 +348,10 @@ pub static NETWORK: TableSpec = TableSpec {
         ),
     ],
     one_of: &[],
-    planned: &[Planned { name: "show_as", instead: "write it under the [[realm]]; it holds for all networks without a pinned alias" }],
+    planned: &[Planned {
+        name: "show_as",
+        instead: "write it under the [[realm]]; it holds for all networks without a pinned alias",
+    }],
 };
 
 pub static ATTACH: TableSpec = TableSpec {

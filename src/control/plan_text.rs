@@ -87,7 +87,13 @@ fn napt(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         )?;
         writeln!(f, "    {}", napt.rule)?;
         let line = |forward: &PlannedForward| {
-            format!("{}/{} of {} leads to {}", forward.protocol, forward.outside.port(), forward.outside.ip(), forward.to)
+            format!(
+                "{}/{} of {} leads to {}",
+                forward.protocol,
+                forward.outside.port(),
+                forward.outside.ip(),
+                forward.to
+            )
         };
         limited(napt.forwards.iter().map(line), "    ", f)?;
     }

@@ -29,8 +29,7 @@ pub(super) fn quoted(meta: &Meta, bytes: &[u8], mapping: &Mapping, napt: &Napt) 
     if headers.source != meta.headers.destination {
         return None;
     }
-    let (sender, sender_port) =
-        napt::quoted_sender(meta.realm, headers.source, &headers.transport, mapping, napt)?;
+    let (sender, sender_port) = napt::quoted_sender(meta.realm, headers.source, &headers.transport, mapping, napt)?;
     let receiver = mapping.locate_native(meta.realm, headers.destination)?;
     let flow = Flow::of(&headers, sender, receiver)?.from_port(sender_port);
     Some(Quoted { sender, receiver, sender_port, flow })

@@ -1,6 +1,6 @@
 //! `show_as` of a realm.
 
-use super::{LABEL, Format, MAX_REALMS, PREFIX4, Shape, TableSpec, integer, optional, required, with_default};
+use super::{Format, LABEL, MAX_REALMS, PREFIX4, Shape, TableSpec, integer, optional, required, with_default};
 
 pub const MAX_POOLS: usize = 64;
 pub const MAX_FORWARDS: usize = 1000;

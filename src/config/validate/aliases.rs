@@ -107,12 +107,7 @@ fn pins(
     pins.into_iter().map(|(alias, _)| alias).collect()
 }
 
-fn requests(
-    raw: &Raw,
-    networks: &[Vec<Placed>],
-    hosts: &[Option<Host>],
-    napt: &[Option<PlacedNapt>],
-) -> Vec<Request> {
+fn requests(raw: &Raw, networks: &[Vec<Placed>], hosts: &[Option<Host>], napt: &[Option<PlacedNapt>]) -> Vec<Request> {
     let mut requests = Vec::new();
     for (realm, placed) in networks.iter().enumerate().flat_map(|(i, list)| list.iter().map(move |p| (i, p))) {
         if let (IpNet::V4(net), AliasMode::Auto) = (placed.network.native, placed.network.alias) {
@@ -126,9 +121,8 @@ fn requests(
             let inside = |p: &&Placed| p.network.native.contains(address);
             networks[host.realm.0].iter().find(inside).is_some_and(|p| p.network.alias == AliasMode::HostsOnly)
         };
-        let is_forwarded = |address: &&IpAddr| {
-            napt[host.realm.0].as_ref().is_some_and(|placed| placed.napt.leads_to(**address))
-        };
+        let is_forwarded =
+            |address: &&IpAddr| napt[host.realm.0].as_ref().is_some_and(|placed| placed.napt.leads_to(**address));
         for address in host.addresses.iter().filter(|a| hosts_only(a) && !is_forwarded(a)) {
             let span = raw_host.addresses.as_ref().map_or(0..0, |a| a.span.clone());
             requests.push(Request { realm: host.realm.0, prefix_len: 32, span, name: format!("{address}/32") });

@@ -43,11 +43,13 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
-    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).zip(napt).map(|(((realm, networks), attachments), napt)| {
-        let networks = networks.into_iter().map(|n| n.network).collect();
-        let napt = napt.map(|placed| placed.napt);
-        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments, napt })
-    });
+    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).zip(napt).map(
+        |(((realm, networks), attachments), napt)| {
+            let networks = networks.into_iter().map(|n| n.network).collect();
+            let napt = napt.map(|placed| placed.napt);
+            Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments, napt })
+        },
+    );
     Some(model::Config {
         ix: ix?,
         api: api?,

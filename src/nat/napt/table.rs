@@ -83,7 +83,8 @@ impl Table {
     }
 
     pub fn by_inside(&self, inside: &Inside) -> Option<(u32, &Binding)> {
-        let found = self.by_inside.find(self.hash(inside), |slot| at(&self.slab, *slot).is_some_and(|b| b.inside == *inside));
+        let found =
+            self.by_inside.find(self.hash(inside), |slot| at(&self.slab, *slot).is_some_and(|b| b.inside == *inside));
         found.and_then(|slot| Some((*slot, at(&self.slab, *slot)?)))
     }
 

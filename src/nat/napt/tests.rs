@@ -174,7 +174,12 @@ fn a_block_rests_as_long_as_others_are_free() {
 #[test]
 fn ipv6_hosts_get_what_the_computed_blocks_leave() {
     let mut n = napt(vec![realm(A, "100.64.9.0/31", 256, &["192.168.1.0/24"])], 1000); // 504 blocks, 256 computed
-    let host = Inside { realm: A, host: "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().into(), proto: Proto::Tcp, port: 5000 };
+    let host = Inside {
+        realm: A,
+        host: "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().into(),
+        proto: Proto::Tcp,
+        port: 5000,
+    };
     let outside = n.bind(&host).unwrap();
     assert_eq!(outside.address, ip("100.64.9.1"), "block 256, the fifth of the second address");
     assert!((2048..2304).contains(&outside.port));
