@@ -82,8 +82,9 @@ impl Flow {
     }
 
     /// The same for its destination.
+    #[inline]
     pub fn to_port(self, port: u16) -> Flow {
-        self.reversed().from_port(port).reversed()
+        if port == 0 { self } else { self.reversed().from_port(port).reversed() }
     }
 
     /// The same flow as the other side sends it.

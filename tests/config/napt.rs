@@ -88,35 +88,35 @@ fn mistakes_in_show_as() {
     check(&[
         (shown("[]"), &["4:11 []: `show_as` is a list, and must be a table"]),
         (shown("{ }"), &["4:11 { }: `napt` is missing in show_as"]),
-        (shown("{ napt = [\"100.64.9.0/28\"], for = [\"x\"] }"), &["4:48 \"x\": there is no realm `x`"]),
+        (shown("{ napt = [\"100.64.9.0/28\"], for = [\"x\"] }"), &["4:46 \"x\": there is no realm `x`"]),
         (
             shown("{ napt = [\"100.64.9.0/28\"], for = [\"a\"] }"),
-            &["4:47 [\"a\"]: the realm itself is among those that see it by its pool"],
+            &["4:45 [\"a\"]: the realm itself is among those that see it by its pool"],
         ),
-        (shown("{ napt = [\"100.64.9.0/28\"], block_ports = 255 }"), &["4:54 255: `block_ports` is odd"]),
-        (changed("100.64.9.1", "100.64.8.1"), &["4:66 \"100.64.8.1\": this is no address of the pool"]),
-        (changed("tcp/443", "icmp"), &["4:87 \"icmp\": this is not a port"]),
-        (changed("tcp/443", "tcp/0"), &["4:87 \"tcp/0\": this is not a port"]),
+        (shown("{ napt = [\"100.64.9.0/28\"], block_ports = 255 }"), &["4:53 255: `block_ports` is odd"]),
+        (changed("100.64.9.1", "100.64.8.1"), &["4:63 \"100.64.8.1\": this is no address of the pool"]),
+        (changed("tcp/443", "icmp"), &["4:84 \"icmp\": this is not a port"]),
+        (changed("tcp/443", "tcp/0"), &["4:84 \"tcp/0\": this is not a port"]),
         (
             changed("192.168.1.20:8443", "192.168.1.20"),
-            &["4:103 \"192.168.1.20\": this is not an IPv4 address and a port"],
+            &["4:100 \"192.168.1.20\": this is not an IPv4 address and a port"],
         ),
         (
             changed("192.168.1.20", "192.168.2.20"),
-            &["4:103 \"192.168.2.20:8443\": 192.168.2.20 is outside the realm's networks"],
+            &["4:100 \"192.168.2.20:8443\": 192.168.2.20 is outside the realm's networks"],
         ),
         (
             forward(&format!("{whole}, {}", whole.replace("8443", "80"))),
-            &["4:164 \"tcp/443\": 100.64.9.1:443 is in another forward already"],
+            &["4:156 \"tcp/443\": 100.64.9.1:443 is in another forward already"],
         ),
         (
             forward(&format!("{whole}, {}", whole.replace("tcp/443", "tcp/80"))),
-            &["4:179 \"192.168.1.20:8443\": 192.168.1.20:8443 is in another forward already"],
+            &["4:171 \"192.168.1.20:8443\": 192.168.1.20:8443 is in another forward already"],
         ),
         (
             forward(whole)
                 .replace("[\"192.168.1.0/24\"]", "[{ prefix = \"192.168.1.0/24\", alias = \"100.64.7.0/24\" }]"),
-            &["4:103 \"192.168.1.20:8443\": 192.168.1.20 is seen by an alias"],
+            &["4:100 \"192.168.1.20:8443\": 192.168.1.20 is seen by an alias"],
         ),
     ]);
 }

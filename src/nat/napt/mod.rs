@@ -142,6 +142,7 @@ impl Napt {
     pub fn reserve(&mut self) {
         self.table.reserve();
         self.hosts.reserve();
+        self.peers.reserve();
     }
 
     /// Nobody is shown by a pool: then nothing else here need be asked.
@@ -235,15 +236,6 @@ impl Napt {
         let Some(binding) = self.table.get_mut(slot).filter(|binding| !binding.is_forward) else { return };
         binding.sessions = binding.sessions.saturating_sub(1);
         if binding.sessions == 0 {
-            self.table.remove(slot);
-            self.put_back(inside);
-        }
-    }
-
-    /// Gives the binding up if no session holds it: the packet that made it came no further.
-    pub fn release_unused(&mut self, inside: &Inside) {
-        let Some((slot, binding)) = self.table.by_inside(inside) else { return };
-        if binding.sessions == 0 && !binding.is_forward {
             self.table.remove(slot);
             self.put_back(inside);
         }

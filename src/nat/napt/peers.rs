@@ -34,6 +34,13 @@ impl Peers {
         Peers { table: HashTable::new(), hasher: FixedState::with_seed(seed) }
     }
 
+    pub fn reserve(&mut self) {
+        if !self.table.is_empty() && self.table.len() * 4 >= self.table.capacity() * 3 {
+            let hasher = &self.hasher;
+            self.table.reserve(self.table.capacity(), |peer| hasher.hash_one((peer.slot, peer.remote)));
+        }
+    }
+
     pub fn contains(&self, slot: u32, remote: Remote) -> bool {
         self.table.find(self.hash(slot, remote), |peer| peer.slot == slot && peer.remote == remote).is_some()
     }

@@ -290,7 +290,8 @@ fn what_nobody_takes_down_is_counted() {
     let host = udp("10.1.2.3", 5000);
     for _ in 0..MAX_EVENTS / 2 + 1 {
         n.bind(&host).unwrap();
-        n.release_unused(&host);
+        n.hold(&host, REMOTE);
+        n.release(&host, REMOTE);
     }
     assert_eq!(n.events_lost(), 2);
     assert_eq!(std::iter::from_fn(|| n.poll_event()).count(), MAX_EVENTS);
