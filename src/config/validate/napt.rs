@@ -126,7 +126,7 @@ fn viewers(
 }
 
 fn block_ports(n: &At<u64>, problems: &mut Problems) -> Option<u16> {
-    if n.value % 2 == 0 {
+    if n.value.is_multiple_of(2) {
         return u16::try_from(n.value).ok();
     }
     problems
