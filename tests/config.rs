@@ -20,6 +20,8 @@ mod examples;
 mod hidden;
 #[path = "config/ipsec.rs"]
 mod ipsec;
+#[path = "config/napt.rs"]
+mod napt;
 
 const FILE: &str = "/etc/ixgate/ix.toml";
 const PRIVATE_KEY: [u8; 32] = [0x42; 32];
@@ -109,8 +111,8 @@ fn what_is_not_served_yet_is_refused_and_not_ignored() {
             &["5:1 port: `port` is not served yet in this version"],
         ),
         (
-            realm("a", "\"10.0.0.0/24\"") + "show_as = []\n",
-            &["4:1 show_as: `show_as` is not served yet in this version"],
+            realm("a", "{ prefix = \"10.0.0.0/24\", show_as = [] }"),
+            &["3:39 show_as: `show_as` is not served yet in this version"],
         ),
         (
             "[api]\nlisten = \"127.0.0.1:80\"\n".into(),

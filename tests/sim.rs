@@ -52,8 +52,12 @@ struct Simulation {
 
 impl Simulation {
     fn start(link: Link, seed: u64) -> Self {
+        Simulation::of(TWO, link, seed)
+    }
+
+    fn of(text: &str, link: Link, seed: u64) -> Self {
         restart_boringtun_clock();
-        let appliance = Appliance::build(TWO);
+        let appliance = Appliance::build(text);
         let now = Timestamp::from_secs(1);
         let mut world = World::new(appliance.engine(now), link, seed, now);
         for (name, keepalive_secs) in [("a", Some(25)), ("b", None)] {
@@ -230,5 +234,47 @@ fn bad_paths_delay_but_neither_forge_nor_misdirect() {
             report.unattributed_drops[replayed] > 0,
             "seed {seed}: the path doubled datagrams, so some were seen twice"
         );
+    }
+}
+
+/// Forty hosts behind four addresses, all with one port, over a path that loses, doubles and reorders: what comes back is
+/// for who asked, and when all is silent no port is left in use.
+#[test]
+fn hosts_behind_a_pool_get_their_own_answers_over_a_bad_path() {
+    use ixgate::wire::headers::Transport;
+
+    let pool = "networks = [\"192.168.1.0/24\"]\nshow_as = { napt = [\"100.64.9.0/30\"], block_ports = 16 }\nattach";
+    let text = TWO.replacen("networks = [\"192.168.1.0/24\"]\nattach", pool, 1);
+    for seed in 1..4 {
+        let mut sim = Simulation::of(&text, BAD, seed);
+        sim.secs(10);
+        let b_for_a = sim.appliance.seen_by("a", "b", "192.168.1.20");
+        let host = |n: u16| ip(&format!("192.168.1.{n}"));
+        let mut answered = 0;
+        for round in 0..30u16 {
+            for n in 1..=40 {
+                sim.world.send(A, &udp((host(n), 5000), (b_for_a, 443), &n.to_be_bytes()));
+            }
+            sim.secs(5);
+            for request in sim.world.take_inbox(B) {
+                let headers = verify(&request).unwrap();
+                let Transport::Udp { source_port, .. } = headers.transport else { panic!() };
+                let number = &request[request.len() - 2..];
+                sim.world.send(B, &udp((ip("192.168.1.20"), 443), (headers.source, source_port), number));
+            }
+            sim.secs(5);
+            for reply in sim.world.take_inbox(A) {
+                let headers = verify(&reply).unwrap();
+                let number = u16::from_be_bytes([reply[reply.len() - 2], reply[reply.len() - 1]]);
+                assert_eq!(headers.destination, host(number), "seed {seed}, round {round}");
+                let Transport::Udp { destination_port, .. } = headers.transport else { panic!() };
+                assert_eq!((headers.source, destination_port), (b_for_a, 5000));
+                answered += 1;
+            }
+        }
+        assert!(answered > 600, "seed {seed}: {answered} of 1200");
+        assert_eq!(sim.world.report().napt_bindings, 40, "seed {seed}: one for each host, however many packets");
+        sim.secs(400);
+        assert_eq!(sim.world.report().napt_bindings, 0, "seed {seed}");
     }
 }

@@ -49,7 +49,8 @@ pub fn run(args: CheckArgs) -> ExitCode {
 fn summary(config: &Config) -> String {
     let networks = config.realms.iter().map(|r| r.networks.len()).sum();
     let tunnels = config.realms.iter().map(|r| r.attachments.len()).sum();
-    let counts = [
+    let pools: usize = config.realms.iter().filter_map(|r| r.napt.as_ref()).map(|napt| napt.pools.len()).sum();
+    let mut counts = vec![
         counted(config.realms.len(), "realm"),
         counted(networks, "network"),
         counted(tunnels, "tunnel"),
@@ -57,6 +58,9 @@ fn summary(config: &Config) -> String {
         counted(config.services.len(), "service"),
         counted(config.grants.len(), "grant"),
     ];
+    if pools > 0 {
+        counts.push(counted(pools, "pool"));
+    }
     format!("ok: {}", counts.join(", "))
 }
 

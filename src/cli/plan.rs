@@ -2,6 +2,7 @@
 //! writes only with `--release`.
 
 use std::fmt::Write;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -10,8 +11,11 @@ use serde::Serialize;
 
 use super::output::json;
 use crate::config::model::Config;
+use crate::control::allocate;
 use crate::control::allocations::Allocations;
 use crate::control::change::Changes;
+use crate::control::compile_addresses;
+use crate::control::napt::{NotInAPool, who};
 use crate::control::plan::{Plan, PlanError, plan};
 use crate::control::release::{Release, ReleaseError, release};
 use crate::control::store::{StateView, Store, StoreError};
@@ -27,6 +31,9 @@ pub struct PlanArgs {
     /// be running
     #[arg(long, value_name = "REALM|ALIAS")]
     pub release: Option<Release>,
+    /// Whose port of a pool (`show_as`) it is, and always was under this configuration: ADDRESS:PORT
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["release", "json"])]
+    pub who: Option<SocketAddrV4>,
 }
 
 /// Why there is no plan; exit code 1.
@@ -37,6 +44,8 @@ pub enum PlanCommandError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    NotInAPool(#[from] NotInAPool),
+    #[error(transparent)]
     Release(#[from] ReleaseError),
     #[error("{}: there is no state yet, so there is nothing to release", .0.display())]
     NoState(PathBuf),
@@ -44,9 +53,10 @@ pub enum PlanCommandError {
 
 /// What to print. `now` is wall-clock time, for the audit trail of a release.
 pub fn run(args: &PlanArgs, config: &Config, now: SystemTime) -> Result<String, PlanCommandError> {
-    match &args.release {
-        Some(what) => run_release(args, config, what, now),
-        None => run_plan(args, config),
+    match (&args.release, args.who) {
+        (Some(what), _) => run_release(args, config, what, now),
+        (None, Some(port)) => run_who(config, port),
+        (None, None) => run_plan(args, config),
     }
 }
 
@@ -79,6 +89,15 @@ fn run_plan(args: &PlanArgs, config: &Config) -> Result<String, PlanCommandError
     Ok(text)
 }
 
+fn run_who(config: &Config, port: SocketAddrV4) -> Result<String, PlanCommandError> {
+    let view = Store::open_read(&config.ix.state_dir)?;
+    let none = Allocations::default();
+    let state = view.as_ref().map_or(&none, |view| &view.allocations);
+    let (allocations, _) = allocate(config, state).map_err(PlanError::from)?;
+    let compiled = compile_addresses(config, &allocations).map_err(PlanError::from)?;
+    Ok(who(config, &compiled, *port.ip(), port.port())?)
+}
+
 fn run_release(args: &PlanArgs, config: &Config, what: &Release, now: SystemTime) -> Result<String, PlanCommandError> {
     // A refusal must not leave an empty store behind.
     if Store::open_read(&config.ix.state_dir)?.is_none() {
@@ -109,7 +128,7 @@ mod tests {
     }
 
     fn args(json: bool, release: Option<&str>) -> PlanArgs {
-        PlanArgs { file: "ix.toml".into(), json, release: release.map(|what| what.parse().unwrap()) }
+        PlanArgs { file: "ix.toml".into(), json, release: release.map(|what| what.parse().unwrap()), who: None }
     }
 
     /// What the appliance does when it starts.

@@ -5,6 +5,7 @@
 //! `control::allocate`, because they live in the state store.
 
 mod ipsec;
+mod napt;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
     RsaPadding, Selectors,
 };
+
+pub use napt::{Filtering, Forward, ForwardProtocol, Napt};
 
 use crate::net::Space6;
 use crate::net::policy::PortRule;
@@ -106,6 +109,8 @@ pub struct Limits {
     /// ... and all realms together (default 128).
     pub dns_tcp: usize,
     pub reassembly: ReassemblyLimits,
+    /// NAPT bindings in all (default 500,000).
+    pub napt_bindings: usize,
     pub ike: IkeLimits,
 }
 
@@ -138,6 +143,7 @@ impl Default for Limits {
             dns_tcp_per_realm: 16,
             dns_tcp: 128,
             reassembly: ReassemblyLimits::default(),
+            napt_bindings: 500_000,
             ike: IkeLimits::default(),
         }
     }
@@ -148,6 +154,9 @@ pub struct Realm {
     pub name: String,
     pub networks: Vec<Network>,
     pub attachments: Vec<Attachment>,
+    /// `show_as`: its hosts are seen by a pool where they have no alias. Then, towards everybody, [`AliasMode::Auto`] does
+    /// not occur: such a network is [`AliasMode::HostsOnly`].
+    pub napt: Option<Napt>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

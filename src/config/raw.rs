@@ -68,6 +68,7 @@ pub struct Limits {
     pub reassembly_bytes_per_realm: Number,
     pub reassembly_datagrams_per_realm: Number,
     pub reassembly_fragments: Number,
+    pub napt_bindings: Number,
     pub ike_half_open: Number,
     pub ike_half_open_per_source: Number,
     pub ike_cookie_threshold: Number,
@@ -87,6 +88,24 @@ pub struct Realm {
     pub name: Text,
     pub networks: Vec<Network>,
     pub attachments: Vec<Attachment>,
+    pub show_as: Option<ShowAs>,
+}
+
+#[derive(Debug)]
+pub struct ShowAs {
+    pub span: Range<usize>,
+    pub napt: Texts,
+    pub viewers: Texts,
+    pub filtering: Choice,
+    pub block_ports: Number,
+    pub forwards: Vec<Forward>,
+}
+
+#[derive(Debug)]
+pub struct Forward {
+    pub outside: Text,
+    pub port: Text,
+    pub to: Text,
 }
 
 #[derive(Debug)]
@@ -229,6 +248,7 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
         reassembly_bytes_per_realm: s.integer("reassembly_bytes_per_realm", problems),
         reassembly_datagrams_per_realm: s.integer("reassembly_datagrams_per_realm", problems),
         reassembly_fragments: s.integer("reassembly_fragments", problems),
+        napt_bindings: s.integer("napt_bindings", problems),
         ike_half_open: s.integer("ike_half_open", problems),
         ike_half_open_per_source: s.integer("ike_half_open_per_source", problems),
         ike_cookie_threshold: s.integer("ike_cookie_threshold", problems),
@@ -250,6 +270,24 @@ fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
         name: s.text("name", problems),
         networks: networks.into_iter().filter_map(|n| read_network(n, problems)).collect(),
         attachments: s.sections("attach", problems).iter().map(|a| read_attachment(a, problems)).collect(),
+        show_as: s.section("show_as", problems).map(|s| read_show_as(&s, problems)),
+    }
+}
+
+fn read_show_as(s: &Section<'_>, problems: &mut Problems) -> ShowAs {
+    let forwards = s.sections("forwards", problems);
+    let forwards = forwards.iter().map(|f| Forward {
+        outside: f.text("outside", problems),
+        port: f.text("port", problems),
+        to: f.text("to", problems),
+    });
+    ShowAs {
+        span: s.span.clone(),
+        forwards: forwards.collect(),
+        napt: s.texts("napt", problems),
+        viewers: s.texts("for", problems),
+        filtering: s.choice("filtering", problems),
+        block_ports: s.integer("block_ports", problems),
     }
 }
 

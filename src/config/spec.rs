@@ -5,6 +5,7 @@
 //! *planned*: it is refused with a clear word, never ignored.
 
 mod ipsec;
+mod napt;
 
 /// One table of the file.
 #[derive(Debug)]
@@ -289,6 +290,7 @@ pub static LIMITS: TableSpec = TableSpec {
             "1024",
         ),
         with_default("reassembly_fragments", "Fragments of one datagram.", integer(2, 8192), "128"),
+        with_default("napt_bindings", "NAPT bindings of all realms together.", integer(1024, 4_000_000), "500000"),
         with_default("ike_half_open", "IKE SAs whose peer has not yet proved who it is.", integer(16, 65_536), "4096"),
         with_default(
             "ike_half_open_per_source",
@@ -345,12 +347,10 @@ pub static REALM: TableSpec = TableSpec {
             "Tunnels, the preferred one first. None: the realm is planned.",
             Shape::Tables { of: &ATTACH, max: MAX_ATTACHMENTS_PER_REALM },
         ),
+        optional("show_as", "Shows the realm's hosts by a few addresses (NAPT).", Shape::Table(&napt::SHOW_AS)),
     ],
     one_of: &[],
-    planned: &[Planned {
-        name: "show_as",
-        instead: "remove it; to show only single hosts, write `alias = \"hosts\"` on a network",
-    }],
+    planned: &[],
 };
 
 pub static NETWORK: TableSpec = TableSpec {
@@ -384,7 +384,10 @@ pub static NETWORK: TableSpec = TableSpec {
         ),
     ],
     one_of: &["prefix", "range"],
-    planned: &[Planned { name: "show_as", instead: "remove it; to show only single hosts, write `alias = \"hosts\"`" }],
+    planned: &[Planned {
+        name: "show_as",
+        instead: "write it under the [[realm]]; it holds for all networks without a pinned alias",
+    }],
 };
 
 pub static ATTACH: TableSpec = TableSpec {

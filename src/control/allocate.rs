@@ -4,7 +4,8 @@
 //! gives the same answer:
 //!
 //! 1. realms that have no number get the lowest ones never given, in file order;
-//! 2. pins (`alias = "PREFIX"`) take what they name, unless somebody else ever had a part of it;
+//! 2. pins (`alias = "PREFIX"`, and the pools of `show_as`) take what they name, unless somebody else ever had a part of
+//!    it;
 //! 3. the centre's service network takes the first free /24, or, where the pool has none, /25 or /26;
 //! 4. new networks and published hosts take the first free prefix of their size, widest first, then by realm number;
 //! 5. a viewer whose own networks overlap the default alias of another realm's network gets an alias for it that no
@@ -191,7 +192,8 @@ impl<'a> Draft<'a> {
 
     /// The default aliases of what is configured now.
     fn shown_by_default(&self) -> Allocations {
-        let wanted = self.inventory.wanted.iter().map(|wanted| Holder::default_of(wanted.owner, wanted.native));
+        let networks = self.inventory.wanted.iter().filter(|wanted| !wanted.is_pool);
+        let wanted = networks.map(|wanted| Holder::default_of(wanted.owner, wanted.native));
         let service = self.current.keys().filter(|holder| holder.owner.is_ix() && holder.viewer.is_none()).copied();
         let record = |holder: Holder| {
             let alias = *self.current.get(&holder)?;

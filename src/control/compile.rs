@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -9,6 +10,7 @@ use super::allocate::recorded_ids;
 use super::allocations::{Allocations, Holder};
 use super::inventory::{Inventory, network_of_host};
 use crate::config::model::{AliasMode, Config, GrantTarget, HostRef, RealmRef};
+use crate::nat::napt;
 use crate::net::mapping::{AliasOverride, Mapping, Network};
 use crate::net::policy::{Grant, Policy, PortRule, Target};
 use crate::net::{Canonical, NetworkId, RealmId, service};
@@ -18,6 +20,7 @@ use crate::net::{Canonical, NetworkId, RealmId, service};
 pub struct Compiled {
     pub mapping: Mapping,
     pub policy: Policy,
+    pub napt: Arc<napt::Spec>,
     pub names: Names,
     /// By `config::model::RealmRef`.
     pub realm_ids: Vec<RealmId>,
@@ -70,10 +73,12 @@ pub enum CompileError {
 /// `allocations` is what [`super::allocate()`] gave for this `config`.
 pub fn compile_addresses(config: &Config, allocations: &Allocations) -> Result<Compiled, CompileError> {
     let realm_ids = numbers(config, allocations)?;
-    let mapping = compile_mapping(config, allocations, &realm_ids)?;
+    let mut mapping = compile_mapping(config, allocations, &realm_ids)?;
+    super::napt::hide(config, &realm_ids, &mut mapping);
     let names = compile_names(config, &mapping, &realm_ids)?;
     Ok(Compiled {
         policy: compile_policy(config, &names, &realm_ids),
+        napt: super::napt::spec(config, &realm_ids),
         names,
         realm_ids,
         service_network: SERVICE_NETWORK,
@@ -110,9 +115,16 @@ fn compile_mapping(config: &Config, allocations: &Allocations, ids: &[RealmId]) 
         .collect();
     let mapping = Mapping::new(config.ix.space6, networks, &overrides);
     Ok(match config.default_realm {
-        Some(realm) => mapping.with_default_realm(ids[realm.0], &config.ix.alias4),
+        Some(realm) => mapping.with_default_realm(ids[realm.0], &pools_of(config)),
         None => mapping,
     })
+}
+
+/// What is given out of the pools of aliases, or shown in place of hosts, is nobody else's.
+fn pools_of(config: &Config) -> Vec<Ipv4Net> {
+    let napt = config.realms.iter().filter_map(|realm| realm.napt.as_ref());
+    let pools: Vec<Ipv4Net> = config.ix.alias4.iter().chain(napt.flat_map(|napt| &napt.pools)).copied().collect();
+    Ipv4Net::aggregate(&pools)
 }
 
 /// The service network, the realms' networks in file order, then the hosts that are published one by one: nested in

@@ -19,12 +19,14 @@ pub struct Wanted {
     pub pin: Option<Ipv4Net>,
     /// Set when this is a single published host.
     pub host: Option<HostRef>,
+    /// It is no network but a pool of `show_as`, which is recorded as an alias of itself so that nobody else gets it.
+    pub is_pool: bool,
 }
 
 /// A configuration with its realms numbered.
 #[derive(Clone, Debug)]
 pub struct Inventory {
-    /// Networks in file order, then published hosts in file order. The service network is not among them.
+    /// Networks in file order, then published hosts and pools in file order. The service network is not among them.
     pub wanted: Vec<Wanted>,
     /// Every configured realm's own IPv4 networks, aliased or not; by number.
     pub own4: BTreeMap<RealmId, Vec<Ipv4Net>>,
@@ -42,6 +44,7 @@ impl Inventory {
             let owner = ids[host.realm.0]?;
             published_host(config, HostRef(i), host.realm, owner)
         }));
+        wanted.extend(numbered().flat_map(|(realm, id)| pools_of(realm, id)));
         wanted.retain(|w| shown.insert((w.owner, w.native)));
         Inventory { wanted, own4: numbered().map(|(realm, id)| (id, own_networks(realm))).collect(), shown }
     }
@@ -60,8 +63,13 @@ fn networks_of(realm: &Realm, owner: RealmId) -> impl Iterator<Item = Wanted> {
             AliasMode::Pinned(alias) => Some(alias.trunc()),
             AliasMode::HostsOnly => return None,
         };
-        Some(Wanted { owner, native: network.native.trunc(), pin, host: None })
+        Some(Wanted { owner, native: network.native.trunc(), pin, host: None, is_pool: false })
     })
+}
+
+fn pools_of(realm: &Realm, owner: RealmId) -> impl Iterator<Item = Wanted> {
+    let pools = realm.napt.iter().flat_map(|napt| &napt.pools);
+    pools.map(move |pool| Wanted { owner, native: (*pool).into(), pin: Some(*pool), host: None, is_pool: true })
 }
 
 /// A host needs an alias of its own only where its network has none. Its IPv4 address is enough for who speaks IPv4.
@@ -69,11 +77,13 @@ fn published_host(config: &Config, host: HostRef, realm: RealmRef, owner: RealmI
     let addresses = &config.hosts[host.0].addresses;
     let addr = *addresses.iter().find(|addr| addr.is_ipv4()).or(addresses.first())?;
     let network = network_of_host(&config.realms[realm.0], addr)?;
-    (network.alias == AliasMode::HostsOnly).then(|| Wanted {
+    let is_forwarded = config.realms[realm.0].napt.as_ref().is_some_and(|napt| napt.leads_to(addr));
+    (network.alias == AliasMode::HostsOnly && !is_forwarded).then(|| Wanted {
         owner,
         native: IpNet::from(addr),
         pin: None,
         host: Some(host),
+        is_pool: false,
     })
 }
 

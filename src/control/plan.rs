@@ -36,6 +36,8 @@ pub struct Plan {
     /// Networks and single published hosts, under what everybody sees them who is not among `exceptions`.
     pub networks: Vec<SeenNetwork>,
     pub exceptions: Vec<Exception>,
+    /// Realms that are seen by a pool.
+    pub napt: Vec<PlannedNapt>,
     /// Hosts, then services, with who may reach them.
     pub names: Vec<NamedAddress>,
     /// In the order of the file.
@@ -106,6 +108,32 @@ pub struct Reserved {
     pub replaced: bool,
 }
 
+/// A realm whose hosts are seen by a pool where they have no alias, and who had which port.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedNapt {
+    pub realm: String,
+    pub pools: Vec<Ipv4Net>,
+    /// Who sees the pool; empty: everybody.
+    pub viewers: Vec<String>,
+    /// "endpoint", "address" or "address-and-port".
+    pub filtering: &'static str,
+    pub block_ports: u16,
+    /// IPv4 hosts that share the pool, and the blocks there are.
+    pub hosts: u64,
+    pub blocks: u32,
+    /// The rule by which it can be told who had a port.
+    pub rule: String,
+    pub forwards: Vec<PlannedForward>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedForward {
+    /// "tcp" or "udp".
+    pub protocol: &'static str,
+    pub outside: SocketAddr,
+    pub to: SocketAddr,
+}
+
 /// A name of the internal zone and what it stands for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct NamedAddress {
@@ -159,6 +187,7 @@ pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
         services: vec![reader.service("gateway", compiled.gateway), reader.service("dns", compiled.dns)],
         networks: reader.networks(),
         exceptions: reader.exceptions(),
+        napt: super::napt::planned(config, &compiled),
         names: reader.names(),
         tunnels: reader.tunnels(),
         overlaps: overlaps(own_networks),

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::change::Change;
 use super::overlap::Overlap;
-use super::plan::{Exception, Plan, PlannedTunnel, Service};
+use super::plan::{Exception, Plan, PlannedForward, PlannedTunnel, Service};
 
 /// Realm names in one line.
 const NAMES_SHOWN: usize = 4;
@@ -17,6 +17,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         networks(self, f)?;
         exceptions(self, f)?;
+        napt(self, f)?;
         names(self, f)?;
         services(self, f)?;
         tunnels(self, f)?;
@@ -67,6 +68,36 @@ fn exceptions(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             format!("{} {} as {} instead of {} ({because}{new})", e.realm, e.network, e.alias, e.default)
         };
         limited(exceptions.iter().map(line), "    ", f)?;
+    }
+    Ok(())
+}
+
+fn napt(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if plan.napt.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nSeen by a pool (show_as: hosts without an alias share addresses and ports)")?;
+    for napt in &plan.napt {
+        let viewers = if napt.viewers.is_empty() { "everybody".to_owned() } else { listed(&napt.viewers) };
+        writeln!(
+            f,
+            "  {} by {} for {viewers}, {} ports a host, filtering {}",
+            napt.realm,
+            listed(&napt.pools),
+            napt.block_ports,
+            napt.filtering
+        )?;
+        writeln!(f, "    {}", napt.rule)?;
+        let line = |forward: &PlannedForward| {
+            format!(
+                "{}/{} of {} leads to {}",
+                forward.protocol,
+                forward.outside.port(),
+                forward.outside.ip(),
+                forward.to
+            )
+        };
+        limited(napt.forwards.iter().map(line), "    ", f)?;
     }
     Ok(())
 }

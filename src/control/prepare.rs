@@ -88,6 +88,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("limits.sessions", old_limits.sessions != new_limits.sessions),
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
         ("limits of reassembly", old_limits.reassembly != new_limits.reassembly),
+        ("limits.napt_bindings", old_limits.napt_bindings != new_limits.napt_bindings),
         ("limits.handshakes_per_sec", old_limits.handshakes_per_sec != new_limits.handshakes_per_sec),
         ("limits.dns_tcp", old_limits.dns_tcp != new_limits.dns_tcp),
         ("limits.dns_tcp_per_realm", old_limits.dns_tcp_per_realm != new_limits.dns_tcp_per_realm),

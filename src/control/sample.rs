@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use crate::config::model::{
     AliasMode, Api, Attachment, Config, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
-    Lifetimes, Limits, LocalAuth, Metrics, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors, Service,
-    ServiceRef, WireGuard, WireGuardPeer,
+    Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors,
+    Service, ServiceRef, WireGuard, WireGuardPeer,
 };
 use crate::net::Space6;
 use crate::net::address_range::AddressRange;
@@ -61,7 +61,14 @@ impl Sample {
         let networks =
             networks.iter().flat_map(|text| if text.contains('-') { range(text) } else { vec![network(text)] });
         let networks = networks.collect();
-        self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
+        self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new(), napt: None });
+        self
+    }
+
+    /// Shows `realm` by a pool.
+    pub fn napt(mut self, realm: &str, napt: Napt) -> Self {
+        let realm = self.realm_ref(realm);
+        self.config.realms[realm.0].napt = Some(napt);
         self
     }
 

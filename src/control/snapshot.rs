@@ -119,6 +119,7 @@ pub fn snapshot(
         service: Service { gateway: locate(&compiled, compiled.gateway)?, dns: locate(&compiled, compiled.dns)? },
         mapping: compiled.mapping,
         policy: compiled.policy,
+        napt: compiled.napt,
         realms,
         tunnels,
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
@@ -158,6 +159,7 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
             datagrams_per_realm: limits.reassembly.datagrams_per_realm,
             fragments_per_datagram: limits.reassembly.fragments,
         },
+        napt_bindings: limits.napt_bindings,
         host: HostConfig {
             gateway: service::gateway(config.ix.space6),
             dns: service::dns(config.ix.space6),

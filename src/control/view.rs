@@ -34,6 +34,8 @@ pub struct Views<'a> {
     /// Who may reach whom, without direction.
     neighbours: BTreeMap<RealmId, BTreeSet<RealmId>>,
     networks: BTreeMap<RealmId, Vec<NetworkId>>,
+    /// Who may reach their own realm, and so see their own pool.
+    granted_themselves: BTreeSet<RealmId>,
 }
 
 impl<'a> Views<'a> {
@@ -43,10 +45,15 @@ impl<'a> Views<'a> {
             GrantTarget::Service(service) => compiled.names.services[service.0].realm,
         };
         let mut neighbours: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let mut granted_themselves = BTreeSet::new();
         for grant in &config.grants {
             for from in &grant.from {
                 let from = compiled.realm_ids[from.0];
-                for to in grant.to.iter().map(owner).filter(|to| *to != from) {
+                for to in grant.to.iter().map(owner) {
+                    if to == from {
+                        granted_themselves.insert(from);
+                        continue;
+                    }
                     neighbours.entry(from).or_default().insert(to);
                     neighbours.entry(to).or_default().insert(from);
                 }
@@ -56,13 +63,15 @@ impl<'a> Views<'a> {
         for (id, network) in (0..).map(NetworkId).zip(compiled.mapping.networks()) {
             networks.entry(network.realm).or_default().push(id);
         }
-        Views { config, compiled, neighbours, networks }
+        Views { config, compiled, neighbours, networks, granted_themselves }
     }
 
     /// The view of `viewer`, with at most `most` networks on each side.
     pub fn of(&self, viewer: RealmId, most: usize) -> View {
-        let owners = self.neighbours.get(&viewer).into_iter().flatten();
-        let seen = [RealmId::IX].iter().chain(owners).flat_map(|owner| self.seen_by(viewer, *owner));
+        let owners = || self.neighbours.get(&viewer).into_iter().flatten();
+        let seen = [RealmId::IX].iter().chain(owners()).flat_map(|owner| self.seen_by(viewer, *owner));
+        let hairpins = self.granted_themselves.get(&viewer);
+        let seen = seen.chain(owners().chain(hairpins).flat_map(|owner| self.pools_seen_by(viewer, *owner)));
         View {
             ours: at_most(most, without_narrower(seen.collect()), &self.pools()),
             theirs: at_most(most, without_narrower(self.own(viewer)), &[]),
@@ -87,6 +96,12 @@ impl<'a> Views<'a> {
     fn pools(&self) -> Vec<IpNet> {
         let space6 = IpNet::V6(self.config.ix.space6.prefix());
         self.config.ix.alias4.iter().copied().map(IpNet::V4).chain([space6]).collect()
+    }
+
+    fn pools_seen_by(&self, viewer: RealmId, owner: RealmId) -> impl Iterator<Item = IpNet> {
+        let napt = self.compiled.napt.realm(owner).filter(|napt| napt.is_for(viewer));
+        let napt = napt.filter(|_| self.compiled.mapping.speaks_ipv4(viewer));
+        napt.into_iter().flat_map(|napt| napt.blocks.pools()).map(|pool| IpNet::V4(*pool))
     }
 
     fn own(&self, realm: RealmId) -> Vec<IpNet> {

@@ -98,6 +98,8 @@ impl Core for Echo {
             ike_half_open: 0,
             sessions: 0,
             sessions_max: 1,
+            napt_bindings: 0,
+            napt_bindings_max: 1,
             events_lost: 0,
         }
     }

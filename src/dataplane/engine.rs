@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use crate::host::{Host, HostConfig};
 use crate::ike;
 use crate::nat::family::Identifications;
+use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
@@ -14,10 +15,11 @@ use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
 use super::counters::Counters;
-use super::event::Event;
+use super::event::{Event, What};
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::Local;
+use super::napt;
 use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
@@ -41,6 +43,8 @@ pub struct Setup {
     pub ike: Option<ike::Setup>,
     pub sessions: nat::Limits,
     pub reassembly: reassembly::Limits,
+    /// NAPT bindings in all.
+    pub napt_bindings: usize,
     pub host: HostConfig,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
@@ -65,6 +69,7 @@ pub struct Engine {
     police: Police,
     sessions: Sessions,
     identifications: Identifications,
+    napt: Napt,
     local: Local,
     reporter: Reporter,
     reassembler: Reassembler,
@@ -93,6 +98,7 @@ impl Engine {
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             identifications: Identifications::new(setup.seed.rotate_left(48)),
+            napt: Napt::new(snapshot.napt.clone(), setup.napt_bindings, setup.seed.rotate_left(24)),
             local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
             reporter: Reporter::new(),
             reassembler: Reassembler::new(setup.reassembly, setup.seed.rotate_left(40)),
@@ -121,6 +127,8 @@ impl Engine {
         self.local.host().retain_connections(|realm, address| {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
         });
+        let ended = self.napt.configure(snapshot.napt.clone());
+        napt::end(&mut self.sessions, &ended);
         self.tunnels.begin();
         self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;
@@ -149,6 +157,10 @@ impl Engine {
         self.tunnels.handle_timeout(&mut self.outbox, now);
         if now >= self.next_expiry {
             self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
+            napt::release(&mut self.sessions, &mut self.napt);
+            if !self.napt.is_idle() {
+                self.napt.reserve();
+            }
             self.next_expiry = now + EXPIRE_EVERY;
         }
         self.reassembler.handle_timeout(now);
@@ -175,6 +187,9 @@ impl Engine {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.napt.poll_event() {
+            return Some(Event { realm: Some(self.snapshot.realm_name(event.realm)), what: What::Napt(event) });
+        }
         let event = self.tunnels.poll_event()?;
         let realm = event.tunnel().map(|tunnel| match self.realm_of(tunnel) {
             Some(realm) => self.snapshot.realm_name(realm),
@@ -212,7 +227,9 @@ impl Engine {
             ike_half_open,
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
-            events_lost: self.tunnels.events_lost(),
+            napt_bindings: self.napt.len(),
+            napt_bindings_max: self.napt.limit(),
+            events_lost: self.tunnels.events_lost() + self.napt.events_lost(),
         }
     }
 
@@ -270,6 +287,7 @@ impl Engine {
             identifications: &mut self.identifications,
             reassembler: &mut self.reassembler,
             fragmenter: &mut self.fragmenter,
+            napt: &mut self.napt,
             host: self.local.host(),
             reporter: &mut self.reporter,
             outbox: &mut self.outbox,

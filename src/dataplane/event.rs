@@ -1,9 +1,10 @@
 //! What happened to a tunnel, in words for the log. Realms are named; addresses are those of gateways, never of hosts
-//! inside a realm.
+//! inside a realm: but for a port block given on demand, whose purpose is to say to which host.
 
 use std::fmt;
 
 use crate::ike;
+use crate::nat::napt::BlockEvent;
 use crate::net::{Path, TunnelId};
 use crate::wireguard;
 
@@ -19,6 +20,8 @@ pub struct Event {
 pub enum What {
     WireGuard(wireguard::Event),
     Ipsec(IpsecNews),
+    /// A port block was given to a host, or came back: with the log it can be told who had it.
+    Napt(BlockEvent),
 }
 
 /// What happened to an IPsec tunnel, or to somebody who wanted one.
@@ -77,6 +80,7 @@ impl Event {
             What::Ipsec(news) => {
                 !matches!(news, IpsecNews::Up { .. } | IpsecNews::ChildUp { .. } | IpsecNews::Moved { .. })
             }
+            What::Napt(_) => false,
         }
     }
 }
@@ -95,6 +99,7 @@ impl What {
                 | Refused { tunnel, .. },
             ) => Some(*tunnel),
             What::Ipsec(IpsecNews::Failed { tunnel, .. }) => *tunnel,
+            What::Napt(_) => None,
             What::Ipsec(
                 IpsecNews::Up { tunnel, .. }
                 | IpsecNews::Down { tunnel, .. }
@@ -117,8 +122,15 @@ impl fmt::Display for Event {
         match &self.what {
             What::WireGuard(event) => write_wireguard(f, event),
             What::Ipsec(news) => write_ipsec(f, news),
+            What::Napt(event) => write_block(f, event),
         }
     }
+}
+
+fn write_block(f: &mut fmt::Formatter<'_>, event: &BlockEvent) -> fmt::Result {
+    let BlockEvent { host, block, given, .. } = event;
+    let verb = if *given { "given to" } else { "given back by" };
+    write!(f, "ports {}-{} of {} {verb} {host}", block.first, block.last, block.address)
 }
 
 fn write_wireguard(f: &mut fmt::Formatter<'_>, event: &wireguard::Event) -> fmt::Result {

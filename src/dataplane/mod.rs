@@ -21,6 +21,7 @@ mod encap;
 mod fragment;
 mod icmp_report;
 mod local;
+mod napt;
 mod police;
 mod quoted;
 mod route;

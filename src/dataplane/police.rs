@@ -1,12 +1,16 @@
 //! policy: a session of the current generation, else grants. Default deny.
 //!
-//! Drops: NotGranted, NoSession, SessionTableFull, SessionQuotaExceeded.
+//! Drops: NotGranted, NoSession, SessionTableFull, SessionQuotaExceeded, NaptFiltered, NaptExhausted, NaptTableFull,
+//! NaptPortNotServed. The sender is told when a host's ports are used up.
 
+use crate::nat::napt::Napt;
 use crate::nat::{Flow, Sessions, Ticket};
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::headers::Transport;
+use crate::wire::icmp::Report;
 
+use super::napt;
 use super::quoted::quoted;
 use super::snapshot::Snapshot;
 
@@ -22,7 +26,16 @@ impl Police {
         Police { tickets: Vec::with_capacity(BATCH_PACKETS) }
     }
 
-    pub fn run(&mut self, batch: &mut Batch, snapshot: &Snapshot, sessions: &mut Sessions, now_secs: u32) {
+    /// `report` is called for every packet whose sender is to be told, with the packet as it was sent.
+    pub fn run(
+        &mut self,
+        batch: &mut Batch,
+        snapshot: &Snapshot,
+        sessions: &mut Sessions,
+        napt: &mut Napt,
+        now_secs: u32,
+        mut report: impl FnMut(&Meta, &[u8], Report),
+    ) {
         self.tickets.clear();
         for place in 0..batch.len() {
             let (meta, bytes) = batch.packet_mut(place);
@@ -31,35 +44,58 @@ impl Police {
                 continue;
             }
             if meta.headers.transport == Transport::IcmpError {
-                if !belongs_to_a_session(meta, bytes, snapshot, sessions, now_secs) {
+                if !belongs_to_a_session(meta, bytes, snapshot, sessions, napt, now_secs) {
                     meta.drop(DropReason::NoSession);
                 }
                 continue;
             }
             match Flow::of(&meta.headers, meta.source, meta.destination) {
-                Some(flow) => self.tickets.push((place, sessions.ticket(&flow))),
+                Some(flow) => {
+                    let flow = flow.to_port(meta.shown.destination_port);
+                    self.tickets.push((place, sessions.ticket(&flow)));
+                }
                 None => meta.drop(DropReason::NotGranted),
             }
         }
         sessions.fetch(&self.tickets);
         for (place, ticket) in &self.tickets {
-            let verdict = sessions.admit(ticket, snapshot.generation, now_secs, |opening| grants(snapshot, opening));
-            if let Err(reason) = verdict {
-                batch.packet_mut(*place).0.drop(reason);
+            let (meta, bytes) = batch.packet_mut(*place);
+            let admitted = if meta.by_binding {
+                napt::admit(ticket, snapshot, sessions, napt, now_secs)
+            } else {
+                sessions.admit(ticket, snapshot.generation, now_secs, |opening| grants(snapshot, opening))
+            };
+            let shown = match admitted {
+                Ok(()) if napt::is_open(meta) => napt::show_source(meta, ticket, sessions, napt),
+                verdict => verdict,
+            };
+            if let Err(reason) = shown {
+                if matches!(reason, DropReason::NaptExhausted | DropReason::NaptTableFull) {
+                    report(meta, bytes, Report::Prohibited);
+                }
+                meta.drop(reason);
             }
         }
+        napt::release(sessions, napt);
     }
 }
 
 /// Does the configuration let this flow's source open it?
-fn grants(snapshot: &Snapshot, flow: &Flow) -> bool {
+pub(super) fn grants(snapshot: &Snapshot, flow: &Flow) -> bool {
     let (from, to) = (flow.source, flow.destination);
     snapshot.policy.evaluate(from.realm, to.realm, to.address, flow.protocol, to.port)
 }
 
 /// An ICMP error passes when the packet that it quotes belongs to a session. One opened by this very batch, further
 /// ahead in it, is not seen yet: nobody can have an error about it already.
-fn belongs_to_a_session(meta: &Meta, bytes: &[u8], snapshot: &Snapshot, sessions: &Sessions, now_secs: u32) -> bool {
-    let Some(quoted) = quoted(meta, bytes, &snapshot.mapping) else { return false };
+fn belongs_to_a_session(
+    meta: &Meta,
+    bytes: &[u8],
+    snapshot: &Snapshot,
+    sessions: &Sessions,
+    napt: &Napt,
+    now_secs: u32,
+) -> bool {
+    let Some(quoted) = quoted(meta, bytes, &snapshot.mapping, napt) else { return false };
     sessions.contains(&quoted.flow, snapshot.generation, now_secs, |opening| grants(snapshot, opening))
 }

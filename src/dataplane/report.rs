@@ -33,6 +33,8 @@ pub struct Report {
     pub ike_half_open: usize,
     pub sessions: usize,
     pub sessions_max: usize,
+    pub napt_bindings: usize,
+    pub napt_bindings_max: usize,
     /// What happened to tunnels and nobody took down in time. Statuses and counters missed nothing.
     pub events_lost: u64,
 }

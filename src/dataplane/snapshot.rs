@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::dns;
 use crate::ike;
+use crate::nat::napt;
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
 use crate::net::{Generation, RealmId, TunnelId};
@@ -15,6 +16,8 @@ pub struct Snapshot {
     pub generation: Generation,
     pub mapping: Mapping,
     pub policy: Policy,
+    /// Who is shown by a pool.
+    pub napt: Arc<napt::Spec>,
     pub zone: dns::Zone,
     /// By realm number; `None` for numbers that are not configured (any more). Realm 0, the IX, has no tunnels.
     pub realms: Vec<Option<Realm>>,

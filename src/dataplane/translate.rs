@@ -4,23 +4,25 @@
 //! InnerTooLong.
 
 use crate::nat::family::{self, Identifications, Untranslatable};
+use crate::nat::napt::Napt;
 use crate::nat::rewrite;
 use crate::net::mapping::Mapping;
 use crate::packet::{Batch, DropReason, Meta, Shown};
 use crate::wire::headers::Transport;
 
+use super::napt;
 use super::quoted::quoted;
 use super::route::max_packet_bytes;
 
-pub(super) fn translate(batch: &mut Batch, mapping: &Mapping, identifications: &mut Identifications) {
+pub(super) fn translate(batch: &mut Batch, mapping: &Mapping, napt: &Napt, identifications: &mut Identifications) {
     for (meta, slot) in batch.live_slots_mut() {
         if meta.destination.realm.is_ix() {
             continue;
         }
         let outcome = if meta.crosses_families() {
-            translate_family(meta, slot, mapping, identifications)
+            translate_family(meta, slot, mapping, napt, identifications)
         } else if meta.headers.transport == Transport::IcmpError {
-            translate_error(meta, slot, mapping)
+            translate_error(meta, slot, mapping, napt)
         } else {
             rewrite::clamp_mss(slot, &meta.headers, meta.max_mss_bytes);
             rewrite::rewrite(slot, &meta.headers, &meta.shown);
@@ -32,19 +34,28 @@ pub(super) fn translate(batch: &mut Batch, mapping: &Mapping, identifications: &
     }
 }
 
-fn translate_error(meta: &Meta, slot: &mut [u8], mapping: &Mapping) -> Result<(), DropReason> {
-    let known_by = known_by(meta, slot, mapping).ok_or(DropReason::NoSession)?;
+fn translate_error(meta: &mut Meta, slot: &mut [u8], mapping: &Mapping, napt: &Napt) -> Result<(), DropReason> {
+    let known_by = known_by(meta, slot, mapping, napt).ok_or(DropReason::NoSession)?;
     rewrite::rewrite(slot, &meta.headers, &meta.shown);
     rewrite::rewrite_quoted(slot, &meta.headers, &known_by);
     Ok(())
 }
 
-/// The error is for the packet's sender: it sees its own address as native, the receiver's as its view has it.
-fn known_by(meta: &Meta, slot: &[u8], mapping: &Mapping) -> Option<Shown> {
-    let quoted = quoted(meta, slot, mapping)?;
-    let sender = mapping.native_of(quoted.sender);
-    let receiver = mapping.seen_by_like(quoted.sender.realm, quoted.receiver, sender)?;
-    Some(Shown::addresses(sender, receiver))
+/// The packet that an error is about, as its sender knows it: it sees its own address as native, the receiver's as its view
+/// has it, and the error comes from where the packet was sent to when whoever reports has no address of its own there.
+fn known_by(meta: &mut Meta, slot: &[u8], mapping: &Mapping, napt: &Napt) -> Option<Shown> {
+    let quoted = quoted(meta, slot, mapping, napt)?;
+    let (receiver, receiver_port) = napt::outside_of(&quoted, mapping, napt)?;
+    if napt::is_open(meta) {
+        // A router or host without a port of its own (RFC 5508 REQ-5 d).
+        meta.shown.source = receiver;
+    }
+    Some(Shown {
+        source: mapping.native_of(quoted.sender),
+        destination: receiver,
+        source_port: quoted.sender_port,
+        destination_port: receiver_port,
+    })
 }
 
 /// Afterwards `meta.headers` tells where the message lies in the packet that leaves.
@@ -52,15 +63,15 @@ fn translate_family(
     meta: &mut Meta,
     slot: &mut [u8],
     mapping: &Mapping,
+    napt: &Napt,
     identifications: &mut Identifications,
 ) -> Result<(), DropReason> {
-    let (headers, shown) = (&meta.headers, &meta.shown);
-    let total_bytes = if headers.transport == Transport::IcmpError {
-        let known_by = known_by(meta, slot, mapping).ok_or(DropReason::NoSession)?;
-        family::translate_error(slot, headers, shown, &known_by, max_packet_bytes(meta), identifications)
+    let total_bytes = if meta.headers.transport == Transport::IcmpError {
+        let known_by = known_by(meta, slot, mapping, napt).ok_or(DropReason::NoSession)?;
+        family::translate_error(slot, &meta.headers, &meta.shown, &known_by, max_packet_bytes(meta), identifications)
     } else {
-        rewrite::clamp_mss(slot, headers, meta.max_mss_bytes);
-        family::translate(slot, headers, shown, meta.reassembled, identifications)
+        rewrite::clamp_mss(slot, &meta.headers, meta.max_mss_bytes);
+        family::translate(slot, &meta.headers, &meta.shown, meta.reassembled, identifications)
     };
     let total_bytes = total_bytes.map_err(|untranslatable| match untranslatable {
         Untranslatable::NoCounterpart | Untranslatable::Malformed => DropReason::NotTranslatable,

@@ -5,7 +5,7 @@
 //! decap      key, replay window, open                                       Tunnels::open
 //! classify   realm of the tunnel; source must belong; canonicalise;
 //!            fragments wait until their datagram is whole                   classify, fragment
-//! policy     session of the current generation? else grants                 police
+//! policy     session of the current generation? else grants; a pool's port   police
 //! route      owner realm -> tunnel, or the IX itself; hops, size            route
 //! local      what is for the IX itself goes to its own stack                local
 //! translate  addresses, checksums, IP version, ICMP errors' quotes, MSS      translate
@@ -15,11 +15,12 @@
 
 use crate::host::Host;
 use crate::nat::family::Identifications;
+use crate::nat::napt::Napt;
 use crate::nat::{Reassembler, Sessions};
 use crate::net::Timestamp;
 use crate::packet::{Batch, Outbox};
 
-use super::classify::classify;
+use super::classify::{Tables, classify};
 use super::counters::Counters;
 use super::encap::encap;
 use super::fragment::Fragmenter;
@@ -40,6 +41,7 @@ pub(super) struct Walk<'a> {
     pub identifications: &'a mut Identifications,
     pub reassembler: &'a mut Reassembler,
     pub fragmenter: &'a mut Fragmenter,
+    pub napt: &'a mut Napt,
     pub host: &'a mut Host,
     pub reporter: &'a mut Reporter,
     pub outbox: &'a mut Outbox,
@@ -59,6 +61,7 @@ impl Walk<'_> {
             identifications,
             reassembler,
             fragmenter,
+            napt,
             host,
             reporter,
             outbox,
@@ -66,14 +69,17 @@ impl Walk<'_> {
             now,
         } = self;
         let now_secs = now.as_secs();
+        let (mapping, gateway) = (&snapshot.mapping, snapshot.service.gateway);
 
-        classify(batch, &snapshot.mapping, snapshot.service.gateway, reassembler, now);
-        police.run(batch, snapshot, sessions, now_secs);
+        classify(batch, Tables { mapping, napt, gateway }, reassembler, now);
+        police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
+            reporter.prepare(meta, packet, report, snapshot, now_secs);
+        });
         route(batch, snapshot, tunnels, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });
         deliver(batch, host, now);
-        translate(batch, &snapshot.mapping, identifications);
+        translate(batch, mapping, napt, identifications);
         encap(batch, tunnels, fragmenter, outbox, counters);
 
         reporter.send(tunnels, outbox, counters);

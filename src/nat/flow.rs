@@ -71,6 +71,23 @@ impl Flow {
         Some(flow)
     }
 
+    /// The same flow with the port that its source has on its own wires, where the packet shows another. 0: it shows that.
+    pub fn from_port(mut self, port: u16) -> Flow {
+        if port != 0 {
+            self.source.port = port;
+            if self.asker != Asker::Neither {
+                self.destination.port = port;
+            }
+        }
+        self
+    }
+
+    /// The same for its destination.
+    #[inline]
+    pub fn to_port(self, port: u16) -> Flow {
+        if port == 0 { self } else { self.reversed().from_port(port).reversed() }
+    }
+
     /// The same flow as the other side sends it.
     pub fn reversed(self) -> Flow {
         let asker = match self.asker {

@@ -6,17 +6,19 @@
 //! ```
 //!
 //! The rewriting itself ([`rewrite`]) is stateless: both addresses follow from the mapping alone. [`sessions`] holds the
-//! only state of packets that go on, which decides whether one may pass, never where it goes. Where the two realms speak
-//! different IP versions, [`family`] turns one into the other. Before all that, [`reassembly`] makes datagrams of fragments;
-//! after it, [`fragmentation`] makes fragments of datagrams.
+//! state that decides whether a packet may pass, never where it goes. Where the two realms speak different IP versions,
+//! [`family`] turns one into the other. Only a realm that shows itself by a few addresses needs more to be remembered:
+//! [`napt`]. Before all that, [`reassembly`] makes datagrams of fragments; after it, [`fragmentation`] makes fragments of
+//! datagrams.
 
 pub mod family;
 pub mod flow;
 pub mod fragmentation;
+pub mod napt;
 pub mod reassembly;
 pub mod rewrite;
 pub mod sessions;
 
 pub use flow::{Asker, Flow, Side};
 pub use reassembly::Reassembler;
-pub use sessions::{Limits, Sessions, Ticket};
+pub use sessions::{Held, Limits, Sessions, Ticket};

@@ -52,6 +52,10 @@ mod seen {
     pub const FIN_FROM_OPENER: u8 = 4;
     pub const FIN_FROM_OTHER: u8 = 8;
     pub const RESET: u8 = 16;
+    /// The side holds a NAPT binding.
+    pub const LOW_HOLDS: u8 = 32;
+    pub const HIGH_HOLDS: u8 = 64;
+    pub const HOLDS: u8 = LOW_HOLDS | HIGH_HOLDS;
 }
 
 /// A side without its address: realm and port.
@@ -137,7 +141,7 @@ impl Session {
             self.seen |= seen::RESET;
         }
         if tcp_flags & (flag::SYN | flag::ACK) == flag::SYN && from_opener {
-            self.seen = seen::FROM_OPENER; // the same ports again: a new connection
+            self.seen = self.seen & seen::HOLDS | seen::FROM_OPENER; // the same ports again: a new connection
         }
     }
 
@@ -220,6 +224,8 @@ pub struct Sessions {
     /// Open sessions by the opener's realm.
     per_realm: Vec<u32>,
     hand: usize,
+    /// Bindings that ended sessions have let go of.
+    released: Vec<Held>,
 }
 
 impl Sessions {
@@ -233,6 +239,7 @@ impl Sessions {
             free: Vec::with_capacity(limits.sessions),
             per_realm: vec![0; usize::from(u16::MAX) + 1],
             hand: 0,
+            released: Vec::with_capacity(2 * BATCH_PACKETS),
         }
     }
 
@@ -414,6 +421,7 @@ impl Sessions {
         if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.slot as usize == slot) {
             entry.remove();
         }
+        self.let_go_of(slot);
         let session = &mut self.slab[slot];
         session.occupied = false;
         let realm = usize::from(session.opener_realm().0);
@@ -421,6 +429,9 @@ impl Sessions {
         self.free.push(slot as u32);
     }
 }
+
+mod holds;
+pub use holds::Held;
 
 #[cfg(test)]
 mod tests;

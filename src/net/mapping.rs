@@ -60,6 +60,8 @@ struct RealmTables {
     own_aliases: RangeMap<u32, NetworkId>,
     /// The same, by network (sorted): their default aliases do not exist for this viewer.
     overridden: Vec<(NetworkId, Ipv4Net)>,
+    /// Networks (sorted) that this viewer sees under no alias.
+    hidden: Vec<NetworkId>,
 }
 
 /// The compiled mapping. Immutable; one per generation.
@@ -122,6 +124,7 @@ impl Mapping {
                     native6: RangeMap::new(native6),
                     own_aliases: RangeMap::new(own_aliases),
                     overridden,
+                    hidden: Vec::new(),
                 }
             })
             .collect();
@@ -133,6 +136,16 @@ impl Mapping {
             default_aliases: RangeMap::new(default_aliases),
             canonical6: RangeMap::new(canonical6),
             default: None,
+        }
+    }
+
+    /// Takes the aliases of some networks away from some viewers: these see them by a pool.
+    pub fn hide(&mut self, hidden: impl IntoIterator<Item = (RealmId, NetworkId)>) {
+        for (viewer, network) in hidden {
+            let Some(tables) = self.realms.get_mut(usize::from(viewer.0)) else { continue };
+            if let Err(place) = tables.hidden.binary_search(&network) {
+                tables.hidden.insert(place, network);
+            }
         }
     }
 
@@ -201,6 +214,9 @@ impl Mapping {
                 found.or_else(|| self.default_destination4(viewer, addr))?
             }
         };
+        if tables.hides(id) {
+            return None;
+        }
         let network = self.network(id);
         let alias = tables.override_of(id).or(network.alias)?;
         let host_part = addr.to_bits() & alias.hostmask().to_bits();
@@ -265,7 +281,11 @@ impl Mapping {
     /// The IPv4 prefix under which `viewer` sees a network.
     #[inline]
     pub fn alias_of(&self, viewer: RealmId, network: NetworkId) -> Option<Ipv4Net> {
-        self.realm(viewer).and_then(|r| r.override_of(network)).or(self.network(network).alias)
+        let tables = self.realm(viewer);
+        if tables.is_some_and(|r| r.hides(network)) {
+            return None;
+        }
+        tables.and_then(|r| r.override_of(network)).or(self.network(network).alias)
     }
 
     #[inline]
@@ -283,6 +303,11 @@ impl Network {
 }
 
 impl RealmTables {
+    #[inline]
+    fn hides(&self, network: NetworkId) -> bool {
+        !self.hidden.is_empty() && self.hidden.binary_search(&network).is_ok()
+    }
+
     #[inline]
     fn override_of(&self, network: NetworkId) -> Option<Ipv4Net> {
         if self.overridden.is_empty() {
@@ -392,6 +417,18 @@ mod tests {
         assert_eq!(m.locate_seen_by(B, v4("2001:db8:1::7")), Some(host));
         assert_eq!(m.native_of(host), v4("fd00:1::7"));
         assert_eq!(m.locate_native(B, v4("fd00:1::7")), None);
+    }
+
+    #[test]
+    fn a_hidden_network_has_no_alias_for_that_viewer() {
+        let mut m = example();
+        m.hide([(B, NetworkId(0)), (C, NetworkId(0)), (RealmId(99), NetworkId(0))]);
+        let a = m.locate_native(A, v4("192.168.1.10")).unwrap();
+        for (viewer, alias) in [(B, "100.64.1.10"), (C, "100.64.9.10")] {
+            assert_eq!(m.seen_by(viewer, a), None);
+            assert_eq!(m.locate_seen_by(viewer, v4(alias)), None);
+        }
+        assert_eq!(m.locate_seen_by(A, v4("100.64.1.10")), Some(a));
     }
 
     #[test]

@@ -113,6 +113,12 @@ drop_reasons! {
     SourceHasNoAlias = "source_has_no_alias", Ours,
         "The source has no address by which the receiving realm could answer: its network publishes single hosts only, or is an IPv6 network without an IPv4 alias.",
         "Declare the host as a [[host]], or give its network an alias.";
+    NaptPortNotServed = "napt_port_not_served", SenderNetwork,
+        "The sender's realm is shown by a pool (`show_as`), and the packet has no port by which its host could be told from others.",
+        "Only TCP, UDP and ping pass a pool, and not from port or identifier 0; give the host an alias of its own.";
+    NaptNoBinding = "napt_no_binding", SenderNetwork,
+        "The destination is a port of a realm's pool that leads to no host at present.",
+        "Normal in small numbers, after sessions have timed out; else compare with the `forwards` of that realm.";
     DestinationUnknown = "destination_unknown", SenderNetwork,
         "The destination is no address that this realm can see anything under.",
         "Resolve the name again through the IX, or look the alias up with `ixgate plan`.";
@@ -168,6 +174,16 @@ drop_reasons! {
     SessionQuotaExceeded = "session_quota_exceeded", SenderNetwork,
         "The sending realm has as many sessions open as it may.",
         "Look for a scan in the sender's network, or raise `limits.sessions_per_realm`.";
+
+    NaptFiltered = "napt_filtered", SenderNetwork,
+        "The destination is a port of a realm's pool, and the host behind it has not sent to where this comes from.",
+        "Normal in small numbers; if peers must reach each other so, see `filtering` under the realm's `show_as`.";
+    NaptExhausted = "napt_exhausted", Ours,
+        "The sending host uses all ports of its block, or its realm's pool has no block left; the sender was told.",
+        "Look for a scan by that host; else raise `block_ports` or widen the pool in the realm's `show_as`.";
+    NaptTableFull = "napt_table_full", Ours,
+        "The table of NAPT bindings is full; the sender was told.",
+        "Raise `limits.napt_bindings`, or find the realm that opens so many with `ixgate status`.";
 
     // On the way out.
     HopLimitExceeded = "hop_limit_exceeded", SenderNetwork,

@@ -32,7 +32,11 @@ pub struct Meta {
     /// Canonical, with the network and realm that own it.
     pub source: Located,
     pub destination: Located,
-    /// As the destination realm will see it.
+    /// It was sent to a port of a pool that its destination is bound to, not to an address or a forward of the
+    /// destination's own: no grant towards the destination lets it in.
+    pub by_binding: bool,
+    /// As the destination realm will see it. Until `policy` has let the packet through, a source that is shown by a pool
+    /// is still [`Shown::NOTHING`]'s.
     pub shown: Shown,
     /// The tunnel it leaves by.
     pub egress: TunnelId,
@@ -56,6 +60,7 @@ impl Meta {
             reassembled: None,
             source: Self::NOWHERE,
             destination: Self::NOWHERE,
+            by_binding: false,
             shown: Shown::NOTHING,
             egress: TunnelId::NONE,
             fragment_payload_bytes: 0,

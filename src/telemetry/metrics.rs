@@ -33,6 +33,7 @@ pub enum Unit {
     Messages,
     Seconds,
     Sessions,
+    Bindings,
     /// IKE or child SAs.
     Sas,
     Handshakes,
@@ -57,6 +58,7 @@ impl Unit {
             Unit::Messages => "_messages",
             Unit::Seconds => "_seconds",
             Unit::Sessions => "_sessions",
+            Unit::Bindings => "_bindings",
             Unit::Sas => "_sas",
             Unit::Handshakes => "_handshakes",
             Unit::Rekeys => "_rekeys",
@@ -174,6 +176,30 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Sessions,
         help: "Sessions that may be open (limits.sessions).",
         read: |s| one(s.path.sessions_max as f64),
+    },
+    Declaration {
+        name: "ixgate_path_open_napt_bindings",
+        kind: Kind::Gauge,
+        unit: Unit::Bindings,
+        help: "NAPT bindings in use, forwards among them.",
+        read: |s| one(s.path.napt_bindings as f64),
+    },
+    Declaration {
+        name: "ixgate_path_limit_napt_bindings",
+        kind: Kind::Gauge,
+        unit: Unit::Bindings,
+        help: "NAPT bindings that there may be (limits.napt_bindings).",
+        read: |s| one(s.path.napt_bindings_max as f64),
+    },
+    Declaration {
+        name: "ixgate_path_napt_refused_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets dropped because their host's ports, its realm's pool or the table of NAPT bindings were used up.",
+        read: |s| {
+            let drops = source::all_drops(&s.path);
+            one((drops[DropReason::NaptExhausted.index()] + drops[DropReason::NaptTableFull.index()]) as f64)
+        },
     },
     Declaration {
         name: "ixgate_path_lost_events_total",

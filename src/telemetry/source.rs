@@ -184,6 +184,8 @@ pub(crate) mod samples {
             ike_half_open: 0,
             sessions: 12,
             sessions_max: 1_000_000,
+            napt_bindings: 0,
+            napt_bindings_max: 500_000,
             events_lost: 0,
         };
         Source {

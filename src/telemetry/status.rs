@@ -28,6 +28,10 @@ pub struct Status {
     pub socket: SocketStatus,
     pub sessions: usize,
     pub sessions_max: usize,
+    #[serde(default)]
+    pub napt_bindings: usize,
+    #[serde(default)]
+    pub napt_bindings_max: usize,
     /// What happened to tunnels and is missing from the log, because too much came at once.
     #[serde(default)]
     pub events_lost: u64,
@@ -181,6 +185,8 @@ impl Status {
             socket: SocketStatus::of(source),
             sessions: path.sessions,
             sessions_max: path.sessions_max,
+            napt_bindings: path.napt_bindings,
+            napt_bindings_max: path.napt_bindings_max,
             events_lost: path.events_lost,
             data_window_secs: window.as_secs(),
             realms: realms_of(source, window),

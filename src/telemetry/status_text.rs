@@ -68,6 +68,10 @@ fn heading(status: &Status) -> String {
     let _ = writeln!(text, "{:<width$} {offload}", "offload");
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<width$} {open} of {max}", "sessions");
+    if status.napt_bindings > 0 {
+        let (bound, max) = (count(status.napt_bindings as u64), count(status.napt_bindings_max as u64));
+        let _ = writeln!(text, "{:<width$} {bound} of {max}", "NAPT");
+    }
     if status.ike_sas > 0 {
         let (all, half_open) = (count(status.ike_sas as u64), count(status.ike_half_open as u64));
         let _ = writeln!(text, "{:<width$} {all} SAs, {half_open} of them half-open", "IKE");

@@ -47,6 +47,8 @@ pub enum Report {
     TimeExceeded,
     /// The packet must be at most this long.
     TooBig { mtu_bytes: u16 },
+    /// Nothing that the sender does differently makes it pass now (RFC 5508 REQ-8).
+    Prohibited,
 }
 
 impl Report {
@@ -56,13 +58,15 @@ impl Report {
             (Report::TimeExceeded, true) => (3, 0),
             (Report::TooBig { .. }, false) => (3, 4),
             (Report::TooBig { .. }, true) => (2, 0),
+            (Report::Prohibited, false) => (3, 13),
+            (Report::Prohibited, true) => (1, 1),
         }
     }
 
     /// Bytes 4 to 7 of the message.
     fn rest(self) -> [u8; 4] {
         match self {
-            Report::TimeExceeded => [0; 4],
+            Report::TimeExceeded | Report::Prohibited => [0; 4],
             // IPv4: 16 bits unused, then the next-hop MTU (RFC 1191 section 4). IPv6: 32 bits of MTU. The same bytes.
             Report::TooBig { mtu_bytes } => u32::from(mtu_bytes).to_be_bytes(),
         }

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::napt::PlacedNapt;
 use super::networks::{Placed, overlap_error, overlapping, range4};
 use crate::config::diagnostic::Problems;
 use crate::config::model::{AliasMode, Host, Ix};
@@ -33,7 +34,14 @@ struct Request {
     name: String,
 }
 
-pub fn check(raw: &Raw, ix: &Ix, networks: &[Vec<Placed>], hosts: &[Option<Host>], problems: &mut Problems) {
+pub fn check(
+    raw: &Raw,
+    ix: &Ix,
+    networks: &[Vec<Placed>],
+    hosts: &[Option<Host>],
+    napt: &[Option<PlacedNapt>],
+    problems: &mut Problems,
+) {
     let alias4_span = raw.ix.alias4.as_ref().map_or(0..0, |list| list.span.clone());
     let mut pool = AliasPool::new(&ix.alias4);
     let Some(service) = pool.allocate(SERVICE_PREFIX_LEN, &[]) else {
@@ -44,11 +52,14 @@ pub fn check(raw: &Raw, ix: &Ix, networks: &[Vec<Placed>], hosts: &[Option<Host>
         return;
     };
     let mut aliases = vec![Alias { realm: None, prefix: service }];
-    aliases.extend(pins(networks, service, problems));
+    aliases.extend(pins(networks, napt, service, problems));
     for alias in &aliases {
         pool.reserve(alias.prefix);
     }
-    let mut requests = requests(raw, networks, hosts);
+    // Who uses a pool's addresses itself needs no other pool: it is told that it cannot see this one.
+    let pools = napt.iter().flatten().flat_map(|placed| placed.napt.pools.iter().copied()).collect::<Vec<_>>();
+    aliases.retain(|alias| !pools.contains(&alias.prefix));
+    let mut requests = requests(raw, networks, hosts, napt);
     requests.sort_by_key(|r| r.prefix_len);
     let mut missing = Vec::new();
     for request in &requests {
@@ -65,12 +76,21 @@ pub fn check(raw: &Raw, ix: &Ix, networks: &[Vec<Placed>], hosts: &[Option<Host>
 }
 
 /// What the file pins, checked against each other and the appliance's own prefix.
-fn pins(networks: &[Vec<Placed>], service: Ipv4Net, problems: &mut Problems) -> Vec<Alias> {
+fn pins(
+    networks: &[Vec<Placed>],
+    napt: &[Option<PlacedNapt>],
+    service: Ipv4Net,
+    problems: &mut Problems,
+) -> Vec<Alias> {
     let mut pins = Vec::new();
     for (realm, placed) in networks.iter().enumerate().flat_map(|(i, list)| list.iter().map(move |p| (i, p))) {
         if let (AliasMode::Pinned(prefix), Some(span)) = (placed.network.alias, &placed.alias_span) {
             pins.push((Alias { realm: Some(realm), prefix }, span));
         }
+    }
+    for (realm, placed) in napt.iter().enumerate().filter_map(|(realm, placed)| Some((realm, placed.as_ref()?))) {
+        let spans = placed.napt.pools.iter().zip(&placed.pool_spans);
+        pins.extend(spans.map(|(pool, span)| (Alias { realm: Some(realm), prefix: *pool }, span)));
     }
     let mut said = None;
     for (alias, span) in &pins {
@@ -94,7 +114,7 @@ fn pins(networks: &[Vec<Placed>], service: Ipv4Net, problems: &mut Problems) -> 
     pins.into_iter().map(|(alias, _)| alias).collect()
 }
 
-fn requests(raw: &Raw, networks: &[Vec<Placed>], hosts: &[Option<Host>]) -> Vec<Request> {
+fn requests(raw: &Raw, networks: &[Vec<Placed>], hosts: &[Option<Host>], napt: &[Option<PlacedNapt>]) -> Vec<Request> {
     let mut requests = Vec::new();
     for (realm, placed) in networks.iter().enumerate().flat_map(|(i, list)| list.iter().map(move |p| (i, p))) {
         let native = placed.network.native;
@@ -108,9 +128,11 @@ fn requests(raw: &Raw, networks: &[Vec<Placed>], hosts: &[Option<Host>]) -> Vec<
             let inside = |p: &&Placed| p.network.native.contains(address);
             networks[host.realm.0].iter().find(inside).is_some_and(|p| p.network.alias == AliasMode::HostsOnly)
         };
+        let is_forwarded =
+            |address: &&IpAddr| napt[host.realm.0].as_ref().is_some_and(|placed| placed.napt.leads_to(**address));
         // One alias for each host: for its IPv4 address where it has one.
         let address = host.addresses.iter().find(|address| address.is_ipv4()).or(host.addresses.first());
-        if let Some(address) = address.filter(|address| hosts_only(address)) {
+        if let Some(address) = address.filter(|address| hosts_only(address) && !is_forwarded(address)) {
             let span = raw_host.addresses.as_ref().map_or(0..0, |a| a.span.clone());
             requests.push(Request {
                 realm: host.realm.0,

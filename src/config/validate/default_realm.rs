@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::napt::PlacedNapt;
 use super::networks::Placed;
 use crate::config::diagnostic::Problems;
 use crate::config::model::{AliasMode, Grant, GrantTarget, Host, Ix, RealmRef, Service};
@@ -41,6 +42,7 @@ pub struct File<'a> {
     pub ix: &'a Ix,
     pub networks: &'a [Vec<Placed>],
     pub hosts: &'a [Option<Host>],
+    pub napt: &'a [Option<PlacedNapt>],
 }
 
 /// Hosts of `realm` lie in its own networks, or have addresses that nobody else has.
@@ -122,7 +124,12 @@ pub fn check_sources(
     for (grant, raw) in grants.iter().zip(&file.raw.grants) {
         let Some(grant) = grant.as_ref().filter(|grant| grant.to.iter().any(is_there)) else { continue };
         for from in grant.from.iter().filter(|from| **from != realm) {
-            let private = file.networks[from.0].iter().find(|placed| !is_public(placed, pools_are_public));
+            let pool = file.napt[from.0].as_ref().map(|placed| &placed.napt).filter(|napt| napt.is_for(realm));
+            let is_public = |placed: &&Placed| match pool.filter(|pool| pool.stands_for(&placed.network)) {
+                Some(pool) => pool.pools.iter().all(|pool| refusal_of_net4(*pool).is_none()),
+                None => is_public(placed, pools_are_public),
+            };
+            let private = file.networks[from.0].iter().find(|placed| !is_public(placed));
             let Some(private) = private.filter(|_| said.insert(*from)) else { continue };
             let name = name_of(*from, file);
             let mut texts = raw.from.iter().flat_map(|list| &list.value);

@@ -116,6 +116,7 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         dns_tcp_per_realm: count(&raw.dns_tcp_per_realm, default.dns_tcp_per_realm.min(dns_tcp)),
         dns_tcp,
         reassembly: reassembly_limits(raw),
+        napt_bindings: count(&raw.napt_bindings, default.napt_bindings),
         ike: ike_limits(raw),
     };
     share(&raw.sessions_per_realm, "sessions", limits.sessions_per_realm, limits.sessions, problems);

@@ -8,6 +8,7 @@ mod globals;
 mod identity;
 mod ipsec;
 mod names;
+mod napt;
 mod network_alias;
 mod networks;
 mod ports;
@@ -32,16 +33,18 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let limits = globals::limits(&raw.limits, problems);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
-    let networks = networks::networks(raw, problems);
+    let mut networks = networks::networks(raw, problems);
+    let napt = napt::napt(raw, &names, &networks, limits.napt_bindings, problems);
+    napt::settle(&napt, &mut networks);
     let default_realm = default_realm::find(raw, problems);
     let hosts = references::hosts(raw, &names, &networks, default_realm, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
-        aliases::check(raw, ix, &networks, &hosts, problems);
+        aliases::check(raw, ix, &networks, &hosts, &napt, problems);
         if let Some(realm) = default_realm {
-            let file = default_realm::File { raw, ix, networks: &networks, hosts: &hosts };
+            let file = default_realm::File { raw, ix, networks: &networks, hosts: &hosts, napt: &napt };
             default_realm::check_hosts(realm, &file, problems);
             default_realm::check_sources(realm, &file, &services, &grants, problems);
         }
@@ -49,10 +52,13 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
-    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).map(|((realm, networks), attachments)| {
-        let networks = networks.into_iter().map(|n| n.network).collect();
-        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments })
-    });
+    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).zip(napt).map(
+        |(((realm, networks), attachments), napt)| {
+            let networks = networks.into_iter().map(|n| n.network).collect();
+            let napt = napt.map(|placed| placed.napt);
+            Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments, napt })
+        },
+    );
     Some(model::Config {
         ix: ix?,
         api: api?,

@@ -142,7 +142,7 @@ fn check_ports(grant: &raw::Grant, to: &[Target], problems: &mut Problems) {
     }
 }
 
-fn sources(list: &At<Vec<At<String>>>, names: &Names<'_>, problems: &mut Problems) -> Option<Vec<RealmRef>> {
+pub fn sources(list: &At<Vec<At<String>>>, names: &Names<'_>, problems: &mut Problems) -> Option<Vec<RealmRef>> {
     let mut seen = HashSet::new();
     let found: Vec<_> = list.value.iter().map(|text| Some((realm(text, names, problems)?, text))).collect();
     let found: Vec<_> = found.into_iter().collect::<Option<_>>()?;

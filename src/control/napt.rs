@@ -1,0 +1,286 @@
+//! From `show_as` to what the packet path runs on, and to what `plan` says of it.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::compile::Compiled;
+use super::plan::{PlannedForward, PlannedNapt};
+use crate::config::model::{self, Config, ForwardProtocol, Realm};
+use crate::nat::napt::{Blocks, Filtering, Forward, PortBlock, Proto, RealmSpec, Spec, Who};
+use crate::net::mapping::Mapping;
+use crate::net::{NetworkId, RealmId};
+
+/// `ids`: by `config::model::RealmRef`.
+pub fn spec(config: &Config, ids: &[RealmId]) -> Arc<Spec> {
+    let space6 = config.ix.space6;
+    let realms = config.realms.iter().zip(ids).filter_map(|(realm, id)| {
+        let napt = realm.napt.as_ref()?;
+        let viewers = napt.viewers.as_ref().map(|viewers| {
+            let mut viewers: Vec<RealmId> = viewers.iter().map(|viewer| ids[viewer.0]).collect();
+            viewers.sort_unstable();
+            viewers
+        });
+        let forwards = napt.forwards.iter().filter_map(|forward| {
+            let std::net::IpAddr::V4(host) = forward.to.0 else { return None };
+            Some(Forward {
+                proto: match forward.protocol {
+                    ForwardProtocol::Tcp => Proto::Tcp,
+                    ForwardProtocol::Udp => Proto::Udp,
+                },
+                outside: forward.outside,
+                to: (space6.embed(*id, host), forward.to.1),
+            })
+        });
+        Some(RealmSpec {
+            realm: *id,
+            viewers,
+            filtering: match napt.filtering {
+                model::Filtering::Endpoint => Filtering::Endpoint,
+                model::Filtering::Address => Filtering::Address,
+                model::Filtering::AddressAndPort => Filtering::AddressAndPort,
+            },
+            blocks: Blocks::new(napt.pools.clone(), napt.block_ports, shown_networks(realm, napt)),
+            forwards: forwards.collect(),
+        })
+    });
+    Arc::new(Spec::new(space6, realms.collect()))
+}
+
+/// Networks whose hosts need the pool: where everybody sees it, not those with a pinned alias.
+fn shown_networks(realm: &Realm, napt: &model::Napt) -> Vec<Ipv4Net> {
+    let networks = realm.networks.iter().filter(|network| napt.stands_for(network));
+    let native = networks.filter_map(|network| match network.native {
+        IpNet::V4(native) => Some(native.trunc()),
+        IpNet::V6(_) => None,
+    });
+    native.collect()
+}
+
+/// Where only some see a realm by its pool, these, and the realm itself, see none of its aliases.
+pub fn hide(config: &Config, ids: &[RealmId], mapping: &mut Mapping) {
+    let mut hidden = Vec::new();
+    for (realm, id) in config.realms.iter().zip(ids) {
+        let Some(viewers) = realm.napt.as_ref().and_then(|napt| napt.viewers.as_ref()) else { continue };
+        for (number, network) in (0..).map(NetworkId).zip(mapping.networks()) {
+            if network.realm == *id && network.native.addr().is_ipv4() {
+                hidden.extend(viewers.iter().map(|viewer| (ids[viewer.0], number)));
+                hidden.push((*id, number));
+            }
+        }
+    }
+    mapping.hide(hidden);
+}
+
+/// What `plan` says of the realms with a pool.
+pub fn planned(config: &Config, compiled: &Compiled) -> Vec<PlannedNapt> {
+    let realms = config.realms.iter().zip(&compiled.realm_ids);
+    let planned = realms.filter_map(|(realm, id)| {
+        let (napt, blocks) = (realm.napt.as_ref()?, &compiled.napt.realm(*id)?.blocks);
+        let forwards = napt.forwards.iter().map(|forward| PlannedForward {
+            protocol: match forward.protocol {
+                ForwardProtocol::Tcp => "tcp",
+                ForwardProtocol::Udp => "udp",
+            },
+            outside: forward.outside.into(),
+            to: forward.to.into(),
+        });
+        let viewers = napt.viewers.iter().flatten();
+        Some(PlannedNapt {
+            realm: realm.name.clone(),
+            pools: napt.pools.clone(),
+            viewers: viewers.map(|viewer| config.realms[viewer.0].name.clone()).collect(),
+            filtering: match napt.filtering {
+                model::Filtering::Endpoint => "endpoint",
+                model::Filtering::Address => "address",
+                model::Filtering::AddressAndPort => "address-and-port",
+            },
+            block_ports: blocks.ports(),
+            hosts: blocks.hosts(),
+            blocks: blocks.total(),
+            rule: rule(blocks),
+            forwards: forwards.collect(),
+        })
+    });
+    planned.collect()
+}
+
+/// In words, with an example.
+fn rule(blocks: &Blocks) -> String {
+    // A block in the middle shows more than the first one, and so does one whose host is not the network's address.
+    let Some(host) = blocks.fixed().checked_sub(1).and_then(|last| blocks.host_of(last.min(4))) else {
+        return format!(
+            "{} blocks for {} hosts: a host is given one with its first packet, and the log says which and when",
+            blocks.total(),
+            if blocks.hosts() == 0 { "IPv6".to_owned() } else { blocks.hosts().to_string() }
+        );
+    };
+    let block = blocks.block_of_host(host).unwrap_or_default();
+    let PortBlock { address, first, last } = blocks.ports_of(block);
+    format!("computed, no log is needed: who had {address} ports {first}-{last}? host {host}")
+}
+
+/// The answer to `--who ADDRESS:PORT`, a line for each protocol whose answer differs.
+pub fn who(config: &Config, compiled: &Compiled, address: Ipv4Addr, port: u16) -> Result<String, NotInAPool> {
+    let name = |id: RealmId| {
+        let place = compiled.realm_ids.iter().position(|other| *other == id);
+        place.map_or("?", |place| &config.realms[place].name)
+    };
+    let mut text = String::new();
+    for (protocol, proto) in [("tcp", Proto::Tcp), ("udp", Proto::Udp), ("ping", Proto::Echo)] {
+        let (realm, who) = compiled.napt.who(proto, address, port).ok_or(NotInAPool(address))?;
+        let realm = name(realm);
+        let answer = match who {
+            Who::Host(host, block) => {
+                format!("host {host} of realm {realm}, which has ports {}-{}", block.first, block.last)
+            }
+            Who::Forward(forward) => {
+                let host = compiled.mapping.space6().extract(forward.to.0).map(|(_, host)| host);
+                let host = host.map_or_else(|| forward.to.0.to_string(), |host| host.to_string());
+                format!("the forward to {host}:{} of realm {realm}", forward.to.1)
+            }
+            Who::InTheLog(block) => format!(
+                "a host of realm {realm}; look in the log for who was given ports {}-{} of {address}",
+                block.first, block.last
+            ),
+            Who::Nobody => format!("no host of realm {realm} ever has this port"),
+        };
+        text += &format!("{protocol:<5}{answer}\n");
+    }
+    Ok(text)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0} is in no pool of this configuration (`show_as`); aliases are in the table of `ixgate plan`")]
+pub struct NotInAPool(pub Ipv4Addr);
+
+#[cfg(test)]
+mod tests {
+    use super::super::allocate::allocate;
+    use super::super::allocations::Allocations;
+    use super::super::compile::compile_addresses;
+    use super::super::plan::plan;
+    use super::super::sample::{self, Sample};
+    use super::super::view::Views;
+    use super::*;
+    use crate::net::policy::PortRule;
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
+    fn pool(pool: &str) -> model::Napt {
+        model::Napt {
+            pools: vec![net(pool)],
+            viewers: None,
+            filtering: model::Filtering::AddressAndPort,
+            block_ports: 256,
+            forwards: vec![model::Forward {
+                protocol: ForwardProtocol::Tcp,
+                outside: (net(pool).network(), 443),
+                to: ("10.1.2.20".parse().unwrap(), 8443),
+            }],
+        }
+    }
+
+    /// A is seen by a pool that the allocator would give to B if it were free.
+    fn sample() -> Sample {
+        Sample::new()
+            .realm("a", &["10.1.2.0/24=hosts"])
+            .realm("b", &["192.168.1.0/24"])
+            .napt("a", pool("100.64.1.0/28"))
+            .host("web", "a", &["10.1.2.20"])
+            .host("mail", "a", &["10.1.2.25"])
+            .grant_realm(&["a"], "b", &[PortRule::Any])
+    }
+
+    fn compiled(config: &Config, state: &Allocations) -> (Allocations, Compiled) {
+        let (allocations, _) = allocate(config, state).unwrap();
+        let compiled = compile_addresses(config, &allocations).unwrap();
+        (allocations, compiled)
+    }
+
+    #[test]
+    fn a_pool_is_given_to_nobody_else_also_after_it_is_gone() {
+        let config = sample().build();
+        let (state, first) = compiled(&config, &Allocations::default());
+        let taken: Vec<Ipv4Net> = state.aliases.keys().copied().collect();
+        assert!(taken.contains(&net("100.64.1.0/28")) && taken.contains(&net("100.64.2.0/24")), "{taken:?}");
+        assert_eq!(first.napt.realms()[0].forwards.len(), 1);
+        // Only the host without a forward has an address of its own.
+        assert_eq!(taken.iter().filter(|alias| alias.prefix_len() == 32).count(), 1);
+
+        let without = Sample::new().realm("b", &["192.168.1.0/24"]).realm("c", &["192.168.1.0/24"]).build();
+        let (state, _) = compiled(&without, &state);
+        assert!(state.aliases.contains_key(&net("100.64.1.0/28")));
+        let pinned = Sample::new().realm("c", &["10.0.0.0/28=100.64.1.0/28"]).build();
+        assert!(allocate(&pinned, &state).is_err());
+    }
+
+    #[test]
+    fn a_pool_that_is_somebodys_alias_is_refused() {
+        let (state, _) = compiled(&Sample::new().realm("b", &["192.168.1.0/24"]).build(), &Allocations::default());
+        assert!(allocate(&sample().build(), &state).is_err(), "100.64.1.0/24 is b's");
+    }
+
+    #[test]
+    fn who_had_a_port_is_told_from_the_file() {
+        let config = sample().build();
+        let (_, compiled) = compiled(&config, &Allocations::default());
+        let who = |address: &str, port| who(&config, &compiled, address.parse().unwrap(), port);
+        let text = who("100.64.1.0", 2000).unwrap();
+        assert!(text.starts_with("tcp  host 10.1.2.3 of realm a, which has ports 1792-2047\n"), "{text}");
+        let text = who("100.64.1.0", 443).unwrap();
+        assert!(text.starts_with("tcp  the forward to 10.1.2.20:8443 of realm a\nudp  no host"), "{text}");
+        assert_eq!(who("100.64.2.0", 443), Err(NotInAPool("100.64.2.0".parse().unwrap())));
+    }
+
+    #[test]
+    fn plan_says_who_is_seen_by_which_pool_and_by_which_rule() {
+        let text = plan(&sample().build(), &Allocations::default()).unwrap().to_string();
+        let want = "\
+Seen by a pool (show_as: hosts without an alias share addresses and ports)
+  a by 100.64.1.0/28 for everybody, 256 ports a host, filtering address-and-port
+    computed, no log is needed: who had 100.64.1.0 ports 2048-2303? host 10.1.2.4
+    tcp/443 of 100.64.1.0 leads to 10.1.2.20:8443
+";
+        assert!(text.contains(want), "{text}");
+        let large = Sample::new().realm("a", &["10.0.0.0/8=hosts"]).napt("a", pool("100.64.1.0/32")).build();
+        let text = plan(&large, &Allocations::default()).unwrap().to_string();
+        assert!(text.contains("252 blocks for 16777216 hosts: a host is given one with its first packet"), "{text}");
+    }
+
+    #[test]
+    fn a_neighbours_view_has_the_pool_and_its_own_has_it_when_it_may_reach_itself() {
+        let build = |sample: Sample| sample.ipsec("b", sample::ipsec_peer("fqdn:gw.example")).build();
+        let ours = |config: &Config, realm: usize| {
+            let (_, compiled) = compiled(config, &Allocations::default());
+            Views::new(config, &compiled).of(compiled.realm_ids[realm], 64).ours
+        };
+        let pool = IpNet::V4(net("100.64.1.0/28"));
+        let config = build(sample());
+        assert!(ours(&config, 1).contains(&pool), "{:?}", ours(&config, 1));
+        assert!(!ours(&config, 0).contains(&pool));
+        let config = build(sample().grant_realm(&["a"], "a", &[PortRule::Any]));
+        assert!(ours(&config, 0).contains(&pool));
+    }
+
+    #[test]
+    fn where_some_see_the_pool_the_others_see_aliases() {
+        let mut napt = pool("100.64.9.0/28");
+        napt.viewers = Some(vec![model::RealmRef(1)]);
+        let config = Sample::new()
+            .realm("a", &["10.1.2.0/24"])
+            .realm("b", &["192.168.1.0/24"])
+            .realm("c", &["192.168.1.0/24"])
+            .napt("a", napt)
+            .build();
+        let (_, compiled) = compiled(&config, &Allocations::default());
+        let host = compiled.mapping.locate_native(compiled.realm_ids[0], "10.1.2.3".parse().unwrap()).unwrap();
+        let seen = |realm: usize| compiled.mapping.seen_by(compiled.realm_ids[realm], host);
+        assert_eq!((seen(0), seen(1)), (None, None));
+        assert_eq!(seen(2), Some("100.64.1.3".parse().unwrap()));
+        assert!(compiled.napt.shows(compiled.realm_ids[0], compiled.realm_ids[1]));
+    }
+}
