@@ -368,6 +368,21 @@ fn who_reaches_the_default_realm_under_private_addresses_is_warned_of_once() {
                   [[service]]\nname = \"s\"\nhost = \"h.internet\"\nports = [\"udp/53\"]\n\
                   [[grant]]\nfrom = [\"a\"]\nto = [\"s\"]\n\
                   [[grant]]\nfrom = [\"a\"]\nto = [\"realm:internet\"]\nports = [\"any\"]\n";
+    let shown_by = |pool: &str, viewers: &str| {
+        let show_as = format!("show_as = {{ napt = [\"{pool}\"]{viewers} }}\n");
+        realm("internet", "\"default\"") + &realm("a", "\"192.168.1.0/24\"") + &show_as + grants
+    };
+    for (pool, viewers, warnings) in [
+        ("203.0.113.0/30", "", 0),
+        ("203.0.113.0/30", ", for = [\"internet\"]", 0),
+        ("203.0.113.0/30", ", for = [\"b\"]", 1),
+        ("100.64.9.0/30", "", 1),
+    ] {
+        let loaded = parse(&(shown_by(pool, viewers) + &realm("b", "\"192.168.1.0/24\""))).unwrap();
+        assert_eq!(loaded.warnings.len(), warnings, "{pool}{viewers}: {:?}", loaded.warnings);
+    }
+    let report = parse(&(shown_by("8.8.8.0/30", "").replace("8.8.8.8", "8.8.8.1"))).unwrap_err();
+    assert_eq!(report.diagnostics[0].why, "the other realms know realm `a` by this address");
     for (network, warned) in networks {
         let loaded = parse(&(realm("internet", "\"default\"") + &realm("a", network) + grants)).unwrap();
         let want = "16:9 warning \"a\": realm `a` reaches the default realm under addresses that are not public";

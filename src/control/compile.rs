@@ -78,7 +78,7 @@ pub fn compile_addresses(config: &Config, allocations: &Allocations) -> Result<C
     let names = compile_names(config, &mapping, &realm_ids)?;
     Ok(Compiled {
         policy: compile_policy(config, &names, &realm_ids),
-        napt: super::napt::spec(config, &realm_ids),
+        napt: super::napt::spec(config, &mapping, &realm_ids),
         names,
         realm_ids,
         service_network: SERVICE_NETWORK,

@@ -13,7 +13,7 @@ use crate::net::mapping::Mapping;
 use crate::net::{NetworkId, RealmId};
 
 /// `ids`: by `config::model::RealmRef`.
-pub fn spec(config: &Config, ids: &[RealmId]) -> Arc<Spec> {
+pub fn spec(config: &Config, mapping: &Mapping, ids: &[RealmId]) -> Arc<Spec> {
     let space6 = config.ix.space6;
     let realms = config.realms.iter().zip(ids).filter_map(|(realm, id)| {
         let napt = realm.napt.as_ref()?;
@@ -23,14 +23,14 @@ pub fn spec(config: &Config, ids: &[RealmId]) -> Arc<Spec> {
             viewers
         });
         let forwards = napt.forwards.iter().filter_map(|forward| {
-            let std::net::IpAddr::V4(host) = forward.to.0 else { return None };
+            let host = mapping.locate_native(*id, forward.to.0)?;
             Some(Forward {
                 proto: match forward.protocol {
                     ForwardProtocol::Tcp => Proto::Tcp,
                     ForwardProtocol::Udp => Proto::Udp,
                 },
                 outside: forward.outside,
-                to: (space6.embed(*id, host), forward.to.1),
+                to: (host.canonical, forward.to.1),
             })
         });
         Some(RealmSpec {

@@ -101,12 +101,7 @@ fn classify_v4(
     Ok(())
 }
 
-fn classify_v6(
-    meta: &mut Meta,
-    source: Ipv6Addr,
-    destination: Ipv6Addr,
-    tables: Tables<'_>,
-) -> Result<(), DropReason> {
+fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, tables: Tables<'_>) -> Result<(), DropReason> {
     let mapping = tables.mapping;
     meta.source = mapping.locate_native6(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_unspecified() || destination.is_unicast_link_local() {

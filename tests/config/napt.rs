@@ -97,10 +97,7 @@ fn mistakes_in_show_as() {
         (changed("100.64.9.1", "100.64.8.1"), &["4:63 \"100.64.8.1\": this is no address of the pool"]),
         (changed("tcp/443", "icmp"), &["4:84 \"icmp\": this is not a port"]),
         (changed("tcp/443", "tcp/0"), &["4:84 \"tcp/0\": this is not a port"]),
-        (
-            changed("192.168.1.20:8443", "192.168.1.20"),
-            &["4:100 \"192.168.1.20\": this is not an IPv4 address and a port"],
-        ),
+        (changed("192.168.1.20:8443", "192.168.1.20"), &["4:100 \"192.168.1.20\": this is not an address and a port"]),
         (
             changed("192.168.1.20", "192.168.2.20"),
             &["4:100 \"192.168.2.20:8443\": 192.168.2.20 is outside the realm's networks"],
@@ -117,6 +114,12 @@ fn mistakes_in_show_as() {
             forward(whole)
                 .replace("[\"192.168.1.0/24\"]", "[{ prefix = \"192.168.1.0/24\", alias = \"100.64.7.0/24\" }]"),
             &["4:100 \"192.168.1.20:8443\": 192.168.1.20 is seen by an alias"],
+        ),
+        (
+            forward(whole)
+                .replace("\"192.168.1.0/24\"", "{ prefix = \"fd00:1::/120\", alias = \"auto\" }")
+                .replace("192.168.1.20", "[fd00:1::20]"),
+            &["4:100 \"[fd00:1::20]:8443\": fd00:1::20 is seen by an alias"],
         ),
     ]);
 }

@@ -47,7 +47,7 @@ pub struct File<'a> {
 
 /// Hosts of `realm` lie in its own networks, or have addresses that nobody else has.
 pub fn check_hosts(realm: RealmRef, file: &File<'_>, problems: &mut Problems) {
-    let taken = Taken::new(file.networks);
+    let taken = Taken::new(file);
     for (host, raw) in file.hosts.iter().zip(&file.raw.hosts) {
         let Some(host) = host.as_ref().filter(|host| host.realm == realm) else { continue };
         for address in &host.addresses {
@@ -72,9 +72,9 @@ struct Taken {
 }
 
 impl Taken {
-    fn new(networks: &[Vec<Placed>]) -> Self {
+    fn new(file: &File<'_>) -> Self {
         let (mut pins, mut ipv6) = (Vec::new(), Vec::new());
-        for (owner, list) in networks.iter().enumerate() {
+        for (owner, list) in file.networks.iter().enumerate() {
             for network in list.iter().map(|placed| &placed.network) {
                 let native = match network.native {
                     IpNet::V6(net) => Some(net),
@@ -87,6 +87,10 @@ impl Taken {
                     pins.push((net.network().to_bits(), net.broadcast().to_bits(), RealmRef(owner)));
                 }
             }
+        }
+        for (owner, placed) in file.napt.iter().enumerate() {
+            let pools = placed.iter().flat_map(|placed| &placed.napt.pools);
+            pins.extend(pools.map(|net| (net.network().to_bits(), net.broadcast().to_bits(), RealmRef(owner))));
         }
         Taken { pins: RangeMap::new(pins), ipv6: RangeMap::new(ipv6) }
     }

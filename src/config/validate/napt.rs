@@ -183,11 +183,11 @@ impl Forwards<'_> {
     }
 
     fn to(&self, text: &At<String>, problems: &mut Problems) -> Option<SocketAddr> {
-        let to: Option<SocketAddr> = text.value.parse().ok().filter(|to: &SocketAddr| to.port() != 0 && to.is_ipv4());
+        let to: Option<SocketAddr> = text.value.parse().ok().filter(|to: &SocketAddr| to.port() != 0);
         let Some(to) = to else {
             problems
-                .error(&text.span, "this is not an IPv4 address and a port")
-                .why("a forward leads to a port of one of the realm's IPv4 hosts")
+                .error(&text.span, "this is not an address and a port")
+                .why("a forward leads to a port of one of the realm's hosts")
                 .remedy("write for example `192.168.1.20:8443`");
             return None;
         };
@@ -198,10 +198,16 @@ impl Forwards<'_> {
                 .remedy("correct the address, or add its network to the realm");
             return None;
         };
-        if let (AliasMode::Pinned(alias), false) = (network.network.alias, self.for_some) {
+        // Of IPv4 networks the pool stands in for those that nobody pinned, or for all.
+        let has_alias = match network.network.alias {
+            AliasMode::HostsOnly => false,
+            AliasMode::Auto => to.is_ipv6(),
+            AliasMode::Pinned(_) => to.is_ipv6() || !self.for_some,
+        };
+        if has_alias {
             problems
                 .error(&text.span, format!("{} is seen by an alias", to.ip()))
-                .why(format!("its network has {alias}, so all its ports can be reached there"))
+                .why("its network has one, so all its ports can be reached there")
                 .remedy("remove the forward, or the network's `alias`");
             return None;
         }
