@@ -99,6 +99,8 @@ pub(super) struct Timers {
     pub certificate_ends_at: Option<Timestamp>,
     /// A Child SA that could not be made is tried again.
     pub child_retry_at: Option<Timestamp>,
+    /// When a packet that waited last made us ask for Child SAs.
+    pub wanted_at: Option<Timestamp>,
 }
 
 /// What the peer announced, or showed.

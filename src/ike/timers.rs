@@ -229,12 +229,8 @@ impl IkeSa {
 
     /// Every Child SA that we are to have and have not.
     pub(super) fn want_missing_children(&mut self, cx: &mut Context<'_>) {
-        let Some(peer) = self.peer.clone() else { return };
-        for pair in super::child::proposed(&peer, cx.limits.selectors) {
-            let missing = super::child::uncovered(&pair, &self.children);
-            if !missing.is_empty() || self.live_children().next().is_none() {
-                self.want(Task::NewChild(pair), cx);
-            }
+        for pair in self.missing(cx.limits.selectors) {
+            self.want(Task::NewChild(pair), cx);
         }
     }
 

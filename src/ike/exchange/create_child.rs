@@ -70,6 +70,10 @@ impl IkeSa {
         if self.live_children().any(|child| child.selectors == pair) {
             return;
         }
+        let limit = cx.limits.children_per_sa;
+        if self.children.len() >= limit {
+            return self.child_failed(pair, Cause::TooManySas { limit }, cx);
+        }
         let ask = Ask { replaces: None, pair, group: self.favourite_group(), again: false };
         self.send_child_request(ask, cx);
     }
@@ -171,6 +175,7 @@ impl IkeSa {
             choice: deal.choice,
             keys,
             selectors: deal.selectors,
+            asked: request.replaces.is_none().then(|| request.proposed.clone()),
             role: Role::Initiator,
             replaces: request.replaces,
             outbound: Outbound::Now,
@@ -458,7 +463,9 @@ impl IkeSa {
         let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: false };
         let keys = child_keys(session.choice.prf, &session.d, choice.suite, &exchange);
         let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
-        self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: rekeyed, outbound }, cx);
+        let agreed =
+            Agreed { spi_in, spi_out, choice, keys, selectors, asked: None, role, replaces: rekeyed, outbound };
+        self.install(agreed, cx);
         if let Some(old) = rekeyed {
             self.note_crossing(old, Crossed { spi: spi_in, nonces });
         }
