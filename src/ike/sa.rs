@@ -30,6 +30,8 @@ pub(super) struct IkeSa {
     /// 0 until the peer has told it.
     pub their_spi: u64,
     pub path: Path,
+    /// Where IKE_SA_INIT came from, or went to.
+    pub found_at: Path,
     /// As initiator always, as responder from IKE_AUTH on.
     pub peer: Option<SharedPeer>,
     pub stage: Stage,
@@ -173,6 +175,7 @@ impl IkeSa {
             our_spi,
             their_spi: 0,
             path,
+            found_at: path,
             peer: None,
             certificates: Arc::default(),
             stage,
