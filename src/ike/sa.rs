@@ -92,8 +92,8 @@ pub(super) struct Timers {
     pub wake_at: Option<Timestamp>,
     /// No request of ours before (TEMPORARY_FAILURE).
     pub retry_at: Option<Timestamp>,
-    /// Since when there has been nothing else but TEMPORARY_FAILURE.
-    pub put_off_since: Option<Timestamp>,
+    /// TEMPORARY_FAILURE: since when there has been nothing else, and when it came last.
+    pub put_off: Option<(Timestamp, Timestamp)>,
     /// Another one with the same peer may be enough.
     pub needless_at: Option<Timestamp>,
     pub liveness_at: Option<Timestamp>,

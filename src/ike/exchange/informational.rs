@@ -77,7 +77,7 @@ impl IkeSa {
         }
         let creates = matches!(self.pending, Some(Pending::Child(_) | Pending::RekeyIke(_)));
         if creates && !contents.has(kinds::TEMPORARY_FAILURE) {
-            self.timers.put_off_since = None;
+            self.timers.put_off = None;
         }
         match self.pending.take() {
             Some(Pending::Child(request)) => self.accept_child(*request, payloads, cx),

@@ -211,7 +211,7 @@ impl IkeSa {
         }
         match error.kind {
             kinds::TEMPORARY_FAILURE => {
-                self.retry_later(cx);
+                self.put_off(FailureStage::Rekey, cx);
                 self.want(Task::RekeyIke, cx);
             }
             kinds::INVALID_KE_PAYLOAD if !request.regrouped => {

@@ -198,6 +198,31 @@ fn a_peer_that_puts_us_off_for_minutes_is_called_anew() {
     }
     let minutes = world.now.saturating_since(start).as_secs() / 60;
     assert_eq!(minutes, 5, "{}", world.dump());
+    assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "put_off"), "{}", world.dump());
     world.run_for(5);
     assert!(world.is_up(), "{}", world.dump());
+}
+
+/// Two are no row: what was wrong five minutes ago is another matter.
+#[test]
+fn a_peer_that_puts_us_off_now_and_then_keeps_its_sa() {
+    let mut world = up();
+    world.check_gaps = false;
+    let spi = sa(&mut world, A).our_spi;
+    for error in [kinds::TEMPORARY_FAILURE, kinds::CHILD_SA_NOT_FOUND, kinds::TEMPORARY_FAILURE] {
+        let now = world.now;
+        let child = &mut sa(&mut world, A).children[0];
+        (child.role, child.installed_at) = (crate::ike::Role::Responder, now); // or it would be gone
+        let spi_in = child.spi_in;
+        let request = begin(&mut world, A, Task::RekeyChild { spi_in });
+        let answer = forged_answer(&mut world, B, &request, &[note(error, &[])]);
+        let outbox = world.hand_over(A, &answer);
+        assert!(outbox.is_empty());
+        let a = sa(&mut world, A);
+        a.tasks.clear(); // whatever it was for is no longer wanted
+        assert_eq!(a.timers.put_off.is_some(), error == kinds::TEMPORARY_FAILURE);
+        world.run_for(310);
+        assert!(world.hosts[A].endpoint.sas.contains_key(&spi), "{}", world.dump());
+    }
+    assert!(world.failures(A).is_empty() && world.is_up(), "{}", world.dump());
 }
