@@ -66,6 +66,8 @@ pub(super) struct IkeSa {
     pub registered: bool,
     /// IKE rekeys since IKE_AUTH; to tell one that is new from one that goes on.
     pub rekeyed: bool,
+    /// Why, if we close it.
+    pub closed_for: DownReason,
     /// It is over; the endpoint takes it out of its table.
     pub ended: Option<DownReason>,
 }
@@ -198,6 +200,7 @@ impl IkeSa {
             last_heard: now,
             registered: false,
             rekeyed: false,
+            closed_for: DownReason::Failed,
             ended: None,
         }
     }

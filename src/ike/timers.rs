@@ -6,7 +6,7 @@ use super::auth;
 use super::child::ChildState;
 use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
-use super::event::{DownReason, Event};
+use super::event::DownReason;
 use super::exchange::auth::Step;
 use super::limits::Retransmit;
 use super::protect::transmit;
@@ -166,12 +166,7 @@ impl IkeSa {
             Ok(()) => self.await_end_of_certificate(cx),
             Err(error) => {
                 cx.fail(Some(peer.tunnel), self.path, FailureStage::Auth, error.into());
-                if cx.peers.get(peer.tunnel).is_some_and(|peer| peer.sas == [self.our_spi]) {
-                    cx.events.push(Event::Down { tunnel: peer.tunnel, why: DownReason::CertificateEnded });
-                    if peer.initiate {
-                        cx.peers.call_at(peer.tunnel, cx.now);
-                    }
-                }
+                self.closed_for = DownReason::CertificateEnded;
                 self.close(cx);
             }
         }

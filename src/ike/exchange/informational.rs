@@ -54,6 +54,7 @@ impl IkeSa {
         transmit(&self.outgoing.abandon(), &self.path, cx.outbox);
         self.release_asked(cx.child_spis);
         self.pending = None;
+        self.closed_for = DownReason::Stopping;
         self.ask_to_delete_ike(cx);
     }
 

@@ -165,6 +165,7 @@ fn a_peer_that_makes_no_more_than_the_first_child_sa_is_called_anew() {
     assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "peer_sent"), "NO_ADDITIONAL_SAS");
     world.run_for(30);
     assert!(world.is_up() && world.child_ups(A) == 2, "{}", world.dump());
+    assert_eq!(world.downs(A), [crate::ike::DownReason::Failed], "said once");
     assert_eq!(world.downs(B), [crate::ike::DownReason::PeerDeleted]);
     // Used up by packets: there is no Child SA left, and no other one to be had.
     let (now, spi_in) = (world.now, sa(&mut world, A).children[0].spi_in);
@@ -201,6 +202,24 @@ fn a_peer_that_puts_us_off_for_minutes_is_called_anew() {
     assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "put_off"), "{}", world.dump());
     world.run_for(5);
     assert!(world.is_up(), "{}", world.dump());
+}
+
+/// The peer is gone: its answer to our Delete never comes.
+#[test]
+fn what_we_close_is_down_at_once_and_the_peer_is_called_without_its_answer() {
+    for initiate in [true, false] {
+        let mut world = up();
+        world.check_gaps = false;
+        world.configure(A, vec![PeerConfig { initiate, ..peer(A, B) }]);
+        world.filter = Box::new(|packet| packet.exchange() != 37);
+        let request = begin(&mut world, A, Task::DeleteIke);
+        assert_eq!(request.exchange(), 37);
+        world.run_for(1);
+        assert_eq!(world.downs(A), [crate::ike::DownReason::Failed], "{}", world.dump());
+        assert_eq!(world.hosts[A].endpoint.peers.has_established(TUNNEL), initiate, "{}", world.dump());
+        world.run_for(300);
+        assert_eq!(world.downs(A).len(), 1, "{}", world.dump());
+    }
 }
 
 /// Two are no row: what was wrong five minutes ago is another matter.
