@@ -179,12 +179,12 @@ impl IkeSa {
     }
 
     /// Section 2.21.3: INVALID_SYNTAX is "fatal in both peers". It has the keys and still cannot write.
-    fn refuse_for_good(&mut self, header: &Header, path: &Path, cx: &mut Context<'_>) {
+    pub(super) fn refuse_for_good(&mut self, header: &Header, path: &Path, cx: &mut Context<'_>) {
         if self.is_established() {
             cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
         }
         self.respond(header, refusal(ike::notify::INVALID_SYNTAX), path, cx);
-        self.end(DownReason::Failed);
+        self.end_after_crossing(DownReason::Failed, cx);
     }
 
     fn handle_response(&mut self, header: &Header, inside: &Inside, cx: &mut Context<'_>) {

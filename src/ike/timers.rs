@@ -120,12 +120,7 @@ impl IkeSa {
             None => Cause::NoAnswer { sends },
         };
         cx.fail(self.tunnel(), self.path, stage, cause);
-        if let Some(Pending::RekeyIke(request)) = &mut self.pending
-            && let Some(crossed) = request.crossed.take()
-        {
-            self.hand_over_to_crossed(Some(crossed), cx);
-        }
-        self.end(DownReason::PeerSilent);
+        self.end_after_crossing(DownReason::PeerSilent, cx);
     }
 
     fn expire(&mut self, cx: &mut Context<'_>) {
@@ -143,7 +138,7 @@ impl IkeSa {
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),
-                    false => self.end(DownReason::Failed),
+                    false => self.end_after_crossing(DownReason::Failed, cx),
                 }
             }
             Stage::InitSent(_) | Stage::Rekeyed | Stage::Deleting => self.end(DownReason::PeerSilent),

@@ -60,6 +60,7 @@ impl IkeSa {
 
     /// Nothing goes by this IKE SA any more; the peer is told, if it still knows it.
     pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>) {
+        self.leave_to_crossed(cx);
         let all: Vec<u32> = self.children.iter().map(|child| child.spi_in).collect();
         self.remove_children(&all, cx);
         self.release_asked(cx.child_spis);
@@ -94,11 +95,7 @@ impl IkeSa {
     fn refused_for_good(&mut self, cx: &mut Context<'_>) {
         let cause = Cause::refused_us(kinds::INVALID_SYNTAX);
         cx.fail(self.tunnel(), self.path, FailureStage::Liveness, cause);
-        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
-            let crossed = request.crossed.take();
-            self.hand_over_to_crossed(crossed, cx);
-        }
-        self.end(DownReason::Failed);
+        self.end_after_crossing(DownReason::Failed, cx);
     }
 
     /// Section 2.21.2: in the exchange that follows IKE_AUTH the initiator may say that it does not believe us. That ends the
@@ -149,11 +146,7 @@ impl IkeSa {
 
     fn answer_delete_ike(&mut self, cx: &mut Context<'_>) {
         // Section 2.25.2: our own rekey is forgotten; what theirs made goes on.
-        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
-            let crossed = request.crossed.take();
-            self.hand_over_to_crossed(crossed, cx);
-        }
-        self.end(DownReason::PeerDeleted);
+        self.end_after_crossing(DownReason::PeerDeleted, cx);
     }
 
     /// Our SPIs of the same Child SAs; none for those that we are deleting ourselves (section 1.4.1), nor for those that we do

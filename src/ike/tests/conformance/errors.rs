@@ -204,6 +204,37 @@ fn a_peer_that_puts_us_off_for_minutes_is_called_anew() {
     assert!(world.is_up(), "{}", world.dump());
 }
 
+/// Both sides rekey the IKE SA. Ours never gets its answer, theirs is complete, and then the old one ends in whatever way.
+#[test]
+fn what_their_rekey_has_made_goes_on_however_the_old_ike_sa_ends() {
+    for how in 0..3 {
+        let mut world = up();
+        world.check_gaps = false;
+        let old = sa(&mut world, A).our_spi;
+        begin(&mut world, A, Task::RekeyIke);
+        let theirs = begin(&mut world, B, Task::RekeyIke);
+        world.hand_over(A, &theirs);
+        assert_eq!(world.hosts[A].endpoint.sas.len(), 2, "{}", world.dump());
+        assert_eq!(world.hosts[A].endpoint.sas[&old].sa.children.len(), 1);
+        let mut outbox = Outbox::new(1 << 16, 16);
+        world.hosts[A].endpoint.now = world.now;
+        world.hosts[A].endpoint.with_sa(old, &mut outbox, |sa, cx| match how {
+            0 => {
+                let (header, path) = (sa.header(INFORMATIONAL, false, 0), sa.path);
+                sa.refuse_for_good(&header, &path, cx);
+            }
+            1 => {
+                sa.timers.expires_at = Some(cx.now);
+                sa.handle_timeout(cx);
+            }
+            _ => sa.close(cx),
+        });
+        let new = sa(&mut world, A);
+        assert!(new.our_spi != old && new.children.len() == 1, "{how}: {}", world.dump());
+        assert!(world.downs(A).is_empty(), "{how}: {}", world.dump());
+    }
+}
+
 /// The peer is gone: its answer to our Delete never comes.
 #[test]
 fn what_we_close_is_down_at_once_and_the_peer_is_called_without_its_answer() {
