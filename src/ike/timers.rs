@@ -179,6 +179,9 @@ impl IkeSa {
         let retry = cx.now + cx.limits.retransmit.total();
         let mut due = Vec::new();
         let mut doubted = Vec::new();
+        // A peer that we cannot call keeps its IKE SA for the Child SAs that are left.
+        let is_callable = self.peer.as_ref().is_some_and(|peer| peer.initiate && peer.remote.is_some());
+        let is_last = !self.live_children().any(|child| child.expires_at > cx.now);
         for child in &mut self.children {
             if child.needless_at.is_some_and(|at| at <= cx.now) {
                 child.needless_at = None;
@@ -189,7 +192,7 @@ impl IkeSa {
                     child.expires_at = retry;
                     match child.state {
                         // Section 2.8: where rekeying fails, the IKE SA is closed and another one made.
-                        ChildState::Up if child.rekey_refused => due.push(Task::DeleteIke),
+                        ChildState::Up if child.rekey_refused && (is_callable || is_last) => due.push(Task::DeleteIke),
                         ChildState::Up => {
                             due.push(Task::DeleteChildren(vec![child.spi_in]));
                             due.push(Task::NewChild(child.selectors.clone()));

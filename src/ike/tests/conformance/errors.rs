@@ -204,6 +204,37 @@ fn a_peer_that_puts_us_off_for_minutes_is_called_anew() {
     assert!(world.is_up(), "{}", world.dump());
 }
 
+/// Section 2.8: where rekeying fails the IKE SA goes, but not with it what a peer has left that we cannot call.
+#[test]
+fn a_refused_rekey_ends_no_ike_sa_that_nobody_would_make_anew() {
+    for (initiate, others, ends) in [(true, true, true), (false, true, false), (false, false, true)] {
+        let mut world = up();
+        world.check_gaps = false;
+        world.configure(A, vec![PeerConfig { initiate, ..peer(A, B) }]);
+        let spi = sa(&mut world, A).our_spi;
+        if others {
+            let request = begin(&mut world, A, Task::NewChild(part()));
+            world.send_packet(request);
+            world.run_for(1);
+            assert_eq!(sa(&mut world, A).children.len(), 2, "{}", world.dump());
+        }
+        let now = world.now;
+        world.hosts[A].endpoint.wake(spi, |sa, _| {
+            (sa.children[0].rekey_refused, sa.children[0].expires_at) = (true, now);
+        });
+        world.run_for(1);
+        assert_eq!(!world.hosts[A].endpoint.sas.contains_key(&spi), ends, "{initiate} {others} {}", world.dump());
+        if !ends {
+            assert_eq!(sa(&mut world, A).children.len(), 2, "another one has taken its place {}", world.dump());
+        }
+    }
+}
+
+/// A part of what the first Child SA carries.
+fn part() -> SelectorPair {
+    SelectorPair { ours: vec![selector("10.0.1.0/24")], theirs: vec![selector("10.1.0.0/16")] }
+}
+
 /// Both sides rekey the IKE SA. Ours never gets its answer, theirs is complete, and then the old one ends in whatever way.
 #[test]
 fn what_their_rekey_has_made_goes_on_however_the_old_ike_sa_ends() {
