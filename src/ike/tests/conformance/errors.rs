@@ -224,9 +224,7 @@ fn a_refused_rekey_ends_no_ike_sa_that_nobody_would_make_anew() {
         });
         world.run_for(1);
         assert_eq!(!world.hosts[A].endpoint.sas.contains_key(&spi), ends, "{initiate} {others} {}", world.dump());
-        if !ends {
-            assert_eq!(sa(&mut world, A).children.len(), 2, "another one has taken its place {}", world.dump());
-        }
+        assert!(ends || !sa(&mut world, A).children[0].rekey_refused, "another one has taken its place {}", world.dump());
     }
 }
 
@@ -276,9 +274,10 @@ fn what_we_close_is_down_at_once_and_the_peer_is_called_without_its_answer() {
         world.filter = Box::new(|packet| packet.exchange() != 37);
         let request = begin(&mut world, A, Task::DeleteIke);
         assert_eq!(request.exchange(), 37);
-        world.run_for(1);
+        world.run_for(5);
         assert_eq!(world.downs(A), [crate::ike::DownReason::Failed], "{}", world.dump());
         assert_eq!(world.hosts[A].endpoint.peers.has_established(TUNNEL), initiate, "{}", world.dump());
+        world.filter = Box::new(|_| true);
         world.run_for(300);
         assert_eq!(world.downs(A).len(), 1, "{}", world.dump());
     }
