@@ -10,7 +10,7 @@ use super::peer::{PeerConfig, SelectorMode};
 use super::proposal::EspChoice;
 use super::sa::{IkeSa, Pending, Stage};
 use crate::net::selector::{Selector, narrow};
-use crate::net::{Path, Port, Timestamp};
+use crate::net::{Path, Port, Timestamp, TunnelId};
 
 /// Deleted SAs are still opened for so long: what is under way arrives.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
@@ -221,7 +221,7 @@ impl IkeSa {
             ours: agreed.selectors.ours,
             theirs: agreed.selectors.theirs,
             path: self.esp_path(),
-            follow_path: self.nat.there && self.nat.in_udp(),
+            follow_path: self.is_followed(),
             role: agreed.role,
             outbound: agreed.outbound,
             replaces: agreed.replaces,
@@ -289,6 +289,15 @@ impl IkeSa {
             child.state = ChildState::Replaced;
             cx.events.push(Event::ChildDown { tunnel, spi_in, linger: LINGER });
         }
+    }
+
+    /// Whether authentic ESP tells where the peer is.
+    fn is_followed(&self) -> bool {
+        self.nat.there && self.nat.in_udp()
+    }
+
+    pub(super) fn path_moved(&self, tunnel: TunnelId) -> Event {
+        Event::PathMoved { tunnel, path: self.esp_path(), follow_path: self.is_followed() }
     }
 
     /// Where ESP goes. IKE may still be on port 500 when NAT traversal was never negotiated.

@@ -2,7 +2,7 @@
 
 use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
-use super::event::{DownReason, Event, Role};
+use super::event::{DownReason, Role};
 use super::exchange::auth::Step;
 use super::message::{Contents, notify, refusal};
 use super::nat;
@@ -133,7 +133,7 @@ impl IkeSa {
         let moved = path.remote != self.path.remote || path.port != self.path.port;
         self.path = path;
         if let (true, true, Some(tunnel)) = (self.is_established(), moved, self.tunnel()) {
-            cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
+            cx.events.push(self.path_moved(tunnel));
         }
     }
 

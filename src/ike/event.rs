@@ -87,6 +87,8 @@ pub enum Event {
     PathMoved {
         tunnel: TunnelId,
         path: Path,
+        /// As in [`ChildUp`], for all its Child SAs.
+        follow_path: bool,
     },
     /// The peer proved who it is; at least one Child SA follows or came before.
     Up {

@@ -3,7 +3,7 @@
 use crate::ike::child::ChildState;
 use crate::ike::context::Context;
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
-use crate::ike::event::{DownReason, Event};
+use crate::ike::event::DownReason;
 use crate::ike::message::{Contents, notify};
 use crate::ike::nat;
 use crate::ike::protect::transmit;
@@ -194,7 +194,7 @@ impl IkeSa {
             self.nat = nat::Nat { here: found.here || claimed, ..found };
         }
         if let Some(tunnel) = self.tunnel() {
-            cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
+            cx.events.push(self.path_moved(tunnel));
         }
     }
 }

@@ -244,6 +244,24 @@ fn a_peer_that_moves_by_mobike_is_followed_and_gets_its_cookie_back() {
     assert!(world.hosts[B].events.iter().any(moved), "raw ESP goes there: {}", world.dump());
     assert_eq!(*answers.lock().unwrap(), [SocketAddr::new(new, 500)]);
     assert!(world.hosts[A].endpoint.sas[&spi].sa.outgoing.is_free(), "answered");
+    // Behind a NAT, which the hashes show, and out of it again: Child SAs that live are followed as long as that lasts.
+    for (source, is_behind) in [([10, 0, 0, 1].into(), true), (new, false)] {
+        let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
+        world.hosts[A].endpoint.now = world.now;
+        world.hosts[A].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+            let hashes = nat::notifies(sa.spis(), &sa.path, Some(SocketAddr::new(source, 500)), [0; 20]);
+            let update = message::notify(notify::UPDATE_SA_ADDRESSES, []);
+            let payloads = [vec![update], hashes.to_vec()].concat();
+            sa.send_request(ExchangeType::INFORMATIONAL, &payloads, cx);
+        });
+        world.send_from(A, &outbox);
+        world.run_for(2);
+        let followed = |event: &Event| match event {
+            Event::PathMoved { follow_path, .. } => Some(*follow_path),
+            _ => None,
+        };
+        assert_eq!(world.hosts[B].events.iter().filter_map(followed).next_back(), Some(is_behind), "{}", world.dump());
+    }
 }
 
 #[test]
