@@ -111,9 +111,7 @@ impl IkeSa {
     /// message moves it (RFC 4555 section 3.8). Which address of ours it takes is no matter.
     fn may_be_at(&self, path: &Path) -> bool {
         let says_itself = self.is_established() && self.abilities.mobike;
-        same_end(path, &self.path)
-            || self.nat.there && !says_itself
-            || self.awaits_proof() && self.goes_to_nat_t(path)
+        same_end(path, &self.path) || self.nat.there && !says_itself || self.awaits_proof() && self.goes_to_nat_t(path)
     }
 
     /// The way to NAT traversal, also without a NAT (RFC 4555 section 3.3): the initiator's port changes with ours. The same

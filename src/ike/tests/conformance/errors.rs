@@ -224,7 +224,11 @@ fn a_refused_rekey_ends_no_ike_sa_that_nobody_would_make_anew() {
         });
         world.run_for(1);
         assert_eq!(!world.hosts[A].endpoint.sas.contains_key(&spi), ends, "{initiate} {others} {}", world.dump());
-        assert!(ends || !sa(&mut world, A).children[0].rekey_refused, "another one has taken its place {}", world.dump());
+        assert!(
+            ends || !sa(&mut world, A).children[0].rekey_refused,
+            "another one has taken its place {}",
+            world.dump()
+        );
     }
 }
 
