@@ -448,7 +448,7 @@ impl Gateway {
                     self.esp.install(child, now).expect("what IKE agreed on can be installed");
                 }
                 ike::Event::ChildDown { spi_in, linger, .. } => self.esp.retire(spi_in, linger, now),
-                ike::Event::PathMoved { tunnel, path } => self.esp.move_path(tunnel, path),
+                ike::Event::PathMoved { tunnel, path, follow_path } => self.esp.move_path(tunnel, path, follow_path),
                 ike::Event::Failed { failure, .. } => assert!(failure.to_string().len() < 16_384),
                 _ => {}
             }

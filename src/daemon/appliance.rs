@@ -18,7 +18,7 @@ use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::io::clock::Clock;
 use crate::io::rng;
-use crate::io::sockets::Sockets;
+use crate::io::sockets::{Sockets, Watch};
 use crate::net::{Generation, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
@@ -68,8 +68,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     };
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
-    let is_ike_open = config.uses_ipsec();
-    let mut reloader = Reloader { file: file.to_owned(), config, is_ike_open, store, numbers, generation };
+    let ike_ports = if config.uses_ipsec() { opened.sockets.watch() } else { Watch::default() };
+    let mut reloader = Reloader { file: file.to_owned(), config, ike_ports, store, numbers, generation };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))
 }
 
@@ -77,8 +77,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
 struct Reloader {
     file: PathBuf,
     config: Config,
-    /// Once a realm was attached by IPsec, its ports stay open.
-    is_ike_open: bool,
+    /// Once a realm was attached by IPsec, its ports stay open: unless the worker never got them.
+    ike_ports: Watch,
     store: Store,
     numbers: TunnelNumbers,
     generation: Generation,
@@ -91,7 +91,7 @@ impl Reloader {
         let waiting = waits_for_restart(&self.config, &config)?;
         let generation = Generation(self.generation.0 + 1);
         // As at the start: a port that cannot be had has given nobody an alias.
-        let sockets = match config.uses_ipsec() && !self.is_ike_open {
+        let sockets = match config.uses_ipsec() && !self.ike_ports.is_open() {
             true => IkePlan::open_later(&config)?,
             false => Sockets::default(),
         };
@@ -101,7 +101,9 @@ impl Reloader {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
         }
         self.generation = generation;
-        self.is_ike_open |= config.uses_ipsec();
+        if !self.ike_ports.is_open() && config.uses_ipsec() {
+            self.ike_ports = sockets.watch();
+        }
         let names = names(&config, &prepared.snapshot);
         self.adopt(config);
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());

@@ -92,6 +92,8 @@ pub enum WorkerError {
     Silent,
     #[error("the packet path has ended")]
     Gone,
+    #[error("the packet path could not take the new ports: {0}")]
+    Ports(io::ErrorKind),
 }
 
 /// The other threads' end. Cheap to clone.
@@ -102,7 +104,7 @@ pub struct Handle<C: Core> {
 
 enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
-    Publish(Arc<C::Snapshot>, Box<Sockets>, oneshot::Sender<()>),
+    Publish(Arc<C::Snapshot>, Box<Sockets>, oneshot::Sender<Result<(), WorkerError>>),
     Shutdown,
 }
 
@@ -141,11 +143,12 @@ impl<C: Core> Handle<C> {
         await_reply(answer).await
     }
 
-    /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has.
+    /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has. On an error that is not
+    /// [`WorkerError::Silent`] they are closed, and the old snapshot holds.
     pub async fn publish(&self, snapshot: Arc<C::Snapshot>, sockets: Sockets) -> Result<(), WorkerError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Publish(snapshot, Box::new(sockets), reply))?;
-        await_reply(answer).await
+        await_reply(answer).await?
     }
 
     /// Stop reading, send what is to be sent, end.
@@ -215,10 +218,12 @@ impl<C: Core> Worker<C> {
                 // Whoever asked may have given up: nothing to do about that.
                 Ok(Command::Report(reply)) => drop(reply.send(self.report())),
                 Ok(Command::Publish(snapshot, sockets, reply)) => {
-                    self.sockets.adopt(*sockets, &self.poller)?;
-                    self.core.publish(snapshot, self.clock.now());
-                    self.flush();
-                    let _ = reply.send(());
+                    let adopted = self.sockets.adopt(*sockets, &self.poller);
+                    if adopted.is_ok() {
+                        self.core.publish(snapshot, self.clock.now());
+                        self.flush();
+                    }
+                    let _ = reply.send(adopted.map_err(|error| WorkerError::Ports(error.kind())));
                 }
                 Ok(Command::Shutdown) => return Ok(true),
                 Err(_) => return Ok(false),

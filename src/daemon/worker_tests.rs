@@ -158,6 +158,46 @@ async fn moves_datagrams_reports_adopts_snapshots_and_drains() {
     assert_eq!(bench.handle.report().await.unwrap_err(), WorkerError::Gone);
 }
 
+fn ike_socket() -> Sockets {
+    let mut sockets = Sockets::default();
+    sockets.add_udp(UdpSocket::bind_for(Port::Ike, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap());
+    sockets
+}
+
+#[tokio::test]
+async fn ports_that_the_worker_did_not_get_are_known_to_be_closed() {
+    let (open_gate, gate) = mpsc::channel();
+    let bench = start(Echo { gate: Some(gate), ..Echo::new() });
+    bench.echo(b"hello");
+    let first = ike_socket();
+    let watch = first.watch();
+    bench.client.send(b"stop").unwrap();
+    let mut answers = Vec::new();
+    loop {
+        let (reply, answer) = oneshot::channel();
+        answers.push(answer);
+        if bench.handle.send(Command::Report(reply)).is_err() {
+            break;
+        }
+    }
+    assert!(watch.is_open());
+    assert_eq!(bench.handle.publish(Arc::new(7), first).await, Err(WorkerError::Busy));
+    assert!(!watch.is_open(), "nobody has them: the next reload opens them anew");
+    open_gate.send(()).unwrap();
+    answers.pop();
+    for answer in answers {
+        answer.await.unwrap();
+    }
+    let again = ike_socket();
+    let watch = again.watch();
+    bench.handle.publish(Arc::new(8), again).await.unwrap();
+    bench.handle.publish(Arc::new(9), Sockets::default()).await.unwrap();
+    assert!(watch.is_open(), "the worker has them");
+    bench.handle.shut_down().unwrap();
+    assert!(matches!(bench.ending.await.unwrap(), Ending::Drained(_)));
+    assert!(!watch.is_open());
+}
+
 #[tokio::test]
 async fn a_flooded_socket_starves_neither_timers_nor_commands() {
     let bench = start(Echo { deadline: Some(Timestamp::ZERO), ..Echo::new() });

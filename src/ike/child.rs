@@ -10,7 +10,7 @@ use super::peer::{PeerConfig, SelectorMode};
 use super::proposal::EspChoice;
 use super::sa::{IkeSa, Pending, Stage};
 use crate::net::selector::{Selector, narrow};
-use crate::net::{Path, Port, Timestamp};
+use crate::net::{Path, Port, Timestamp, TunnelId};
 
 /// Deleted SAs are still opened for so long: what is under way arrives.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
@@ -20,6 +20,8 @@ pub(super) struct Child {
     pub spi_out: u32,
     pub choice: EspChoice,
     pub selectors: SelectorPair,
+    /// What we had proposed, for this one or for one that it replaces or equals. The peer may have taken less.
+    pub asked: Option<SelectorPair>,
     pub role: Role,
     pub state: ChildState,
     pub installed_at: Timestamp,
@@ -128,6 +130,11 @@ pub(super) fn uncovered(wanted: &SelectorPair, children: &[Child]) -> Vec<Select
     missing
 }
 
+/// Whether a Child SA carries `pair`, or as much of it as the peer takes.
+fn is_served(pair: &SelectorPair, children: &[Child]) -> bool {
+    children.iter().any(|child| child.selectors.covers(pair) || child.asked.as_ref() == Some(pair))
+}
+
 /// A Child SA as it comes out of an exchange.
 pub(super) struct Agreed {
     pub spi_in: u32,
@@ -135,6 +142,8 @@ pub(super) struct Agreed {
     pub choice: EspChoice,
     pub keys: ChildKeys,
     pub selectors: SelectorPair,
+    /// What we had proposed, if it is not for one that is replaced.
+    pub asked: Option<SelectorPair>,
     pub role: Role,
     pub replaces: Option<u32>,
     pub outbound: Outbound,
@@ -162,22 +171,35 @@ impl IkeSa {
     /// Whether there is none; or, where each pair is to have one of its own, none for some pair: the peer called and asked
     /// for others. A peer that takes less of one proposal than all has been asked for the rest already.
     pub(super) fn lacks_child(&self, most: usize) -> bool {
-        let lacks_pair = |peer: &PeerConfig| {
-            let mut pairs = proposed(peer, most).into_iter();
-            peer.selector_mode == SelectorMode::Pairs && pairs.any(|pair| !uncovered(&pair, &self.children).is_empty())
-        };
-        self.live_children().next().is_none() || self.peer.as_ref().is_some_and(|peer| lacks_pair(peer))
+        let is_pairs = self.peer.as_ref().is_some_and(|peer| peer.selector_mode == SelectorMode::Pairs);
+        self.live_children().next().is_none() || is_pairs && !self.missing(most).is_empty()
+    }
+
+    /// What we are to have and have not: one pair, where each is to have a Child SA of its own, else all in one.
+    pub(super) fn missing(&self, most: usize) -> Vec<SelectorPair> {
+        let Some(peer) = &self.peer else { return Vec::new() };
+        let mut wanted = proposed(peer, most);
+        if self.live_children().next().is_some() {
+            wanted.retain(|pair| match peer.selector_mode {
+                SelectorMode::Pairs => !is_served(pair, &self.children),
+                SelectorMode::View | SelectorMode::Any => !uncovered(pair, &self.children).is_empty(),
+            });
+        }
+        wanted
     }
 
     /// Keeps a new Child SA and has it installed.
     pub(super) fn install(&mut self, agreed: Agreed, cx: &mut Context<'_>) {
         let Some(config) = self.peer.clone() else { return };
         let soft = soft_lifetime(config.lifetimes.child, cx.jitter());
+        let old = agreed.replaces.and_then(|old| self.child(old));
+        let asked = agreed.asked.clone().or_else(|| old?.asked.clone());
         let child = Child {
             spi_in: agreed.spi_in,
             spi_out: agreed.spi_out,
             choice: agreed.choice.clone(),
             selectors: agreed.selectors.clone(),
+            asked,
             role: agreed.role,
             state: ChildState::Up,
             installed_at: cx.now,
@@ -199,7 +221,7 @@ impl IkeSa {
             ours: agreed.selectors.ours,
             theirs: agreed.selectors.theirs,
             path: self.esp_path(),
-            follow_path: self.nat.there && self.nat.in_udp(),
+            follow_path: self.is_followed(),
             role: agreed.role,
             outbound: agreed.outbound,
             replaces: agreed.replaces,
@@ -208,12 +230,18 @@ impl IkeSa {
         })));
     }
 
-    /// Two Child SAs for the same packets are one too many. `soon`: when both sides surely have both.
+    /// Two Child SAs for the same packets are one too many. `soon`: when both sides surely have both. Further ones do not
+    /// put that off. Whichever stays is as much as the peer takes of what was proposed for either.
     fn thin_out_children(&mut self, spi_in: u32, soon: Timestamp) {
-        let Some(selectors) = self.child(spi_in).map(|child| child.selectors.clone()) else { return };
+        let Some((selectors, asked)) = self.child(spi_in).map(|child| (child.selectors.clone(), child.asked.clone()))
+        else {
+            return;
+        };
         if self.live_children().filter(|child| child.selectors.is_alike(&selectors)).count() > 1 {
-            let alike = self.children.iter_mut().filter(|child| child.selectors.is_alike(&selectors));
-            alike.for_each(|child| child.needless_at = Some(soon));
+            for child in self.children.iter_mut().filter(|child| child.selectors.is_alike(&selectors)) {
+                child.needless_at.get_or_insert(soon);
+                child.asked = child.asked.take().or_else(|| asked.clone());
+            }
         }
     }
 
@@ -261,6 +289,15 @@ impl IkeSa {
             child.state = ChildState::Replaced;
             cx.events.push(Event::ChildDown { tunnel, spi_in, linger: LINGER });
         }
+    }
+
+    /// Whether authentic ESP tells where the peer is.
+    fn is_followed(&self) -> bool {
+        self.nat.there && self.nat.in_udp()
+    }
+
+    pub(super) fn path_moved(&self, tunnel: TunnelId) -> Event {
+        Event::PathMoved { tunnel, path: self.esp_path(), follow_path: self.is_followed() }
     }
 
     /// Where ESP goes. IKE may still be on port 500 when NAT traversal was never negotiated.

@@ -2,7 +2,7 @@
 
 use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
-use super::event::{DownReason, Event, Role};
+use super::event::{DownReason, Role};
 use super::exchange::auth::Step;
 use super::message::{Contents, notify, refusal};
 use super::nat;
@@ -28,7 +28,7 @@ impl IkeSa {
             true => return Err(DropReason::HandshakeInvalid),
             false => match self.incoming.arrival(header.message_id) {
                 Arrival::New => {}
-                Arrival::Repeated => return self.answer_again(datagram, cx),
+                Arrival::Repeated => return self.answer_again(header, datagram, cx),
                 Arrival::Outside => return Err(DropReason::HandshakeInvalid),
             },
         }
@@ -74,11 +74,23 @@ impl IkeSa {
     /// it. So the peer's path stays as it is (section 2.23: only a new message moves it), and to other addresses than the
     /// peer's go only [`MAX_REPEATS`](super::half_open::MAX_REPEATS) copies of one answer, sealed as they are; the next
     /// request ends them. At its own address the peer is always answered.
-    fn answer_again(&mut self, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), DropReason> {
-        let elsewhere = (datagram.path.remote, datagram.path.port) != (self.path.remote, self.path.port);
+    ///
+    /// Only the IKE_AUTH that proved the peer takes it back to where IKE_SA_INIT found it: the copy that came first may have
+    /// been given other ports on the way.
+    fn answer_again(
+        &mut self,
+        header: &Header,
+        datagram: Datagram<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
+        let elsewhere = !same_end(&datagram.path, &self.path);
         match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
             Repeat::Answer(response) => {
                 transmit(response, &datagram.path, cx.outbox);
+                let is_proof = self.proved_in == Some(header.message_id);
+                if is_proof && !self.nat.in_udp() && same_end(&datagram.path, &self.found_at) {
+                    self.path = datagram.path;
+                }
                 Ok(())
             }
             Repeat::Spent => Err(DropReason::HandshakeUnderLoad),
@@ -94,15 +106,20 @@ impl IkeSa {
     /// Whether an authentic message can tell that the peer is there now (section 2.23).
     ///
     /// A peer behind a NAT can be anywhere. Any other is where IKE_SA_INIT found it until MOBIKE moves it: IKE_AUTH proves
-    /// that our half of IKE_SA_INIT arrived there, and nothing proves the source of a later packet. Its port may change, as
-    /// it does on the way to NAT traversal. A peer with MOBIKE says itself where it is, and no other message moves it (RFC
-    /// 4555 section 3.8); which address of ours it takes is no matter.
+    /// that our half of IKE_SA_INIT arrived there, and nothing proves the source of a later packet. Before that proof an
+    /// initiator may go on to port 4500 ([`IkeSa::goes_to_nat_t`]). A peer with MOBIKE says itself where it is, and no other
+    /// message moves it (RFC 4555 section 3.8). Which address of ours it takes is no matter.
     fn may_be_at(&self, path: &Path) -> bool {
-        if self.is_established() && self.abilities.mobike {
-            return (path.remote, path.port) == (self.path.remote, self.path.port);
-        }
-        let leaves_nat_t = self.path.port == Port::IkeNatT && path.port == Port::Ike;
-        self.nat.there || path.remote.ip() == self.path.remote.ip() && !leaves_nat_t
+        let says_itself = self.is_established() && self.abilities.mobike;
+        same_end(path, &self.path) || self.nat.there && !says_itself || self.awaits_proof() && self.goes_to_nat_t(path)
+    }
+
+    /// The way to NAT traversal, also without a NAT (RFC 4555 section 3.3): the initiator's port changes with ours. The same
+    /// port as before is not a peer's, but a message to port 500 that somebody has wrapped anew.
+    fn goes_to_nat_t(&self, path: &Path) -> bool {
+        let (old, new) = (self.path.remote, path.remote);
+        let is_way = self.path.port == Port::Ike && path.port == Port::IkeNatT;
+        is_way && new.ip() == old.ip() && new.port() != old.port()
     }
 
     /// An authentic message: the peer lives, and perhaps it is elsewhere now.
@@ -114,7 +131,7 @@ impl IkeSa {
         let moved = path.remote != self.path.remote || path.port != self.path.port;
         self.path = path;
         if let (true, true, Some(tunnel)) = (self.is_established(), moved, self.tunnel()) {
-            cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
+            cx.events.push(self.path_moved(tunnel));
         }
     }
 
@@ -160,12 +177,12 @@ impl IkeSa {
     }
 
     /// Section 2.21.3: INVALID_SYNTAX is "fatal in both peers". It has the keys and still cannot write.
-    fn refuse_for_good(&mut self, header: &Header, path: &Path, cx: &mut Context<'_>) {
+    pub(super) fn refuse_for_good(&mut self, header: &Header, path: &Path, cx: &mut Context<'_>) {
         if self.is_established() {
             cx.fail(self.tunnel(), self.path, FailureStage::Liveness, Cause::Malformed);
         }
         self.respond(header, refusal(ike::notify::INVALID_SYNTAX), path, cx);
-        self.end(DownReason::Failed);
+        self.end_after_crossing(DownReason::Failed, cx);
     }
 
     fn handle_response(&mut self, header: &Header, inside: &Inside, cx: &mut Context<'_>) {
@@ -249,4 +266,9 @@ impl IkeSa {
     pub(super) fn local_end(&self, cx: &Context<'_>) -> Option<std::net::SocketAddr> {
         nat::local_end(&self.path, cx.ports, cx.bound_to)
     }
+}
+
+/// The peer at the same address and port, by the same port of ours.
+fn same_end(a: &Path, b: &Path) -> bool {
+    (a.remote, a.port) == (b.remote, b.port)
 }

@@ -12,6 +12,7 @@ use foldhash::fast::FixedState;
 use super::context::{ChildSpis, Effect};
 use super::diagnosis::Recorded;
 use super::event::{DownReason, Event, EventQueue, Refusal};
+use super::exchange::create_child::CHILD_RETRY;
 use super::half_open::HalfOpen;
 use super::limits::Limits;
 use super::peer::{PeerConfig, Ports, Setup, SharedPeer};
@@ -144,8 +145,11 @@ impl Endpoint {
         let most = self.limits.selectors;
         self.wake(newest, |sa, now| {
             let idle = sa.tasks.is_empty() && sa.pending.is_none() && sa.timers.child_retry_at.is_none();
-            if idle && sa.lacks_child(most) {
-                sa.timers.child_retry_at = Some(now);
+            // What was asked for a moment ago and did not help, or did not last, will not help now.
+            let asked_of_late = sa.timers.wanted_at.is_some_and(|at| now.saturating_since(at) < CHILD_RETRY);
+            let hopeless = asked_of_late && sa.live_children().next().is_some();
+            if idle && !hopeless && sa.lacks_child(most) {
+                (sa.timers.child_retry_at, sa.timers.wanted_at) = (Some(now), Some(now));
             }
         });
     }

@@ -87,6 +87,8 @@ pub enum Event {
     PathMoved {
         tunnel: TunnelId,
         path: Path,
+        /// As in [`ChildUp`], for all its Child SAs.
+        follow_path: bool,
     },
     /// The peer proved who it is; at least one Child SA follows or came before.
     Up {
@@ -94,7 +96,7 @@ pub enum Event {
         path: Path,
         role: Role,
     },
-    /// There is no IKE SA with the peer any more.
+    /// There is no IKE SA with the peer any more, but those that are being deleted.
     Down {
         tunnel: TunnelId,
         why: DownReason,
@@ -123,6 +125,8 @@ pub enum DownReason {
     Failed,
     /// A certificate that the peer had proved itself by has ended.
     CertificateEnded,
+    /// The process ends.
+    Stopping,
     /// Its configuration changed; the tunnel starts anew.
     Reconfigured,
     /// It is no longer configured.
@@ -137,6 +141,7 @@ impl DownReason {
             DownReason::PeerRestarted => "the peer started anew",
             DownReason::Failed => "a negotiation with the peer failed",
             DownReason::CertificateEnded => "the peer's certificate is no longer valid",
+            DownReason::Stopping => "this appliance ends",
             DownReason::Reconfigured => "its configuration changed; it starts anew",
             DownReason::Removed => "it is no longer configured",
         }

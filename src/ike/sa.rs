@@ -30,6 +30,8 @@ pub(super) struct IkeSa {
     /// 0 until the peer has told it.
     pub their_spi: u64,
     pub path: Path,
+    /// Where IKE_SA_INIT came from, or went to.
+    pub found_at: Path,
     /// As initiator always, as responder from IKE_AUTH on.
     pub peer: Option<SharedPeer>,
     pub stage: Stage,
@@ -64,6 +66,8 @@ pub(super) struct IkeSa {
     pub registered: bool,
     /// IKE rekeys since IKE_AUTH; to tell one that is new from one that goes on.
     pub rekeyed: bool,
+    /// Why, if we close it.
+    pub closed_for: DownReason,
     /// It is over; the endpoint takes it out of its table.
     pub ended: Option<DownReason>,
 }
@@ -90,8 +94,8 @@ pub(super) struct Timers {
     pub wake_at: Option<Timestamp>,
     /// No request of ours before (TEMPORARY_FAILURE).
     pub retry_at: Option<Timestamp>,
-    /// Since when there has been nothing else but TEMPORARY_FAILURE.
-    pub put_off_since: Option<Timestamp>,
+    /// TEMPORARY_FAILURE: since when there has been nothing else, and when it came last.
+    pub put_off: Option<(Timestamp, Timestamp)>,
     /// Another one with the same peer may be enough.
     pub needless_at: Option<Timestamp>,
     pub liveness_at: Option<Timestamp>,
@@ -99,6 +103,8 @@ pub(super) struct Timers {
     pub certificate_ends_at: Option<Timestamp>,
     /// A Child SA that could not be made is tried again.
     pub child_retry_at: Option<Timestamp>,
+    /// When a packet that waited last made us ask for Child SAs.
+    pub wanted_at: Option<Timestamp>,
 }
 
 /// What the peer announced, or showed.
@@ -171,6 +177,7 @@ impl IkeSa {
             our_spi,
             their_spi: 0,
             path,
+            found_at: path,
             peer: None,
             certificates: Arc::default(),
             stage,
@@ -193,6 +200,7 @@ impl IkeSa {
             last_heard: now,
             registered: false,
             rekeyed: false,
+            closed_for: DownReason::Failed,
             ended: None,
         }
     }

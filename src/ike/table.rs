@@ -305,13 +305,21 @@ impl Endpoint {
         }
     }
 
+    /// It is replaced, or we are closing it. If none has taken its place, the peer is called without waiting for its answer.
     fn unregister(&mut self, spi: u64) {
         let Some(entry) = self.sas.get_mut(&spi) else { return };
         entry.sa.registered = false;
+        let why = entry.sa.closed_for;
         let Some(tunnel) = entry.sa.tunnel() else { return };
-        if let Some(peer) = self.peers.get_mut(tunnel) {
-            peer.sas.retain(|other| *other != spi);
-            peer.leaving.push(spi);
+        let Some(peer) = self.peers.get_mut(tunnel) else { return };
+        peer.sas.retain(|other| *other != spi);
+        peer.leaving.push(spi);
+        if peer.sas.is_empty() {
+            let calls = peer.config.initiate && why != DownReason::Stopping;
+            self.events.push(Event::Down { tunnel, why });
+            if calls {
+                self.peers.call_at(tunnel, self.now);
+            }
         }
         self.bound_leaving(tunnel);
     }

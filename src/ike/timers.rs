@@ -6,7 +6,7 @@ use super::auth;
 use super::child::ChildState;
 use super::context::{Context, Effect};
 use super::diagnosis::{Cause, Stage as FailureStage};
-use super::event::{DownReason, Event};
+use super::event::DownReason;
 use super::exchange::auth::Step;
 use super::limits::Retransmit;
 use super::protect::transmit;
@@ -120,12 +120,7 @@ impl IkeSa {
             None => Cause::NoAnswer { sends },
         };
         cx.fail(self.tunnel(), self.path, stage, cause);
-        if let Some(Pending::RekeyIke(request)) = &mut self.pending
-            && let Some(crossed) = request.crossed.take()
-        {
-            self.hand_over_to_crossed(Some(crossed), cx);
-        }
-        self.end(DownReason::PeerSilent);
+        self.end_after_crossing(DownReason::PeerSilent, cx);
     }
 
     fn expire(&mut self, cx: &mut Context<'_>) {
@@ -143,7 +138,7 @@ impl IkeSa {
                 self.timers.expires_at = Some(cx.now + cx.limits.retransmit.total());
                 match self.outgoing.is_free() {
                     true => self.ask_to_delete_ike(cx),
-                    false => self.end(DownReason::Failed),
+                    false => self.end_after_crossing(DownReason::Failed, cx),
                 }
             }
             Stage::InitSent(_) | Stage::Rekeyed | Stage::Deleting => self.end(DownReason::PeerSilent),
@@ -166,12 +161,7 @@ impl IkeSa {
             Ok(()) => self.await_end_of_certificate(cx),
             Err(error) => {
                 cx.fail(Some(peer.tunnel), self.path, FailureStage::Auth, error.into());
-                if cx.peers.get(peer.tunnel).is_some_and(|peer| peer.sas == [self.our_spi]) {
-                    cx.events.push(Event::Down { tunnel: peer.tunnel, why: DownReason::CertificateEnded });
-                    if peer.initiate {
-                        cx.peers.call_at(peer.tunnel, cx.now);
-                    }
-                }
+                self.closed_for = DownReason::CertificateEnded;
                 self.close(cx);
             }
         }
@@ -189,6 +179,9 @@ impl IkeSa {
         let retry = cx.now + cx.limits.retransmit.total();
         let mut due = Vec::new();
         let mut doubted = Vec::new();
+        // A peer that we cannot call keeps its IKE SA for the Child SAs that are left.
+        let is_callable = self.peer.as_ref().is_some_and(|peer| peer.initiate && peer.remote.is_some());
+        let is_last = !self.live_children().any(|child| child.expires_at > cx.now);
         for child in &mut self.children {
             if child.needless_at.is_some_and(|at| at <= cx.now) {
                 child.needless_at = None;
@@ -199,7 +192,7 @@ impl IkeSa {
                     child.expires_at = retry;
                     match child.state {
                         // Section 2.8: where rekeying fails, the IKE SA is closed and another one made.
-                        ChildState::Up if child.rekey_refused => due.push(Task::DeleteIke),
+                        ChildState::Up if child.rekey_refused && (is_callable || is_last) => due.push(Task::DeleteIke),
                         ChildState::Up => {
                             due.push(Task::DeleteChildren(vec![child.spi_in]));
                             due.push(Task::NewChild(child.selectors.clone()));
@@ -229,12 +222,8 @@ impl IkeSa {
 
     /// Every Child SA that we are to have and have not.
     pub(super) fn want_missing_children(&mut self, cx: &mut Context<'_>) {
-        let Some(peer) = self.peer.clone() else { return };
-        for pair in super::child::proposed(&peer, cx.limits.selectors) {
-            let missing = super::child::uncovered(&pair, &self.children);
-            if !missing.is_empty() || self.live_children().next().is_none() {
-                self.want(Task::NewChild(pair), cx);
-            }
+        for pair in self.missing(cx.limits.selectors) {
+            self.want(Task::NewChild(pair), cx);
         }
     }
 

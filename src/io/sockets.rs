@@ -12,6 +12,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Weak};
 
 use super::poller::{Poller, Ready};
 use super::raw_esp::RawEspSocket;
@@ -84,6 +85,20 @@ pub struct Sockets {
     readable: u8,
     /// The socket whose turn it is.
     turn: usize,
+    /// Lives as long as the sockets.
+    owned: Arc<()>,
+    /// Of those taken over, if somebody watches them.
+    adopted: Vec<Arc<()>>,
+}
+
+/// Tells whether sockets are still open, whoever has them now.
+#[derive(Clone, Debug, Default)]
+pub struct Watch(Weak<()>);
+
+impl Watch {
+    pub fn is_open(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl Sockets {
@@ -111,9 +126,16 @@ impl Sockets {
             .try_for_each(|(token, socket)| poller.add(socket.fd(), token))
     }
 
-    /// Takes over all of `more`, and has the poller report them too.
+    pub fn watch(&self) -> Watch {
+        Watch(Arc::downgrade(&self.owned))
+    }
+
+    /// Takes over all of `more`, and has the poller report them too. On an error they are closed.
     pub fn adopt(&mut self, more: Sockets, poller: &Poller) -> io::Result<()> {
         more.register(poller)?;
+        if Arc::weak_count(&more.owned) > 0 {
+            self.adopted.push(more.owned.clone());
+        }
         more.lanes.into_iter().flatten().for_each(|socket| self.add(socket));
         Ok(())
     }

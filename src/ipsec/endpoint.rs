@@ -168,12 +168,12 @@ impl Endpoint {
         self.tunnels.get(id.index()).is_some_and(|tunnel| tunnel.as_ref().is_some_and(|tunnel| tunnel.is_up()))
     }
 
-    /// The peer told us its new address (MOBIKE, RFC 4555), or IKE saw it there.
-    pub fn move_path(&mut self, id: TunnelId, path: Path) {
+    /// The peer told us its new address (MOBIKE, RFC 4555), or IKE saw it there. `follow_path` as in [`ChildSa`], from now on.
+    pub fn move_path(&mut self, id: TunnelId, path: Path, follow_path: bool) {
         let Some(tunnel) = tunnel_mut(&mut self.tunnels, id) else { return };
         for slot in &tunnel.sas {
             if let Some(sa) = self.table.get_mut(*slot) {
-                sa.path = path;
+                (sa.path, sa.follow_path) = (path, follow_path);
             }
         }
         self.schedule(id);

@@ -176,8 +176,8 @@ impl Gateway {
                 self.esp.retire(spi_in, linger, self.now);
                 self.note(Note::Retired { tunnel, spi_in });
             }
-            ike::Event::PathMoved { tunnel, path } => {
-                self.esp.move_path(tunnel, path);
+            ike::Event::PathMoved { tunnel, path, follow_path } => {
+                self.esp.move_path(tunnel, path, follow_path);
                 self.note(Note::Ike(event));
             }
             told => self.note(Note::Ike(told)),

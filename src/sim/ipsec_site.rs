@@ -163,7 +163,7 @@ impl IpsecSite {
             match event {
                 ike::Event::ChildUp(child) => self.install(*child),
                 ike::Event::ChildDown { spi_in, linger, .. } => self.esp.retire(spi_in, linger, self.now),
-                ike::Event::PathMoved { path, .. } => self.esp.move_path(TUNNEL, path),
+                ike::Event::PathMoved { path, follow_path, .. } => self.esp.move_path(TUNNEL, path, follow_path),
                 other => self.events.push(format!("{other:?}")),
             }
         }

@@ -305,9 +305,9 @@ impl Ipsec {
             match event {
                 ike::Event::ChildUp(child) => self.install(*child),
                 ike::Event::ChildDown { spi_in, linger, .. } => self.esp.retire(spi_in, linger, self.now),
-                ike::Event::PathMoved { tunnel, path } => {
+                ike::Event::PathMoved { tunnel, path, follow_path } => {
                     let from = self.esp.status(tunnel).and_then(|status| status.path);
-                    self.esp.move_path(tunnel, path);
+                    self.esp.move_path(tunnel, path, follow_path);
                     self.tell(IpsecNews::Moved { tunnel, from, to: path, moves: 1 });
                 }
                 ike::Event::Up { tunnel, path, role } => self.tell(IpsecNews::Up { tunnel, path, role }),

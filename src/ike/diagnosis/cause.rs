@@ -124,6 +124,10 @@ pub enum Cause {
     PeerSent {
         notify: u16,
     },
+    /// Nothing but TEMPORARY_FAILURE for so long; the IKE SA is closed.
+    PutOff {
+        minutes: u64,
+    },
 }
 
 impl Cause {
@@ -195,6 +199,7 @@ impl Cause {
             Cause::Selectors(_) => "selectors",
             Cause::OurSelectorsRefused { .. } => "our_selectors_refused",
             Cause::PeerSent { .. } => "peer_sent",
+            Cause::PutOff { .. } => "put_off",
         }
     }
 

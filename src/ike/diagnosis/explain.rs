@@ -105,6 +105,11 @@ impl Cause {
                  their remote_ts our \"ours\"), or selectors = \"pairs\" on ours for a peer that takes one pair per child.",
             ),
             Cause::PeerSent { notify } => peer_sent(*notify),
+            Cause::PutOff { minutes } => Explanation::new(format!(
+                "For {minutes} minutes they answered nothing but \"not now\" (TEMPORARY_FAILURE) when we wanted new keys, so \
+                 the IKE SA is closed and made anew."
+            ))
+            .nearest("Nearest: look on their side for a rekey or a deletion that does not come to its end."),
             other => other.explain_silence().or_else(|| other.explain_identity()).unwrap_or_else(|| other.explain_form()),
         }
     }

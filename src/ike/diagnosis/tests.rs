@@ -39,6 +39,7 @@ fn causes() -> Vec<Cause> {
         Cause::TooManyHalfOpen { limit: 1000 },
         Cause::TooManyFragments { limit: 1000 },
         Cause::TooManySas { limit: 8 },
+        Cause::PutOff { minutes: 5 },
         Cause::NoAnswer { sends: 6 },
         Cause::FragmentsLost { present: 2, total: 5 },
         Cause::TooLarge { bytes: 9000 },

@@ -294,7 +294,8 @@ impl IkeSa {
         }
         let keys = self.first_child_keys(&choice).ok_or(Cause::Malformed)?;
         let (role, outbound) = (Role::Initiator, Outbound::Now);
-        Ok(Agreed { spi_in: first.spi_in, spi_out, choice, keys, selectors, role, replaces: None, outbound })
+        let (spi_in, asked) = (first.spi_in, Some(first.proposed.clone()));
+        Ok(Agreed { spi_in, spi_out, choice, keys, selectors, asked, role, replaces: None, outbound })
     }
 
     /// Section 2.17: from the nonces of IKE_SA_INIT.
@@ -400,7 +401,8 @@ impl IkeSa {
             Payload::SelectorsResponder(selectors.ours.clone()),
         ];
         let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
-        self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: None, outbound }, cx);
+        let agreed = Agreed { spi_in, spi_out, choice, keys, selectors, asked: None, role, replaces: None, outbound };
+        self.install(agreed, cx);
         answer
     }
 

@@ -27,6 +27,7 @@ use crate::ike::message::{self, Contents, refusal};
 use crate::ike::peer::SharedPeer;
 use crate::ike::proposal::{self, EspChoice};
 use crate::ike::sa::{IkeSa, Pending, Task};
+use crate::net::Timestamp;
 use crate::wire::ike::{ExchangeType, Notify, Payload, Protocol, notify as kinds};
 
 /// A Child SA that we have asked for.
@@ -62,6 +63,8 @@ struct Deal {
 const RETRY: Duration = Duration::from_secs(2);
 /// TEMPORARY_FAILURE for so long: both sides no longer believe the same (section 2.25, "several minutes").
 const PUT_OFF: Duration = Duration::from_secs(300);
+/// A request and its retransmissions come between two of one row at most.
+const PUT_OFF_GAP: Duration = Duration::from_secs(60);
 /// After a refusal that the peer's configuration is the cause of.
 pub(in crate::ike) const CHILD_RETRY: Duration = Duration::from_secs(30);
 
@@ -69,6 +72,10 @@ impl IkeSa {
     pub(in crate::ike) fn ask_for_child(&mut self, pair: SelectorPair, cx: &mut Context<'_>) {
         if self.live_children().any(|child| child.selectors == pair) {
             return;
+        }
+        let limit = cx.limits.children_per_sa;
+        if self.children.len() >= limit {
+            return self.child_failed(pair, Cause::TooManySas { limit }, cx);
         }
         let ask = Ask { replaces: None, pair, group: self.favourite_group(), again: false };
         self.send_child_request(ask, cx);
@@ -171,6 +178,7 @@ impl IkeSa {
             choice: deal.choice,
             keys,
             selectors: deal.selectors,
+            asked: request.replaces.is_none().then(|| request.proposed.clone()),
             role: Role::Initiator,
             replaces: request.replaces,
             outbound: Outbound::Now,
@@ -246,7 +254,7 @@ impl IkeSa {
         match error.kind {
             _ if crossed.is_some() => {} // theirs has been made; they delete the old one
             kinds::TEMPORARY_FAILURE => {
-                self.retry_later(cx);
+                self.put_off(if replaces.is_some() { FailureStage::Rekey } else { FailureStage::Child }, cx);
                 self.want(task_for(replaces, proposed), cx);
             }
             kinds::INVALID_KE_PAYLOAD if !again => {
@@ -308,11 +316,20 @@ impl IkeSa {
         })
     }
 
-    pub(in crate::ike) fn retry_later(&mut self, cx: &mut Context<'_>) {
-        let since = *self.timers.put_off_since.get_or_insert(cx.now);
-        if cx.now.saturating_since(since) >= PUT_OFF {
+    /// TEMPORARY_FAILURE. One that comes long after the last has another reason.
+    pub(in crate::ike) fn put_off(&mut self, stage: FailureStage, cx: &mut Context<'_>) {
+        let goes_on = |(_, last): &(Timestamp, Timestamp)| cx.now.saturating_since(*last) <= PUT_OFF_GAP;
+        let (since, _) = self.timers.put_off.filter(goes_on).unwrap_or((cx.now, cx.now));
+        self.timers.put_off = Some((since, cx.now));
+        let lasts = cx.now.saturating_since(since);
+        if lasts >= PUT_OFF {
+            cx.fail(self.tunnel(), self.path, stage, Cause::PutOff { minutes: lasts.as_secs() / 60 });
             self.want_first(Task::DeleteIke);
         }
+        self.retry_later(cx);
+    }
+
+    fn retry_later(&mut self, cx: &mut Context<'_>) {
         self.timers.retry_at = Some(cx.now + RETRY + RETRY / 256 * u32::from(cx.jitter()));
     }
 
@@ -458,7 +475,9 @@ impl IkeSa {
         let exchange = ChildExchange { nonces: &nonces, shared: &shared, we_began: false };
         let keys = child_keys(session.choice.prf, &session.d, choice.suite, &exchange);
         let (role, outbound) = (Role::Responder, Outbound::WhenHeard);
-        self.install(Agreed { spi_in, spi_out, choice, keys, selectors, role, replaces: rekeyed, outbound }, cx);
+        let agreed =
+            Agreed { spi_in, spi_out, choice, keys, selectors, asked: None, role, replaces: rekeyed, outbound };
+        self.install(agreed, cx);
         if let Some(old) = rekeyed {
             self.note_crossing(old, Crossed { spi: spi_in, nonces });
         }

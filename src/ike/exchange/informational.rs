@@ -3,7 +3,7 @@
 use crate::ike::child::ChildState;
 use crate::ike::context::Context;
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
-use crate::ike::event::{DownReason, Event};
+use crate::ike::event::DownReason;
 use crate::ike::message::{Contents, notify};
 use crate::ike::nat;
 use crate::ike::protect::transmit;
@@ -54,11 +54,13 @@ impl IkeSa {
         transmit(&self.outgoing.abandon(), &self.path, cx.outbox);
         self.release_asked(cx.child_spis);
         self.pending = None;
+        self.closed_for = DownReason::Stopping;
         self.ask_to_delete_ike(cx);
     }
 
     /// Nothing goes by this IKE SA any more; the peer is told, if it still knows it.
     pub(in crate::ike) fn close(&mut self, cx: &mut Context<'_>) {
+        self.leave_to_crossed(cx);
         let all: Vec<u32> = self.children.iter().map(|child| child.spi_in).collect();
         self.remove_children(&all, cx);
         self.release_asked(cx.child_spis);
@@ -77,7 +79,7 @@ impl IkeSa {
         }
         let creates = matches!(self.pending, Some(Pending::Child(_) | Pending::RekeyIke(_)));
         if creates && !contents.has(kinds::TEMPORARY_FAILURE) {
-            self.timers.put_off_since = None;
+            self.timers.put_off = None;
         }
         match self.pending.take() {
             Some(Pending::Child(request)) => self.accept_child(*request, payloads, cx),
@@ -93,11 +95,7 @@ impl IkeSa {
     fn refused_for_good(&mut self, cx: &mut Context<'_>) {
         let cause = Cause::refused_us(kinds::INVALID_SYNTAX);
         cx.fail(self.tunnel(), self.path, FailureStage::Liveness, cause);
-        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
-            let crossed = request.crossed.take();
-            self.hand_over_to_crossed(crossed, cx);
-        }
-        self.end(DownReason::Failed);
+        self.end_after_crossing(DownReason::Failed, cx);
     }
 
     /// Section 2.21.2: in the exchange that follows IKE_AUTH the initiator may say that it does not believe us. That ends the
@@ -148,11 +146,7 @@ impl IkeSa {
 
     fn answer_delete_ike(&mut self, cx: &mut Context<'_>) {
         // Section 2.25.2: our own rekey is forgotten; what theirs made goes on.
-        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
-            let crossed = request.crossed.take();
-            self.hand_over_to_crossed(crossed, cx);
-        }
-        self.end(DownReason::PeerDeleted);
+        self.end_after_crossing(DownReason::PeerDeleted, cx);
     }
 
     /// Our SPIs of the same Child SAs; none for those that we are deleting ourselves (section 1.4.1), nor for those that we do
@@ -200,7 +194,7 @@ impl IkeSa {
             self.nat = nat::Nat { here: found.here || claimed, ..found };
         }
         if let Some(tunnel) = self.tunnel() {
-            cx.events.push(Event::PathMoved { tunnel, path: self.esp_path() });
+            cx.events.push(self.path_moved(tunnel));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::ike::child::{hard_lifetime, soft_lifetime};
 use crate::ike::collision::{Crossed, Verdict, verdict};
 use crate::ike::context::{Context, Effect};
 use crate::ike::diagnosis::{Cause, Stage as FailureStage};
-use crate::ike::event::Role;
+use crate::ike::event::{DownReason, Role};
 use crate::ike::keys::{self, Nonces, SaKeys, Seed, Shared};
 use crate::ike::limits::Limits;
 use crate::ike::message::{self, Contents, refusal};
@@ -197,6 +197,19 @@ impl IkeSa {
         self.set_superseded(cx.now, cx.limits);
     }
 
+    /// This one is over. What their rekey has made, while ours was under way, goes on with everything.
+    pub(in crate::ike) fn leave_to_crossed(&mut self, cx: &mut Context<'_>) {
+        if let Some(Pending::RekeyIke(request)) = &mut self.pending {
+            let crossed = request.crossed.take();
+            self.hand_over_to_crossed(crossed, cx);
+        }
+    }
+
+    pub(in crate::ike) fn end_after_crossing(&mut self, why: DownReason, cx: &mut Context<'_>) {
+        self.leave_to_crossed(cx);
+        self.end(why);
+    }
+
     /// Another IKE SA has its place: it waits to be deleted.
     pub(in crate::ike) fn set_superseded(&mut self, now: Timestamp, limits: &Limits) {
         self.stage = Stage::Rekeyed;
@@ -211,7 +224,7 @@ impl IkeSa {
         }
         match error.kind {
             kinds::TEMPORARY_FAILURE => {
-                self.retry_later(cx);
+                self.put_off(FailureStage::Rekey, cx);
                 self.want(Task::RekeyIke, cx);
             }
             kinds::INVALID_KE_PAYLOAD if !request.regrouped => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::world::*;
+use crate::ike::SelectorMode;
 use crate::wire::ike::ExchangeType;
 
 /// By SPIs, as `host` numbers them.
@@ -68,4 +69,54 @@ fn a_child_sa_whose_deletion_overtakes_its_answer_is_not_kept() {
         assert!(world.is_up(), "{}", world.dump());
         assert!(world.downs(A).is_empty() && world.downs(B).is_empty(), "{}", world.dump());
     }
+}
+
+/// Each second a packet waits that no Child SA carries, because the peer has taken less of a pair than all.
+#[test]
+fn a_pair_of_which_the_peer_takes_only_a_part_is_asked_for_once() {
+    for (peer_begins, refuses_other) in [(false, false), (true, false), (false, true)] {
+        let mut world = World::pair_with(
+            1,
+            |a| {
+                (a.selector_mode, a.initiate) = (SelectorMode::Pairs, !peer_begins);
+                a.theirs.extend(refuses_other.then(|| selector("172.17.0.0/16")));
+            },
+            |b| (b.ours, b.initiate) = (vec![selector("10.1.0.0/24")], peer_begins),
+        );
+        world.check_gaps = false;
+        world.run_for(2);
+        let mut most = 0;
+        for _ in 0..400 {
+            let now = world.now;
+            world.hosts[A].endpoint.want(TUNNEL, now);
+            world.run_for(1);
+            most = most.max(children(&world, A).len());
+        }
+        assert!(most <= 2 && world.child_ups(A) <= 2, "{most} {}", world.dump());
+        assert_agreed(&world, 1);
+    }
+}
+
+/// What a peer closes again and again is not asked for again at once.
+#[test]
+fn a_packet_that_waits_asks_for_child_sas_twice_a_minute_at_most() {
+    let two = vec![selector("10.0.0.0/16"), selector("10.9.0.0/16")];
+    let mut world = World::pair_with(
+        1,
+        |a| (a.selector_mode, a.ours) = (SelectorMode::Pairs, two.clone()),
+        |b| b.theirs = two.clone(),
+    );
+    world.check_gaps = false;
+    world.run_for(2);
+    let before = world.child_ups(A);
+    assert_eq!(before, 2, "{}", world.dump());
+    for _ in 0..200 {
+        let now = world.now;
+        world.hosts[A].endpoint.want(TUNNEL, now);
+        world.run_for(1);
+        let spi = world.hosts[A].endpoint.peers.newest(TUNNEL).unwrap();
+        world.hosts[A].endpoint.wake(spi, |sa, _| sa.children.retain(|child| child.selectors.ours[0] == two[0]));
+    }
+    let made = world.child_ups(A) - before;
+    assert!((5..=8).contains(&made), "{made} {}", world.dump());
 }

@@ -74,7 +74,7 @@ fn an_ike_sa_has_at_most_so_many_child_sas_and_waiting_requests() {
         assert_eq!(world.hosts[host].endpoint.status(TUNNEL).unwrap().children.len(), 5, "{}", world.dump());
         assert_eq!(world.hosts[host].endpoint.child_spi_count(), 5);
     }
-    assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "peer_sent"), "{}", world.dump());
+    assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "too_many_sas"), "{}", world.dump());
 }
 
 #[test]

@@ -130,20 +130,60 @@ fn without_a_nat_an_answer_from_elsewhere_does_not_move_the_peer() {
     assert_eq!(world.hosts[A].esp.sealing().unwrap().path.remote, SocketAddr::new(ip(B), 0));
 }
 
-/// A peer may go on by port 4500 without a NAT (RFC 4555 section 3.3). From there it does not go back.
+/// A peer may go on by port 4500 without a NAT (RFC 4555 section 3.3), with another port of its own.
 #[test]
-fn without_a_nat_the_port_is_that_of_the_last_message() {
+fn without_a_nat_ike_auth_may_come_to_port_4500_but_not_from_the_port_of_ike_sa_init() {
+    for (from, to, is_followed) in [
+        ("192.0.2.1:4500", 4500, true),
+        ("192.0.2.1:4501", 4500, true),
+        ("192.0.2.1:500", 4500, false),
+        ("192.0.2.1:501", 500, false),
+        ("192.0.2.9:4500", 4500, false),
+    ] {
+        let mut world = World::pair_with(1, auto, auto);
+        world.bind(A);
+        world.bind(B);
+        let auth = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let caught = auth.clone();
+        world.filter = Box::new(move |packet| {
+            let is_auth = packet.exchange() == 35 && !packet.is_response();
+            is_auth.then(|| caught.lock().unwrap().push(packet.clone()));
+            !is_auth
+        });
+        world.run_for(1);
+        let genuine = auth.lock().unwrap()[0].clone();
+        let from: SocketAddr = from.parse().unwrap();
+        let marker = if to == 4500 { &[0; 4][..] } else { &[] };
+        let bytes = [marker, &genuine.bytes].concat();
+        let stray = Packet { from, to: SocketAddr::new(ip(B), to), bytes, ..genuine.clone() };
+        assert_eq!(!world.hand_over(B, &stray).is_empty(), is_followed, "{from} to {to}");
+        let end = |world: &World| {
+            let path = world.hosts[B].endpoint.sas.values().next().unwrap().sa.path;
+            (path.remote, path.port)
+        };
+        let lane = if to == 4500 { Port::IkeNatT } else { Port::Ike };
+        assert_eq!(end(&world) == (from, lane), is_followed);
+        // If somebody has rewritten its ports on the way, the peer's own copy heals that.
+        assert!(!world.hand_over(B, &genuine).is_empty());
+        assert_eq!(end(&world), (genuine.from, Port::Ike), "{from} to {to}");
+    }
+}
+
+/// A copy that came first, in another wrapping or from other ports, takes an established SA nowhere.
+#[test]
+fn without_a_nat_nothing_moves_an_established_sa() {
     let mut world = World::pair_with(1, auto, auto);
     world.bind(A);
     world.bind(B);
     world.run_for(3);
     let spi = *world.hosts[A].endpoint.sas.keys().next().unwrap();
     let nat_t = SocketAddr::new(ip(B), 4500);
-    for (from, to, is_followed) in [
-        ("192.0.2.1:4500", nat_t, true),
-        ("192.0.2.1:4501", nat_t, true),
-        ("192.0.2.9:4500", nat_t, false),
-        ("192.0.2.1:500", SocketAddr::new(ip(B), 500), false),
+    for (from, to) in [
+        ("192.0.2.1:4500", nat_t),
+        ("192.0.2.1:4501", nat_t),
+        ("192.0.2.1:500", nat_t),
+        ("192.0.2.9:4500", nat_t),
+        ("192.0.2.1:501", SocketAddr::new(ip(B), 500)),
     ] {
         let from: SocketAddr = from.parse().unwrap();
         let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
@@ -156,8 +196,7 @@ fn without_a_nat_the_port_is_that_of_the_last_message() {
         let bytes = outbox.datagrams().next().unwrap().2.to_vec();
         assert!(!world.hand_over(B, &Packet { number: 0, from, to, bytes }).is_empty(), "answered");
         let path = world.hosts[B].endpoint.status(TUNNEL).unwrap().path.unwrap();
-        assert_eq!(path.remote == from, is_followed, "{from}");
-        assert_eq!(path.port, Port::IkeNatT);
+        assert_eq!((path.remote, path.port), (SocketAddr::new(ip(A), 500), Port::Ike), "{from}");
     }
 }
 
@@ -205,6 +244,24 @@ fn a_peer_that_moves_by_mobike_is_followed_and_gets_its_cookie_back() {
     assert!(world.hosts[B].events.iter().any(moved), "raw ESP goes there: {}", world.dump());
     assert_eq!(*answers.lock().unwrap(), [SocketAddr::new(new, 500)]);
     assert!(world.hosts[A].endpoint.sas[&spi].sa.outgoing.is_free(), "answered");
+    // Behind a NAT, which the hashes show, and out of it again: Child SAs that live are followed as long as that lasts.
+    for (source, is_behind) in [([10, 0, 0, 1].into(), true), (new, false)] {
+        let mut outbox = crate::packet::Outbox::new(1 << 16, 16);
+        world.hosts[A].endpoint.now = world.now;
+        world.hosts[A].endpoint.with_sa(spi, &mut outbox, |sa, cx| {
+            let hashes = nat::notifies(sa.spis(), &sa.path, Some(SocketAddr::new(source, 500)), [0; 20]);
+            let update = message::notify(notify::UPDATE_SA_ADDRESSES, []);
+            let payloads = [vec![update], hashes.to_vec()].concat();
+            sa.send_request(ExchangeType::INFORMATIONAL, &payloads, cx);
+        });
+        world.send_from(A, &outbox);
+        world.run_for(2);
+        let followed = |event: &Event| match event {
+            Event::PathMoved { follow_path, .. } => Some(*follow_path),
+            _ => None,
+        };
+        assert_eq!(world.hosts[B].events.iter().filter_map(followed).next_back(), Some(is_behind), "{}", world.dump());
+    }
 }
 
 #[test]

@@ -43,6 +43,17 @@ fn a_peer_without_a_nat_stays_where_ike_said() {
     assert_eq!((goes_to(&mut b), b.events()), (path(4500), vec![]));
 }
 
+/// By MOBIKE behind a NAT, and out of there again.
+#[test]
+fn whether_a_peer_is_followed_changes_where_it_moves() {
+    let (mut a, mut b) = pair();
+    for (follow_path, to) in [(true, 5), (false, 8)] {
+        b.endpoint.move_path(TUNNEL, path(8), follow_path);
+        assert_eq!(b.open_from(path(5), &a.seal(&v4(1)).unwrap()), Ok(v4(1)));
+        assert_eq!(goes_to(&mut b), path(to));
+    }
+}
+
 /// RFC 7296 section 2.23: both forms "at any time", whatever is sent the other way.
 #[test]
 fn what_was_agreed_as_raw_is_taken_out_of_udp_too() {
@@ -95,7 +106,7 @@ fn which_of_our_addresses_is_called_is_learnt_and_is_no_move() {
 #[test]
 fn ike_moves_a_tunnel() {
     let (_, mut b) = pair();
-    b.endpoint.move_path(TUNNEL, path(7));
+    b.endpoint.move_path(TUNNEL, path(7), true);
     assert_eq!((goes_to(&mut b), b.events()), (path(7), vec![]));
 }
 
@@ -151,7 +162,7 @@ fn raw_esp_needs_no_keepalive() {
     let raw = Path::from_port(Port::RawEsp, "198.51.100.7:0".parse().unwrap());
     let (_, mut b) = pair_with(|child| ChildSa { path: raw, ..child });
     assert_eq!(b.endpoint.poll_timeout(), None);
-    b.endpoint.move_path(TUNNEL, path(4500));
+    b.endpoint.move_path(TUNNEL, path(4500), true);
     assert_eq!(b.endpoint.poll_timeout().map(|(at, _)| at), Some(b.now + KEEPALIVE_INTERVAL));
 }
 

@@ -165,6 +165,7 @@ fn a_peer_that_makes_no_more_than_the_first_child_sa_is_called_anew() {
     assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "peer_sent"), "NO_ADDITIONAL_SAS");
     world.run_for(30);
     assert!(world.is_up() && world.child_ups(A) == 2, "{}", world.dump());
+    assert_eq!(world.downs(A), [crate::ike::DownReason::Failed], "said once");
     assert_eq!(world.downs(B), [crate::ike::DownReason::PeerDeleted]);
     // Used up by packets: there is no Child SA left, and no other one to be had.
     let (now, spi_in) = (world.now, sa(&mut world, A).children[0].spi_in);
@@ -198,6 +199,114 @@ fn a_peer_that_puts_us_off_for_minutes_is_called_anew() {
     }
     let minutes = world.now.saturating_since(start).as_secs() / 60;
     assert_eq!(minutes, 5, "{}", world.dump());
+    assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "put_off"), "{}", world.dump());
     world.run_for(5);
     assert!(world.is_up(), "{}", world.dump());
+}
+
+/// Section 2.8: where rekeying fails the IKE SA goes, but not with it what a peer has left that we cannot call.
+#[test]
+fn a_refused_rekey_ends_no_ike_sa_that_nobody_would_make_anew() {
+    for (initiate, others, ends) in [(true, true, true), (false, true, false), (false, false, true)] {
+        let mut world = up();
+        world.check_gaps = false;
+        world.configure(A, vec![PeerConfig { initiate, ..peer(A, B) }]);
+        let spi = sa(&mut world, A).our_spi;
+        if others {
+            let request = begin(&mut world, A, Task::NewChild(part()));
+            world.send_packet(request);
+            world.run_for(1);
+            assert_eq!(sa(&mut world, A).children.len(), 2, "{}", world.dump());
+        }
+        let now = world.now;
+        world.hosts[A].endpoint.wake(spi, |sa, _| {
+            (sa.children[0].rekey_refused, sa.children[0].expires_at) = (true, now);
+        });
+        world.run_for(1);
+        assert_eq!(!world.hosts[A].endpoint.sas.contains_key(&spi), ends, "{initiate} {others} {}", world.dump());
+        assert!(
+            ends || !sa(&mut world, A).children[0].rekey_refused,
+            "another one has taken its place {}",
+            world.dump()
+        );
+    }
+}
+
+/// A part of what the first Child SA carries.
+fn part() -> SelectorPair {
+    SelectorPair { ours: vec![selector("10.0.1.0/24")], theirs: vec![selector("10.1.0.0/16")] }
+}
+
+/// Both sides rekey the IKE SA. Ours never gets its answer, theirs is complete, and then the old one ends in whatever way.
+#[test]
+fn what_their_rekey_has_made_goes_on_however_the_old_ike_sa_ends() {
+    for how in 0..3 {
+        let mut world = up();
+        world.check_gaps = false;
+        let old = sa(&mut world, A).our_spi;
+        begin(&mut world, A, Task::RekeyIke);
+        let theirs = begin(&mut world, B, Task::RekeyIke);
+        world.hand_over(A, &theirs);
+        assert_eq!(world.hosts[A].endpoint.sas.len(), 2, "{}", world.dump());
+        assert_eq!(world.hosts[A].endpoint.sas[&old].sa.children.len(), 1);
+        let mut outbox = Outbox::new(1 << 16, 16);
+        world.hosts[A].endpoint.now = world.now;
+        world.hosts[A].endpoint.with_sa(old, &mut outbox, |sa, cx| match how {
+            0 => {
+                let (header, path) = (sa.header(INFORMATIONAL, false, 0), sa.path);
+                sa.refuse_for_good(&header, &path, cx);
+            }
+            1 => {
+                sa.timers.expires_at = Some(cx.now);
+                sa.handle_timeout(cx);
+            }
+            _ => sa.close(cx),
+        });
+        let new = sa(&mut world, A);
+        assert!(new.our_spi != old && new.children.len() == 1, "{how}: {}", world.dump());
+        assert!(world.downs(A).is_empty(), "{how}: {}", world.dump());
+    }
+}
+
+/// The peer is gone: its answer to our Delete never comes.
+#[test]
+fn what_we_close_is_down_at_once_and_the_peer_is_called_without_its_answer() {
+    for initiate in [true, false] {
+        let mut world = up();
+        world.check_gaps = false;
+        world.configure(A, vec![PeerConfig { initiate, ..peer(A, B) }]);
+        world.filter = Box::new(|packet| packet.exchange() != 37);
+        let request = begin(&mut world, A, Task::DeleteIke);
+        assert_eq!(request.exchange(), 37);
+        world.run_for(5);
+        assert_eq!(world.downs(A), [crate::ike::DownReason::Failed], "{}", world.dump());
+        assert_eq!(world.hosts[A].endpoint.peers.has_established(TUNNEL), initiate, "{}", world.dump());
+        world.filter = Box::new(|_| true);
+        world.run_for(300);
+        assert_eq!(world.downs(A).len(), 1, "{}", world.dump());
+    }
+}
+
+/// Two are no row: what was wrong five minutes ago is another matter.
+#[test]
+fn a_peer_that_puts_us_off_now_and_then_keeps_its_sa() {
+    let mut world = up();
+    world.check_gaps = false;
+    let spi = sa(&mut world, A).our_spi;
+    for error in [kinds::TEMPORARY_FAILURE, kinds::CHILD_SA_NOT_FOUND, kinds::TEMPORARY_FAILURE] {
+        let now = world.now;
+        let child = &mut sa(&mut world, A).children[0];
+        (child.role, child.installed_at) = (crate::ike::Role::Responder, now); // or it would be gone
+        let spi_in = child.spi_in;
+        let request = begin(&mut world, A, Task::RekeyChild { spi_in });
+        let answer = forged_answer(&mut world, B, &request, &[note(error, &[])]);
+        let outbox = world.hand_over(A, &answer);
+        assert!(outbox.is_empty());
+        let a = sa(&mut world, A);
+        a.tasks.clear(); // whatever it was for is no longer wanted
+        assert_eq!(a.timers.put_off.is_some(), error == kinds::TEMPORARY_FAILURE);
+        world.run_for(310);
+        assert!(world.hosts[A].endpoint.sas.contains_key(&spi), "{}", world.dump());
+    }
+    assert!(world.failures(A).is_empty() && world.is_up(), "{}", world.dump());
 }
