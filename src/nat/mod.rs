@@ -15,4 +15,4 @@ pub mod rewrite;
 pub mod sessions;
 
 pub use flow::{Asker, Flow, Side};
-pub use sessions::{Held, Limits, Sessions, Ticket};
+pub use sessions::{Held, Limits, Sessions, Ticket, Timers};
