@@ -6,31 +6,52 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::nat::napt::Napt;
-use crate::net::mapping::Mapping;
+use crate::net::mapping::{Located, Mapping};
 use crate::packet::{Batch, DropReason, Meta};
-use crate::wire::headers::{self, HeaderError};
+use crate::wire::headers::{self, HeaderError, Transport};
 
 use super::napt;
 
-pub(super) fn classify(batch: &mut Batch, mapping: &Mapping, napt: &Napt) {
+/// `gateway` is the IX's own address that reports errors.
+pub(super) fn classify(batch: &mut Batch, mapping: &Mapping, napt: &Napt, gateway: Located) {
     for (meta, bytes) in batch.live_mut() {
-        if let Err(reason) = classify_one(meta, bytes, mapping, napt) {
+        if let Err(reason) = classify_one(meta, bytes, mapping, napt, gateway) {
             meta.drop(reason);
         }
     }
 }
 
-fn classify_one(meta: &mut Meta, bytes: &[u8], mapping: &Mapping, napt: &Napt) -> Result<(), DropReason> {
+fn classify_one(
+    meta: &mut Meta,
+    bytes: &[u8],
+    mapping: &Mapping,
+    napt: &Napt,
+    gateway: Located,
+) -> Result<(), DropReason> {
     meta.headers = headers::parse(bytes).map_err(|error| match error {
         HeaderError::Malformed => DropReason::InnerMalformed,
         HeaderError::Fragment => DropReason::FragmentNotServed,
         HeaderError::Option => DropReason::OptionNotServed,
     })?;
     match (meta.headers.source, meta.headers.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, bytes, source, destination, mapping, napt),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            classify_v4(meta, bytes, source, destination, mapping, napt, gateway)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, mapping, gateway),
         _ => Err(DropReason::InnerMalformed), // no header holds two families
     }
+}
+
+/// A router in a realm may have an address outside of the realm's networks, and yet be the one to know that a packet came no
+/// further. Then its error comes from the IX's own address (RFC 6791 section 3). Whether it is about a packet that went its way
+/// is judged by what it quotes.
+fn reporter(meta: &Meta, gateway: Located) -> Option<Located> {
+    (meta.headers.transport == Transport::IcmpError).then_some(gateway)
+}
+
+/// The IX itself speaks with the realm's own hosts only.
+fn to_the_ix(meta: &Meta) -> Result<(), DropReason> {
+    if meta.source.realm.is_ix() { Err(DropReason::SourceNotInRealm) } else { Ok(()) }
 }
 
 /// The commonest way by far: kept apart, so that it works on plain integers.
@@ -42,8 +63,10 @@ fn classify_v4(
     destination: Ipv4Addr,
     mapping: &Mapping,
     napt: &Napt,
+    gateway: Located,
 ) -> Result<(), DropReason> {
-    meta.source = mapping.locate_native4(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
+    let native = mapping.locate_native4(meta.realm, source);
+    meta.source = native.or_else(|| reporter(meta, gateway)).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_broadcast() || destination.is_unspecified() {
         return Err(DropReason::DestinationNotUnicast);
     }
@@ -56,7 +79,7 @@ fn classify_v4(
         None => napt::arrive(meta, bytes, destination, mapping, napt)?,
     }
     if meta.destination.realm.is_ix() {
-        return Ok(()); // the IX's own stack speaks canonical addresses, in either family
+        return to_the_ix(meta); // the IX's own stack speaks canonical addresses, in either family
     }
     match mapping.seen_by4(meta.destination.realm, meta.source) {
         Some(alias) => meta.shown.source = IpAddr::V4(alias),
@@ -65,18 +88,29 @@ fn classify_v4(
     Ok(())
 }
 
-fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, mapping: &Mapping) -> Result<(), DropReason> {
-    meta.source = mapping.locate_native6(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
+fn classify_v6(
+    meta: &mut Meta,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    mapping: &Mapping,
+    gateway: Located,
+) -> Result<(), DropReason> {
+    let native = mapping.locate_native6(meta.realm, source);
+    meta.source = native.or_else(|| reporter(meta, gateway)).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_unspecified() || destination.is_unicast_link_local() {
         return Err(DropReason::DestinationNotUnicast);
     }
     meta.destination = mapping.locate_canonical(destination.into()).ok_or(DropReason::DestinationUnknown)?;
     if meta.destination.realm.is_ix() {
-        return Ok(());
+        return to_the_ix(meta);
     }
     meta.shown.destination = mapping.native_of(meta.destination);
     if meta.shown.destination.is_ipv4() {
         return Err(DropReason::FamilyMismatch);
+    }
+    if meta.source.realm.is_ix() {
+        meta.shown.source = meta.source.canonical.addr().into();
+        return Ok(());
     }
     meta.shown.source = mapping.seen_by(meta.destination.realm, meta.source).ok_or(DropReason::SourceHasNoAlias)?;
     Ok(())

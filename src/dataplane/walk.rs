@@ -50,7 +50,7 @@ impl Walk<'_> {
         let Walk { snapshot, tunnels, police, sessions, napt, host, reporter, outbox, counters, now } = self;
         let now_secs = now.as_secs();
 
-        classify(batch, &snapshot.mapping, napt);
+        classify(batch, &snapshot.mapping, napt, snapshot.service.gateway);
         police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });

@@ -147,6 +147,10 @@ fn fix_transport(message: &mut [u8], headers: &Headers, addresses: Delta, ports:
             let delta = if headers.is_v6() { addresses.and(ports) } else { ports };
             delta.apply_at(message, icmp::CHECKSUM);
         }
+        // Their checksums lie where UDP's does and cover the addresses too (RFC 4340 section 9.1, RFC 3828 section 3.1).
+        Transport::Other if headers.protocol == protocol::DCCP => addresses.apply_at(message, udp::CHECKSUM),
+        Transport::Other if headers.protocol == protocol::UDP_LITE => fix_udp(message, addresses),
+        // Nothing of the rest knows the addresses: GRE, ESP, SCTP (CRC32c over its own bytes). AH does, and must not pass.
         Transport::Other => {}
     }
 }

@@ -15,7 +15,9 @@ pub mod protocol {
     pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
+    pub const DCCP: u8 = 33;
     pub const ICMPV6: u8 = 58;
+    pub const UDP_LITE: u8 = 136;
 }
 
 /// One entry of a `ports` list: `tcp/443`, `udp/5000-5100`, `icmp`, `any`.

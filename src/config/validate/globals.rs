@@ -1,4 +1,4 @@
-//! The sections that exist once: `[ix]`, `[api]`, `[metrics]`, `[limits]`.
+//! The sections that exist once: `[ix]`, `[api]`, `[metrics]`, `[limits]`, `[sessions]`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics};
+use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics, Sessions};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -123,6 +123,19 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
     let ike = &limits.ike;
     share(&raw.ike_half_open_per_source, "ike_half_open", ike.half_open_per_source, ike.half_open, problems);
     limits
+}
+
+pub fn sessions(raw: &raw::Sessions) -> Sessions {
+    let default = Sessions::default();
+    let secs =
+        |n: &Option<At<u64>>, default: u32| n.as_ref().map_or(default, |n| u32::try_from(n.value).unwrap_or(u32::MAX));
+    Sessions {
+        tcp_established_secs: secs(&raw.tcp_established_secs, default.tcp_established_secs),
+        tcp_opening_secs: secs(&raw.tcp_opening_secs, default.tcp_opening_secs),
+        tcp_transitory_secs: secs(&raw.tcp_transitory_secs, default.tcp_transitory_secs),
+        udp_secs: secs(&raw.udp_secs, default.udp_secs),
+        icmp_secs: secs(&raw.icmp_secs, default.icmp_secs),
+    }
 }
 
 fn ike_limits(raw: &raw::Limits) -> IkeLimits {
