@@ -248,6 +248,26 @@ mod tests {
     }
 
     #[test]
+    fn the_idle_times_of_the_configuration_are_the_sessions() {
+        assert_eq!(timers(&Sessions::default()), nat::Timers::default());
+        let sessions = Sessions {
+            tcp_established_secs: 1,
+            tcp_opening_secs: 2,
+            tcp_transitory_secs: 3,
+            udp_secs: 4,
+            icmp_secs: 5,
+        };
+        let want = nat::Timers {
+            tcp_established_secs: 1,
+            tcp_opening_secs: 2,
+            tcp_transitory_secs: 3,
+            udp_secs: 4,
+            icmp_secs: 5,
+        };
+        assert_eq!(timers(&sessions), want);
+    }
+
+    #[test]
     fn tunnels_of_both_kinds_keep_their_numbers() {
         let mut numbers = TunnelNumbers::default();
         let before = two_realms().wireguard("a", 1).ipsec("b", ipsec_peer("fqdn:gw.example")).build();

@@ -360,7 +360,84 @@ fn the_same_ports_again_after_the_end() {
     }
 }
 
+/// Honest ends over a path that loses segments on either side of us, and sends them again.
+struct Lossy {
+    talk: Talk,
+    /// By sender: segments that are not acknowledged, in order, and whether the other end has them.
+    unacknowledged: [Vec<(Segment, bool)>; 2],
+}
+
+impl Lossy {
+    const WINDOW_BYTES: u32 = (u16::MAX as u32) << 2;
+
+    fn start() -> Self {
+        let mut talk = Talk::established();
+        talk.say(OTHER, ACK, 0);
+        Lossy { talk, unacknowledged: [Vec::new(), Vec::new()] }
+    }
+
+    fn send(&mut self, me: usize, data_bytes: u32, seen: bool, received: bool) {
+        let in_flight: u32 = self.unacknowledged[me].iter().map(|(segment, _)| segment.len).sum();
+        if in_flight + data_bytes > Self::WINDOW_BYTES {
+            return;
+        }
+        let segment = Segment { ack: self.waits_for(me), ..self.talk.ends.say(me, ACK, data_bytes) };
+        self.unacknowledged[me].push((segment, seen && received));
+        if seen {
+            self.talk.hear(me, segment);
+        }
+    }
+
+    fn send_again(&mut self, me: usize, which: usize, seen: bool, received: bool) {
+        let count = self.unacknowledged[me].len();
+        let Some((segment, has)) = self.unacknowledged[me].get_mut(which % count.max(1)) else { return };
+        *has |= seen && received;
+        let segment = *segment;
+        if seen {
+            self.talk.hear(me, segment);
+        }
+    }
+
+    /// `me` acknowledges what it has without a gap.
+    fn acknowledge(&mut self, me: usize, seen: bool, received: bool) {
+        let ack = Segment { ack: self.waits_for(me), ..self.talk.ends.segment(me, ACK, 0) };
+        if seen {
+            self.talk.hear(me, ack);
+            if received {
+                self.unacknowledged[1 - me].retain(|(segment, _)| past(segment.end(), ack.ack) > 0);
+            }
+        }
+    }
+
+    fn waits_for(&self, me: usize) -> u32 {
+        let missing = self.unacknowledged[1 - me].iter().find(|(_, has)| !has);
+        missing.map_or(self.talk.ends.next[1 - me], |(segment, _)| segment.seq)
+    }
+}
+
 proptest! {
+    #[test]
+    fn honest_ends_are_understood_whatever_is_lost(
+        steps in prop::collection::vec((0u8..3, 0usize..2, 1u32..30_000, 0usize..50, 0u8..8, 0u8..8), 1..300),
+        last in 0usize..2,
+    ) {
+        let mut lossy = Lossy::start();
+        for (what, me, data_bytes, which, seen, received) in steps {
+            match what {
+                0 => lossy.send(me, data_bytes, seen > 0, received > 0),
+                1 => lossy.send_again(me, which, seen > 0, received > 0),
+                _ => lossy.acknowledge(me, seen > 0, received > 0),
+            }
+        }
+        for me in [OPENER, OTHER] {
+            (0..lossy.unacknowledged[me].len()).for_each(|which| lossy.send_again(me, which, true, true));
+            lossy.acknowledge(1 - me, true, true);
+        }
+        prop_assert_eq!(lossy.talk.phase, Phase::Established);
+        lossy.talk.say(last, RST, 0);
+        prop_assert_eq!(lossy.talk.phase, Phase::Reset);
+    }
+
     /// Nobody can reach a phase that ends the session without a number that only the ends know.
     #[test]
     fn strangers_change_nothing(
