@@ -684,6 +684,25 @@ fn numbers_at_their_bounds() {
 }
 
 #[test]
+fn sessions_live_at_least_as_long_as_the_rfcs_ask() {
+    let least = [
+        ("tcp_established_secs", 7440),
+        ("tcp_opening_secs", 30),
+        ("tcp_transitory_secs", 240),
+        ("udp_secs", 120),
+        ("icmp_secs", 60),
+    ];
+    for (key, least) in least {
+        parse(&format!("[sessions]\n{key} = {least}\n")).unwrap();
+        let report = parse(&format!("[sessions]\n{key} = {}\n", least - 1)).unwrap_err();
+        let place = format!("2:{} {}: `{key}` is out of bounds", key.len() + 4, least - 1);
+        assert_eq!(places(&report), [place]);
+    }
+    let config = parse("[sessions]\nudp_secs = 180\n").unwrap().config;
+    assert_eq!((config.sessions.udp_secs, config.sessions.tcp_established_secs), (180, 7440));
+}
+
+#[test]
 fn an_empty_file_has_working_defaults() {
     let config = parse("").unwrap().config;
     assert_eq!((config.ix.name.as_str(), config.ix.domain.as_str()), ("ix", "ix.example"));

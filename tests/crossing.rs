@@ -141,20 +141,26 @@ impl Oracle {
     /// Judges a packet that `sender` sent as `sent` and that came out at `receiver` as `arrived`.
     fn judge(&mut self, sender: usize, sent: &[u8], receiver: usize, arrived: &[u8]) {
         let Ok(after) = parse(arrived) else { panic!("what arrived cannot be read: {arrived:02x?}") };
-        if self.is_from_the_ix(sender, receiver, &after) {
+        let before = parse(sent);
+        let is_a_routers = before.is_ok_and(|before| is_a_routers(sender, &before));
+        if !is_a_routers && self.is_from_the_ix(sender, receiver, &after) {
             return;
         }
-        let before = parse(sent).expect("only a packet that can be read is forwarded");
-        let from_host = native_host(sender, before.source).expect("the source was the sender's own");
+        let before = before.expect("only a packet that can be read is forwarded");
         let (to_realm, to_host) = self.realm_of_alias(before.destination).expect("the destination was an alias");
         assert_eq!(to_realm, receiver, "it went to another realm than it was sent to");
         assert_eq!(native_host(receiver, after.destination), Some(to_host), "it went to another host");
+        assert_eq!(after.hop_limit + 1, before.hop_limit);
+        if is_a_routers {
+            assert!(matches!(ix_host(after.source), Some(1)), "a router without an address here is shown as the IX");
+            return self.judge_error(sender, receiver, to_host, &sent[before.transport_offset + 8..]);
+        }
+        let from_host = native_host(sender, before.source).expect("the source was the sender's own");
         assert_eq!(
             self.realm_of_alias(after.source),
             Some((sender, from_host)),
             "its source is not the sender's alias"
         );
-        assert_eq!(after.hop_limit + 1, before.hop_limit);
         if before.transport == Transport::IcmpError {
             return self.judge_error(sender, receiver, to_host, &sent[before.transport_offset + 8..]);
         }
@@ -176,16 +182,7 @@ impl Oracle {
 
     /// The IX may answer its asker, and tell a sender why its packet died. Nobody else.
     fn is_from_the_ix(&self, sender: usize, receiver: usize, arrived: &Headers) -> bool {
-        let host = match arrived.source {
-            IpAddr::V4(source) => match source.octets() {
-                [100, 64, 0, host] => host,
-                _ => return false,
-            },
-            IpAddr::V6(source) => match source.segments() {
-                [0xfd69, 0x7867, 0x6174, 0, 0, 0, 0, host] => host as u8,
-                _ => return false,
-            },
-        };
+        let Some(host) = ix_host(arrived.source) else { return false };
         assert_eq!(sender, receiver, "the IX spoke to another realm");
         assert!(native_host(receiver, arrived.destination).is_some(), "not an address of the realm");
         match arrived.transport {
@@ -197,6 +194,25 @@ impl Oracle {
             _ => panic!("the IX sends no such thing: {arrived:?}"),
         }
         true
+    }
+}
+
+/// An error by a router of the sender's realm that has no address of that realm's networks.
+fn is_a_routers(sender: usize, sent: &Headers) -> bool {
+    sent.transport == Transport::IcmpError && native_host(sender, sent.source).is_none()
+}
+
+/// The host number of one of the IX's own addresses.
+fn ix_host(address: IpAddr) -> Option<u8> {
+    match address {
+        IpAddr::V4(address) => match address.octets() {
+            [100, 64, 0, host] => Some(host),
+            _ => None,
+        },
+        IpAddr::V6(address) => match address.segments() {
+            [0xfd69, 0x7867, 0x6174, 0, 0, 0, 0, host] => Some(host as u8),
+            _ => None,
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use ixgate::nat::napt::{Proto, Who};
 use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::Lan;
-use ixgate::sim::packets::{echo, packet, port_unreachable, tcp, udp, verify};
+use ixgate::sim::packets::{echo, packet, port_unreachable, segment, tcp, udp, verify};
 use ixgate::wire::headers::Transport;
 use ixgate::wire::tcp::flag;
 
@@ -389,17 +389,34 @@ fn the_table_is_bounded_and_a_denied_packet_takes_no_port() {
 fn a_tcp_connection_keeps_its_port_for_hours_and_a_closed_one_for_minutes() {
     let mut f = Fixture::start();
     let c = f.c_for("a");
-    let shown = f.arrive(A, &tcp((HOST, 5000), (c, 443), flag::SYN, &[], b"")).source;
-    f.arrive(C, &tcp((SERVER, 443), shown, flag::SYN | flag::ACK, &[], b""));
+    let client = |numbers, flags| segment((HOST, 5000), (c, 443), numbers, flags, b"");
+    let shown = f.arrive(A, &client((100, 0), flag::SYN)).source;
+    let server = |numbers, flags| segment((SERVER, 443), shown, numbers, flags, b"");
+    f.arrive(C, &server((900, 101), flag::SYN | flag::ACK));
+    f.arrive(A, &client((101, 901), flag::ACK));
     f.secs(7000);
-    assert_eq!(f.arrive(C, &tcp((SERVER, 443), shown, flag::ACK, &[], b"")).destination, (HOST, 5000));
-    f.arrive(A, &tcp((HOST, 5000), (c, 443), flag::FIN | flag::ACK, &[], b""));
-    f.arrive(C, &tcp((SERVER, 443), shown, flag::FIN | flag::ACK, &[], b""));
+    assert_eq!(f.arrive(C, &server((901, 101), flag::ACK)).destination, (HOST, 5000));
+    f.arrive(A, &client((101, 901), flag::FIN | flag::ACK));
+    f.arrive(C, &server((901, 102), flag::FIN | flag::ACK));
     f.secs(200);
     assert_eq!(f.bindings(), 2);
     f.secs(80);
     f.secs(30);
     assert_eq!(f.bindings(), 1, "the forward");
+}
+
+#[test]
+fn the_middle_of_a_connection_has_no_port_of_a_pool_and_both_ends_may_ask_at_once() {
+    let mut f = Fixture::start();
+    let c = f.c_for("a");
+    f.expect_drop(A, &segment((HOST, 5000), (c, 443), (100, 900), flag::ACK, b"more"), DropReason::NoSession);
+    let shown = f.arrive(A, &segment((HOST, 5000), (c, 443), (100, 0), flag::SYN, b"")).source;
+    f.expect_drop(C, &segment((SERVER, 444), shown, (900, 0), flag::SYN, b""), DropReason::NaptFiltered);
+    let there = f.arrive(C, &segment((SERVER, 443), shown, (900, 0), flag::SYN, b""));
+    assert_eq!(there.destination, (HOST, 5000), "the answer to who asked");
+    f.arrive(A, &segment((HOST, 5000), (c, 443), (100, 901), flag::SYN | flag::ACK, b""));
+    f.secs(7000);
+    assert_eq!(f.bindings(), 2);
 }
 
 #[test]

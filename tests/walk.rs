@@ -432,15 +432,7 @@ mod names {
 
     /// A TCP segment from the site's host, with sequence numbers.
     fn segment(from: (IpAddr, u16), to: IpAddr, seq: u32, ack: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let mut message = vec![0; 20];
-        message[..2].copy_from_slice(&from.1.to_be_bytes());
-        message[2..4].copy_from_slice(&53u16.to_be_bytes());
-        message[4..8].copy_from_slice(&seq.to_be_bytes());
-        message[8..12].copy_from_slice(&ack.to_be_bytes());
-        message[12..14].copy_from_slice(&[0x50, flags]);
-        message[14..16].copy_from_slice(&8000u16.to_be_bytes());
-        message.extend(payload);
-        packets::packet(from.0, to, 6, message)
+        packets::segment(from, (to, 53), (seq, ack), flags, payload)
     }
 
     #[test]

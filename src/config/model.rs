@@ -44,6 +44,7 @@ pub struct Config {
     pub wireguard: WireGuard,
     pub ike: Ike,
     pub limits: Limits,
+    pub sessions: Sessions,
     pub realms: Vec<Realm>,
     /// Its hosts are all addresses that nobody else has.
     pub default_realm: Option<RealmRef>,
@@ -145,6 +146,33 @@ impl Default for Limits {
             reassembly: ReassemblyLimits::default(),
             napt_bindings: 500_000,
             ike: IkeLimits::default(),
+        }
+    }
+}
+
+/// Idle times of sessions in seconds, all configurable under `[sessions]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Open TCP connections (default 7440).
+    pub tcp_established_secs: u32,
+    /// TCP connections that are not open yet (default 240).
+    pub tcp_opening_secs: u32,
+    /// TCP connections that are closed or reset (default 240).
+    pub tcp_transitory_secs: u32,
+    /// UDP and protocols without ports (default 300).
+    pub udp_secs: u32,
+    /// Ping (default 60).
+    pub icmp_secs: u32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions {
+            tcp_established_secs: 7440,
+            tcp_opening_secs: 240,
+            tcp_transitory_secs: 240,
+            udp_secs: 300,
+            icmp_secs: 60,
         }
     }
 }

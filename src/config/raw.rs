@@ -23,6 +23,7 @@ pub struct Raw {
     pub wireguard: WireGuard,
     pub ike: Ike,
     pub limits: Limits,
+    pub sessions: Sessions,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
     pub services: Vec<Service>,
@@ -54,6 +55,15 @@ pub struct Ike {
     pub private_key_file: Text,
     pub rsa_padding: Choice,
     pub raw_esp: Flag,
+}
+
+#[derive(Debug, Default)]
+pub struct Sessions {
+    pub tcp_established_secs: Number,
+    pub tcp_opening_secs: Number,
+    pub tcp_transitory_secs: Number,
+    pub udp_secs: Number,
+    pub icmp_secs: Number,
 }
 
 #[derive(Debug, Default)]
@@ -201,6 +211,7 @@ impl Raw {
             wireguard: root.section("wireguard", problems).map(|s| read_wireguard(&s, problems)).unwrap_or_default(),
             ike: root.section("ike", problems).map(|s| read_ike(&s, problems)).unwrap_or_default(),
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
+            sessions: root.section("sessions", problems).map(|s| read_sessions(&s, problems)).unwrap_or_default(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
             services: root.sections("service", problems).iter().map(|s| read_service(s, problems)).collect(),
@@ -233,6 +244,16 @@ fn read_ike(s: &Section<'_>, problems: &mut Problems) -> Ike {
         private_key_file: s.text("private_key_file", problems),
         rsa_padding: s.choice("rsa_padding", problems),
         raw_esp: s.flag("raw_esp", problems),
+    }
+}
+
+fn read_sessions(s: &Section<'_>, problems: &mut Problems) -> Sessions {
+    Sessions {
+        tcp_established_secs: s.integer("tcp_established_secs", problems),
+        tcp_opening_secs: s.integer("tcp_opening_secs", problems),
+        tcp_transitory_secs: s.integer("tcp_transitory_secs", problems),
+        udp_secs: s.integer("udp_secs", problems),
+        icmp_secs: s.integer("icmp_secs", problems),
     }
 }
 

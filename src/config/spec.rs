@@ -6,6 +6,7 @@
 
 mod ipsec;
 mod napt;
+mod sessions;
 
 /// One table of the file.
 #[derive(Debug)]
@@ -153,6 +154,7 @@ pub static ROOT: TableSpec = TableSpec {
         optional("wireguard", "One key and one port for all WireGuard peers.", Shape::Table(&WIREGUARD)),
         optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
+        optional("sessions", "How long sessions may be idle.", Shape::Table(&sessions::SESSIONS)),
         optional("realm", "One attached address space.", Shape::Tables { of: &REALM, max: MAX_REALMS }),
         optional("host", "A host with a name.", Shape::Tables { of: &HOST, max: MAX_HOSTS }),
         optional("service", "Ports of a host under a name.", Shape::Tables { of: &SERVICE, max: MAX_SERVICES }),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::config::model::{
     AliasMode, Api, Attachment, Config, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
     Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors,
-    Service, ServiceRef, WireGuard, WireGuardPeer,
+    Service, ServiceRef, Sessions, WireGuard, WireGuardPeer,
 };
 use crate::net::Space6;
 use crate::net::address_range::AddressRange;
@@ -41,6 +41,7 @@ impl Sample {
                 raw_esp: false,
             },
             limits: Limits::default(),
+            sessions: Sessions::default(),
             realms: Vec::new(),
             default_realm: None,
             hosts: Vec::new(),

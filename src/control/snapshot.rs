@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
-use crate::config::model::{Attachment, Config, Peer, WireGuardPeer};
+use crate::config::model::{Attachment, Config, Peer, Sessions, WireGuardPeer};
 use crate::dataplane::Setup;
 use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
@@ -122,6 +122,7 @@ pub fn snapshot(
         napt: compiled.napt,
         realms,
         tunnels,
+        timers: timers(&config.sessions),
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
     })
 }
@@ -135,6 +136,16 @@ pub struct Surroundings {
     pub ike_random: Box<dyn Random + Send>,
     /// The time since 1970 at `Timestamp::ZERO`: handshakes are stamped with it, and certificates have dates.
     pub unix_time_at_zero: Duration,
+}
+
+fn timers(sessions: &Sessions) -> nat::Timers {
+    nat::Timers {
+        tcp_established_secs: sessions.tcp_established_secs,
+        tcp_opening_secs: sessions.tcp_opening_secs,
+        tcp_transitory_secs: sessions.tcp_transitory_secs,
+        udp_secs: sessions.udp_secs,
+        icmp_secs: sessions.icmp_secs,
+    }
 }
 
 /// What an engine is made of beyond the snapshot.
@@ -240,6 +251,26 @@ mod tests {
 
     fn numbers_of(snapshot: &Snapshot, realm: u16) -> Vec<u32> {
         snapshot.realm(RealmId(realm)).unwrap().tunnels.iter().map(|tunnel| tunnel.0).collect()
+    }
+
+    #[test]
+    fn the_idle_times_of_the_configuration_are_the_sessions() {
+        assert_eq!(timers(&Sessions::default()), nat::Timers::default());
+        let sessions = Sessions {
+            tcp_established_secs: 1,
+            tcp_opening_secs: 2,
+            tcp_transitory_secs: 3,
+            udp_secs: 4,
+            icmp_secs: 5,
+        };
+        let want = nat::Timers {
+            tcp_established_secs: 1,
+            tcp_opening_secs: 2,
+            tcp_transitory_secs: 3,
+            udp_secs: 4,
+            icmp_secs: 5,
+        };
+        assert_eq!(timers(&sessions), want);
     }
 
     #[test]

@@ -73,6 +73,18 @@ fn classify_one(meta: &mut Meta, bytes: &[u8], headers: Headers, tables: Tables<
     }
 }
 
+/// A router in a realm may have an address outside of the realm's networks, and yet be the one to know that a packet came no
+/// further. Then its error comes from the IX's own address (RFC 6791 section 3). Whether it is about a packet that went its way
+/// is judged by what it quotes.
+fn reporter(meta: &Meta, gateway: Located) -> Option<Located> {
+    (meta.headers.transport == Transport::IcmpError).then_some(gateway)
+}
+
+/// The IX itself speaks with the realm's own hosts only.
+fn to_the_ix(meta: &Meta) -> Result<(), DropReason> {
+    if meta.source.realm.is_ix() { Err(DropReason::SourceNotInRealm) } else { Ok(()) }
+}
+
 /// The commonest way by far: kept apart, so that it works on plain integers.
 #[inline]
 fn classify_v4(
@@ -82,8 +94,9 @@ fn classify_v4(
     destination: Ipv4Addr,
     tables: Tables<'_>,
 ) -> Result<(), DropReason> {
-    let Tables { mapping, napt, .. } = tables;
-    meta.source = mapping.locate_native4(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
+    let Tables { mapping, napt, gateway } = tables;
+    let native = mapping.locate_native4(meta.realm, source);
+    meta.source = native.or_else(|| reporter(meta, gateway)).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_broadcast() || destination.is_unspecified() {
         return Err(DropReason::DestinationNotUnicast);
     }
@@ -95,21 +108,22 @@ fn classify_v4(
         None => napt::arrive(meta, bytes, destination, mapping, napt)?,
     }
     if meta.destination.realm.is_ix() {
-        return Ok(()); // the IX's own stack speaks canonical addresses, in either family
+        return to_the_ix(meta); // the IX's own stack speaks canonical addresses, in either family
     }
     meta.shown.source = shown_source(meta, tables)?;
     Ok(())
 }
 
 fn classify_v6(meta: &mut Meta, source: Ipv6Addr, destination: Ipv6Addr, tables: Tables<'_>) -> Result<(), DropReason> {
-    let mapping = tables.mapping;
-    meta.source = mapping.locate_native6(meta.realm, source).ok_or(DropReason::SourceNotInRealm)?;
+    let Tables { mapping, gateway, .. } = tables;
+    let native = mapping.locate_native6(meta.realm, source);
+    meta.source = native.or_else(|| reporter(meta, gateway)).ok_or(DropReason::SourceNotInRealm)?;
     if destination.is_multicast() || destination.is_unspecified() || destination.is_unicast_link_local() {
         return Err(DropReason::DestinationNotUnicast);
     }
     meta.destination = mapping.locate_canonical(destination.into()).ok_or(DropReason::DestinationUnknown)?;
     if meta.destination.realm.is_ix() {
-        return Ok(());
+        return to_the_ix(meta);
     }
     meta.shown.destination = mapping.native_of(meta.destination);
     meta.shown.source = shown_source(meta, tables)?;

@@ -129,6 +129,7 @@ impl Engine {
         });
         let ended = self.napt.configure(snapshot.napt.clone());
         napt::end(&mut self.sessions, &ended);
+        self.sessions.set_timers(snapshot.timers);
         self.tunnels.begin();
         self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;

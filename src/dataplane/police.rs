@@ -5,10 +5,12 @@
 
 use crate::nat::napt::Napt;
 use crate::nat::{Flow, Sessions, Ticket};
+use crate::net::policy::protocol;
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::headers::Transport;
 use crate::wire::icmp::Report;
+use crate::wire::tcp::Segment;
 
 use super::napt;
 use super::quoted::quoted;
@@ -52,7 +54,7 @@ impl Police {
             match Flow::of(&meta.headers, meta.source, meta.destination) {
                 Some(flow) => {
                     let flow = flow.to_port(meta.shown.destination_port);
-                    self.tickets.push((place, sessions.ticket(&flow)));
+                    self.tickets.push((place, ticket(meta, bytes, &flow, sessions)));
                 }
                 None => meta.drop(DropReason::NotGranted),
             }
@@ -78,6 +80,17 @@ impl Police {
         }
         napt::release(sessions, napt);
     }
+}
+
+fn ticket(meta: &Meta, bytes: &[u8], flow: &Flow, sessions: &Sessions) -> Ticket {
+    let ticket = sessions.ticket(flow);
+    if flow.protocol != protocol::TCP {
+        return ticket;
+    }
+    let segment = bytes.get(meta.headers.transport_offset..meta.headers.total_bytes).and_then(Segment::parse);
+    let ticket = segment.map_or(ticket, |segment| ticket.with_segment(segment));
+    // After a restart nobody knows the port of a pool that the middle of a connection went by.
+    if napt::is_open(meta) { ticket.not_in_mid_stream() } else { ticket }
 }
 
 /// Does the configuration let this flow's source open it?

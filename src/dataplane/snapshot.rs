@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dns;
 use crate::ike;
-use crate::nat::napt;
+use crate::nat::{self, napt};
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
 use crate::net::{Generation, RealmId, TunnelId};
@@ -24,6 +24,8 @@ pub struct Snapshot {
     /// By tunnel id. The id of a peer that is gone may be given to another.
     pub tunnels: Vec<Option<Tunnel>>,
     pub service: Service,
+    /// How long sessions may be idle.
+    pub timers: nat::Timers,
     pub limits: Limits,
 }
 

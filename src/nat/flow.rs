@@ -4,6 +4,7 @@ use crate::net::mapping::Located;
 use crate::net::policy::protocol;
 use crate::net::{Canonical, RealmId};
 use crate::wire::headers::{Headers, Transport};
+use crate::wire::tcp;
 
 /// One end of a flow. The realm is part of it: two realms may share every address and port.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,7 +34,7 @@ pub struct Flow {
     pub protocol: u8,
     pub asker: Asker,
     pub tcp_flags: u8,
-    /// May this packet open a session? Not a TCP reset, not an echo reply.
+    /// May this packet open a session? Not a TCP reset or an answer to a SYN, not an echo reply.
     pub may_open: bool,
 }
 
@@ -55,7 +56,7 @@ impl Flow {
                 flow.source.port = source_port;
                 flow.destination.port = destination_port;
                 flow.tcp_flags = flags;
-                flow.may_open = flags & crate::wire::tcp::flag::RST == 0;
+                flow.may_open = tcp::may_open(flags);
             }
             Transport::Udp { source_port, destination_port } => {
                 flow.source.port = source_port;

@@ -163,8 +163,8 @@ drop_reasons! {
         "No grant lets the source realm open this.",
         "If it was agreed, add a [[grant]]; else nothing.";
     NoSession = "no_session", SenderNetwork,
-        "The packet is an ICMP error, or a TCP reset, that belongs to no session.",
-        "Normal in small numbers, after sessions have timed out.";
+        "The packet belongs to no session and can begin none: an ICMP error, a TCP reset, an answer to no SYN, or TCP out of the middle of a connection through a pool.",
+        "Normal in small numbers, after sessions have timed out or a restart.";
     ServiceNotOffered = "service_not_offered", SenderNetwork,
         "The IX's own address does not offer this port.",
         "The IX answers DNS (UDP and TCP 53) and ping on its service addresses.";

@@ -49,6 +49,25 @@ pub fn tcp(source: (IpAddr, u16), destination: (IpAddr, u16), flags: u8, options
     packet(source.0, destination.0, protocol::TCP, message)
 }
 
+/// A segment of a connection: `numbers` are its sequence number and what it acknowledges; its window is 8000 bytes.
+pub fn segment(
+    source: (IpAddr, u16),
+    destination: (IpAddr, u16),
+    numbers: (u32, u32),
+    flags: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut message = vec![0; tcp::MIN_HEADER_BYTES];
+    message[..2].copy_from_slice(&source.1.to_be_bytes());
+    message[2..4].copy_from_slice(&destination.1.to_be_bytes());
+    message[4..8].copy_from_slice(&numbers.0.to_be_bytes());
+    message[8..12].copy_from_slice(&numbers.1.to_be_bytes());
+    message[12..14].copy_from_slice(&[5 << 4, flags]);
+    message[14..16].copy_from_slice(&8000u16.to_be_bytes());
+    message.extend(payload);
+    packet(source.0, destination.0, protocol::TCP, message)
+}
+
 /// An echo request, or its reply.
 pub fn echo(source: IpAddr, destination: IpAddr, ident: u16, is_reply: bool) -> Vec<u8> {
     let (protocol, kind) = match (source.is_ipv4(), is_reply) {
@@ -138,6 +157,13 @@ pub fn joined(packets: &[Vec<u8>]) -> Vec<u8> {
         ipv4::renew_checksum(&mut whole[..first.header_bytes]);
     }
     whole
+}
+
+/// Time exceeded in transit, about `original`.
+pub fn time_exceeded(source: IpAddr, destination: IpAddr, original: &[u8]) -> Vec<u8> {
+    let (protocol, kind) = if source.is_ipv4() { (protocol::ICMP, 11) } else { (protocol::ICMPV6, 3) };
+    let message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], original].concat();
+    packet(source, destination, protocol, message)
 }
 
 /// The headers of a packet whose every checksum is right. `Err` says what is wrong.

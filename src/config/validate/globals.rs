@@ -1,4 +1,4 @@
-//! The sections that exist once: `[ix]`, `[api]`, `[metrics]`, `[limits]`.
+//! The sections that exist once: `[ix]`, `[api]`, `[metrics]`, `[limits]`, `[sessions]`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits};
+use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits, Sessions};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -140,6 +140,19 @@ fn reassembly_limits(raw: &raw::Limits) -> ReassemblyLimits {
         bytes_per_realm: count(&raw.reassembly_bytes_per_realm, default.bytes_per_realm.min(bytes)),
         datagrams_per_realm: count(&raw.reassembly_datagrams_per_realm, default.datagrams_per_realm),
         fragments: count(&raw.reassembly_fragments, default.fragments),
+    }
+}
+
+pub fn sessions(raw: &raw::Sessions) -> Sessions {
+    let default = Sessions::default();
+    let secs =
+        |n: &Option<At<u64>>, default: u32| n.as_ref().map_or(default, |n| u32::try_from(n.value).unwrap_or(u32::MAX));
+    Sessions {
+        tcp_established_secs: secs(&raw.tcp_established_secs, default.tcp_established_secs),
+        tcp_opening_secs: secs(&raw.tcp_opening_secs, default.tcp_opening_secs),
+        tcp_transitory_secs: secs(&raw.tcp_transitory_secs, default.tcp_transitory_secs),
+        udp_secs: secs(&raw.udp_secs, default.udp_secs),
+        icmp_secs: secs(&raw.icmp_secs, default.icmp_secs),
     }
 }
 

@@ -31,6 +31,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let api = globals::api(raw.api_listen.as_ref(), directory, problems);
     let metrics = globals::metrics(raw.metrics_listen.as_ref(), problems);
     let limits = globals::limits(&raw.limits, problems);
+    let sessions = globals::sessions(&raw.sessions);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
     let mut networks = networks::networks(raw, problems);
@@ -66,6 +67,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         wireguard: tunnels.wireguard?,
         ike: tunnels.ike?,
         limits,
+        sessions,
         realms: realms.collect::<Option<_>>()?,
         default_realm,
         hosts: hosts.into_iter().collect::<Option<_>>()?,

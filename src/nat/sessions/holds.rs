@@ -1,7 +1,7 @@
 //! Which sessions use which NAPT bindings: a binding lives as long as one of them does.
 
-use super::{Sessions, Side, Ticket, seen};
-use crate::nat::flow::Flow;
+use super::entry::{Key, holds};
+use super::{Sessions, Side, Ticket};
 
 /// A session's hold of the binding of one of its sides, given up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,34 +12,21 @@ pub struct Held {
     pub protocol: u8,
 }
 
-impl Ticket {
-    /// The packet's flow, as it is.
-    pub fn flow(&self) -> Flow {
-        self.opening(true)
-    }
-
-    /// As for the same packet sent by the other side.
-    pub fn reversed(&self) -> Ticket {
-        Ticket { source_is_low: !self.source_is_low, ..*self }
-    }
-}
-
 impl Sessions {
     /// Notes that the session of this packet holds the binding of its source. `true`: it did not before.
     pub fn hold(&mut self, ticket: &Ticket) -> bool {
         let Some(slot) = self.find(ticket.hash, &ticket.key) else { return false };
         let session = &mut self.slab[slot];
-        let side = if ticket.source_is_low { seen::LOW_HOLDS } else { seen::HIGH_HOLDS };
-        let newly = session.seen & side == 0;
-        session.seen |= side;
+        let side = side_of(ticket);
+        let newly = session.holds & side == 0;
+        session.holds |= side;
         newly
     }
 
     /// Undoes [`Sessions::hold`] without a word: there is nothing to be released.
     pub fn unhold(&mut self, ticket: &Ticket) {
         if let Some(slot) = self.find(ticket.hash, &ticket.key) {
-            let side = if ticket.source_is_low { seen::LOW_HOLDS } else { seen::HIGH_HOLDS };
-            self.slab[slot].seen &= !side;
+            self.slab[slot].holds &= !side_of(ticket);
         }
     }
 
@@ -58,10 +45,10 @@ impl Sessions {
 
     /// Sessions forget that they held the bindings for which `is_ended` says so: these do not exist any more.
     pub fn forget_holds(&mut self, is_ended: impl Fn(&Held) -> bool) {
-        for session in self.slab.iter_mut().filter(|session| session.occupied && session.seen & seen::HOLDS != 0) {
-            for bit in [seen::LOW_HOLDS, seen::HIGH_HOLDS] {
-                if session.seen & bit != 0 && is_ended(&held(&session.key, bit)) {
-                    session.seen &= !bit;
+        for session in self.slab.iter_mut().filter(|session| session.occupied && session.holds != 0) {
+            for bit in [holds::LOW, holds::HIGH] {
+                if session.holds & bit != 0 && is_ended(&held(&session.key, bit)) {
+                    session.holds &= !bit;
                 }
             }
         }
@@ -69,20 +56,23 @@ impl Sessions {
 
     pub(super) fn let_go_of(&mut self, slot: usize) {
         let session = &self.slab[slot];
-        if session.seen & seen::HOLDS == 0 {
+        if session.holds == 0 {
             return;
         }
-        for bit in [seen::LOW_HOLDS, seen::HIGH_HOLDS] {
-            if session.seen & bit != 0 {
+        for bit in [holds::LOW, holds::HIGH] {
+            if session.holds & bit != 0 {
                 self.released.push(held(&session.key, bit));
             }
         }
     }
 }
 
-fn held(key: &super::Key, bit: u8) -> Held {
-    let low = Side { address: key.low, realm: key.low_place.realm, port: key.low_place.port };
-    let high = Side { address: key.high, realm: key.high_place.realm, port: key.high_place.port };
-    let (side, other) = if bit == seen::LOW_HOLDS { (low, high) } else { (high, low) };
+fn side_of(ticket: &Ticket) -> u8 {
+    if ticket.source_is_low { holds::LOW } else { holds::HIGH }
+}
+
+fn held(key: &Key, bit: u8) -> Held {
+    let (low, high) = (key.low(), key.high());
+    let (side, other) = if bit == holds::LOW { (low, high) } else { (high, low) };
     Held { side, other, protocol: key.protocol }
 }

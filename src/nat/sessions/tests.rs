@@ -3,19 +3,19 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::nat::flow::Asker;
 use crate::net::Canonical;
+use crate::net::policy::protocol;
+
+mod tcp;
 
 const A: RealmId = RealmId(1);
 const B: RealmId = RealmId(2);
 const G1: Generation = Generation(1);
+const UDP_SECS: u32 = 300;
 
 fn side(realm: RealmId, port: u16) -> Side {
     Side { address: Canonical(7), realm, port }
-}
-
-fn tcp(source: Side, destination: Side, tcp_flags: u8) -> Flow {
-    let may_open = tcp_flags & flag::RST == 0;
-    Flow { source, destination, protocol: protocol::TCP, tcp_flags, may_open, asker: Asker::Neither }
 }
 
 fn udp(source: Side, destination: Side) -> Flow {
@@ -27,7 +27,7 @@ fn admit(
     flow: &Flow,
     generation: Generation,
     now_secs: u32,
-    grants: impl FnOnce(&Flow) -> bool,
+    grants: impl Fn(&Flow) -> bool,
 ) -> Result<(), DropReason> {
     let ticket = t.ticket(flow);
     t.fetch(&[(0, ticket)]);
@@ -76,13 +76,6 @@ fn a_ping_lets_replies_through_and_no_pings_back() {
 }
 
 #[test]
-fn a_reset_opens_nothing() {
-    let mut t = table(10, 10);
-    let reset = tcp(side(A, 1), side(B, 2), flag::RST);
-    assert_eq!(admit(&mut t, &reset, G1, 0, |_| true), Err(DropReason::NoSession));
-}
-
-#[test]
 fn the_table_is_bounded_as_a_whole_and_per_realm() {
     let mut t = table(5, 3);
     let open = |t: &mut Sessions, realm, port| admit(t, &udp(side(realm, port), side(B, 53)), G1, 0, |_| true);
@@ -94,46 +87,38 @@ fn the_table_is_bounded_as_a_whole_and_per_realm() {
     assert_eq!(open(&mut t, RealmId(4), 0), Ok(()));
     assert_eq!(open(&mut t, RealmId(5), 0), Err(DropReason::SessionTableFull));
     assert_eq!(t.len(), 5);
-    t.expire(100, idle_secs::UDP);
+    t.expire(100, UDP_SECS);
     assert_eq!((t.len(), t.opened_by(A)), (0, 0));
     assert_eq!(open(&mut t, RealmId(5), 0), Ok(()));
 }
 
 #[test]
-fn idle_times_follow_the_state_of_the_connection() {
-    let mut t = table(10, 10);
-    let (client, server) = (side(A, 1000), side(B, 443));
-    let survives = |t: &mut Sessions, at: u32| t.contains(&tcp(client, server, 0), G1, at, |_| false);
-    admit(&mut t, &tcp(client, server, flag::SYN), G1, 0, |_| true).unwrap();
-    assert!(survives(&mut t, 239) && !survives(&mut t, 240), "half open");
-    admit(&mut t, &tcp(server, client, flag::SYN | flag::ACK), G1, 1, |_| false).unwrap();
-    assert!(survives(&mut t, 7440) && !survives(&mut t, 7441), "established");
-    admit(&mut t, &tcp(client, server, flag::FIN), G1, 2, |_| false).unwrap();
-    assert!(survives(&mut t, 7441), "half closed");
-    admit(&mut t, &tcp(server, client, flag::FIN), G1, 3, |_| false).unwrap();
-    assert!(survives(&mut t, 242) && !survives(&mut t, 243), "closed");
-    admit(&mut t, &tcp(client, server, flag::SYN), G1, 4, |_| false).unwrap();
-    admit(&mut t, &tcp(server, client, flag::ACK), G1, 5, |_| false).unwrap();
-    assert!(survives(&mut t, 7444), "opened again on the same ports");
-    admit(&mut t, &tcp(server, client, flag::RST), G1, 6, |_| false).unwrap();
-    assert!(!survives(&mut t, 246), "reset");
-}
-
-#[test]
-fn the_other_side_neither_keeps_a_way_in_open_nor_opens_a_connection_through_it() {
+fn the_other_side_does_not_keep_a_way_in_open() {
     let mut t = table(10, 10);
     let request = udp(side(A, 1), side(B, 53));
     admit(&mut t, &request, G1, 0, |_| true).unwrap();
     assert_eq!(admit(&mut t, &request.reversed(), G1, 299, |_| false), Ok(()));
     assert_eq!(admit(&mut t, &request.reversed(), G1, 300, |_| false), Err(DropReason::NotGranted));
+}
 
-    let (client, server) = (side(A, 1000), side(B, 443));
-    admit(&mut t, &tcp(client, server, flag::SYN), G1, 300, |_| true).unwrap();
-    let back = tcp(server, client, flag::SYN);
-    assert_eq!(admit(&mut t, &back, G1, 301, |_| false), Err(DropReason::NotGranted));
-    admit(&mut t, &tcp(client, server, flag::RST), G1, 310, |_| false).unwrap();
-    assert_eq!(admit(&mut t, &tcp(server, client, flag::ACK), G1, 500, |_| false), Ok(()));
-    assert_eq!(admit(&mut t, &tcp(server, client, flag::ACK), G1, 550, |_| false), Err(DropReason::NotGranted));
+#[test]
+fn idle_times_follow_the_protocol_and_the_configuration() {
+    let flow = |protocol, asker| Flow { protocol, asker, ..udp(side(A, 9), side(B, 9)) };
+    let ping = flow(protocol::ICMP, Asker::Source);
+    let [gre, esp] = [47, 50].map(|protocol| flow(protocol, Asker::Neither));
+    let survives = |timers: Timers, flow: &Flow, secs: u32| {
+        let mut t = table(10, 10);
+        t.set_timers(timers);
+        admit(&mut t, flow, G1, 0, |_| true).unwrap();
+        t.contains(flow, G1, secs, |_| false)
+    };
+    let default = Timers::default();
+    for (flow, secs) in [(udp(side(A, 1), side(B, 2)), 300), (ping, 60), (gre, 300), (esp, 300)] {
+        assert!(survives(default, &flow, secs - 1) && !survives(default, &flow, secs), "protocol {}", flow.protocol);
+    }
+    let longer = Timers { udp_secs: 1000, icmp_secs: 90, ..default };
+    assert!(survives(longer, &gre, 999) && !survives(longer, &gre, 1000));
+    assert!(survives(longer, &ping, 89) && !survives(longer, &ping, 90));
 }
 
 #[test]
@@ -177,7 +162,7 @@ proptest! {
         let mut now = 0;
         for (ra, rb, pa, pb, passed) in steps {
             now += passed;
-            model.retain(|_, last| now - *last < idle_secs::UDP);
+            model.retain(|_, last| now - *last < UDP_SECS);
             t.expire(usize::MAX, now);
             let flow = udp(side(RealmId(ra), pa), side(RealmId(rb), pb));
             let granted = ra < rb;

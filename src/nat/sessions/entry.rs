@@ -1,0 +1,101 @@
+//! One session: its key, and what every packet of it needs to know, in one cache line.
+
+use std::hash::{Hash, Hasher};
+
+use super::tcp::Phase;
+use super::timers::Timers;
+use crate::nat::flow::{Asker, Flow, Side};
+use crate::net::{Canonical, Generation, RealmId};
+
+/// The sides that hold a NAPT binding.
+pub(super) mod holds {
+    pub const LOW: u8 = 1;
+    pub const HIGH: u8 = 2;
+}
+
+/// A side without its address: realm and port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    realm: RealmId,
+    port: u16,
+}
+
+/// Both sides in a fixed order, flat, so that an entry fits a cache line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Key {
+    low: Canonical,
+    high: Canonical,
+    low_place: Place,
+    high_place: Place,
+    pub protocol: u8,
+    /// For echo: whether the lower side asks.
+    pub low_asks: Option<bool>,
+}
+
+impl Key {
+    /// The key of a flow, and whether its source is the lower side.
+    #[inline]
+    pub fn of(flow: &Flow) -> (Key, bool) {
+        let source_is_low = flow.source <= flow.destination;
+        let (low, high) = if source_is_low { (flow.source, flow.destination) } else { (flow.destination, flow.source) };
+        let place = |side: Side| Place { realm: side.realm, port: side.port };
+        let key = Key {
+            low: low.address,
+            high: high.address,
+            low_place: place(low),
+            high_place: place(high),
+            protocol: flow.protocol,
+            low_asks: match flow.asker {
+                Asker::Neither => None,
+                Asker::Source => Some(source_is_low),
+                Asker::Destination => Some(!source_is_low),
+            },
+        };
+        (key, source_is_low)
+    }
+
+    pub fn low(&self) -> Side {
+        Side { address: self.low, realm: self.low_place.realm, port: self.low_place.port }
+    }
+
+    pub fn high(&self) -> Side {
+        Side { address: self.high, realm: self.high_place.realm, port: self.high_place.port }
+    }
+}
+
+impl Hash for Key {
+    /// Few wide writes: this runs for every packet.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let place = |place: Place| u64::from(place.realm.0) | u64::from(place.port) << 16;
+        state.write_u128(self.low.0);
+        state.write_u128(self.high.0);
+        state.write_u64(place(self.low_place) | place(self.high_place) << 32);
+        state.write_u8(self.protocol);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Session {
+    pub key: Key,
+    pub opener_is_low: bool,
+    pub occupied: bool,
+    pub phase: Phase,
+    /// See [`holds`].
+    pub holds: u8,
+    pub last_packet_secs: u32,
+    pub generation: Generation,
+}
+
+impl Session {
+    pub fn opener_realm(&self) -> RealmId {
+        if self.opener_is_low { self.key.low_place.realm } else { self.key.high_place.realm }
+    }
+
+    pub fn is_expired(&self, timers: &Timers, now_secs: u32) -> bool {
+        let idle_secs = timers.idle_secs(self.key.protocol, self.phase);
+        now_secs.wrapping_sub(self.last_packet_secs) >= idle_secs
+    }
+}
+
+const _: () = assert!(size_of::<Session>() == 64, "one cache line");

@@ -1,0 +1,364 @@
+//! Sessions: who has opened what, so that replies return and nothing else does.
+//!
+//! One entry serves both directions. Its key is the flow with its two sides in a fixed order, so that a packet and its
+//! reply meet the same entry; a flag says which side opened it. Realms are part of the key.
+//!
+//! The table is bounded as a whole and per opening realm. Entries of one cache line live in a slab, whose room is
+//! reserved at the start; an index from hash to slot stands apart and is as large as the load asks for, so that ten
+//! thousand sessions stay in the processor's cache under a limit of a million. It doubles between batches
+//! ([`Sessions::expire`]), before it is full. Expiry is a hand that walks the slab a little with every such call.
+//!
+//! TCP sessions also have their sequence numbers ([`tcp`]), half a cache line each, in an array of their own: only TCP packets
+//! touch it, and nothing else needs it. Of those that are not established there is a list ([`half_open`]): a realm that has as
+//! many sessions as it may loses its oldest half-open connection to a new session, so that a flood of SYNs shuts nobody out.
+//!
+//! A session is only as good as the configuration that approved it: it carries the generation of that, and the first
+//! packet under a newer one is judged afresh, in the opener's direction.
+
+mod entry;
+mod half_open;
+mod holds;
+mod tcp;
+mod ticket;
+mod timers;
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::flow::{Flow, Side};
+use crate::net::{Generation, RealmId};
+use crate::packet::DropReason;
+use crate::packet::batch::BATCH_PACKETS;
+use crate::wire::tcp::Segment;
+
+pub use holds::Held;
+pub use ticket::Ticket;
+pub use timers::Timers;
+
+use entry::{Key, Session};
+use half_open::HalfOpen;
+use tcp::{Phase, Track};
+
+/// Bounds of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    pub sessions: usize,
+    /// Sessions that hosts of one realm may have opened.
+    pub per_realm: usize,
+}
+
+/// Index entry: the hash too, so that lookups touch no wrong slab entry, and growing touches none at all.
+#[derive(Clone, Copy, Debug)]
+struct IndexEntry {
+    hash: u32,
+    slot: u32,
+}
+
+/// What the index goes by: the low bits choose the place, the high bits the tag.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+/// Sessions that the index has room for at the start.
+const INDEX_START: usize = 1024;
+
+/// One worker's session table.
+#[derive(Debug)]
+pub struct Sessions {
+    limits: Limits,
+    timers: Timers,
+    /// Secret, so that nobody can choose ports that collide.
+    hasher: FixedState,
+    index: HashTable<IndexEntry>,
+    slab: Vec<Session>,
+    /// By slot.
+    tracks: Vec<Track>,
+    half_open: HalfOpen,
+    free: Vec<u32>,
+    /// Open sessions by the opener's realm.
+    per_realm: Vec<u32>,
+    hand: usize,
+    /// Bindings that ended sessions have let go of.
+    released: Vec<Held>,
+}
+
+impl Sessions {
+    /// `hash_seed` must be random and secret.
+    pub fn new(limits: Limits, hash_seed: u64) -> Self {
+        Sessions {
+            limits,
+            timers: Timers::default(),
+            hasher: FixedState::with_seed(hash_seed),
+            index: HashTable::with_capacity(INDEX_START.min(limits.sessions)),
+            slab: Vec::with_capacity(limits.sessions),
+            tracks: Vec::with_capacity(limits.sessions),
+            half_open: HalfOpen::new(limits.sessions),
+            free: Vec::with_capacity(limits.sessions),
+            per_realm: vec![0; usize::from(u16::MAX) + 1],
+            hand: 0,
+            released: Vec::with_capacity(2 * BATCH_PACKETS),
+        }
+    }
+
+    /// From now on, also for sessions that are open.
+    pub fn set_timers(&mut self, timers: Timers) {
+        self.timers = timers;
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len() - self.free.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.limits.sessions
+    }
+
+    /// Sessions that hosts of `realm` have opened.
+    pub fn opened_by(&self, realm: RealmId) -> usize {
+        self.per_realm[usize::from(realm.0)] as usize
+    }
+
+    /// The first step towards [`Sessions::admit`].
+    #[inline]
+    pub fn ticket(&self, flow: &Flow) -> Ticket {
+        let (key, source_is_low) = Key::of(flow);
+        let segment = Segment { flags: flow.tcp_flags, ..Segment::default() };
+        Ticket { key, hash: self.hash(&key), source_is_low, may_open: flow.may_open, segment }
+    }
+
+    /// Brings the entries of a batch into the processor's cache. Changes nothing; [`Sessions::admit`] is right without it.
+    ///
+    /// One by one, each look-up would wait for memory twice. Here the index is read for all packets, then the slab for
+    /// all packets, so that the waits of different packets overlap: a prefetch, without `unsafe`.
+    pub fn fetch(&self, tickets: &[(usize, Ticket)]) {
+        let mut slots = [u32::MAX; BATCH_PACKETS];
+        for (slot, (_, ticket)) in slots.iter_mut().zip(tickets) {
+            let entry = self.index.find(spread(ticket.hash), |entry| entry.hash == ticket.hash);
+            *slot = entry.map_or(u32::MAX, |entry| entry.slot);
+        }
+        let touch = |(slot, (_, ticket)): (&u32, &(usize, Ticket))| {
+            let secs = self.slab.get(*slot as usize).map_or(0, |session| session.last_packet_secs);
+            let number = if ticket.is_tcp() { self.tracks.get(*slot as usize).map_or(0, Track::touch) } else { 0 };
+            secs ^ number
+        };
+        std::hint::black_box(slots.iter().zip(tickets).map(touch).fold(0, |sum, word| sum ^ word));
+    }
+
+    /// May this packet pass? `grants` judges a flow in its opener's direction; it is asked for a new session, for the first
+    /// packet of an old one under a new generation, and for a SYN of the side that did not open it.
+    ///
+    /// Drops: NotGranted, NoSession, SessionTableFull, SessionQuotaExceeded.
+    pub fn admit(
+        &mut self,
+        ticket: &Ticket,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl Fn(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        if let Some(slot) = self.find(ticket.hash, &ticket.key) {
+            if !self.slab[slot].is_expired(&self.timers, now_secs) {
+                return self.pass(slot, ticket, generation, now_secs, grants);
+            }
+            self.remove(slot, ticket.hash);
+        }
+        self.open(ticket, generation, now_secs, grants)
+    }
+
+    /// Whether `flow`, or its reverse, belongs to an open session that is still granted. For ICMP errors, which neither
+    /// open a session nor keep one alive.
+    pub fn contains(
+        &self,
+        flow: &Flow,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl FnOnce(&Flow) -> bool,
+    ) -> bool {
+        let ticket = self.ticket(flow);
+        let Some(slot) = self.find(ticket.hash, &ticket.key) else { return false };
+        let session = &self.slab[slot];
+        let from_opener = session.opener_is_low == ticket.source_is_low;
+        let approved = || session.generation == generation || grants(&ticket.opening(from_opener));
+        !session.is_expired(&self.timers, now_secs) && approved()
+    }
+
+    /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
+    /// index ahead of need.
+    pub fn expire(&mut self, max_entries: usize, now_secs: u32) {
+        if self.index.len() * 4 > self.index.capacity() * 3 {
+            self.index.reserve(self.index.capacity(), |entry| spread(entry.hash));
+        }
+        for _ in 0..max_entries.min(self.slab.len()) {
+            self.hand = if self.hand + 1 < self.slab.len() { self.hand + 1 } else { 0 };
+            let session = &self.slab[self.hand];
+            if session.occupied && session.is_expired(&self.timers, now_secs) {
+                let hash = self.hash(&session.key);
+                self.remove(self.hand, hash);
+            }
+        }
+    }
+
+    #[inline]
+    fn hash(&self, key: &Key) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    fn pass(
+        &mut self,
+        slot: usize,
+        ticket: &Ticket,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl Fn(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        let session = &mut self.slab[slot];
+        let from_opener = session.opener_is_low == ticket.source_is_low;
+        let is_tcp = session.phase != Phase::Untracked;
+        let calls = is_tcp && !from_opener && ticket.segment.is_syn();
+        if calls && !self.tracks[slot].is_simultaneous(session.phase, &ticket.segment) {
+            return self.call_back(slot, ticket, generation, now_secs, grants);
+        }
+        if session.generation != generation {
+            if !grants(&ticket.opening(from_opener)) {
+                self.remove(slot, ticket.hash);
+                return Err(DropReason::NotGranted);
+            }
+            session.generation = generation;
+        }
+        if is_tcp {
+            self.step(slot, from_opener, &ticket.segment, now_secs);
+        } else if from_opener {
+            // The other side does not keep a way in open for ever (RFC 4787 REQ-6: inbound refresh is a matter of policy).
+            session.last_packet_secs = now_secs;
+        }
+        Ok(())
+    }
+
+    /// The side that did not open the session asks for a connection of its own: it needs a grant of its own.
+    fn call_back(
+        &mut self,
+        slot: usize,
+        ticket: &Ticket,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl Fn(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        if !grants(&ticket.opening(true)) {
+            return Err(DropReason::NotGranted);
+        }
+        if !self.slab[slot].phase.is_over() {
+            return Ok(()); // the receiver will challenge it (RFC 5961 section 4.2)
+        }
+        self.remove(slot, ticket.hash);
+        self.open(ticket, generation, now_secs, grants)
+    }
+
+    fn step(&mut self, slot: usize, from_opener: bool, segment: &Segment, now_secs: u32) {
+        let session = &mut self.slab[slot];
+        let before = session.phase;
+        let step = self.tracks[slot].step(before, from_opener, segment);
+        if step.refreshes {
+            session.last_packet_secs = now_secs;
+        }
+        session.phase = step.phase;
+        match (before.is_half_open(), step.phase.is_half_open()) {
+            (true, false) => self.half_open.take(session.opener_realm(), slot),
+            (false, true) => self.half_open.push(session.opener_realm(), slot),
+            _ => {}
+        }
+    }
+
+    fn open(
+        &mut self,
+        ticket: &Ticket,
+        generation: Generation,
+        now_secs: u32,
+        grants: impl Fn(&Flow) -> bool,
+    ) -> Result<(), DropReason> {
+        let Ticket { key, hash, source_is_low, may_open, segment } = *ticket;
+        if !may_open {
+            return Err(DropReason::NoSession);
+        }
+        let flow = ticket.opening(true);
+        if !grants(&flow) {
+            return Err(DropReason::NotGranted);
+        }
+        let opener = flow.source.realm;
+        if self.opened_by(opener) >= self.limits.per_realm && !self.evict_half_open(opener) {
+            return Err(DropReason::SessionQuotaExceeded);
+        }
+        if self.len() == self.limits.sessions && !self.evict_half_open(opener) {
+            return Err(DropReason::SessionTableFull);
+        }
+        let (track, phase) = if ticket.is_tcp() { Track::open(&segment) } else { (Track::NONE, Phase::Untracked) };
+        let session = Session {
+            key,
+            opener_is_low: source_is_low,
+            occupied: true,
+            phase,
+            holds: 0,
+            last_packet_secs: now_secs,
+            generation,
+        };
+        let slot = self.take_slot(session, track);
+        self.index.insert_unique(spread(hash), IndexEntry { hash, slot: slot as u32 }, |entry| spread(entry.hash));
+        self.per_realm[usize::from(opener.0)] += 1;
+        if phase.is_half_open() {
+            self.half_open.push(opener, slot);
+        }
+        Ok(())
+    }
+
+    /// Gives up the oldest connection of `realm` that is not established. `false`: there is none.
+    fn evict_half_open(&mut self, realm: RealmId) -> bool {
+        let Some(slot) = self.half_open.oldest(realm) else { return false };
+        let hash = self.hash(&self.slab[slot].key);
+        self.remove(slot, hash);
+        true
+    }
+
+    /// There must be room.
+    fn take_slot(&mut self, session: Session, track: Track) -> usize {
+        if let Some(slot) = self.free.pop() {
+            let slot = slot as usize;
+            self.slab[slot] = session;
+            if session.phase != Phase::Untracked {
+                self.tracks[slot] = track;
+            }
+            return slot;
+        }
+        self.slab.push(session);
+        self.tracks.push(track);
+        self.slab.len() - 1
+    }
+
+    #[inline]
+    fn find(&self, hash: u32, key: &Key) -> Option<usize> {
+        let entry =
+            self.index.find(spread(hash), |entry| entry.hash == hash && self.slab[entry.slot as usize].key == *key)?;
+        Some(entry.slot as usize)
+    }
+
+    fn remove(&mut self, slot: usize, hash: u32) {
+        if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.slot as usize == slot) {
+            entry.remove();
+        }
+        self.let_go_of(slot);
+        let session = &mut self.slab[slot];
+        session.occupied = false;
+        let realm = session.opener_realm();
+        if session.phase.is_half_open() {
+            self.half_open.take(realm, slot);
+        }
+        self.per_realm[usize::from(realm.0)] -= 1;
+        self.free.push(slot as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests;
