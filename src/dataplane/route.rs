@@ -50,7 +50,7 @@ struct Refusal {
 fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
     let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
-    let Some(mtu_bytes) = snapshot.tunnel(egress).map(|t| t.mtu_bytes) else { return Err(no_tunnel) };
+    let mtu_bytes = tunnels.mtu_bytes(egress);
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
     }
@@ -61,7 +61,8 @@ fn route_one(meta: &mut Meta, snapshot: &Snapshot, tunnels: &Tunnels) -> Result<
             Refusal { reason: DropReason::PacketTooBigToFragment, told: None }
         });
     }
-    let ingress_mtu = snapshot.tunnel(meta.ingress).map_or(mtu_bytes, |t| t.mtu_bytes);
+    // What comes back must fit, too (RFC 6691).
+    let ingress_mtu = tunnels.mtu_bytes(meta.ingress);
     let overhead = if meta.headers.is_v6() { TCP_OVER_IPV6_BYTES } else { TCP_OVER_IPV4_BYTES };
     meta.egress = egress;
     meta.max_mss_bytes = mtu_bytes.min(ingress_mtu) - overhead;

@@ -28,7 +28,7 @@ impl IkeSa {
             true => return Err(DropReason::HandshakeInvalid),
             false => match self.incoming.arrival(header.message_id) {
                 Arrival::New => {}
-                Arrival::Repeated => return self.answer_again(datagram, cx),
+                Arrival::Repeated => return self.answer_again(header, datagram, cx),
                 Arrival::Outside => return Err(DropReason::HandshakeInvalid),
             },
         }
@@ -47,7 +47,7 @@ impl IkeSa {
         }
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
-            self.incoming.note(datagram.bytes);
+            self.incoming.note(datagram.bytes, protected.fragment.map_or(0, |fragment| fragment.total));
         }
         let inside = match protected.fragment {
             None => Inside { first: protected.inner_first, bytes: plain },
@@ -67,16 +67,23 @@ impl IkeSa {
         Ok(())
     }
 
-    /// A request that has been answered, bit for bit: the answer again (section 2.1), and nothing else changes.
+    /// A request that has been answered, bit for bit or cut otherwise: the answer again (section 2.1), and nothing else changes.
     ///
     /// It goes "to the address and port from which the request was received" (section 2.11): a NAT may have given the peer
     /// another mapping since, and then it waits there. But anybody can have recorded the request, and write any address on
     /// it. So the peer's path stays as it is (section 2.23: only a new message moves it), and to other addresses than the
     /// peer's go only [`MAX_REPEATS`](super::half_open::MAX_REPEATS) copies of one answer, sealed as they are; the next
     /// request ends them. At its own address the peer is always answered.
-    fn answer_again(&mut self, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), DropReason> {
+    fn answer_again(&mut self, header: &Header, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), DropReason> {
         let elsewhere = (datagram.path.remote, datagram.path.port) != (self.path.remote, self.path.port);
-        match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
+        let repeat = match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
+            Repeat::Another => match self.recut(header, datagram.bytes, cx) {
+                Some(fragments) => self.incoming.repeat_recut(fragments, elsewhere),
+                None => Repeat::Another,
+            },
+            same => same,
+        };
+        match repeat {
             Repeat::Answer(response) => {
                 transmit(response, &datagram.path, cx.outbox);
                 Ok(())
@@ -84,6 +91,18 @@ impl IkeSa {
             Repeat::Spent => Err(DropReason::HandshakeUnderLoad),
             Repeat::Another => Err(DropReason::HandshakeInvalid),
         }
+    }
+
+    /// In how many fragments an authentic message came of which this is the first, or 0 for a whole one.
+    fn recut(&self, header: &Header, datagram: &[u8], cx: &Context<'_>) -> Option<u16> {
+        let protected = ike::find_protected(header.next_payload, datagram, &cx.limits.wire).ok()??;
+        let fragments = match protected.fragment {
+            None => 0,
+            Some(fragment) if fragment.number == 1 => fragment.total,
+            Some(_) => return None,
+        };
+        let session = self.session.as_ref().filter(|_| self.is_established() && self.abilities.fragmentation)?;
+        session.protection.open(datagram, &protected).ok().map(|_| fragments)
     }
 
     /// We are the responder, and the initiator has not proved who it is.
@@ -186,6 +205,7 @@ impl IkeSa {
         {
             cx.effects.push(Effect::Recovered { tunnel });
         }
+        self.note_probe_answered();
         self.outgoing.finish();
         match &self.stage {
             Stage::InitSent(_) => {}

@@ -326,7 +326,7 @@ impl IkeSa {
         let header = sa.header(ExchangeType::SA_INIT, true, 0);
         let response = ike::emit_message(&header, &payloads);
         transmit(std::slice::from_ref(&response), &request.path, cx.outbox);
-        sa.incoming.note(request.datagram);
+        sa.incoming.note(request.datagram, 0);
         sa.incoming.answered(vec![response.clone()]);
         sa.stage = Stage::Handshake(Box::new(Handshake { init_response: response, ..handshake }));
         sa

@@ -95,7 +95,7 @@ fn forged_answer(world: &mut World, from: usize, request: &Packet, payloads: &[P
     let sa = sa(world, from);
     let header = sa.header(asked.exchange, true, asked.message_id);
     let message = sa.session.as_mut().unwrap().protection.seal(&header, &Inside::of(payloads), None).remove(0);
-    sa.incoming.note(request.message());
+    sa.incoming.note(request.message(), 0);
     sa.incoming.answered(vec![message.clone()]);
     packet(from, 1 - from, &message)
 }
