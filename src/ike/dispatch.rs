@@ -74,7 +74,12 @@ impl IkeSa {
     /// it. So the peer's path stays as it is (section 2.23: only a new message moves it), and to other addresses than the
     /// peer's go only [`MAX_REPEATS`](super::half_open::MAX_REPEATS) copies of one answer, sealed as they are; the next
     /// request ends them. At its own address the peer is always answered.
-    fn answer_again(&mut self, header: &Header, datagram: Datagram<'_>, cx: &mut Context<'_>) -> Result<(), DropReason> {
+    fn answer_again(
+        &mut self,
+        header: &Header,
+        datagram: Datagram<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
         let elsewhere = (datagram.path.remote, datagram.path.port) != (self.path.remote, self.path.port);
         let repeat = match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
             Repeat::Another => match self.recut(header, datagram.bytes, cx) {

@@ -1,8 +1,8 @@
 //! Sealing and opening IKE messages (RFC 7296 section 3.14), in fragments where they are long (RFC 7383).
 //!
 //! An outer packet is at most [`OUTER_MTU_BYTES`] long, because IP fragments are what carriers and NATs lose. A message that
-//! needs more goes as SKF payloads if the peer announced that it understands them, each sealed by itself. Only what must be
-//! longer than that (IKE_SA_INIT, and everything for peers that do not) may be cut into IP fragments.
+//! needs more goes as SKF payloads if the peer announced that it understands them, each sealed by itself. What must be longer
+//! (IKE_SA_INIT, and everything for peers that do not) is left to IP fragments.
 
 use std::ops::Range;
 
@@ -163,17 +163,15 @@ impl IpSize {
 }
 
 /// Sends datagrams on a path; on the NAT traversal port with the marker in front. What finds no room is lost, and sent
-/// again like anything that is lost. One that is longer than [`most_bytes`] may be cut into IP fragments.
+/// again like anything that is lost. Whatever its length, the path may cut it: it must arrive before anything is known of the
+/// path, and over IPv4 paths that carry less than [`OUTER_MTU_BYTES`].
 pub(super) fn transmit(datagrams: &[Vec<u8>], path: &Path, outbox: &mut Outbox) {
-    let most = most_bytes(path);
-    for datagram in datagrams {
-        outbox.let_fragment(datagram.len() > most);
-        transmit_whole(std::slice::from_ref(datagram), path, outbox);
-    }
+    outbox.let_fragment(true);
+    transmit_whole(datagrams, path, outbox);
     outbox.let_fragment(false);
 }
 
-/// The same, in whole IP packets whatever their length.
+/// The same, each in one whole IP packet or not at all.
 pub(super) fn transmit_whole(datagrams: &[Vec<u8>], path: &Path, outbox: &mut Outbox) {
     let marker: &[u8] = if path.port == Port::IkeNatT { &NON_ESP_MARKER } else { &[] };
     for datagram in datagrams {

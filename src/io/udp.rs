@@ -170,7 +170,16 @@ impl UdpSocket {
         let raw = RawAddress::encode(address, family).ok_or(io::ErrorKind::Unsupported)?;
         sys::bind(socket, &raw)?;
         let local_address = sys::local_address(socket)?;
-        Ok(UdpSocket { fd, family, port, local_address, gro, gso, without_df: false, counters: RecvCounters::default() })
+        Ok(UdpSocket {
+            fd,
+            family,
+            port,
+            local_address,
+            gro,
+            gso,
+            without_df: false,
+            counters: RecvCounters::default(),
+        })
     }
 }
 

@@ -179,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_cut_and_what_may_not_are_not_joined() {
+        let mut outbox = Outbox::new(10_000, 10);
+        for may_fragment in [false, true, true, false] {
+            outbox.let_fragment(may_fragment);
+            assert!(outbox.push(path(1), true, &[1; 10]));
+        }
+        let seen: Vec<_> = outbox.runs().iter().map(|run| (run.may_fragment, run.segments())).collect();
+        assert_eq!(seen, [(false, 1), (true, 2), (false, 1)]);
+    }
+
+    #[test]
     fn refuses_when_full() {
         let mut outbox = Outbox::new(250, 2);
         assert!(outbox.push(path(1), true, &[0; 100]));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::source::{self, PeerName, Source, TunnelName};
-use super::status_mtu::MtuStatus;
 use super::status_ipsec::{FailureStatus, IpsecStatus};
+use super::status_mtu::MtuStatus;
 use crate::dataplane::report::{Drops, RealmReport, Totals, Traffic, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 

@@ -107,7 +107,8 @@ fn carrying(realm: &RealmStatus) -> Option<&TunnelStatus> {
 }
 
 fn pairs(status: &Status) -> Vec<PairMtu> {
-    let ends = status.realms.iter().filter_map(|realm| Some((&realm.name, carrying(realm)?.mtu.as_ref()?.effective_bytes)));
+    let ends =
+        status.realms.iter().filter_map(|realm| Some((&realm.name, carrying(realm)?.mtu.as_ref()?.effective_bytes)));
     let ends: Vec<(&String, u16)> = ends.take(MAX_LISTED_REALMS).collect();
     let mut pairs = Vec::new();
     for (at, (one, one_bytes)) in ends.iter().enumerate() {

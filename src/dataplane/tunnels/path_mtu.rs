@@ -146,7 +146,8 @@ impl PathMtus {
         let mtus: Vec<Option<u16>> = mtus.collect();
         for number in 0..mtus.len().max(self.tunnels.len()) {
             let tunnel = TunnelId(number as u32);
-            let (before, wanted) = (self.known(tunnel).map(|known| known.configured), mtus.get(number).copied().flatten());
+            let (before, wanted) =
+                (self.known(tunnel).map(|known| known.configured), mtus.get(number).copied().flatten());
             if before != wanted {
                 self.forget(tunnel);
                 self.set(tunnel, wanted.map(Known::new));
@@ -213,7 +214,9 @@ impl PathMtus {
 
     /// Whether there is a word left to be heard in this second.
     pub fn take_hint(&mut self, now: Timestamp) -> bool {
-        if now.saturating_since(self.hints_renewed_at) >= Duration::from_secs(1) || self.hints_renewed_at == Timestamp::ZERO {
+        if now.saturating_since(self.hints_renewed_at) >= Duration::from_secs(1)
+            || self.hints_renewed_at == Timestamp::ZERO
+        {
             (self.hints_left, self.hints_renewed_at) = (HINTS_PER_SEC, now);
         }
         let taken = self.hints_left > 0;
@@ -243,7 +246,9 @@ impl PathMtus {
         }
         match step {
             Step::Ask | Step::TooLong(_) => known.search = Some(search),
-            Step::Done | Step::DoneTooLong(_) if search.hint_below(proven).is_some() => known.deaf_until = now + DEAF_FOR,
+            Step::Done | Step::DoneTooLong(_) if search.hint_below(proven).is_some() => {
+                known.deaf_until = now + DEAF_FOR
+            }
             Step::Done | Step::DoneTooLong(_) => {}
         }
         let goes_on = known.search.is_some();

@@ -1,11 +1,13 @@
 //! What RFC 7296 demands and no other test shows; `docs/conformance-ikev2.md` says where each of its MUSTs is met.
 //!
 //! `first` is about IKE_SA_INIT, which anyone can write; `sealed` about what a peer can do that has the keys; `errors` about
-//! refusals, and which of them are the end; `life` about an IKE SA as a whole.
+//! refusals, and which of them are the end; `life` about an IKE SA as a whole; `path_probe` about messages that come whole
+//! and then in fragments (RFC 7383).
 
 mod errors;
 mod first;
 mod life;
+mod path_probe;
 mod sealed;
 
 use std::net::SocketAddr;

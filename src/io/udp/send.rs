@@ -188,8 +188,7 @@ impl<'a> Sending<'a> {
                 path.local = None;
             }
             let Run { segment_bytes, traffic_class, may_fragment, .. } = runs[run];
-            messages[count] =
-                Message { path, bytes: &bytes[offset..end], segment_bytes, traffic_class, may_fragment };
+            messages[count] = Message { path, bytes: &bytes[offset..end], segment_bytes, traffic_class, may_fragment };
             count += 1;
             (run, offset) = if end == bytes.len() { (run + 1, 0) } else { (run, end) };
         }

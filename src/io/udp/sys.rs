@@ -128,9 +128,8 @@ fn receive_with(fd: BorrowedFd<'_>, messages: &mut [Incoming<'_>], flags: c_int)
     }
     // SAFETY: the first `count` headers point to buffers with the lengths given, all borrowed exclusively from
     // `messages` or on this stack, and all outlive the call. No timeout is given.
-    let received = unsafe {
-        libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count as u32, flags as _, ptr::null_mut())
-    };
+    let received =
+        unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count as u32, flags as _, ptr::null_mut()) };
     check(received)?;
     let received = received as usize;
     for (message, header) in messages.iter_mut().zip(&headers).take(received) {
