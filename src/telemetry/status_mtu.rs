@@ -148,7 +148,7 @@ impl fmt::Display for MtuMap {
         realms.dedup();
         match realms.len() {
             0 => Ok(()),
-            ..=MAX_SQUARE_REALMS => self.write_square(f),
+            1..=MAX_SQUARE_REALMS => self.write_square(f),
             _ => self.write_list(f),
         }
     }
