@@ -29,7 +29,7 @@ pub struct Path {
 /// What a router on the way to a peer, or our own link, said: that it carries no longer IP packets. Anybody can say so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PathReport {
-    /// Where the packet was to go. The port is 0 where it was no UDP.
+    /// Where the packet was to go. The port may be 0: where it was no UDP, and from our own link.
     pub remote: SocketAddr,
     /// Of whole outer IP packets.
     pub mtu_bytes: u16,

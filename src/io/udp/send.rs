@@ -4,6 +4,7 @@
 //!
 //! | error | cause | answer |
 //! |---|---|---|
+//! | ECONNREFUSED, EHOSTUNREACH, EMSGSIZE and the like | what ICMP said about an earlier datagram to anybody (`IP_RECVERR`) | once more; if it comes again, it is this datagram's own |
 //! | EIO | the route's device or transform cannot do it | offload off for good |
 //! | EINVAL, EMSGSIZE | a segment larger than the path's MTU (such datagrams need fragments) | this run one by one; from then on offload only for smaller segments |
 //! | EINVAL, ENETUNREACH | the local address that the peer calls is ours no longer | this run from the address that the kernel chooses |
