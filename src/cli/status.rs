@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::output::{fail, fail_to_ask, json, print};
 use crate::control::client::{self, ADDRESS_VARIABLE, ApiAddress, ClientError};
 use crate::telemetry::status::{DEFAULT_WINDOW_SECS, Status};
+use crate::telemetry::status_mtu::MtuMap;
 use crate::telemetry::status_text;
 
 /// Show realms, tunnels, traffic and drops of the running appliance.
@@ -15,6 +16,9 @@ use crate::telemetry::status_text;
 pub struct Args {
     /// Only this realm, in full.
     pub realm: Option<String>,
+    /// Print what every tunnel carries and how that is known, and for each pair of realms the MTU and TCP's MSS.
+    #[arg(long, conflicts_with = "realm")]
+    pub mtu: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -44,6 +48,10 @@ fn fetch(args: &Args) -> Result<Status, ClientError> {
 }
 
 fn render(status: &Status, args: &Args) -> Result<String, String> {
+    if args.mtu {
+        let map = MtuMap::of(status);
+        return Ok(if args.json { json(&map) } else { map.to_string() });
+    }
     let Some(name) = &args.realm else {
         return Ok(if args.json { json(status) } else { status_text::overview(status) });
     };
@@ -63,7 +71,7 @@ mod tests {
     use crate::telemetry::status::RealmStatus;
 
     fn args(realm: Option<&str>, json: bool) -> Args {
-        Args { realm: realm.map(str::to_owned), json, window: 60, api: None }
+        Args { realm: realm.map(str::to_owned), mtu: false, json, window: 60, api: None }
     }
 
     #[test]
@@ -75,6 +83,10 @@ mod tests {
         assert_eq!(all, status);
         let one: RealmStatus = serde_json::from_str(&render(&status, &args(Some("planned-c"), true)).unwrap()).unwrap();
         assert_eq!(one.number, 3);
+        let map = Args { mtu: true, ..args(None, false) };
+        assert!(render(&status, &map).unwrap().starts_with("REALM "));
+        let map: MtuMap = serde_json::from_str(&render(&status, &Args { json: true, ..map }).unwrap()).unwrap();
+        assert_eq!(map, MtuMap::of(&status));
         let words = render(&status, &args(Some("nobody"), false)).unwrap_err();
         assert_eq!(words, "there is no realm \"nobody\"; there are: region-a, hospital-b, planned-c");
     }

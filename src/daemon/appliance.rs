@@ -19,7 +19,7 @@ use crate::dataplane::{Engine, Event, Snapshot};
 use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::io::sockets::{Sockets, Watch};
-use crate::net::{Generation, Timestamp};
+use crate::net::{Generation, PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
 
@@ -139,6 +139,10 @@ impl Core for Engine {
 
     fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         Engine::handle_input(self, datagrams, now);
+    }
+
+    fn handle_path_report(&mut self, report: PathReport, now: Timestamp) {
+        Engine::handle_path_report(self, report, now);
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {

@@ -24,7 +24,7 @@ use crate::io::clock::Clock;
 use crate::io::poller::{Poller, Waker};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
-use crate::net::Timestamp;
+use crate::net::{PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
 
@@ -51,6 +51,8 @@ pub trait Core: Send + 'static {
     type Snapshot: Send + Sync + 'static;
 
     fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp);
+    /// Somebody says that a path carries no longer packets.
+    fn handle_path_report(&mut self, report: PathReport, now: Timestamp);
     fn handle_timeout(&mut self, now: Timestamp);
     fn publish(&mut self, snapshot: Arc<Self::Snapshot>, now: Timestamp);
     /// Peers are told of the end, as many as the outbox takes. `false`: nobody is left to tell.
@@ -115,7 +117,16 @@ pub fn spawn<C: Core>(sockets: Sockets, core: C, clock: Clock) -> io::Result<(Ha
     let (sender, commands) = sync_channel(COMMAND_QUEUE);
     let handle = Handle { commands: sender, waker: poller.waker() };
     let (tell_ending, ending) = oneshot::channel();
-    let worker = Worker { core, sockets, clock, poller, commands, batch: RecvBatch::new(), unsent: Unsent::default() };
+    let worker = Worker {
+        core,
+        sockets,
+        clock,
+        poller,
+        commands,
+        batch: RecvBatch::new(),
+        path_reports: Vec::new(),
+        unsent: Unsent::default(),
+    };
     thread::Builder::new().name("ixgate-worker".to_owned()).spawn(move || {
         // Unwind safe: after a panic nothing of the worker is used again.
         let result = catch_unwind(AssertUnwindSafe(|| worker.run()));
@@ -181,6 +192,8 @@ struct Worker<C: Core> {
     poller: Poller,
     commands: Receiver<Command<C>>,
     batch: RecvBatch,
+    /// Emptied in every turn.
+    path_reports: Vec<PathReport>,
     unsent: Unsent,
 }
 
@@ -203,9 +216,10 @@ impl<C: Core> Worker<C> {
                 return Ok(self.report());
             }
             self.serve_timers();
+            let has_heard_all = self.serve_errors();
             let is_drained = self.serve_sockets()?;
             self.log_events();
-            let wait = if is_drained { self.time_to_deadline() } else { Some(Duration::ZERO) };
+            let wait = if is_drained && has_heard_all { self.time_to_deadline() } else { Some(Duration::ZERO) };
             let ready = self.poller.wait(wait)?;
             self.sockets.note_ready(ready);
         }
@@ -252,6 +266,18 @@ impl<C: Core> Worker<C> {
             self.flush();
         }
         Ok(false)
+    }
+
+    /// `true`: no more is waiting in the error queues.
+    fn serve_errors(&mut self) -> bool {
+        let has_more = self.sockets.recv_errors(&mut self.path_reports);
+        let mut reports = std::mem::take(&mut self.path_reports);
+        for report in reports.drain(..) {
+            self.core.handle_path_report(report, self.clock.now());
+            self.flush();
+        }
+        self.path_reports = reports;
+        !has_more
     }
 
     fn flush(&mut self) {

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::dataplane::report::Totals;
 use crate::io::udp::{Offload, UdpSocket};
-use crate::net::{Generation, Port};
+use crate::net::{Generation, PathReport, Port};
 use crate::packet::DropReason;
 
 /// Sends every datagram back. `panic` makes it panic, `stop` makes it wait for the test.
@@ -52,6 +52,8 @@ impl Core for Echo {
             assert!(self.outbox.push(datagram.path, true, datagram.bytes));
         }
     }
+
+    fn handle_path_report(&mut self, _: PathReport, _: Timestamp) {}
 
     fn handle_timeout(&mut self, now: Timestamp) {
         self.timeouts += 1;

@@ -9,7 +9,7 @@ use crate::ike;
 use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
-use crate::net::{RealmId, Timestamp, TunnelId};
+use crate::net::{PathReport, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
@@ -121,6 +121,7 @@ impl Engine {
             let before = self.snapshot.tunnel(tunnel.peer.tunnel());
             if !before.is_some_and(|before| before.is_same(tunnel)) {
                 self.counters.reset_tunnel(tunnel.peer.tunnel());
+                self.tunnels.forget_path(tunnel.peer.tunnel());
             }
         }
         let mapping = &snapshot.mapping;
@@ -149,6 +150,13 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
+        self.finish();
+    }
+
+    /// The kernel heard that a path carries no longer packets. Bounded: beyond, reports are passed over.
+    pub fn handle_path_report(&mut self, report: PathReport, now: Timestamp) {
+        self.tunnels.begin();
+        self.tunnels.handle_path_report(report, &self.snapshot, now);
         self.finish();
     }
 
@@ -351,6 +359,7 @@ impl Engine {
                     received: counters.received,
                     sent: counters.sent,
                     ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
+                    mtu: self.tunnels.mtu_report(id, now),
                 })
             })
             .collect()

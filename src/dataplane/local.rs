@@ -102,7 +102,7 @@ impl Local {
         while let Some(packet) = self.host.poll_transmit(now) {
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
             let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };
-            let Some(mtu_bytes) = snapshot.tunnel(tunnel).map(|tunnel| tunnel.mtu_bytes) else { continue };
+            let mtu_bytes = tunnels.mtu_bytes(tunnel);
             let packet = &mut self.packet[..len];
             let sealed = if len > usize::from(mtu_bytes) {
                 fragmenter.seal_own(packet, mtu_bytes, (tunnel, realm), tunnels, outbox, counters)

@@ -90,6 +90,46 @@ pub struct TunnelReport {
     pub sent: Traffic,
     /// `None`: it is no IPsec tunnel.
     pub ipsec: Option<Box<IpsecReport>>,
+    pub mtu: MtuReport,
+}
+
+/// What a tunnel carries.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct MtuReport {
+    /// The largest inner packet that the configuration allows.
+    pub configured_bytes: u16,
+    /// The largest outer IP packet that is known to arrive; not more than the configured inner MTU needs. `None`: nothing
+    /// is known.
+    pub outer_bytes: Option<u16>,
+    /// The largest inner packet that is sent: what TCP's MSS and "packet too big" are made from.
+    pub inner_bytes: u16,
+    pub source: MtuSource,
+    /// Ago.
+    pub since: Option<Duration>,
+    /// It is being found out.
+    pub searching: bool,
+}
+
+/// How a tunnel's MTU is known.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum MtuSource {
+    /// It is not: the configuration is believed.
+    #[default]
+    Configured,
+    /// A probe arrived, and longer ones did not or are not needed.
+    Probe,
+    /// A router on the way said so (ICMP), or our own link.
+    Icmp,
+}
+
+impl MtuSource {
+    pub fn name(self) -> &'static str {
+        match self {
+            MtuSource::Configured => "configured",
+            MtuSource::Probe => "probe",
+            MtuSource::Icmp => "icmp",
+        }
+    }
 }
 
 /// What there is to know of an IPsec tunnel beyond what every tunnel has.

@@ -64,14 +64,15 @@ struct Refusal {
 fn route_one(meta: &mut Meta, packet: &[u8], snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
     let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
-    let Some(mtu_bytes) = snapshot.tunnel(egress).map(|t| t.mtu_bytes) else { return Err(no_tunnel) };
+    let mtu_bytes = tunnels.mtu_bytes(egress);
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
     }
     let (was_v6, is_v6) = (meta.headers.is_v6(), meta.shown.destination.is_ipv6());
     meta.fragment_payload_bytes = fragment::fit(meta, packet, mtu_bytes)
         .map_err(|mtu_bytes| Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) })?;
-    let ingress_mtu = snapshot.tunnel(meta.ingress).map_or(mtu_bytes, |t| t.mtu_bytes);
+    // What comes back must fit, too (RFC 6691).
+    let ingress_mtu = tunnels.mtu_bytes(meta.ingress);
     meta.egress = egress;
     meta.max_mss_bytes = (mtu_bytes - tcp_overhead(is_v6)).min(ingress_mtu - tcp_overhead(was_v6));
     Ok(())

@@ -25,9 +25,12 @@ use super::snapshot::{Snapshot, Transport};
 mod ike_queue;
 mod ipsec;
 mod nat_t;
+mod path_mtu;
+mod path_watch;
 
 pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
+use self::path_mtu::PathMtus;
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
@@ -40,6 +43,7 @@ pub(super) struct Tunnels {
     ipsec: Option<Box<Ipsec>>,
     /// What to make it of, and its seed.
     without_ipsec: Option<(ike::Setup, u64)>,
+    path_mtus: PathMtus,
 }
 
 /// What `status` shows of a tunnel, whatever its transport.
@@ -53,7 +57,8 @@ pub(super) struct TunnelStatus {
 impl Tunnels {
     /// `ike`: `None` where no tunnel can be an IPsec tunnel. `seed`: random and secret.
     pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64) -> Self {
-        Tunnels { wireguard, ipsec: None, without_ipsec: ike.map(|setup| (setup, seed)) }
+        let path_mtus = PathMtus::default();
+        Tunnels { wireguard, ipsec: None, without_ipsec: ike.map(|setup| (setup, seed)), path_mtus }
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
@@ -65,6 +70,7 @@ impl Tunnels {
                 Transport::Ipsec(peer) => ipsec.push(Configured { peer: peer.clone(), copy_dscp: tunnel.copy_dscp }),
             }
         }
+        self.path_mtus.configure(snapshot.tunnels.iter().map(|tunnel| tunnel.as_ref().map(|tunnel| tunnel.mtu_bytes)));
         self.wireguard.configure(&peers, now);
         if !ipsec.is_empty()
             && let Some((setup, seed)) = self.without_ipsec.take()
@@ -102,16 +108,26 @@ impl Tunnels {
     pub fn finish(&mut self, outbox: &mut Outbox, refused: impl FnMut(DropReason)) {
         if let Some(ipsec) = &mut self.ipsec {
             ipsec.finish(outbox, refused);
+            ipsec.watch_paths(&mut self.path_mtus);
         }
     }
 
     /// Seals `packet` straight into `outbox`.
     #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
-        match &mut self.ipsec {
+        outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
+        let sealed = match &mut self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.seal(tunnel, packet, outbox),
             _ => self.wireguard.seal(tunnel, packet, outbox),
-        }
+        };
+        outbox.let_fragment(false);
+        sealed
+    }
+
+    /// The largest packet that the tunnel carries. Cheap enough to ask for every packet.
+    #[inline]
+    pub fn mtu_bytes(&self, tunnel: TunnelId) -> u16 {
+        self.path_mtus.way(tunnel).mtu_bytes
     }
 
     /// Whether packets can be sealed to the peer. Cheap enough to ask for every packet.
@@ -124,6 +140,7 @@ impl Tunnels {
     }
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
+        self.path_mtus.handle_timeout(now);
         self.wireguard.handle_timeout(outbox, now);
         if let Some(ipsec) = &mut self.ipsec {
             ipsec.handle_timeout(outbox, now);
@@ -136,8 +153,9 @@ impl Tunnels {
     }
 
     pub fn poll_event(&mut self) -> Option<What> {
-        let wireguard = self.wireguard.poll_event().map(What::WireGuard);
-        wireguard.or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
+        let wireguard = self.wireguard.poll_event();
+        self.watch_roaming(wireguard.as_ref());
+        wireguard.map(What::WireGuard).or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
     }
 
     /// Events that nobody polled in time.
@@ -147,7 +165,7 @@ impl Tunnels {
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let ipsec = self.ipsec.as_ref().and_then(|ipsec| ipsec.poll_timeout());
-        [self.wireguard.poll_timeout(), ipsec].into_iter().flatten().min()
+        [self.wireguard.poll_timeout(), ipsec, self.path_mtus.poll_timeout()].into_iter().flatten().min()
     }
 
     pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {

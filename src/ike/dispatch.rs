@@ -47,7 +47,7 @@ impl IkeSa {
         }
         self.heard_from(datagram.path, cx);
         if !is_response && protected.fragment.is_none_or(|fragment| fragment.number == 1) {
-            self.incoming.note(datagram.bytes);
+            self.incoming.note(datagram.bytes, protected.fragment.map_or(0, |fragment| fragment.total));
         }
         let inside = match protected.fragment {
             None => Inside { first: protected.inner_first, bytes: plain },
@@ -67,7 +67,7 @@ impl IkeSa {
         Ok(())
     }
 
-    /// A request that has been answered, bit for bit: the answer again (section 2.1), and nothing else changes.
+    /// A request that has been answered, bit for bit or cut otherwise: the answer again (section 2.1), and nothing else changes.
     ///
     /// It goes "to the address and port from which the request was received" (section 2.11): a NAT may have given the peer
     /// another mapping since, and then it waits there. But anybody can have recorded the request, and write any address on
@@ -84,7 +84,14 @@ impl IkeSa {
         cx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let elsewhere = !same_end(&datagram.path, &self.path);
-        match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
+        let repeat = match self.incoming.repeat(&digest(datagram.bytes), elsewhere) {
+            Repeat::Another => match self.recut(header, datagram.bytes, cx) {
+                Some(fragments) => self.incoming.repeat_recut(fragments, elsewhere),
+                None => Repeat::Another,
+            },
+            same => same,
+        };
+        match repeat {
             Repeat::Answer(response) => {
                 transmit(response, &datagram.path, cx.outbox);
                 let is_proof = self.proved_in == Some(header.message_id);
@@ -96,6 +103,18 @@ impl IkeSa {
             Repeat::Spent => Err(DropReason::HandshakeUnderLoad),
             Repeat::Another => Err(DropReason::HandshakeInvalid),
         }
+    }
+
+    /// In how many fragments an authentic message came of which this is the first, or 0 for a whole one.
+    fn recut(&self, header: &Header, datagram: &[u8], cx: &Context<'_>) -> Option<u16> {
+        let protected = ike::find_protected(header.next_payload, datagram, &cx.limits.wire).ok()??;
+        let fragments = match protected.fragment {
+            None => 0,
+            Some(fragment) if fragment.number == 1 => fragment.total,
+            Some(_) => return None,
+        };
+        let session = self.session.as_ref().filter(|_| self.is_established() && self.abilities.fragmentation)?;
+        session.protection.open(datagram, &protected).ok().map(|_| fragments)
     }
 
     /// We are the responder, and the initiator has not proved who it is.
@@ -203,6 +222,7 @@ impl IkeSa {
         {
             cx.effects.push(Effect::Recovered { tunnel });
         }
+        self.note_probe_answered();
         self.outgoing.finish();
         match &self.stage {
             Stage::InitSent(_) => {}

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -90,6 +91,13 @@ pub enum Event {
         /// As in [`ChildUp`], for all its Child SAs.
         follow_path: bool,
     },
+    /// Whether an outer IP packet of so many bytes reached the peer there ([`super::Endpoint::probe_path`]).
+    PathProbed {
+        tunnel: TunnelId,
+        remote: SocketAddr,
+        outer_bytes: u16,
+        arrived: bool,
+    },
     /// The peer proved who it is; at least one Child SA follows or came before.
     Up {
         tunnel: TunnelId,
@@ -177,7 +185,10 @@ pub(super) struct EventQueue {
 
 impl EventQueue {
     pub fn push(&mut self, event: Event) {
-        let news = matches!(event, Event::Failed { .. } | Event::Refused { .. } | Event::PathMoved { .. });
+        let news = matches!(
+            event,
+            Event::Failed { .. } | Event::Refused { .. } | Event::PathMoved { .. } | Event::PathProbed { .. }
+        );
         match news && self.events.len() >= MAX_NEWS {
             true => self.lost += 1,
             false => self.events.push_back(event),

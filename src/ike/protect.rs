@@ -1,7 +1,8 @@
 //! Sealing and opening IKE messages (RFC 7296 section 3.14), in fragments where they are long (RFC 7383).
 //!
 //! An outer packet is at most [`OUTER_MTU_BYTES`] long, because IP fragments are what carriers and NATs lose. A message that
-//! needs more goes as SKF payloads if the peer announced that it understands them, each sealed by itself.
+//! needs more goes as SKF payloads if the peer announced that it understands them, each sealed by itself. What must be longer
+//! (IKE_SA_INIT, and everything for peers that do not) is left to IP fragments.
 
 use std::ops::Range;
 
@@ -15,6 +16,8 @@ pub(super) const OUTER_MTU_BYTES: usize = 1280;
 /// Before an IKE message on the NAT traversal port (RFC 3948 section 2.2).
 const NON_ESP_MARKER: [u8; 4] = [0; 4];
 const UDP_HEADER_BYTES: usize = 8;
+/// IKE header, SK header.
+const SEALED_HEADERS_BYTES: usize = 28 + 4;
 /// IKE header, SKF header.
 const FRAGMENT_HEADERS_BYTES: usize = 28 + 8;
 
@@ -51,7 +54,7 @@ impl Protection {
 
     /// The datagrams that carry `inside`: one, or fragments of at most `fragment_bytes` each.
     pub fn seal(&mut self, header: &Header, inside: &Inside, fragment_bytes: Option<usize>) -> Vec<Vec<u8>> {
-        let whole = 28 + 4 + self.body_bytes(inside.bytes.len());
+        let whole = self.message_bytes(inside.bytes.len());
         match fragment_bytes {
             Some(most) if whole > most => self.seal_fragments(header, inside, most),
             _ => vec![self.seal_one(header, inside.first, None, &inside.bytes)],
@@ -84,6 +87,23 @@ impl Protection {
         message
     }
 
+    /// A whole message around so many bytes of payloads.
+    pub fn message_bytes(&self, plain: usize) -> usize {
+        SEALED_HEADERS_BYTES + self.body_bytes(plain)
+    }
+
+    /// The most bytes of payloads whose message is no longer than `message`.
+    pub fn plain_within(&self, message: usize) -> usize {
+        let room = message.saturating_sub(self.message_bytes(0) - self.suite.block_bytes());
+        (room - room % self.suite.block_bytes()).saturating_sub(1)
+    }
+
+    /// The most bytes of payloads whose message is the shortest of all that are no shorter than `message`.
+    pub fn plain_reaching(&self, message: usize) -> usize {
+        let room = message.saturating_sub(self.message_bytes(0) - self.suite.block_bytes());
+        room.next_multiple_of(self.suite.block_bytes()).saturating_sub(1)
+    }
+
     /// IV, plaintext, padding, its length, ICV.
     fn body_bytes(&self, plain: usize) -> usize {
         self.suite.iv_bytes() + (plain + 1).next_multiple_of(self.suite.block_bytes()) + self.suite.icv_bytes()
@@ -109,13 +129,50 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<usize>) -> Result<&'a [u8], NotAuthe
 
 /// The longest IKE message that fits into one outer packet on this path.
 pub(super) fn most_bytes(path: &Path) -> usize {
-    let ip_header = if path.remote.is_ipv4() { 20 } else { 40 };
-    OUTER_MTU_BYTES - ip_header - UDP_HEADER_BYTES - NON_ESP_MARKER.len()
+    IpSize::on(path).base_message()
+}
+
+/// Lengths of IKE messages and of the outer IP packets around them, on one path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IpSize {
+    around: usize,
+    marker: usize,
+}
+
+impl IpSize {
+    pub fn on(path: &Path) -> Self {
+        let ip_header = if path.remote.is_ipv4() { 20 } else { 40 };
+        let marker = if path.port == Port::IkeNatT { NON_ESP_MARKER.len() } else { 0 };
+        IpSize { around: ip_header + UDP_HEADER_BYTES, marker }
+    }
+
+    /// The message in an IP packet of so many bytes.
+    pub fn message(&self, outer: u16) -> usize {
+        usize::from(outer).saturating_sub(self.around + self.marker)
+    }
+
+    /// The IP packet around a message.
+    pub fn outer(&self, message: usize) -> usize {
+        message + self.around + self.marker
+    }
+
+    /// The longest message that every path carries. On every port as if the marker were there: a peer may change ports.
+    pub fn base_message(&self) -> usize {
+        OUTER_MTU_BYTES - self.around - NON_ESP_MARKER.len()
+    }
 }
 
 /// Sends datagrams on a path; on the NAT traversal port with the marker in front. What finds no room is lost, and sent
-/// again like anything that is lost.
+/// again like anything that is lost. Whatever its length, the path may cut it: it must arrive before anything is known of the
+/// path, and over IPv4 paths that carry less than [`OUTER_MTU_BYTES`].
 pub(super) fn transmit(datagrams: &[Vec<u8>], path: &Path, outbox: &mut Outbox) {
+    outbox.let_fragment(true);
+    transmit_whole(datagrams, path, outbox);
+    outbox.let_fragment(false);
+}
+
+/// The same, each in one whole IP packet or not at all.
+pub(super) fn transmit_whole(datagrams: &[Vec<u8>], path: &Path, outbox: &mut Outbox) {
     let marker: &[u8] = if path.port == Port::IkeNatT { &NON_ESP_MARKER } else { &[] };
     for datagram in datagrams {
         let len = marker.len() + datagram.len();

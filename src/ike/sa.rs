@@ -11,6 +11,7 @@ use super::exchange::auth::Handshake;
 use super::exchange::create_child::ChildRequest;
 use super::exchange::followup::Followup;
 use super::exchange::init::InitSent;
+use super::exchange::path_probe::PathProbe;
 use super::exchange::rekey_ike::IkeRequest;
 use super::half_open::RequestKey;
 use super::keys::{Nonces, SaKeys, Secret, Seed};
@@ -132,6 +133,11 @@ pub(super) enum Task {
     DeleteIke,
     /// Is anybody there?
     Liveness,
+    /// Do outer packets of this size reach the peer?
+    ProbePath {
+        at_least: u16,
+        at_most: u16,
+    },
 }
 
 /// A request that waits for its answer.
@@ -141,6 +147,7 @@ pub(super) enum Pending {
     DeleteChildren(Vec<u32>),
     DeleteIke,
     Liveness,
+    ProbePath(PathProbe),
 }
 
 /// Keys and algorithms.

@@ -109,7 +109,7 @@ impl IkeSa {
             // It is going anyway.
             Stage::Rekeyed | Stage::Deleting => return self.end(DownReason::PeerSilent),
             Stage::Established => match &self.pending {
-                Some(Pending::Liveness) | None => FailureStage::Liveness,
+                Some(Pending::Liveness | Pending::ProbePath(_)) | None => FailureStage::Liveness,
                 Some(Pending::Child(request)) if request.replaces.is_none() => FailureStage::Child,
                 _ => FailureStage::Rekey,
             },
@@ -256,7 +256,9 @@ impl IkeSa {
             let waits = self.timers.retry_at.is_some_and(|at| at > cx.now);
             let ready = |task: &Task| match task {
                 Task::DeleteIke => true,
-                Task::DeleteChildren(_) | Task::DeleteUnknown(_) | Task::Liveness => !only_delete,
+                Task::DeleteChildren(_) | Task::DeleteUnknown(_) | Task::Liveness | Task::ProbePath { .. } => {
+                    !only_delete
+                }
                 Task::NewChild(_) | Task::RekeyChild { .. } | Task::RekeyIke => !only_delete && !waits,
             };
             let Some(at) = self.tasks.iter().position(ready) else { return };
@@ -275,6 +277,7 @@ impl IkeSa {
             Task::DeleteUnknown(spi_in) => self.send_delete(&[spi_in], cx),
             Task::DeleteIke => self.ask_to_delete_ike(cx),
             Task::Liveness => self.ask_whether_alive(cx),
+            Task::ProbePath { at_least, at_most } => self.probe_path(at_least, at_most, cx),
         }
     }
 }

@@ -117,6 +117,9 @@ pub(super) struct Incoming {
     /// The request that is being taken in, and the one that was answered last.
     noted: Digest,
     request: Digest,
+    /// In how many fragments that came, 0 being none.
+    noted_fragments: u16,
+    request_fragments: u16,
     response: Vec<Vec<u8>>,
     /// Copies of the response that went elsewhere than to the peer's address.
     astray: u32,
@@ -168,9 +171,23 @@ impl Incoming {
     /// The answer to the last request, if this is it. `elsewhere`: it does not come from where the peer is known to be; then
     /// it is counted, and answered at most [`MAX_REPEATS`] times.
     pub fn repeat(&mut self, request: &Digest, elsewhere: bool) -> Repeat<'_> {
-        if *request != self.request {
-            return Repeat::Another;
+        match *request == self.request {
+            true => self.again(elsewhere),
+            false => Repeat::Another,
         }
+    }
+
+    /// The same, for an authentic message or first fragment with the number of the last request. It is that request if it
+    /// was cut otherwise: whoever gets no answer may send a message again in smaller fragments (RFC 7383 section 2.5.2), and
+    /// then only the first of them asks for the answer (section 2.6.1).
+    pub fn repeat_recut(&mut self, fragments: u16, elsewhere: bool) -> Repeat<'_> {
+        match fragments == self.request_fragments {
+            true => Repeat::Another,
+            false => self.again(elsewhere),
+        }
+    }
+
+    fn again(&mut self, elsewhere: bool) -> Repeat<'_> {
         if elsewhere && self.astray >= MAX_REPEATS {
             return Repeat::Spent;
         }
@@ -178,14 +195,14 @@ impl Incoming {
         Repeat::Answer(&self.response)
     }
 
-    /// The expected request, authentic, or its first fragment.
-    pub fn note(&mut self, datagram: &[u8]) {
-        self.noted = digest(datagram);
+    /// The expected request, authentic, or the first of so many fragments of it.
+    pub fn note(&mut self, datagram: &[u8], fragments: u16) {
+        (self.noted, self.noted_fragments) = (digest(datagram), fragments);
     }
 
     /// The expected request was answered with this.
     pub fn answered(&mut self, response: Vec<Vec<u8>>) {
-        self.request = self.noted;
+        (self.request, self.request_fragments) = (self.noted, self.noted_fragments);
         self.expected = self.expected.wrapping_add(1);
         self.response = response;
         self.astray = 0;
@@ -246,17 +263,24 @@ mod tests {
         let mut incoming = Incoming::default();
         assert_eq!(incoming.arrival(0), Arrival::New);
         assert_eq!(incoming.arrival(1), Arrival::Outside);
-        incoming.note(b"first");
+        incoming.note(b"first", 0);
         incoming.answered(vec![vec![9]]);
         assert_eq!(incoming.arrival(0), Arrival::Repeated);
         assert_eq!(incoming.repeat(&digest(b"first"), false), Repeat::Answer(&[vec![9]]));
         assert_eq!(incoming.arrival(1), Arrival::New);
-        incoming.note(b"second");
+        incoming.note(b"second", 3);
         incoming.answered(vec![vec![8]]);
         assert_eq!(incoming.arrival(0), Arrival::Outside);
         assert_eq!(incoming.arrival(1), Arrival::Repeated);
         assert_eq!(incoming.repeat(&digest(b"second"), false), Repeat::Answer(&[vec![8]]));
         assert_eq!(incoming.repeat(&digest(b"first"), false), Repeat::Another);
         assert_eq!(incoming.arrival(u32::MAX), Arrival::Outside);
+        assert_eq!(incoming.repeat_recut(3, false), Repeat::Another, "cut alike, it would have been the same bytes");
+        assert_eq!(incoming.repeat_recut(4, false), Repeat::Answer(&[vec![8]]));
+        assert_eq!(incoming.repeat_recut(0, false), Repeat::Answer(&[vec![8]]), "the long one was late");
+        for _ in 0..MAX_REPEATS {
+            assert_eq!(incoming.repeat_recut(4, true), Repeat::Answer(&[vec![8]]));
+        }
+        assert_eq!(incoming.repeat_recut(4, true), Repeat::Spent);
     }
 }

@@ -33,6 +33,8 @@ pub struct Waker {
 pub struct Ready {
     /// Bit n: the file descriptor added with token n has something to read.
     tokens: u64,
+    /// Bit n: it has errors to be read.
+    errors: u64,
     /// Somebody called [`Waker::wake`].
     pub woken: bool,
 }
@@ -40,6 +42,11 @@ pub struct Ready {
 impl Ready {
     pub fn is_readable(&self, token: u8) -> bool {
         self.tokens & (1 << token) != 0
+    }
+
+    /// Its error queue has something, or an error is pending.
+    pub fn has_errors(&self, token: u8) -> bool {
+        self.errors & (1 << token) != 0
     }
 }
 
@@ -79,10 +86,13 @@ impl Poller {
         let mut ready = Ready::default();
         for event in &events[..count as usize] {
             // Copied: the C structure is packed, so its fields cannot be borrowed.
-            let token = event.u64;
+            let (token, kinds) = (event.u64, event.events);
             match token {
                 WAKER => ready.woken = true,
-                token => ready.tokens |= 1 << token,
+                token => {
+                    ready.tokens |= 1 << token;
+                    ready.errors |= u64::from(kinds & libc::EPOLLERR as u32 != 0) << token;
+                }
             }
         }
         if ready.woken {

@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::udp::address::{Family, RawAddress};
+use super::udp::errors;
 use super::udp::receive::Content;
 use super::udp::send::{self, Carries, Gso};
 use super::udp::{RecvBatch, RecvCounters, SendReport, Wire, prepare, sys};
-use crate::net::Port;
+use crate::net::{PathReport, Port};
 use crate::packet::Outbox;
 
 /// ESP (RFC 4303 section 2).
@@ -23,6 +24,8 @@ pub struct RawEspSocket {
     fd: OwnedFd,
     family: Family,
     address: IpAddr,
+    /// How the socket is set: packets go without DF.
+    without_df: bool,
     counters: RecvCounters,
 }
 
@@ -76,13 +79,18 @@ impl RawEspSocket {
         batch.fill(self.fd.as_fd(), Port::RawEsp, content, &mut self.counters)
     }
 
+    /// As [`super::udp::UdpSocket::recv_errors`].
+    pub fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> bool {
+        errors::read(self.fd.as_fd(), reports)
+    }
+
     /// Sends all runs, datagram by datagram.
     pub fn send(&mut self, outbox: &Outbox) -> SendReport {
         self.send_some(outbox, &|_| true)
     }
 
     pub(super) fn send_some(&mut self, outbox: &Outbox, carries: Carries<'_>) -> SendReport {
-        let mut wire = Wire { fd: self.fd.as_fd(), family: self.family };
+        let mut wire = Wire { fd: self.fd.as_fd(), family: self.family, without_df: &mut self.without_df };
         send::send(&mut Gso::OFF.clone(), outbox, carries, &mut wire)
     }
 
@@ -94,7 +102,7 @@ impl RawEspSocket {
         prepare(socket, family, any_port)?;
         let raw = RawAddress::encode(any_port, family).ok_or(io::ErrorKind::Unsupported)?;
         sys::bind(socket, &raw)?;
-        Ok(RawEspSocket { fd, family, address, counters: RecvCounters::default() })
+        Ok(RawEspSocket { fd, family, address, without_df: false, counters: RecvCounters::default() })
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use super::poller::{Poller, Ready};
 use super::raw_esp::RawEspSocket;
 use super::udp::{RecvBatch, RecvCounters, SendReport, UdpSocket};
-use crate::net::{Path, Port};
+use crate::net::{Path, PathReport, Port};
 use crate::packet::Outbox;
 
 /// WireGuard, two of IKE, ESP in both IP versions.
@@ -55,6 +55,13 @@ impl Socket {
         }
     }
 
+    fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> bool {
+        match self {
+            Socket::Udp(udp) => udp.recv_errors(reports),
+            Socket::RawEsp(raw) => raw.recv_errors(reports),
+        }
+    }
+
     fn send(&mut self, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool) -> SendReport {
         match self {
             Socket::Udp(udp) => udp.send_some(outbox, carries),
@@ -83,6 +90,8 @@ pub struct Sockets {
     lanes: [Option<Socket>; LANES],
     /// Bit n: socket n may have something to read.
     readable: u8,
+    /// Bit n: its error queue may have.
+    errors: u8,
     /// The socket whose turn it is.
     turn: usize,
     /// Lives as long as the sockets.
@@ -144,7 +153,20 @@ impl Sockets {
     pub fn note_ready(&mut self, ready: Ready) {
         for token in (0..LANES as u8).filter(|token| ready.is_readable(*token)) {
             self.readable |= 1 << token;
+            self.errors |= u8::from(ready.has_errors(token)) << token;
         }
+    }
+
+    /// What paths were said to carry, from all sockets that the poller has reported: at most a batch of each. `true`: there
+    /// may be more.
+    pub fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> bool {
+        for lane in 0..LANES {
+            let socket = self.lanes[lane].as_mut().filter(|_| self.errors & (1 << lane) != 0);
+            if !socket.is_some_and(|socket| socket.recv_errors(reports)) {
+                self.errors &= !(1 << lane);
+            }
+        }
+        self.errors != 0
     }
 
     /// Receives from the next socket that has something: the number of messages. 0: none has, until the poller reports

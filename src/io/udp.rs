@@ -8,14 +8,20 @@
 //! - A socket on an unspecified address tells to which local address a datagram came ([`crate::net::Path::local`]), and sends the
 //!   answer from there: a peer behind a stateful firewall hears us from no other.
 //! - `[::]` serves both families; IPv4 peers appear under their plain IPv4 addresses.
-//! - Outer datagrams go without DF (`IP_PMTUDISC_DONT`), as the kernel's WireGuard sends them: an outer path with a small
-//!   MTU then costs fragments instead of losing packets. The inner packets' DF is honoured before, by the tunnel's MTU.
+//! - Outer datagrams go with DF and without regard to what the kernel thinks of the path (`IP_PMTUDISC_PROBE`): a path with a
+//!   small MTU must be able to say so, what it says is not to be believed by the kernel for everybody, and probes must go
+//!   whatever it said. Runs that may be cut ([`Run::may_fragment`](crate::packet::outbox::Run)) go without, the option being
+//!   set for them and set back: there is none for a single datagram. They are few (IKE, and tunnels over paths that carry
+//!   hardly more than 1280).
 //! - The traffic class (DSCP and ECN) of every run is set, and the ECN bits of every datagram are read: tunnels carry
 //!   congestion marks across (RFC 6040).
-//! - ICMP errors are not asked for (no `IP_RECVERR`): anybody can forge them, and WireGuard's handshake tells better.
+//! - Of ICMP errors (`IP_RECVERR`) only "too big" is passed on ([`PathReport`]); anybody can forge them. All the others are read and
+//!   forgotten: WireGuard's handshake and IKE's liveness tell better. The errors that they leave at the socket are passed
+//!   over, in both directions.
 
 pub(super) mod address;
 mod control;
+pub(super) mod errors;
 pub(super) mod receive;
 pub(super) mod send;
 pub(super) mod sys;
@@ -31,7 +37,7 @@ pub use self::receive::{RecvBatch, RecvCounters};
 pub use self::send::SendReport;
 use self::send::{Carries, Gso, Kernel, Message};
 use self::sys::Outgoing;
-use crate::net::Port;
+use crate::net::{PathReport, Port};
 use crate::packet::Outbox;
 
 /// Asked of the kernel for each direction: 50 ms at 10 Gb/s would be 60 MB, 8 MiB rides out a scheduling delay.
@@ -55,6 +61,8 @@ pub struct UdpSocket {
     local_address: SocketAddr,
     gro: bool,
     gso: Gso,
+    /// How the socket is set: datagrams go without DF.
+    without_df: bool,
     counters: RecvCounters,
 }
 
@@ -122,6 +130,11 @@ impl UdpSocket {
         batch.fill(self.fd.as_fd(), self.port, Content::Payload, &mut self.counters)
     }
 
+    /// What paths were said to carry, since the last call: at most a batch. `true`: there may be more.
+    pub fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> bool {
+        errors::read(self.fd.as_fd(), reports)
+    }
+
     /// What never became a datagram, since the beginning.
     pub fn counters(&self) -> RecvCounters {
         self.counters
@@ -138,7 +151,8 @@ impl UdpSocket {
 
     /// Sends the runs that are its own.
     pub(super) fn send_some(&mut self, outbox: &Outbox, carries: Carries<'_>) -> SendReport {
-        send::send(&mut self.gso, outbox, carries, &mut Wire { fd: self.fd.as_fd(), family: self.family })
+        let (fd, family, without_df) = (self.fd.as_fd(), self.family, &mut self.without_df);
+        send::send(&mut self.gso, outbox, carries, &mut Wire { fd, family, without_df })
     }
 
     fn open(port: Port, address: SocketAddr, offload: Offload) -> io::Result<Self> {
@@ -156,7 +170,16 @@ impl UdpSocket {
         let raw = RawAddress::encode(address, family).ok_or(io::ErrorKind::Unsupported)?;
         sys::bind(socket, &raw)?;
         let local_address = sys::local_address(socket)?;
-        Ok(UdpSocket { fd, family, port, local_address, gro, gso, counters: RecvCounters::default() })
+        Ok(UdpSocket {
+            fd,
+            family,
+            port,
+            local_address,
+            gro,
+            gso,
+            without_df: false,
+            counters: RecvCounters::default(),
+        })
     }
 }
 
@@ -172,7 +195,8 @@ pub(super) fn prepare(socket: BorrowedFd<'_>, family: Family, address: SocketAdd
         ask_for_local_addresses(socket, family)?;
     }
     ask_for_traffic_class(socket, family);
-    send_without_df(socket, family);
+    set_without_df(socket, family, false);
+    ask_for_errors(socket, family);
     enlarge_buffers(socket);
     // A convenience: without it, drops in the receive buffer are not seen.
     let _ = sys::set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
@@ -195,10 +219,20 @@ fn ask_for_traffic_class(socket: BorrowedFd<'_>, family: Family) {
 }
 
 /// Best effort: what a kernel does not know, it does not do either.
-fn send_without_df(socket: BorrowedFd<'_>, family: Family) {
-    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+fn set_without_df(socket: BorrowedFd<'_>, family: Family, without: bool) {
+    let v4 = if without { libc::IP_PMTUDISC_DONT } else { libc::IP_PMTUDISC_PROBE };
+    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, v4);
     if family == Family::V6 {
-        let _ = sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT);
+        let v6 = if without { libc::IPV6_PMTUDISC_DONT } else { libc::IPV6_PMTUDISC_PROBE };
+        let _ = sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, v6);
+    }
+}
+
+/// Best effort: without it, routers' words about the MTU are not heard.
+fn ask_for_errors(socket: BorrowedFd<'_>, family: Family) {
+    let _ = sys::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
+    if family == Family::V6 {
+        let _ = sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
     }
 }
 
@@ -222,13 +256,20 @@ fn probe_offload(socket: BorrowedFd<'_>) -> (bool, Gso) {
 pub(super) struct Wire<'a> {
     pub fd: BorrowedFd<'a>,
     pub family: Family,
+    /// How the socket is set.
+    pub without_df: &'a mut bool,
 }
 
 impl Kernel for Wire<'_> {
     fn send(&mut self, messages: &[Message<'_>]) -> io::Result<usize> {
         let mut outgoing = [Outgoing::EMPTY; send::BATCH];
         let mut count = 0;
-        for (message, slot) in messages.iter().zip(&mut outgoing) {
+        let without_df = messages.first().is_some_and(|message| message.may_fragment);
+        if std::mem::replace(self.without_df, without_df) != without_df {
+            set_without_df(self.fd, self.family, without_df);
+        }
+        let alike = messages.iter().take_while(|message| message.may_fragment == without_df);
+        for (message, slot) in alike.zip(&mut outgoing) {
             // A peer of the other family: those before it are sent, then it is the first and the error is its own.
             let Some(address) = RawAddress::encode(message.path.remote, self.family) else { break };
             *slot = Outgoing { address, control: control_for(message, self.family), bytes: message.bytes };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use thiserror::Error;
 
+use super::esp::Overhead;
 use super::event::{Event, EventQueue};
 use super::lifetime::Wear;
 use super::replay::{MAX_WINDOW_PACKETS, MIN_WINDOW_PACKETS};
@@ -166,6 +167,12 @@ impl Endpoint {
     #[inline]
     pub fn is_up(&self, id: TunnelId) -> bool {
         self.tunnels.get(id.index()).is_some_and(|tunnel| tunnel.as_ref().is_some_and(|tunnel| tunnel.is_up()))
+    }
+
+    /// What ESP adds to packets of this tunnel, by the SA that they are sealed with. `None`: there is none.
+    pub fn overhead(&self, id: TunnelId) -> Option<Overhead> {
+        let tunnel = self.tunnels.get(id.index())?.as_ref()?;
+        Some(self.table.get(tunnel.preferred()?)?.overhead())
     }
 
     /// The peer told us its new address (MOBIKE, RFC 4555), or IKE saw it there. `follow_path` as in [`ChildSa`], from now on.

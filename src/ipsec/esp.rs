@@ -17,6 +17,27 @@ pub(super) const HEADER_BYTES: usize = 8;
 /// Pad length and next header.
 pub(super) const TRAILER_BYTES: usize = 2;
 
+/// What stands around an inner packet: the sealed packet has `fixed_bytes`, and the inner packet with its two bytes of
+/// trailer, padded to a multiple of `block_bytes`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Overhead {
+    pub fixed_bytes: usize,
+    pub block_bytes: usize,
+}
+
+impl Overhead {
+    /// The whole ESP packet around an inner one.
+    pub fn sealed_bytes(&self, inner: usize) -> usize {
+        self.fixed_bytes + padded_bytes(inner, self.block_bytes)
+    }
+
+    /// The longest inner packet in an ESP packet of so many bytes.
+    pub fn inner_bytes(&self, sealed: usize) -> usize {
+        let room = sealed.saturating_sub(self.fixed_bytes);
+        (room - room % self.block_bytes).saturating_sub(TRAILER_BYTES)
+    }
+}
+
 /// What an ESP packet carries (IANA protocol numbers).
 pub(super) mod next_header {
     pub const IPV4: u8 = 4;

@@ -55,6 +55,7 @@ mod tunnel;
 
 pub use ecn::Dscp;
 pub use endpoint::{Endpoint, InstallError, Limits};
+pub use esp::Overhead;
 pub use event::Event;
 pub use lifetime::Lifetime;
 pub use replay::{MAX_WINDOW_PACKETS, MIN_WINDOW_PACKETS};

@@ -1,7 +1,7 @@
 //! A pair of SAs, one in each direction, as IKE agreed on them, and what they have carried.
 
 use super::ecn::Dscp;
-use super::esp::{self, Header, Stamp};
+use super::esp::{self, Header, Overhead, Stamp};
 use super::lifetime::{Budget, Lifetime, Meter, Wear};
 use super::replay::ReplayWindow;
 use super::selectors::Selectors;
@@ -142,6 +142,12 @@ impl Sa {
     #[inline]
     pub fn sealed_bytes(&self, packet: &[u8]) -> usize {
         esp::sealed_bytes(&self.key_out, packet.len())
+    }
+
+    pub fn overhead(&self) -> Overhead {
+        let suite = self.key_out.suite();
+        let fixed_bytes = esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes();
+        Overhead { fixed_bytes, block_bytes: suite.block_bytes() }
     }
 
     /// The traffic class of the outer header around a packet.

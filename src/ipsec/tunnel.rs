@@ -60,6 +60,11 @@ impl Tunnel {
         !self.outbound.is_empty()
     }
 
+    /// The SA for nearly every packet.
+    pub fn preferred(&self) -> Option<Slot> {
+        self.outbound.first().copied()
+    }
+
     /// The SA for a packet: the first in order that may carry it. Nearly always that is the first of all.
     #[inline]
     pub fn choose(&self, packet: &[u8], table: &SaTable) -> Result<Slot, DropReason> {

@@ -21,6 +21,6 @@ pub mod time;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};
-pub use path::{Path, Port};
+pub use path::{Path, PathReport, Port};
 pub use selector::Selector;
 pub use time::Timestamp;

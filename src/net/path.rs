@@ -26,6 +26,15 @@ pub struct Path {
     pub local: Option<IpAddr>,
 }
 
+/// What a router on the way to a peer, or our own link, said: that it carries no longer IP packets. Anybody can say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PathReport {
+    /// Where the packet was to go. The port may be 0: where it was no UDP, and from our own link.
+    pub remote: SocketAddr,
+    /// Of whole outer IP packets.
+    pub mtu_bytes: u16,
+}
+
 impl Path {
     /// A path on which we speak first, to a WireGuard peer.
     pub fn to(remote: SocketAddr) -> Self {

@@ -23,6 +23,8 @@ pub struct Run {
     pub data: bool,
     /// DSCP and ECN of the outer IP header, as its traffic class byte holds them.
     pub traffic_class: u8,
+    /// The outer IP packet may be cut into IP fragments; any other goes with DF, or not at all.
+    pub may_fragment: bool,
 }
 
 impl Run {
@@ -31,10 +33,11 @@ impl Run {
     }
 
     /// A shorter datagram ends a run.
-    fn accepts(&self, path: Path, data: bool, traffic_class: u8, len: usize) -> bool {
+    fn accepts(&self, path: Path, data: bool, traffic_class: u8, may_fragment: bool, len: usize) -> bool {
         self.path == path
             && self.data == data
             && self.traffic_class == traffic_class
+            && self.may_fragment == may_fragment
             && len <= self.segment_bytes
             && self.len.is_multiple_of(self.segment_bytes)
             && self.len / self.segment_bytes < MAX_SEGMENTS
@@ -49,12 +52,26 @@ pub struct Outbox {
     used: usize,
     runs: Vec<Run>,
     max_runs: usize,
+    /// Of what is committed from now on.
+    may_fragment: bool,
 }
 
 impl Outbox {
     /// Room for `capacity_bytes` of datagrams in at most `max_runs` runs.
     pub fn new(capacity_bytes: usize, max_runs: usize) -> Self {
-        Outbox { bytes: vec![0; capacity_bytes].into(), used: 0, runs: Vec::with_capacity(max_runs), max_runs }
+        Outbox {
+            bytes: vec![0; capacity_bytes].into(),
+            used: 0,
+            runs: Vec::with_capacity(max_runs),
+            max_runs,
+            may_fragment: false,
+        }
+    }
+
+    /// Whether the outer IP packets of what is committed from now on may be cut into fragments. At first they may not.
+    #[inline]
+    pub fn let_fragment(&mut self, may_fragment: bool) {
+        self.may_fragment = may_fragment;
     }
 
     /// Room for one datagram of up to `len` bytes, to be followed by [`Outbox::commit`]. `None`: full.
@@ -72,12 +89,12 @@ impl Outbox {
 
     /// The same, with a traffic class for the outer IP header.
     pub fn commit_marked(&mut self, path: Path, data: bool, traffic_class: u8, len: usize) {
-        let start = self.used;
+        let (start, may_fragment) = (self.used, self.may_fragment);
         self.used += len;
         debug_assert!(len > 0 && self.used <= self.bytes.len());
         match self.runs.last_mut() {
-            Some(run) if run.accepts(path, data, traffic_class, len) => run.len += len,
-            _ => self.runs.push(Run { path, segment_bytes: len, start, len, data, traffic_class }),
+            Some(run) if run.accepts(path, data, traffic_class, may_fragment, len) => run.len += len,
+            _ => self.runs.push(Run { path, segment_bytes: len, start, len, data, traffic_class, may_fragment }),
         }
     }
 
@@ -159,6 +176,17 @@ mod tests {
         }
         let classes: Vec<_> = outbox.runs().iter().map(|run| (run.traffic_class, run.segments())).collect();
         assert_eq!(classes, [(0, 2), (0xb8, 2), (0xb9, 1)]);
+    }
+
+    #[test]
+    fn what_may_be_cut_and_what_may_not_are_not_joined() {
+        let mut outbox = Outbox::new(10_000, 10);
+        for may_fragment in [false, true, true, false] {
+            outbox.let_fragment(may_fragment);
+            assert!(outbox.push(path(1), true, &[1; 10]));
+        }
+        let seen: Vec<_> = outbox.runs().iter().map(|run| (run.may_fragment, run.segments())).collect();
+        assert_eq!(seen, [(false, 1), (true, 2), (false, 1)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -17,12 +17,20 @@ use super::peer::Peer;
 use super::random::Random;
 use crate::dataplane::{Engine, Report};
 use crate::ike;
-use crate::net::{Path, Port, Timestamp};
+use crate::net::{Path, PathReport, Port, Timestamp};
 use crate::packet::Datagram;
 
 pub const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
 /// From one gateway to another.
 const DELAY: Duration = Duration::from_millis(5);
+
+/// The narrowest link on the way to a site.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub mtu_bytes: u16,
+    /// The router before it says so.
+    pub sends_icmp: bool,
+}
 
 pub enum Gateway {
     WireGuard { peer: Box<Peer>, inbox: Vec<Vec<u8>> },
@@ -47,6 +55,8 @@ pub struct Mixed {
     pub events: Vec<String>,
     /// Datagrams lost, of a thousand.
     pub lost_permille: u32,
+    /// Of the links to the sites: larger outer IP packets with DF are lost.
+    pub links: HashMap<usize, Link>,
     now: Timestamp,
     flying: BinaryHeap<Reverse<InFlight>>,
     sent: u64,
@@ -61,6 +71,7 @@ impl Mixed {
             sites: Vec::new(),
             events: Vec::new(),
             lost_permille: 0,
+            links: HashMap::new(),
             now,
             flying: BinaryHeap::new(),
             sent: 0,
@@ -207,15 +218,34 @@ impl Mixed {
         while let Some(event) = self.engine.poll_event() {
             self.events.push(event.to_string());
         }
-        let outgoing: Vec<_> =
-            self.engine.outbox().datagrams().map(|(path, _, bytes)| (path, bytes.to_vec())).collect();
+        let outbox = self.engine.outbox();
+        let runs = outbox.runs().iter().flat_map(|run| {
+            outbox.bytes_of(run).chunks(run.segment_bytes).map(|bytes| (run.path, run.may_fragment, bytes.to_vec()))
+        });
+        let outgoing: Vec<_> = runs.collect();
         self.engine.outbox().clear();
-        for (path, bytes) in outgoing {
+        let mut reports = Vec::new();
+        for (path, may_fragment, bytes) in outgoing {
             let to = (0..self.sites.len()).find(|site| Self::address(*site) == path.remote.ip());
-            if let (Some(site), Some(port)) = (to, port(path)) {
-                self.launch(Some(site), port, SocketAddr::new(APPLIANCE, number(path.port)), bytes);
+            let (Some(site), Some(port)) = (to, port(path)) else { continue };
+            match self.links.get(&site) {
+                Some(link) if outer_bytes(&path, &bytes) > link.mtu_bytes.into() && !may_fragment => {
+                    let report = PathReport { remote: path.remote, mtu_bytes: link.mtu_bytes };
+                    reports.extend(link.sends_icmp.then_some(report));
+                }
+                _ => self.launch(Some(site), port, SocketAddr::new(APPLIANCE, number(path.port)), bytes),
             }
         }
+        for report in reports {
+            self.engine.handle_path_report(report, self.now);
+            self.flush_appliance();
+        }
+    }
+
+    /// ICMP that says so comes to the appliance, from whomever.
+    pub fn report_path(&mut self, remote: SocketAddr, mtu_bytes: u16) {
+        self.engine.handle_path_report(PathReport { remote, mtu_bytes }, self.now);
+        self.flush_appliance();
     }
 
     fn leave_wireguard(&mut self, site: usize, datagrams: Vec<Vec<u8>>) {
@@ -255,6 +285,11 @@ pub fn plan(name: &str, seed: u64) -> Plan {
         lifetimes: ike::Lifetimes::default(),
         seed,
     }
+}
+
+/// The IPv4 packet around a datagram.
+fn outer_bytes(path: &Path, bytes: &[u8]) -> usize {
+    bytes.len() + if path.port == Port::RawEsp { 20 } else { 28 }
 }
 
 fn number(port: Port) -> u16 {

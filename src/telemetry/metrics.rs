@@ -258,6 +258,20 @@ pub static METRICS: &[Declaration] = &[
         read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.up)))),
     },
     Declaration {
+        name: "ixgate_tunnel_mtu_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Largest inner packet that the tunnel carries: as configured, or less where its outer path carries less.",
+        read: |s| by_tunnel(s, |t| Some(f64::from(t.mtu.inner_bytes))),
+    },
+    Declaration {
+        name: "ixgate_tunnel_path_mtu_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Largest outer IP packet known to arrive, as far as the tunnel needs it. Missing while nothing is known.",
+        read: |s| by_tunnel(s, |t| t.mtu.outer_bytes.map(f64::from)),
+    },
+    Declaration {
         name: "ixgate_tunnel_last_handshake_age_seconds",
         kind: Kind::Gauge,
         unit: Unit::Seconds,
@@ -597,6 +611,8 @@ mod tests {
             "ixgate_realm_received_bytes_total{realm=\"region-a\"} 1500000",
             "ixgate_realm_drops_packets_total{realm=\"region-a\",reason=\"not_granted\",side=\"ours\"} 3",
             "ixgate_tunnel_up{realm=\"hospital-b\",tunnel=\"AQEBAQEB\"} 0",
+            "ixgate_tunnel_mtu_bytes{realm=\"region-a\",tunnel=\"AAAAAAAA\"} 1392",
+            "ixgate_tunnel_path_mtu_bytes{realm=\"region-a\",tunnel=\"AAAAAAAA\"} 1452",
             "ixgate_tunnel_last_data_age_seconds{realm=\"region-a\",tunnel=\"AAAAAAAA\"} 2.5",
             "ixgate_socket_offload{direction=\"receive\"} 1",
         ] {

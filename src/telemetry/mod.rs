@@ -9,6 +9,7 @@ pub mod quantity;
 pub mod source;
 pub mod status;
 pub mod status_ipsec;
+pub mod status_mtu;
 pub mod status_text;
 mod status_text_ipsec;
 pub mod table;

@@ -117,7 +117,8 @@ pub fn all_drops(path: &Report) -> Drops {
 pub(crate) mod samples {
     use super::*;
     use crate::dataplane::report::{
-        ChildReport, FailureReport, IkeCounts, IpsecReport, RealmReport, Totals, Traffic, TunnelReport,
+        ChildReport, FailureReport, IkeCounts, IpsecReport, MtuReport, MtuSource, RealmReport, Totals, Traffic,
+        TunnelReport,
     };
     use crate::net::Generation;
 
@@ -166,6 +167,14 @@ pub(crate) mod samples {
                     received: Traffic { packets: 1_053, bytes: 1_500_000 },
                     sent: Traffic { packets: 10, bytes: 900 },
                     ipsec: None,
+                    mtu: MtuReport {
+                        configured_bytes: 1420,
+                        outer_bytes: Some(1452),
+                        inner_bytes: 1392,
+                        source: MtuSource::Icmp,
+                        since: Some(Duration::from_secs(90)),
+                        searching: false,
+                    },
                 },
                 TunnelReport {
                     tunnel: TunnelId(1),
@@ -177,6 +186,7 @@ pub(crate) mod samples {
                     received: Traffic::default(),
                     sent: Traffic::default(),
                     ipsec: None,
+                    mtu: MtuReport { configured_bytes: 1420, inner_bytes: 1420, ..MtuReport::default() },
                 },
             ],
             strangers: Vec::new(),
@@ -269,6 +279,14 @@ pub(crate) mod samples {
             received,
             sent,
             ipsec: Some(Box::new(ipsec)),
+            mtu: MtuReport {
+                configured_bytes: 1390,
+                outer_bytes: Some(1452),
+                inner_bytes: 1390,
+                source: MtuSource::Probe,
+                since: Some(secs(60)),
+                searching: false,
+            },
         }];
         source.path.strangers = vec![failure(7, "203.0.113.99:500", "unknown_identity", "They are unknown.", None)];
         (source.path.ike_sas, source.path.ike_half_open) = (2, 1);

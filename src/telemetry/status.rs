@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::source::{self, PeerName, Source, TunnelName};
 use super::status_ipsec::{FailureStatus, IpsecStatus};
+use super::status_mtu::MtuStatus;
 use crate::dataplane::report::{Drops, RealmReport, Totals, Traffic, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 
@@ -103,6 +104,9 @@ pub struct TunnelStatus {
     /// Null for WireGuard.
     #[serde(default)]
     pub ipsec: Option<IpsecStatus>,
+    /// Null while the packet path does not know the tunnel yet.
+    #[serde(default)]
+    pub mtu: Option<MtuStatus>,
 }
 
 /// A tunnel in one word; [`TunnelState::words`] says it to people.
@@ -295,6 +299,7 @@ fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration)
         received: report.map(|report| report.received.into()).unwrap_or_default(),
         sent: report.map(|report| report.sent.into()).unwrap_or_default(),
         ipsec: ipsec_of(name, report),
+        mtu: report.map(|report| MtuStatus::of(&report.mtu)),
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::TunnelStatus;
 use super::ike_queue::{IkeQueue, Message};
 use super::nat_t::{self, Content};
+use super::path_watch::{PathNews, Probed};
 use crate::crypto::{KeyLength, PacketKey};
 use crate::dataplane::event::IpsecNews;
 use crate::dataplane::report::{ChildReport, FailureReport, IkeCounts, IpsecReport, Traffic};
@@ -37,15 +38,17 @@ const MAX_NEWS: usize = 4096;
 const GOODBYES_PER_CALL: usize = 1024;
 
 pub(super) struct Ipsec {
-    ike: ike::Endpoint,
-    esp: ipsec::Endpoint,
+    pub(super) ike: ike::Endpoint,
+    pub(super) esp: ipsec::Endpoint,
     queue: IkeQueue,
     /// By tunnel number. `None`: no IPsec tunnel.
     peers: Vec<Option<Peer>>,
+    /// For [`Ipsec::watch_paths`].
+    pub(super) paths: PathNews,
     news: VecDeque<IpsecNews>,
     news_lost: u64,
     /// The latest time that we were told.
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 /// What the way of a packet needs to know of a tunnel.
@@ -72,6 +75,7 @@ impl Ipsec {
             esp: ipsec::Endpoint::new(ipsec::Limits::default(), seed),
             queue: IkeQueue::default(),
             peers: Vec::new(),
+            paths: PathNews::default(),
             news: VecDeque::new(),
             news_lost: 0,
             now,
@@ -184,6 +188,7 @@ impl Ipsec {
                     self.tell(IpsecNews::Expired { tunnel, spi_in });
                 }
                 ipsec::Event::Moved { tunnel, from, to, moves, .. } => {
+                    self.paths.touched.insert(tunnel);
                     self.ike.note_moved(tunnel, to);
                     self.tell(IpsecNews::Moved { tunnel, from: Some(from), to, moves });
                 }
@@ -308,7 +313,11 @@ impl Ipsec {
                 ike::Event::PathMoved { tunnel, path, follow_path } => {
                     let from = self.esp.status(tunnel).and_then(|status| status.path);
                     self.esp.move_path(tunnel, path, follow_path);
+                    self.paths.touched.insert(tunnel);
                     self.tell(IpsecNews::Moved { tunnel, from, to: path, moves: 1 });
+                }
+                ike::Event::PathProbed { tunnel, remote, outer_bytes, arrived } => {
+                    self.paths.probed.push(Probed { tunnel, remote: remote.ip(), outer_bytes, arrived });
                 }
                 ike::Event::Up { tunnel, path, role } => self.tell(IpsecNews::Up { tunnel, path, role }),
                 ike::Event::Down { tunnel, why } => self.tell(IpsecNews::Down { tunnel, why }),
@@ -325,6 +334,7 @@ impl Ipsec {
             Ok(child) => self.esp.install(child, self.now).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
+        self.paths.touched.insert(tunnel);
         match installed {
             Ok(()) if is_new => self.tell(IpsecNews::ChildUp { tunnel, path }),
             Ok(()) => {}

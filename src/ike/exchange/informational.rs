@@ -87,6 +87,7 @@ impl IkeSa {
             // Whatever it says: neither side uses them any more.
             Some(Pending::DeleteChildren(spis_in)) => self.remove_children(&spis_in, cx),
             Some(Pending::DeleteIke) => self.end(DownReason::Failed),
+            Some(Pending::ProbePath(probe)) => self.tell_probed(probe, cx),
             Some(Pending::Liveness) | None => {}
         }
     }

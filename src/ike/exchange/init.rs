@@ -131,7 +131,10 @@ impl IkeSa {
         path: Path,
         cx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        if !matches!(self.stage, Stage::InitSent(_)) || !self.outgoing.awaits(0, header.exchange) || header.message_id != 0 {
+        if !matches!(self.stage, Stage::InitSent(_))
+            || !self.outgoing.awaits(0, header.exchange)
+            || header.message_id != 0
+        {
             return Err(DropReason::HandshakeInvalid);
         }
         let body = datagram.get(28..).unwrap_or_default();
@@ -326,7 +329,7 @@ impl IkeSa {
         let header = sa.header(ExchangeType::SA_INIT, true, 0);
         let response = ike::emit_message(&header, &payloads);
         transmit(std::slice::from_ref(&response), &request.path, cx.outbox);
-        sa.incoming.note(request.datagram);
+        sa.incoming.note(request.datagram, 0);
         sa.incoming.answered(vec![response.clone()]);
         sa.stage = Stage::Handshake(Box::new(Handshake { init_response: response, ..handshake }));
         sa

@@ -7,4 +7,5 @@ pub(super) mod followup;
 pub(super) mod informational;
 pub(super) mod init;
 pub(super) mod intermediate;
+pub(super) mod path_probe;
 pub(super) mod rekey_ike;

@@ -1,11 +1,13 @@
 //! What RFC 7296 demands and no other test shows; `docs/conformance-ikev2.md` says where each of its MUSTs is met.
 //!
 //! `first` is about IKE_SA_INIT, which anyone can write; `sealed` about what a peer can do that has the keys; `errors` about
-//! refusals, and which of them are the end; `life` about an IKE SA as a whole.
+//! refusals, and which of them are the end; `life` about an IKE SA as a whole; `path_probe` about messages that come whole
+//! and then in fragments (RFC 7383).
 
 mod errors;
 mod first;
 mod life;
+mod path_probe;
 mod sealed;
 
 use std::net::SocketAddr;
@@ -95,7 +97,7 @@ fn forged_answer(world: &mut World, from: usize, request: &Packet, payloads: &[P
     let sa = sa(world, from);
     let header = sa.header(asked.exchange, true, asked.message_id);
     let message = sa.session.as_mut().unwrap().protection.seal(&header, &Inside::of(payloads), None).remove(0);
-    sa.incoming.note(request.message());
+    sa.incoming.note(request.message(), 0);
     sa.incoming.answered(vec![message.clone()]);
     packet(from, 1 - from, &message)
 }

@@ -113,7 +113,7 @@ impl Scene {
         let header = sa.header(asked.exchange, true, asked.message_id);
         let inside = Inside::of(&refusal(kinds::NO_PROPOSAL_CHOSEN));
         let datagrams = sa.session.as_mut().unwrap().protection.seal(&header, &inside, None);
-        sa.incoming.note(request.message());
+        sa.incoming.note(request.message(), 0);
         let mut outbox = Outbox::new(1 << 16, 16);
         transmit(&datagrams, &sa.path, &mut outbox);
         sa.incoming.answered(datagrams);

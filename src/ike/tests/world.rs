@@ -436,6 +436,7 @@ impl Endpoint {
                 Some(Pending::DeleteChildren(s)) => format!("delete {s:x?}"),
                 Some(Pending::DeleteIke) => "delete ike".into(),
                 Some(Pending::Liveness) => "liveness".into(),
+                Some(Pending::ProbePath(p)) => format!("probe {}", p.outer_bytes),
             };
             let kids: Vec<String> = sa.children.iter().map(|c| format!("{:08x}:{:?}", c.spi_in, c.state)).collect();
             text += &format!(

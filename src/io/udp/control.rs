@@ -35,6 +35,8 @@ pub struct Told {
     pub overflow_drops: Option<u32>,
     /// DSCP and ECN of its IP header.
     pub traffic_class: Option<u8>,
+    /// Of the error queue: what was sent is longer than this path, or our own link, carries.
+    pub path_mtu_bytes: Option<u16>,
 }
 
 impl Control {
@@ -99,6 +101,9 @@ impl Control {
                 (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if data.len() >= 4 => {
                     told.traffic_class = u8::try_from(i32::from_ne_bytes(octets(data))).ok();
                 }
+                (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                    told.path_mtu_bytes = path_mtu_of(data);
+                }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if data.len() >= 4 => {
                     told.overflow_drops = Some(u32::from_ne_bytes(octets(data)));
                 }
@@ -130,6 +135,15 @@ impl Control {
             Some((level, kind, data))
         })
     }
+}
+
+/// From a `sock_extended_err`: errno, origin, type, code, padding, info, data. `None`: another error.
+fn path_mtu_of(error: &[u8]) -> Option<u16> {
+    let (errno, info) = (error.first_chunk::<4>()?, error.get(8..12)?.first_chunk::<4>()?);
+    let origins = [libc::SO_EE_ORIGIN_LOCAL, libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+    let is_size = u32::from_ne_bytes(*errno) == libc::EMSGSIZE as u32 && origins.contains(error.get(4)?);
+    // Of loopback it is larger than any packet.
+    is_size.then(|| u16::try_from(u32::from_ne_bytes(*info)).unwrap_or(u16::MAX))
 }
 
 #[cfg(test)]
@@ -185,6 +199,31 @@ mod tests {
         let mut zero = Control::EMPTY;
         zero.push(libc::SOL_UDP, libc::UDP_GRO, &0i32.to_ne_bytes());
         assert_eq!(zero.read().segment_bytes, None, "a size of zero would cut for ever");
+    }
+
+    #[test]
+    fn reads_the_mtu_of_an_error_about_size_and_of_no_other() {
+        let error = |errno: i32, origin: u8, info: u32| {
+            let mut data = errno.to_ne_bytes().to_vec();
+            data.extend([origin, 3, 4, 0]);
+            data.extend(info.to_ne_bytes());
+            data.extend([0; 4 + 16]);
+            data
+        };
+        for (level, kind) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
+            for (data, expected) in [
+                (error(libc::EMSGSIZE, libc::SO_EE_ORIGIN_ICMP, 1400), Some(1400)),
+                (error(libc::EMSGSIZE, libc::SO_EE_ORIGIN_ICMP6, 1280), Some(1280)),
+                (error(libc::EMSGSIZE, libc::SO_EE_ORIGIN_LOCAL, 65_536), Some(u16::MAX)),
+                (error(libc::ECONNREFUSED, libc::SO_EE_ORIGIN_ICMP, 1400), None),
+                (error(libc::EMSGSIZE, libc::SO_EE_ORIGIN_TIMESTAMPING, 1400), None),
+                (vec![libc::EMSGSIZE as u8, 0, 0, 0, 2], None),
+            ] {
+                let mut control = Control::EMPTY;
+                control.push(level, kind, &data);
+                assert_eq!(control.read().path_mtu_bytes, expected, "{data:?}");
+            }
+        }
     }
 
     proptest! {

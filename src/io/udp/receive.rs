@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use super::send::is_left_behind;
 use super::sys::{self, Envelope, Incoming, MAX_MESSAGES};
 use crate::net::{Path, Port};
 use crate::packet::Datagram;
@@ -165,22 +166,9 @@ fn receive_past_pending_errors(fd: BorrowedFd<'_>, incoming: &mut [Incoming<'_>]
 /// An error about something that was sent earlier (a peer's port was closed, a route is gone), or a signal: says nothing
 /// about what can be received.
 fn is_harmless(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(
-            libc::EINTR
-                | libc::ECONNREFUSED
-                | libc::EHOSTUNREACH
-                | libc::ENETUNREACH
-                | libc::ENETDOWN
-                | libc::EHOSTDOWN
-                | libc::EPROTO
-                | libc::ENOPROTOOPT
-                | libc::EMSGSIZE
-                | libc::ENOMEM
-                | libc::ENOBUFS
-        )
-    )
+    error.raw_os_error().is_some_and(|error| {
+        is_left_behind(error) || matches!(error, libc::EINTR | libc::ENETDOWN | libc::ENOMEM | libc::ENOBUFS)
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //!
 //! | error | cause | answer |
 //! |---|---|---|
+//! | ECONNREFUSED, EHOSTUNREACH, EMSGSIZE and the like | what ICMP said about an earlier datagram to anybody (`IP_RECVERR`) | once more; if it comes again, it is this datagram's own |
 //! | EIO | the route's device or transform cannot do it | offload off for good |
 //! | EINVAL, EMSGSIZE | a segment larger than the path's MTU (such datagrams need fragments) | this run one by one; from then on offload only for smaller segments |
 //! | EINVAL, ENETUNREACH | the local address that the peer calls is ours no longer | this run from the address that the kernel chooses |
@@ -66,6 +67,8 @@ pub struct Message<'a> {
     pub bytes: &'a [u8],
     pub segment_bytes: usize,
     pub traffic_class: u8,
+    /// Without DF.
+    pub may_fragment: bool,
 }
 
 impl Message<'_> {
@@ -78,6 +81,7 @@ impl Message<'_> {
         bytes: &[],
         segment_bytes: 1,
         traffic_class: 0,
+        may_fragment: false,
     };
 
     pub fn segments(&self) -> usize {
@@ -184,8 +188,8 @@ impl<'a> Sending<'a> {
             if attempt == Attempt::OneByOneFromAnySource {
                 path.local = None;
             }
-            let Run { segment_bytes, traffic_class, .. } = runs[run];
-            messages[count] = Message { path, bytes: &bytes[offset..end], segment_bytes, traffic_class };
+            let Run { segment_bytes, traffic_class, may_fragment, .. } = runs[run];
+            messages[count] = Message { path, bytes: &bytes[offset..end], segment_bytes, traffic_class, may_fragment };
             count += 1;
             (run, offset) = if end == bytes.len() { (run + 1, 0) } else { (run, end) };
         }
@@ -193,7 +197,8 @@ impl<'a> Sending<'a> {
     }
 
     fn is_offloaded(&self, run: &Run) -> bool {
-        self.cursor.attempt == Attempt::AsAsked && run.segment_bytes <= self.gso.max_segment_bytes
+        // The kernel cuts a run into datagrams or a datagram into fragments, not both.
+        self.cursor.attempt == Attempt::AsAsked && !run.may_fragment && run.segment_bytes <= self.gso.max_segment_bytes
     }
 
     fn sent(&mut self, messages: &[Message<'_>]) {
@@ -221,6 +226,8 @@ impl<'a> Sending<'a> {
             }
             libc::EAGAIN => self.give_up_the_rest(),
             libc::EINTR | libc::ECONNREFUSED if self.cursor.retries < MAX_RETRIES => self.cursor.retries += 1,
+            // What ICMP said about an earlier datagram, to anybody: not about this one, if it does not come again.
+            error if is_left_behind(error) && self.cursor.retries == 0 => self.cursor.retries += 1,
             libc::EIO if is_joined => *self.gso = Gso::OFF,
             libc::EINVAL | libc::EMSGSIZE if is_joined => self.cursor.attempt = Attempt::OneByOne,
             libc::EINVAL | libc::ENETUNREACH | libc::EADDRNOTAVAIL if message.path.local.is_some() => {
@@ -263,6 +270,23 @@ impl<'a> Sending<'a> {
         let left = &self.outbox.runs()[self.cursor.run..];
         self.cursor.run += left.iter().take_while(|run| !(self.carries)(&run.path)).count();
     }
+}
+
+/// Errors that ICMP messages leave at a socket that reads them (`IP_RECVERR`), for the next call to find.
+pub fn is_left_behind(error: i32) -> bool {
+    matches!(
+        error,
+        libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EOPNOTSUPP
+            | libc::EACCES
+            | libc::EMSGSIZE
+    )
 }
 
 #[cfg(test)]

@@ -103,6 +103,16 @@ pub fn option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int
 
 /// Fills at most [`MAX_MESSAGES`] messages without waiting; the count of those filled.
 pub fn receive(fd: BorrowedFd<'_>, messages: &mut [Incoming<'_>]) -> io::Result<usize> {
+    receive_with(fd, messages, 0)
+}
+
+/// The same from the socket's error queue: datagrams that were sent and came to grief, with where they were to go.
+pub fn receive_errors(fd: BorrowedFd<'_>, messages: &mut [Incoming<'_>]) -> io::Result<usize> {
+    receive_with(fd, messages, libc::MSG_ERRQUEUE)
+}
+
+fn receive_with(fd: BorrowedFd<'_>, messages: &mut [Incoming<'_>], flags: c_int) -> io::Result<usize> {
+    let flags = flags | libc::MSG_DONTWAIT;
     let count = messages.len().min(MAX_MESSAGES);
     let mut parts = [EMPTY_PART; MAX_MESSAGES];
     let mut headers = [EMPTY_HEADER; MAX_MESSAGES];
@@ -118,9 +128,8 @@ pub fn receive(fd: BorrowedFd<'_>, messages: &mut [Incoming<'_>]) -> io::Result<
     }
     // SAFETY: the first `count` headers point to buffers with the lengths given, all borrowed exclusively from
     // `messages` or on this stack, and all outlive the call. No timeout is given.
-    let received = unsafe {
-        libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count as u32, libc::MSG_DONTWAIT as _, ptr::null_mut())
-    };
+    let received =
+        unsafe { libc::recvmmsg(fd.as_raw_fd(), headers.as_mut_ptr(), count as u32, flags as _, ptr::null_mut()) };
     check(received)?;
     let received = received as usize;
     for (message, header) in messages.iter_mut().zip(&headers).take(received) {

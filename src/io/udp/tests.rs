@@ -104,11 +104,12 @@ fn without_offload_on_either_side_the_same_datagrams_arrive() {
 }
 
 #[test]
-fn datagrams_over_the_mtu_arrive_in_fragments() {
-    // Joined or not: loopback's MTU of 65,536 lets them through as they are, a smaller one refuses the offload.
+fn datagrams_over_the_mtu_that_may_be_cut_arrive_in_fragments() {
+    // Loopback's MTU of 65,536 lets them through as they are; a smaller one cuts them.
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (mut a, mut b) = (socket(address), socket(address));
         let mut outbox = Outbox::new(1 << 20, 100);
+        outbox.let_fragment(true);
         fill(&mut outbox, Path::to(b.local_address()), &[9_000; 7]);
         for _ in 0..2 {
             assert_eq!(a.send(&outbox).sent_datagrams, 7);
@@ -257,4 +258,73 @@ fn opening_fails_with_words() {
     let foreign = UdpSocket::bind("192.0.2.1:51820".parse().unwrap()).unwrap_err();
     assert!(matches!(foreign, BindError::NoSuchAddress(_)), "{foreign}");
     assert!(first.receive_buffer_bytes() > 0);
+}
+
+#[test]
+fn df_is_set_for_each_run_as_it_asks_and_set_back() {
+    for server in ["127.0.0.1:0", "[::1]:0"] {
+        let mut a = plain_socket(if server.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" });
+        let mut b = plain_socket(server);
+        let discover =
+            |socket: &UdpSocket| sys::option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).unwrap();
+        assert_eq!(discover(&a), libc::IP_PMTUDISC_PROBE);
+        let mut outbox = Outbox::new(10_000, 10);
+        for may_fragment in [true, false, true] {
+            outbox.let_fragment(may_fragment);
+            fill(&mut outbox, Path::to(b.local_address()), &[10, 10]);
+        }
+        assert_eq!(a.send(&outbox).sent_datagrams, 6);
+        assert_eq!(discover(&a), libc::IP_PMTUDISC_DONT, "as the last run asked");
+        outbox.clear();
+        outbox.let_fragment(false);
+        fill(&mut outbox, Path::to(b.local_address()), &[10]);
+        assert_eq!(a.send(&outbox).sent_datagrams, 1);
+        assert_eq!(discover(&a), libc::IP_PMTUDISC_PROBE);
+        assert_eq!(receive_all(&mut b).0.len(), 7);
+    }
+}
+
+/// Port unreachable is what loopback's ICMP can say: it is read from the queue, says nothing about an MTU, and costs neither
+/// the next datagram nor the next receive.
+#[test]
+fn icmp_errors_are_read_and_cost_no_datagram() {
+    for (any, server) in [("0.0.0.0:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0"), ("[::]:0", "127.0.0.1:0")] {
+        let (mut a, mut b) = (plain_socket(any), plain_socket(server));
+        let closed = plain_socket(server).local_address();
+        let mut outbox = Outbox::new(10_000, 10);
+        let mut reports = Vec::new();
+        for round in 0..40 {
+            outbox.clear();
+            fill(&mut outbox, Path::to(closed), &[10]);
+            fill(&mut outbox, Path::to(b.local_address()), &[20]);
+            let report = a.send(&outbox);
+            assert_eq!((report.sent_datagrams, report.refused_datagrams), (2, 0), "{any} {server} {round}");
+            assert_eq!(receive_all(&mut a).0.len(), 0);
+        }
+        assert_eq!(receive_all(&mut b).0.len(), 40);
+        assert!(a.recv_errors(&mut reports), "more than a batch was waiting");
+        assert!(!a.recv_errors(&mut reports), "the rest");
+        assert_eq!(reports, []);
+    }
+}
+
+/// What our own link does not carry, the kernel says with its MTU: loopback's is known to the machine.
+#[test]
+fn a_datagram_longer_than_the_link_comes_back_with_the_links_mtu() {
+    let mtu: usize = match std::fs::read_to_string("/sys/class/net/lo/mtu") {
+        Ok(text) => text.trim().parse().unwrap(),
+        Err(error) => return eprintln!("NOT RUN: the MTU of the loopback is not known: {error}"),
+    };
+    if mtu + 1 > 65_507 {
+        return eprintln!("NOT RUN: the loopback carries {mtu} bytes, and no datagram is longer");
+    }
+    let (mut a, b) = (plain_socket("0.0.0.0:0"), plain_socket("127.0.0.1:0"));
+    let mut outbox = Outbox::new(1 << 17, 10);
+    fill(&mut outbox, Path::to(b.local_address()), &[mtu]);
+    assert_eq!(a.send(&outbox).refused_datagrams, 1);
+    let mut reports = Vec::new();
+    assert!(!a.recv_errors(&mut reports));
+    // Our own link's errors name no port.
+    let remote = std::net::SocketAddr::new(b.local_address().ip(), 0);
+    assert_eq!(reports, [PathReport { remote, mtu_bytes: mtu as u16 }]);
 }

@@ -145,6 +145,8 @@ notify_types! {
     USE_AGGFRAG = 16442,
     /// RFC 9593.
     SUPPORTED_AUTH_METHODS = 16443,
+    /// Ours, of the range for private use: padding that makes a message as long as the path is to be asked about.
+    PATH_PROBE = 54321,
 }
 
 #[cfg(test)]

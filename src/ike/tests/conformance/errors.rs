@@ -141,7 +141,7 @@ fn an_answer_that_cannot_be_read_ends_the_sa_and_the_peer_is_told() {
     let header = b.header(asked.exchange, true, asked.message_id);
     let inside = Inside { first: 41, bytes: vec![0, 0, 0, 99, 1] };
     let message = b.session.as_mut().unwrap().protection.seal(&header, &inside, None).remove(0);
-    b.incoming.note(request.message());
+    b.incoming.note(request.message(), 0);
     b.incoming.answered(vec![message.clone()]);
     let outbox = world.hand_over(A, &packet(B, A, &message));
     assert_eq!(world.hosts[A].endpoint.child_spi_count(), 0);

@@ -1,0 +1,365 @@
+//! What every tunnel carries: the configured MTU, or less where the outer path is known to carry less.
+//!
+//! ```text
+//! effective inner MTU = min(configured, outer path MTU - headers - sealing), but at least 1280
+//! ```
+//!
+//! **Until something is known, the configuration is believed.** RFC 8899 begins with the smallest size and grows; here every
+//! host behind every tunnel would then be told a small MTU at every start, and keep to it for ten minutes. A path that
+//! carries less loses long packets for the seconds that finding it out takes.
+//!
+//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`). As soon as the tunnel is up, the longest
+//! outer packet that it would send is probed; if it does not arrive, [`Search`] finds what does. Every [`RAISE_EVERY`] the same
+//! begins anew (PMTU_RAISE_TIMER, RFC 8899 section 5.1.1), which also finds paths that have become narrower in silence. A lost
+//! probe is no sign of a dead peer, and a search that gets no answers at all leaves everything as it is.
+//!
+//! **Routers are heard, not believed.** Anybody can forge "fragmentation needed" (RFC 8899 section 4.6, RFC 8201 section 6).
+//! Where there are probes, such a word makes us probe the size in use at once: if it arrives, the word was wrong, and none is
+//! heard for [`DEAF_FOR`]; if it is lost once, the word is taken and verified next. Where there are none (WireGuard has no
+//! acknowledgements, and some IKE peers cannot take fragments) it is taken for [`RAISE_EVERY`], and what it can do is bounded: no
+//! tunnel's MTU goes below 1280. Only words about where the peer is now count.
+//!
+//! **1280 always passes.** IPv6 has no smaller MTU, so a tunnel cannot have one. Where the path carries less than 1280 and what
+//! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1). All others
+//! go with DF: a path must be able to say that it carries less, and IP fragments are what carriers lose.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::dataplane::report::{MtuReport, MtuSource};
+use crate::net::{Timestamp, TunnelId};
+
+pub(super) mod frame;
+mod search;
+#[cfg(test)]
+mod tests;
+
+use self::frame::Frame;
+use self::search::{Search, Step};
+
+/// RFC 8200 section 5; RFC 8899 section 5.1.2.
+const MIN_INNER_BYTES: u16 = 1280;
+/// RFC 791: what every IPv4 host takes. Less is not believed.
+const MIN_OUTER_BYTES: u16 = 576;
+/// RFC 8899 section 5.1.1: "The PMTU_RAISE_TIMER ... is recommended to be 600 seconds."
+const RAISE_EVERY: Duration = Duration::from_secs(600);
+/// No longer than IKE takes to give a peer up, and then there is another IKE SA.
+const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+/// After a search that got no answers.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// After a word that was wrong.
+const DEAF_FOR: Duration = Duration::from_secs(60);
+/// Routers' words in one second, of all paths: each is held against every tunnel.
+const HINTS_PER_SEC: u32 = 32;
+
+/// How packets of a tunnel go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Way {
+    /// The longest inner packet.
+    pub mtu_bytes: u16,
+    /// Outer packets may be cut into IP fragments.
+    pub may_fragment: bool,
+}
+
+/// After any call, drain [`PathMtus::poll_probe`], then read [`PathMtus::poll_timeout`].
+#[derive(Debug, Default)]
+pub struct PathMtus {
+    /// By tunnel number, for every packet.
+    ways: Vec<Way>,
+    tunnels: Vec<Option<Known>>,
+    deadlines: BTreeSet<(Timestamp, TunnelId)>,
+    /// Tunnels whose search has a question.
+    asking: BTreeSet<TunnelId>,
+    hints_left: u32,
+    hints_renewed_at: Timestamp,
+}
+
+/// What is known of one tunnel's path.
+#[derive(Debug)]
+struct Known {
+    configured: u16,
+    at: Option<At>,
+    /// The longest outer packet that is known to arrive, as far as it matters. `None`: nothing is known.
+    outer: Option<u16>,
+    source: MtuSource,
+    since: Option<Timestamp>,
+    search: Option<Search>,
+    deaf_until: Timestamp,
+    /// When the next search was to begin, before a word was to be verified.
+    resume_at: Option<Timestamp>,
+    deadline: Option<Timestamp>,
+}
+
+/// Where the peer is, and how packets are packed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct At {
+    pub remote: IpAddr,
+    pub frame: Frame,
+    /// The peer answers probes.
+    pub can_probe: bool,
+}
+
+impl Known {
+    fn new(configured: u16) -> Self {
+        let source = MtuSource::Configured;
+        let deaf_until = Timestamp::ZERO;
+        Known {
+            configured,
+            at: None,
+            outer: None,
+            source,
+            since: None,
+            search: None,
+            deaf_until,
+            resume_at: None,
+            deadline: None,
+        }
+    }
+
+    fn way(&self) -> Way {
+        match (self.outer, self.at) {
+            (Some(outer), Some(At { frame, .. })) => {
+                let inner = frame.inner_bytes(outer, self.configured);
+                Way { mtu_bytes: inner.max(MIN_INNER_BYTES), may_fragment: inner < MIN_INNER_BYTES }
+            }
+            _ => Way { mtu_bytes: self.configured, may_fragment: false },
+        }
+    }
+
+    fn learn(&mut self, outer: u16, source: MtuSource, now: Timestamp) {
+        if self.outer != Some(outer) || self.source != source {
+            (self.outer, self.source, self.since) = (Some(outer), source, Some(now));
+        }
+    }
+
+    /// The longest outer packet that the tunnel would send.
+    fn top(&self) -> Option<u16> {
+        self.at.map(|at| at.frame.outer_bytes(self.configured))
+    }
+}
+
+impl PathMtus {
+    /// Reconciles with the configured tunnels: `None` where there is none with that number.
+    pub fn configure(&mut self, mtus: impl Iterator<Item = Option<u16>>) {
+        let mtus: Vec<Option<u16>> = mtus.collect();
+        for number in 0..mtus.len().max(self.tunnels.len()) {
+            let tunnel = TunnelId(number as u32);
+            let (before, wanted) =
+                (self.known(tunnel).map(|known| known.configured), mtus.get(number).copied().flatten());
+            if before != wanted {
+                self.forget(tunnel);
+                self.set(tunnel, wanted.map(Known::new));
+            }
+        }
+    }
+
+    /// The tunnel's way; cheap enough to ask for every packet.
+    #[inline]
+    pub fn way(&self, tunnel: TunnelId) -> Way {
+        let nowhere = Way { mtu_bytes: MIN_INNER_BYTES, may_fragment: false };
+        self.ways.get(tunnel.index()).copied().unwrap_or(nowhere)
+    }
+
+    /// The peer is elsewhere, or is another one: what was known of its path is worth nothing.
+    pub fn forget(&mut self, tunnel: TunnelId) {
+        if let Some(configured) = self.known(tunnel).map(|known| known.configured) {
+            self.reschedule(tunnel, None);
+            self.set(tunnel, Some(Known::new(configured)));
+        }
+    }
+
+    /// The tunnel is up there, or still is. A new path is searched.
+    pub fn note_path(&mut self, tunnel: TunnelId, at: At, now: Timestamp) {
+        let Some(known) = self.known(tunnel) else { return };
+        let is_same = known.at.is_some_and(|before| (before.remote, before.frame) == (at.remote, at.frame));
+        let is_searched = known.deadline.is_some() && known.at.is_some_and(|before| before.can_probe);
+        if !is_same {
+            self.forget(tunnel);
+        }
+        self.change(tunnel, |known| known.at = Some(at));
+        if at.can_probe && !(is_same && is_searched) {
+            self.search(tunnel, now);
+        }
+    }
+
+    /// A router on the way to `at` says that it carries outer packets of at most `mtu_bytes`.
+    pub fn note_hint(&mut self, tunnel: TunnelId, at: At, mtu_bytes: u16, now: Timestamp) {
+        let Some(known) = self.known(tunnel) else { return };
+        if !known.at.is_some_and(|before| (before.remote, before.frame) == (at.remote, at.frame)) {
+            self.note_path(tunnel, at, now);
+        }
+        let Some(known) = self.known_mut(tunnel) else { return };
+        let Some(top) = known.top() else { return };
+        let hint = mtu_bytes.max(MIN_OUTER_BYTES);
+        let current = known.outer.unwrap_or(top).min(top);
+        if hint >= current {
+            return;
+        }
+        if !at.can_probe {
+            self.change(tunnel, |known| known.learn(hint, MtuSource::Icmp, now));
+            return self.reschedule(tunnel, Some(now + RAISE_EVERY));
+        }
+        match &mut known.search {
+            Some(search) => search.hint(hint),
+            None if now < known.deaf_until => {}
+            None => {
+                known.search = Some(Search::verify(top, current, hint));
+                known.resume_at = known.deadline;
+                self.ask(tunnel, now);
+            }
+        }
+    }
+
+    /// Whether there is a word left to be heard in this second.
+    pub fn take_hint(&mut self, now: Timestamp) -> bool {
+        if now.saturating_since(self.hints_renewed_at) >= Duration::from_secs(1)
+            || self.hints_renewed_at == Timestamp::ZERO
+        {
+            (self.hints_left, self.hints_renewed_at) = (HINTS_PER_SEC, now);
+        }
+        let taken = self.hints_left > 0;
+        self.hints_left = self.hints_left.saturating_sub(1);
+        taken
+    }
+
+    /// A probe of `outer_bytes` has reached the peer at `remote`, or has not.
+    pub fn note_probed(&mut self, tunnel: TunnelId, remote: IpAddr, outer_bytes: u16, arrived: bool, now: Timestamp) {
+        let Some(known) = self.known_mut(tunnel).filter(|known| known.at.is_some_and(|at| at.remote == remote)) else {
+            return;
+        };
+        let (Some(top), Some(mut search)) = (known.top(), known.search.take()) else { return };
+        let step = search.answer(outer_bytes, arrived);
+        let proven = search.proven().min(top);
+        if let Step::TooLong(size) | Step::DoneTooLong(size) = step
+            && known.outer.is_none_or(|outer| outer >= size)
+        {
+            known.resume_at = None;
+            match search.hint_below(size) {
+                Some(hint) => known.learn(hint, MtuSource::Icmp, now),
+                None => known.learn(proven, MtuSource::Probe, now),
+            }
+        }
+        if arrived && known.outer.is_none_or(|outer| proven >= outer) {
+            known.learn(proven, MtuSource::Probe, now);
+        }
+        match step {
+            Step::Ask | Step::TooLong(_) => known.search = Some(search),
+            Step::Done | Step::DoneTooLong(_) if search.hint_below(proven).is_some() => {
+                known.deaf_until = now + DEAF_FOR
+            }
+            Step::Done | Step::DoneTooLong(_) => {}
+        }
+        let goes_on = known.search.is_some();
+        let next = known.resume_at.take_if(|_| !goes_on).unwrap_or(now + RAISE_EVERY);
+        self.change(tunnel, |_| ());
+        match goes_on {
+            true => self.ask(tunnel, now),
+            false => self.reschedule(tunnel, Some(next)),
+        }
+    }
+
+    /// The question could not be put. Without probes, what a router said is all that there is.
+    pub fn note_unasked(&mut self, tunnel: TunnelId, now: Timestamp) {
+        self.change(tunnel, |known| {
+            known.at = known.at.map(|at| At { can_probe: false, ..at });
+            let hint = known.search.take().and_then(|search| search.hint_below(known.outer.or(known.top())?));
+            if let Some(hint) = hint {
+                known.learn(hint, MtuSource::Icmp, now);
+            }
+        });
+        self.reschedule(tunnel, Some(now + RAISE_EVERY));
+    }
+
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        while let Some((_, tunnel)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.reschedule(tunnel, None);
+            let Some(known) = self.known_mut(tunnel) else { continue };
+            match known.at {
+                // Nobody answered at all: says nothing about sizes.
+                Some(At { can_probe: true, .. }) if known.search.take().is_some() => {
+                    self.reschedule(tunnel, Some(now + RETRY_AFTER));
+                }
+                Some(At { can_probe: true, .. }) => self.search(tunnel, now),
+                _ => self.forget(tunnel),
+            }
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
+        self.deadlines.first().map(|(at, _)| (*at, "path MTU"))
+    }
+
+    /// A size to be probed, see [`Search::question`]; [`PathMtus::note_probed`] or [`PathMtus::note_unasked`] is to follow.
+    pub fn poll_probe(&mut self) -> Option<(TunnelId, RangeInclusive<u16>)> {
+        while let Some(tunnel) = self.asking.pop_first() {
+            if let Some(search) = self.known(tunnel).and_then(|known| known.search.as_ref()) {
+                return Some((tunnel, search.question()));
+            }
+        }
+        None
+    }
+
+    pub fn report(&self, tunnel: TunnelId, now: Timestamp) -> Option<MtuReport> {
+        let known = self.known(tunnel)?;
+        Some(MtuReport {
+            configured_bytes: known.configured,
+            outer_bytes: known.outer,
+            inner_bytes: known.way().mtu_bytes,
+            source: known.source,
+            since: known.since.map(|at| now.saturating_since(at)),
+            searching: known.search.is_some(),
+        })
+    }
+
+    fn search(&mut self, tunnel: TunnelId, now: Timestamp) {
+        let Some(known) = self.known_mut(tunnel) else { return };
+        let Some(top) = known.top() else { return };
+        known.search = Some(Search::new(top, known.outer));
+        self.ask(tunnel, now);
+    }
+
+    fn ask(&mut self, tunnel: TunnelId, now: Timestamp) {
+        self.asking.insert(tunnel);
+        self.reschedule(tunnel, Some(now + ANSWER_WITHIN));
+    }
+
+    fn known(&self, tunnel: TunnelId) -> Option<&Known> {
+        self.tunnels.get(tunnel.index())?.as_ref()
+    }
+
+    fn known_mut(&mut self, tunnel: TunnelId) -> Option<&mut Known> {
+        self.tunnels.get_mut(tunnel.index())?.as_mut()
+    }
+
+    fn change(&mut self, tunnel: TunnelId, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.known_mut(tunnel) {
+            change(known);
+            let way = known.way();
+            if let Some(place) = self.ways.get_mut(tunnel.index()) {
+                *place = way;
+            }
+        }
+    }
+
+    fn set(&mut self, tunnel: TunnelId, known: Option<Known>) {
+        let slot = tunnel.index();
+        if self.tunnels.len() <= slot {
+            self.tunnels.resize_with(slot + 1, || None);
+            self.ways.resize(slot + 1, Way { mtu_bytes: MIN_INNER_BYTES, may_fragment: false });
+        }
+        self.tunnels[slot] = known;
+        self.change(tunnel, |_| ());
+    }
+
+    fn reschedule(&mut self, tunnel: TunnelId, at: Option<Timestamp>) {
+        let Some(known) = self.known_mut(tunnel) else { return };
+        if let Some(before) = std::mem::replace(&mut known.deadline, at) {
+            self.deadlines.remove(&(before, tunnel));
+        }
+        if let Some(at) = at {
+            self.deadlines.insert((at, tunnel));
+        }
+    }
+}
