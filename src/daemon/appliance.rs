@@ -61,6 +61,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         seed: rng::u64(),
         wireguard_random: Box::new(rng::fill),
         ike_random: Box::new(rng::System),
+        dns_random: Box::new(rng::System),
         unix_time_at_zero: clock.unix_time_at_zero(),
     };
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());

@@ -97,6 +97,8 @@ impl Core for Echo {
             ike_sas: 0,
             ike_half_open: 0,
             sessions: 0,
+            dns: Default::default(),
+            dns_now: Default::default(),
             sessions_max: 1,
             events_lost: 0,
         }

@@ -118,7 +118,8 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         self.exchanges.remove(&exchange.id);
         self.deadlines.remove(&(exchange.deadline, id));
         self.health.end(&exchange.attempt.upstream);
-        self.actions.push_back(Action::Close(exchange.id));
+        let upstream = exchange.attempt.upstream.clone();
+        self.actions.push_back(Action::Close { exchange: exchange.id, upstream });
         Some(exchange)
     }
 

@@ -179,7 +179,7 @@ impl Scene {
                     self.asked.push((upstream.clone(), transport, message.clone()));
                     self.open.push((exchange, upstream, transport, message));
                 }
-                Action::Close(exchange) => self.open.retain(|(id, ..)| *id != exchange),
+                Action::Close { exchange, .. } => self.open.retain(|(id, ..)| *id != exchange),
             }
         }
     }

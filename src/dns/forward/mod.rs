@@ -109,7 +109,7 @@ pub enum Action {
     /// Send this, over UDP from a random port, and bring what comes back *from there* to [`Forwarder::handle_answer`].
     Ask { exchange: ExchangeId, upstream: Upstream, transport: Transport, bytes: Vec<u8> },
     /// Nobody waits for it any more.
-    Close(ExchangeId),
+    Close { exchange: ExchangeId, upstream: Upstream },
 }
 
 /// Since the start.
