@@ -79,7 +79,8 @@ impl Scene {
         let headers = verify(asked).unwrap();
         let (source_port, query) = udp_payload(asked, &headers);
         let bytes = said(query, records, truncated);
-        let reply = udp((headers.destination, destination_port(asked, &headers)), (headers.source, source_port), &bytes);
+        let reply =
+            udp((headers.destination, destination_port(asked, &headers)), (headers.source, source_port), &bytes);
         self.lan.send(B, &reply)
     }
 }

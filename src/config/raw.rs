@@ -193,7 +193,11 @@ impl Raw {
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
-            dns_forwards: root.sections("dns_forward", problems).iter().map(|s| read_dns_forward(s, problems)).collect(),
+            dns_forwards: root
+                .sections("dns_forward", problems)
+                .iter()
+                .map(|s| read_dns_forward(s, problems))
+                .collect(),
             services: root.sections("service", problems).iter().map(|s| read_service(s, problems)).collect(),
             grants: root.sections("grant", problems).iter().map(|s| read_grant(s, problems)).collect(),
         }
@@ -263,10 +267,9 @@ fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
         span: s.span.clone(),
         name: s.text("name", problems),
         networks: networks.into_iter().filter_map(|n| read_network(n, problems)).collect(),
-        dns: s.section("dns", problems).map(|d| RealmDns {
-            domains: d.texts("domains", problems),
-            resolvers: d.texts("resolvers", problems),
-        }),
+        dns: s
+            .section("dns", problems)
+            .map(|d| RealmDns { domains: d.texts("domains", problems), resolvers: d.texts("resolvers", problems) }),
         attachments: s.sections("attach", problems).iter().map(|a| read_attachment(a, problems)).collect(),
     }
 }

@@ -353,11 +353,7 @@ pub static REALM: TableSpec = TableSpec {
             "The networks that the realm uses on its own wires.",
             Shape::TextsOrTables { text: PREFIX, table: &NETWORK, max: MAX_NETWORKS_PER_REALM },
         ),
-        optional(
-            "dns",
-            "The realm's own domains, and the resolvers that answer them.",
-            Shape::Table(&dns::REALM),
-        ),
+        optional("dns", "The realm's own domains, and the resolvers that answer them.", Shape::Table(&dns::REALM)),
         optional(
             "attach",
             "Tunnels, the preferred one first. None: the realm is planned.",

@@ -15,17 +15,20 @@ pub(super) fn route_specs(config: &Config, compiled: &Compiled) -> Result<Vec<Ro
         let Some(dns) = &realm.dns else { continue };
         let resolvers = dns.resolvers.iter().map(|server| in_realm(*server, realm, *id, compiled));
         let resolvers: Vec<Upstream> = resolvers.collect::<Result<_, _>>()?;
-        let spec = |domain: &String| RouteSpec { domain: domain.clone(), owner: Some(*id), resolvers: resolvers.clone() };
+        let spec =
+            |domain: &String| RouteSpec { domain: domain.clone(), owner: Some(*id), resolvers: resolvers.clone() };
         specs.extend(dns.domains.iter().map(spec));
     }
-    specs.extend(config.dns_forwards.iter().map(|forward| RouteSpec {
-        domain: forward.domain.clone(),
-        owner: None,
-        resolvers: forward
-            .resolvers
-            .iter()
-            .map(|r| Upstream::Outside { server: r.server, tls: r.tls.as_deref().map(Into::into) })
-            .collect(),
+    specs.extend(config.dns_forwards.iter().map(|forward| {
+        RouteSpec {
+            domain: forward.domain.clone(),
+            owner: None,
+            resolvers: forward
+                .resolvers
+                .iter()
+                .map(|r| Upstream::Outside { server: r.server, tls: r.tls.as_deref().map(Into::into) })
+                .collect(),
+        }
     }));
     Ok(specs)
 }

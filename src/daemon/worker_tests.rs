@@ -118,7 +118,8 @@ fn start(core: Echo) -> Bench {
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut sockets = Sockets::default();
     sockets.add_udp(socket);
-    let (handle, ending) = spawn(sockets, core, Clock::start()).unwrap();
+    let (outside, _) = tokio::sync::mpsc::channel(1);
+    let (handle, ending) = spawn(sockets, core, Clock::start(), outside).unwrap();
     Bench { handle, ending, client }
 }
 

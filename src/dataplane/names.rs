@@ -106,8 +106,8 @@ impl Names {
                 };
                 let has_tunnel = snapshot.realm(realm).is_some_and(|realm| !realm.tunnels.is_empty());
                 let id = ClientId(exchange.0);
-                let asked = has_tunnel
-                    && host.ask(id, address, port, transport, &bytes, now, &mut *self.random).is_ok();
+                let asked =
+                    has_tunnel && host.ask(id, address, port, transport, &bytes, now, &mut *self.random).is_ok();
                 if !asked {
                     self.handle_outside(exchange, None, snapshot, now);
                 }
@@ -123,10 +123,5 @@ impl Names {
 }
 
 fn tables(snapshot: &Snapshot) -> Tables<'_> {
-    Tables {
-        zone: &snapshot.zone,
-        routes: &snapshot.routes,
-        mapping: &snapshot.mapping,
-        policy: &snapshot.policy,
-    }
+    Tables { zone: &snapshot.zone, routes: &snapshot.routes, mapping: &snapshot.mapping, policy: &snapshot.policy }
 }

@@ -126,9 +126,9 @@ fn check_domain(domain: &At<String>, problems: &mut Problems) -> bool {
 }
 
 fn is_reverse(domain: &str) -> bool {
-    ["in-addr.arpa", "ip6.arpa"].iter().any(|zone| {
-        domain.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+    ["in-addr.arpa", "ip6.arpa"]
+        .iter()
+        .any(|zone| domain.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
 
 /// `ADDRESS`, `ADDRESS4:PORT`, `[ADDRESS6]:PORT`.
