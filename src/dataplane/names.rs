@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::dns::forward::{Action, Client, Counters, ExchangeId, Gauges};
 use crate::dns::{self, ForwardLimits, Forwarder, Tables, Upstream};
-use crate::host::{self, ClientId, Host, QueryId};
+use crate::host::{self, ClientId, Host, QueryId, Question};
 use crate::net::Timestamp;
 use crate::net::random::Random;
 
@@ -105,9 +105,8 @@ impl Names {
                     dns::Transport::Tcp => host::Transport::Tcp,
                 };
                 let has_tunnel = snapshot.realm(realm).is_some_and(|realm| !realm.tunnels.is_empty());
-                let id = ClientId(exchange.0);
-                let asked =
-                    has_tunnel && host.ask(id, address, port, transport, &bytes, now, &mut *self.random).is_ok();
+                let question = Question { id: ClientId(exchange.0), address, port, transport };
+                let asked = has_tunnel && host.ask(question, &bytes, now, &mut *self.random).is_ok();
                 if !asked {
                     self.handle_outside(exchange, None, snapshot, now);
                 }

@@ -13,7 +13,7 @@ use smoltcp::socket::tcp::{Socket, State};
 use smoltcp::wire::{TcpPacket, UdpPacket};
 
 use super::device::Wire;
-use super::stack::{HostConfig, HostPacket, MAX_WAITING, udp_packet};
+use super::stack::{HostConfig, HostPacket, MAX_WAITING, Transport, udp_packet};
 use super::tcp::{Remote, buffer, instant, interface, ipv6_packet, timestamp, without_header};
 use crate::net::random::Random;
 use crate::net::{Canonical, Timestamp};
@@ -30,6 +30,15 @@ const SEND_BYTES: usize = 2048;
 /// The driver's own number for a question.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClientId(pub u64);
+
+/// Who is asked, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Question {
+    pub id: ClientId,
+    pub address: Canonical,
+    pub port: u16,
+    pub transport: Transport,
+}
 
 /// What came of a question. Over UDP several may come: who tells a forged answer from the right one cancels the rest.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -37,7 +37,8 @@ fn datagram(source: Canonical, source_port: u16, port: u16, payload: &[u8]) -> V
 }
 
 fn ask(host: &mut Host, id: u64, transport: Transport, random: &mut Seeded) -> Result<(), NoRoom> {
-    host.ask(ClientId(id), resolver(), 53, transport, b"question", Timestamp::ZERO, random)
+    let question = Question { id: ClientId(id), address: resolver(), port: 53, transport };
+    host.ask(question, b"question", Timestamp::ZERO, random)
 }
 
 #[test]

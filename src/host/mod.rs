@@ -37,6 +37,6 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientId, NoRoom, Reply};
+pub use client::{ClientId, NoRoom, Question, Reply};
 pub use stack::{Host, HostConfig, HostPacket, Peer, Query, QueryId, Transport};
 pub use translate::AddressPair;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use smoltcp::wire::{TcpPacket, UdpPacket};
 
-use super::client::{ClientId, Clients, NoRoom, Reply};
+use super::client::{ClientId, Clients, NoRoom, Question, Reply};
 use super::tcp::{Remote, TcpServer};
 use super::translate::{self, AddressPair};
 use crate::net::policy::protocol;
@@ -146,14 +146,12 @@ impl Host {
     /// [`Host::poll_reply`], until [`Host::cancel`].
     pub fn ask(
         &mut self,
-        id: ClientId,
-        address: Canonical,
-        port: u16,
-        transport: Transport,
+        question: Question,
         message: &[u8],
         now: Timestamp,
         random: &mut dyn Random,
     ) -> Result<(), NoRoom> {
+        let Question { id, address, port, transport } = question;
         let remote = Remote { address, port };
         match transport {
             Transport::Tcp => self.clients.ask_tcp(id, remote, message, now, random),

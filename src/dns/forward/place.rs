@@ -71,11 +71,7 @@ fn find_alias(tables: Tables<'_>, realm: RealmId, name: &Name) -> Option<Place> 
 
 /// Transfers and what is no data at all (RFC 6895 section 3.1). ANY is dealt with apart.
 fn is_meta(record_type: RecordType) -> bool {
-    match u16::from(record_type) {
-        0 | 41 => true,
-        128..=254 => true,
-        _ => false,
-    }
+    matches!(u16::from(record_type), 0 | 41 | 128..=254)
 }
 
 fn is_private(name: &Name) -> bool {
