@@ -150,7 +150,7 @@ impl Engine {
     /// What came of a question that [`Engine::poll_outside`] gave. `None`: it failed.
     pub fn handle_outside(&mut self, exchange: dns::forward::ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
         self.tunnels.begin();
-        self.local.names.handle_outside(exchange, bytes, &self.snapshot, now);
+        self.local.names.handle_reply(exchange, bytes, &self.snapshot, now);
         self.drive_local(now);
         self.finish();
     }

@@ -35,8 +35,8 @@ impl Names {
         self.forwarder.handle_timeout(tables(snapshot), now, &mut *self.random);
     }
 
-    /// What came of a question to the outside. `None`: it failed.
-    pub fn handle_outside(&mut self, exchange: ExchangeId, bytes: Option<&[u8]>, snapshot: &Snapshot, now: Timestamp) {
+    /// What came of a question. `None`: it failed.
+    pub fn handle_reply(&mut self, exchange: ExchangeId, bytes: Option<&[u8]>, snapshot: &Snapshot, now: Timestamp) {
         match bytes {
             Some(bytes) => {
                 self.forwarder.handle_answer(tables(snapshot), exchange, bytes, now, &mut *self.random);
@@ -72,7 +72,7 @@ impl Names {
             }
             while let Some(reply) = host.poll_reply() {
                 is_idle = false;
-                self.handle_outside(ExchangeId(reply.id.0), reply.bytes.as_deref(), snapshot, now);
+                self.handle_reply(ExchangeId(reply.id.0), reply.bytes.as_deref(), snapshot, now);
             }
             while let Some(action) = self.forwarder.poll_action() {
                 is_idle = false;
@@ -104,15 +104,15 @@ impl Names {
                     dns::Transport::Udp => host::Transport::Udp,
                     dns::Transport::Tcp => host::Transport::Tcp,
                 };
-                let has_tunnel = snapshot.realm(realm).is_some_and(|realm| !realm.tunnels.is_empty());
                 let question = Question { id: ClientId(exchange.0), address, port, transport };
-                let asked = has_tunnel && host.ask(question, &bytes, now, &mut *self.random).is_ok();
-                if !asked {
-                    self.handle_outside(exchange, None, snapshot, now);
+                if snapshot.realm(realm).is_none_or(|realm| realm.tunnels.is_empty()) {
+                    self.handle_reply(exchange, None, snapshot, now);
+                } else if host.ask(question, &bytes, now, &mut *self.random).is_err() {
+                    self.forwarder.handle_no_room(tables(snapshot), exchange, now, &mut *self.random);
                 }
             }
             Action::Ask { exchange, upstream: Upstream::Outside { .. }, .. } if self.outside.len() >= MAX_OUTSIDE => {
-                self.handle_outside(exchange, None, snapshot, now);
+                self.forwarder.handle_no_room(tables(snapshot), exchange, now, &mut *self.random);
             }
             Action::Ask { .. } => self.outside.push_back(action),
             Action::Close { exchange, upstream: Upstream::Realm { .. } } => host.cancel(ClientId(exchange.0), now),

@@ -383,7 +383,7 @@ fn is_free_of_addresses(data: &RData) -> bool {
         RData::TXT(_) | RData::HINFO(_) | RData::SOA(_) | RData::CAA(_) | RData::CERT(_) | RData::CSYNC(_) => true,
         RData::TLSA(_) | RData::SMIMEA(_) | RData::SSHFP(_) | RData::OPENPGPKEY(_) => true,
         RData::Unknown { code, .. } => match code {
-            RecordType::DS | RecordType::CDS | RecordType::DNSKEY | RecordType::CDNSKEY => true,
+            RecordType::DNAME | RecordType::DS | RecordType::CDS | RecordType::DNSKEY | RecordType::CDNSKEY => true,
             code => NUMBERS.contains(&u16::from(*code)),
         },
         _ => false,

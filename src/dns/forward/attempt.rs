@@ -40,15 +40,12 @@ impl<T: Copy + PartialEq> Forwarder<T> {
     /// The resolvers of a route, in the order in which they will be tried.
     pub(super) fn attempts(&self, route: &Route, now: Timestamp) -> VecDeque<Attempt> {
         let ordered = self.health.in_order(&route.resolvers, now);
-        let attempt = |upstream: &Upstream, patience| Attempt {
-            upstream: upstream.clone(),
-            patience,
-            // TLS has no other.
-            transport: match upstream {
-                Upstream::Outside { tls: Some(_), .. } => Transport::Tcp,
-                _ => Transport::Udp,
-            },
-            has_edns: true,
+        let attempt = |upstream: &Upstream, patience: Duration| {
+            // TLS has no other transport.
+            let is_tls = matches!(upstream, Upstream::Outside { tls: Some(_), .. });
+            let (transport, patience) =
+                if is_tls { (Transport::Tcp, patience.max(TCP_PATIENCE)) } else { (Transport::Udp, patience) };
+            Attempt { upstream: upstream.clone(), patience, transport, has_edns: true }
         };
         let (penalised, healthy): (Vec<&Upstream>, Vec<&Upstream>) =
             ordered.into_iter().partition(|upstream| self.health.is_penalised(upstream, now));

@@ -78,6 +78,8 @@ pub(super) struct Scene {
     pub(super) records: Vec<(Option<RealmId>, Record)>,
     pub(super) silent: HashSet<Upstream>,
     pub(super) unreachable: HashSet<Upstream>,
+    /// The driver has no room.
+    pub(super) without_room: bool,
     /// Over UDP everything is too long.
     pub(super) truncates: bool,
     pub(super) knows_edns: bool,
@@ -106,6 +108,7 @@ impl Scene {
             records: Vec::new(),
             silent: HashSet::new(),
             unreachable: HashSet::new(),
+            without_room: false,
             truncates: false,
             knows_edns: true,
             folds_case: false,
@@ -189,7 +192,12 @@ impl Scene {
         let open = self.open.clone();
         let mut is_busy = false;
         for (exchange, upstream, transport, message) in open {
-            if self.unreachable.contains(&upstream) {
+            if self.without_room {
+                let tables = tables(&self.world, &self.routes);
+                self.forwarder.handle_no_room(tables, exchange, self.now, &mut self.random);
+                self.collect();
+                is_busy = true;
+            } else if self.unreachable.contains(&upstream) {
                 let tables = tables(&self.world, &self.routes);
                 self.forwarder.handle_failure(tables, exchange, self.now, &mut self.random);
                 self.collect();

@@ -274,6 +274,22 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         self.next_attempt(tables, job, now, random);
     }
 
+    /// The driver has no room for it: nothing is known about the resolver.
+    pub fn handle_no_room(
+        &mut self,
+        tables: Tables<'_>,
+        exchange: ExchangeId,
+        now: Timestamp,
+        random: &mut dyn Random,
+    ) {
+        let Some(job) = self.exchanges.get(&exchange).copied() else { return };
+        self.end_exchange(job);
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.is_busy = true;
+        }
+        self.next_attempt(tables, job, now, random);
+    }
+
     pub fn handle_timeout(&mut self, tables: Tables<'_>, now: Timestamp, random: &mut dyn Random) {
         while let Some((_, job)) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now) {
             self.counters.timeouts += 1;

@@ -353,6 +353,17 @@ fn when_none_answers_the_asker_is_told_why() {
 }
 
 #[test]
+fn a_driver_without_room_says_nothing_about_the_resolver() {
+    let mut scene = Scene::new();
+    scene.without_room = true;
+    assert_eq!(outcome(&scene.ask(A, "x.b.local.", RecordType::A)), (ResponseCode::ServFail, vec![], Some(0)));
+    assert_eq!(scene.forwarder.gauges(scene.now).penalised_resolvers, 0);
+    scene.without_room = false;
+    scene.knows(Some(B), "x.b.local.", address("192.168.1.20"));
+    assert_eq!(texts(&scene.ask(A, "x.b.local.", RecordType::A)), ["100.64.2.20"], "not remembered");
+}
+
+#[test]
 fn a_server_without_edns_is_asked_without() {
     let mut scene = Scene::new();
     scene.knows_edns = false;
