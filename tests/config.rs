@@ -14,6 +14,8 @@ use ixgate::net::policy::PortRule;
 
 #[path = "config/arbitrary.rs"]
 mod arbitrary;
+#[path = "config/dns.rs"]
+mod dns;
 #[path = "config/examples.rs"]
 mod examples;
 #[path = "config/hidden.rs"]

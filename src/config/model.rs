@@ -4,6 +4,7 @@
 //! Realms are referred to by [`RealmRef`], their place in the file; permanent numbers are given later, by
 //! `control::allocate`, because they live in the state store.
 
+mod dns;
 mod ipsec;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zeroize::Zeroizing;
 
+pub use dns::{DnsForward, DnsLimits, OutsideResolver, RealmDns};
 pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
     RsaPadding, Selectors,
@@ -43,6 +45,7 @@ pub struct Config {
     pub limits: Limits,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
+    pub dns_forwards: Vec<DnsForward>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,
 }
@@ -103,6 +106,7 @@ pub struct Limits {
     pub dns_tcp_per_realm: usize,
     /// ... and all realms together (default 128).
     pub dns_tcp: usize,
+    pub dns: DnsLimits,
     pub ike: IkeLimits,
 }
 
@@ -115,6 +119,7 @@ impl Default for Limits {
             icmp_errors_per_sec: 100,
             dns_tcp_per_realm: 16,
             dns_tcp: 128,
+            dns: DnsLimits::default(),
             ike: IkeLimits::default(),
         }
     }
@@ -124,6 +129,7 @@ impl Default for Limits {
 pub struct Realm {
     pub name: String,
     pub networks: Vec<Network>,
+    pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
 }
 

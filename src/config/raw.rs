@@ -25,6 +25,7 @@ pub struct Raw {
     pub limits: Limits,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
+    pub dns_forwards: Vec<DnsForward>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,
 }
@@ -64,6 +65,14 @@ pub struct Limits {
     pub icmp_errors_per_sec: Number,
     pub dns_tcp_per_realm: Number,
     pub dns_tcp: Number,
+    pub dns_pending: Number,
+    pub dns_pending_per_realm: Number,
+    pub dns_pending_per_resolver: Number,
+    pub dns_pending_tcp: Number,
+    pub dns_cache_entries: Number,
+    pub dns_cache_bytes: Number,
+    pub dns_queries_per_sec_per_host: Number,
+    pub dns_queries_per_sec_per_realm: Number,
     pub ike_half_open: Number,
     pub ike_half_open_per_source: Number,
     pub ike_cookie_threshold: Number,
@@ -82,7 +91,20 @@ pub struct Realm {
     pub span: Range<usize>,
     pub name: Text,
     pub networks: Vec<Network>,
+    pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
+}
+
+#[derive(Debug)]
+pub struct RealmDns {
+    pub domains: Texts,
+    pub resolvers: Texts,
+}
+
+#[derive(Debug)]
+pub struct DnsForward {
+    pub domain: Text,
+    pub resolvers: Texts,
 }
 
 #[derive(Debug)]
@@ -171,6 +193,11 @@ impl Raw {
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
+            dns_forwards: root
+                .sections("dns_forward", problems)
+                .iter()
+                .map(|s| read_dns_forward(s, problems))
+                .collect(),
             services: root.sections("service", problems).iter().map(|s| read_service(s, problems)).collect(),
             grants: root.sections("grant", problems).iter().map(|s| read_grant(s, problems)).collect(),
         }
@@ -212,6 +239,14 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: s.integer("icmp_errors_per_sec", problems),
         dns_tcp_per_realm: s.integer("dns_tcp_per_realm", problems),
         dns_tcp: s.integer("dns_tcp", problems),
+        dns_pending: s.integer("dns_pending", problems),
+        dns_pending_per_realm: s.integer("dns_pending_per_realm", problems),
+        dns_pending_per_resolver: s.integer("dns_pending_per_resolver", problems),
+        dns_pending_tcp: s.integer("dns_pending_tcp", problems),
+        dns_cache_entries: s.integer("dns_cache_entries", problems),
+        dns_cache_bytes: s.integer("dns_cache_bytes", problems),
+        dns_queries_per_sec_per_host: s.integer("dns_queries_per_sec_per_host", problems),
+        dns_queries_per_sec_per_realm: s.integer("dns_queries_per_sec_per_realm", problems),
         ike_half_open: s.integer("ike_half_open", problems),
         ike_half_open_per_source: s.integer("ike_half_open_per_source", problems),
         ike_cookie_threshold: s.integer("ike_cookie_threshold", problems),
@@ -232,8 +267,15 @@ fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
         span: s.span.clone(),
         name: s.text("name", problems),
         networks: networks.into_iter().filter_map(|n| read_network(n, problems)).collect(),
+        dns: s
+            .section("dns", problems)
+            .map(|d| RealmDns { domains: d.texts("domains", problems), resolvers: d.texts("resolvers", problems) }),
         attachments: s.sections("attach", problems).iter().map(|a| read_attachment(a, problems)).collect(),
     }
+}
+
+fn read_dns_forward(s: &Section<'_>, problems: &mut Problems) -> DnsForward {
+    DnsForward { domain: s.text("domain", problems), resolvers: s.texts("resolvers", problems) }
 }
 
 fn read_network(entry: TextOrSection<'_>, problems: &mut Problems) -> Option<Network> {

@@ -27,6 +27,7 @@ pub mod plan;
 mod plan_text;
 pub mod prepare;
 pub mod release;
+mod routes;
 pub mod snapshot;
 pub mod store;
 pub mod view;

@@ -42,6 +42,7 @@ impl Sample {
             limits: Limits::default(),
             realms: Vec::new(),
             hosts: Vec::new(),
+            dns_forwards: Vec::new(),
             services: Vec::new(),
             grants: Vec::new(),
         };
@@ -56,7 +57,7 @@ impl Sample {
     /// Networks as `PREFIX`, `PREFIX=hosts`, `PREFIX=ALIAS` or `PREFIX6=CANONICAL6`.
     pub fn realm(mut self, name: &str, networks: &[&str]) -> Self {
         let networks = networks.iter().map(|text| network(text)).collect();
-        self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new() });
+        self.config.realms.push(Realm { name: name.into(), networks, dns: None, attachments: Vec::new() });
         self
     }
 

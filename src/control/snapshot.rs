@@ -1,6 +1,7 @@
 //! From configuration and allocations to what the packet path runs on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::wireguard::{self, PeerConfig};
 
 use super::compile::Compiled;
 use super::ipsec::{self, IpsecError};
+use super::routes::route_specs;
 use super::view::Views;
 
 /// Of the IX's own stack: the IPv6 minimum, which every tunnel carries.
@@ -29,6 +31,8 @@ const HOST_MTU_BYTES: usize = 1280;
 pub enum SnapshotError {
     #[error("the internal zone cannot be built: {0}")]
     Zone(#[from] dns::ZoneError),
+    #[error("the resolver {address} of realm {realm:?} lies in none of its networks")]
+    ResolverOutsideRealm { realm: String, address: IpAddr },
     #[error(transparent)]
     Ipsec(#[from] IpsecError),
     #[error("the IX's own address {0} lies in no network; release and allocate the service network again")]
@@ -116,6 +120,7 @@ pub fn snapshot(
     Ok(Snapshot {
         generation,
         zone: dns::Zone::new(zone_spec(config, &compiled, generation))?,
+        routes: dns::Routes::new(route_specs(config, &compiled)?)?,
         service: Service { gateway: locate(&compiled, compiled.gateway)?, dns: locate(&compiled, compiled.dns)? },
         mapping: compiled.mapping,
         policy: compiled.policy,
@@ -132,6 +137,7 @@ pub struct Surroundings {
     /// For keys, as the next, except in a simulation.
     pub wireguard_random: wireguard::Random,
     pub ike_random: Box<dyn Random + Send>,
+    pub dns_random: Box<dyn Random + Send>,
     /// The time since 1970 at `Timestamp::ZERO`: handshakes are stamped with it, and certificates have dates.
     pub unix_time_at_zero: Duration,
 }
@@ -139,7 +145,7 @@ pub struct Surroundings {
 /// What an engine is made of beyond the snapshot.
 pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
-    let Surroundings { seed, wireguard_random, ike_random, unix_time_at_zero } = surroundings;
+    let Surroundings { seed, wireguard_random, ike_random, dns_random, unix_time_at_zero } = surroundings;
     let ike = config.uses_ipsec().then(|| ike::Setup {
         limits: ipsec::limits(&limits.ike),
         ports: ipsec::ports(config),
@@ -157,11 +163,27 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
             dns: service::dns(config.ix.space6),
             dns_tcp: limits.dns_tcp,
             dns_tcp_per_realm: limits.dns_tcp_per_realm,
+            clients_udp: limits.dns.pending,
+            clients_tcp: limits.dns.pending_tcp,
             mtu_bytes: HOST_MTU_BYTES,
         },
+        dns: dns_limits(&limits.dns),
+        dns_random,
         seed,
         random: wireguard_random,
         unix_time_at_zero,
+    }
+}
+
+fn dns_limits(limits: &config::model::DnsLimits) -> dns::ForwardLimits {
+    dns::ForwardLimits {
+        pending: limits.pending,
+        pending_per_realm: limits.pending_per_realm,
+        pending_per_resolver: limits.pending_per_resolver,
+        cache_entries: limits.cache_entries,
+        cache_bytes: limits.cache_bytes,
+        queries_per_sec_per_host: limits.queries_per_sec_per_host,
+        queries_per_sec_per_realm: limits.queries_per_sec_per_realm,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
 use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
+use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::net::{Generation, Timestamp};
@@ -61,6 +62,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         seed: rng::u64(),
         wireguard_random: Box::new(rng::fill),
         ike_random: Box::new(rng::System),
+        dns_random: Box::new(rng::System),
         unix_time_at_zero: clock.unix_time_at_zero(),
     };
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
@@ -161,6 +163,14 @@ impl Core for Engine {
 
     fn report(&self, now: Timestamp) -> Report {
         Engine::report(self, now)
+    }
+
+    fn poll_outside(&mut self) -> Option<Action> {
+        Engine::poll_outside(self)
+    }
+
+    fn handle_outside(&mut self, exchange: ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
+        Engine::handle_outside(self, exchange, bytes, now);
     }
 }
 

@@ -6,6 +6,7 @@
 //!   API over a Unix socket      -- commands, waker -->    receive a batch -> core -> send
 //!   metrics over HTTP           <-- replies ---------     timers when due
 //!   systemd: ready, watchdog
+//!   names asked outside         <-- questions, answers -->
 //! ```
 //!
 //! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts
@@ -16,6 +17,7 @@ pub mod appliance;
 pub mod open;
 pub mod run;
 pub mod socket_file;
+pub mod upstream;
 pub mod worker;
 
 pub use open::{OpenError, Opened, Plan};

@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::open::Opened;
+use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
@@ -120,7 +121,9 @@ where
     let listens = opened.listens();
     let Opened { ix_name, sockets, api: api_socket, metrics } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
-    let (handle, mut ending) = worker::spawn(sockets, core, clock).map_err(RunError::Start)?;
+    let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
+    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
+    let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let facts = Facts { ix_name, listens, names: RwLock::new(names), clock, started: clock.now() };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
@@ -159,6 +162,7 @@ where
     notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
     tracing::info!("told to end: draining");
     servers.abort_all();
+    upstreams.abort();
     drain(&handle, ending).await
 }
 

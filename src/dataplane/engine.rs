@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::dns;
 use crate::host::{Host, HostConfig};
 use crate::ike;
 use crate::nat::family::Identifications;
 use crate::nat::{self, Sessions};
+use crate::net::random::Random;
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
@@ -17,6 +19,7 @@ use super::counters::Counters;
 use super::event::Event;
 use super::icmp_report::Reporter;
 use super::local::Local;
+use super::names::Names;
 use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
@@ -39,6 +42,9 @@ pub struct Setup {
     pub ike: Option<ike::Setup>,
     pub sessions: nat::Limits,
     pub host: HostConfig,
+    pub dns: dns::ForwardLimits,
+    /// Message ids and source ports of our own questions: an attacker must not foresee them.
+    pub dns_random: Box<dyn Random + Send>,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
     /// What WireGuard makes its keys from.
@@ -79,7 +85,10 @@ impl Engine {
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             identifications: Identifications::new(setup.seed.rotate_left(48)),
-            local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
+            local: Local::new(
+                Host::new(setup.host, setup.seed.rotate_left(32), now),
+                Names::new(setup.dns, setup.dns_random, setup.seed.rotate_left(56)),
+            ),
             reporter: Reporter::new(),
             batch: Batch::default(),
             outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
@@ -107,6 +116,8 @@ impl Engine {
         self.tunnels.begin();
         self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;
+        self.local.names.handle_publish(&self.snapshot, now);
+        self.drive_local(now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
         self.finish();
     }
@@ -134,9 +145,22 @@ impl Engine {
             self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
             self.next_expiry = now + EXPIRE_EVERY;
         }
-        self.local.handle_timeout(now);
+        self.local.handle_timeout(&self.snapshot, now);
         self.drive_local(now);
         self.finish();
+    }
+
+    /// What came of a question that [`Engine::poll_outside`] gave. `None`: it failed.
+    pub fn handle_outside(&mut self, exchange: dns::forward::ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
+        self.tunnels.begin();
+        self.local.names.handle_reply(exchange, bytes, &self.snapshot, now);
+        self.drive_local(now);
+        self.finish();
+    }
+
+    /// Questions for resolvers outside all realms, and what is not to be waited for any more.
+    pub fn poll_outside(&mut self) -> Option<dns::forward::Action> {
+        self.local.names.poll_outside()
     }
 
     /// Before the end: tells peers that can be told (IPsec's; WireGuard has no such message). Send the outbox and call again
@@ -190,6 +214,8 @@ impl Engine {
             strangers: self.tunnels.strangers(now),
             ike_sas,
             ike_half_open,
+            dns: self.local.names.counters(),
+            dns_now: self.local.names.gauges(now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             events_lost: self.tunnels.events_lost(),

@@ -20,6 +20,7 @@ mod classify;
 mod encap;
 mod icmp_report;
 mod local;
+mod names;
 mod police;
 mod quoted;
 mod route;

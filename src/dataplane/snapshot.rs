@@ -16,6 +16,7 @@ pub struct Snapshot {
     pub mapping: Mapping,
     pub policy: Policy,
     pub zone: dns::Zone,
+    pub routes: dns::Routes,
     /// By realm number; `None` for numbers that are not configured (any more). Realm 0, the IX, has no tunnels.
     pub realms: Vec<Option<Realm>>,
     /// By tunnel id. The id of a peer that is gone may be given to another.

@@ -40,13 +40,18 @@ impl Zone {
             return Outcome::Refused; // a transfer would show every name to one who may reach a few
         }
         let key = NameKey::new(name);
-        if key.is_within(&self.origin_key) {
+        if self.contains(&key) {
             return self.resolve_forward(asker, name, &key, record_type);
         }
         match reverse::parse(name) {
             Some(prefix) => self.resolve_reverse(asker, name, prefix, record_type),
             None => Outcome::Refused,
         }
+    }
+
+    /// Whether `key` is a name of the internal zone, existing or not.
+    pub(super) fn contains(&self, key: &NameKey) -> bool {
+        key.is_within(&self.origin_key)
     }
 
     fn resolve_forward(&self, asker: Asker<'_>, name: &Name, key: &NameKey, record_type: RecordType) -> Outcome {
@@ -129,7 +134,7 @@ impl Zone {
 
 impl<'a> Asker<'a> {
     /// *No path, no address.* The IX's own addresses and the asker's own hosts need no grant.
-    fn reaches(self, at: Located) -> bool {
+    pub(super) fn reaches(self, at: Located) -> bool {
         at.realm == self.realm || at.realm.is_ix() || self.policy.reaches(self.realm, at.realm, at.canonical)
     }
 
@@ -172,6 +177,11 @@ impl<'a> Asker<'a> {
         let alias = mapping.seen_by4(realm, at).filter(|_| mapping.speaks_ipv4(realm)).map(IpAddr::V4);
         let canonical = mapping.speaks_ipv6(realm).then(|| IpAddr::V6(mapping.seen_by6(at)));
         alias.into_iter().chain(canonical)
+    }
+
+    /// Whether any grant leads from the asker into `realm`: then it may ask for the names that `realm` has of its own.
+    pub(super) fn reaches_realm(self, realm: RealmId) -> bool {
+        realm == self.realm || self.policy.reaches_realm(self.realm, realm)
     }
 }
 

@@ -188,7 +188,7 @@ fn soa(origin: &Name, name_server: &Name, serial: u32) -> Result<RData, ZoneErro
     Ok(RData::SOA(SOA::new(name_server.clone(), mailbox, serial, 3600, 600, 86_400, NEGATIVE_TTL_SECS)))
 }
 
-fn parse_name(text: &str) -> Result<Name, ZoneError> {
+pub(super) fn parse_name(text: &str) -> Result<Name, ZoneError> {
     Name::from_ascii(text).map_err(|e| ZoneError::InvalidName { name: text.to_owned(), why: e.to_string() })
 }
 

@@ -179,6 +179,8 @@ pub(crate) mod samples {
             ike_sas: 0,
             ike_half_open: 0,
             sessions: 12,
+            dns: Default::default(),
+            dns_now: Default::default(),
             sessions_max: 1_000_000,
             events_lost: 0,
         };

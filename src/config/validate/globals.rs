@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics};
+use crate::config::model::{Api, DnsLimits, IkeLimits, Ix, Limits, Metrics};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -115,13 +115,37 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         icmp_errors_per_sec: rate(&raw.icmp_errors_per_sec, default.icmp_errors_per_sec),
         dns_tcp_per_realm: count(&raw.dns_tcp_per_realm, default.dns_tcp_per_realm.min(dns_tcp)),
         dns_tcp,
+        dns: dns_limits(raw),
         ike: ike_limits(raw),
     };
     share(&raw.sessions_per_realm, "sessions", limits.sessions_per_realm, limits.sessions, problems);
     share(&raw.dns_tcp_per_realm, "dns_tcp", limits.dns_tcp_per_realm, limits.dns_tcp, problems);
+    let dns = &limits.dns;
+    share(&raw.dns_pending_per_realm, "dns_pending", dns.pending_per_realm, dns.pending, problems);
+    share(&raw.dns_pending_per_resolver, "dns_pending", dns.pending_per_resolver, dns.pending, problems);
     let ike = &limits.ike;
     share(&raw.ike_half_open_per_source, "ike_half_open", ike.half_open_per_source, ike.half_open, problems);
     limits
+}
+
+fn dns_limits(raw: &raw::Limits) -> DnsLimits {
+    let default = DnsLimits::default();
+    let count = |n: &Option<At<u64>>, default: usize| {
+        n.as_ref().map_or(default, |n| usize::try_from(n.value).unwrap_or(usize::MAX))
+    };
+    let rate =
+        |n: &Option<At<u64>>, default: u32| n.as_ref().map_or(default, |n| u32::try_from(n.value).unwrap_or(u32::MAX));
+    let pending = count(&raw.dns_pending, default.pending);
+    DnsLimits {
+        pending,
+        pending_per_realm: count(&raw.dns_pending_per_realm, default.pending_per_realm.min(pending)),
+        pending_per_resolver: count(&raw.dns_pending_per_resolver, default.pending_per_resolver.min(pending)),
+        pending_tcp: count(&raw.dns_pending_tcp, default.pending_tcp),
+        cache_entries: count(&raw.dns_cache_entries, default.cache_entries),
+        cache_bytes: count(&raw.dns_cache_bytes, default.cache_bytes),
+        queries_per_sec_per_host: rate(&raw.dns_queries_per_sec_per_host, default.queries_per_sec_per_host),
+        queries_per_sec_per_realm: rate(&raw.dns_queries_per_sec_per_realm, default.queries_per_sec_per_realm),
+    }
 }
 
 fn ike_limits(raw: &raw::Limits) -> IkeLimits {

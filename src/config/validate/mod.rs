@@ -3,6 +3,7 @@
 
 mod aliases;
 mod canonical6;
+mod dns;
 mod globals;
 mod identity;
 mod ipsec;
@@ -33,6 +34,8 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let hosts = references::hosts(raw, &names, &networks, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
+    let internal = ix.as_ref().map_or("", |ix| ix.domain.as_str());
+    let (dns, dns_forwards) = dns::dns(raw, internal, &networks, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
         aliases::check(raw, ix, &networks, &hosts, problems);
@@ -40,9 +43,10 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
-    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).map(|((realm, networks), attachments)| {
+    let parts = raw.realms.iter().zip(networks).zip(dns).zip(tunnels.attachments);
+    let realms = parts.map(|(((realm, networks), dns), attachments)| {
         let networks = networks.into_iter().map(|n| n.network).collect();
-        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments })
+        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, dns, attachments })
     });
     Some(model::Config {
         ix: ix?,
@@ -53,6 +57,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         limits,
         realms: realms.collect::<Option<_>>()?,
         hosts: hosts.into_iter().collect::<Option<_>>()?,
+        dns_forwards,
         services: services.into_iter().collect::<Option<_>>()?,
         grants: grants.into_iter().collect::<Option<_>>()?,
     })
