@@ -14,7 +14,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zeroize::Zeroizing;
 
-pub use dns::{DnsForward, DnsLimits, OutsideResolver, RealmDns};
+pub use dns::{
+    Dns, DnsForward, DnsLimits, Dnssec, OutsideResolver, RealmDns, Transfer, TransferKey, TransferView, TsigAlgorithm,
+};
 pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
     RsaPadding, Selectors,
@@ -43,6 +45,7 @@ pub struct Config {
     pub wireguard: WireGuard,
     pub ike: Ike,
     pub limits: Limits,
+    pub dns: Dns,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
     pub dns_forwards: Vec<DnsForward>,

@@ -23,6 +23,7 @@ pub struct Raw {
     pub wireguard: WireGuard,
     pub ike: Ike,
     pub limits: Limits,
+    pub dns: Dns,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
     pub dns_forwards: Vec<DnsForward>,
@@ -73,6 +74,9 @@ pub struct Limits {
     pub dns_cache_bytes: Number,
     pub dns_queries_per_sec_per_host: Number,
     pub dns_queries_per_sec_per_realm: Number,
+    pub dns_signatures: Number,
+    pub dns_signatures_per_sec_per_realm: Number,
+    pub dns_transfers: Number,
     pub ike_half_open: Number,
     pub ike_half_open_per_source: Number,
     pub ike_cookie_threshold: Number,
@@ -93,6 +97,28 @@ pub struct Realm {
     pub networks: Vec<Network>,
     pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
+}
+
+#[derive(Debug, Default)]
+pub struct Dns {
+    pub dnssec: Flag,
+    pub dnssec_key_file: Text,
+    pub transfer: Option<Transfer>,
+}
+
+#[derive(Debug)]
+pub struct Transfer {
+    pub span: Range<usize>,
+    pub listen: Text,
+    pub keys: Vec<TransferKey>,
+}
+
+#[derive(Debug)]
+pub struct TransferKey {
+    pub name: Text,
+    pub secret_file: Text,
+    pub algorithm: Choice,
+    pub view: Text,
 }
 
 #[derive(Debug)]
@@ -191,6 +217,7 @@ impl Raw {
             wireguard: root.section("wireguard", problems).map(|s| read_wireguard(&s, problems)).unwrap_or_default(),
             ike: root.section("ike", problems).map(|s| read_ike(&s, problems)).unwrap_or_default(),
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
+            dns: root.section("dns", problems).map(|s| read_dns(&s, problems)).unwrap_or_default(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
             dns_forwards: root
@@ -231,6 +258,24 @@ fn read_ike(s: &Section<'_>, problems: &mut Problems) -> Ike {
     }
 }
 
+fn read_dns(s: &Section<'_>, problems: &mut Problems) -> Dns {
+    let transfer = s.section("transfer", problems).map(|s| Transfer {
+        span: s.span.clone(),
+        listen: s.text("listen", problems),
+        keys: s.sections("key", problems).iter().map(|s| read_transfer_key(s, problems)).collect(),
+    });
+    Dns { dnssec: s.flag("dnssec", problems), dnssec_key_file: s.text("dnssec_key_file", problems), transfer }
+}
+
+fn read_transfer_key(s: &Section<'_>, problems: &mut Problems) -> TransferKey {
+    TransferKey {
+        name: s.text("name", problems),
+        secret_file: s.text("secret_file", problems),
+        algorithm: s.choice("algorithm", problems),
+        view: s.text("view", problems),
+    }
+}
+
 fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
     Limits {
         sessions: s.integer("sessions", problems),
@@ -247,6 +292,9 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
         dns_cache_bytes: s.integer("dns_cache_bytes", problems),
         dns_queries_per_sec_per_host: s.integer("dns_queries_per_sec_per_host", problems),
         dns_queries_per_sec_per_realm: s.integer("dns_queries_per_sec_per_realm", problems),
+        dns_signatures: s.integer("dns_signatures", problems),
+        dns_signatures_per_sec_per_realm: s.integer("dns_signatures_per_sec_per_realm", problems),
+        dns_transfers: s.integer("dns_transfers", problems),
         ike_half_open: s.integer("ike_half_open", problems),
         ike_half_open_per_source: s.integer("ike_half_open_per_source", problems),
         ike_cookie_threshold: s.integer("ike_cookie_threshold", problems),

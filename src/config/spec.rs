@@ -146,6 +146,7 @@ pub static ROOT: TableSpec = TableSpec {
         optional("wireguard", "One key and one port for all WireGuard peers.", Shape::Table(&WIREGUARD)),
         optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
+        optional("dns", "The internal zone: signatures and transfers.", Shape::Table(&dns::DNS)),
         optional("realm", "One attached address space.", Shape::Tables { of: &REALM, max: MAX_REALMS }),
         optional("host", "A host with a name.", Shape::Tables { of: &HOST, max: MAX_HOSTS }),
         optional(
@@ -302,6 +303,14 @@ pub static LIMITS: TableSpec = TableSpec {
             integer(1, 1_000_000),
             "10000",
         ),
+        with_default("dns_signatures", "DNSSEC signatures remembered.", integer(1, 1_000_000), "32768"),
+        with_default(
+            "dns_signatures_per_sec_per_realm",
+            "New DNSSEC signatures made per second for one realm; those beyond are answered with SERVFAIL.",
+            integer(1, 100_000),
+            "500",
+        ),
+        with_default("dns_transfers", "Connections for zone transfers.", integer(1, 256), "8"),
         with_default("ike_half_open", "IKE SAs whose peer has not yet proved who it is.", integer(16, 65_536), "4096"),
         with_default(
             "ike_half_open_per_source",

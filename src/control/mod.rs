@@ -31,6 +31,7 @@ mod routes;
 pub mod snapshot;
 pub mod store;
 pub mod view;
+pub mod zone;
 
 #[cfg(test)]
 mod properties;

@@ -47,7 +47,8 @@ pub fn prepare(
     let (allocations, changes) = allocate(config, store.allocations())?;
     let compiled = compile_addresses(config, &allocations)?;
     let mut next_numbers = numbers.clone();
-    let snapshot = snapshot(config, compiled, &mut next_numbers, generation)?;
+    let mut snapshot = snapshot(config, compiled, &mut next_numbers, generation)?;
+    snapshot.zone.set_serial(next_numbers.next_zone_serial(now));
     if &allocations != store.allocations() {
         store.commit(&allocations, &changes, now)?;
     }
@@ -67,6 +68,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
     if running.wireguard.private_key.is_none() && new.wireguard.private_key.is_some() {
         return Err(PrepareError::NeedsRestart("wireguard.private_key_file (there was none)"));
     }
+    let listen = |config: &Config| config.dns.transfer.as_ref().map(|transfer| transfer.listen);
     if !running.uses_ipsec() && new.uses_ipsec() {
         return Err(PrepareError::NeedsRestart("the first realm attached by IPsec (the ports of [ike] are not open)"));
     }
@@ -81,6 +83,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("ike.port", running.ike.port != new.ike.port),
         ("ike.nat_t_port", running.ike.nat_t_port != new.ike.nat_t_port),
         ("ike.raw_esp", running.ike.raw_esp != new.ike.raw_esp),
+        ("dns.transfer.listen", listen(running) != listen(new)),
         ("limits of IKE", old_limits.ike != new_limits.ike),
         ("limits.sessions", old_limits.sessions != new_limits.sessions),
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),

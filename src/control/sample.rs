@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::model::{
-    AliasMode, Api, Attachment, Config, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
+    AliasMode, Api, Attachment, Config, Dns, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
     Lifetimes, Limits, LocalAuth, Metrics, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors, Service,
     ServiceRef, WireGuard, WireGuardPeer,
 };
@@ -40,6 +40,7 @@ impl Sample {
                 raw_esp: false,
             },
             limits: Limits::default(),
+            dns: Dns::default(),
             realms: Vec::new(),
             hosts: Vec::new(),
             dns_forwards: Vec::new(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config;
 use crate::config::model::{Attachment, Config, Peer, WireGuardPeer};
@@ -22,6 +22,7 @@ use super::compile::Compiled;
 use super::ipsec::{self, IpsecError};
 use super::routes::route_specs;
 use super::view::Views;
+use super::zone::{self, ZoneKeyError};
 
 /// Of the IX's own stack: the IPv6 minimum, which every tunnel carries.
 const HOST_MTU_BYTES: usize = 1280;
@@ -34,16 +35,20 @@ pub enum SnapshotError {
     #[error("the resolver {address} of realm {realm:?} lies in none of its networks")]
     ResolverOutsideRealm { realm: String, address: IpAddr },
     #[error(transparent)]
+    ZoneKey(#[from] ZoneKeyError),
+    #[error(transparent)]
     Ipsec(#[from] IpsecError),
     #[error("the IX's own address {0} lies in no network; release and allocate the service network again")]
     NoServiceAddress(Canonical),
 }
 
 /// Which tunnel has which number: a peer keeps its number while it is configured, so that keys in use and counters
-/// survive a new configuration.
+/// survive a new configuration. And which serial the zone has: that changes with each.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelNumbers {
     by_key: HashMap<TunnelKey, TunnelId>,
+    /// Of the zone that was made last.
+    zone_serial: Option<u32>,
 }
 
 /// What a tunnel is known by: one that goes to another realm is another tunnel.
@@ -67,6 +72,13 @@ impl TunnelKey {
 }
 
 impl TunnelNumbers {
+    /// For the zone of the next generation.
+    pub fn next_zone_serial(&mut self, now: SystemTime) -> u32 {
+        let serial = zone::next_serial(self.zone_serial, now);
+        self.zone_serial = Some(serial);
+        serial
+    }
+
     /// Forgets vanished keys and numbers new ones, lowest free number first.
     fn update(&mut self, keys: &[TunnelKey]) {
         let wanted: BTreeSet<&TunnelKey> = keys.iter().collect();
@@ -119,7 +131,8 @@ pub fn snapshot(
 
     Ok(Snapshot {
         generation,
-        zone: dns::Zone::new(zone_spec(config, &compiled, generation))?,
+        zone: dns::Zone::new(zone_spec(config, &compiled, generation, zone::signing_key(config)?))?,
+        transfer_keys: zone::transfer_keys(config, &compiled.realm_ids)?,
         routes: dns::Routes::new(route_specs(config, &compiled)?)?,
         service: Service { gateway: locate(&compiled, compiled.gateway)?, dns: locate(&compiled, compiled.dns)? },
         mapping: compiled.mapping,
@@ -184,6 +197,10 @@ fn dns_limits(limits: &config::model::DnsLimits) -> dns::ForwardLimits {
         cache_bytes: limits.cache_bytes,
         queries_per_sec_per_host: limits.queries_per_sec_per_host,
         queries_per_sec_per_realm: limits.queries_per_sec_per_realm,
+        signatures: dns::SignatureLimits {
+            entries: limits.signatures,
+            per_sec_per_realm: limits.signatures_per_sec_per_realm,
+        },
     }
 }
 
@@ -202,7 +219,12 @@ fn locate(compiled: &Compiled, address: Canonical) -> Result<Located, SnapshotEr
     compiled.mapping.locate_canonical(address).ok_or(SnapshotError::NoServiceAddress(address))
 }
 
-fn zone_spec(config: &Config, compiled: &Compiled, generation: Generation) -> dns::ZoneSpec {
+fn zone_spec(
+    config: &Config,
+    compiled: &Compiled,
+    generation: Generation,
+    key: Option<Arc<dns::SigningKey>>,
+) -> dns::ZoneSpec {
     let realms = config.realms.iter().zip(&compiled.realm_ids).map(|(realm, id)| (*id, realm.name.clone()));
     let hosts = compiled.names.hosts.iter().map(|host| dns::HostName {
         name: host.name.clone(),
@@ -223,6 +245,7 @@ fn zone_spec(config: &Config, compiled: &Compiled, generation: Generation) -> dn
         realms: realms.collect(),
         hosts: hosts.collect(),
         services: services.collect(),
+        key,
     }
 }
 

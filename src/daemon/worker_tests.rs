@@ -116,6 +116,7 @@ impl Core for Echo {
             ike_half_open: 0,
             sessions: 0,
             dns,
+            dns_signatures: Default::default(),
             dns_now: Default::default(),
             sessions_max: 1,
             events_lost: 0,

@@ -87,7 +87,7 @@ impl Engine {
             identifications: Identifications::new(setup.seed.rotate_left(48)),
             local: Local::new(
                 Host::new(setup.host, setup.seed.rotate_left(32), now),
-                Names::new(setup.dns, setup.dns_random, setup.seed.rotate_left(56)),
+                Names::new(setup.dns, setup.dns_random, setup.seed.rotate_left(56), setup.unix_time_at_zero),
             ),
             reporter: Reporter::new(),
             batch: Batch::default(),
@@ -215,6 +215,7 @@ impl Engine {
             ike_sas,
             ike_half_open,
             dns: self.local.names.counters(),
+            dns_signatures: self.local.names.signature_counts(),
             dns_now: self.local.names.gauges(now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),

@@ -4,9 +4,10 @@
 //! goes outside all realms waits here for whoever drives the engine.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::dns::forward::{Action, Client, Counters, ExchangeId, Gauges};
-use crate::dns::{self, ForwardLimits, Forwarder, Tables, Upstream};
+use crate::dns::{self, ForwardLimits, Forwarder, SignatureCounts, Tables, Upstream};
 use crate::host::{self, ClientId, Host, QueryId, Question};
 use crate::net::Timestamp;
 use crate::net::random::Random;
@@ -20,28 +21,30 @@ pub(super) struct Names {
     forwarder: Forwarder<QueryId>,
     random: Box<dyn Random + Send>,
     outside: VecDeque<Action>,
+    unix_time_at_zero: Duration,
 }
 
 impl Names {
-    pub fn new(limits: ForwardLimits, random: Box<dyn Random + Send>, seed: u64) -> Self {
-        Names { forwarder: Forwarder::new(limits, seed), random, outside: VecDeque::new() }
+    pub fn new(limits: ForwardLimits, random: Box<dyn Random + Send>, seed: u64, unix_time_at_zero: Duration) -> Self {
+        Names { forwarder: Forwarder::new(limits, seed), random, outside: VecDeque::new(), unix_time_at_zero }
     }
 
     pub fn handle_publish(&mut self, snapshot: &Snapshot, now: Timestamp) {
-        self.forwarder.handle_publish(tables(snapshot), now, &mut *self.random);
+        let tables = self.tables(snapshot, now);
+        self.forwarder.handle_publish(tables, now, &mut *self.random);
     }
 
     pub fn handle_timeout(&mut self, snapshot: &Snapshot, now: Timestamp) {
-        self.forwarder.handle_timeout(tables(snapshot), now, &mut *self.random);
+        let tables = self.tables(snapshot, now);
+        self.forwarder.handle_timeout(tables, now, &mut *self.random);
     }
 
     /// What came of a question. `None`: it failed.
     pub fn handle_reply(&mut self, exchange: ExchangeId, bytes: Option<&[u8]>, snapshot: &Snapshot, now: Timestamp) {
+        let tables = self.tables(snapshot, now);
         match bytes {
-            Some(bytes) => {
-                self.forwarder.handle_answer(tables(snapshot), exchange, bytes, now, &mut *self.random);
-            }
-            None => self.forwarder.handle_failure(tables(snapshot), exchange, now, &mut *self.random),
+            Some(bytes) => self.forwarder.handle_answer(tables, exchange, bytes, now, &mut *self.random),
+            None => self.forwarder.handle_failure(tables, exchange, now, &mut *self.random),
         }
     }
 
@@ -56,6 +59,10 @@ impl Names {
 
     pub fn counters(&self) -> Counters {
         self.forwarder.counters()
+    }
+
+    pub fn signature_counts(&self) -> SignatureCounts {
+        self.forwarder.signature_counts()
     }
 
     pub fn gauges(&self, now: Timestamp) -> Gauges {
@@ -94,10 +101,12 @@ impl Names {
             host::Transport::Tcp => dns::Transport::Tcp,
         };
         let client = Client { realm: query.realm, source: query.source, transport, token: query.id };
-        self.forwarder.handle_query(tables(snapshot), client, &query.bytes, now, &mut *self.random);
+        let tables = self.tables(snapshot, now);
+        self.forwarder.handle_query(tables, client, &query.bytes, now, &mut *self.random);
     }
 
     fn act(&mut self, action: Action, host: &mut Host, snapshot: &Snapshot, now: Timestamp) {
+        let tables = self.tables(snapshot, now);
         match action {
             Action::Ask { exchange, upstream: Upstream::Realm { realm, address, port }, transport, bytes } => {
                 let transport = match transport {
@@ -108,19 +117,25 @@ impl Names {
                 if snapshot.realm(realm).is_none_or(|realm| realm.tunnels.is_empty()) {
                     self.handle_reply(exchange, None, snapshot, now);
                 } else if host.ask(question, &bytes, now, &mut *self.random).is_err() {
-                    self.forwarder.handle_no_room(tables(snapshot), exchange, now, &mut *self.random);
+                    self.forwarder.handle_no_room(tables, exchange, now, &mut *self.random);
                 }
             }
             Action::Ask { exchange, upstream: Upstream::Outside { .. }, .. } if self.outside.len() >= MAX_OUTSIDE => {
-                self.forwarder.handle_no_room(tables(snapshot), exchange, now, &mut *self.random);
+                self.forwarder.handle_no_room(tables, exchange, now, &mut *self.random);
             }
             Action::Ask { .. } => self.outside.push_back(action),
             Action::Close { exchange, upstream: Upstream::Realm { .. } } => host.cancel(ClientId(exchange.0), now),
             Action::Close { .. } => self.outside.push_back(action),
         }
     }
-}
 
-fn tables(snapshot: &Snapshot) -> Tables<'_> {
-    Tables { zone: &snapshot.zone, routes: &snapshot.routes, mapping: &snapshot.mapping, policy: &snapshot.policy }
+    fn tables<'a>(&self, snapshot: &'a Snapshot, now: Timestamp) -> Tables<'a> {
+        Tables {
+            zone: &snapshot.zone,
+            routes: &snapshot.routes,
+            mapping: &snapshot.mapping,
+            policy: &snapshot.policy,
+            unix_secs: (self.unix_time_at_zero + (now - Timestamp::ZERO)).as_secs(),
+        }
+    }
 }

@@ -33,6 +33,7 @@ pub struct Report {
     /// ... and those of them whose peer has not proved who it is.
     pub ike_half_open: usize,
     pub dns: dns::forward::Counters,
+    pub dns_signatures: dns::SignatureCounts,
     pub dns_now: dns::forward::Gauges,
     pub sessions: usize,
     pub sessions_max: usize,

@@ -60,6 +60,19 @@ impl NameKey {
     }
 }
 
+/// The name of a key. `None`: no name has such a key.
+pub(super) fn name_of(key: &[u8]) -> Option<Name> {
+    let (mut labels, mut rest) = (Vec::new(), key);
+    while let Some((len, after)) = rest.split_first() {
+        let (label, parent) = after.split_at_checked(usize::from(*len))?;
+        labels.push(label);
+        rest = parent;
+    }
+    let mut name = Name::from_labels(labels).ok()?;
+    name.set_fqdn(true);
+    Some(name)
+}
+
 impl fmt::Debug for NameKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NameKey({})", self.as_bytes().escape_ascii())

@@ -7,11 +7,12 @@ use hickory_proto::op::{
     Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode, emit_message_parts,
 };
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{DNSClass, Name, Record};
+use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 
+use super::dnssec::NXNAME;
 use super::resolve::{Asker, Outcome};
-use super::zone::{ADDRESS_TTL_SECS, NEGATIVE_TTL_SECS, Zone};
+use super::zone::{NEGATIVE_TTL_SECS, Zone, original_ttl_secs};
 use crate::net::RealmId;
 use crate::net::mapping::Mapping;
 use crate::net::policy::Policy;
@@ -22,6 +23,9 @@ pub(super) const MAX_UDP_PAYLOAD_BYTES: u16 = 1232;
 const PLAIN_UDP_PAYLOAD_BYTES: u16 = 512;
 /// OPT, TSIG or SIG(0), and some to spare; the rest of a 64 KiB query is not worth parsing.
 const MAX_ADDITIONALS: u16 = 4;
+
+/// RFC 9824 section 5.1: the second bit of the EDNS flags, after DO.
+const EDNS_COMPACT_OK: u16 = 0x4000;
 
 /// RFC 8914, the option and the codes that we use.
 const EXTENDED_DNS_ERROR: u16 = 15;
@@ -87,7 +91,9 @@ impl Zone {
         reply.metadata.authoritative = outcome != Outcome::Refused;
         match outcome {
             Outcome::Answer(data) => {
-                let record = |data| Record::from_rdata(question.name().clone(), ADDRESS_TTL_SECS, data);
+                let record = |data| {
+                    Record::from_rdata(question.name().clone(), original_ttl_secs(question.query_type()), data)
+                };
                 reply.answers = data.into_iter().map(record).collect();
             }
             Outcome::NoData { apex } => reply.authorities.push(self.negative_soa(apex)),
@@ -165,12 +171,21 @@ impl Request {
         if !decoder.is_empty() {
             return Err(ResponseCode::FormErr);
         }
+        // RFC 9824 section 3.5.
+        if question.query_type() == RecordType::Unknown(NXNAME) {
+            return Err(ResponseCode::FormErr);
+        }
         Ok(Request { question, edns })
     }
 
     /// RFC 3225: the asker understands signatures.
     pub(super) fn is_dnssec_ok(&self) -> bool {
         self.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok)
+    }
+
+    /// RFC 9824 section 5.1: the asker takes NXDOMAIN together with a compact denial.
+    pub(super) fn is_compact_ok(&self) -> bool {
+        self.edns.as_ref().is_some_and(|edns| edns.flags().z & EDNS_COMPACT_OK != 0)
     }
 
     /// RFC 6891 section 6.1.3: answered with BADVERS.
@@ -220,6 +235,22 @@ impl Reply {
             let mut data = code.to_be_bytes().to_vec();
             data.extend_from_slice(text().as_bytes());
             edns.options_mut().insert(EdnsOption::Unknown(EXTENDED_DNS_ERROR, data));
+        }
+    }
+
+    /// Nothing but SERVFAIL, and why.
+    pub(super) fn fail(&mut self, code: u16, text: impl FnOnce() -> String) {
+        self.metadata.response_code = ResponseCode::ServFail;
+        self.answers.clear();
+        self.authorities.clear();
+        self.additionals.clear();
+        self.explain(code, text);
+    }
+
+    /// RFC 9824 section 5.1.
+    pub(super) fn set_compact_ok(&mut self) {
+        if let Some(edns) = &mut self.edns {
+            edns.flags_mut().z |= EDNS_COMPACT_OK;
         }
     }
 

@@ -25,7 +25,9 @@
 //!
 //! Bytes are parsed and emitted by hickory-proto (`docs/decisions/0002-dns-over-hickory-proto.md`).
 
+pub mod dnssec;
 pub mod forward;
+pub mod transfer;
 
 mod cache;
 mod key;
@@ -43,6 +45,7 @@ mod property_tests;
 #[cfg(test)]
 mod tests;
 
+pub use dnssec::{SignatureCounts, SignatureLimits, SigningKey};
 pub use forward::{ForwardLimits, Forwarder, RouteSpec, Routes, Tables, Upstream};
 pub use message::Transport;
 pub use zone::{HostName, ServiceName, Zone, ZoneError, ZoneSpec};

@@ -1,11 +1,13 @@
 //! What one asker is told about one name: the rules, without the wire.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use hickory_proto::rr::rdata::{A, AAAA, NS, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, NS, NULL, PTR};
 use hickory_proto::rr::{Name, RData, RecordType};
 use ipnet::IpNet;
 
+use super::dnssec::SigningKey;
 use super::key::NameKey;
 use super::reverse;
 use super::zone::{Node, NodeData, Zone};
@@ -59,6 +61,7 @@ impl Zone {
         let apex = || name.trim_to(self.origin.iter().len());
         let Some(node) = self.node(key) else { return Outcome::NameError { apex: apex(), denied: false } };
         match &node.data {
+            NodeData::Apex if record_type == RecordType::DNSKEY && self.key.is_some() => Outcome::Answer(self.dnskey()),
             NodeData::Apex => {
                 self.answer_apex(record_type).map_or_else(|| Outcome::NoData { apex: apex() }, Outcome::Answer)
             }
@@ -85,6 +88,15 @@ impl Zone {
             RecordType::NS => Some(vec![RData::NS(NS(self.name_server.clone()))]),
             _ => None,
         }
+    }
+
+    /// Of the forward zone alone: the reverse zones are not signed.
+    fn dnskey(&self) -> Vec<RData> {
+        let record = |key: &Arc<SigningKey>| RData::Unknown {
+            code: RecordType::DNSKEY,
+            rdata: NULL::with(key.dnskey()),
+        };
+        self.key.iter().map(record).collect()
     }
 
     fn resolve_reverse(&self, asker: Asker<'_>, name: &Name, prefix: IpNet, record_type: RecordType) -> Outcome {

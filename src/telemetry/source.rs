@@ -180,6 +180,7 @@ pub(crate) mod samples {
             ike_half_open: 0,
             sessions: 12,
             dns: Default::default(),
+            dns_signatures: Default::default(),
             dns_now: Default::default(),
             sessions_max: 1_000_000,
             events_lost: 0,

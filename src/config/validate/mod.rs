@@ -12,6 +12,7 @@ mod networks;
 mod ports;
 mod references;
 mod tunnels;
+mod zone;
 
 use std::path::Path;
 
@@ -34,6 +35,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let hosts = references::hosts(raw, &names, &networks, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
+    let zone = zone::zone(raw, &names, ix.as_ref(), directory, secrets, problems);
     let internal = ix.as_ref().map_or("", |ix| ix.domain.as_str());
     let (dns, dns_forwards) = dns::dns(raw, internal, &networks, problems);
     if let Some(ix) = &ix {
@@ -55,6 +57,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         wireguard: tunnels.wireguard?,
         ike: tunnels.ike?,
         limits,
+        dns: zone?,
         realms: realms.collect::<Option<_>>()?,
         hosts: hosts.into_iter().collect::<Option<_>>()?,
         dns_forwards,

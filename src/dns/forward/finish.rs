@@ -167,6 +167,8 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         if let Some(note) = answer.note {
             reply.explain(note.code(), || note.text(tables.zone, waiter.client.realm));
         }
+        let asker = tables.asker(waiter.client.realm);
+        self.signatures.sign(tables.zone, asker, tables.unix_secs, &waiter.request, &mut reply);
         let mut out = Vec::new();
         reply.emit_to(&waiter.request, waiter.client.transport, &mut out);
         let len = out.len();

@@ -41,6 +41,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use hickory_proto::op::{Metadata, ResponseCode};
 
 use super::cache::{Cache, QuestionKey};
+use super::dnssec::{SignatureCounts, SignatureLimits, Signatures};
 use super::limit::{QueryLimit, Verdict};
 use super::message::{self, Received, Reply, Request, Transport, ede};
 use super::resolve::Asker;
@@ -73,6 +74,7 @@ pub struct ForwardLimits {
     pub cache_bytes: usize,
     pub queries_per_sec_per_host: u32,
     pub queries_per_sec_per_realm: u32,
+    pub signatures: SignatureLimits,
 }
 
 /// What one generation of the configuration says about names.
@@ -82,6 +84,8 @@ pub struct Tables<'a> {
     pub routes: &'a Routes,
     pub mapping: &'a Mapping,
     pub policy: &'a Policy,
+    /// The date, for signatures: seconds since 1970.
+    pub unix_secs: u64,
 }
 
 impl<'a> Tables<'a> {
@@ -163,6 +167,7 @@ pub struct Forwarder<T> {
     actions: VecDeque<Action>,
     answers: VecDeque<(T, Vec<u8>)>,
     counters: Counters,
+    signatures: Signatures,
 }
 
 impl<T: Copy + PartialEq> Forwarder<T> {
@@ -183,6 +188,7 @@ impl<T: Copy + PartialEq> Forwarder<T> {
             actions: VecDeque::new(),
             answers: VecDeque::new(),
             counters: Counters::default(),
+            signatures: Signatures::new(limits.signatures),
         }
     }
 
@@ -328,6 +334,10 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         self.counters
     }
 
+    pub fn signature_counts(&self) -> SignatureCounts {
+        self.signatures.counts()
+    }
+
     pub fn gauges(&self, now: Timestamp) -> Gauges {
         Gauges { pending: self.jobs.len(), cached: self.cache.len(), penalised_resolvers: self.health.penalised(now) }
     }
@@ -341,7 +351,8 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         outcome: super::resolve::Outcome,
     ) {
         self.counters.by_zone += 1;
-        let reply = tables.zone.reply(client.realm, metadata, request, outcome);
+        let mut reply = tables.zone.reply(client.realm, metadata, request, outcome);
+        self.signatures.sign(tables.zone, tables.asker(client.realm), tables.unix_secs, request, &mut reply);
         self.send(client, request, reply);
     }
 

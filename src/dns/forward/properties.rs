@@ -150,6 +150,7 @@ proptest! {
                 routes: &scene.routes,
                 mapping: &scene.world.mapping,
                 policy: &scene.world.policy,
+                unix_secs: 1_782_864_000,
             };
             scene.forwarder.handle_query(tables, client, bytes, scene.now, &mut crate::net::random::Seeded(1));
         }
