@@ -22,6 +22,8 @@ mod examples;
 mod hidden;
 #[path = "config/ipsec.rs"]
 mod ipsec;
+#[path = "config/zone.rs"]
+mod zone;
 
 const FILE: &str = "/etc/ixgate/ix.toml";
 const PRIVATE_KEY: [u8; 32] = [0x42; 32];

@@ -89,7 +89,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
         ("limits.handshakes_per_sec", old_limits.handshakes_per_sec != new_limits.handshakes_per_sec),
         ("limits.dns_tcp", old_limits.dns_tcp != new_limits.dns_tcp),
-        ("limits of DNS forwarding", old_limits.dns != new_limits.dns),
+        ("limits of DNS", old_limits.dns != new_limits.dns),
         ("limits.dns_tcp_per_realm", old_limits.dns_tcp_per_realm != new_limits.dns_tcp_per_realm),
     ];
     Ok(differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())

@@ -102,15 +102,17 @@ pub(super) fn next_serial(previous: Option<u32>, now: SystemTime) -> u32 {
 mod tests {
     use std::time::Duration;
 
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+    use rustls_pki_types::pem::PemObject;
+
     use super::*;
-    use crate::config::certificate;
     use crate::config::model::Dnssec;
     use crate::control::sample::Sample;
 
     #[test]
     fn a_new_keys_file_is_read_back() {
         let (der, pem) = new_signing_key().unwrap();
-        assert_eq!(certificate::private_key(pem.as_bytes()).unwrap(), der);
+        assert_eq!(PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap().secret_pkcs8_der(), &der[..]);
         let longest = pem.lines().map(str::len).max().unwrap();
         assert_eq!(longest, PEM_LINE_CHARS);
     }

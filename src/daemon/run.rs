@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::open::Opened;
+use super::transfer::{self, Transfers};
 use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
 use crate::control::api::{self, Appliance, Unavailable};
@@ -38,6 +39,8 @@ pub struct Reloaded<S> {
     pub names: Names,
     /// For the log: what is different.
     pub summary: String,
+    /// To be told when the worker runs on it.
+    pub adopted: Box<dyn FnOnce() + Send>,
 }
 
 /// Why it ended otherwise than told.
@@ -119,12 +122,19 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, sockets, api: api_socket, metrics } = opened;
+    let Opened { ix_name, sockets, api: api_socket, metrics, transfers } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
-    let facts = Facts { ix_name, listens, names: RwLock::new(names), clock, started: clock.now() };
+    let facts = Facts {
+        ix_name,
+        listens,
+        names: RwLock::new(names),
+        clock,
+        started: clock.now(),
+        transfers: Default::default(),
+    };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -133,6 +143,10 @@ where
     if let Some(listener) = metrics {
         let listener = TcpListener::from_std(listener).map_err(RunError::Start)?;
         servers.spawn(http::serve(listener, api::metrics_router(observer.clone())));
+    }
+    if let Some(Transfers { listener, connections, current: Some(current) }) = transfers {
+        let listener = TcpListener::from_std(listener).map_err(RunError::Start)?;
+        servers.spawn(transfer::serve(listener, connections, current, clock, observer.facts.transfers.clone()));
     }
     for listen in &observer.facts.listens {
         tracing::info!("{} on {}", listen.what, listen.address);
@@ -174,6 +188,7 @@ struct Facts {
     names: RwLock<Names>,
     clock: Clock,
     started: Timestamp,
+    transfers: Arc<transfer::Counters>,
 }
 
 /// Answers the API from the worker's report.
@@ -201,6 +216,7 @@ impl<C: Core> Appliance for Observer<C> {
             names: names.clone(),
             path,
             socket,
+            transfers: facts.transfers.read(),
         })
     }
 }
@@ -267,6 +283,7 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
             return;
         }
     }
+    (reloaded.adopted)();
     *names = reloaded.names;
 }
 

@@ -30,7 +30,12 @@ fn reload() -> impl FnMut() -> Result<Reloaded<u32>, &'static str> {
         attempts += 1;
         match attempts {
             1 => Err("line 3: no such realm"),
-            _ => Ok(Reloaded { snapshot: Arc::new(9), names: names("renamed"), summary: "1 realm".to_owned() }),
+            _ => Ok(Reloaded {
+                snapshot: Arc::new(9),
+                names: names("renamed"),
+                summary: "1 realm".to_owned(),
+                adopted: Box::new(|| {}),
+            }),
         }
     }
 }

@@ -91,9 +91,8 @@ impl Zone {
         reply.metadata.authoritative = outcome != Outcome::Refused;
         match outcome {
             Outcome::Answer(data) => {
-                let record = |data| {
-                    Record::from_rdata(question.name().clone(), original_ttl_secs(question.query_type()), data)
-                };
+                let record =
+                    |data| Record::from_rdata(question.name().clone(), original_ttl_secs(question.query_type()), data);
                 reply.answers = data.into_iter().map(record).collect();
             }
             Outcome::NoData { apex } => reply.authorities.push(self.negative_soa(apex)),

@@ -33,6 +33,8 @@ pub enum Unit {
     Messages,
     Queries,
     Answers,
+    Signatures,
+    Transfers,
     Resolvers,
     Seconds,
     Sessions,
@@ -59,6 +61,8 @@ impl Unit {
             Unit::Messages => "_messages",
             Unit::Queries => "_queries",
             Unit::Answers => "_answers",
+            Unit::Signatures => "_signatures",
+            Unit::Transfers => "_transfers",
             Unit::Resolvers => "_resolvers",
             Unit::Seconds => "_seconds",
             Unit::Sessions => "_sessions",
@@ -188,6 +192,28 @@ pub static METRICS: &[Declaration] = &[
         help: "Forwarded answers of which something was left out or that explain why there is none: not granted, not \
                mappable, private from outside, no resolver.",
         read: |s| one(s.path.dns.left_out as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_signatures_total",
+        kind: Kind::Counter,
+        unit: Unit::Signatures,
+        help: "DNSSEC signatures of the internal zone: made, taken from those made before (reused), and answers that failed \
+               because a realm asked for too many in a second (refused).",
+        read: |s| {
+            let sample = |outcome: &str, count: u64| (vec![("outcome", outcome.to_owned())], count as f64);
+            let counts = &s.path.dns_signatures;
+            vec![sample("made", counts.made), sample("reused", counts.reused), sample("refused", counts.refused)]
+        },
+    },
+    Declaration {
+        name: "ixgate_dns_transfers_total",
+        kind: Kind::Counter,
+        unit: Unit::Transfers,
+        help: "Zone transfers to name servers: whole ones (served), and queries on their port that got nothing (refused).",
+        read: |s| {
+            let sample = |outcome: &str, count: u64| (vec![("outcome", outcome.to_owned())], count as f64);
+            vec![sample("served", s.transfers.served), sample("refused", s.transfers.refused)]
+        },
     },
     Declaration {
         name: "ixgate_dns_upstream_messages_total",

@@ -83,7 +83,11 @@ pub static TRANSFER_KEY: TableSpec = TableSpec {
     doc: "A key that is shared with one name server, and the view of the zone that it gets.",
     keys: &[
         required("name", "The key's name, the same on both sides.", Shape::Text(KEY_NAME)),
-        required("secret_file", "A file with the secret in base64 (`ixgate keygen tsig`), mode 600.", Shape::Text(PATH)),
+        required(
+            "secret_file",
+            "A file with the secret in base64 (`ixgate keygen tsig`), mode 600.",
+            Shape::Text(PATH),
+        ),
         with_default("algorithm", "The same on both sides.", Shape::Choice(&TSIG_ALGORITHMS), "\"hmac-sha256\""),
         required(
             "view",

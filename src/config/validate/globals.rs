@@ -146,10 +146,7 @@ fn dns_limits(raw: &raw::Limits) -> DnsLimits {
         queries_per_sec_per_host: rate(&raw.dns_queries_per_sec_per_host, default.queries_per_sec_per_host),
         queries_per_sec_per_realm: rate(&raw.dns_queries_per_sec_per_realm, default.queries_per_sec_per_realm),
         signatures: count(&raw.dns_signatures, default.signatures),
-        signatures_per_sec_per_realm: rate(
-            &raw.dns_signatures_per_sec_per_realm,
-            default.signatures_per_sec_per_realm,
-        ),
+        signatures_per_sec_per_realm: rate(&raw.dns_signatures_per_sec_per_realm, default.signatures_per_sec_per_realm),
         transfers: count(&raw.dns_transfers, default.transfers),
     }
 }

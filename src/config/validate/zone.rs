@@ -79,12 +79,13 @@ fn dnssec(
 }
 
 fn signing_key(pem: &[u8], path: &Path, span: &Range<usize>, problems: &mut Problems) -> Option<Zeroizing<Vec<u8>>> {
-    let key = certificate::private_key(pem).map_err(|error| error.to_string()).and_then(|der| {
-        match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der) {
-            Ok(_) => Ok(der),
-            Err(_) => Err("it is no ECDSA P-256 key in PKCS #8 (algorithm 13)".to_owned()),
-        }
-    });
+    let key =
+        certificate::private_key(pem).map_err(|error| error.to_string()).and_then(
+            |der| match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &der) {
+                Ok(_) => Ok(der),
+                Err(_) => Err("it is no ECDSA P-256 key in PKCS #8 (algorithm 13)".to_owned()),
+            },
+        );
     match key {
         Ok(der) => Some(der),
         Err(why) => {

@@ -123,7 +123,7 @@ fn key_tag(rdata: &[u8]) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     // RFC 6605 section 6.1.
@@ -133,11 +133,8 @@ mod tests {
     pub(in crate::dns::dnssec) fn rfc6605_key() -> SigningKey {
         let decode = |text| STANDARD.decode(text).unwrap();
         let public = [&[4][..], &decode(PUBLIC)].concat();
-        let pair = EcdsaKeyPair::from_private_key_and_public_key(
-            &ECDSA_P256_SHA256_FIXED_SIGNING,
-            &decode(PRIVATE),
-            &public,
-        );
+        let pair =
+            EcdsaKeyPair::from_private_key_and_public_key(&ECDSA_P256_SHA256_FIXED_SIGNING, &decode(PRIVATE), &public);
         SigningKey::from_pair(pair.unwrap()).unwrap()
     }
 

@@ -334,6 +334,11 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         self.counters
     }
 
+    #[cfg(test)]
+    pub(super) fn signatures(&self) -> &Signatures {
+        &self.signatures
+    }
+
     pub fn signature_counts(&self) -> SignatureCounts {
         self.signatures.counts()
     }
