@@ -72,7 +72,7 @@ fn keys_say_who_fetches_the_zone_and_as_whom() {
 fn a_transfer_nobody_may_have_or_anybody_could_is_refused() {
     let key = transfer_key;
     check(&[
-        (transfer(""), &["4:1 [dns.transfer]: `key` is missing in [dns.transfer]"]),
+        (transfer(""), &["4:1 [dns.transfer]: there is no key in [dns.transfer]"]),
         (transfer("key = []\n"), &["4:1 [dns.transfer]: there is no key in [dns.transfer]"]),
         (transfer(&key("one", "our.key", "b")), &["9:8 \"b\": there is no realm `b`"]),
         (transfer(&key("One", "our.key", "a")), &["7:8 \"One\": this is no name for a key"]),

@@ -68,9 +68,9 @@ pub static TRANSFER: TableSpec = TableSpec {
     doc: "Zone transfers (AXFR) to name servers that prove themselves by a shared key (TSIG). Never inside the realms.",
     keys: &[
         required("listen", "TCP address and port of the appliance's own network.", Shape::Text(SOCKET)),
-        required(
+        optional(
             "key",
-            "Who may fetch the zone, and as whom.",
+            "Who may fetch the zone, and as whom; at least one.",
             Shape::Tables { of: &TRANSFER_KEY, max: MAX_TRANSFER_KEYS },
         ),
     ],

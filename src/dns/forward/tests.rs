@@ -531,7 +531,7 @@ fn who_speaks_one_ip_version_gets_what_the_mapping_has_in_it() {
     // A speaks both: nothing is made up.
     assert_eq!(texts(&scene.ask(A, "four.b.local.", RecordType::AAAA)), Vec::<String>::new());
     // D speaks IPv6 only: an IPv4 host by its canonical address.
-    let d = RealmId(4);
+    let d = RealmId(60);
     let mut networks = scene.world.mapping.networks().to_vec();
     networks.push(crate::net::mapping::Network {
         realm: d,
