@@ -23,6 +23,8 @@
 //! the network may have reverse zones of its own. Names outside the zone are forwarded where the configuration says to
 //! whom ([`forward`]); all others are REFUSED: this is no recursive resolver.
 //!
+//! The zone can be signed ([`dnssec`]), and given to the operators' own name servers ([`transfer`]).
+//!
 //! Bytes are parsed and emitted by hickory-proto (`docs/decisions/0002-dns-over-hickory-proto.md`).
 
 pub mod dnssec;

@@ -230,7 +230,7 @@ impl Zone {
 
 fn soa(origin: &Name, name_server: &Name, serial: u32) -> Result<RData, ZoneError> {
     let mailbox = child(origin, "hostmaster")?;
-    // Refresh, retry and expire are for secondary servers; there are none, so the usual values stand.
+    // Refresh, retry and expire, for the operators' name servers: they look every hour, and give up after a day.
     Ok(RData::SOA(SOA::new(name_server.clone(), mailbox, serial, 3600, 600, 86_400, NEGATIVE_TTL_SECS)))
 }
 

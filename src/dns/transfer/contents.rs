@@ -46,8 +46,7 @@ fn canonical(name: &Name, data: &NodeData) -> Vec<Record> {
         NodeData::Host(addresses) | NodeData::Service(addresses, _) => addresses,
         NodeData::Apex | NodeData::EmptyNonTerminal => &[],
     };
-    let record = |address: &Canonical| {
-        Record::from_rdata(name.clone(), ADDRESS_TTL_SECS, RData::AAAA(AAAA(address.addr())))
-    };
+    let record =
+        |address: &Canonical| Record::from_rdata(name.clone(), ADDRESS_TTL_SECS, RData::AAAA(AAAA(address.addr())));
     addresses.iter().map(record).collect()
 }

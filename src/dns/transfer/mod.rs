@@ -82,7 +82,7 @@ pub enum Answer<'a> {
         /// The asker got nothing of the zone.
         is_refused: bool,
     },
-    Transfer(Transfer<'a>),
+    Transfer(Box<Transfer<'a>>),
 }
 
 impl<'a> Server<'a> {
@@ -133,7 +133,13 @@ impl<'a> Server<'a> {
             }
             RecordType::AXFR | RecordType::IXFR => {
                 let records = contents::records(self.zone, self.mapping, self.policy, view);
-                Answer::Transfer(Transfer { query, records: Box::new(records), chain, is_begun: false, is_done: false })
+                Answer::Transfer(Box::new(Transfer {
+                    query,
+                    records: Box::new(records),
+                    chain,
+                    is_begun: false,
+                    is_done: false,
+                }))
             }
             _ => say(ResponseCode::Refused, &[]),
         }
