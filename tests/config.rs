@@ -14,6 +14,8 @@ use ixgate::net::policy::PortRule;
 
 #[path = "config/arbitrary.rs"]
 mod arbitrary;
+#[path = "config/dns.rs"]
+mod dns;
 #[path = "config/examples.rs"]
 mod examples;
 #[path = "config/hidden.rs"]
@@ -22,6 +24,8 @@ mod hidden;
 mod ipsec;
 #[path = "config/napt.rs"]
 mod napt;
+#[path = "config/zone.rs"]
+mod zone;
 
 const FILE: &str = "/etc/ixgate/ix.toml";
 const PRIVATE_KEY: [u8; 32] = [0x42; 32];

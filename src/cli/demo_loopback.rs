@@ -69,7 +69,10 @@ pub fn demonstrate(appliance: &Appliance) -> Result<Outcome, DemoError> {
     let address = socket.local_address();
     let mut sockets = Sockets::default();
     sockets.add_udp(socket);
-    let (worker, ending) = worker::spawn(sockets, appliance.engine(clock.now()), clock).map_err(DemoError::Start)?;
+    // The demonstration asks nobody outside.
+    let (outside, _) = tokio::sync::mpsc::channel(1);
+    let core = appliance.engine(clock.now());
+    let (worker, ending) = worker::spawn(sockets, core, clock, outside).map_err(DemoError::Start)?;
 
     let now = || clock.now();
     let told = demonstration::tell(appliance, &mut Loopback::new(address, &now, MAX_DURATION));

@@ -8,6 +8,7 @@
 //! keygen wireguard --out FILE     public key       and on standard error where the private key is
 //! keygen wireguard --public FILE  public key
 //! keygen psk                      preshared key    (with --out FILE: nothing, and on standard error where it is)
+//! keygen tsig                     secret of a name server's key (with --out FILE: nothing, as psk)
 //! keygen ca | certificate --out FILE               (nothing: on standard error where private key and certificate are)
 //! ```
 //!
@@ -16,9 +17,8 @@
 
 mod certificate;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -31,13 +31,13 @@ use serde_json::json;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::io::secret_file::{SECRET, make_folder, write_new};
 use crate::wireguard;
 
 /// A key file holds 44 characters and a newline; more than this is something else.
 const MAX_KEY_FILE_BYTES: u64 = 1024;
 
-/// Modes of files: for the owner alone, and for everybody to read.
-const SECRET: u32 = 0o600;
+/// The mode of files that everybody may read.
 const PUBLIC_FILE: u32 = 0o644;
 
 const PSK_HELP: &str = "\
@@ -47,6 +47,14 @@ Example:
 Then name the file in the peer's attachment (psk_file = \"secrets/hospital-b.psk\"), and bring its
 one line to the other side by a way that nobody else reads. strongSwan takes it as it is:
 secret = 0s...";
+
+const TSIG_HELP: &str = "\
+Example:
+  ixgate keygen tsig --out secrets/axfr.tsig
+
+Then name the file in a [[dns.transfer.key]] (secret_file = \"secrets/axfr.tsig\"), and bring its one line to
+the name server by a way that nobody else reads. BIND takes it as it is:
+key \"axfr-key\" { algorithm hmac-sha256; secret \"...\"; };";
 
 /// Make keys and certificates.
 #[derive(Args, Debug)]
@@ -61,6 +69,8 @@ enum Kind {
     Wireguard(WireguardArgs),
     /// A preshared key, the same for both sides of one tunnel: 256 random bits.
     Psk(PskArgs),
+    /// The secret of a key for zone transfers (TSIG), the same for both sides: 256 random bits in base64.
+    Tsig(TsigArgs),
     Ca(certificate::CaArgs),
     Certificate(certificate::CertificateArgs),
 }
@@ -80,6 +90,13 @@ struct PskArgs {
     /// In the form that WireGuard wants (bare base64) instead of the one for IPsec ("0s" and base64).
     #[arg(long)]
     wireguard: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TSIG_HELP)]
+struct TsigArgs {
     #[command(flatten)]
     target: Target,
 }
@@ -144,6 +161,7 @@ fn answer(args: &KeygenArgs, stdin: &mut dyn Read, now: SystemTime) -> Result<An
         }
         Kind::Wireguard(WireguardArgs { public: None, target }) => make_wireguard(target),
         Kind::Psk(PskArgs { wireguard, target }) => make_psk(target, *wireguard),
+        Kind::Tsig(TsigArgs { target }) => make_tsig(target),
         Kind::Ca(args) => certificate::make_ca(args, now),
         Kind::Certificate(args) => certificate::make_certificate(args, now),
     }
@@ -170,6 +188,16 @@ fn make_psk(target: &Target, wireguard: bool) -> Result<Answer, KeygenError> {
     write_file(file, &key, SECRET, target.force)?;
     let json = json!({ "preshared_key_file": file.display().to_string() });
     Ok(target.answer(json, "", format!("preshared key in {}\n", file.display())))
+}
+
+fn make_tsig(target: &Target) -> Result<Answer, KeygenError> {
+    let secret = encode(&*random_key()?);
+    let Some(file) = &target.out else {
+        return Ok(target.answer(json!({ "secret": *secret }), &secret, String::new()));
+    };
+    write_file(file, &secret, SECRET, target.force)?;
+    let json = json!({ "secret_file": file.display().to_string() });
+    Ok(target.answer(json, "", format!("TSIG secret in {}\n", file.display())))
 }
 
 impl Target {
@@ -242,22 +270,6 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Key
     })
 }
 
-/// The folder of a key is for its owner alone. One that exists stays as it is.
-fn make_folder(path: &Path) -> io::Result<()> {
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
-        Some(folder) => std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder),
-        None => Ok(()),
-    }
-}
-
-fn write_new(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?; // whatever the umask or a default ACL made of it
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
-}
-
 fn print(answer: &Answer) -> Result<(), KeygenError> {
     eprint!("{}", answer.remark);
     let mut stdout = io::stdout().lock();
@@ -266,6 +278,8 @@ fn print(answer: &Answer) -> Result<(), KeygenError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use clap::Parser;
 
     use super::*;
@@ -346,6 +360,12 @@ mod tests {
     fn a_preshared_key_is_read_as_256_bits_for_ipsec() {
         let psk = keygen(&["psk"], "").unwrap();
         assert_eq!(crate::config::secrets::decode_shared_key(psk.as_bytes()).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn a_tsig_secret_is_read_as_256_bits() {
+        let secret = keygen(&["tsig"], "").unwrap();
+        assert_eq!(crate::config::secrets::decode_tsig_secret(secret.as_bytes()).unwrap().len(), 32);
     }
 
     #[test]

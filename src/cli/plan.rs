@@ -19,6 +19,7 @@ use crate::control::napt::{NotInAPool, who};
 use crate::control::plan::{Plan, PlanError, plan};
 use crate::control::release::{Release, ReleaseError, release};
 use crate::control::store::{StateView, Store, StoreError};
+use crate::control::zone::{TrustAnchor, trust_anchor};
 
 #[derive(Args, Clone, Debug)]
 pub struct PlanArgs {
@@ -64,6 +65,8 @@ pub fn run(args: &PlanArgs, config: &Config, now: SystemTime) -> Result<String, 
 struct PlanOutput<'a> {
     /// The file that the state was read from; `null` when there is none yet.
     state: Option<&'a Path>,
+    /// For validating resolvers; `null` when the zone is not signed, or its key is not made yet.
+    dnssec: Option<&'a TrustAnchor>,
     #[serde(flatten)]
     plan: &'a Plan,
 }
@@ -78,10 +81,11 @@ fn run_plan(args: &PlanArgs, config: &Config) -> Result<String, PlanCommandError
     let none = Allocations::default();
     let plan = plan(config, view.as_ref().map_or(&none, |view| &view.allocations))?;
     let state = view.as_ref().map(|StateView { path, .. }| path.as_path());
+    let anchor = trust_anchor(config);
     if args.json {
-        return Ok(json(&PlanOutput { state, plan: &plan }));
+        return Ok(json(&PlanOutput { state, dnssec: anchor.as_ref(), plan: &plan }));
     }
-    let mut text = plan.to_string();
+    let mut text = plan.to_string() + &dnssec_text(config, anchor.as_ref());
     let _ = match state {
         Some(path) => writeln!(text, "\nState read from {}. Nothing was written.", path.display()),
         None => writeln!(text, "\nThere is no state in {} yet: everything is new.", config.ix.state_dir.display()),
@@ -96,6 +100,19 @@ fn run_who(config: &Config, port: SocketAddrV4) -> Result<String, PlanCommandErr
     let (allocations, _) = allocate(config, state).map_err(PlanError::from)?;
     let compiled = compile_addresses(config, &allocations).map_err(PlanError::from)?;
     Ok(who(config, &compiled, *port.ip(), port.port())?)
+}
+
+/// Nothing, when the zone is not signed.
+fn dnssec_text(config: &Config, anchor: Option<&TrustAnchor>) -> String {
+    match (&config.dns.dnssec, anchor) {
+        (None, _) => String::new(),
+        (Some(_), Some(anchor)) => {
+            format!("\nThe zone is signed. Validating resolvers need one of\n  {}\n  {}\n", anchor.ds, anchor.dnskey)
+        }
+        (Some(dnssec), None) => {
+            format!("\nThe zone will be signed; `ixgate run` makes its key in {}.\n", dnssec.key_file.display())
+        }
+    }
 }
 
 fn run_release(args: &PlanArgs, config: &Config, what: &Release, now: SystemTime) -> Result<String, PlanCommandError> {
@@ -115,8 +132,10 @@ fn run_release(args: &PlanArgs, config: &Config, what: &Release, now: SystemTime
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::Dnssec;
     use crate::control::allocate::allocate;
     use crate::control::sample::Sample;
+    use crate::control::zone::new_signing_key;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -149,6 +168,21 @@ mod tests {
         let refused = run(&args(false, Some("a")), &config, NOW).unwrap_err();
         assert!(matches!(refused, PlanCommandError::NoState(_)));
         assert!(!config.ix.state_dir.exists());
+    }
+
+    #[test]
+    fn the_trust_anchor_of_a_signed_zone_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path(), &["a"]);
+        assert!(!run(&args(false, None), &config, NOW).unwrap().contains("signed"));
+        config.dns.dnssec = Some(Dnssec { key_file: dir.path().join("dnssec.key"), key: None });
+        assert!(run(&args(false, None), &config, NOW).unwrap().contains("makes its key"));
+        config.dns.dnssec.as_mut().unwrap().key = Some(new_signing_key().unwrap().0);
+        let text = run(&args(false, None), &config, NOW).unwrap();
+        assert!(text.contains("ix.example. IN DS ") && text.contains("ix.example. IN DNSKEY 257 3 13 "), "{text}");
+        let output = run(&args(true, None), &config, NOW).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert!(text.contains(json["dnssec"]["ds"].as_str().unwrap()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Realms are referred to by [`RealmRef`], their place in the file; permanent numbers are given later, by
 //! `control::allocate`, because they live in the state store.
 
+mod dns;
 mod ipsec;
 mod napt;
 
@@ -14,6 +15,9 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zeroize::Zeroizing;
 
+pub use dns::{
+    Dns, DnsForward, DnsLimits, Dnssec, OutsideResolver, RealmDns, Transfer, TransferKey, TransferView, TsigAlgorithm,
+};
 pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
     RsaPadding, Selectors,
@@ -45,10 +49,12 @@ pub struct Config {
     pub ike: Ike,
     pub limits: Limits,
     pub sessions: Sessions,
+    pub dns: Dns,
     pub realms: Vec<Realm>,
     /// Its hosts are all addresses that nobody else has.
     pub default_realm: Option<RealmRef>,
     pub hosts: Vec<Host>,
+    pub dns_forwards: Vec<DnsForward>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,
 }
@@ -112,6 +118,7 @@ pub struct Limits {
     pub reassembly: ReassemblyLimits,
     /// NAPT bindings in all (default 500,000).
     pub napt_bindings: usize,
+    pub dns: DnsLimits,
     pub ike: IkeLimits,
 }
 
@@ -145,6 +152,7 @@ impl Default for Limits {
             dns_tcp: 128,
             reassembly: ReassemblyLimits::default(),
             napt_bindings: 500_000,
+            dns: DnsLimits::default(),
             ike: IkeLimits::default(),
         }
     }
@@ -181,6 +189,7 @@ impl Default for Sessions {
 pub struct Realm {
     pub name: String,
     pub networks: Vec<Network>,
+    pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
     /// `show_as`: its hosts are seen by a pool where they have no alias. Then, towards everybody, [`AliasMode::Auto`] does
     /// not occur: such a network is [`AliasMode::HostsOnly`].

@@ -24,8 +24,10 @@ pub struct Raw {
     pub ike: Ike,
     pub limits: Limits,
     pub sessions: Sessions,
+    pub dns: Dns,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
+    pub dns_forwards: Vec<DnsForward>,
     pub services: Vec<Service>,
     pub grants: Vec<Grant>,
 }
@@ -79,6 +81,17 @@ pub struct Limits {
     pub reassembly_datagrams_per_realm: Number,
     pub reassembly_fragments: Number,
     pub napt_bindings: Number,
+    pub dns_pending: Number,
+    pub dns_pending_per_realm: Number,
+    pub dns_pending_per_resolver: Number,
+    pub dns_pending_tcp: Number,
+    pub dns_cache_entries: Number,
+    pub dns_cache_bytes: Number,
+    pub dns_queries_per_sec_per_host: Number,
+    pub dns_queries_per_sec_per_realm: Number,
+    pub dns_signatures: Number,
+    pub dns_signatures_per_sec_per_realm: Number,
+    pub dns_transfers: Number,
     pub ike_half_open: Number,
     pub ike_half_open_per_source: Number,
     pub ike_cookie_threshold: Number,
@@ -97,6 +110,7 @@ pub struct Realm {
     pub span: Range<usize>,
     pub name: Text,
     pub networks: Vec<Network>,
+    pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
     pub show_as: Option<ShowAs>,
 }
@@ -116,6 +130,40 @@ pub struct Forward {
     pub outside: Text,
     pub port: Text,
     pub to: Text,
+}
+
+#[derive(Debug, Default)]
+pub struct Dns {
+    pub dnssec: Flag,
+    pub dnssec_key_file: Text,
+    pub transfer: Option<Transfer>,
+}
+
+#[derive(Debug)]
+pub struct Transfer {
+    pub span: Range<usize>,
+    pub listen: Text,
+    pub keys: Vec<TransferKey>,
+}
+
+#[derive(Debug)]
+pub struct TransferKey {
+    pub name: Text,
+    pub secret_file: Text,
+    pub algorithm: Choice,
+    pub view: Text,
+}
+
+#[derive(Debug)]
+pub struct RealmDns {
+    pub domains: Texts,
+    pub resolvers: Texts,
+}
+
+#[derive(Debug)]
+pub struct DnsForward {
+    pub domain: Text,
+    pub resolvers: Texts,
 }
 
 #[derive(Debug)]
@@ -212,8 +260,14 @@ impl Raw {
             ike: root.section("ike", problems).map(|s| read_ike(&s, problems)).unwrap_or_default(),
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             sessions: root.section("sessions", problems).map(|s| read_sessions(&s, problems)).unwrap_or_default(),
+            dns: root.section("dns", problems).map(|s| read_dns(&s, problems)).unwrap_or_default(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
+            dns_forwards: root
+                .sections("dns_forward", problems)
+                .iter()
+                .map(|s| read_dns_forward(s, problems))
+                .collect(),
             services: root.sections("service", problems).iter().map(|s| read_service(s, problems)).collect(),
             grants: root.sections("grant", problems).iter().map(|s| read_grant(s, problems)).collect(),
         }
@@ -257,6 +311,24 @@ fn read_sessions(s: &Section<'_>, problems: &mut Problems) -> Sessions {
     }
 }
 
+fn read_dns(s: &Section<'_>, problems: &mut Problems) -> Dns {
+    let transfer = s.section("transfer", problems).map(|s| Transfer {
+        span: s.span.clone(),
+        listen: s.text("listen", problems),
+        keys: s.sections("key", problems).iter().map(|s| read_transfer_key(s, problems)).collect(),
+    });
+    Dns { dnssec: s.flag("dnssec", problems), dnssec_key_file: s.text("dnssec_key_file", problems), transfer }
+}
+
+fn read_transfer_key(s: &Section<'_>, problems: &mut Problems) -> TransferKey {
+    TransferKey {
+        name: s.text("name", problems),
+        secret_file: s.text("secret_file", problems),
+        algorithm: s.choice("algorithm", problems),
+        view: s.text("view", problems),
+    }
+}
+
 fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
     Limits {
         sessions: s.integer("sessions", problems),
@@ -270,6 +342,17 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
         reassembly_datagrams_per_realm: s.integer("reassembly_datagrams_per_realm", problems),
         reassembly_fragments: s.integer("reassembly_fragments", problems),
         napt_bindings: s.integer("napt_bindings", problems),
+        dns_pending: s.integer("dns_pending", problems),
+        dns_pending_per_realm: s.integer("dns_pending_per_realm", problems),
+        dns_pending_per_resolver: s.integer("dns_pending_per_resolver", problems),
+        dns_pending_tcp: s.integer("dns_pending_tcp", problems),
+        dns_cache_entries: s.integer("dns_cache_entries", problems),
+        dns_cache_bytes: s.integer("dns_cache_bytes", problems),
+        dns_queries_per_sec_per_host: s.integer("dns_queries_per_sec_per_host", problems),
+        dns_queries_per_sec_per_realm: s.integer("dns_queries_per_sec_per_realm", problems),
+        dns_signatures: s.integer("dns_signatures", problems),
+        dns_signatures_per_sec_per_realm: s.integer("dns_signatures_per_sec_per_realm", problems),
+        dns_transfers: s.integer("dns_transfers", problems),
         ike_half_open: s.integer("ike_half_open", problems),
         ike_half_open_per_source: s.integer("ike_half_open_per_source", problems),
         ike_cookie_threshold: s.integer("ike_cookie_threshold", problems),
@@ -290,6 +373,9 @@ fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
         span: s.span.clone(),
         name: s.text("name", problems),
         networks: networks.into_iter().filter_map(|n| read_network(n, problems)).collect(),
+        dns: s
+            .section("dns", problems)
+            .map(|d| RealmDns { domains: d.texts("domains", problems), resolvers: d.texts("resolvers", problems) }),
         attachments: s.sections("attach", problems).iter().map(|a| read_attachment(a, problems)).collect(),
         show_as: s.section("show_as", problems).map(|s| read_show_as(&s, problems)),
     }
@@ -310,6 +396,10 @@ fn read_show_as(s: &Section<'_>, problems: &mut Problems) -> ShowAs {
         filtering: s.choice("filtering", problems),
         block_ports: s.integer("block_ports", problems),
     }
+}
+
+fn read_dns_forward(s: &Section<'_>, problems: &mut Problems) -> DnsForward {
+    DnsForward { domain: s.text("domain", problems), resolvers: s.texts("resolvers", problems) }
 }
 
 fn read_network(entry: TextOrSection<'_>, problems: &mut Problems) -> Option<Network> {

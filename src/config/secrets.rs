@@ -21,6 +21,8 @@ const MAX_SECRET_BYTES: usize = 16 << 10;
 const MAX_PUBLIC_BYTES: usize = 4 << 20;
 /// A shared key of more bytes than this is a file given by mistake.
 const MAX_SHARED_BYTES: usize = 1024;
+/// Less could be guessed.
+const MIN_TSIG_BYTES: usize = 16;
 
 /// Other programs leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -170,6 +172,16 @@ pub fn decode_shared_key(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str
     }
 }
 
+/// A TSIG secret as `ixgate keygen tsig` and other name servers' tools print it: base64 on one line. `Err`: why it is none.
+pub fn decode_tsig_secret(file: &[u8]) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    let secret = decode_base64(file.trim_ascii()).ok_or("it is not base64 on one line")?;
+    match secret.len() {
+        0..MIN_TSIG_BYTES => Err("it is shorter than 128 bits"),
+        MIN_TSIG_BYTES..=MAX_SHARED_BYTES => Ok(secret),
+        _ => Err("it is longer than any key"),
+    }
+}
+
 fn decode_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (pairs, rest) = digits.as_chunks::<2>();
     let mut key = Zeroizing::new(Vec::with_capacity(pairs.len()));
@@ -260,6 +272,19 @@ mod tests {
             (b"0", b"0"),
         ] {
             assert_eq!(&decode_shared_key(file).unwrap()[..], key, "{file:?}");
+        }
+    }
+
+    #[test]
+    fn a_tsig_secret_is_base64_of_128_bits_or_more() {
+        assert_eq!(*decode_tsig_secret(format!("{}\n", STANDARD.encode([7; 32])).as_bytes()).unwrap(), [7; 32]);
+        for (file, why) in [
+            (STANDARD.encode([7; 15]), "it is shorter than 128 bits"),
+            (STANDARD.encode([7; MAX_SHARED_BYTES + 1]), "it is longer than any key"),
+            ("one two".to_owned(), "it is not base64 on one line"),
+            (format!("{0}\n{0}", STANDARD.encode([7; 32])), "it is not base64 on one line"),
+        ] {
+            assert_eq!(decode_tsig_secret(file.as_bytes()).unwrap_err(), why);
         }
     }
 

@@ -4,6 +4,7 @@
 //! JSON Schema, so the two cannot disagree. What the design foresees but this version does not serve is listed as
 //! *planned*: it is refused with a clear word, never ignored.
 
+mod dns;
 mod ipsec;
 mod napt;
 mod sessions;
@@ -155,8 +156,14 @@ pub static ROOT: TableSpec = TableSpec {
         optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
         optional("sessions", "How long sessions may be idle.", Shape::Table(&sessions::SESSIONS)),
+        optional("dns", "The internal zone: signatures and transfers.", Shape::Table(&dns::DNS)),
         optional("realm", "One attached address space.", Shape::Tables { of: &REALM, max: MAX_REALMS }),
         optional("host", "A host with a name.", Shape::Tables { of: &HOST, max: MAX_HOSTS }),
+        optional(
+            "dns_forward",
+            "A domain outside all realms, and who is asked for it.",
+            Shape::Tables { of: &dns::FORWARD, max: dns::MAX_FORWARDS },
+        ),
         optional("service", "Ports of a host under a name.", Shape::Tables { of: &SERVICE, max: MAX_SERVICES }),
         optional("grant", "What is let through. All else is closed.", Shape::Tables { of: &GRANT, max: MAX_GRANTS }),
     ],
@@ -293,6 +300,47 @@ pub static LIMITS: TableSpec = TableSpec {
         ),
         with_default("reassembly_fragments", "Fragments of one datagram.", integer(2, 8192), "128"),
         with_default("napt_bindings", "NAPT bindings of all realms together.", integer(1024, 4_000_000), "500000"),
+        with_default("dns_pending", "Forwarded questions that wait for a resolver.", integer(1, 32_768), "4096"),
+        with_default(
+            "dns_pending_per_realm",
+            "Of these, of one asking realm. At most `dns_pending`.",
+            integer(1, 32_768),
+            "512",
+        ),
+        with_default(
+            "dns_pending_per_resolver",
+            "Of these, at one resolver. At most `dns_pending`.",
+            integer(1, 32_768),
+            "1024",
+        ),
+        with_default("dns_pending_tcp", "Of these, over TCP into realms.", integer(1, 4096), "128"),
+        with_default("dns_cache_entries", "Forwarded answers remembered for one realm.", integer(1, 1_000_000), "4096"),
+        with_default(
+            "dns_cache_bytes",
+            "Bytes of forwarded answers remembered for one realm.",
+            integer(4096, 1 << 30),
+            "4194304",
+        ),
+        with_default(
+            "dns_queries_per_sec_per_host",
+            "DNS queries answered per second to one host; beyond it TCP is asked for, then silence.",
+            integer(1, 1_000_000),
+            "500",
+        ),
+        with_default(
+            "dns_queries_per_sec_per_realm",
+            "DNS queries answered per second to one realm.",
+            integer(1, 1_000_000),
+            "10000",
+        ),
+        with_default("dns_signatures", "DNSSEC signatures remembered.", integer(1, 1_000_000), "32768"),
+        with_default(
+            "dns_signatures_per_sec_per_realm",
+            "New DNSSEC signatures made per second for one realm; those beyond are answered with SERVFAIL.",
+            integer(1, 100_000),
+            "500",
+        ),
+        with_default("dns_transfers", "Connections for zone transfers.", integer(1, 256), "8"),
         with_default("ike_half_open", "IKE SAs whose peer has not yet proved who it is.", integer(16, 65_536), "4096"),
         with_default(
             "ike_half_open_per_source",
@@ -344,6 +392,7 @@ pub static REALM: TableSpec = TableSpec {
             "The networks that the realm uses on its own wires.",
             Shape::TextsOrTables { text: NETWORK_TEXT, table: &NETWORK, max: MAX_NETWORKS_PER_REALM },
         ),
+        optional("dns", "The realm's own domains, and the resolvers that answer them.", Shape::Table(&dns::REALM)),
         optional(
             "attach",
             "Tunnels, the preferred one first. None: the realm is planned.",

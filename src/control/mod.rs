@@ -28,9 +28,11 @@ pub mod plan;
 mod plan_text;
 pub mod prepare;
 pub mod release;
+mod routes;
 pub mod snapshot;
 pub mod store;
 pub mod view;
+pub mod zone;
 
 #[cfg(test)]
 mod properties;

@@ -47,7 +47,8 @@ pub fn prepare(
     let (allocations, changes) = allocate(config, store.allocations())?;
     let compiled = compile_addresses(config, &allocations)?;
     let mut next_numbers = numbers.clone();
-    let snapshot = snapshot(config, compiled, &mut next_numbers, generation)?;
+    let mut snapshot = snapshot(config, compiled, &mut next_numbers, generation)?;
+    snapshot.zone.set_serial(next_numbers.next_zone_serial(now));
     if &allocations != store.allocations() {
         store.commit(&allocations, &changes, now)?;
     }
@@ -67,6 +68,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
     if running.wireguard.private_key.is_none() && new.wireguard.private_key.is_some() {
         return Err(PrepareError::NeedsRestart("wireguard.private_key_file (there was none)"));
     }
+    let listen = |config: &Config| config.dns.transfer.as_ref().map(|transfer| transfer.listen);
     let ports = |config: &Config| (config.ike.listen, config.ike.port, config.ike.nat_t_port, config.ike.raw_esp);
     if !running.uses_ipsec() && new.uses_ipsec() && ports(running) != ports(new) {
         let what =
@@ -84,6 +86,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("ike.port", running.ike.port != new.ike.port),
         ("ike.nat_t_port", running.ike.nat_t_port != new.ike.nat_t_port),
         ("ike.raw_esp", running.ike.raw_esp != new.ike.raw_esp),
+        ("dns.transfer.listen", listen(running) != listen(new)),
         ("limits of IKE", old_limits.ike != new_limits.ike),
         ("limits.sessions", old_limits.sessions != new_limits.sessions),
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
@@ -91,6 +94,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("limits.napt_bindings", old_limits.napt_bindings != new_limits.napt_bindings),
         ("limits.handshakes_per_sec", old_limits.handshakes_per_sec != new_limits.handshakes_per_sec),
         ("limits.dns_tcp", old_limits.dns_tcp != new_limits.dns_tcp),
+        ("limits of DNS", old_limits.dns != new_limits.dns),
         ("limits.dns_tcp_per_realm", old_limits.dns_tcp_per_realm != new_limits.dns_tcp_per_realm),
     ];
     Ok(differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::model::{
-    AliasMode, Api, Attachment, Config, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
+    AliasMode, Api, Attachment, Config, Dns, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
     Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors,
     Service, ServiceRef, Sessions, WireGuard, WireGuardPeer,
 };
@@ -42,9 +42,11 @@ impl Sample {
             },
             limits: Limits::default(),
             sessions: Sessions::default(),
+            dns: Dns::default(),
             realms: Vec::new(),
             default_realm: None,
             hosts: Vec::new(),
+            dns_forwards: Vec::new(),
             services: Vec::new(),
             grants: Vec::new(),
         };
@@ -62,7 +64,7 @@ impl Sample {
         let networks =
             networks.iter().flat_map(|text| if text.contains('-') { range(text) } else { vec![network(text)] });
         let networks = networks.collect();
-        self.config.realms.push(Realm { name: name.into(), networks, attachments: Vec::new(), napt: None });
+        self.config.realms.push(Realm { name: name.into(), networks, dns: None, attachments: Vec::new(), napt: None });
         self
     }
 

@@ -1,8 +1,9 @@
 //! From configuration and allocations to what the packet path runs on.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::config;
 use crate::config::model::{Attachment, Config, Peer, Sessions, WireGuardPeer};
@@ -19,7 +20,9 @@ use crate::wireguard::{self, PeerConfig};
 
 use super::compile::Compiled;
 use super::ipsec::{self, IpsecError};
+use super::routes::route_specs;
 use super::view::Views;
+use super::zone::{self, ZoneKeyError};
 
 /// Of the IX's own stack: the IPv6 minimum, which every tunnel carries.
 const HOST_MTU_BYTES: usize = 1280;
@@ -29,6 +32,10 @@ const HOST_MTU_BYTES: usize = 1280;
 pub enum SnapshotError {
     #[error("the internal zone cannot be built: {0}")]
     Zone(#[from] dns::ZoneError),
+    #[error("the resolver {address} of realm {realm:?} lies in none of its networks")]
+    ResolverOutsideRealm { realm: String, address: IpAddr },
+    #[error(transparent)]
+    ZoneKey(#[from] ZoneKeyError),
     #[error(transparent)]
     Ipsec(#[from] IpsecError),
     #[error("the IX's own address {0} lies in no network; release and allocate the service network again")]
@@ -36,10 +43,12 @@ pub enum SnapshotError {
 }
 
 /// Which tunnel has which number: a peer keeps its number while it is configured, so that keys in use and counters
-/// survive a new configuration.
+/// survive a new configuration. And which serial the zone has: that changes with each.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelNumbers {
     by_key: HashMap<TunnelKey, TunnelId>,
+    /// Of the zone that was made last.
+    zone_serial: Option<u32>,
 }
 
 /// What a tunnel is known by: one that goes to another realm is another tunnel.
@@ -63,6 +72,13 @@ impl TunnelKey {
 }
 
 impl TunnelNumbers {
+    /// For the zone of the next generation.
+    pub fn next_zone_serial(&mut self, now: SystemTime) -> u32 {
+        let serial = zone::next_serial(self.zone_serial, now);
+        self.zone_serial = Some(serial);
+        serial
+    }
+
     /// Forgets vanished keys and numbers new ones, lowest free number first.
     fn update(&mut self, keys: &[TunnelKey]) {
         let wanted: BTreeSet<&TunnelKey> = keys.iter().collect();
@@ -115,7 +131,9 @@ pub fn snapshot(
 
     Ok(Snapshot {
         generation,
-        zone: dns::Zone::new(zone_spec(config, &compiled, generation))?,
+        zone: dns::Zone::new(zone_spec(config, &compiled, generation, zone::signing_key(config)?))?,
+        transfer_keys: zone::transfer_keys(config, &compiled.realm_ids)?,
+        routes: dns::Routes::new(route_specs(config, &compiled)?)?,
         service: Service { gateway: locate(&compiled, compiled.gateway)?, dns: locate(&compiled, compiled.dns)? },
         mapping: compiled.mapping,
         policy: compiled.policy,
@@ -134,6 +152,7 @@ pub struct Surroundings {
     /// For keys, as the next, except in a simulation.
     pub wireguard_random: wireguard::Random,
     pub ike_random: Box<dyn Random + Send>,
+    pub dns_random: Box<dyn Random + Send>,
     /// The time since 1970 at `Timestamp::ZERO`: handshakes are stamped with it, and certificates have dates.
     pub unix_time_at_zero: Duration,
 }
@@ -151,7 +170,7 @@ fn timers(sessions: &Sessions) -> nat::Timers {
 /// What an engine is made of beyond the snapshot.
 pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
-    let Surroundings { seed, wireguard_random, ike_random, unix_time_at_zero } = surroundings;
+    let Surroundings { seed, wireguard_random, ike_random, dns_random, unix_time_at_zero } = surroundings;
     let ike = Some(ike::Setup {
         limits: ipsec::limits(&limits.ike),
         ports: ipsec::ports(config),
@@ -176,11 +195,31 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
             dns: service::dns(config.ix.space6),
             dns_tcp: limits.dns_tcp,
             dns_tcp_per_realm: limits.dns_tcp_per_realm,
+            clients_udp: limits.dns.pending,
+            clients_tcp: limits.dns.pending_tcp,
             mtu_bytes: HOST_MTU_BYTES,
         },
+        dns: dns_limits(&limits.dns),
+        dns_random,
         seed,
         random: wireguard_random,
         unix_time_at_zero,
+    }
+}
+
+fn dns_limits(limits: &config::model::DnsLimits) -> dns::ForwardLimits {
+    dns::ForwardLimits {
+        pending: limits.pending,
+        pending_per_realm: limits.pending_per_realm,
+        pending_per_resolver: limits.pending_per_resolver,
+        cache_entries: limits.cache_entries,
+        cache_bytes: limits.cache_bytes,
+        queries_per_sec_per_host: limits.queries_per_sec_per_host,
+        queries_per_sec_per_realm: limits.queries_per_sec_per_realm,
+        signatures: dns::SignatureLimits {
+            entries: limits.signatures,
+            per_sec_per_realm: limits.signatures_per_sec_per_realm,
+        },
     }
 }
 
@@ -199,7 +238,12 @@ fn locate(compiled: &Compiled, address: Canonical) -> Result<Located, SnapshotEr
     compiled.mapping.locate_canonical(address).ok_or(SnapshotError::NoServiceAddress(address))
 }
 
-fn zone_spec(config: &Config, compiled: &Compiled, generation: Generation) -> dns::ZoneSpec {
+fn zone_spec(
+    config: &Config,
+    compiled: &Compiled,
+    generation: Generation,
+    key: Option<Arc<dns::SigningKey>>,
+) -> dns::ZoneSpec {
     let realms = config.realms.iter().zip(&compiled.realm_ids).map(|(realm, id)| (*id, realm.name.clone()));
     let hosts = compiled.names.hosts.iter().map(|host| dns::HostName {
         name: host.name.clone(),
@@ -220,6 +264,7 @@ fn zone_spec(config: &Config, compiled: &Compiled, generation: Generation) -> dn
         realms: realms.collect(),
         hosts: hosts.collect(),
         services: services.collect(),
+        key,
     }
 }
 

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
+
+use super::dnssec_key::{self, SigningKeyError};
 use super::open::{IkePlan, OpenError, Plan};
 use super::run::{Reloaded, run};
 use super::worker::Core;
@@ -16,6 +19,7 @@ use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
 use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
+use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::io::sockets::{Sockets, Watch};
@@ -31,6 +35,8 @@ pub enum LaunchError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    SigningKey(#[from] SigningKeyError),
+    #[error(transparent)]
     Prepare(#[from] PrepareError),
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -42,6 +48,8 @@ pub enum ReloadError {
     #[error("the file has errors\n{0}")]
     Config(#[from] config::Report),
     #[error(transparent)]
+    SigningKey(#[from] SigningKeyError),
+    #[error(transparent)]
     Prepare(#[from] PrepareError),
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -49,11 +57,12 @@ pub enum ReloadError {
 
 /// Loads `file` and runs until told to end.
 pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
-    let config::Loaded { config, warnings, .. } = config::load(file)?;
+    let config::Loaded { mut config, warnings, .. } = config::load(file)?;
     log_warnings(&warnings);
     // Ports first: a start that fails for them has given nobody an alias.
-    let opened = Plan::of(&config).open()?;
+    let mut opened = Plan::of(&config).open()?;
     let mut store = Store::open(&config.ix.state_dir)?;
+    dnssec_key::ensure(&mut config)?;
     let mut numbers = TunnelNumbers::default();
     let generation = Generation(1);
     let Prepared { snapshot, changes } = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now())?;
@@ -64,12 +73,16 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         seed: rng::u64(),
         wireguard_random: Box::new(rng::fill),
         ike_random: Box::new(rng::System),
+        dns_random: Box::new(rng::System),
         unix_time_at_zero: clock.unix_time_at_zero(),
     };
+    let (published, current) = watch::channel(snapshot.clone());
+    opened.serve_zone(current);
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
     let ike_ports = if config.uses_ipsec() { opened.sockets.watch() } else { Watch::default() };
-    let mut reloader = Reloader { file: file.to_owned(), config, ike_ports, store, numbers, generation };
+    let mut reloader =
+        Reloader { file: file.to_owned(), config, ike_ports, store, numbers, generation, published: Arc::new(published) };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))
 }
 
@@ -82,13 +95,16 @@ struct Reloader {
     store: Store,
     numbers: TunnelNumbers,
     generation: Generation,
+    /// For those who are served beside the packet path.
+    published: Arc<watch::Sender<Arc<Snapshot>>>,
 }
 
 impl Reloader {
     fn reload(&mut self) -> Result<Reloaded<Snapshot>, ReloadError> {
-        let config::Loaded { config, warnings, .. } = config::load(&self.file)?;
+        let config::Loaded { mut config, warnings, .. } = config::load(&self.file)?;
         log_warnings(&warnings);
         let waiting = waits_for_restart(&self.config, &config)?;
+        dnssec_key::ensure(&mut config)?;
         let generation = Generation(self.generation.0 + 1);
         // As at the start: a port that cannot be had has given nobody an alias.
         let sockets = match config.uses_ipsec() && !self.ike_ports.is_open() {
@@ -108,7 +124,9 @@ impl Reloader {
         self.adopt(config);
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
         let summary = format!("generation {}, {realms} realms, {tunnels} tunnels", generation.0);
-        Ok(Reloaded { snapshot: prepared.snapshot, sockets, names, summary })
+        let (published, snapshot) = (self.published.clone(), prepared.snapshot.clone());
+        let adopted = Box::new(move || drop(published.send_replace(snapshot)));
+        Ok(Reloaded { snapshot: prepared.snapshot, sockets, names, summary, adopted })
     }
 
     /// Remembers what runs now: the new file, except where the old settings still hold.
@@ -179,6 +197,14 @@ impl Core for Engine {
 
     fn report(&self, now: Timestamp) -> Report {
         Engine::report(self, now)
+    }
+
+    fn poll_outside(&mut self) -> Option<Action> {
+        Engine::poll_outside(self)
+    }
+
+    fn handle_outside(&mut self, exchange: ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
+        Engine::handle_outside(self, exchange, bytes, now);
     }
 }
 

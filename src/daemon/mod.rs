@@ -5,7 +5,9 @@
 //!   signals: TERM/INT drain, HUP reload                 epoll: UDP socket, waker
 //!   API over a Unix socket      -- commands, waker -->    receive a batch -> core -> send
 //!   metrics over HTTP           <-- replies ---------     timers when due
+//!   the zone over TCP
 //!   systemd: ready, watchdog
+//!   names asked outside         <-- questions, answers -->
 //! ```
 //!
 //! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts
@@ -13,9 +15,12 @@
 //! command queue: an operator's question is answered by the worker between two batches.
 
 pub mod appliance;
+pub mod dnssec_key;
 pub mod open;
 pub mod run;
 pub mod socket_file;
+pub mod transfer;
+pub mod upstream;
 pub mod worker;
 
 pub use open::{OpenError, Opened, Plan};

@@ -3,9 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::socket_file::{SocketFile, SocketFileError};
+use super::transfer::Transfers;
 use crate::config::model::{Config, Ike};
+use crate::dataplane::Snapshot;
 use crate::io::raw_esp::{RawError, RawEspSocket};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
@@ -23,6 +28,14 @@ pub struct Plan {
     pub offload: Offload,
     pub api_socket: PathBuf,
     pub metrics: Option<SocketAddr>,
+    pub transfer: Option<TransferPlan>,
+}
+
+/// Where name servers fetch the zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransferPlan {
+    pub listen: SocketAddr,
+    pub connections: usize,
 }
 
 /// Where IKE and ESP are listened for.
@@ -41,6 +54,7 @@ pub struct Opened {
     pub(super) sockets: Sockets,
     pub(super) api: SocketFile,
     pub(super) metrics: Option<TcpListener>,
+    pub(super) transfers: Option<Transfers>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +73,8 @@ pub enum OpenError {
     Api(#[from] SocketFileError),
     #[error("cannot serve metrics on tcp {address}: {source}; change `metrics.listen`, or set it to \"off\"")]
     Metrics { address: SocketAddr, source: io::Error },
+    #[error("cannot serve zone transfers on tcp {address}: {source}; change `listen` in [dns.transfer]")]
+    Transfer { address: SocketAddr, source: io::Error },
 }
 
 impl Plan {
@@ -70,6 +86,11 @@ impl Plan {
             offload: Offload::Auto,
             api_socket: config.api.socket.clone(),
             metrics: config.metrics.listen,
+            transfer: config
+                .dns
+                .transfer
+                .as_ref()
+                .map(|transfer| TransferPlan { listen: transfer.listen, connections: config.limits.dns.transfers }),
         }
     }
 
@@ -87,7 +108,8 @@ impl Plan {
             ike.open(&mut sockets, self.offload)?;
         }
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
-        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics })
+        let transfers = self.transfer.map(TransferPlan::open).transpose()?;
+        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics, transfers })
     }
 }
 
@@ -115,7 +137,26 @@ impl IkePlan {
     }
 }
 
+impl TransferPlan {
+    fn open(self) -> Result<Transfers, OpenError> {
+        let fail = |source| OpenError::Transfer { address: self.listen, source };
+        let listener = listen_tcp(self.listen).map_err(fail)?;
+        Ok(Transfers { listener, connections: self.connections, current: None })
+    }
+}
+
 impl Opened {
+    /// What name servers are given, where they are listened for: the snapshot that runs.
+    pub fn serve_zone(&mut self, current: watch::Receiver<Arc<Snapshot>>) {
+        if let Some(transfers) = &mut self.transfers {
+            transfers.current = Some(current);
+        }
+    }
+
+    pub fn transfer_address(&self) -> Option<SocketAddr> {
+        self.transfers.as_ref().and_then(|transfers| transfers.listener.local_addr().ok())
+    }
+
     /// With the ports that the kernel chose, where 0 was asked for.
     pub fn udp_address(&self, port: Port) -> Option<SocketAddr> {
         self.sockets.udp_address(port)
@@ -130,6 +171,9 @@ impl Opened {
         listens.push(Listen { what: "API", address: format!("unix:{}", self.api.path().display()) });
         if let Some(address) = self.metrics_address() {
             listens.push(Listen { what: "metrics", address: format!("http://{address}/metrics") });
+        }
+        if let Some(address) = self.transfer_address() {
+            listens.push(Listen { what: "zone transfers", address: format!("tcp {address}") });
         }
         listens
     }
@@ -146,9 +190,12 @@ pub(super) fn listens_of(sockets: &Sockets) -> Vec<Listen> {
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, OpenError> {
-    let fail = |source| OpenError::Metrics { address, source };
-    let listener = TcpListener::bind(address).map_err(fail)?;
-    listener.set_nonblocking(true).map_err(fail)?;
+    listen_tcp(address).map_err(|source| OpenError::Metrics { address, source })
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
@@ -164,6 +211,7 @@ pub(super) mod tests {
             offload: Offload::Auto,
             api_socket: directory.path().join("state/ixgate.sock"),
             metrics: Some("127.0.0.1:0".parse().unwrap()),
+            transfer: None,
         }
     }
 

@@ -17,6 +17,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::open::{Opened, listens_of};
+use super::transfer::{self, Transfers};
+use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
@@ -40,6 +42,8 @@ pub struct Reloaded<S> {
     pub names: Names,
     /// For the log: what is different.
     pub summary: String,
+    /// To be told when the worker runs on it.
+    pub adopted: Box<dyn FnOnce() + Send>,
 }
 
 /// Why it ended otherwise than told.
@@ -121,10 +125,13 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, sockets, api: api_socket, metrics } = opened;
+    let Opened { ix_name, sockets, api: api_socket, metrics, transfers } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
-    let (handle, mut ending) = worker::spawn(sockets, core, clock).map_err(RunError::Start)?;
-    let facts = Facts { ix_name, shown: RwLock::new(Shown { listens, names }), clock, started: clock.now() };
+    let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
+    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
+    let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
+    let shown = RwLock::new(Shown { listens, names });
+    let facts = Facts { ix_name, shown, clock, started: clock.now(), transfers: Default::default() };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -133,6 +140,10 @@ where
     if let Some(listener) = metrics {
         let listener = TcpListener::from_std(listener).map_err(RunError::Start)?;
         servers.spawn(http::serve(listener, api::metrics_router(observer.clone())));
+    }
+    if let Some(Transfers { listener, connections, current: Some(current) }) = transfers {
+        let listener = TcpListener::from_std(listener).map_err(RunError::Start)?;
+        servers.spawn(transfer::serve(listener, connections, current, clock, observer.facts.transfers.clone()));
     }
     log_listens(&observer.facts.shown.read().await.listens);
     let reload = Arc::new(Mutex::new(reload));
@@ -160,6 +171,7 @@ where
     notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
     tracing::info!("told to end: draining");
     servers.abort_all();
+    upstreams.abort();
     drain(&handle, ending).await
 }
 
@@ -170,6 +182,7 @@ struct Facts {
     shown: RwLock<Shown>,
     clock: Clock,
     started: Timestamp,
+    transfers: Arc<transfer::Counters>,
 }
 
 struct Shown {
@@ -202,6 +215,7 @@ impl<C: Core> Appliance for Observer<C> {
             names: shown.names.clone(),
             path,
             socket,
+            transfers: facts.transfers.read(),
         })
     }
 }
@@ -271,6 +285,7 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
     }
     log_listens(&further);
     shown.listens.extend(further);
+    (reloaded.adopted)();
     shown.names = reloaded.names;
 }
 

@@ -43,6 +43,7 @@ fn reload() -> impl FnMut() -> Result<Reloaded<u32>, &'static str> {
                 sockets: further(),
                 names: names("renamed"),
                 summary: "1 realm".to_owned(),
+                adopted: Box::new(|| {}),
             }),
         }
     }

@@ -16,10 +16,11 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
 use crate::dataplane::report::Report;
+use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::poller::{Poller, Waker};
 use crate::io::sockets::Sockets;
@@ -27,6 +28,8 @@ use crate::io::udp::{RecvBatch, SendReport};
 use crate::net::{PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
+
+use super::upstream::Answers;
 
 /// Commands that may wait for the worker.
 const COMMAND_QUEUE: usize = 64;
@@ -40,6 +43,11 @@ const MAX_EVENTS_PER_TURN: usize = 64;
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Datagrams that could not be sent are told once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Questions for the outside that may wait to be carried there.
+pub const OUTSIDE_QUEUE: usize = 1024;
+/// An answer from outside waits for room in the command queue; when there is none so long, it is lost.
+const ANSWER_RETRIES: usize = 50;
+const ANSWER_RETRY: Duration = Duration::from_millis(2);
 /// Shortest sleep, so that a core whose deadline stays in the past cannot spin.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 
@@ -65,6 +73,14 @@ pub trait Core: Send + 'static {
     fn is_trouble(event: &Self::Event) -> bool;
     fn poll_timeout(&self) -> Option<(Timestamp, &'static str)>;
     fn report(&self, now: Timestamp) -> Report;
+
+    /// What is to be asked outside all realms.
+    fn poll_outside(&mut self) -> Option<Action> {
+        None
+    }
+
+    /// What came of it. `None`: it failed.
+    fn handle_outside(&mut self, _exchange: ExchangeId, _bytes: Option<&[u8]>, _now: Timestamp) {}
 }
 
 /// What the worker tells: the path's counters, and its socket's.
@@ -107,11 +123,17 @@ pub struct Handle<C: Core> {
 enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
     Publish(Arc<C::Snapshot>, Box<Sockets>, oneshot::Sender<Result<(), WorkerError>>),
+    Outside(ExchangeId, Option<Vec<u8>>),
     Shutdown,
 }
 
-/// Starts the thread. The receiver gets the ending, whatever happens.
-pub fn spawn<C: Core>(sockets: Sockets, core: C, clock: Clock) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
+/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there.
+pub fn spawn<C: Core>(
+    sockets: Sockets,
+    core: C,
+    clock: Clock,
+    outside: mpsc::Sender<Action>,
+) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
     let poller = Poller::new()?;
     sockets.register(&poller)?;
     let (sender, commands) = sync_channel(COMMAND_QUEUE);
@@ -123,6 +145,7 @@ pub fn spawn<C: Core>(sockets: Sockets, core: C, clock: Clock) -> io::Result<(Ha
         clock,
         poller,
         commands,
+        outside,
         batch: RecvBatch::new(),
         path_reports: Vec::new(),
         unsent: Unsent::default(),
@@ -177,6 +200,17 @@ impl<C: Core> Handle<C> {
     }
 }
 
+impl<C: Core> Answers for Handle<C> {
+    async fn answer(&self, exchange: ExchangeId, bytes: Option<Vec<u8>>) {
+        for _ in 0..ANSWER_RETRIES {
+            match self.send(Command::Outside(exchange, bytes.clone())) {
+                Err(WorkerError::Busy) => sleep(ANSWER_RETRY).await,
+                _ => return,
+            }
+        }
+    }
+}
+
 async fn await_reply<T>(answer: oneshot::Receiver<T>) -> Result<T, WorkerError> {
     match timeout(REPLY_TIMEOUT, answer).await {
         Ok(Ok(reply)) => Ok(reply),
@@ -191,6 +225,7 @@ struct Worker<C: Core> {
     clock: Clock,
     poller: Poller,
     commands: Receiver<Command<C>>,
+    outside: mpsc::Sender<Action>,
     batch: RecvBatch,
     /// Emptied in every turn.
     path_reports: Vec<PathReport>,
@@ -218,6 +253,7 @@ impl<C: Core> Worker<C> {
             self.serve_timers();
             let has_heard_all = self.serve_errors();
             let is_drained = self.serve_sockets()?;
+            self.pass_outside();
             self.log_events();
             let wait = if is_drained && has_heard_all { self.time_to_deadline() } else { Some(Duration::ZERO) };
             let ready = self.poller.wait(wait)?;
@@ -238,6 +274,10 @@ impl<C: Core> Worker<C> {
                         self.flush();
                     }
                     let _ = reply.send(adopted.map_err(|error| WorkerError::Ports(error.kind())));
+                }
+                Ok(Command::Outside(exchange, bytes)) => {
+                    self.core.handle_outside(exchange, bytes.as_deref(), self.clock.now());
+                    self.flush();
                 }
                 Ok(Command::Shutdown) => return Ok(true),
                 Err(_) => return Ok(false),
@@ -306,6 +346,17 @@ impl<C: Core> Worker<C> {
         match report.first_error {
             Some(error) => tracing::warn!("outer datagrams refused by the system: {error} ({refused} since start)"),
             None => tracing::warn!("the uplink takes no more: {congested} outer datagrams not sent since start"),
+        }
+    }
+
+    /// A question for which there is no room fails at once, and may bring another.
+    fn pass_outside(&mut self) {
+        while let Some(action) = self.core.poll_outside() {
+            let Err(refused) = self.outside.try_send(action) else { continue };
+            if let Action::Ask { exchange, .. } = refused.into_inner() {
+                self.core.handle_outside(exchange, None, self.clock.now());
+                self.flush();
+            }
         }
     }
 

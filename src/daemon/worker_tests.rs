@@ -19,6 +19,9 @@ pub(crate) struct Echo {
     deadline: Option<Timestamp>,
     events: Vec<&'static str>,
     gate: Option<mpsc::Receiver<()>>,
+    asks: Vec<Action>,
+    /// What came of them: answers and failures.
+    told: (u64, u64),
 }
 
 impl Echo {
@@ -31,6 +34,8 @@ impl Echo {
             deadline: None,
             events: Vec::new(),
             gate: None,
+            asks: Vec::new(),
+            told: (0, 0),
         }
     }
 }
@@ -43,6 +48,7 @@ impl Core for Echo {
         for datagram in datagrams {
             match datagram.bytes {
                 b"panic" => panic!("told to"),
+                b"ask" => self.asks.extend((0..3).map(ask)),
                 b"stop" => drop(self.gate.as_ref().map(|gate| gate.recv())),
                 _ => {}
             }
@@ -88,7 +94,19 @@ impl Core for Echo {
         self.deadline.map(|deadline| (deadline, "tick"))
     }
 
+    fn poll_outside(&mut self) -> Option<Action> {
+        self.asks.pop()
+    }
+
+    fn handle_outside(&mut self, _: ExchangeId, bytes: Option<&[u8]>, _: Timestamp) {
+        match bytes {
+            Some(_) => self.told.0 += 1,
+            None => self.told.1 += 1,
+        }
+    }
+
     fn report(&self, _: Timestamp) -> Report {
+        let dns = crate::dns::forward::Counters { by_cache: self.told.0, failures: self.told.1, ..Default::default() };
         Report {
             generation: self.generation,
             totals: Totals { originated: self.timeouts, ..self.totals },
@@ -99,6 +117,9 @@ impl Core for Echo {
             ike_sas: 0,
             ike_half_open: 0,
             sessions: 0,
+            dns,
+            dns_signatures: Default::default(),
+            dns_now: Default::default(),
             sessions_max: 1,
             napt_bindings: 0,
             napt_bindings_max: 1,
@@ -107,7 +128,13 @@ impl Core for Echo {
     }
 }
 
+fn ask(id: u64) -> Action {
+    let upstream = crate::dns::Upstream::Outside { server: "127.0.0.1:53".parse().unwrap(), tls: None };
+    Action::Ask { exchange: ExchangeId(id), upstream, transport: crate::dns::Transport::Udp, bytes: Vec::new() }
+}
+
 struct Bench {
+    asked: tokio::sync::mpsc::Receiver<Action>,
     handle: Handle<Echo>,
     ending: oneshot::Receiver<Ending>,
     client: StdSocket,
@@ -120,8 +147,9 @@ fn start(core: Echo) -> Bench {
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut sockets = Sockets::default();
     sockets.add_udp(socket);
-    let (handle, ending) = spawn(sockets, core, Clock::start()).unwrap();
-    Bench { handle, ending, client }
+    let (outside, asked) = tokio::sync::mpsc::channel(1);
+    let (handle, ending) = spawn(sockets, core, Clock::start(), outside).unwrap();
+    Bench { asked, handle, ending, client }
 }
 
 impl Bench {
@@ -131,6 +159,18 @@ impl Bench {
         assert_eq!(self.client.recv(&mut answer).unwrap(), bytes.len());
         assert_eq!(answer[..bytes.len()], *bytes);
     }
+}
+
+#[tokio::test]
+async fn questions_for_the_outside_are_passed_on_and_fail_when_there_is_no_room() {
+    let mut bench = start(Echo::new());
+    bench.echo(b"ask");
+    // A question to the worker is answered in its next turn, when it has passed on what it had.
+    let failed = bench.handle.report().await.unwrap().path.dns.failures;
+    assert_eq!(failed, 2, "one found room, two did not");
+    assert_eq!(bench.asked.recv().await, Some(ask(2)));
+    bench.handle.answer(ExchangeId(2), Some(b"answer".to_vec())).await;
+    assert_eq!(bench.handle.report().await.unwrap().path.dns.by_cache, 1);
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::dns;
 use crate::host::{Host, HostConfig};
 use crate::ike;
 use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
+use crate::net::random::Random;
 use crate::net::{PathReport, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
@@ -19,6 +21,7 @@ use super::event::{Event, What};
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::Local;
+use super::names::Names;
 use super::napt;
 use super::police::Police;
 use super::report::{RealmReport, Report, TunnelReport};
@@ -46,6 +49,9 @@ pub struct Setup {
     /// NAPT bindings in all.
     pub napt_bindings: usize,
     pub host: HostConfig,
+    pub dns: dns::ForwardLimits,
+    /// Message ids and source ports of our own questions: an attacker must not foresee them.
+    pub dns_random: Box<dyn Random + Send>,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
     /// What WireGuard makes its keys from.
@@ -99,7 +105,10 @@ impl Engine {
             sessions: Sessions::new(setup.sessions, setup.seed),
             identifications: Identifications::new(setup.seed.rotate_left(48)),
             napt: Napt::new(snapshot.napt.clone(), setup.napt_bindings, setup.seed.rotate_left(24)),
-            local: Local::new(Host::new(setup.host, setup.seed.rotate_left(32), now)),
+            local: Local::new(
+                Host::new(setup.host, setup.seed.rotate_left(32), now),
+                Names::new(setup.dns, setup.dns_random, setup.seed.rotate_left(56), setup.unix_time_at_zero),
+            ),
             reporter: Reporter::new(),
             reassembler: Reassembler::new(setup.reassembly, setup.seed.rotate_left(40)),
             fragmenter: Fragmenter::new(setup.seed.rotate_left(8)),
@@ -134,6 +143,8 @@ impl Engine {
         self.tunnels.begin();
         self.tunnels.configure(&snapshot, now);
         self.snapshot = snapshot;
+        self.local.names.handle_publish(&self.snapshot, now);
+        self.drive_local(now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
         self.finish();
     }
@@ -174,9 +185,22 @@ impl Engine {
         }
         self.reassembler.handle_timeout(now);
         self.count_lost_fragments();
-        self.local.handle_timeout(now);
+        self.local.handle_timeout(&self.snapshot, now);
         self.drive_local(now);
         self.finish();
+    }
+
+    /// What came of a question that [`Engine::poll_outside`] gave. `None`: it failed.
+    pub fn handle_outside(&mut self, exchange: dns::forward::ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
+        self.tunnels.begin();
+        self.local.names.handle_reply(exchange, bytes, &self.snapshot, now);
+        self.drive_local(now);
+        self.finish();
+    }
+
+    /// Questions for resolvers outside all realms, and what is not to be waited for any more.
+    pub fn poll_outside(&mut self) -> Option<dns::forward::Action> {
+        self.local.names.poll_outside()
     }
 
     /// Before the end: tells peers that can be told (IPsec's; WireGuard has no such message). Send the outbox and call again
@@ -234,6 +258,9 @@ impl Engine {
             strangers: self.tunnels.strangers(now),
             ike_sas,
             ike_half_open,
+            dns: self.local.names.counters(),
+            dns_signatures: self.local.names.signature_counts(),
+            dns_now: self.local.names.gauges(now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             napt_bindings: self.napt.len(),

@@ -1,14 +1,12 @@
 //! local: packets for the IX's own addresses, and its answers.
 //!
 //! The one inner stack speaks canonical IPv6 with all realms at once. Here its packets are turned back into the asking
-//! realm's own terms, and here names meet the stack: [`Host`] brings queries, [`dns::Zone`] answers
-//! them for the realm that asked.
+//! realm's own terms. Names are answered, and asked for, in [`super::names`].
 
 use std::net::IpAddr;
 
-use crate::dns;
 use crate::host::translate::{AddressPair, translate};
-use crate::host::{self, Host, HostPacket, Peer};
+use crate::host::{Host, HostPacket, Peer};
 use crate::net::mapping::Located;
 use crate::net::{RealmId, Timestamp};
 use crate::packet::reassembled::MAX_DATAGRAM_BYTES;
@@ -17,6 +15,7 @@ use crate::wire::{ipv4, ipv6};
 
 use super::counters::Counters;
 use super::fragment::Fragmenter;
+use super::names::Names;
 use super::route::tunnel_of;
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
@@ -57,25 +56,26 @@ fn pair(source: IpAddr, destination: IpAddr) -> Option<AddressPair> {
 /// The IX's stack, and the buffers that its answers pass through.
 pub(super) struct Local {
     host: Host,
-    answer: Vec<u8>,
+    pub names: Names,
     packet: Box<[u8]>,
 }
 
 impl Local {
-    pub fn new(host: Host) -> Self {
-        Local { host, answer: Vec::new(), packet: vec![0; SCRATCH_BYTES].into() }
+    pub fn new(host: Host, names: Names) -> Self {
+        Local { host, names, packet: vec![0; SCRATCH_BYTES].into() }
     }
 
     pub fn host(&mut self) -> &mut Host {
         &mut self.host
     }
 
-    pub fn handle_timeout(&mut self, now: Timestamp) {
+    pub fn handle_timeout(&mut self, snapshot: &Snapshot, now: Timestamp) {
         self.host.handle_timeout(now);
+        self.names.handle_timeout(snapshot, now);
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        self.host.poll_timeout()
+        self.host.poll_timeout().into_iter().chain(self.names.poll_timeout()).min()
     }
 
     /// Answers every waiting query and sends what the stack has to send.
@@ -88,17 +88,7 @@ impl Local {
         counters: &mut Counters,
         now: Timestamp,
     ) {
-        while let Some(query) = self.host.poll_query() {
-            let (mapping, policy) = (&snapshot.mapping, &snapshot.policy);
-            let transport = match query.transport {
-                host::Transport::Udp => dns::Transport::Udp,
-                host::Transport::Tcp => dns::Transport::Tcp,
-            };
-            if !snapshot.zone.answer(query.realm, transport, &query.bytes, mapping, policy, &mut self.answer) {
-                self.answer.clear(); // no answer is due: over TCP the stack resets
-            }
-            self.host.respond(query.id, &self.answer, now);
-        }
+        self.names.drive(&mut self.host, snapshot, now);
         while let Some(packet) = self.host.poll_transmit(now) {
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
             let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };

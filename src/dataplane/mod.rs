@@ -21,6 +21,7 @@ mod encap;
 mod fragment;
 mod icmp_report;
 mod local;
+mod names;
 mod napt;
 mod police;
 mod quoted;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::dns;
 use crate::net::{Generation, RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -31,6 +32,9 @@ pub struct Report {
     pub ike_sas: usize,
     /// ... and those of them whose peer has not proved who it is.
     pub ike_half_open: usize,
+    pub dns: dns::forward::Counters,
+    pub dns_signatures: dns::SignatureCounts,
+    pub dns_now: dns::forward::Gauges,
     pub sessions: usize,
     pub sessions_max: usize,
     pub napt_bindings: usize,

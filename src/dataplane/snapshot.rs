@@ -19,6 +19,9 @@ pub struct Snapshot {
     /// Who is shown by a pool.
     pub napt: Arc<napt::Spec>,
     pub zone: dns::Zone,
+    pub routes: dns::Routes,
+    /// Of those who may fetch the zone.
+    pub transfer_keys: Vec<dns::transfer::TransferKey>,
     /// By realm number; `None` for numbers that are not configured (any more). Realm 0, the IX, has no tunnels.
     pub realms: Vec<Option<Realm>>,
     /// By tunnel id. The id of a peer that is gone may be given to another.

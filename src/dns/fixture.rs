@@ -65,6 +65,7 @@ pub(super) fn spec() -> ZoneSpec {
             host("ws", C, &[canonical4(C, "192.168.1.10")]),
             host("four", B, &[canonical4(B, "192.168.1.44")]),
         ],
+        key: None,
         services: vec![
             ServiceName {
                 name: "pacs".into(),

@@ -36,6 +36,16 @@ impl NameKey {
         at == origin_at && self.as_bytes()[origin_at..] == *origin
     }
 
+    /// The name, and every name above it up to the root (empty).
+    pub(super) fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = Some(0);
+        std::iter::from_fn(move || {
+            let here = at?;
+            at = (here < self.len).then(|| here + 1 + usize::from(self.bytes[here]));
+            Some(&self.bytes[here..self.len])
+        })
+    }
+
     /// hickory's `Name` holds at most 254 octets without the root, in labels of at most 63; should that ever change,
     /// labels beyond it are left out and the name is simply not found.
     fn push(&mut self, label: &[u8]) {
@@ -48,6 +58,19 @@ impl NameKey {
         self.bytes[self.len + 1..end].make_ascii_lowercase();
         self.len = end;
     }
+}
+
+/// The name of a key. `None`: no name has such a key.
+pub(super) fn name_of(key: &[u8]) -> Option<Name> {
+    let (mut labels, mut rest) = (Vec::new(), key);
+    while let Some((len, after)) = rest.split_first() {
+        let (label, parent) = after.split_at_checked(usize::from(*len))?;
+        labels.push(label);
+        rest = parent;
+    }
+    let mut name = Name::from_labels(labels).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 impl fmt::Debug for NameKey {
@@ -69,6 +92,13 @@ mod tests {
         assert_eq!(key("A.Bc.").as_bytes(), b"\x01a\x02bc");
         assert_ne!(key("a.bc.").as_bytes(), key("ab.c.").as_bytes());
         assert_eq!(key(".").as_bytes(), b"");
+    }
+
+    #[test]
+    fn suffixes_end_at_the_root() {
+        let key = key("a.bc.");
+        let suffixes: Vec<&[u8]> = key.suffixes().collect();
+        assert_eq!(suffixes, [&b"\x01a\x02bc"[..], b"\x02bc", b""]);
     }
 
     #[test]

@@ -7,26 +7,36 @@ use hickory_proto::op::{
     Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode, emit_message_parts,
 };
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::{DNSClass, Name, Record};
+use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 
+use super::dnssec::NXNAME;
 use super::resolve::{Asker, Outcome};
-use super::zone::{ADDRESS_TTL_SECS, NEGATIVE_TTL_SECS, Zone};
+use super::zone::{NEGATIVE_TTL_SECS, Zone, original_ttl_secs};
 use crate::net::RealmId;
 use crate::net::mapping::Mapping;
 use crate::net::policy::Policy;
 
 /// Largest UDP answer: fits into 1280 bytes, the least that every IPv6 path carries (DNS flag day 2020).
-const MAX_UDP_PAYLOAD_BYTES: u16 = 1232;
+pub(super) const MAX_UDP_PAYLOAD_BYTES: u16 = 1232;
 /// Without EDNS (RFC 1035 section 4.2.1).
 const PLAIN_UDP_PAYLOAD_BYTES: u16 = 512;
 /// OPT, TSIG or SIG(0), and some to spare; the rest of a 64 KiB query is not worth parsing.
 const MAX_ADDITIONALS: u16 = 4;
 
+/// RFC 9824 section 5.1: the second bit of the EDNS flags, after DO.
+const EDNS_COMPACT_OK: u16 = 0x4000;
+
 /// RFC 8914, the option and the codes that we use.
 const EXTENDED_DNS_ERROR: u16 = 15;
-const EDE_PROHIBITED: u16 = 18;
-const EDE_NOT_AUTHORITATIVE: u16 = 20;
+pub(super) mod ede {
+    pub const OTHER: u16 = 0;
+    pub const FILTERED: u16 = 17;
+    pub const PROHIBITED: u16 = 18;
+    pub const NOT_AUTHORITATIVE: u16 = 20;
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
+    pub const NETWORK_ERROR: u16 = 23;
+}
 
 /// How the query came, which decides how long the answer may be.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,68 +58,98 @@ impl Zone {
         policy: &Policy,
         out: &mut Vec<u8>,
     ) -> bool {
-        out.clear();
-        let mut decoder = BinDecoder::new(query);
-        let Ok(header) = Header::read(&mut decoder) else { return false };
-        if header.message_type == MessageType::Response {
-            return false;
-        }
-        let metadata = Metadata::response_from_request(&header.metadata);
-        let request = match Request::parse(&header, &mut decoder) {
-            Ok(request) => request,
-            Err(code) => return emit_bare(metadata, code, out),
+        let (metadata, request) = match receive(query) {
+            Received::NoQuery => {
+                out.clear();
+                return false;
+            }
+            Received::Unreadable(metadata, code) => return emit_bare(metadata, code, out),
+            Received::Query(metadata, request) => (metadata, request),
         };
-        let reply = self.reply(Asker { realm: asker, mapping, policy }, metadata, &request);
-        match reply.emit(&request.question, request.limit_bytes(transport), out) {
-            Ok(()) => true,
-            Err(_) => emit_bare(metadata, ResponseCode::ServFail, out),
+        let asker = Asker { realm: asker, mapping, policy };
+        let outcome = self.outcome(asker, &request);
+        let reply = self.reply(asker.realm, metadata, &request, outcome);
+        reply.emit_to(&request, transport, out)
+    }
+
+    /// What this zone alone has to say.
+    pub(super) fn outcome(&self, asker: Asker<'_>, request: &Request) -> Outcome {
+        match request.question.query_class() {
+            _ if request.is_of_unknown_edns() => Outcome::Refused, // never shown: the reply is BADVERS
+            DNSClass::IN => self.resolve(asker, request.question.name(), request.question.query_type()),
+            _ => Outcome::Refused,
         }
     }
 
-    fn reply(&self, asker: Asker<'_>, metadata: Metadata, request: &Request) -> Reply {
-        let mut reply = Reply { metadata, answers: Vec::new(), authority: None, edns: request.reply_edns() };
+    pub(super) fn reply(&self, asker: RealmId, metadata: Metadata, request: &Request, outcome: Outcome) -> Reply {
+        let mut reply = Reply::new(metadata, request);
         let question = &request.question;
-        if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        if request.is_of_unknown_edns() {
             reply.metadata.response_code = ResponseCode::BADVERS;
             return reply;
         }
-        let outcome = match question.query_class() {
-            DNSClass::IN => self.resolve(asker, question.name(), question.query_type()),
-            _ => Outcome::Refused,
-        };
         reply.metadata.authoritative = outcome != Outcome::Refused;
         match outcome {
             Outcome::Answer(data) => {
-                let record = |data| Record::from_rdata(question.name().clone(), ADDRESS_TTL_SECS, data);
+                let record =
+                    |data| Record::from_rdata(question.name().clone(), original_ttl_secs(question.query_type()), data);
                 reply.answers = data.into_iter().map(record).collect();
             }
-            Outcome::NoData { apex } => reply.authority = Some(self.negative_soa(apex)),
+            Outcome::NoData { apex } => reply.authorities.push(self.negative_soa(apex)),
             Outcome::NameError { apex, denied } => {
                 reply.metadata.response_code = ResponseCode::NXDomain;
-                reply.authority = Some(self.negative_soa(apex));
+                reply.authorities.push(self.negative_soa(apex));
                 if denied {
-                    reply.explain(EDE_PROHIBITED, || {
-                        format!("No grant lets realm {} reach this name.", self.realm_name(asker.realm))
-                    });
+                    reply.explain(ede::PROHIBITED, || self.denial(asker));
                 }
             }
             Outcome::Refused => {
                 reply.metadata.response_code = ResponseCode::Refused;
-                reply.explain(EDE_NOT_AUTHORITATIVE, || format!("Only names below {} are answered here.", self.origin));
+                reply
+                    .explain(ede::NOT_AUTHORITATIVE, || format!("Only names below {} are answered here.", self.origin));
             }
         }
         reply
     }
 
+    /// For the person who wonders why.
+    pub(super) fn denial(&self, asker: RealmId) -> String {
+        format!("No grant lets realm {} reach this name.", self.realm_name(asker))
+    }
+
     /// RFC 2308 section 3: the TTL of the SOA in a negative answer is the time for which it may be cached.
-    fn negative_soa(&self, apex: Name) -> Record {
+    pub(super) fn negative_soa(&self, apex: Name) -> Record {
         Record::from_rdata(apex, NEGATIVE_TTL_SECS, self.soa.clone())
     }
 }
 
+/// What a datagram for port 53 turned out to be.
+pub(super) enum Received {
+    /// A response, or no whole header: no answer is due.
+    NoQuery,
+    /// Answered with this code and nothing else.
+    Unreadable(Metadata, ResponseCode),
+    /// With the header that its answer starts from.
+    Query(Metadata, Request),
+}
+
+pub(super) fn receive(query: &[u8]) -> Received {
+    let mut decoder = BinDecoder::new(query);
+    let Ok(header) = Header::read(&mut decoder) else { return Received::NoQuery };
+    if header.message_type == MessageType::Response {
+        return Received::NoQuery;
+    }
+    let metadata = Metadata::response_from_request(&header.metadata);
+    match Request::parse(&header, &mut decoder) {
+        Ok(request) => Received::Query(metadata, request),
+        Err(code) => Received::Unreadable(metadata, code),
+    }
+}
+
 /// The parts of a query that matter.
-struct Request {
-    question: Query,
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) question: Query,
     edns: Option<Edns>,
 }
 
@@ -130,7 +170,26 @@ impl Request {
         if !decoder.is_empty() {
             return Err(ResponseCode::FormErr);
         }
+        // RFC 9824 section 3.5.
+        if question.query_type() == RecordType::Unknown(NXNAME) {
+            return Err(ResponseCode::FormErr);
+        }
         Ok(Request { question, edns })
+    }
+
+    /// RFC 3225: the asker understands signatures.
+    pub(super) fn is_dnssec_ok(&self) -> bool {
+        self.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok)
+    }
+
+    /// RFC 9824 section 5.1: the asker takes NXDOMAIN together with a compact denial.
+    pub(super) fn is_compact_ok(&self) -> bool {
+        self.edns.as_ref().is_some_and(|edns| edns.flags().z & EDNS_COMPACT_OK != 0)
+    }
+
+    /// RFC 6891 section 6.1.3: answered with BADVERS.
+    pub(super) fn is_of_unknown_edns(&self) -> bool {
+        self.edns.as_ref().is_some_and(|edns| edns.version() > 0)
     }
 
     fn limit_bytes(&self, transport: Transport) -> u16 {
@@ -150,16 +209,27 @@ impl Request {
     }
 }
 
-struct Reply {
-    metadata: Metadata,
-    answers: Vec<Record>,
-    authority: Option<Record>,
+pub(super) struct Reply {
+    pub(super) metadata: Metadata,
+    pub(super) answers: Vec<Record>,
+    pub(super) authorities: Vec<Record>,
+    pub(super) additionals: Vec<Record>,
     edns: Option<Edns>,
 }
 
 impl Reply {
+    pub(super) fn new(metadata: Metadata, request: &Request) -> Self {
+        Reply {
+            metadata,
+            answers: Vec::new(),
+            authorities: Vec::new(),
+            additionals: Vec::new(),
+            edns: request.reply_edns(),
+        }
+    }
+
     /// An Extended DNS Error, for askers who speak EDNS. RFC 8914 section 2: the code, then text in UTF-8.
-    fn explain(&mut self, code: u16, text: impl FnOnce() -> String) {
+    pub(super) fn explain(&mut self, code: u16, text: impl FnOnce() -> String) {
         if let Some(edns) = &mut self.edns {
             let mut data = code.to_be_bytes().to_vec();
             data.extend_from_slice(text().as_bytes());
@@ -167,32 +237,70 @@ impl Reply {
         }
     }
 
-    /// Whole records only. What does not fit is left out all together, with TC set: the asker comes back over TCP.
+    /// Nothing but SERVFAIL, and why.
+    pub(super) fn fail(&mut self, code: u16, text: impl FnOnce() -> String) {
+        self.metadata.response_code = ResponseCode::ServFail;
+        self.answers.clear();
+        self.authorities.clear();
+        self.additionals.clear();
+        self.explain(code, text);
+    }
+
+    /// RFC 9824 section 5.1.
+    pub(super) fn set_compact_ok(&mut self) {
+        if let Some(edns) = &mut self.edns {
+            edns.flags_mut().z |= EDNS_COMPACT_OK;
+        }
+    }
+
+    /// The bytes for this asker; replaces what `out` held. `true`, as an answer is due.
+    pub(super) fn emit_to(self, request: &Request, transport: Transport, out: &mut Vec<u8>) -> bool {
+        let metadata = self.metadata;
+        match self.emit(&request.question, request.limit_bytes(transport), out) {
+            Ok(()) => true,
+            Err(_) => emit_bare(metadata, ResponseCode::ServFail, out),
+        }
+    }
+
+    /// Nothing but TC: come back over TCP.
+    pub(super) fn truncate(&mut self) {
+        self.metadata.truncation = true;
+        self.answers.clear();
+        self.authorities.clear();
+        self.additionals.clear();
+        if let Some(edns) = &mut self.edns {
+            edns.options_mut().remove(EXTENDED_DNS_ERROR.into());
+        }
+    }
+
+    /// Whole records only. What may be missing goes first (RFC 2181 section 9); if that is not enough, everything is left
+    /// out together, with TC set: the asker comes back over TCP.
     fn emit(mut self, question: &Query, limit_bytes: u16, out: &mut Vec<u8>) -> Result<(), ProtoError> {
         if !self.emit_once(question, limit_bytes, out)? {
             return Ok(());
         }
-        self.metadata.truncation = true;
-        self.answers.clear();
-        self.authority = None;
-        if let Some(edns) = &mut self.edns {
-            edns.options_mut().remove(EXTENDED_DNS_ERROR.into());
+        if !self.additionals.is_empty() {
+            self.additionals.clear();
+            if !self.emit_once(question, limit_bytes, out)? {
+                return Ok(());
+            }
         }
-        out.clear();
+        self.truncate();
         self.emit_once(question, limit_bytes, out)?;
         Ok(())
     }
 
     /// Whether something had to be left out.
     fn emit_once(&self, question: &Query, limit_bytes: u16, out: &mut Vec<u8>) -> Result<bool, ProtoError> {
+        out.clear();
         let mut encoder = BinEncoder::new(out);
         encoder.set_max_size(limit_bytes);
         let header = emit_message_parts(
             &self.metadata,
             &mut iter::once(question),
             &mut self.answers.iter(),
-            &mut self.authority.iter(),
-            &mut iter::empty::<&Record>(),
+            &mut self.authorities.iter(),
+            &mut self.additionals.iter(),
             self.edns.as_ref(),
             None,
             &mut encoder,
@@ -202,7 +310,7 @@ impl Reply {
 }
 
 /// Only a header: for queries that cannot be echoed. `true`, as an answer is due.
-fn emit_bare(mut metadata: Metadata, code: ResponseCode, out: &mut Vec<u8>) -> bool {
+pub(super) fn emit_bare(mut metadata: Metadata, code: ResponseCode, out: &mut Vec<u8>) -> bool {
     out.clear();
     metadata.response_code = code;
     let header = Header { metadata, counts: HeaderCounts::default() };

@@ -20,14 +20,24 @@
 //! Reverse names: `in-addr.arpa` below the aliases in the asker's view and for the asker's own hosts, `ip6.arpa` for
 //! canonical addresses. Negative answers there carry this zone's SOA at the enclosing /16 (IPv4) or /48 (IPv6), so
 //! that a resolver may cache them; an address of the asker's own network that we have no name for is REFUSED, because
-//! the network may have reverse zones of its own. Everything outside is REFUSED: this is no recursive resolver.
+//! the network may have reverse zones of its own. Names outside the zone are forwarded where the configuration says to
+//! whom ([`forward`]); all others are REFUSED: this is no recursive resolver.
+//!
+//! The zone can be signed ([`dnssec`]), and given to the operators' own name servers ([`transfer`]).
 //!
 //! Bytes are parsed and emitted by hickory-proto (`docs/decisions/0002-dns-over-hickory-proto.md`).
 
+pub mod dnssec;
+pub mod forward;
+pub mod transfer;
+
+mod cache;
 mod key;
+mod limit;
 mod message;
 mod resolve;
 mod reverse;
+mod rewrite;
 mod zone;
 
 #[cfg(test)]
@@ -37,5 +47,7 @@ mod property_tests;
 #[cfg(test)]
 mod tests;
 
+pub use dnssec::{SignatureCounts, SignatureLimits, SigningKey};
+pub use forward::{ForwardLimits, Forwarder, RouteSpec, Routes, Tables, Upstream};
 pub use message::Transport;
 pub use zone::{HostName, ServiceName, Zone, ZoneError, ZoneSpec};

@@ -1,11 +1,13 @@
 //! What one asker is told about one name: the rules, without the wire.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use hickory_proto::rr::rdata::{A, AAAA, NS, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, NS, NULL, PTR};
 use hickory_proto::rr::{Name, RData, RecordType};
 use ipnet::IpNet;
 
+use super::dnssec::SigningKey;
 use super::key::NameKey;
 use super::reverse;
 use super::zone::{Node, NodeData, Zone};
@@ -40,7 +42,7 @@ impl Zone {
             return Outcome::Refused; // a transfer would show every name to one who may reach a few
         }
         let key = NameKey::new(name);
-        if key.is_within(&self.origin_key) {
+        if self.contains(&key) {
             return self.resolve_forward(asker, name, &key, record_type);
         }
         match reverse::parse(name) {
@@ -49,11 +51,17 @@ impl Zone {
         }
     }
 
+    /// Whether `key` is a name of the internal zone, existing or not.
+    pub(super) fn contains(&self, key: &NameKey) -> bool {
+        key.is_within(&self.origin_key)
+    }
+
     fn resolve_forward(&self, asker: Asker<'_>, name: &Name, key: &NameKey, record_type: RecordType) -> Outcome {
         // Cut out of the question, so that it has the asker's upper and lower case and compresses.
         let apex = || name.trim_to(self.origin.iter().len());
         let Some(node) = self.node(key) else { return Outcome::NameError { apex: apex(), denied: false } };
         match &node.data {
+            NodeData::Apex if record_type == RecordType::DNSKEY && self.key.is_some() => Outcome::Answer(self.dnskey()),
             NodeData::Apex => {
                 self.answer_apex(record_type).map_or_else(|| Outcome::NoData { apex: apex() }, Outcome::Answer)
             }
@@ -80,6 +88,15 @@ impl Zone {
             RecordType::NS => Some(vec![RData::NS(NS(self.name_server.clone()))]),
             _ => None,
         }
+    }
+
+    /// Of the forward zone alone: the reverse zones are not signed.
+    fn dnskey(&self) -> Vec<RData> {
+        let record = |key: &Arc<SigningKey>| RData::Unknown {
+            code: RecordType::DNSKEY,
+            rdata: NULL::with(key.dnskey()),
+        };
+        self.key.iter().map(record).collect()
     }
 
     fn resolve_reverse(&self, asker: Asker<'_>, name: &Name, prefix: IpNet, record_type: RecordType) -> Outcome {
@@ -129,7 +146,7 @@ impl Zone {
 
 impl<'a> Asker<'a> {
     /// *No path, no address.* The IX's own addresses and the asker's own hosts need no grant.
-    fn reaches(self, at: Located) -> bool {
+    pub(super) fn reaches(self, at: Located) -> bool {
         at.realm == self.realm || at.realm.is_ix() || self.policy.reaches(self.realm, at.realm, at.canonical)
     }
 
@@ -149,7 +166,7 @@ impl<'a> Asker<'a> {
     ///
     /// So an asker that speaks both is led to the host in the host's own version, and translation is for those who have no
     /// other way.
-    fn addresses_of(self, visible: impl Iterator<Item = Located>) -> Vec<IpAddr> {
+    pub(super) fn addresses_of(self, visible: impl Iterator<Item = Located>) -> Vec<IpAddr> {
         let (mut direct, mut translated) = (Vec::new(), Vec::new());
         for at in visible {
             let native = self.mapping.native_of(at);
@@ -172,6 +189,11 @@ impl<'a> Asker<'a> {
         let alias = mapping.seen_by4(realm, at).filter(|_| mapping.speaks_ipv4(realm)).map(IpAddr::V4);
         let canonical = mapping.speaks_ipv6(realm).then(|| IpAddr::V6(mapping.seen_by6(at)));
         alias.into_iter().chain(canonical)
+    }
+
+    /// Whether any grant leads from the asker into `realm`: then it may ask for the names that `realm` has of its own.
+    pub(super) fn reaches_realm(self, realm: RealmId) -> bool {
+        realm == self.realm || self.policy.reaches_realm(self.realm, realm)
     }
 }
 

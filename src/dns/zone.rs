@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
-use hickory_proto::rr::rdata::SOA;
-use hickory_proto::rr::{Name, RData};
+use hickory_proto::rr::rdata::{NS, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use ipnet::Ipv4Net;
 
-use super::key::NameKey;
+use super::dnssec::SigningKey;
+use super::key::{self, NameKey};
 use crate::net::policy::PortRule;
 use crate::net::{Canonical, RealmId};
 
@@ -16,6 +18,18 @@ use crate::net::{Canonical, RealmId};
 pub(super) const ADDRESS_TTL_SECS: u32 = 60;
 /// How long "no such name" is remembered (RFC 2308): somebody waits for a grant that was just made.
 pub(super) const NEGATIVE_TTL_SECS: u32 = 30;
+
+/// The key changes rarely, and a validator that has it need not ask again for every answer.
+const KEY_TTL_SECS: u32 = 3600;
+
+/// What the records of a type are signed with (RFC 4034 section 3.1.4): the longest that they may be kept.
+pub(super) fn original_ttl_secs(record_type: RecordType) -> u32 {
+    match record_type {
+        RecordType::DNSKEY => KEY_TTL_SECS,
+        RecordType::NSEC => NEGATIVE_TTL_SECS,
+        _ => ADDRESS_TTL_SECS,
+    }
+}
 
 /// The label of the name server, which no service may have.
 const NAME_SERVER_LABEL: &str = "ns";
@@ -34,6 +48,8 @@ pub struct ZoneSpec {
     pub realms: Vec<(RealmId, String)>,
     pub hosts: Vec<HostName>,
     pub services: Vec<ServiceName>,
+    /// Signs the zone. `None`: it is not signed.
+    pub key: Option<Arc<SigningKey>>,
 }
 
 /// `NAME.REALM.DOMAIN`.
@@ -79,6 +95,7 @@ pub struct Zone {
     /// For reverse names. Of two hosts with one address the first in the file.
     pub(super) hosts_by_address: HashMap<Canonical, Name>,
     realm_names: HashMap<RealmId, String>,
+    pub(super) key: Option<Arc<SigningKey>>,
 }
 
 /// What one name of the zone stands for, and whether there are names below it.
@@ -113,6 +130,7 @@ impl Zone {
             nodes: HashMap::new(),
             hosts_by_address: HashMap::new(),
             realm_names: spec.realms.into_iter().collect(),
+            key: spec.key,
         };
         zone.nodes.insert(zone.origin_key.clone(), Node { data: NodeData::Apex, has_children: true });
         zone.insert(zone.name_server.clone(), NodeData::NameServer(spec.dns))?;
@@ -129,6 +147,34 @@ impl Zone {
 
     pub(super) fn node(&self, key: &NameKey) -> Option<&Node> {
         self.nodes.get(key.as_bytes())
+    }
+
+    /// Of the forward zone, at its own name.
+    pub(super) fn soa_record(&self) -> Record {
+        Record::from_rdata(self.origin.clone(), ADDRESS_TTL_SECS, self.soa.clone())
+    }
+
+    pub(super) fn ns_record(&self) -> Record {
+        Record::from_rdata(self.origin.clone(), ADDRESS_TTL_SECS, RData::NS(NS(self.name_server.clone())))
+    }
+
+    /// For the serial to grow over restarts, which [`ZoneSpec::serial`] alone may not.
+    pub fn set_serial(&mut self, serial: u32) {
+        if let RData::SOA(soa) = &mut self.soa {
+            soa.serial = serial;
+        }
+    }
+
+    pub(super) fn serial(&self) -> u32 {
+        match &self.soa {
+            RData::SOA(soa) => soa.serial,
+            _ => 0,
+        }
+    }
+
+    /// Every name and what it stands for, in no particular order.
+    pub(super) fn names(&self) -> impl Iterator<Item = (Name, &NodeData)> {
+        self.nodes.iter().filter_map(|(key, node)| Some((key::name_of(key)?, &node.data)))
     }
 
     /// For people; every realm that can ask has a name.
@@ -184,11 +230,11 @@ impl Zone {
 
 fn soa(origin: &Name, name_server: &Name, serial: u32) -> Result<RData, ZoneError> {
     let mailbox = child(origin, "hostmaster")?;
-    // Refresh, retry and expire are for secondary servers; there are none, so the usual values stand.
+    // Refresh, retry and expire, for the operators' name servers: they look every hour, and give up after a day.
     Ok(RData::SOA(SOA::new(name_server.clone(), mailbox, serial, 3600, 600, 86_400, NEGATIVE_TTL_SECS)))
 }
 
-fn parse_name(text: &str) -> Result<Name, ZoneError> {
+pub(super) fn parse_name(text: &str) -> Result<Name, ZoneError> {
     Name::from_ascii(text).map_err(|e| ZoneError::InvalidName { name: text.to_owned(), why: e.to_string() })
 }
 

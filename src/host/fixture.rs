@@ -36,7 +36,15 @@ pub(super) fn dns() -> Canonical {
 }
 
 pub(super) fn host(dns_tcp: usize, dns_tcp_per_realm: usize) -> Host {
-    let config = HostConfig { gateway: gateway(), dns: dns(), dns_tcp, dns_tcp_per_realm, mtu_bytes: 1280 };
+    let config = HostConfig {
+        gateway: gateway(),
+        dns: dns(),
+        dns_tcp,
+        dns_tcp_per_realm,
+        clients_udp: 8,
+        clients_tcp: 4,
+        mtu_bytes: 1280,
+    };
     Host::new(config, 42, Timestamp::ZERO)
 }
 

@@ -15,6 +15,8 @@
 //! Only TCP is smoltcp's: streams, retransmission and windows are worth a library. Echo and UDP are one packet in, one
 //! packet out; through sockets they would be copied twice more, and a UDP socket would need its own bounds besides ours.
 //!
+//! The IX asks too: the resolvers of realms, over UDP and TCP ([`Host::ask`]).
+//!
 //! Nothing here answers names: [`Host::poll_query`] gives the bytes of a query and the realm that asked, and whoever
 //! drives the host gives the answer to [`Host::respond`].
 //!
@@ -23,14 +25,18 @@
 
 pub mod translate;
 
+mod client;
 mod device;
 mod stack;
 mod tcp;
 
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod tests;
 
+pub use client::{ClientId, NoRoom, Question, Reply};
 pub use stack::{Host, HostConfig, HostPacket, Peer, Query, QueryId, Transport};
 pub use translate::AddressPair;

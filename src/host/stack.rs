@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use smoltcp::wire::{TcpPacket, UdpPacket};
 
+use super::client::{ClientId, Clients, NoRoom, Question, Reply};
 use super::tcp::{Remote, TcpServer};
 use super::translate::{self, AddressPair};
 use crate::net::policy::protocol;
+use crate::net::random::Random;
 use crate::net::{Canonical, RealmId, Timestamp};
 use crate::packet::DropReason;
 
@@ -26,6 +28,10 @@ pub struct HostConfig {
     pub dns_tcp: usize,
     /// ... and from one realm.
     pub dns_tcp_per_realm: usize,
+    /// Questions of our own under way over UDP ...
+    pub clients_udp: usize,
+    /// ... and over TCP.
+    pub clients_tcp: usize,
     /// Largest packet that TCP makes, with an IPv6 header. 1280 passes through every tunnel.
     pub mtu_bytes: usize,
 }
@@ -50,6 +56,7 @@ pub enum Transport {
 pub struct Query {
     pub id: QueryId,
     pub realm: RealmId,
+    pub source: Canonical,
     pub transport: Transport,
     pub bytes: Vec<u8>,
 }
@@ -78,20 +85,22 @@ pub struct HostPacket {
 }
 
 /// The IX's own addresses. Pure: no clock, socket or randomness of its own.
-/// After any `handle_*` or `respond`, drain `poll_query` (and respond), then `poll_transmit`, then read `poll_timeout`.
+/// After any `handle_*`, `ask` or `respond`, drain `poll_query` (and respond) and `poll_reply`, then `poll_transmit`, then read `poll_timeout`.
 pub struct Host {
     config: HostConfig,
     queries: VecDeque<Query>,
     /// Echo replies and UDP answers; TCP has its own queue.
     packets: VecDeque<HostPacket>,
     tcp: TcpServer,
+    clients: Clients,
 }
 
 impl Host {
     /// `seed` makes TCP's initial sequence numbers; take it from the system's randomness.
     pub fn new(config: HostConfig, seed: u64, now: Timestamp) -> Host {
         let tcp = TcpServer::new(&config, seed, now);
-        Host { config, queries: VecDeque::new(), packets: VecDeque::new(), tcp }
+        let clients = Clients::new(&config, seed.rotate_left(8), now);
+        Host { config, queries: VecDeque::new(), packets: VecDeque::new(), tcp, clients }
     }
 
     /// A packet for one of the IX's addresses. `l4` is everything behind the IP header, as it was on the wire.
@@ -107,6 +116,8 @@ impl Host {
             _ if !translate::is_intact(protocol, l4, from.on_the_wire) => Err(DropReason::InnerMalformed),
             Service::Echo => self.handle_echo(from, destination, protocol, l4),
             Service::DnsUdp => self.handle_udp(from, l4),
+            Service::UdpReply => self.clients.handle_datagram(from.source, l4),
+            Service::TcpReply => self.clients.handle_segment(from.source, l4, now),
             Service::DnsTcp => self.tcp.handle_segment(from.realm, from.source, l4, now, &mut self.queries),
         }
     }
@@ -124,23 +135,56 @@ impl Host {
             }
             ReturnPath::Udp(remote) => {
                 let room = self.packets.len() < MAX_WAITING; // always, as a query is only taken in when there is
-                if let Some(packet) = udp_packet(self.config.dns, remote, answer).filter(|_| room) {
+                if let Some(packet) = udp_packet(self.config.dns, DNS_PORT, remote, answer).filter(|_| room) {
                     self.packets.push_back(packet);
                 }
             }
         }
     }
 
+    /// Asks a host in a realm from a random port of the DNS address. What comes back comes out of
+    /// [`Host::poll_reply`], until [`Host::cancel`].
+    pub fn ask(
+        &mut self,
+        question: Question,
+        message: &[u8],
+        now: Timestamp,
+        random: &mut dyn Random,
+    ) -> Result<(), NoRoom> {
+        let Question { id, address, port, transport } = question;
+        let remote = Remote { address, port };
+        match transport {
+            Transport::Tcp => self.clients.ask_tcp(id, remote, message, now, random),
+            Transport::Udp => {
+                self.check_room().map_err(|_| NoRoom)?;
+                let packet = self.clients.ask_udp(id, remote, message, random)?;
+                self.packets.push_back(packet);
+                Ok(())
+            }
+        }
+    }
+
+    /// Closes what was opened for a question.
+    pub fn cancel(&mut self, id: ClientId, now: Timestamp) {
+        self.clients.cancel(id, now);
+    }
+
+    pub fn poll_reply(&mut self) -> Option<Reply> {
+        self.clients.poll_reply()
+    }
+
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.clients.handle_timeout(now);
         self.tcp.handle_timeout(now, &mut self.queries);
     }
 
     pub fn poll_transmit(&mut self, now: Timestamp) -> Option<HostPacket> {
-        self.packets.pop_front().or_else(|| self.tcp.poll_transmit(now))
+        let packet = self.packets.pop_front().or_else(|| self.tcp.poll_transmit(now));
+        packet.or_else(|| self.clients.poll_transmit(now))
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        self.tcp.poll_timeout()
+        self.tcp.poll_timeout().into_iter().chain(self.clients.poll_timeout()).min()
     }
 
     /// After a new configuration: connections whose address belongs to another realm now vanish without a word, so
@@ -154,6 +198,11 @@ impl Host {
         self.tcp.connections()
     }
 
+    /// Questions of our own under way.
+    pub fn clients(&self) -> usize {
+        self.clients.open()
+    }
+
     /// What a packet asks for, from its first bytes; the rest is looked at when there is such a service.
     fn service(&self, destination: Canonical, protocol: u8, l4: &[u8]) -> Option<Service> {
         let is_dns = destination == self.config.dns;
@@ -162,8 +211,14 @@ impl Host {
         match protocol {
             protocol::ICMP => is_echo(translate::ECHO_REQUEST_V4).then_some(Service::Echo),
             protocol::ICMPV6 => is_echo(translate::ECHO_REQUEST_V6).then_some(Service::Echo),
-            protocol::UDP => (is_dns && port() == Some(DNS_PORT)).then_some(Service::DnsUdp),
-            protocol::TCP => (is_dns && port() == Some(DNS_PORT)).then_some(Service::DnsTcp),
+            protocol::UDP if is_dns => match port()? {
+                DNS_PORT => Some(Service::DnsUdp),
+                port => self.clients.has_udp(port).then_some(Service::UdpReply),
+            },
+            protocol::TCP if is_dns => match port()? {
+                DNS_PORT => Some(Service::DnsTcp),
+                port => self.clients.has_tcp(port).then_some(Service::TcpReply),
+            },
             _ => None,
         }
     }
@@ -189,7 +244,8 @@ impl Host {
         self.check_room()?;
         let remote = Remote { address: from.source, port: udp.src_port() };
         let id = QueryId(ReturnPath::Udp(remote));
-        self.queries.push_back(Query { id, realm: from.realm, transport: Transport::Udp, bytes: udp.payload().into() });
+        let (realm, source) = (from.realm, from.source);
+        self.queries.push_back(Query { id, realm, source, transport: Transport::Udp, bytes: udp.payload().into() });
         Ok(())
     }
 
@@ -211,12 +267,15 @@ enum Service {
     Echo,
     DnsUdp,
     DnsTcp,
+    /// To a question of our own.
+    UdpReply,
+    TcpReply,
 }
 
-fn udp_packet(source: Canonical, to: Remote, payload: &[u8]) -> Option<HostPacket> {
+pub(super) fn udp_packet(source: Canonical, port: u16, to: Remote, payload: &[u8]) -> Option<HostPacket> {
     let len = u16::try_from(UDP_HEADER_BYTES + payload.len()).ok().filter(|_| !payload.is_empty())?;
     let mut l4 = Vec::with_capacity(len.into());
-    for field in [DNS_PORT, to.port, len, 0] {
+    for field in [port, to.port, len, 0] {
         l4.extend_from_slice(&field.to_be_bytes());
     }
     l4.extend_from_slice(payload);

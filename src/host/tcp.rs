@@ -73,15 +73,7 @@ struct Connection {
 impl TcpServer {
     pub(super) fn new(config: &HostConfig, seed: u64, now: Timestamp) -> Self {
         let mut wire = Wire::new(config.mtu_bytes, MAX_WAITING);
-        let mut interface_config = Config::new(HardwareAddress::Ip);
-        interface_config.random_seed = seed;
-        let mut interface = Interface::new(interface_config, &mut wire, instant(now));
-        interface.update_ip_addrs(|addresses| {
-            // The first of a fixed number of places, so there is room.
-            let _ = addresses.push(IpCidr::new(config.dns.addr().into(), 128));
-        });
-        // Everything is reached through the tunnels; smoltcp only wants a route to exist.
-        let _ = interface.routes_mut().add_default_ipv6_route(config.gateway.addr());
+        let interface = interface(config, seed, &mut wire, now);
         TcpServer {
             dns: config.dns,
             max_connections: config.dns_tcp,
@@ -229,7 +221,8 @@ impl TcpServer {
         connection.fill(socket, now);
         if let Some(bytes) = connection.take_query(socket, now) {
             let id = QueryId::tcp(remote, connection.serial);
-            queries.push_back(Query { id, realm: connection.realm, transport: Transport::Tcp, bytes });
+            let (realm, source) = (connection.realm, remote.address);
+            queries.push_back(Query { id, realm, source, transport: Transport::Tcp, bytes });
         }
     }
 
@@ -240,7 +233,7 @@ impl TcpServer {
 
     fn update_due(&mut self, now: Timestamp) {
         let due = self.interface.poll_at(instant(now), &self.sockets);
-        let due = due.map(|at| Timestamp::from_micros(at.total_micros().max(0) as u64));
+        let due = due.map(timestamp);
         self.segment_due = match self.wire.is_full() {
             true => due, // `poll_transmit` makes room and goes on
             // Everything that can be sent now has been sent: anything "due now" would only turn in a circle.
@@ -324,15 +317,33 @@ impl Connection {
     }
 }
 
-fn buffer(len: usize) -> SocketBuffer<'static> {
+/// smoltcp's side of the IX's DNS address.
+pub(super) fn interface(config: &HostConfig, seed: u64, wire: &mut Wire, now: Timestamp) -> Interface {
+    let mut interface_config = Config::new(HardwareAddress::Ip);
+    interface_config.random_seed = seed;
+    let mut interface = Interface::new(interface_config, wire, instant(now));
+    interface.update_ip_addrs(|addresses| {
+        // The first of a fixed number of places, so there is room.
+        let _ = addresses.push(IpCidr::new(config.dns.addr().into(), 128));
+    });
+    // Everything is reached through the tunnels; smoltcp only wants a route to exist.
+    let _ = interface.routes_mut().add_default_ipv6_route(config.gateway.addr());
+    interface
+}
+
+pub(super) fn buffer(len: usize) -> SocketBuffer<'static> {
     SocketBuffer::new(vec![0; len])
 }
 
-fn instant(now: Timestamp) -> Instant {
+pub(super) fn instant(now: Timestamp) -> Instant {
     Instant::from_micros(now.as_micros() as i64)
 }
 
-fn ipv6_packet(source: Canonical, destination: Canonical, segment: &[u8]) -> Vec<u8> {
+pub(super) fn timestamp(at: Instant) -> Timestamp {
+    Timestamp::from_micros(at.total_micros().max(0) as u64)
+}
+
+pub(super) fn ipv6_packet(source: Canonical, destination: Canonical, segment: &[u8]) -> Vec<u8> {
     let header = Ipv6Repr {
         src_addr: source.addr(),
         dst_addr: destination.addr(),
@@ -347,7 +358,7 @@ fn ipv6_packet(source: Canonical, destination: Canonical, segment: &[u8]) -> Vec
 }
 
 /// Only TCP: smoltcp's ICMP errors have no reader here.
-fn without_header(mut packet: Vec<u8>) -> Option<HostPacket> {
+pub(super) fn without_header(mut packet: Vec<u8>) -> Option<HostPacket> {
     let header = Ipv6Packet::new_checked(&packet[..]).ok().filter(|h| h.next_header() == IpProtocol::Tcp)?;
     let (source, destination) = (header.src_addr().into(), header.dst_addr().into());
     packet.drain(..IPV6_HEADER_BYTES);

@@ -98,6 +98,7 @@ fn the_longest_answer_passes_through_the_small_buffer() {
     let want = framed(&(world.answer)(&Query {
         id: QueryId::tcp(super::tcp::Remote { address: dns(), port: 0 }, 0),
         realm: RealmId(1),
+        source: dns(),
         transport: Transport::Tcp,
         bytes: Vec::new(),
     }));

@@ -9,5 +9,6 @@ pub mod clock;
 pub mod poller;
 pub mod raw_esp;
 pub mod rng;
+pub mod secret_file;
 pub mod sockets;
 pub mod udp;

@@ -134,6 +134,12 @@ impl Policy {
         self.rules(from, to, destination).next().is_some()
     }
 
+    /// May `from` open anything in `to`?
+    pub fn reaches_realm(&self, from: RealmId, to: RealmId) -> bool {
+        let pair = self.pairs.get(&(from, to));
+        pair.is_some_and(|p| !p.any_host.is_empty() || p.hosts.values().any(|rules| !rules.is_empty()))
+    }
+
     /// May `from` open at least one of a service's ports?
     pub fn reaches_service(&self, from: RealmId, to: RealmId, destination: Canonical, service: &[PortRule]) -> bool {
         self.rules(from, to, destination).any(|rule| service.iter().any(|port| rule.overlaps(port)))
@@ -185,6 +191,7 @@ mod tests {
         }
         assert!(policy.reaches(A, B, Canonical(20)));
         assert!(!policy.reaches(A, B, Canonical(21)));
+        assert!(policy.reaches_realm(A, B) && !policy.reaches_realm(B, A) && !policy.reaches_realm(A, A));
     }
 
     #[test]

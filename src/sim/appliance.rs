@@ -66,6 +66,7 @@ impl Appliance {
             seed: 0x1234_5678_9abc_def0,
             wireguard_random: Random(now.as_micros()).into_source(),
             ike_random: Box::new(Seeded(now.as_micros())),
+            dns_random: Box::new(Seeded(!now.as_micros())),
             unix_time_at_zero: UNIX_TIME_AT_ZERO,
         };
         Engine::new(setup(&self.config, surroundings), self.snapshot.clone(), now)

@@ -31,6 +31,11 @@ pub enum Unit {
     Packets,
     Datagrams,
     Messages,
+    Queries,
+    Answers,
+    Signatures,
+    Transfers,
+    Resolvers,
     Seconds,
     Sessions,
     Bindings,
@@ -56,6 +61,11 @@ impl Unit {
             Unit::Packets => "_packets",
             Unit::Datagrams => "_datagrams",
             Unit::Messages => "_messages",
+            Unit::Queries => "_queries",
+            Unit::Answers => "_answers",
+            Unit::Signatures => "_signatures",
+            Unit::Transfers => "_transfers",
+            Unit::Resolvers => "_resolvers",
             Unit::Seconds => "_seconds",
             Unit::Sessions => "_sessions",
             Unit::Bindings => "_bindings",
@@ -200,6 +210,90 @@ pub static METRICS: &[Declaration] = &[
             let drops = source::all_drops(&s.path);
             one((drops[DropReason::NaptExhausted.index()] + drops[DropReason::NaptTableFull.index()]) as f64)
         },
+    },
+    Declaration {
+        name: "ixgate_dns_queries_total",
+        kind: Kind::Counter,
+        unit: Unit::Queries,
+        help: "DNS queries of hosts, by what became of them: answered by the internal zone or the cache, forwarded (or \
+               joined to one that was), refused for lack of room, over the rate (slipped: answered with TC; dropped), \
+               other (malformed, sent again).",
+        read: dns_queries,
+    },
+    Declaration {
+        name: "ixgate_dns_pending_queries",
+        kind: Kind::Gauge,
+        unit: Unit::Queries,
+        help: "Forwarded questions that wait for a resolver (limits.dns_pending).",
+        read: |s| one(s.path.dns_now.pending as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_cached_answers",
+        kind: Kind::Gauge,
+        unit: Unit::Answers,
+        help: "Forwarded answers that are remembered.",
+        read: |s| one(s.path.dns_now.cached as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_partial_answers_total",
+        kind: Kind::Counter,
+        unit: Unit::Answers,
+        help: "Forwarded answers of which something was left out or that explain why there is none: not granted, not \
+               mappable, private from outside, no resolver.",
+        read: |s| one(s.path.dns.left_out as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_signatures_total",
+        kind: Kind::Counter,
+        unit: Unit::Signatures,
+        help: "DNSSEC signatures of the internal zone: made, taken from those made before (reused), and answers that failed \
+               because a realm asked for too many in a second (refused).",
+        read: |s| {
+            let sample = |outcome: &str, count: u64| (vec![("outcome", outcome.to_owned())], count as f64);
+            let counts = &s.path.dns_signatures;
+            vec![sample("made", counts.made), sample("reused", counts.reused), sample("refused", counts.refused)]
+        },
+    },
+    Declaration {
+        name: "ixgate_dns_transfers_total",
+        kind: Kind::Counter,
+        unit: Unit::Transfers,
+        help: "Zone transfers to name servers: whole ones (served), and queries on their port that got nothing (refused).",
+        read: |s| {
+            let sample = |outcome: &str, count: u64| (vec![("outcome", outcome.to_owned())], count as f64);
+            vec![sample("served", s.transfers.served), sample("refused", s.transfers.refused)]
+        },
+    },
+    Declaration {
+        name: "ixgate_dns_upstream_messages_total",
+        kind: Kind::Counter,
+        unit: Unit::Messages,
+        help: "Messages between the IX and resolvers: asked (of these over TCP after truncation: tcp), without an answer \
+               in time (timeout), answers that fit no question (mismatch).",
+        read: |s| {
+            let sample = |what: &str, count: u64| (vec![("what", what.to_owned())], count as f64);
+            let dns = &s.path.dns;
+            vec![
+                sample("asked", dns.exchanges),
+                sample("tcp", dns.tcp_fallbacks),
+                sample("timeout", dns.timeouts),
+                sample("mismatch", dns.mismatches),
+            ]
+        },
+    },
+    Declaration {
+        name: "ixgate_dns_upstream_failures_total",
+        kind: Kind::Counter,
+        unit: Unit::Failures,
+        help: "Forwarded questions that no resolver answered.",
+        read: |s| one(s.path.dns.failures as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_penalised_resolvers",
+        kind: Kind::Gauge,
+        unit: Unit::Resolvers,
+        help: "Resolvers that have not answered several times in a row and are asked last for a while.",
+        read: |s| one(s.path.dns_now.penalised_resolvers as f64),
     },
     Declaration {
         name: "ixgate_path_lost_events_total",
@@ -417,6 +511,24 @@ pub static METRICS: &[Declaration] = &[
 pub fn render(source: &Source) -> Result<String, prometheus::Error> {
     let families: Vec<MetricFamily> = METRICS.iter().filter_map(|declaration| family(declaration, source)).collect();
     TextEncoder::new().encode_to_string(&families)
+}
+
+fn dns_queries(source: &Source) -> Vec<Sample> {
+    let dns = &source.path.dns;
+    let dropped = dns.rate_limited - dns.slipped;
+    let known = dns.by_zone + dns.by_cache + dns.forwarded + dns.refused_busy + dns.rate_limited;
+    [
+        ("zone", dns.by_zone),
+        ("cache", dns.by_cache),
+        ("forwarded", dns.forwarded),
+        ("busy", dns.refused_busy),
+        ("slipped", dns.slipped),
+        ("dropped", dropped),
+        ("other", dns.queries.saturating_sub(known)),
+    ]
+    .into_iter()
+    .map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count as f64))
+    .collect()
 }
 
 /// `None`: nothing to tell, for example no tunnel.

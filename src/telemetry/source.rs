@@ -19,6 +19,15 @@ pub struct Source {
     pub names: Names,
     pub path: Report,
     pub socket: SocketReport,
+    pub transfers: TransferCounts,
+}
+
+/// Of the zone to name servers.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct TransferCounts {
+    pub served: u64,
+    /// Without a key that counts, or for what is not served.
+    pub refused: u64,
 }
 
 /// What the appliance listens on.
@@ -193,6 +202,9 @@ pub(crate) mod samples {
             ike_sas: 0,
             ike_half_open: 0,
             sessions: 12,
+            dns: Default::default(),
+            dns_signatures: Default::default(),
+            dns_now: Default::default(),
             sessions_max: 1_000_000,
             napt_bindings: 0,
             napt_bindings_max: 500_000,
@@ -204,6 +216,7 @@ pub(crate) mod samples {
             listens: vec![Listen { what: "WireGuard", address: "udp 0.0.0.0:51820".to_owned() }],
             names: Names { realms: names.into(), tunnels: tunnels.into() },
             path,
+            transfers: TransferCounts::default(),
             socket: SocketReport { receive_offload: true, receive_buffer_bytes: 425_984, ..SocketReport::default() },
         }
     }

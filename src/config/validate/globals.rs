@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits, Sessions};
+use crate::config::model::{Api, DnsLimits, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits, Sessions};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -117,6 +117,7 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
         dns_tcp,
         reassembly: reassembly_limits(raw),
         napt_bindings: count(&raw.napt_bindings, default.napt_bindings),
+        dns: dns_limits(raw),
         ike: ike_limits(raw),
     };
     share(&raw.sessions_per_realm, "sessions", limits.sessions_per_realm, limits.sessions, problems);
@@ -124,6 +125,9 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
     let reassembly = &limits.reassembly;
     let (part, whole) = (reassembly.bytes_per_realm, reassembly.bytes);
     share(&raw.reassembly_bytes_per_realm, "reassembly_bytes", part, whole, problems);
+    let dns = &limits.dns;
+    share(&raw.dns_pending_per_realm, "dns_pending", dns.pending_per_realm, dns.pending, problems);
+    share(&raw.dns_pending_per_resolver, "dns_pending", dns.pending_per_resolver, dns.pending, problems);
     let ike = &limits.ike;
     share(&raw.ike_half_open_per_source, "ike_half_open", ike.half_open_per_source, ike.half_open, problems);
     limits
@@ -153,6 +157,29 @@ pub fn sessions(raw: &raw::Sessions) -> Sessions {
         tcp_transitory_secs: secs(&raw.tcp_transitory_secs, default.tcp_transitory_secs),
         udp_secs: secs(&raw.udp_secs, default.udp_secs),
         icmp_secs: secs(&raw.icmp_secs, default.icmp_secs),
+    }
+}
+
+fn dns_limits(raw: &raw::Limits) -> DnsLimits {
+    let default = DnsLimits::default();
+    let count = |n: &Option<At<u64>>, default: usize| {
+        n.as_ref().map_or(default, |n| usize::try_from(n.value).unwrap_or(usize::MAX))
+    };
+    let rate =
+        |n: &Option<At<u64>>, default: u32| n.as_ref().map_or(default, |n| u32::try_from(n.value).unwrap_or(u32::MAX));
+    let pending = count(&raw.dns_pending, default.pending);
+    DnsLimits {
+        pending,
+        pending_per_realm: count(&raw.dns_pending_per_realm, default.pending_per_realm.min(pending)),
+        pending_per_resolver: count(&raw.dns_pending_per_resolver, default.pending_per_resolver.min(pending)),
+        pending_tcp: count(&raw.dns_pending_tcp, default.pending_tcp),
+        cache_entries: count(&raw.dns_cache_entries, default.cache_entries),
+        cache_bytes: count(&raw.dns_cache_bytes, default.cache_bytes),
+        queries_per_sec_per_host: rate(&raw.dns_queries_per_sec_per_host, default.queries_per_sec_per_host),
+        queries_per_sec_per_realm: rate(&raw.dns_queries_per_sec_per_realm, default.queries_per_sec_per_realm),
+        signatures: count(&raw.dns_signatures, default.signatures),
+        signatures_per_sec_per_realm: rate(&raw.dns_signatures_per_sec_per_realm, default.signatures_per_sec_per_realm),
+        transfers: count(&raw.dns_transfers, default.transfers),
     }
 }
 

@@ -4,6 +4,7 @@
 mod aliases;
 mod canonical6;
 mod default_realm;
+mod dns;
 mod globals;
 mod identity;
 mod ipsec;
@@ -15,6 +16,7 @@ mod ports;
 mod ranges;
 mod references;
 mod tunnels;
+mod zone;
 
 use std::path::Path;
 
@@ -41,6 +43,9 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let hosts = references::hosts(raw, &names, &networks, default_realm, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
+    let zone = zone::zone(raw, &names, ix.as_ref(), directory, secrets, problems);
+    let internal = ix.as_ref().map_or("", |ix| ix.domain.as_str());
+    let (dns, dns_forwards) = dns::dns(raw, internal, &networks, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
         aliases::check(raw, ix, &networks, &hosts, &napt, problems);
@@ -53,13 +58,12 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
-    let realms = raw.realms.iter().zip(networks).zip(tunnels.attachments).zip(napt).map(
-        |(((realm, networks), attachments), napt)| {
-            let networks = networks.into_iter().map(|n| n.network).collect();
-            let napt = napt.map(|placed| placed.napt);
-            Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, attachments, napt })
-        },
-    );
+    let parts = raw.realms.iter().zip(networks).zip(dns).zip(tunnels.attachments).zip(napt);
+    let realms = parts.map(|((((realm, networks), dns), attachments), napt)| {
+        let networks = networks.into_iter().map(|n| n.network).collect();
+        let napt = napt.map(|placed| placed.napt);
+        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, dns, attachments, napt })
+    });
     Some(model::Config {
         ix: ix?,
         api: api?,
@@ -68,9 +72,11 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         ike: tunnels.ike?,
         limits,
         sessions,
+        dns: zone?,
         realms: realms.collect::<Option<_>>()?,
         default_realm,
         hosts: hosts.into_iter().collect::<Option<_>>()?,
+        dns_forwards,
         services: services.into_iter().collect::<Option<_>>()?,
         grants: grants.into_iter().collect::<Option<_>>()?,
     })

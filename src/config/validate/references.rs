@@ -262,7 +262,7 @@ fn report_same_family(addresses: &[(IpAddr, &Range<usize>)], problems: &mut Prob
     }
 }
 
-fn report_outside(
+pub fn report_outside(
     address: IpAddr,
     span: &Range<usize>,
     realm: RealmRef,

@@ -191,7 +191,23 @@ pub fn read_secret(
     kind: &Kind,
     problems: &mut Problems,
 ) -> Option<Zeroizing<Vec<u8>>> {
-    if ends_in_key(&file.value) {
+    if is_the_key_itself(file, problems) {
+        return None;
+    }
+    let path = directory.join(&file.value);
+    match secrets.read(&path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            report_unusable(&file.span, &path, &error, kind, problems);
+            None
+        }
+    }
+}
+
+/// Reports a key that stands where the name of its file belongs.
+pub fn is_the_key_itself(file: &At<String>, problems: &mut Problems) -> bool {
+    let is_key = ends_in_key(&file.value);
+    if is_key {
         // However it is written (TOML has escapes), and although the name before it is a harmless one.
         problems.mask(file.span.clone());
         problems
@@ -201,14 +217,13 @@ pub fn read_secret(
                 "put it into a file of its own, mode 600, and name that file here; since it has been in this file, \
                  make a new one",
             );
-        return None;
     }
-    let path = directory.join(&file.value);
+    is_key
+}
+
+/// Why a secret's file cannot be used, and what to do.
+pub fn report_unusable(span: &Range<usize>, path: &Path, error: &SecretError, kind: &Kind, problems: &mut Problems) {
     let shown = path.display();
-    let error = match secrets.read(&path) {
-        Ok(bytes) => return Some(bytes),
-        Err(error) => error,
-    };
     let remedy = match error {
         SecretError::Exposed(_) => format!("chmod 600 {shown}"),
         SecretError::Missing => {
@@ -219,6 +234,5 @@ pub fn read_secret(
             "name the file that holds the key, and nothing else".to_owned()
         }
     };
-    problems.error(&file.span, format!("cannot use {} from {shown}", kind.what)).why(error.to_string()).remedy(remedy);
-    None
+    problems.error(span, format!("cannot use {} from {shown}", kind.what)).why(error.to_string()).remedy(remedy);
 }

@@ -1,0 +1,156 @@
+//! Resolvers on this machine's loopback interface. Waits are bounded by the channel's timeout; nothing sleeps.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+use super::*;
+
+#[derive(Clone)]
+struct Told(mpsc::Sender<(ExchangeId, Option<Vec<u8>>)>);
+
+impl Answers for Told {
+    async fn answer(&self, exchange: ExchangeId, bytes: Option<Vec<u8>>) {
+        let _ = self.0.send((exchange, bytes)).await;
+    }
+}
+
+struct Bench {
+    actions: mpsc::Sender<Action>,
+    told: mpsc::Receiver<(ExchangeId, Option<Vec<u8>>)>,
+}
+
+impl Bench {
+    fn start(tls: Tls) -> Bench {
+        let (actions, received) = mpsc::channel(16);
+        let (sender, told) = mpsc::channel(16);
+        tokio::spawn(serve(received, Told(sender), tls));
+        Bench { actions, told }
+    }
+
+    async fn ask(&self, id: u64, server: SocketAddr, tls: Option<&str>, transport: Transport) {
+        let upstream = Upstream::Outside { server, tls: tls.map(Into::into) };
+        let action = Action::Ask { exchange: ExchangeId(id), upstream, transport, bytes: b"question".to_vec() };
+        self.actions.send(action).await.unwrap();
+    }
+
+    async fn told(&mut self) -> (u64, Option<Vec<u8>>) {
+        let (exchange, bytes) = timeout(Duration::from_secs(10), self.told.recv()).await.expect("in time").unwrap();
+        (exchange.0, bytes)
+    }
+}
+
+fn loopback() -> (IpAddr, u16) {
+    (Ipv4Addr::LOCALHOST.into(), 0)
+}
+
+/// Reads one framed question and gives one framed answer.
+async fn answer_stream(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let len = stream.read_u16().await.unwrap();
+    let mut question = vec![0; len.into()];
+    stream.read_exact(&mut question).await.unwrap();
+    assert_eq!(question, b"question");
+    stream.write_all(&[&6u16.to_be_bytes()[..], b"answer"].concat()).await.unwrap();
+    stream.flush().await.unwrap();
+    // Until the other side has read it.
+    let _ = stream.read(&mut [0]).await;
+}
+
+#[tokio::test]
+async fn udp_brings_all_that_comes_until_it_is_closed() {
+    let mut bench = Bench::start(Tls::of_system());
+    let server = UdpSocket::bind(loopback()).await.unwrap();
+    bench.ask(7, server.local_addr().unwrap(), None, Transport::Udp).await;
+    let mut buffer = [0; 100];
+    let (len, client) = server.recv_from(&mut buffer).await.unwrap();
+    assert_eq!(&buffer[..len], b"question");
+    // A stranger on the same machine is not heard.
+    let stranger = UdpSocket::bind(loopback()).await.unwrap();
+    stranger.send_to(b"lie", (Ipv4Addr::LOCALHOST, client.port())).await.unwrap();
+    for said in [&b"one"[..], b"two"] {
+        server.send_to(said, client).await.unwrap();
+        assert_eq!(bench.told().await, (7, Some(said.to_vec())));
+    }
+    let upstream = Upstream::Outside { server: server.local_addr().unwrap(), tls: None };
+    bench.actions.send(Action::Close { exchange: ExchangeId(7), upstream }).await.unwrap();
+    // Nobody listens at this port: told as a failure, after which the first is surely closed.
+    let gone = UdpSocket::bind(loopback()).await.unwrap().local_addr().unwrap();
+    bench.ask(8, gone, None, Transport::Udp).await;
+    assert_eq!(bench.told().await, (8, None));
+}
+
+#[tokio::test]
+async fn tcp_carries_one_question_and_tells_when_it_cannot() {
+    let mut bench = Bench::start(Tls::of_system());
+    let server = TcpListener::bind(loopback()).await.unwrap();
+    let at = server.local_addr().unwrap();
+    bench.ask(1, at, None, Transport::Tcp).await;
+    answer_stream(server.accept().await.unwrap().0).await;
+    assert_eq!(bench.told().await, (1, Some(b"answer".to_vec())));
+    drop(server);
+    bench.ask(2, at, None, Transport::Tcp).await;
+    assert_eq!(bench.told().await, (2, None));
+}
+
+#[tokio::test]
+async fn tls_asks_only_who_proves_the_name() {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["dns.example".to_owned()]).unwrap();
+    let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    let versions = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let private_key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = versions
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private_key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = TcpListener::bind(loopback()).await.unwrap();
+    let at = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let stream = server.accept().await.unwrap().0;
+            if let Ok(stream) = acceptor.accept(stream).await {
+                answer_stream(stream).await;
+            }
+        }
+    });
+    let mut roots = RootCertStore::empty();
+    roots.add(ca_certificate.der().clone()).unwrap();
+    let mut bench = Bench::start(Tls::with(roots));
+    bench.ask(1, at, Some("dns.example"), Transport::Tcp).await;
+    assert_eq!(bench.told().await, (1, Some(b"answer".to_vec())));
+    bench.ask(2, at, Some("other.example"), Transport::Tcp).await;
+    assert_eq!(bench.told().await, (2, None), "another name");
+    let mut bench = Bench::start(Tls::with(RootCertStore::empty()));
+    bench.ask(3, at, Some("dns.example"), Transport::Tcp).await;
+    assert_eq!(bench.told().await, (3, None), "an authority that nobody trusts");
+}
+
+#[tokio::test]
+async fn questions_under_way_are_bounded() {
+    let (actions, received) = mpsc::channel(2 * MAX_QUESTIONS);
+    let (sender, mut told) = mpsc::channel(16);
+    let server = TcpListener::bind(loopback()).await.unwrap();
+    let upstream = Upstream::Outside { server: server.local_addr().unwrap(), tls: None };
+    let ask = |id| Action::Ask {
+        exchange: ExchangeId(id),
+        upstream: upstream.clone(),
+        transport: Transport::Tcp,
+        bytes: b"question".to_vec(),
+    };
+    for id in 0..=MAX_QUESTIONS as u64 {
+        actions.try_send(ask(id)).unwrap();
+    }
+    // Without a turn of the runtime in between, so none of them can have ended.
+    tokio::spawn(serve(received, Told(sender), Tls::of_system()));
+    let (exchange, bytes) = timeout(Duration::from_secs(10), told.recv()).await.unwrap().unwrap();
+    assert_eq!((exchange.0, bytes), (MAX_QUESTIONS as u64, None));
+}
