@@ -314,6 +314,12 @@ pub static LIMITS: TableSpec = TableSpec {
             "1024",
         ),
         with_default("dns_pending_tcp", "Of these, over TCP into realms.", integer(1, 4096), "128"),
+        with_default(
+            "dns_pending_tcp_per_realm",
+            "Of these, over TCP into one realm. At most `dns_pending_tcp`.",
+            integer(1, 4096),
+            "16",
+        ),
         with_default("dns_cache_entries", "Forwarded answers remembered for one realm.", integer(1, 1_000_000), "4096"),
         with_default(
             "dns_cache_bytes",

@@ -6,9 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::model::{
-    AliasMode, Api, Attachment, Config, Dns, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike, IpsecPeer, Ix,
-    Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, Profile, Realm, RealmRef, RemoteAuth, Selectors,
-    Service, ServiceRef, Sessions, WireGuard, WireGuardPeer,
+    AliasMode, Api, Attachment, Config, Dns, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike,
+    IpsecPeer, Ix, Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, Profile, Realm, RealmRef, RemoteAuth,
+    Selectors, Service, ServiceRef, Sessions, WireGuard, WireGuardPeer,
 };
 use crate::net::Space6;
 use crate::net::address_range::AddressRange;

@@ -197,6 +197,7 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
             dns_tcp_per_realm: limits.dns_tcp_per_realm,
             clients_udp: limits.dns.pending,
             clients_tcp: limits.dns.pending_tcp,
+            clients_tcp_per_realm: limits.dns.pending_tcp_per_realm,
             mtu_bytes: HOST_MTU_BYTES,
         },
         dns: dns_limits(&limits.dns),

@@ -81,8 +81,15 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     let names = names(&config, &snapshot);
     let ike_ports = if config.uses_ipsec() { opened.sockets.watch() } else { Watch::default() };
-    let mut reloader =
-        Reloader { file: file.to_owned(), config, ike_ports, store, numbers, generation, published: Arc::new(published) };
+    let mut reloader = Reloader {
+        file: file.to_owned(),
+        config,
+        ike_ports,
+        store,
+        numbers,
+        generation,
+        published: Arc::new(published),
+    };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))
 }
 

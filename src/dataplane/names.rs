@@ -113,7 +113,7 @@ impl Names {
                     dns::Transport::Udp => host::Transport::Udp,
                     dns::Transport::Tcp => host::Transport::Tcp,
                 };
-                let question = Question { id: ClientId(exchange.0), address, port, transport };
+                let question = Question { id: ClientId(exchange.0), realm, address, port, transport };
                 if snapshot.realm(realm).is_none_or(|realm| realm.tunnels.is_empty()) {
                     self.handle_reply(exchange, None, snapshot, now);
                 } else if host.ask(question, &bytes, now, &mut *self.random).is_err() {

@@ -92,10 +92,8 @@ impl Zone {
 
     /// Of the forward zone alone: the reverse zones are not signed.
     fn dnskey(&self) -> Vec<RData> {
-        let record = |key: &Arc<SigningKey>| RData::Unknown {
-            code: RecordType::DNSKEY,
-            rdata: NULL::with(key.dnskey()),
-        };
+        let record =
+            |key: &Arc<SigningKey>| RData::Unknown { code: RecordType::DNSKEY, rdata: NULL::with(key.dnskey()) };
         self.key.iter().map(record).collect()
     }
 

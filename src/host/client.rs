@@ -3,7 +3,7 @@
 //!
 //! Every question has a port of its own, which only the one who was asked may answer to, from the port that was asked
 //! (RFC 5452 section 4.5). Ports are open for as long as the driver waits: it closes them with [`Clients::cancel`], and
-//! there are never more than the configured number.
+//! there are never more than the configured number, nor more TCP connections into one realm than its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::device::Wire;
 use super::stack::{HostConfig, HostPacket, MAX_WAITING, Transport, udp_packet};
 use super::tcp::{Remote, buffer, instant, interface, ipv6_packet, timestamp, without_header};
 use crate::net::random::Random;
-use crate::net::{Canonical, Timestamp};
+use crate::net::{Canonical, RealmId, Timestamp};
 use crate::packet::DropReason;
 
 /// Ports below are others' (RFC 6335 section 6).
@@ -35,6 +35,8 @@ pub struct ClientId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Question {
     pub id: ClientId,
+    /// Whose `address` is.
+    pub realm: RealmId,
     pub address: Canonical,
     pub port: u16,
     pub transport: Transport,
@@ -56,6 +58,7 @@ pub(super) struct Clients {
     source: Canonical,
     max_udp: usize,
     max_tcp: usize,
+    max_tcp_per_realm: usize,
     udp: BTreeMap<u16, Open>,
     tcp: BTreeMap<u16, Connection>,
     interface: Interface,
@@ -72,6 +75,7 @@ struct Open {
 
 struct Connection {
     id: ClientId,
+    realm: RealmId,
     remote: Remote,
     handle: SocketHandle,
     unsent: VecDeque<u8>,
@@ -85,6 +89,7 @@ impl Clients {
             source: config.dns,
             max_udp: config.clients_udp,
             max_tcp: config.clients_tcp,
+            max_tcp_per_realm: config.clients_tcp_per_realm,
             udp: BTreeMap::new(),
             tcp: BTreeMap::new(),
             interface: interface(config, seed, &mut wire, now),
@@ -113,14 +118,15 @@ impl Clients {
 
     pub(super) fn ask_tcp(
         &mut self,
-        id: ClientId,
+        (id, realm): (ClientId, RealmId),
         remote: Remote,
         message: &[u8],
         now: Timestamp,
         random: &mut dyn Random,
     ) -> Result<(), NoRoom> {
         let len = u16::try_from(message.len()).map_err(|_| NoRoom)?;
-        if self.tcp.len() >= self.max_tcp {
+        let of_realm = self.tcp.values().filter(|connection| connection.realm == realm).count();
+        if self.tcp.len() >= self.max_tcp || of_realm >= self.max_tcp_per_realm {
             return Err(NoRoom);
         }
         let port = free_port(&self.tcp, random).ok_or(NoRoom)?;
@@ -130,7 +136,7 @@ impl Clients {
         socket.connect(self.interface.context(), to, (self.source.addr(), port)).map_err(|_| NoRoom)?;
         let handle = self.sockets.add(socket);
         let unsent = len.to_be_bytes().into_iter().chain(message.iter().copied()).collect();
-        self.tcp.insert(port, Connection { id, remote, handle, unsent, received: Vec::new() });
+        self.tcp.insert(port, Connection { id, realm, remote, handle, unsent, received: Vec::new() });
         self.send(now);
         Ok(())
     }

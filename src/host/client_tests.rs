@@ -37,7 +37,18 @@ fn datagram(source: Canonical, source_port: u16, port: u16, payload: &[u8]) -> V
 }
 
 fn ask(host: &mut Host, id: u64, transport: Transport, random: &mut Seeded) -> Result<(), NoRoom> {
-    let question = Question { id: ClientId(id), address: resolver(), port: 53, transport };
+    ask_at(host, id, resolver(), REALM, transport, random)
+}
+
+fn ask_at(
+    host: &mut Host,
+    id: u64,
+    address: Canonical,
+    realm: RealmId,
+    transport: Transport,
+    random: &mut Seeded,
+) -> Result<(), NoRoom> {
+    let question = Question { id: ClientId(id), realm, address, port: 53, transport };
     host.ask(question, b"question", Timestamp::ZERO, random)
 }
 
@@ -72,12 +83,16 @@ fn open_questions_are_bounded_and_their_ports_differ() {
     let opened = |host: &mut Host, random: &mut Seeded, transport| {
         (0..20).filter(|id| ask(host, *id, transport, random).is_ok()).count()
     };
+    let elsewhere = |host: &mut Host, random: &mut Seeded| {
+        (20..40).filter(|id| ask_at(host, *id, stranger(), RealmId(3), Transport::Tcp, random).is_ok()).count()
+    };
     assert_eq!(opened(&mut host, &mut random, Transport::Udp), 8);
-    assert_eq!(opened(&mut host, &mut random, Transport::Tcp), 4);
+    assert_eq!(opened(&mut host, &mut random, Transport::Tcp), 3, "into one realm");
+    assert_eq!(elsewhere(&mut host, &mut random), 1, "what one realm's resolvers could not take");
     let packets: Vec<_> = std::iter::from_fn(|| host.poll_transmit(Timestamp::ZERO)).collect();
     let ports: std::collections::BTreeSet<_> = packets.iter().map(|p| (p.protocol, p.l4[..2].to_vec())).collect();
     assert_eq!((packets.len(), ports.len()), (12, 12));
-    for id in 0..20 {
+    for id in 0..40 {
         host.cancel(ClientId(id), Timestamp::ZERO);
     }
     assert_eq!((host.clients(), host.poll_timeout()), (0, None));

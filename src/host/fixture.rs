@@ -43,6 +43,7 @@ pub(super) fn host(dns_tcp: usize, dns_tcp_per_realm: usize) -> Host {
         dns_tcp_per_realm,
         clients_udp: 8,
         clients_tcp: 4,
+        clients_tcp_per_realm: 3,
         mtu_bytes: 1280,
     };
     Host::new(config, 42, Timestamp::ZERO)

@@ -30,8 +30,10 @@ pub struct HostConfig {
     pub dns_tcp_per_realm: usize,
     /// Questions of our own under way over UDP ...
     pub clients_udp: usize,
-    /// ... and over TCP.
+    /// ... over TCP ...
     pub clients_tcp: usize,
+    /// ... and of these into one realm, as its resolvers may keep them open for long.
+    pub clients_tcp_per_realm: usize,
     /// Largest packet that TCP makes, with an IPv6 header. 1280 passes through every tunnel.
     pub mtu_bytes: usize,
 }
@@ -151,10 +153,10 @@ impl Host {
         now: Timestamp,
         random: &mut dyn Random,
     ) -> Result<(), NoRoom> {
-        let Question { id, address, port, transport } = question;
+        let Question { id, realm, address, port, transport } = question;
         let remote = Remote { address, port };
         match transport {
-            Transport::Tcp => self.clients.ask_tcp(id, remote, message, now, random),
+            Transport::Tcp => self.clients.ask_tcp((id, realm), remote, message, now, random),
             Transport::Udp => {
                 self.check_room().map_err(|_| NoRoom)?;
                 let packet = self.clients.ask_udp(id, remote, message, random)?;

@@ -64,4 +64,8 @@ fn a_share_larger_than_the_whole_is_warned_of() {
     let loaded = parse("[limits]\ndns_pending = 10\ndns_pending_per_realm = 11\n").unwrap();
     assert_eq!(places(loaded.report()), ["3:25 warning 11: this is more than `dns_pending`, which is 10"]);
     assert_eq!(loaded.config.limits.dns.pending_per_resolver, 10, "a default fits into the whole");
+    let loaded = parse("[limits]\ndns_pending_tcp = 10\ndns_pending_tcp_per_realm = 11\n").unwrap();
+    assert_eq!(places(loaded.report()), ["3:29 warning 11: this is more than `dns_pending_tcp`, which is 10"]);
+    let loaded = parse("[limits]\ndns_pending_tcp = 10\n").unwrap();
+    assert_eq!(loaded.config.limits.dns.pending_tcp_per_realm, 10);
 }

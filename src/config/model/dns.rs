@@ -102,8 +102,10 @@ pub struct DnsLimits {
     pub pending_per_realm: usize,
     /// ... at one resolver (default 1,024) ...
     pub pending_per_resolver: usize,
-    /// ... and over TCP (default 128).
+    /// ... over TCP (default 128) ...
     pub pending_tcp: usize,
+    /// ... and of these into one realm (default 16).
+    pub pending_tcp_per_realm: usize,
     /// Answers remembered for one realm (default 4,096) ...
     pub cache_entries: usize,
     /// ... and their size (default 4 MiB).
@@ -127,6 +129,7 @@ impl Default for DnsLimits {
             pending_per_realm: 512,
             pending_per_resolver: 1024,
             pending_tcp: 128,
+            pending_tcp_per_realm: 16,
             cache_entries: 4096,
             cache_bytes: 4 << 20,
             queries_per_sec_per_host: 500,

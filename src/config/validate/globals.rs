@@ -128,6 +128,8 @@ pub fn limits(raw: &raw::Limits, problems: &mut Problems) -> Limits {
     let dns = &limits.dns;
     share(&raw.dns_pending_per_realm, "dns_pending", dns.pending_per_realm, dns.pending, problems);
     share(&raw.dns_pending_per_resolver, "dns_pending", dns.pending_per_resolver, dns.pending, problems);
+    let (part, whole) = (dns.pending_tcp_per_realm, dns.pending_tcp);
+    share(&raw.dns_pending_tcp_per_realm, "dns_pending_tcp", part, whole, problems);
     let ike = &limits.ike;
     share(&raw.ike_half_open_per_source, "ike_half_open", ike.half_open_per_source, ike.half_open, problems);
     limits
@@ -168,11 +170,13 @@ fn dns_limits(raw: &raw::Limits) -> DnsLimits {
     let rate =
         |n: &Option<At<u64>>, default: u32| n.as_ref().map_or(default, |n| u32::try_from(n.value).unwrap_or(u32::MAX));
     let pending = count(&raw.dns_pending, default.pending);
+    let pending_tcp = count(&raw.dns_pending_tcp, default.pending_tcp);
     DnsLimits {
         pending,
         pending_per_realm: count(&raw.dns_pending_per_realm, default.pending_per_realm.min(pending)),
         pending_per_resolver: count(&raw.dns_pending_per_resolver, default.pending_per_resolver.min(pending)),
-        pending_tcp: count(&raw.dns_pending_tcp, default.pending_tcp),
+        pending_tcp,
+        pending_tcp_per_realm: count(&raw.dns_pending_tcp_per_realm, default.pending_tcp_per_realm.min(pending_tcp)),
         cache_entries: count(&raw.dns_cache_entries, default.cache_entries),
         cache_bytes: count(&raw.dns_cache_bytes, default.cache_bytes),
         queries_per_sec_per_host: rate(&raw.dns_queries_per_sec_per_host, default.queries_per_sec_per_host),

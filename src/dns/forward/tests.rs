@@ -524,7 +524,10 @@ fn who_speaks_one_ip_version_gets_what_the_mapping_has_in_it() {
     scene.world.policy = crate::net::policy::Policy::new([grant(A), grant(C)]);
     scene.knows(Some(B), "six.b.local.", address("fd00:1::66"));
     scene.knows(Some(B), "four.b.local.", address("192.168.1.20"));
-    assert_eq!(outcome(&scene.ask(C, "six.b.local.", RecordType::A)), (ResponseCode::NoError, vec!["100.64.5.66".to_owned()], None));
+    assert_eq!(
+        outcome(&scene.ask(C, "six.b.local.", RecordType::A)),
+        (ResponseCode::NoError, vec!["100.64.5.66".to_owned()], None)
+    );
     let types: Vec<_> = scene.asked.iter().map(|(_, _, m)| m.queries[0].query_type()).collect();
     assert_eq!(types, [RecordType::A, RecordType::AAAA], "the other version was tried");
     assert_eq!(texts(&scene.ask(A, "six.b.local.", RecordType::AAAA)), ["2001:db8:b::66"]);
