@@ -15,7 +15,7 @@
 //!
 //! A *job* is one question of one realm; askers of the same realm who ask the same share it. A job makes one *exchange*
 //! at a time: a message to one resolver and its answer. Every answer is turned into the asker's own terms
-//! ([`super::rewrite`]) before it is remembered or sent. An alias that leaves the resolver's domain is looked up anew for
+//! (`rewrite`) before it is remembered or sent. An alias that leaves the resolver's domain is looked up anew for
 //! the same asker, as if it had asked: in the zone, at another realm, outside.
 //!
 //! Against forged answers (RFC 5452): random message ids, random source ports (the driver's), for outside upstreams

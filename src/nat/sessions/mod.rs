@@ -8,8 +8,8 @@
 //! thousand sessions stay in the processor's cache under a limit of a million. It doubles between batches
 //! ([`Sessions::expire`]), before it is full. Expiry is a hand that walks the slab a little with every such call.
 //!
-//! TCP sessions also have their sequence numbers ([`tcp`]), half a cache line each, in an array of their own: only TCP packets
-//! touch it, and nothing else needs it. Of those that are not established there is a list ([`half_open`]): a realm that has as
+//! TCP sessions also have their sequence numbers (`tcp`), half a cache line each, in an array of their own: only TCP packets
+//! touch it, and nothing else needs it. Of those that are not established there is a list (`half_open`): a realm that has as
 //! many sessions as it may loses its oldest half-open connection to a new session, so that a flood of SYNs shuts nobody out.
 //!
 //! A session is only as good as the configuration that approved it: it carries the generation of that, and the first
