@@ -131,7 +131,10 @@ impl IkeSa {
         path: Path,
         cx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        if !matches!(self.stage, Stage::InitSent(_)) || !self.outgoing.awaits(0, header.exchange) || header.message_id != 0 {
+        if !matches!(self.stage, Stage::InitSent(_))
+            || !self.outgoing.awaits(0, header.exchange)
+            || header.message_id != 0
+        {
             return Err(DropReason::HandshakeInvalid);
         }
         let body = datagram.get(28..).unwrap_or_default();
