@@ -1,14 +1,17 @@
 //! What no kind of translation shows alone: pools for IPv6 hosts (NAT64), pools towards the default realm, fragments through
 //! either, and ranges across IP versions. The engine that `run` runs, real WireGuard peers in memory.
 
+use std::collections::HashSet;
+use std::env;
 use std::net::IpAddr;
 
 use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::{Arrival, Lan};
 use ixgate::sim::packets::{self, cut, echo, joined, port_unreachable, tcp, udp, verify};
+use ixgate::sim::random::Random;
 use ixgate::wire::fragment;
-use ixgate::wire::headers::{Headers, Transport};
+use ixgate::wire::headers::{Headers, Transport, parse, parse_quoted};
 use ixgate::wire::tcp::flag;
 
 /// A, B and `range` have one prefix. A is seen by public addresses, `six` (IPv6 only) by a pool but for its published host.
@@ -338,4 +341,103 @@ fn fragments_without_a_checksum_get_one_on_their_way_to_ipv6() {
     verify(&whole).unwrap();
     assert_ne!(whole[46..48], [0, 0]);
     assert_eq!(whole[48..], payload());
+}
+
+/// What one side of a packet is called: address and port.
+type End = (IpAddr, u16);
+
+/// The ends of a packet, or of the one inside it where it is an error.
+fn ends(packet: &[u8], is_quote: bool) -> Option<(u8, End, End)> {
+    let headers = if is_quote { parse_quoted(packet) } else { parse(packet) }.ok()?;
+    let (from, to) = match headers.transport {
+        Transport::IcmpError => return None,
+        Transport::EchoRequest { ident } | Transport::EchoReply { ident } => (ident, ident),
+        Transport::Tcp { source_port, destination_port, .. } | Transport::Udp { source_port, destination_port } => {
+            (source_port, destination_port)
+        }
+        _ => (0, 0),
+    };
+    Some((headers.protocol, (headers.source, from), (headers.destination, to)))
+}
+
+/// Packets of every kind between all realms, mostly almost right. The oracle is written in terms of the file and of what each
+/// site has itself sent and received: whatever arrives was granted by the file, or answers what its receiver has sent.
+#[test]
+fn with_all_kinds_in_one_world_nothing_arrives_that_nobody_agreed_to() {
+    const GRANTED: [(usize, usize); 8] =
+        [(A, B), (SIX, B), (RANGE, B), (A, INTERNET), (SIX, INTERNET), (RANGE, INTERNET), (SIX, RANGE), (RANGE, SIX)];
+    let mut f = Fixture::start();
+    let seed = env::var("IXGATE_SEED").map_or(7, |seed| seed.parse().expect("a number"));
+    println!("IXGATE_SEED={seed}");
+    let mut random = Random(seed);
+    let own = [
+        vec![ip("192.168.1.10"), ip("192.168.1.11")],
+        vec![ip("192.168.1.10"), ip("192.168.1.11")],
+        vec![ip("fd00:6::10"), ip("fd00:6::20"), ip("fd00:6::30")],
+        vec![ip("192.168.1.10"), ip("192.168.1.11")],
+        vec![ip("198.51.100.7"), ip("2001:db8::7")],
+    ];
+    // Every address by which anybody is seen, and some that belong to nobody.
+    let mut known: Vec<IpAddr> = own.concat();
+    for (realm, hosts) in own.iter().enumerate() {
+        for host in hosts {
+            let at = f.appliance.locate(NAMES[realm], &host.to_string());
+            known.push(at.canonical.addr().into());
+            known.extend(f.appliance.snapshot.mapping.seen_by4(f.appliance.realm("internet"), at).map(IpAddr::V4));
+        }
+    }
+    known.extend((0..4).flat_map(|last| [ip(&format!("203.0.113.{last}")), ip(&format!("100.64.9.{last}"))]));
+    let (mut sent, mut arrivals_by_grant, mut replies, mut errors) = (HashSet::new(), 0, 0, 0);
+    let mut last: Vec<Option<Vec<u8>>> = vec![None; NAMES.len()];
+
+    for _ in 0..20_000 {
+        let site = random.below(NAMES.len() as u64) as usize;
+        let mut pick = |from: &[IpAddr]| from[random.below(from.len() as u64) as usize];
+        let (source, destination) = (pick(&own[site]), pick(&known));
+        let port = |random: &mut Random| [53, 443, 1024, 1280, 5000][random.below(5) as usize];
+        let body = if random.permille(100) { vec![9; 2000] } else { vec![7; 8] };
+        let answered = last[site].clone().filter(|_| random.permille(400));
+        let packet = match answered.and_then(|packet| Some((ends(&packet, false)?, packet))) {
+            Some(((_, from, to), packet)) => match random.below(4) {
+                0 => port_unreachable(to.0, from.0, &packet[..packet.len().min(600)]),
+                1 if packet[0] >> 4 == 4 && packet[9] == 1 => echo(to.0, from.0, from.1, true),
+                1 | 2 => udp(to, from, &body),
+                _ => tcp(to, from, flag::ACK, &[], &body[..8]),
+            },
+            None if source.is_ipv4() != destination.is_ipv4() => continue,
+            None => match random.below(3) {
+                0 => udp((source, port(&mut random)), (destination, port(&mut random)), &body),
+                1 => tcp((source, port(&mut random)), (destination, port(&mut random)), flag::SYN, &[], &body[..8]),
+                _ => echo(source, destination, port(&mut random), random.permille(300)),
+            },
+        };
+        sent.extend(ends(&packet, false).map(|(protocol, from, to)| (site, protocol, from, to)));
+        let pieces = if packet.len() > 1280 { cut(&packet, 1280, 7) } else { vec![packet] };
+        let arrivals: Vec<Arrival> = pieces.iter().flat_map(|piece| f.lan.send(site, piece)).collect();
+        let Some((receiver, _)) = arrivals.first().cloned() else { continue };
+        assert!(arrivals.iter().all(|(to, _)| *to == receiver), "two realms have parts of it");
+        let whole = joined(&arrivals.into_iter().map(|(_, packet)| packet).collect::<Vec<_>>());
+        let headers = verify(&whole).unwrap();
+        assert!(own[receiver].contains(&headers.destination), "{headers:?} at {}", NAMES[receiver]);
+        match ends(&whole, false) {
+            // Answers of the IX are answers too.
+            Some((protocol, from, to)) if sent.contains(&(receiver, protocol, to, from)) => replies += 1,
+            Some(_) => {
+                assert!(GRANTED.contains(&(site, receiver)), "{headers:?} from {} at {}", NAMES[site], NAMES[receiver]);
+                arrivals_by_grant += 1;
+            }
+            None => {
+                let (protocol, from, to) = ends(&whole[headers.transport_offset + 8..], true).expect("a quote");
+                let known = sent.contains(&(receiver, protocol, from, to));
+                assert!(known, "{protocol} {from:?} {to:?}: {headers:?} from {} at {}", NAMES[site], NAMES[receiver]);
+                errors += 1;
+            }
+        }
+        if site != receiver {
+            last[receiver] = Some(whole);
+        }
+        assert!(f.lan.engine.balances());
+    }
+    println!("{arrivals_by_grant} by grant, {replies} replies, {errors} errors");
+    assert!(arrivals_by_grant > 300 && replies > 100 && errors > 100, "{arrivals_by_grant} {replies} {errors}");
 }

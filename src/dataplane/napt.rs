@@ -175,7 +175,7 @@ pub(super) fn outside_of(quoted: &Quoted, mapping: &Mapping, napt: &Napt) -> Opt
     }
     let outside = napt.outside_of(&inside_of(flow.destination, flow.protocol)?)?;
     // An echo has one identifier for both sides: the asker's.
-    let port = if flow.asker == Asker::Neither { outside.port } else { 0 };
+    let port = if flow.asker == Asker::Source { 0 } else { outside.port };
     Some((IpAddr::V4(outside.address), port))
 }
 

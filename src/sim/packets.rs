@@ -12,7 +12,11 @@ pub const HOP_LIMIT: u8 = 64;
 pub fn packet(source: IpAddr, destination: IpAddr, protocol: u8, mut message: Vec<u8>) -> Vec<u8> {
     if let Some(at) = checksum_offset(protocol) {
         message[at..at + 2].fill(0);
-        let sum = transport_sum(source, destination, protocol, &message);
+        let sum = match transport_sum(source, destination, protocol, &message) {
+            // Sent as it is, it would mean that there is none.
+            0 if [protocol::UDP, protocol::UDP_LITE].contains(&protocol) => 0xffff,
+            sum => sum,
+        };
         message[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     match (source, destination) {
