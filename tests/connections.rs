@@ -69,8 +69,7 @@ impl Fixture {
     }
 
     fn drops(&self, site: usize, reason: DropReason) -> u64 {
-        let realm = self.appliance.realm(["a", "b"][site]);
-        self.lan.report().realms.iter().find(|r| r.realm == realm).map_or(0, |r| r.drops[reason.index()])
+        self.appliance.drops(&self.lan.report(), ["a", "b"][site], reason)
     }
 
     fn sessions(&self) -> usize {

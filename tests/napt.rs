@@ -99,8 +99,7 @@ impl Fixture {
     }
 
     fn drops(&self, site: usize, reason: DropReason) -> u64 {
-        let id = self.appliance.realm(["a", "b", "c", "d"][site]);
-        self.lan.report().realms.iter().find(|r| r.realm == id).map_or(0, |r| r.drops[reason.index()])
+        self.appliance.drops(&self.lan.report(), ["a", "b", "c", "d"][site], reason)
     }
 
     fn arrive(&mut self, site: usize, packet: &[u8]) -> Seen {

@@ -91,8 +91,7 @@ impl Simulation {
     }
 
     fn drops(&self, realm: &str, reason: DropReason) -> u64 {
-        let id = self.appliance.realm(realm);
-        self.world.report().realms.iter().find(|r| r.realm == id).map_or(0, |r| r.drops[reason.index()])
+        self.appliance.drops(&self.world.report(), realm, reason)
     }
 }
 

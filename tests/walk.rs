@@ -68,8 +68,7 @@ impl Fixture {
 
     /// How often `realm`'s packets were dropped for `reason`.
     fn drops(&self, realm: &str, reason: DropReason) -> u64 {
-        let id = self.appliance.realm(realm);
-        self.lan.report().realms.iter().find(|r| r.realm == id).map_or(0, |r| r.drops[reason.index()])
+        self.appliance.drops(&self.lan.report(), realm, reason)
     }
 
     /// Sends, and expects nothing to arrive anywhere, for this reason.
