@@ -16,7 +16,6 @@ use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::protocol;
 use crate::packet::{DropReason, Meta, Shown};
 use crate::wire::headers::{Transport, parse_quoted};
-use crate::wire::icmp;
 
 use super::police::grants;
 use super::quoted::Quoted;
@@ -51,8 +50,7 @@ pub(super) fn arrive(
 }
 
 fn quoted_port(meta: &Meta, bytes: &[u8]) -> Option<(Proto, u16)> {
-    let quote_at = meta.headers.transport_offset + icmp::HEADER_BYTES;
-    let quote = parse_quoted(bytes.get(quote_at..meta.headers.total_bytes)?).ok()?;
+    let quote = parse_quoted(bytes.get(meta.headers.quote())?).ok()?;
     Proto::of_source(&quote.transport)
 }
 

@@ -8,7 +8,6 @@ use crate::nat::napt::Napt;
 use crate::net::mapping::{Located, Mapping};
 use crate::packet::Meta;
 use crate::wire::headers::parse_quoted;
-use crate::wire::icmp;
 
 use super::napt;
 
@@ -24,8 +23,7 @@ pub(super) struct Quoted {
 
 /// `None` unless the quote is readable, was sent to a host of the realm that reports, and the error goes to its sender.
 pub(super) fn quoted(meta: &Meta, bytes: &[u8], mapping: &Mapping, napt: &Napt) -> Option<Quoted> {
-    let quote_at = meta.headers.transport_offset + icmp::HEADER_BYTES;
-    let headers = parse_quoted(bytes.get(quote_at..meta.headers.total_bytes)?).ok()?;
+    let headers = parse_quoted(bytes.get(meta.headers.quote())?).ok()?;
     if headers.source != meta.headers.destination {
         return None;
     }

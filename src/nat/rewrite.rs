@@ -47,8 +47,7 @@ pub fn clamp_mss(packet: &mut [u8], headers: &Headers, max_mss_bytes: u16) {
 ///
 /// The ICMP checksum is computed afresh, as errors are rare and short.
 pub fn rewrite_quoted(packet: &mut [u8], headers: &Headers, shown: &Shown) {
-    let quote_at = headers.transport_offset + icmp::HEADER_BYTES;
-    let Some(quoted) = packet.get_mut(quote_at..headers.total_bytes) else { return };
+    let Some(quoted) = packet.get_mut(headers.quote()) else { return };
     let Ok(inner) = parse_quoted(quoted) else { return };
     let delta = address_delta(&inner, shown);
     write_addresses(quoted, shown.source, shown.destination);

@@ -1,6 +1,7 @@
 //! One look at an inner packet: everything that later stages need to know, so that none of them parses again.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use super::{icmp, ipv4, ipv6, tcp, udp};
 use crate::net::policy::protocol;
@@ -72,6 +73,11 @@ impl Default for Headers {
 impl Headers {
     pub fn is_v6(&self) -> bool {
         self.source.is_ipv6()
+    }
+
+    /// Where the packet inside an ICMP error lies. Of a cut message it may begin behind its end.
+    pub fn quote(&self) -> Range<usize> {
+        self.transport_offset + icmp::HEADER_BYTES..self.total_bytes
     }
 }
 
