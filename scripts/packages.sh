@@ -50,11 +50,13 @@ install_build_packages() {
 # What the lab needs.
 install_lab_packages() {
     install_missing python3=python3 ip=iproute2 wireguard-go=wireguard-go wg=wireguard-tools \
-        dig=bind9-dnsutils ping=iputils-ping setpriv=util-linux mount=mount nft=nftables || return 1
-    install_strongswan
+        dig=bind9-dnsutils ping=iputils-ping setpriv=util-linux mount=mount nft=nftables \
+        curl=curl openssl=openssl traceroute=traceroute dnsperf=dnsperf echoscu=dcmtk || return 1
+    install_strongswan || return 1
+    install_lab_servers
 }
 
-# strongSwan with its userspace ESP. Debian starts its daemon at once, on the machine's own IKE ports: not wanted here.
+# strongSwan with its userspace ESP.
 install_strongswan() {
     local plugins=/usr/lib/ipsec/plugins wanted=()
     command -v swanctl >/dev/null || wanted+=(no-such-command-swanctl=strongswan-swanctl)
@@ -63,10 +65,32 @@ install_strongswan() {
     [[ -e $plugins/libstrongswan-kernel-libipsec.so ]] || wanted+=(no-such-command-libipsec=libcharon-extra-plugins)
     [[ -e $plugins/libstrongswan-openssl.so ]] || wanted+=(no-such-command-openssl=libstrongswan-standard-plugins)
     ((${#wanted[@]})) || return 0
-    install_missing "${wanted[@]}" || return 1
-    if [[ " ${wanted[*]} " == *charon-systemd* ]] && [[ -d /run/systemd/system ]] && ((EUID == 0)); then
-        echo "Switching off the strongswan service that the package has started: the lab starts its own." >&2
-        systemctl disable --quiet --now strongswan.service >&2 || true
+    install_missing_server charon-systemd strongswan "${wanted[@]}"
+}
+
+# Servers that stand in the networks of the lab.
+install_lab_servers() {
+    install_missing_server nginx nginx nginx=nginx || return 1
+    install_missing_server unbound unbound unbound=unbound || return 1
+    install_missing_server named named named=bind9 || return 1
+    install_missing_server turnserver coturn turnserver=coturn
+}
+
+# What the tests need besides Rust: an independent dissector for the golden captures.
+install_test_packages() {
+    install_missing tshark=tshark
+}
+
+# install_missing_server COMMAND UNIT PAIR...   Debian starts a server at once and at every boot, on the machine's own
+# ports: not wanted here, where the lab starts its own in namespaces. One that was there before is left as it is.
+install_missing_server() {
+    local command="$1" unit="$2" new=true
+    shift 2
+    ! command -v "$command" >/dev/null || new=false
+    install_missing "$@" || return 1
+    if $new && [[ -d /run/systemd/system ]] && ((EUID == 0)); then
+        echo "Switching off the $unit service that the package has started: the lab starts its own." >&2
+        systemctl disable --quiet --now "$unit.service" >&2 || true
     fi
 }
 
