@@ -5,10 +5,10 @@ import shutil
 import signal
 import subprocess
 import time
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from lab.lib.plan import DOMAIN, same_place
-from lab.lib.site import IX_OUTER, IX_PORT, network_prefix
+from lab.lib.site import IX_OUTER, IX_PORT
 from lab.lib.strongswan import IX_ID
 
 
@@ -118,6 +118,15 @@ class Ixgate:
                 return same_place(native, alias, address)
         raise RuntimeError(f"`ixgate plan` shows no alias for {host}.{realm.name}")
 
+    def shown(self, realm_name, address, version):
+        """Under which address who speaks that IP version sees an address of a realm by default; None: it has none."""
+        key = "alias" if version == 4 else "canonical"
+        places = [(ip_network(n["network"]), ip_network(n[key])) for n in self.plan()["networks"]
+                  if n["realm"] == realm_name and n[key]]
+        # Of a host and the network that it is in, the host's own place counts.
+        native, there = max((p for p in places if ip_address(address) in p[0]), key=lambda p: p[0].prefixlen, default=(None, None))
+        return there and same_place(native, there, address)
+
     def aliases(self, realm_name):
         """Pairs (native network, default alias) of a realm."""
         networks = (n for n in self.plan()["networks"] if n["realm"] == realm_name and n["alias"])
@@ -169,9 +178,10 @@ def toml(scenario, sites, key_file):
         out += [""]
     for site in sites:
         realm = site.realm
-        networks = ", ".join(toml_value(n) for n in realm.networks)
+        networks = ", ".join(map(toml_value, realm.networks))
         out += [
             "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
+            *([f"show_as = {toml_value(realm.show_as)}"] if realm.show_as else []),
             "[[realm.attach]]", site.attach(),
             *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []), "",
         ]
@@ -185,10 +195,13 @@ def toml(scenario, sites, key_file):
     for grant in scenario.grants:
         ports = [f"ports = {json.dumps(grant.ports)}"] if grant.ports else []
         out += ["[[grant]]", f"from = {json.dumps(grant.frm)}", f"to = {json.dumps(grant.to)}", *ports, ""]
-    return "\n".join(out)
+    return "\n".join([*out, scenario.more])
 
 
-def toml_value(network):
-    if isinstance(network, dict):
-        return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.items()) + " }"
-    return json.dumps(network_prefix(network))
+def toml_value(value):
+    """A value as TOML: a dictionary is an inline table; the rest is written as in JSON."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml_value(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    return json.dumps(value)

@@ -12,6 +12,8 @@ class Host:
 
     name: str
     addresses: list
+    # False: it is not in the gateway's LAN. It has a namespace and nothing in it; the scenario does the rest.
+    on_lan: bool = True
 
     def address(self, version=4):
         """Its own address of that IP version, without the prefix length; None when it has none."""
@@ -53,6 +55,10 @@ class Realm:
     hosts: list
     # Who starts the tunnel: "ix" (the gateway's endpoint is configured at the IX) or "gateway" (the IX learns it).
     calls: str = "ix"
+    # Further networks that the gateway routes into its tunnel, beside those behind every gateway (site.py).
+    routes: list = field(default_factory=list)
+    # `show_as = { ... }` in ixgate's configuration: seen by a pool.
+    show_as: dict = None
     # Largest inner packet that the IX sends into this tunnel; None: its default.
     mtu_bytes: int = None
     ipsec: Ipsec = None
@@ -89,6 +95,8 @@ class Scenario:
     grants: list = field(default_factory=list)
     # The kind of key in the IX's own certificate, where a realm proves itself by one.
     ix_key: str = "ecdsa"
+    # Further tables of ixgate's configuration file, as they stand there.
+    more: str = ""
 
 
 def fqdn(label):

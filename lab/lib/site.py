@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 from lab.lib import netns
@@ -37,6 +38,10 @@ class Site:
         world.ix.ip(f"link set {port} master outer")
         self.gateway.ip(f"addr add {self.outer}/24 dev outer")
 
+    def remote_networks(self):
+        """What the gateway routes into its tunnel."""
+        return [REMOTE4, REMOTE6, *self.realm.routes]
+
     def log(self, program):
         return self.directory / f"{self.realm.name}.{program}.log"
 
@@ -46,13 +51,15 @@ class Site:
         gateway.sysctl("net.ipv4.ip_forward", 1)
         gateway.sysctl("net.ipv6.conf.all.forwarding", 1)
         gateway.ip("link add lan type bridge", "link set lan up")
-        for network in self.realm.networks:
-            base, _, length = network_prefix(network).partition("/")
-            address = base.rpartition(".")[0] + ".1" if "." in base else base + "1"
-            gateway.ip(f"addr add {address}/{length} dev lan" + (" nodad" if ":" in base else ""))
+        on_lan = [host for host in self.realm.hosts if host.on_lan]
+        for network in sorted({str(ip_interface(a).network) for host in on_lan for a in host.addresses}):
+            nodad = " nodad" if ":" in network else ""
+            gateway.ip(f"addr add {ip_network(network)[1]}/{network.partition('/')[2]} dev lan{nodad}")
         for index, host in enumerate(self.realm.hosts):
             inside = Namespace(f"{host.name}.{self.realm.name}")
             self.namespaces[host.name] = inside
+            if not host.on_lan:
+                continue
             netns.veth(gateway, f"lan{index}", inside, "eth0")
             gateway.ip(f"link set lan{index} master lan")
             for address in host.addresses:
@@ -104,13 +111,13 @@ class WireGuardSite(Site):
         calls = self.realm.calls == "gateway"
         peer = ["endpoint", f"{IX_OUTER}:{IX_PORT}", "persistent-keepalive", KEEPALIVE_SECS] if calls else []
         self.wg_set("listen-port", IX_PORT, "private-key", self.key_file, "peer", self.ix_key, *peer,
-                    "allowed-ips", f"{REMOTE4},{REMOTE6}")
+                    "allowed-ips", ",".join(self.remote_networks()))
         self.gateway.ip(f"link set {self.device} mtu {WG_MTU_BYTES} up")
 
     def build_hosts(self):
         if self.realm.separate_hosts:
             self.build_lan()
-            self.gateway.ip(f"route add {REMOTE4} dev {self.device}", f"route add {REMOTE6} dev {self.device}")
+            self.gateway.ip(*(f"route add {network} dev {self.device}" for network in self.remote_networks()))
         else:
             self._hosts_on_gateway()
 

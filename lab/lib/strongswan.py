@@ -115,7 +115,7 @@ class StrongSwanSite(Site):
         certs = ipsec.auth != "psk"
         auth = "pubkey" if certs else "psk"
         local_ts = ipsec.local_ts or [network_prefix(n) for n in realm.networks]
-        remote_ts = ipsec.remote_ts or [REMOTE4, *([REMOTE6] if any(":" in n for n in local_ts) else [])]
+        remote_ts = ipsec.remote_ts or [REMOTE4, *([REMOTE6] if any(":" in n for n in local_ts) else []), *realm.routes]
         ix_id, own_id = ipsec.ix_id or IX_ID, ipsec.gateway_id or self.identity()
         child = {"local_ts": ",".join(local_ts), "remote_ts": ",".join(remote_ts), "esp_proposals": ipsec.esp,
                  "start_action": "start" if realm.calls == "gateway" else "none",

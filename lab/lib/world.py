@@ -124,7 +124,7 @@ class World:
         run(["mount", "--bind", mine, target])
 
     def _start_responders(self, site):
-        for host in site.realm.hosts:
+        for host in (h for h in site.realm.hosts if h.on_lan):
             for version in (4, 6):
                 if address := host.address(version):
                     label = f"{host.name}.{site.realm.name}"
