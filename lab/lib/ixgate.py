@@ -47,6 +47,14 @@ class Ixgate:
         self.process = self.namespace.spawn(argv, self.log_file)
         self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
 
+    def reload(self, sites):
+        """Writes the configuration anew from the scenario, and has it read; returns when it is in force."""
+        before = self.status()["generation"]
+        self.write_config(sites)
+        self.forget_plan()
+        self.process.send_signal(signal.SIGHUP)
+        self._await("the new configuration", lambda: self.status()["generation"] > before, 5)
+
     def kill(self):
         """Like a power cut: kill -9."""
         self.process.send_signal(signal.SIGKILL)

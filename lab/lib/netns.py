@@ -89,7 +89,7 @@ def veth(a, name_a, b, name_b):
 
 def run(argv, input=None):
     """Runs a program that must succeed; its own words are in the error when it does not."""
-    done = subprocess.run(argv, input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run([*map(str, argv)], input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"`{' '.join(map(str, argv))}` failed: {done.stdout.strip()}\n{input or ''}".rstrip())
     return done.stdout
