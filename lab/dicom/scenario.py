@@ -9,7 +9,6 @@ from hashlib import sha256
 from lab.lib import probe
 from lab.lib.netns import run
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario, Service, fqdn
-from lab.lib.strongswan import wait_until
 
 ARCHIVE_PORT, RECEIVER_PORT = 11112, 11113
 SIDE = 1024  # pixels of an image's side
@@ -140,22 +139,14 @@ def start_archive(world, folder):
     config = folder / "dcmqrscp.cfg"
     config.write_text(ARCHIVE_CONFIG.format(port=ARCHIVE_PORT, table=table, db=folder / "db"), encoding="ascii")
     world.spawn("pacs.hospital", ["dcmqrscp", "-v", "-to", CONNECT_SECS, "-c", config], "dcmqrscp")
-    wait_for_port(world, "pacs.hospital", ARCHIVE_PORT)
+    world.wait_for_port("pacs.hospital", ARCHIVE_PORT)
 
 
 def start_receiver(world, folder, realm_name):
     received = folder / realm_name
     received.mkdir()
     world.spawn(f"pc.{realm_name}", ["storescp", "-v", "-aet", realm_name.upper(), "-od", received, RECEIVER_PORT], "storescp")
-    wait_for_port(world, f"pc.{realm_name}", RECEIVER_PORT)
-
-
-def wait_for_port(world, label, port):
-    def listens():
-        return f":{port} " in world.host(label).run(["ss", "-Hltn"]).stdout
-
-    if wait_until(listens, timeout=10) is None:
-        raise RuntimeError(f"nothing listens on port {port} of {label}")
+    world.wait_for_port(f"pc.{realm_name}", RECEIVER_PORT)
 
 
 def scu(world, realm_name, program, options=(), files=()):

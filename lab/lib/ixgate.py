@@ -193,7 +193,7 @@ def toml(scenario, sites, key_file):
             "[[realm.attach]]", site.attach(),
             *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []), "",
         ]
-        for host in realm.hosts:
+        for host in (h for h in realm.hosts if h.named):
             addresses = [str(host.address(v)) for v in (4, 6) if host.address(v)]
             out += ["[[host]]", f'name = "{host.name}"', f'realm = "{realm.name}"',
                     f"address = {json.dumps(addresses)}", ""]

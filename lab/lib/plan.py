@@ -14,6 +14,8 @@ class Host:
     addresses: list
     # False: it is not in the gateway's LAN. It has a namespace and nothing in it; the scenario does the rest.
     on_lan: bool = True
+    # False: ixgate's configuration does not name it.
+    named: bool = True
 
     def address(self, version=4):
         """Its own address of that IP version, without the prefix length; None when it has none."""

@@ -11,6 +11,7 @@ host addresses; one per NAT, `nat.NAME`.
 """
 
 import os
+import time
 from pathlib import Path
 
 from lab.lib.ixgate import Ixgate
@@ -111,6 +112,14 @@ class World:
     def spawn(self, label, argv, log_name, env=None):
         """Starts a program in a host."""
         return self.host(label).spawn(argv, self.directory / f"{label}.{log_name}.log", env)
+
+    def wait_for_port(self, label, port, timeout=10):
+        """Until a program in a host listens on a TCP or UDP port."""
+        deadline = time.monotonic() + timeout
+        while f":{port} " not in self.host(label).run(["ss", "-Hltun"]).stdout:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"nothing listens on port {port} of {label}")
+            time.sleep(0.05)
 
     def _resolve_by_the_ix(self):
         """In the whole sandbox, names are resolved by the IX, as on a host that has it configured. The sandbox has a

@@ -28,12 +28,14 @@ TCPI_PMTU_OFFSET = 60  # struct tcp_info of linux/tcp.h
 SILENT_HOP = "*"
 HEADERS_BYTES = {4: 28, 6: 48}  # of a ping, or of a datagram
 
-# Realms of one IP version each, with the same prefixes: clinics ask, hospitals have a machine behind a narrow link.
+# Realms of one IP version each, with the same prefixes: clinics ask, the others have a machine behind a narrow link.
 NETWORK = {4: "192.168.0.0/16", 6: "fd00:1::/48"}
 LAN = {4: "192.168.1.{}/24", 6: "fd00:1:0:1::{}/64"}
 SERVER_LAN = {4: "192.168.2.{}/24", 6: "fd00:1:0:2::{}/64"}
 # Of the link between `router` and `ward`: outside of the realm's networks, as transfer networks often are.
 TRANSFER = {4: "172.16.9.{}/30", 6: "fd99::{}/126"}
+CLINICS = ["clinic4", "clinic6"]
+HOSPITALS = {"hospital4": 4, "hospital6": 6, "branch6": 6}
 
 
 def network(version, number):
@@ -45,44 +47,50 @@ def clinic(version, **options):
     return Realm(f"clinic{version}", [network(version, 1)], [Host("pc", [LAN[version].format(10)])], **options)
 
 
-def hospital(version, **options):
+def hospital(name, version, number, **options):
     hosts = [Host("router", [LAN[version].format(2)]), Host("server", [SERVER_LAN[version].format(20)], on_lan=False)]
-    return Realm(f"hospital{version}", [network(version, 2)], hosts, **options)
+    return Realm(name, [network(version, number)], hosts, **options)
 
 
 SCENARIO = Scenario(
-    realms=[clinic(4, ipsec=Ipsec()), clinic(6), hospital(4), hospital(6, ipsec=Ipsec(), calls="gateway")],
+    realms=[
+        clinic(4, ipsec=Ipsec()),
+        clinic(6),
+        hospital("hospital4", 4, 2),
+        hospital("hospital6", 6, 3, ipsec=Ipsec(), calls="gateway"),
+        hospital("branch6", 6, 4),
+    ],
     grants=[
-        Grant(["clinic4", "clinic6"], ["realm:hospital4", "realm:hospital6"],
+        Grant(CLINICS, [f"realm:{name}" for name in HOSPITALS],
               ["icmp", f"tcp/{PORT}-{SINK_PORT}", f"udp/{PORT}", "udp/33434-33534"]),
-        Grant(["hospital4", "hospital6"], ["realm:clinic4", "realm:clinic6"], [f"tcp/{SINK_PORT}"]),
+        Grant([*HOSPITALS], [f"realm:{name}" for name in CLINICS], [f"tcp/{SINK_PORT}"]),
     ],
 )
-PAIRS = list(itertools.product((4, 6), repeat=2))
 
 
 @dataclass
 class Way:
-    """From a clinic to a hospital's server, by their IP versions, e.g. (4, 6)."""
+    """From the clinic of an IP version to the server of another realm."""
 
     world: object
     version: int
-    far: int
+    realm: str
 
     def __post_init__(self):
         self.pc = self.world.host(f"pc.clinic{self.version}")
-        self.server = self.world.host(f"server.hospital{self.far}")
+        self.far = HOSPITALS[self.realm]
+        self.server = self.world.host(f"server.{self.realm}")
         self.target = self.shown(bare(SERVER_LAN[self.far].format(20)))
         self.ix = self.world.ixgate.gateway(self.version)
         # What the narrow link carries, in the asker's terms: an IPv6 header is 20 bytes longer.
         self.mtu = NARROW_MTU_BYTES + {(4, 6): -20, (6, 4): 20}.get((self.version, self.far), 0)
 
     def __str__(self):
-        return f"IPv{self.version} to IPv{self.far}"
+        return f"IPv{self.version} to {self.realm}"
 
     def shown(self, address):
-        """An address of the hospital in the asker's terms; one that has none there is shown as the IX (RFC 6791)."""
-        return str(self.world.ixgate.shown(f"hospital{self.far}", address, self.version) or self.ix)
+        """An address of that realm in the asker's terms; one that has none there is shown as the IX (RFC 6791)."""
+        return str(self.world.ixgate.shown(self.realm, address, self.version) or self.ix)
 
     def forget(self):
         """What the kernels of both ends have learned."""
@@ -97,9 +105,11 @@ class Way:
 
 
 def check(world, report):
-    for version in (4, 6):
-        build_ward(world, version)
-    ways = [Way(world, *pair) for pair in PAIRS]
+    for site in world.sites:
+        speak_at_once(site.gateway)
+    for name, version in HOSPITALS.items():
+        build_ward(world, name, version)
+    ways = [Way(world, version, name) for version, name in itertools.product((4, 6), HOSPITALS)]
     for way in ways:
         check_traceroute(way, report)
     for way in ways:
@@ -108,23 +118,21 @@ def check(world, report):
     report.equal("in = out + drops", True, world.ixgate.balanced())
 
 
-def build_ward(world, version):
-    """router ── narrow ── ward ── server, behind the gateway of a hospital."""
-    site = world.site(f"hospital{version}")
+def build_ward(world, realm_name, version):
+    """router ── narrow ── ward ── server, behind a realm's gateway."""
+    site = world.site(realm_name)
     router, server = site.namespaces["router"], site.namespaces["server"]
-    ward = site.namespaces["ward"] = Namespace(f"ward.hospital{version}")
+    ward = site.namespaces["ward"] = Namespace(f"ward.{realm_name}")
     here, there = (TRANSFER[version].format(n) for n in (1, 2))
     nodad, default = ("", "0.0.0.0/0") if version == 4 else (" nodad", "::/0")
     near, first, address = LAN[version].format(2), SERVER_LAN[version].format(1), SERVER_LAN[version].format(20)
 
     for namespace in (router, ward, server):
         namespace.sysctl("net.ipv6.conf.default.accept_dad", 0)  # it would make the first packets wait
-    for namespace in (site.gateway, router, ward):
-        # Routers answer the same asker no more than once a second by default; here it asks them faster.
-        namespace.sysctl("net.ipv4.icmp_ratelimit", 0)
-        namespace.sysctl("net.ipv6.icmp.ratelimit", 0)
+    for namespace in (router, ward):
         namespace.sysctl("net.ipv4.ip_forward", 1)
         namespace.sysctl("net.ipv6.conf.all.forwarding", 1)
+        speak_at_once(namespace)
     netns.veth(router, "narrow", ward, "narrow")
     netns.veth(ward, "lan", server, "eth0")
     server.ip(f"addr add {address} dev eth0{nodad}", f"route add {default} via {bare(first)}")
@@ -133,7 +141,13 @@ def build_ward(world, version):
     router.ip(f"link set narrow mtu {NARROW_MTU_BYTES}", f"addr add {here} dev narrow{nodad}",
               f"route add {ip_interface(first).network} via {bare(there)}")
     site.gateway.ip(f"route add {ip_interface(first).network} via {bare(near)}")
-    world.responders.add(f"server.hospital{version}", server, ip_interface(address).ip)
+    world.responders.add(f"server.{realm_name}", server, ip_interface(address).ip)
+
+
+def speak_at_once(router):
+    """By default a router's kernel tells the same host about six errors, then one a second; traceroutes at once want more."""
+    router.sysctl("net.ipv4.icmp_ratelimit", 0)
+    router.sysctl("net.ipv6.icmp.ratelimit", 0)
 
 
 def bare(address):
@@ -159,12 +173,13 @@ def hops(way):
     """Own gateway, IX, the hospital's gateway, `router`, `ward`, `server`, each as the asker may see it."""
     own = bare(LAN[way.version].format(1))
     router, server = (way.shown(bare(lan[way.far].format(n))) for lan, n in ((LAN, 2), (SERVER_LAN, 20)))
-    if way.far == 4:
-        # The gateway's kernel answers from its outer address, and `ward` from the transfer network: both are no
-        # addresses of the realm, and the IX stands for them.
-        return [own, way.ix, way.ix, router, way.ix, server]
-    # strongSwan's gateway answers from its LAN's address. It lets nothing of `ward` out: no traffic selector covers it.
-    return [own, way.ix, way.shown(bare(LAN[6].format(1))), router, SILENT_HOP, server]
+    gateway = way.shown(bare(LAN[way.far].format(1)))
+    if way.realm == "hospital6":
+        # strongSwan's gateway lets nothing of `ward` out: no traffic selector covers it.
+        return [own, way.ix, gateway, router, SILENT_HOP, server]
+    # `ward` answers from the transfer network, and this gateway's kernel from its outer IPv4 address: both are no
+    # addresses of the realm, and the IX stands for them.
+    return [own, way.ix, way.ix if way.far == 4 else gateway, router, way.ix, server]
 
 
 def check_path_mtu(way, report):
@@ -207,7 +222,7 @@ def check_datagrams(way, report):
         learned = wait_until(lambda: sock.getsockopt(level, mtu) == way.mtu, timeout=3)
         report.that("UDP: the socket learns the MTU", learned is not None, way.mtu, sock.getsockopt(level, mtu))
         text = "x" * (way.mtu - HEADERS_BYTES[way.version])
-        report.equal("UDP: that size does fit", f"server.hospital{way.far} {text}", exchange(sock, text))
+        report.equal("UDP: that size does fit", f"server.{way.realm} {text}", exchange(sock, text))
 
 
 def exchange(sock, text):
