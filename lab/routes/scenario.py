@@ -154,7 +154,6 @@ def bare(address):
     return address.partition("/")[0]
 
 
-
 def check_traceroute(way, report):
     report.group(f"traceroute, {way}")
     kinds = {"UDP": [], "ICMP": ["-I"], "TCP": ["-T", "-p", str(PORT)]}
