@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from lab.lib.plan import DOMAIN, same_place
 from lab.lib.site import IX_OUTER, IX_PORT, network_prefix
@@ -24,6 +24,7 @@ class Ixgate:
         self.log_file = directory / "ixgate.log"
         self.socket = directory / "state" / "ixgate.sock"
         self.process = None
+        self.environment = {}  # of its process, beyond the lab's own
         self._plan = None
         self.key_file = directory / "wireguard.key"
         self.call("keygen", "wireguard", "--out", self.key_file)
@@ -44,7 +45,7 @@ class Ixgate:
     def start(self):
         """Starts it with every capability taken away: nothing that it does may need one."""
         argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", self.binary, "run", self.config]
-        self.process = self.namespace.spawn(argv, self.log_file)
+        self.process = self.namespace.spawn(argv, self.log_file, self.environment)
         self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
 
     def kill(self):
@@ -111,12 +112,23 @@ class Ixgate:
     def alias(self, realm, host, version=4):
         """Under which address others see a host by default."""
         address = realm.host(host).address(version)
-        if version == 6:
-            return address  # unique: its own canonical form
+        return address if version == 6 else self.alias_of(realm, address)  # IPv6 is unique: its own canonical form
+
+    def alias_of(self, realm, address):
+        """Under which address others see an IPv4 address of a realm by default."""
         for native, alias in self.aliases(realm.name):
-            if address in native:
+            if ip_address(address) in native:
                 return same_place(native, alias, address)
-        raise RuntimeError(f"`ixgate plan` shows no alias for {host}.{realm.name}")
+        raise RuntimeError(f"`ixgate plan` shows no alias for {address} of {realm.name}")
+
+    def canonical_of(self, realm_name, address):
+        """The canonical address of an IPv4 address of a realm."""
+        for network in self.plan()["networks"]:
+            native = ip_network(network["network"])
+            if network["realm"] == realm_name and ip_address(address) in native:
+                offset = int(ip_address(address)) - int(native.network_address)
+                return ip_network(network["canonical"]).network_address + offset
+        raise RuntimeError(f"`ixgate plan` shows no network of {realm_name} with {address}")
 
     def aliases(self, realm_name):
         """Pairs (native network, default alias) of a realm."""
@@ -172,6 +184,7 @@ def toml(scenario, sites, key_file):
         networks = ", ".join(toml_value(n) for n in realm.networks)
         out += [
             "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
+            *([f"dns = {toml_table(realm.dns)}"] if realm.dns else []),
             "[[realm.attach]]", site.attach(),
             *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []), "",
         ]
@@ -185,10 +198,12 @@ def toml(scenario, sites, key_file):
     for grant in scenario.grants:
         ports = [f"ports = {json.dumps(grant.ports)}"] if grant.ports else []
         out += ["[[grant]]", f"from = {json.dumps(grant.frm)}", f"to = {json.dumps(grant.to)}", *ports, ""]
-    return "\n".join(out)
+    return "\n".join([*out, scenario.more])
 
 
 def toml_value(network):
-    if isinstance(network, dict):
-        return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in network.items()) + " }"
-    return json.dumps(network_prefix(network))
+    return toml_table(network) if isinstance(network, dict) else json.dumps(network_prefix(network))
+
+
+def toml_table(words):
+    return "{ " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in words.items()) + " }"

@@ -56,6 +56,8 @@ class Realm:
     # Largest inner packet that the IX sends into this tunnel; None: its default.
     mtu_bytes: int = None
     ipsec: Ipsec = None
+    # Its own domains and who answers them: `dns = { domains, resolvers }` of ixgate's configuration.
+    dns: dict = None
     # False: the scenario is about why its tunnel does not come up.
     comes_up: bool = True
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
@@ -89,6 +91,8 @@ class Scenario:
     grants: list = field(default_factory=list)
     # The kind of key in the IX's own certificate, where a realm proves itself by one.
     ix_key: str = "ecdsa"
+    # Further tables of ixgate's configuration file, as they stand there.
+    more: str = ""
 
 
 def fqdn(label):
