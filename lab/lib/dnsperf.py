@@ -12,7 +12,7 @@ class Load:
     sent: int = 0
     completed: int = 0
     lost: int = 0
-    # Datagrams for which sockets of the asker's own machine had no room.
+    # Datagrams for which sockets of the peers' machines had no room: the asker's, and those that were named.
     overflows: int = 0
     codes: dict = field(default_factory=dict)
     per_sec: float = 0.0
@@ -22,7 +22,7 @@ class Load:
 
     def __str__(self):
         codes = ", ".join(f"{code} {count:,}" for code, count in self.codes.items())
-        return (f"{self.completed:,} answers of {self.sent:,}, {self.lost} lost ({self.overflows} by the asker's own sockets), "
+        return (f"{self.completed:,} answers of {self.sent:,}, {self.lost} lost ({self.overflows} by the peers' full sockets), "
                 f"{self.per_sec:,.0f}/s, latency {self.average_ms:.1f} ms on average, {self.longest_ms:.0f} ms at most; {codes}")
 
 
@@ -32,12 +32,12 @@ def write_queries(path, queries):
     return path
 
 
-def run(namespace, server, queries, *options, timeout=180):
-    """Asks `server` all that stands in the file `queries`, with EDNS."""
+def run(namespace, server, queries, *options, peers=(), timeout=180):
+    """Asks `server` all that stands in the file `queries`, with EDNS. `peers`: further machines whose sockets may fill up."""
     argv = ["dnsperf", "-s", str(server), "-d", queries, "-e", "-W", *options]
-    before = overflows(namespace)
+    before = overflows(namespace, *peers)
     text = namespace.run(argv, timeout).stdout
-    load = Load(text=text, overflows=overflows(namespace) - before)
+    load = Load(text=text, overflows=overflows(namespace, *peers) - before)
     for attribute, pattern, kind in (
         ("sent", r"Queries sent: +(\d+)", int),
         ("completed", r"Queries completed: +(\d+)", int),
@@ -55,11 +55,14 @@ def run(namespace, server, queries, *options, timeout=180):
     return load
 
 
-def overflows(namespace):
-    """UDP datagrams that came and found their socket full, since the namespace was made."""
-    lines = namespace.run(["cat", "/proc/net/snmp"]).stdout.splitlines()
-    names, values = (line.split() for line in lines if line.startswith("Udp:"))
-    return int(dict(zip(names, values))["RcvbufErrors"])
+def overflows(*namespaces):
+    """UDP datagrams that came and found their socket full, since the namespaces were made."""
+    total = 0
+    for namespace in namespaces:
+        lines = namespace.run(["cat", "/proc/net/snmp"]).stdout.splitlines()
+        names, values = (line.split() for line in lines if line.startswith("Udp:"))
+        total += int(dict(zip(names, values))["RcvbufErrors"])
+    return total
 
 
 def cpu_seconds(process):
