@@ -24,6 +24,7 @@ class Ixgate:
         self.log_file = directory / "ixgate.log"
         self.socket = directory / "state" / "ixgate.sock"
         self.process = None
+        self.environment = {}  # of its process, beyond the lab's own
         self._plan = None
         self.key_file = directory / "wireguard.key"
         self.call("keygen", "wireguard", "--out", self.key_file)
@@ -44,7 +45,7 @@ class Ixgate:
     def start(self):
         """Starts it with every capability taken away: nothing that it does may need one."""
         argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", self.binary, "run", self.config]
-        self.process = self.namespace.spawn(argv, self.log_file)
+        self.process = self.namespace.spawn(argv, self.log_file, self.environment)
         self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
 
     def reload(self, sites):
@@ -121,9 +122,8 @@ class Ixgate:
         address = realm.host(host).address(version)
         if version == 6:
             return address  # unique: its own canonical form
-        for native, alias in self.aliases(realm.name):
-            if address in native:
-                return same_place(native, alias, address)
+        if alias := self.shown(realm.name, address, 4):
+            return alias
         raise RuntimeError(f"`ixgate plan` shows no alias for {host}.{realm.name}")
 
     def shown(self, realm_name, address, version):
@@ -190,6 +190,7 @@ def toml(scenario, sites, key_file):
         out += [
             "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
             *([f"show_as = {toml_value(realm.show_as)}"] if realm.show_as else []),
+            *([f"dns = {toml_value(realm.dns)}"] if realm.dns else []),
             "[[realm.attach]]", site.attach(),
             *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []), "",
         ]

@@ -64,6 +64,8 @@ class Realm:
     # Largest inner packet that the IX sends into this tunnel; None: its default.
     mtu_bytes: int = None
     ipsec: Ipsec = None
+    # Its own domains and who answers them: `dns = { domains, resolvers }` of ixgate's configuration.
+    dns: dict = None
     # False: the scenario is about why its tunnel does not come up.
     comes_up: bool = True
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.

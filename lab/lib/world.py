@@ -7,13 +7,14 @@
 ```
 
 Namespaces: `ix`; one per realm, by its name (the gateway); one per host, HOST.REALM, unless the gateway itself holds the
-host addresses; one per NAT, `nat.NAME`.
+host addresses; one per NAT, `nat.NAME`; one per machine outside all realms.
 """
 
 import os
 import time
 from pathlib import Path
 
+from lab.lib import netns
 from lab.lib.ixgate import Ixgate
 from lab.lib.nat import Nat
 from lab.lib.netns import Namespace, run
@@ -30,6 +31,7 @@ class World:
         self.binary = binary
         self.sites = []
         self.nats = {}  # by name
+        self.outsiders = {}  # by name
         self.pki = None
         self.ix = None
         self.ixgate = None
@@ -83,6 +85,15 @@ class World:
             self.nats[name] = Nat(name, len(self.nats) + 1, self.ix)
         return self.nats[name]
 
+    def outsider(self, name, *addresses):
+        """A machine on the outer network that is in no realm."""
+        port = f"out-{len(self.outsiders) + 1}"
+        self.outsiders[name] = machine = Namespace(name)
+        netns.veth(self.ix, port, machine, "outer")
+        self.ix.ip(f"link set {port} master outer")
+        machine.ip(*(f"addr add {a} dev outer" + (" nodad" if ":" in a else "") for a in addresses))
+        return machine
+
     def site(self, realm_name):
         return next(s for s in self.sites if s.realm.name == realm_name)
 
@@ -107,7 +118,7 @@ class World:
 
     def namespaces(self):
         found = {n.name: n for s in self.sites for n in [*s.namespaces.values(), s.gateway]}
-        return [*found.values(), *(nat.namespace for nat in self.nats.values()), *([self.ix] if self.ix else [])]
+        return [*found.values(), *(nat.namespace for nat in self.nats.values()), *self.outsiders.values(), *([self.ix] if self.ix else [])]
 
     def spawn(self, label, argv, log_name, env=None):
         """Starts a program in a host."""

@@ -89,6 +89,7 @@ impl Local {
         now: Timestamp,
     ) {
         self.names.drive(&mut self.host, snapshot, now);
+        self.host.arrange();
         while let Some(packet) = self.host.poll_transmit(now) {
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
             let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };

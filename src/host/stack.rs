@@ -1,5 +1,6 @@
 //! Which packet for the IX goes where, and the queues between the host and whoever drives it.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use smoltcp::wire::{TcpPacket, UdpPacket};
@@ -178,6 +179,14 @@ impl Host {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.clients.handle_timeout(now);
         self.tcp.handle_timeout(now, &mut self.queries);
+    }
+
+    /// Before a row of `poll_transmit`: what waits is put in order of the receiver's network and of length, the longest
+    /// first. Datagrams of one length to one tunnel leave in one message, and those of UDP and echo keep no order.
+    pub fn arrange(&mut self) {
+        let receivers_network = |packet: &HostPacket| packet.destination.0 >> 64;
+        let packets = self.packets.make_contiguous();
+        packets.sort_by_key(|packet| (receivers_network(packet), Reverse(packet.l4.len())));
     }
 
     pub fn poll_transmit(&mut self, now: Timestamp) -> Option<HostPacket> {

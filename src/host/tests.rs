@@ -241,6 +241,24 @@ fn a_query_over_udp_is_answered() {
 }
 
 #[test]
+fn waiting_answers_go_by_network_and_length() {
+    let mut host = host(1, 1);
+    for (realm, source_port, answer) in
+        [(2, 1, "short"), (1, 2, "short"), (2, 3, "longest"), (1, 4, "longest"), (2, 5, "short")]
+    {
+        let from = peer(realm, DNS_ALIAS);
+        let l4 = udp(source_port, 53, b"who", from.on_the_wire);
+        host.handle_input(from, dns(), protocol::UDP, &l4, NOW).unwrap();
+        let query = host.poll_query().unwrap();
+        host.respond(query.id, answer.as_bytes(), NOW);
+    }
+    host.arrange();
+    let port = |packet: HostPacket| u16::from_be_bytes([packet.l4[2], packet.l4[3]]);
+    let sent: Vec<u16> = std::iter::from_fn(|| host.poll_transmit(NOW)).map(port).collect();
+    assert_eq!(sent, [4, 2, 3, 1, 5], "equal ones in the order in which they were asked for");
+}
+
+#[test]
 fn echo_is_answered_in_both_families_on_both_addresses() {
     let mut host = host(1, 1);
     for (destination, alias) in [(gateway(), GATEWAY_ALIAS), (dns(), DNS_ALIAS)] {
