@@ -59,6 +59,8 @@ const HINTS_PER_SEC: u32 = 32;
 pub struct Way {
     /// The longest inner packet.
     pub mtu_bytes: u16,
+    /// The longest whose outer packet needs no fragments: what TCP's segments are made for. Not more than `mtu_bytes`.
+    pub unfragmented_bytes: u16,
     /// Outer packets may be cut into IP fragments.
     pub may_fragment: bool,
 }
@@ -86,6 +88,8 @@ struct Known {
     source: MtuSource,
     since: Option<Timestamp>,
     search: Option<Search>,
+    /// Probes go unanswered, however short.
+    silent: bool,
     deaf_until: Timestamp,
     /// When the next search was to begin, before a word was to be verified.
     resume_at: Option<Timestamp>,
@@ -97,8 +101,24 @@ struct Known {
 pub struct At {
     pub remote: IpAddr,
     pub frame: Frame,
-    /// The peer answers probes.
-    pub can_probe: bool,
+    pub probing: Probing,
+}
+
+/// What acknowledges probes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Probing {
+    /// Nothing: the peer's IKE cannot take fragments.
+    None,
+    /// IKE.
+    Ike,
+    /// Echoes through the tunnel ([`super::echo`]).
+    Echo,
+}
+
+impl Way {
+    fn new(inner: u16, may_fragment: bool) -> Self {
+        Way { mtu_bytes: inner.max(MIN_INNER_BYTES), unfragmented_bytes: inner, may_fragment }
+    }
 }
 
 impl Known {
@@ -112,6 +132,7 @@ impl Known {
             source,
             since: None,
             search: None,
+            silent: false,
             deaf_until,
             resume_at: None,
             deadline: None,
@@ -119,13 +140,28 @@ impl Known {
     }
 
     fn way(&self) -> Way {
-        match (self.outer, self.at) {
-            (Some(outer), Some(At { frame, .. })) => {
-                let inner = frame.inner_bytes(outer, self.configured);
-                Way { mtu_bytes: inner.max(MIN_INNER_BYTES), may_fragment: inner < MIN_INNER_BYTES }
-            }
-            _ => Way { mtu_bytes: self.configured, may_fragment: false },
-        }
+        let Some(At { frame, .. }) = self.at else { return Way::new(self.configured, true) };
+        let inner = self.outer.map_or(self.configured, |outer| frame.inner_bytes(outer, self.configured));
+        Way::new(inner, inner < MIN_INNER_BYTES || self.is_guess())
+    }
+
+    /// Nothing has shown that packets of the size in use arrive, and something could have.
+    fn is_guess(&self) -> bool {
+        let is_told = self.source == MtuSource::Icmp;
+        self.is_probed_by(Probing::Echo) && (self.outer.is_none() || self.silent && !is_told)
+    }
+
+    fn is_probed_by(&self, probing: Probing) -> bool {
+        self.at.is_some_and(|at| at.probing == probing)
+    }
+
+    /// Somebody acknowledges probes.
+    fn can_probe(&self) -> bool {
+        !self.silent && !self.is_probed_by(Probing::None)
+    }
+
+    fn unlearn(&mut self) {
+        (self.outer, self.source, self.since) = (None, MtuSource::Configured, None);
     }
 
     fn learn(&mut self, outer: u16, source: MtuSource, now: Timestamp) {
@@ -158,8 +194,7 @@ impl PathMtus {
     /// The tunnel's way; cheap enough to ask for every packet.
     #[inline]
     pub fn way(&self, tunnel: TunnelId) -> Way {
-        let nowhere = Way { mtu_bytes: MIN_INNER_BYTES, may_fragment: false };
-        self.ways.get(tunnel.index()).copied().unwrap_or(nowhere)
+        self.ways.get(tunnel.index()).copied().unwrap_or(Way::new(MIN_INNER_BYTES, false))
     }
 
     /// The peer is elsewhere, or is another one: what was known of its path is worth nothing.
@@ -174,12 +209,13 @@ impl PathMtus {
     pub fn note_path(&mut self, tunnel: TunnelId, at: At, now: Timestamp) {
         let Some(known) = self.known(tunnel) else { return };
         let is_same = known.at.is_some_and(|before| (before.remote, before.frame) == (at.remote, at.frame));
-        let is_searched = known.deadline.is_some() && known.at.is_some_and(|before| before.can_probe);
+        let is_searched = known.deadline.is_some() || known.search.is_some();
+        let was_probed = known.at.is_some_and(|before| before.probing != Probing::None);
         if !is_same {
             self.forget(tunnel);
         }
         self.change(tunnel, |known| known.at = Some(at));
-        if at.can_probe && !(is_same && is_searched) {
+        if at.probing != Probing::None && !(is_same && is_searched && was_probed) {
             self.search(tunnel, now);
         }
     }
@@ -197,7 +233,7 @@ impl PathMtus {
         if hint >= current {
             return;
         }
-        if !at.can_probe {
+        if !known.can_probe() {
             self.change(tunnel, |known| known.learn(hint, MtuSource::Icmp, now));
             return self.reschedule(tunnel, Some(now + RAISE_EVERY));
         }
@@ -232,16 +268,21 @@ impl PathMtus {
         let (Some(top), Some(mut search)) = (known.top(), known.search.take()) else { return };
         let step = search.answer(outer_bytes, arrived);
         let proven = search.proven().min(top);
+        known.silent = false;
+        let (is_echo, is_done) = (known.is_probed_by(Probing::Echo), matches!(step, Step::Done | Step::DoneTooLong(_)));
         if let Step::TooLong(size) | Step::DoneTooLong(size) = step
             && known.outer.is_none_or(|outer| outer >= size)
         {
             known.resume_at = None;
             match search.hint_below(size) {
+                // Packets that may be fragmented lose nothing while the search goes on.
+                _ if is_echo => known.unlearn(),
                 Some(hint) => known.learn(hint, MtuSource::Icmp, now),
                 None => known.learn(proven, MtuSource::Probe, now),
             }
         }
-        if arrived && known.outer.is_none_or(|outer| proven >= outer) {
+        let is_news = if is_echo { is_done } else { arrived };
+        if is_news && known.outer.is_none_or(|outer| proven >= outer) {
             known.learn(proven, MtuSource::Probe, now);
         }
         match step {
@@ -263,7 +304,7 @@ impl PathMtus {
     /// The question could not be put. Without probes, what a router said is all that there is.
     pub fn note_unasked(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.change(tunnel, |known| {
-            known.at = known.at.map(|at| At { can_probe: false, ..at });
+            known.at = known.at.map(|at| At { probing: Probing::None, ..at });
             let hint = known.search.take().and_then(|search| search.hint_below(known.outer.or(known.top())?));
             if let Some(hint) = hint {
                 known.learn(hint, MtuSource::Icmp, now);
@@ -272,16 +313,40 @@ impl PathMtus {
         self.reschedule(tunnel, Some(now + RAISE_EVERY));
     }
 
+    /// The peer answers no echo at all. What was known of its path is no longer relied upon; a router's word is.
+    pub fn note_silent(&mut self, tunnel: TunnelId, now: Timestamp) {
+        self.change(tunnel, |known| {
+            known.silent = true;
+            known.resume_at = None;
+            let hint = known.search.take().and_then(|search| search.hint_below(known.outer.or(known.top())?));
+            if let Some(hint) = hint {
+                known.learn(hint, MtuSource::Icmp, now);
+            }
+        });
+        self.reschedule(tunnel, Some(now + RAISE_EVERY));
+    }
+
+    /// The tunnel went down before the question was answered. The next that comes up there is asked.
+    pub fn note_down(&mut self, tunnel: TunnelId) {
+        if let Some(known) = self.known_mut(tunnel) {
+            (known.search, known.resume_at) = (None, None);
+        }
+        self.reschedule(tunnel, None);
+    }
+
     pub fn handle_timeout(&mut self, now: Timestamp) {
         while let Some((_, tunnel)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.reschedule(tunnel, None);
             let Some(known) = self.known_mut(tunnel) else { continue };
-            match known.at {
+            match known.at.map(|at| at.probing) {
                 // Nobody answered at all: says nothing about sizes.
-                Some(At { can_probe: true, .. }) if known.search.take().is_some() => {
+                Some(Probing::Ike) if known.search.take().is_some() => {
                     self.reschedule(tunnel, Some(now + RETRY_AFTER));
                 }
-                Some(At { can_probe: true, .. }) => self.search(tunnel, now),
+                Some(Probing::Ike) => self.search(tunnel, now),
+                // With the next session: there is one every two minutes while there is traffic, and else nobody is woken.
+                Some(Probing::Echo) if known.source == MtuSource::Icmp => self.change(tunnel, Known::unlearn),
+                Some(Probing::Echo) => {}
                 _ => self.forget(tunnel),
             }
         }
@@ -292,10 +357,10 @@ impl PathMtus {
     }
 
     /// A size to be probed, see [`Search::question`]; [`PathMtus::note_probed`] or [`PathMtus::note_unasked`] is to follow.
-    pub fn poll_probe(&mut self) -> Option<(TunnelId, RangeInclusive<u16>)> {
+    pub fn poll_probe(&mut self) -> Option<(TunnelId, At, RangeInclusive<u16>)> {
         while let Some(tunnel) = self.asking.pop_first() {
-            if let Some(search) = self.known(tunnel).and_then(|known| known.search.as_ref()) {
-                return Some((tunnel, search.question()));
+            if let Some(Known { at: Some(at), search: Some(search), .. }) = self.known(tunnel) {
+                return Some((tunnel, *at, search.question()));
             }
         }
         None
@@ -303,10 +368,13 @@ impl PathMtus {
 
     pub fn report(&self, tunnel: TunnelId, now: Timestamp) -> Option<MtuReport> {
         let known = self.known(tunnel)?;
+        let Way { mtu_bytes, unfragmented_bytes, may_fragment } = known.way();
         Some(MtuReport {
             configured_bytes: known.configured,
             outer_bytes: known.outer,
-            inner_bytes: known.way().mtu_bytes,
+            inner_bytes: mtu_bytes,
+            unfragmented_bytes,
+            may_fragment,
             source: known.source,
             since: known.since.map(|at| now.saturating_since(at)),
             searching: known.search.is_some(),
@@ -322,7 +390,9 @@ impl PathMtus {
 
     fn ask(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.asking.insert(tunnel);
-        self.reschedule(tunnel, Some(now + ANSWER_WITHIN));
+        // Of echoes something always comes.
+        let is_echo = self.known(tunnel).is_some_and(|known| known.is_probed_by(Probing::Echo));
+        self.reschedule(tunnel, (!is_echo).then_some(now + ANSWER_WITHIN));
     }
 
     fn known(&self, tunnel: TunnelId) -> Option<&Known> {
@@ -347,7 +417,7 @@ impl PathMtus {
         let slot = tunnel.index();
         if self.tunnels.len() <= slot {
             self.tunnels.resize_with(slot + 1, || None);
-            self.ways.resize(slot + 1, Way { mtu_bytes: MIN_INNER_BYTES, may_fragment: false });
+            self.ways.resize(slot + 1, Way::new(MIN_INNER_BYTES, false));
         }
         self.tunnels[slot] = known;
         self.change(tunnel, |_| ());

@@ -21,19 +21,19 @@ struct Line {
     answers: bool,
     /// Sizes that were probed.
     probed: Vec<u16>,
-    can_probe: bool,
+    probing: Probing,
 }
 
 impl Line {
     fn new(carries: u16) -> Self {
         let mut mtus = PathMtus::default();
         mtus.configure([Some(CONFIGURED)].into_iter());
-        Line { mtus, now: Timestamp::from_secs(1000), carries, answers: true, probed: Vec::new(), can_probe: true }
+        Line { mtus, now: Timestamp::from_secs(1000), carries, answers: true, probed: Vec::new(), probing: Probing::Ike }
     }
 
     fn at(&self) -> At {
         let path = path(Port::IkeNatT, "203.0.113.1:4500");
-        At { remote: path.remote.ip(), frame: Frame::on(&path, gcm()), can_probe: self.can_probe }
+        At { remote: path.remote.ip(), frame: Frame::on(&path, gcm()), probing: self.probing }
     }
 
     fn up(&mut self) -> &mut Self {
@@ -48,7 +48,7 @@ impl Line {
 
     /// Every question and its answer, each two seconds later.
     fn settle(&mut self) -> &mut Self {
-        while let Some((tunnel, sizes)) = self.mtus.poll_probe() {
+        while let Some((tunnel, _, sizes)) = self.mtus.poll_probe() {
             let size = *sizes.start();
             self.probed.push(size);
             assert!(self.probed.len() < 200, "it probes for ever: {:?}", self.probed);
@@ -97,7 +97,7 @@ fn a_black_hole_is_found_and_the_configuration_is_believed_until_three_probes_ar
     line.mtus.note_path(TUNNEL, line.at(), line.now);
     for lost in 1..=3 {
         assert_eq!(line.mtu(), CONFIGURED, "after {} lost probes", lost - 1);
-        assert_eq!(*line.mtus.poll_probe().unwrap().1.start(), TOP);
+        assert_eq!(*line.mtus.poll_probe().unwrap().2.start(), TOP);
         line.mtus.note_probed(TUNNEL, line.at().remote, TOP, false, line.now);
     }
     assert_eq!(line.mtu(), MIN_INNER_BYTES, "until something has arrived");
@@ -153,7 +153,7 @@ fn a_true_word_is_taken_after_one_lost_probe_and_verified() {
 #[test]
 fn without_probes_a_word_is_taken_for_ten_minutes_and_does_not_go_below_1280() {
     let mut line = Line::new(1500);
-    line.can_probe = false;
+    line.probing = Probing::None;
     line.up();
     assert_eq!(line.hint(1420).mtu(), 1420 - 60 - 2);
     assert_eq!(line.report().source, MtuSource::Icmp);
@@ -195,11 +195,11 @@ fn another_path_is_another_matter() {
     let mut line = Line::new(1400);
     line.up();
     let other = path(Port::IkeNatT, "203.0.113.2:4500");
-    let moved = At { remote: other.remote.ip(), frame: Frame::on(&other, gcm()), can_probe: true };
+    let moved = At { remote: other.remote.ip(), frame: Frame::on(&other, gcm()), probing: Probing::Ike };
     line.mtus.note_path(TUNNEL, moved, line.now);
     assert_eq!(line.mtu(), CONFIGURED);
     line.mtus.note_probed(TUNNEL, line.at().remote, TOP, false, line.now);
-    assert_eq!(line.mtus.poll_probe().map(|(_, sizes)| *sizes.start()), Some(TOP), "an answer from where it was");
+    assert_eq!(line.mtus.poll_probe().map(|(_, _, sizes)| *sizes.start()), Some(TOP), "an answer from where it was");
     line.mtus.configure([Some(1300)].into_iter());
     assert_eq!((line.mtu(), line.mtus.poll_timeout()), (1300, None), "another configuration");
     line.mtus.configure([None].into_iter());
