@@ -31,9 +31,9 @@ mod nat_t;
 mod path_mtu;
 mod path_watch;
 
+use self::echo::{EchoProbes, Targets};
 pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
-use self::echo::{EchoProbes, Targets};
 use self::path_mtu::{PathMtus, Way};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).

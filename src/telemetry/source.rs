@@ -197,7 +197,12 @@ pub(crate) mod samples {
                     received: Traffic::default(),
                     sent: Traffic::default(),
                     ipsec: None,
-                    mtu: MtuReport { configured_bytes: 1420, inner_bytes: 1420, ..MtuReport::default() },
+                    mtu: MtuReport {
+                        configured_bytes: 1420,
+                        inner_bytes: 1420,
+                        unfragmented_bytes: 1420,
+                        ..MtuReport::default()
+                    },
                 },
             ],
             strangers: Vec::new(),

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Tunnels;
+use super::echo::{MAX_ECHO_BYTES, Question, Verdict};
 use super::ipsec::Ipsec;
 use super::path_mtu::frame::{Frame, Sealing};
 use super::path_mtu::{At, Probing};
-use super::echo::{MAX_ECHO_BYTES, Question, Verdict};
 use crate::dataplane::report::MtuReport;
 use crate::dataplane::snapshot::Snapshot;
 use crate::net::{Path, PathReport, Timestamp, TunnelId};

@@ -19,10 +19,8 @@ struct World {
 }
 
 fn targets() -> Vec<Target> {
-    let target = |host: u8| Target {
-        source: "100.64.0.1".parse().unwrap(),
-        destination: IpAddr::from([192, 168, 1, host]),
-    };
+    let target =
+        |host: u8| Target { source: "100.64.0.1".parse().unwrap(), destination: IpAddr::from([192, 168, 1, host]) };
     vec![target(1), target(254)]
 }
 

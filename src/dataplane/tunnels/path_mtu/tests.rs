@@ -28,7 +28,14 @@ impl Line {
     fn new(carries: u16) -> Self {
         let mut mtus = PathMtus::default();
         mtus.configure([Some(CONFIGURED)].into_iter());
-        Line { mtus, now: Timestamp::from_secs(1000), carries, answers: true, probed: Vec::new(), probing: Probing::Ike }
+        Line {
+            mtus,
+            now: Timestamp::from_secs(1000),
+            carries,
+            answers: true,
+            probed: Vec::new(),
+            probing: Probing::Ike,
+        }
     }
 
     fn at(&self) -> At {
@@ -46,6 +53,11 @@ impl Line {
         self.settle()
     }
 
+    /// As a WireGuard tunnel whose peer answers echoes, or does not.
+    fn wireguard(carries: u16) -> Self {
+        Line { probing: Probing::Echo, ..Line::new(carries) }
+    }
+
     /// Every question and its answer, each two seconds later.
     fn settle(&mut self) -> &mut Self {
         while let Some((tunnel, _, sizes)) = self.mtus.poll_probe() {
@@ -55,6 +67,8 @@ impl Line {
             if self.answers {
                 self.now = self.now + Duration::from_secs(2);
                 self.mtus.note_probed(tunnel, self.at().remote, size, size <= self.carries, self.now);
+            } else if self.probing == Probing::Echo {
+                self.mtus.note_silent(tunnel, self.now);
             }
         }
         self
@@ -69,6 +83,12 @@ impl Line {
         }
         self.now = self.now.max(until);
         self
+    }
+
+    /// The longest inner packet, and whether outer packets go without DF.
+    fn way(&self) -> (u16, bool) {
+        let Way { mtu_bytes, may_fragment, .. } = self.mtus.way(TUNNEL);
+        (mtu_bytes, may_fragment)
     }
 
     fn mtu(&self) -> u16 {
@@ -177,6 +197,92 @@ fn a_peer_that_answers_nothing_says_nothing_about_sizes() {
     assert_eq!(line.probed.len(), tries);
     line.answers = true;
     assert_eq!(line.pass(RAISE_EVERY).report().source, MtuSource::Probe);
+}
+
+#[test]
+fn packets_go_without_df_until_echoes_tell_the_size_and_the_configuration_is_believed_so_long() {
+    let mut line = Line::wireguard(1400);
+    assert_eq!(line.way(), (CONFIGURED, true), "nobody is there yet");
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    let mut answers = 0;
+    while let Some((_, _, sizes)) = line.mtus.poll_probe() {
+        assert_eq!(line.way(), (CONFIGURED, true), "after {answers} answers");
+        let size = *sizes.start();
+        line.mtus.note_probed(TUNNEL, line.at().remote, size, size <= line.carries, line.now);
+        answers += 1;
+    }
+    assert!((5..20).contains(&answers));
+    assert_eq!((line.way(), line.report().source), ((1338, false), MtuSource::Probe));
+    assert_eq!(Line::wireguard(1500).up().way(), (CONFIGURED, false));
+}
+
+#[test]
+fn a_path_that_shrank_loses_nothing_once_three_probes_are_lost() {
+    let mut line = Line::wireguard(1500);
+    line.up();
+    (line.carries, line.now) = (1400, line.now + RAISE_EVERY);
+    line.mtus.handle_timeout(line.now);
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    for _ in 0..3 {
+        assert_eq!(line.way(), (CONFIGURED, false));
+        assert_eq!(*line.mtus.poll_probe().unwrap().2.start(), TOP);
+        line.mtus.note_probed(TUNNEL, line.at().remote, TOP, false, line.now);
+    }
+    assert_eq!(line.way(), (CONFIGURED, true));
+    assert_eq!(line.settle().way(), (1338, false));
+}
+
+#[test]
+fn a_silent_peer_is_asked_again_with_the_first_session_after_ten_minutes() {
+    let mut line = Line::wireguard(1500);
+    line.answers = false;
+    line.up();
+    assert_eq!((line.way(), line.report().searching, line.probed.len()), ((CONFIGURED, true), false, 1));
+    line.pass(RAISE_EVERY - Duration::from_secs(1)).up();
+    assert_eq!(line.probed.len(), 1, "other sessions change nothing");
+    line.answers = true;
+    line.pass(Duration::from_secs(7200));
+    assert_eq!((line.probed.len(), line.mtus.poll_timeout()), (1, None), "and without one it is left alone");
+    assert_eq!(line.up().way(), (CONFIGURED, false));
+    // Who falls silent keeps the size, but it is relied upon no longer.
+    line.answers = false;
+    line.pass(RAISE_EVERY).up();
+    assert_eq!((line.way(), line.report().source), ((CONFIGURED, true), MtuSource::Probe));
+}
+
+#[test]
+fn a_silent_peers_router_is_believed_for_ten_minutes() {
+    let mut line = Line::wireguard(1500);
+    line.answers = false;
+    line.up().hint(1400);
+    assert_eq!((line.way(), line.report().source), ((1338, false), MtuSource::Icmp));
+    assert_eq!(line.hint(100).way(), (MIN_INNER_BYTES, true));
+    assert_eq!(line.pass(RAISE_EVERY).way(), (CONFIGURED, true));
+    // One whose word comes before the silence is noticed.
+    let mut line = Line::wireguard(1500);
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    line.mtus.note_hint(TUNNEL, line.at(), 1400, line.now);
+    assert!(line.mtus.poll_probe().is_some());
+    line.mtus.note_silent(TUNNEL, line.now);
+    assert_eq!((line.way(), line.report().source), ((1338, false), MtuSource::Icmp));
+}
+
+#[test]
+fn a_search_that_a_lost_session_ended_begins_with_the_next() {
+    let mut line = Line::wireguard(1400);
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    assert!(line.mtus.poll_probe().is_some());
+    line.mtus.note_down(TUNNEL);
+    assert_eq!((line.way(), line.mtus.poll_timeout()), ((CONFIGURED, true), None));
+    assert_eq!(line.up().way(), (1338, false));
+}
+
+#[test]
+fn a_path_that_carries_less_than_every_tunnel_must_says_what_fits_it_whole() {
+    let mut line = Line::wireguard(1280);
+    line.up();
+    assert_eq!(line.way(), (MIN_INNER_BYTES, true));
+    assert_eq!(line.mtus.way(TUNNEL).unfragmented_bytes, 1280 - 60 - 2);
 }
 
 #[test]
