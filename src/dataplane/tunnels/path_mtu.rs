@@ -6,22 +6,30 @@
 //!
 //! **Until something is known, the configuration is believed.** RFC 8899 begins with the smallest size and grows; here every
 //! host behind every tunnel would then be told a small MTU at every start, and keep to it for ten minutes. A path that
-//! carries less loses long packets for the seconds that finding it out takes.
+//! carries less loses long packets for the seconds that finding it out takes (IPsec), or has them cut (WireGuard).
 //!
-//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`). As soon as the tunnel is up, the longest
+//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`; WireGuard: `echo.rs`). As soon as the tunnel is up, the longest
 //! outer packet that it would send is probed; if it does not arrive, [`Search`] finds what does. Every [`RAISE_EVERY`] the same
 //! begins anew (PMTU_RAISE_TIMER, RFC 8899 section 5.1.1), which also finds paths that have become narrower in silence. A lost
 //! probe is no sign of a dead peer, and a search that gets no answers at all leaves everything as it is.
 //!
+//! **What is a guess goes without DF.** WireGuard peers need not answer. Until one has said what arrives, while a search goes on
+//! below a size that was lost, and as long as the peer is silent, its outer packets may be cut on the way, and the
+//! configuration is still believed: nothing is lost, and no host is told a size that holds for seconds. A silent peer is asked
+//! again with the first session after [`RAISE_EVERY`]. So is every other: sessions are made anew every two minutes while there is
+//! traffic, and not at all without, so probes wake nobody. A realm that lies about its path gets its own packets cut, or
+//! loses them.
+//!
 //! **Routers are heard, not believed.** Anybody can forge "fragmentation needed" (RFC 8899 section 4.6, RFC 8201 section 6).
 //! Where there are probes, such a word makes us probe the size in use at once: if it arrives, the word was wrong, and none is
-//! heard for [`DEAF_FOR`]; if it is lost once, the word is taken and verified next. Where there are none (WireGuard has no
-//! acknowledgements, and some IKE peers cannot take fragments) it is taken for [`RAISE_EVERY`], and what it can do is bounded: no
-//! tunnel's MTU goes below 1280. Only words about where the peer is now count.
+//! heard for [`DEAF_FOR`]; if it is lost once, the word is taken and verified next. Where there are none (a silent WireGuard peer;
+//! some IKE peers cannot take fragments) it is taken for [`RAISE_EVERY`], and what it can do is bounded: no tunnel's MTU goes
+//! below 1280. Only words about where the peer is now count.
 //!
 //! **1280 always passes.** IPv6 has no smaller MTU, so a tunnel cannot have one. Where the path carries less than 1280 and what
-//! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1). All others
-//! go with DF: a path must be able to say that it carries less, and IP fragments are what carriers lose.
+//! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1); TCP's segments are
+//! made for what is not cut ([`Way::unfragmented_bytes`]). All others go with DF: a path must be able to say that it carries
+//! less, and IP fragments are what carriers lose.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
