@@ -135,7 +135,7 @@ fn to_a_silent_peer_packets_go_in_fragments_and_none_is_lost() {
 #[test]
 fn who_answers_what_was_not_asked_answers_nothing() {
     // Replies to everything with other numbers, and later with those of an earlier request.
-    let mut ix = Fixture::without_router(link(1400, false));
+    let mut ix = Fixture::without_router(None);
     let mut first = None;
     ix.answer_with(30, |headers, request| {
         let mut forged = reply(headers, request);
