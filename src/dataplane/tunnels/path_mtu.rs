@@ -40,11 +40,13 @@ use crate::dataplane::report::{MtuReport, MtuSource};
 use crate::net::{Timestamp, TunnelId};
 
 pub(super) mod frame;
+mod known;
 mod search;
 #[cfg(test)]
 mod tests;
 
-use self::frame::Frame;
+use self::known::Known;
+pub use self::known::{At, Probing, Way};
 use self::search::{Search, Step};
 
 /// RFC 8200 section 5; RFC 8899 section 5.1.2.
@@ -62,17 +64,6 @@ const DEAF_FOR: Duration = Duration::from_secs(60);
 /// Routers' words in one second, of all paths: each is held against every tunnel.
 const HINTS_PER_SEC: u32 = 32;
 
-/// How packets of a tunnel go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Way {
-    /// The longest inner packet.
-    pub mtu_bytes: u16,
-    /// The longest whose outer packet needs no fragments: what TCP's segments are made for. Not more than `mtu_bytes`.
-    pub unfragmented_bytes: u16,
-    /// Outer packets may be cut into IP fragments.
-    pub may_fragment: bool,
-}
-
 /// After any call, drain [`PathMtus::poll_probe`], then read [`PathMtus::poll_timeout`].
 #[derive(Debug, Default)]
 pub struct PathMtus {
@@ -84,104 +75,6 @@ pub struct PathMtus {
     asking: BTreeSet<TunnelId>,
     hints_left: u32,
     hints_renewed_at: Timestamp,
-}
-
-/// What is known of one tunnel's path.
-#[derive(Debug)]
-struct Known {
-    configured: u16,
-    at: Option<At>,
-    /// The longest outer packet that is known to arrive, as far as it matters. `None`: nothing is known.
-    outer: Option<u16>,
-    source: MtuSource,
-    since: Option<Timestamp>,
-    search: Option<Search>,
-    /// Probes go unanswered, however short.
-    silent: bool,
-    deaf_until: Timestamp,
-    /// When the next search was to begin, before a word was to be verified.
-    resume_at: Option<Timestamp>,
-    deadline: Option<Timestamp>,
-}
-
-/// Where the peer is, and how packets are packed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct At {
-    pub remote: IpAddr,
-    pub frame: Frame,
-    pub probing: Probing,
-}
-
-/// What acknowledges probes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Probing {
-    /// Nothing: the peer's IKE cannot take fragments.
-    None,
-    /// IKE.
-    Ike,
-    /// Echoes through the tunnel ([`super::echo`]).
-    Echo,
-}
-
-impl Way {
-    fn new(inner: u16, may_fragment: bool) -> Self {
-        Way { mtu_bytes: inner.max(MIN_INNER_BYTES), unfragmented_bytes: inner, may_fragment }
-    }
-}
-
-impl Known {
-    fn new(configured: u16) -> Self {
-        let source = MtuSource::Configured;
-        let deaf_until = Timestamp::ZERO;
-        Known {
-            configured,
-            at: None,
-            outer: None,
-            source,
-            since: None,
-            search: None,
-            silent: false,
-            deaf_until,
-            resume_at: None,
-            deadline: None,
-        }
-    }
-
-    fn way(&self) -> Way {
-        let Some(At { frame, .. }) = self.at else { return Way::new(self.configured, true) };
-        let inner = self.outer.map_or(self.configured, |outer| frame.inner_bytes(outer, self.configured));
-        Way::new(inner, inner < MIN_INNER_BYTES || self.is_guess())
-    }
-
-    /// Nothing has shown that packets of the size in use arrive, and something could have.
-    fn is_guess(&self) -> bool {
-        let is_told = self.source == MtuSource::Icmp;
-        self.is_probed_by(Probing::Echo) && (self.outer.is_none() || self.silent && !is_told)
-    }
-
-    fn is_probed_by(&self, probing: Probing) -> bool {
-        self.at.is_some_and(|at| at.probing == probing)
-    }
-
-    /// Somebody acknowledges probes.
-    fn can_probe(&self) -> bool {
-        !self.silent && !self.is_probed_by(Probing::None)
-    }
-
-    fn unlearn(&mut self) {
-        (self.outer, self.source, self.since) = (None, MtuSource::Configured, None);
-    }
-
-    fn learn(&mut self, outer: u16, source: MtuSource, now: Timestamp) {
-        if self.outer != Some(outer) || self.source != source {
-            (self.outer, self.source, self.since) = (Some(outer), source, Some(now));
-        }
-    }
-
-    /// The longest outer packet that the tunnel would send.
-    fn top(&self) -> Option<u16> {
-        self.at.map(|at| at.frame.outer_bytes(self.configured))
-    }
 }
 
 impl PathMtus {

@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::frame::Sealing;
 use super::frame::samples::{gcm, path};
+use super::frame::{Frame, Sealing};
 use super::*;
 use crate::net::Port;
 
