@@ -1,5 +1,5 @@
-//! Links that carry less than the tunnels were made for: IPsec measures, WireGuard is told, and hosts learn it by "packet too
-//! big" and TCP's MSS. In virtual time.
+//! Links that carry less than the tunnels were made for: they are measured, and hosts learn it by "packet too big" and TCP's
+//! MSS. In virtual time.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -36,6 +36,11 @@ const A: usize = 0;
 const B: usize = 1;
 /// 1390 inside AES-GCM, UDP and IPv4.
 const B_OUTER: u16 = 1452;
+/// 1420 inside WireGuard, UDP and IPv4.
+const A_OUTER: u16 = 1480;
+
+#[path = "path_mtu/wireguard.rs"]
+mod wireguard;
 
 struct Fixture {
     world: Mixed,
@@ -106,12 +111,9 @@ fn on_a_usual_path_one_probe_confirms_what_is_configured() {
     let MtuReport { configured_bytes, outer_bytes, inner_bytes, source, searching, .. } = ix.mtu("b");
     assert_eq!((configured_bytes, outer_bytes, inner_bytes), (1390, Some(B_OUTER), 1390));
     assert_eq!((source, searching), (MtuSource::Probe, false));
-    let a = ix.mtu("a");
-    assert_eq!(
-        (a.inner_bytes, a.outer_bytes, a.source),
-        (1420, None, MtuSource::Configured),
-        "WireGuard cannot be asked"
-    );
+    let MtuReport { outer_bytes, inner_bytes, source, searching, may_fragment, .. } = ix.mtu("a");
+    assert_eq!((outer_bytes, inner_bytes), (Some(A_OUTER), 1420));
+    assert_eq!((source, searching, may_fragment), (MtuSource::Probe, false, false));
     assert_eq!(ix.send(A, 1390), (true, None));
     assert_eq!(ix.send(A, 1391), (false, Some(1390)));
 }
@@ -165,48 +167,48 @@ fn a_link_that_grows_or_shrinks_is_noticed() {
 }
 
 #[test]
-fn forged_icmp_lowers_no_ipsec_tunnel_and_a_wireguard_tunnel_for_ten_minutes_at_most() {
+fn forged_icmp_lowers_no_tunnel() {
     let mut ix = Fixture::start(B, None);
     ix.secs(5);
     let (a, b) = (ix.report("a").remote.unwrap(), ix.report("b").remote.unwrap());
-    ix.world.report_path(b, 600);
-    ix.world.report_path("192.0.2.99:4500".parse().unwrap(), 600);
-    assert_eq!((ix.mtu("b").inner_bytes, ix.mtu("a").inner_bytes), (1390, 1420), "at no time");
-    assert_eq!(ix.secs(5).mtu("b").inner_bytes, 1390);
-    ix.world.report_path(a, 600);
-    assert_eq!((ix.mtu("a").inner_bytes, ix.mtu("b").inner_bytes), (1280, 1390));
-    assert_eq!(ix.send(B, 1280), (true, None), "1280 passes whatever is said");
-    assert_eq!(ix.secs(600).mtu("a").inner_bytes, 1420);
-}
-
-#[test]
-fn wireguard_learns_from_routers_and_tells_hosts() {
-    let mut ix = Fixture::start(A, link(1400, true));
-    ix.secs(3);
-    assert!(!ix.send(B, 1390).0, "the first long packet finds it out");
-    let known = ix.mtu("a");
-    // 1340 is what is left, and padding to 16 bytes must fit, too.
-    assert_eq!((known.outer_bytes, known.inner_bytes, known.source), (Some(1400), 1328, MtuSource::Icmp));
-    assert_eq!(ix.send(B, 1390), (false, Some(1328)));
-    assert_eq!(ix.send(B, 1328), (true, None));
+    for remote in [a, b, "192.0.2.99:4500".parse().unwrap()] {
+        ix.world.report_path(remote, 600);
+        for _ in 0..50 {
+            assert_eq!((ix.mtu("b").inner_bytes, ix.mtu("a").inner_bytes), (1390, 1420), "at no time");
+            ix.world.run_for(Duration::from_millis(100));
+        }
+    }
 }
 
 #[test]
 fn the_mss_is_that_of_the_narrower_tunnel_in_either_direction() {
-    let mut ix = Fixture::start(B, link(1360, false));
-    ix.secs(120);
-    let inner = ix.mtu("b").inner_bytes;
-    assert_eq!(inner, 1360 - 60 - 2);
-    for (from, to, names) in [(A, B, ["a", "b"]), (B, A, ["b", "a"])] {
-        ix.world.renew_wireguard(A);
-        ix.secs(1);
-        let theirs = ix.appliance.seen_by(names[0], names[1], "192.168.1.20");
-        let syn = tcp((ip("192.168.1.10"), 5000), (theirs, 80), 0x02, &[2, 4, 0x05, 0xb4], &[]);
-        ix.world.take_inbox(to);
-        assert!(ix.world.send(from, &syn));
-        ix.secs(1);
-        let arrived = ix.world.take_inbox(to);
-        let syn = arrived.iter().find(|packet| packet[9] == 6).expect("the SYN");
-        assert_eq!(syn[40..44], [2, 4, ((inner - 40) >> 8) as u8, (inner - 40) as u8], "{names:?}");
+    // 1,280 outside is less than 1,280 inside: the MTU stays, TCP's segments are made for what is not fragmented.
+    for (site, narrow, fits, mtu) in
+        [(B, 1360, 1360 - 62, 1360 - 62), (B, 1280, 1280 - 62, 1280), (A, 1280, 1216, 1280)]
+    {
+        let mut ix = Fixture::start(site, link(narrow, false));
+        ix.secs(120);
+        let known = ix.mtu(["a", "b"][site]);
+        assert_eq!((known.inner_bytes, known.unfragmented_bytes), (mtu, fits));
+        for (from, to, names) in [(A, B, ["a", "b"]), (B, A, ["b", "a"])] {
+            ix.world.renew_wireguard(A);
+            ix.secs(1);
+            let theirs = ix.appliance.seen_by(names[0], names[1], "192.168.1.20");
+            let syn = tcp((ip("192.168.1.10"), 5000), (theirs, 80), 0x02, &[2, 4, 0x05, 0xb4], &[]);
+            ix.world.take_inbox(to);
+            assert!(ix.world.send(from, &syn));
+            ix.secs(1);
+            let arrived = ix.world.take_inbox(to);
+            let syn = arrived.iter().find(|packet| packet[9] == 6).expect("the SYN");
+            let mss = u16::from_be_bytes([syn[42], syn[43]]);
+            assert_eq!((&syn[40..42], mss), (&[2, 4][..], fits - 40), "{names:?}");
+            // The longest segment.
+            let full = tcp((ip("192.168.1.10"), 5000), (theirs, 80), 0x10, &[], &vec![1; mss.into()]);
+            let cut = ix.world.cut;
+            assert!(ix.world.send(from, &full));
+            ix.secs(1);
+            assert!(ix.world.take_inbox(to).iter().any(|packet| packet.len() == full.len()));
+            assert_eq!(ix.world.cut, cut, "and it travels whole outside, too");
+        }
     }
 }

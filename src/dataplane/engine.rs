@@ -146,7 +146,7 @@ impl Engine {
         self.local.names.handle_publish(&self.snapshot, now);
         self.drive_local(now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
-        self.finish();
+        self.finish(now);
     }
 
     /// Datagrams from the network, any number: they are walked in batches.
@@ -161,14 +161,14 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
-        self.finish();
+        self.finish(now);
     }
 
     /// The kernel heard that a path carries no longer packets. Bounded: beyond, reports are passed over.
     pub fn handle_path_report(&mut self, report: PathReport, now: Timestamp) {
         self.tunnels.begin();
         self.tunnels.handle_path_report(report, &self.snapshot, now);
-        self.finish();
+        self.finish(now);
     }
 
     /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
@@ -187,7 +187,7 @@ impl Engine {
         self.count_lost_fragments();
         self.local.handle_timeout(&self.snapshot, now);
         self.drive_local(now);
-        self.finish();
+        self.finish(now);
     }
 
     /// What came of a question that [`Engine::poll_outside`] gave. `None`: it failed.
@@ -195,7 +195,7 @@ impl Engine {
         self.tunnels.begin();
         self.local.names.handle_reply(exchange, bytes, &self.snapshot, now);
         self.drive_local(now);
-        self.finish();
+        self.finish(now);
     }
 
     /// Questions for resolvers outside all realms, and what is not to be waited for any more.
@@ -270,9 +270,15 @@ impl Engine {
     }
 
     /// What the transports still have to do in this call.
-    fn finish(&mut self) {
-        let counters = &mut self.counters;
-        self.tunnels.finish(&mut self.outbox, |reason| counters.control_refused(reason));
+    fn finish(&mut self, now: Timestamp) {
+        let Engine { tunnels, outbox, counters, snapshot, .. } = self;
+        tunnels.finish(outbox, |reason| counters.control_refused(reason));
+        tunnels.watch_paths(outbox, now, |tunnel, bytes| {
+            if let Some(realm) = snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm) {
+                counters.sent(tunnel, realm, bytes);
+                counters.totals.originated += 1;
+            }
+        });
     }
 
     /// ingress and decap.

@@ -25,6 +25,19 @@ const HOP_LIMIT: u8 = 64;
 /// The IX answers an echo with as many bytes as it got, so at most as many as come in.
 const SCRATCH_BYTES: usize = MAX_DATAGRAM_BYTES;
 
+/// Ends the walk of packets that answer probes of their tunnels' paths. Their senders are gateways, which may have no address
+/// in the realm.
+pub(super) fn take_answers(batch: &mut Batch, tunnels: &mut Tunnels, now: Timestamp) {
+    if !tunnels.awaits_answers() {
+        return;
+    }
+    for (meta, bytes) in batch.live_mut() {
+        if tunnels.take_answer(meta.ingress, bytes, now) {
+            meta.fate = Fate::Answered;
+        }
+    }
+}
+
 /// Hands every live packet for the IX to its stack.
 ///
 /// Drops: ServiceNotOffered, HostQueueFull, InnerMalformed.

@@ -105,8 +105,13 @@ pub struct MtuReport {
     /// The largest outer IP packet that is known to arrive; not more than the configured inner MTU needs. `None`: nothing
     /// is known.
     pub outer_bytes: Option<u16>,
-    /// The largest inner packet that is sent: what TCP's MSS and "packet too big" are made from.
+    /// The largest inner packet that is sent: what "packet too big" is made from.
     pub inner_bytes: u16,
+    /// The largest inner packet whose outer packet is not fragmented: less than `inner_bytes` only where the path does not
+    /// carry an inner packet of 1,280 bytes. TCP's MSS is made from it.
+    pub unfragmented_bytes: u16,
+    /// Outer packets go without DF: the path does not carry 1,280 bytes inside, or nobody says what it carries.
+    pub may_fragment: bool,
     pub source: MtuSource,
     /// Ago.
     pub since: Option<Duration>,

@@ -64,16 +64,18 @@ struct Refusal {
 fn route_one(meta: &mut Meta, packet: &[u8], snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
     let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
-    let mtu_bytes = tunnels.mtu_bytes(egress);
+    let way = tunnels.way(egress);
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });
     }
     let (was_v6, is_v6) = (meta.headers.is_v6(), meta.shown.destination.is_ipv6());
-    meta.fragment_payload_bytes = fragment::fit(meta, packet, mtu_bytes)
+    meta.fragment_payload_bytes = fragment::fit(meta, packet, way.mtu_bytes)
         .map_err(|mtu_bytes| Refusal { reason: DropReason::PacketTooBig, told: Some(Report::TooBig { mtu_bytes }) })?;
-    // What comes back must fit, too (RFC 6691).
-    let ingress_mtu = tunnels.mtu_bytes(meta.ingress);
+    // What comes back must fit, too (RFC 6691). Segments can be shorter than every MTU must be, so that nothing outside is
+    // fragmented because of them.
+    let back = tunnels.way(meta.ingress);
+    let mss = |bytes: u16, is_v6| bytes.saturating_sub(tcp_overhead(is_v6));
     meta.egress = egress;
-    meta.max_mss_bytes = (mtu_bytes - tcp_overhead(is_v6)).min(ingress_mtu - tcp_overhead(was_v6));
+    meta.max_mss_bytes = mss(way.unfragmented_bytes, is_v6).min(mss(back.unfragmented_bytes, was_v6));
     Ok(())
 }

@@ -12,6 +12,8 @@
 //! The way in is decided by the port, the way out by the tunnel's number. A WireGuard packet pays one comparison for it,
 //! and an appliance without IPsec tunnels has no IPsec.
 
+use std::collections::BTreeSet;
+
 use crate::ike;
 use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
@@ -22,15 +24,17 @@ use super::event::What;
 use super::report::{FailureReport, IpsecReport};
 use super::snapshot::{Snapshot, Transport};
 
+mod echo;
 mod ike_queue;
 mod ipsec;
 mod nat_t;
 mod path_mtu;
 mod path_watch;
 
+use self::echo::{EchoProbes, Targets};
 pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
-use self::path_mtu::PathMtus;
+use self::path_mtu::{PathMtus, Way};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
@@ -44,6 +48,9 @@ pub(super) struct Tunnels {
     /// What to make it of, and its seed.
     without_ipsec: Option<(ike::Setup, u64)>,
     path_mtus: PathMtus,
+    echoes: EchoProbes,
+    /// Whose path is to be looked at again: they are configured anew.
+    touched: BTreeSet<TunnelId>,
 }
 
 /// What `status` shows of a tunnel, whatever its transport.
@@ -57,8 +64,14 @@ pub(super) struct TunnelStatus {
 impl Tunnels {
     /// `ike`: `None` where no tunnel can be an IPsec tunnel. `seed`: random and secret.
     pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64) -> Self {
-        let path_mtus = PathMtus::default();
-        Tunnels { wireguard, ipsec: None, without_ipsec: ike.map(|setup| (setup, seed)), path_mtus }
+        Tunnels {
+            wireguard,
+            ipsec: None,
+            without_ipsec: ike.map(|setup| (setup, seed)),
+            path_mtus: PathMtus::default(),
+            echoes: EchoProbes::default(),
+            touched: BTreeSet::new(),
+        }
     }
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
@@ -71,6 +84,8 @@ impl Tunnels {
             }
         }
         self.path_mtus.configure(snapshot.tunnels.iter().map(|tunnel| tunnel.as_ref().map(|tunnel| tunnel.mtu_bytes)));
+        self.echoes.configure(Targets::new(snapshot));
+        self.touched = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.tunnel()).collect();
         self.wireguard.configure(&peers, now);
         if !ipsec.is_empty()
             && let Some((setup, seed)) = self.without_ipsec.take()
@@ -108,7 +123,6 @@ impl Tunnels {
     pub fn finish(&mut self, outbox: &mut Outbox, refused: impl FnMut(DropReason)) {
         if let Some(ipsec) = &mut self.ipsec {
             ipsec.finish(outbox, refused);
-            ipsec.watch_paths(&mut self.path_mtus);
         }
     }
 
@@ -122,6 +136,12 @@ impl Tunnels {
         };
         outbox.let_fragment(false);
         sealed
+    }
+
+    /// What the tunnel carries. Cheap enough to ask for every packet.
+    #[inline]
+    pub fn way(&self, tunnel: TunnelId) -> Way {
+        self.path_mtus.way(tunnel)
     }
 
     /// The largest packet that the tunnel carries. Cheap enough to ask for every packet.
@@ -153,9 +173,7 @@ impl Tunnels {
     }
 
     pub fn poll_event(&mut self) -> Option<What> {
-        let wireguard = self.wireguard.poll_event();
-        self.watch_roaming(wireguard.as_ref());
-        wireguard.map(What::WireGuard).or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
+        self.wireguard.poll_event().map(What::WireGuard).or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
     }
 
     /// Events that nobody polled in time.
@@ -165,7 +183,8 @@ impl Tunnels {
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let ipsec = self.ipsec.as_ref().and_then(|ipsec| ipsec.poll_timeout());
-        [self.wireguard.poll_timeout(), ipsec, self.path_mtus.poll_timeout()].into_iter().flatten().min()
+        let (mtus, echoes) = (self.path_mtus.poll_timeout(), self.echoes.poll_timeout());
+        [self.wireguard.poll_timeout(), ipsec, mtus, echoes].into_iter().flatten().min()
     }
 
     pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {

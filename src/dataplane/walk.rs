@@ -3,6 +3,7 @@
 //! ```text
 //! ingress    outer datagram: which tunnel?                                  Tunnels::open
 //! decap      key, replay window, open                                       Tunnels::open
+//! answers    what answers a probe of the tunnel's path goes no further        local
 //! classify   realm of the tunnel; source must belong; canonicalise;
 //!            fragments wait until their datagram is whole                   classify, fragment
 //! policy     session of the current generation? else grants; a pool's port   police
@@ -25,7 +26,7 @@ use super::counters::Counters;
 use super::encap::encap;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
-use super::local::deliver;
+use super::local::{deliver, take_answers};
 use super::police::Police;
 use super::route::route;
 use super::snapshot::Snapshot;
@@ -71,6 +72,7 @@ impl Walk<'_> {
         let now_secs = now.as_secs();
         let (mapping, gateway) = (&snapshot.mapping, snapshot.service.gateway);
 
+        take_answers(batch, tunnels, now);
         classify(batch, Tables { mapping, napt, gateway }, reassembler, now);
         police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);

@@ -44,7 +44,7 @@ pub(super) fn host(dns_tcp: usize, dns_tcp_per_realm: usize) -> Host {
         clients_udp: 8,
         clients_tcp: 4,
         clients_tcp_per_realm: 3,
-        mtu_bytes: 1280,
+        mtu_bytes: 1160,
     };
     Host::new(config, 42, Timestamp::ZERO)
 }

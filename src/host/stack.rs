@@ -35,7 +35,7 @@ pub struct HostConfig {
     pub clients_tcp: usize,
     /// ... and of these into one realm, as its resolvers may keep them open for long.
     pub clients_tcp_per_realm: usize,
-    /// Largest packet that TCP makes, with an IPv6 header. 1280 passes through every tunnel.
+    /// Largest packet that TCP makes, with an IPv6 header.
     pub mtu_bytes: usize,
 }
 

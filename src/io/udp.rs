@@ -11,8 +11,8 @@
 //! - Outer datagrams go with DF and without regard to what the kernel thinks of the path (`IP_PMTUDISC_PROBE`): a path with a
 //!   small MTU must be able to say so, what it says is not to be believed by the kernel for everybody, and probes must go
 //!   whatever it said. Runs that may be cut ([`Run::may_fragment`](crate::packet::outbox::Run)) go without, the option being
-//!   set for them and set back: there is none for a single datagram. They are few (IKE, and tunnels over paths that carry
-//!   hardly more than 1280).
+//!   set for them and set back: there is none for a single datagram. They are few (IKE, tunnels whose path is not known
+//!   yet, or carries hardly more than 1280).
 //! - The traffic class (DSCP and ECN) of every run is set, and the ECN bits of every datagram are read: tunnels carry
 //!   congestion marks across (RFC 6040).
 //! - Of ICMP errors (`IP_RECVERR`) only "too big" is passed on ([`PathReport`]); anybody can forge them. All the others are read and

@@ -30,12 +30,15 @@ impl Lan {
         lan
     }
 
-    /// A handshake from the site.
+    /// A handshake from the site. Its gateway answers what the appliance then asks about the path; later, all that arrives is
+    /// for the hosts.
     pub fn connect(&mut self, site: usize) {
+        self.peers[site].reports_expiry = true;
         if let Some(initiation) = self.peers[site].initiate() {
             self.deliver(site, initiation);
         }
         assert!(self.peers[site].has_session(), "site {site} has no session");
+        self.peers[site].reports_expiry = false;
     }
 
     /// Hosts of `site` send packets; gives what arrives anywhere because of it.

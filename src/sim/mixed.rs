@@ -57,6 +57,8 @@ pub struct Mixed {
     pub lost_permille: u32,
     /// Of the links to the sites: larger outer IP packets with DF are lost.
     pub links: HashMap<usize, Link>,
+    /// Outer packets of the appliance that were cut on a link.
+    pub cut: u64,
     now: Timestamp,
     flying: BinaryHeap<Reverse<InFlight>>,
     sent: u64,
@@ -72,6 +74,7 @@ impl Mixed {
             events: Vec::new(),
             lost_permille: 0,
             links: HashMap::new(),
+            cut: 0,
             now,
             flying: BinaryHeap::new(),
             sent: 0,
@@ -117,6 +120,15 @@ impl Mixed {
         match &mut self.sites[site] {
             Gateway::Ipsec(gateway) => gateway,
             Gateway::WireGuard { .. } => panic!("site {site} is a WireGuard site"),
+        }
+    }
+
+    /// # Panics
+    /// When it is an IPsec site.
+    pub fn wireguard(&mut self, site: usize) -> &mut Peer {
+        match &mut self.sites[site] {
+            Gateway::WireGuard { peer, .. } => peer,
+            Gateway::Ipsec(_) => panic!("site {site} is an IPsec site"),
         }
     }
 
@@ -228,12 +240,15 @@ impl Mixed {
         for (path, may_fragment, bytes) in outgoing {
             let to = (0..self.sites.len()).find(|site| Self::address(*site) == path.remote.ip());
             let (Some(site), Some(port)) = (to, port(path)) else { continue };
-            match self.links.get(&site) {
-                Some(link) if outer_bytes(&path, &bytes) > link.mtu_bytes.into() && !may_fragment => {
+            match self.links.get(&site).filter(|link| outer_bytes(&path, &bytes) > link.mtu_bytes.into()) {
+                Some(link) if !may_fragment => {
                     let report = PathReport { remote: path.remote, mtu_bytes: link.mtu_bytes };
                     reports.extend(link.sends_icmp.then_some(report));
                 }
-                _ => self.launch(Some(site), port, SocketAddr::new(APPLIANCE, number(path.port)), bytes),
+                narrow => {
+                    self.cut += u64::from(narrow.is_some());
+                    self.launch(Some(site), port, SocketAddr::new(APPLIANCE, number(path.port)), bytes);
+                }
             }
         }
         for report in reports {

@@ -3,12 +3,18 @@
 
 use boringtun::noise::{Tunn, TunnResult};
 
+use crate::wire::{headers, icmp};
+
 /// Larger than any datagram that a test sends.
 const BUFFER_BYTES: usize = 4096;
+/// RFC 4443 section 2.4 c.
+const MAX_ERROR_BYTES: usize = 1280;
 
 /// One site's gateway. It has no address of its own: whoever drives it carries its datagrams.
 pub struct Peer {
     tunnel: Tunn,
+    /// It is a router: it reports packets whose hops end at it. Else the hosts behind it get them.
+    pub reports_expiry: bool,
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
 
@@ -29,7 +35,7 @@ impl Peer {
     /// `index` tells the peer's tunnels apart where it has several; any number below 2^24.
     pub fn new(private_key: [u8; 32], ix_public_key: [u8; 32], keepalive_secs: Option<u16>, index: u32) -> Self {
         let tunnel = Tunn::new(private_key.into(), ix_public_key.into(), None, keepalive_secs, index, None);
-        Peer { tunnel, buffer: Box::new([0; BUFFER_BYTES]) }
+        Peer { tunnel, reports_expiry: true, buffer: Box::new([0; BUFFER_BYTES]) }
     }
 
     /// A handshake initiation, whether or not there is a session.
@@ -52,7 +58,11 @@ impl Peer {
         let mut received = Received::default();
         match self.tunnel.decapsulate(None, datagram, &mut self.buffer[..]) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                received.packet = Some(packet.to_vec());
+                let packet = packet.to_vec();
+                match expiry(&packet).filter(|_| self.reports_expiry) {
+                    Some(report) => received.datagrams.extend(self.send(&report)),
+                    None => received.packet = Some(packet),
+                }
             }
             TunnResult::WriteToNetwork(answer) => {
                 received.datagrams.push(answer.to_vec());
@@ -82,4 +92,14 @@ impl Peer {
             datagrams.push(datagram.to_vec());
         }
     }
+}
+
+/// What a router says about a packet that it may not forward, from the address that the packet was sent to.
+fn expiry(packet: &[u8]) -> Option<Vec<u8>> {
+    let headers = headers::parse(packet).ok().filter(|headers| headers.hop_limit <= 1)?;
+    let mut report = vec![0; MAX_ERROR_BYTES];
+    let (from, to) = (headers.destination, headers.source);
+    let len = icmp::emit_error(&mut report, icmp::Report::TimeExceeded, from, to, packet)?;
+    report.truncate(len);
+    Some(report)
 }

@@ -27,6 +27,10 @@ pub struct MtuStatus {
     pub path_bytes: Option<u16>,
     /// The largest inner packet that is sent.
     pub effective_bytes: u16,
+    /// The largest whose outer packet is not fragmented, from which TCP's MSS is made.
+    pub unfragmented_bytes: u16,
+    /// Outer packets go without DF: the path does not carry 1,280 bytes inside, or nobody says what it carries.
+    pub may_fragment: bool,
     /// "configured": believed. "probe": measured. "icmp": a router said so.
     pub source: String,
     pub since_secs_ago: Option<u64>,
@@ -40,19 +44,22 @@ impl MtuStatus {
             configured_bytes: report.configured_bytes,
             path_bytes: report.outer_bytes,
             effective_bytes: report.inner_bytes,
+            unfragmented_bytes: report.unfragmented_bytes,
+            may_fragment: report.may_fragment,
             source: report.source.name().to_owned(),
             since_secs_ago: report.since.map(|since| since.as_secs()),
             searching: report.searching,
         }
     }
 
-    fn how(&self) -> &'static str {
-        match (self.searching, self.source.as_str()) {
+    fn how(&self) -> String {
+        let how = match (self.searching, self.source.as_str()) {
             (true, _) => "being probed",
             (_, "probe") => "probed",
             (_, "icmp") => "told by a router",
             _ => "as configured",
-        }
+        };
+        if self.may_fragment { format!("{how}, no DF") } else { how.to_owned() }
     }
 }
 
@@ -107,18 +114,17 @@ fn carrying(realm: &RealmStatus) -> Option<&TunnelStatus> {
 }
 
 fn pairs(status: &Status) -> Vec<PairMtu> {
-    let ends =
-        status.realms.iter().filter_map(|realm| Some((&realm.name, carrying(realm)?.mtu.as_ref()?.effective_bytes)));
-    let ends: Vec<(&String, u16)> = ends.take(MAX_LISTED_REALMS).collect();
+    let ends = status.realms.iter().filter_map(|realm| Some((&realm.name, carrying(realm)?.mtu.as_ref()?)));
+    let ends: Vec<(&String, &MtuStatus)> = ends.take(MAX_LISTED_REALMS).collect();
     let mut pairs = Vec::new();
-    for (at, (one, one_bytes)) in ends.iter().enumerate() {
-        for (other, other_bytes) in &ends[at + 1..] {
-            let mtu_bytes = *one_bytes.min(other_bytes);
+    for (at, (one, one_mtu)) in ends.iter().enumerate() {
+        for (other, other_mtu) in &ends[at + 1..] {
+            let unfragmented_bytes = one_mtu.unfragmented_bytes.min(other_mtu.unfragmented_bytes);
             pairs.push(PairMtu {
                 realms: [one.to_string(), other.to_string()],
-                mtu_bytes,
-                mss4_bytes: mtu_bytes.saturating_sub(TCP_OVER_IPV4_BYTES),
-                mss6_bytes: mtu_bytes.saturating_sub(TCP_OVER_IPV6_BYTES),
+                mtu_bytes: one_mtu.effective_bytes.min(other_mtu.effective_bytes),
+                mss4_bytes: unfragmented_bytes.saturating_sub(TCP_OVER_IPV4_BYTES),
+                mss6_bytes: unfragmented_bytes.saturating_sub(TCP_OVER_IPV6_BYTES),
             });
         }
     }
@@ -138,7 +144,7 @@ impl fmt::Display for MtuMap {
                 mtu.configured_bytes.to_string(),
                 mtu.path_bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
                 mtu.effective_bytes.to_string(),
-                mtu.how().to_owned(),
+                mtu.how(),
                 since.unwrap_or_else(|| "-".to_owned()),
             ]);
         }

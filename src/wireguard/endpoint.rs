@@ -2,7 +2,7 @@
 //!
 //! After `configure`, `open` or `handle_timeout`, send the outbox, drain `poll_event`, then read `poll_timeout`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub identity: KeyPair,
     pub indices: IndexTable,
     pub events: EventQueue,
+    /// See [`Endpoint::take_touched`].
+    pub touched: BTreeSet<TunnelId>,
     pub random: Random,
     /// The time since 1970 at [`Timestamp::ZERO`].
     pub unix_time_at_zero: Duration,
@@ -92,6 +94,7 @@ impl Endpoint {
                 identity,
                 indices: IndexTable::default(),
                 events: EventQueue::default(),
+                touched: BTreeSet::new(),
                 random,
                 unix_time_at_zero,
                 now,
@@ -141,6 +144,25 @@ impl Endpoint {
             return peer.seal(packet, outbox, self.shared.now);
         }
         Err(self.call(tunnel, outbox))
+    }
+
+    /// Seals `packet` with padding up to `padded_bytes`, to find out whether so much arrives. `false`: it cannot go now.
+    pub fn seal_probe(&mut self, tunnel: TunnelId, packet: &[u8], padded_bytes: usize, outbox: &mut Outbox) -> bool {
+        let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return false };
+        peer.seal_probe(packet, padded_bytes, outbox, self.shared.now)
+    }
+
+    /// Tunnels that have new keys, or whose peer sends from elsewhere, since this was asked last. Unlike an event, none is
+    /// lost.
+    pub fn take_touched(&mut self) -> BTreeSet<TunnelId> {
+        std::mem::take(&mut self.shared.touched)
+    }
+
+    /// From what keys are made of.
+    pub fn random_u32(&mut self) -> u32 {
+        let mut random = [0; 4];
+        (self.shared.random)(&mut random);
+        u32::from_ne_bytes(random)
     }
 
     /// Whether packets can be sealed to the peer. A flag: cheap enough to ask for every packet.

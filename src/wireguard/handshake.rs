@@ -95,7 +95,7 @@ impl Peer {
         outbox.commit(datagram.path, false, RESPONSE_BYTES);
         shared.release(self.next.replace(session));
         self.handshake.last_answer = Some(now);
-        self.roam(datagram.path, &mut shared.events, now);
+        self.roam(datagram.path, shared);
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Peer {
         session.seal(&[], 0, confirmation)?;
         outbox.commit(datagram.path, false, DATA_OVERHEAD_BYTES);
         self.traffic.unacknowledged_since = NEVER;
-        self.roam(datagram.path, &mut shared.events, shared.now);
+        self.roam(datagram.path, shared);
         self.handshake.initiated = None; // its index is now the session's
         let was_live = self.is_live();
         let before = self.current.replace(session);

@@ -16,7 +16,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::endpoint::Shared;
-use super::event::{DownReason, Event, EventQueue, Opened, Role};
+use super::event::{DownReason, Event, Opened, Role};
 use super::handshake::Handshake;
 use super::inner::{Inner, inner};
 use super::mac::Stamper;
@@ -192,6 +192,22 @@ impl Peer {
         Ok(())
     }
 
+    /// Seals with padding up to `padded_bytes`. It counts as no packet: that nobody answers says nothing about the peer.
+    /// `false`: there is no session, or no room.
+    pub fn seal_probe(&mut self, packet: &[u8], padded_bytes: usize, outbox: &mut Outbox, now: Timestamp) -> bool {
+        let (Some(session), Some(path)) = (&mut self.current, self.traffic.path) else { return false };
+        let message_bytes = padded_bytes.max(packet.len()) + DATA_OVERHEAD_BYTES;
+        if session.is_spent(now) {
+            return false;
+        }
+        let Some(message) = outbox.space(message_bytes) else { return false };
+        if session.seal(packet, message_bytes - DATA_OVERHEAD_BYTES, message).is_err() {
+            return false;
+        }
+        outbox.commit(path, false, message_bytes);
+        true
+    }
+
     /// Opens a data message into `out`.
     #[inline]
     pub fn open(&mut self, data: &Data<'_>, path: Path, out: &mut [u8], shared: &mut Shared) -> Opened {
@@ -204,7 +220,7 @@ impl Peer {
             Err(reason) => return Opened::dropped(reason),
         };
         if self.traffic.path != Some(path) {
-            self.roam(path, &mut shared.events, shared.now);
+            self.roam(path, shared);
         }
         if !is_current {
             self.confirm(data.receiver_index, path, shared);
@@ -249,6 +265,7 @@ impl Peer {
         if let (Role::Initiator, Some(keepalive)) = (role, self.config.keepalive) {
             self.timers.next_keepalive = now + keepalive; // the confirmation was one
         }
+        shared.touched.insert(self.config.tunnel);
         self.news.completed(path, role, &mut shared.events, now);
         if !was_live {
             shared.events.push(Event::Up { tunnel: self.config.tunnel, path });
@@ -266,11 +283,12 @@ impl Peer {
     }
 
     /// Only for the source of a message that authenticated.
-    pub fn roam(&mut self, path: Path, events: &mut EventQueue, now: Timestamp) {
+    pub fn roam(&mut self, path: Path, shared: &mut Shared) {
         if let Some(from) = self.traffic.path.replace(path)
             && from.remote != path.remote
         {
-            self.news.roamed(from, path, events, now);
+            shared.touched.insert(self.config.tunnel);
+            self.news.roamed(from, path, &mut shared.events, shared.now);
         }
     }
 

@@ -6,22 +6,30 @@
 //!
 //! **Until something is known, the configuration is believed.** RFC 8899 begins with the smallest size and grows; here every
 //! host behind every tunnel would then be told a small MTU at every start, and keep to it for ten minutes. A path that
-//! carries less loses long packets for the seconds that finding it out takes.
+//! carries less loses long packets for the seconds that finding it out takes (IPsec), or has them cut (WireGuard).
 //!
-//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`). As soon as the tunnel is up, the longest
+//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`; WireGuard: `echo.rs`). As soon as the tunnel is up, the longest
 //! outer packet that it would send is probed; if it does not arrive, [`Search`] finds what does. Every [`RAISE_EVERY`] the same
 //! begins anew (PMTU_RAISE_TIMER, RFC 8899 section 5.1.1), which also finds paths that have become narrower in silence. A lost
 //! probe is no sign of a dead peer, and a search that gets no answers at all leaves everything as it is.
 //!
+//! **What is a guess goes without DF.** WireGuard peers need not answer. Until one has said what arrives, while a search goes on
+//! below a size that was lost, and as long as the peer is silent, its outer packets may be cut on the way, and the
+//! configuration is still believed: nothing is lost, and no host is told a size that holds for seconds. A silent peer is asked
+//! again with the first session after [`RAISE_EVERY`]. So is every other: sessions are made anew every two minutes while there is
+//! traffic, and not at all without, so probes wake nobody. A realm that lies about its path gets its own packets cut, or
+//! loses them.
+//!
 //! **Routers are heard, not believed.** Anybody can forge "fragmentation needed" (RFC 8899 section 4.6, RFC 8201 section 6).
 //! Where there are probes, such a word makes us probe the size in use at once: if it arrives, the word was wrong, and none is
-//! heard for [`DEAF_FOR`]; if it is lost once, the word is taken and verified next. Where there are none (WireGuard has no
-//! acknowledgements, and some IKE peers cannot take fragments) it is taken for [`RAISE_EVERY`], and what it can do is bounded: no
-//! tunnel's MTU goes below 1280. Only words about where the peer is now count.
+//! heard for [`DEAF_FOR`]; if it is lost once, the word is taken and verified next. Where there are none (a silent WireGuard peer;
+//! some IKE peers cannot take fragments) it is taken for [`RAISE_EVERY`], and what it can do is bounded: no tunnel's MTU goes
+//! below 1280. Only words about where the peer is now count.
 //!
 //! **1280 always passes.** IPv6 has no smaller MTU, so a tunnel cannot have one. Where the path carries less than 1280 and what
-//! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1). All others
-//! go with DF: a path must be able to say that it carries less, and IP fragments are what carriers lose.
+//! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1); TCP's segments are
+//! made for what is not cut ([`Way::unfragmented_bytes`]). All others go with DF: a path must be able to say that it carries
+//! less, and IP fragments are what carriers lose.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -32,11 +40,13 @@ use crate::dataplane::report::{MtuReport, MtuSource};
 use crate::net::{Timestamp, TunnelId};
 
 pub(super) mod frame;
+mod known;
 mod search;
 #[cfg(test)]
 mod tests;
 
-use self::frame::Frame;
+use self::known::Known;
+pub use self::known::{At, Probing, Way};
 use self::search::{Search, Step};
 
 /// RFC 8200 section 5; RFC 8899 section 5.1.2.
@@ -54,15 +64,6 @@ const DEAF_FOR: Duration = Duration::from_secs(60);
 /// Routers' words in one second, of all paths: each is held against every tunnel.
 const HINTS_PER_SEC: u32 = 32;
 
-/// How packets of a tunnel go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Way {
-    /// The longest inner packet.
-    pub mtu_bytes: u16,
-    /// Outer packets may be cut into IP fragments.
-    pub may_fragment: bool,
-}
-
 /// After any call, drain [`PathMtus::poll_probe`], then read [`PathMtus::poll_timeout`].
 #[derive(Debug, Default)]
 pub struct PathMtus {
@@ -74,70 +75,6 @@ pub struct PathMtus {
     asking: BTreeSet<TunnelId>,
     hints_left: u32,
     hints_renewed_at: Timestamp,
-}
-
-/// What is known of one tunnel's path.
-#[derive(Debug)]
-struct Known {
-    configured: u16,
-    at: Option<At>,
-    /// The longest outer packet that is known to arrive, as far as it matters. `None`: nothing is known.
-    outer: Option<u16>,
-    source: MtuSource,
-    since: Option<Timestamp>,
-    search: Option<Search>,
-    deaf_until: Timestamp,
-    /// When the next search was to begin, before a word was to be verified.
-    resume_at: Option<Timestamp>,
-    deadline: Option<Timestamp>,
-}
-
-/// Where the peer is, and how packets are packed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct At {
-    pub remote: IpAddr,
-    pub frame: Frame,
-    /// The peer answers probes.
-    pub can_probe: bool,
-}
-
-impl Known {
-    fn new(configured: u16) -> Self {
-        let source = MtuSource::Configured;
-        let deaf_until = Timestamp::ZERO;
-        Known {
-            configured,
-            at: None,
-            outer: None,
-            source,
-            since: None,
-            search: None,
-            deaf_until,
-            resume_at: None,
-            deadline: None,
-        }
-    }
-
-    fn way(&self) -> Way {
-        match (self.outer, self.at) {
-            (Some(outer), Some(At { frame, .. })) => {
-                let inner = frame.inner_bytes(outer, self.configured);
-                Way { mtu_bytes: inner.max(MIN_INNER_BYTES), may_fragment: inner < MIN_INNER_BYTES }
-            }
-            _ => Way { mtu_bytes: self.configured, may_fragment: false },
-        }
-    }
-
-    fn learn(&mut self, outer: u16, source: MtuSource, now: Timestamp) {
-        if self.outer != Some(outer) || self.source != source {
-            (self.outer, self.source, self.since) = (Some(outer), source, Some(now));
-        }
-    }
-
-    /// The longest outer packet that the tunnel would send.
-    fn top(&self) -> Option<u16> {
-        self.at.map(|at| at.frame.outer_bytes(self.configured))
-    }
 }
 
 impl PathMtus {
@@ -158,8 +95,7 @@ impl PathMtus {
     /// The tunnel's way; cheap enough to ask for every packet.
     #[inline]
     pub fn way(&self, tunnel: TunnelId) -> Way {
-        let nowhere = Way { mtu_bytes: MIN_INNER_BYTES, may_fragment: false };
-        self.ways.get(tunnel.index()).copied().unwrap_or(nowhere)
+        self.ways.get(tunnel.index()).copied().unwrap_or(Way::new(MIN_INNER_BYTES, false))
     }
 
     /// The peer is elsewhere, or is another one: what was known of its path is worth nothing.
@@ -174,12 +110,13 @@ impl PathMtus {
     pub fn note_path(&mut self, tunnel: TunnelId, at: At, now: Timestamp) {
         let Some(known) = self.known(tunnel) else { return };
         let is_same = known.at.is_some_and(|before| (before.remote, before.frame) == (at.remote, at.frame));
-        let is_searched = known.deadline.is_some() && known.at.is_some_and(|before| before.can_probe);
+        let is_searched = known.deadline.is_some() || known.search.is_some();
+        let was_probed = known.at.is_some_and(|before| before.probing != Probing::None);
         if !is_same {
             self.forget(tunnel);
         }
         self.change(tunnel, |known| known.at = Some(at));
-        if at.can_probe && !(is_same && is_searched) {
+        if at.probing != Probing::None && !(is_same && is_searched && was_probed) {
             self.search(tunnel, now);
         }
     }
@@ -197,7 +134,7 @@ impl PathMtus {
         if hint >= current {
             return;
         }
-        if !at.can_probe {
+        if !known.can_probe() {
             self.change(tunnel, |known| known.learn(hint, MtuSource::Icmp, now));
             return self.reschedule(tunnel, Some(now + RAISE_EVERY));
         }
@@ -232,16 +169,21 @@ impl PathMtus {
         let (Some(top), Some(mut search)) = (known.top(), known.search.take()) else { return };
         let step = search.answer(outer_bytes, arrived);
         let proven = search.proven().min(top);
+        known.silent = false;
+        let (is_echo, is_done) = (known.is_probed_by(Probing::Echo), matches!(step, Step::Done | Step::DoneTooLong(_)));
         if let Step::TooLong(size) | Step::DoneTooLong(size) = step
             && known.outer.is_none_or(|outer| outer >= size)
         {
             known.resume_at = None;
             match search.hint_below(size) {
+                // Packets that may be fragmented lose nothing while the search goes on.
+                _ if is_echo => known.unlearn(),
                 Some(hint) => known.learn(hint, MtuSource::Icmp, now),
                 None => known.learn(proven, MtuSource::Probe, now),
             }
         }
-        if arrived && known.outer.is_none_or(|outer| proven >= outer) {
+        let is_news = if is_echo { is_done } else { arrived };
+        if is_news && known.outer.is_none_or(|outer| proven >= outer) {
             known.learn(proven, MtuSource::Probe, now);
         }
         match step {
@@ -263,7 +205,7 @@ impl PathMtus {
     /// The question could not be put. Without probes, what a router said is all that there is.
     pub fn note_unasked(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.change(tunnel, |known| {
-            known.at = known.at.map(|at| At { can_probe: false, ..at });
+            known.at = known.at.map(|at| At { probing: Probing::None, ..at });
             let hint = known.search.take().and_then(|search| search.hint_below(known.outer.or(known.top())?));
             if let Some(hint) = hint {
                 known.learn(hint, MtuSource::Icmp, now);
@@ -272,16 +214,40 @@ impl PathMtus {
         self.reschedule(tunnel, Some(now + RAISE_EVERY));
     }
 
+    /// The peer answers no echo at all. What was known of its path is no longer relied upon; a router's word is.
+    pub fn note_silent(&mut self, tunnel: TunnelId, now: Timestamp) {
+        self.change(tunnel, |known| {
+            known.silent = true;
+            known.resume_at = None;
+            let hint = known.search.take().and_then(|search| search.hint_below(known.outer.or(known.top())?));
+            if let Some(hint) = hint {
+                known.learn(hint, MtuSource::Icmp, now);
+            }
+        });
+        self.reschedule(tunnel, Some(now + RAISE_EVERY));
+    }
+
+    /// The tunnel went down before the question was answered. The next that comes up there is asked.
+    pub fn note_down(&mut self, tunnel: TunnelId) {
+        if let Some(known) = self.known_mut(tunnel) {
+            (known.search, known.resume_at) = (None, None);
+        }
+        self.reschedule(tunnel, None);
+    }
+
     pub fn handle_timeout(&mut self, now: Timestamp) {
         while let Some((_, tunnel)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.reschedule(tunnel, None);
             let Some(known) = self.known_mut(tunnel) else { continue };
-            match known.at {
+            match known.at.map(|at| at.probing) {
                 // Nobody answered at all: says nothing about sizes.
-                Some(At { can_probe: true, .. }) if known.search.take().is_some() => {
+                Some(Probing::Ike) if known.search.take().is_some() => {
                     self.reschedule(tunnel, Some(now + RETRY_AFTER));
                 }
-                Some(At { can_probe: true, .. }) => self.search(tunnel, now),
+                Some(Probing::Ike) => self.search(tunnel, now),
+                // With the next session: there is one every two minutes while there is traffic, and else nobody is woken.
+                Some(Probing::Echo) if known.source == MtuSource::Icmp => self.change(tunnel, Known::unlearn),
+                Some(Probing::Echo) => {}
                 _ => self.forget(tunnel),
             }
         }
@@ -292,10 +258,10 @@ impl PathMtus {
     }
 
     /// A size to be probed, see [`Search::question`]; [`PathMtus::note_probed`] or [`PathMtus::note_unasked`] is to follow.
-    pub fn poll_probe(&mut self) -> Option<(TunnelId, RangeInclusive<u16>)> {
+    pub fn poll_probe(&mut self) -> Option<(TunnelId, At, RangeInclusive<u16>)> {
         while let Some(tunnel) = self.asking.pop_first() {
-            if let Some(search) = self.known(tunnel).and_then(|known| known.search.as_ref()) {
-                return Some((tunnel, search.question()));
+            if let Some(Known { at: Some(at), search: Some(search), .. }) = self.known(tunnel) {
+                return Some((tunnel, *at, search.question()));
             }
         }
         None
@@ -303,10 +269,13 @@ impl PathMtus {
 
     pub fn report(&self, tunnel: TunnelId, now: Timestamp) -> Option<MtuReport> {
         let known = self.known(tunnel)?;
+        let Way { mtu_bytes, unfragmented_bytes, may_fragment } = known.way();
         Some(MtuReport {
             configured_bytes: known.configured,
             outer_bytes: known.outer,
-            inner_bytes: known.way().mtu_bytes,
+            inner_bytes: mtu_bytes,
+            unfragmented_bytes,
+            may_fragment,
             source: known.source,
             since: known.since.map(|at| now.saturating_since(at)),
             searching: known.search.is_some(),
@@ -322,7 +291,9 @@ impl PathMtus {
 
     fn ask(&mut self, tunnel: TunnelId, now: Timestamp) {
         self.asking.insert(tunnel);
-        self.reschedule(tunnel, Some(now + ANSWER_WITHIN));
+        // Of echoes something always comes.
+        let is_echo = self.known(tunnel).is_some_and(|known| known.is_probed_by(Probing::Echo));
+        self.reschedule(tunnel, (!is_echo).then_some(now + ANSWER_WITHIN));
     }
 
     fn known(&self, tunnel: TunnelId) -> Option<&Known> {
@@ -347,7 +318,7 @@ impl PathMtus {
         let slot = tunnel.index();
         if self.tunnels.len() <= slot {
             self.tunnels.resize_with(slot + 1, || None);
-            self.ways.resize(slot + 1, Way { mtu_bytes: MIN_INNER_BYTES, may_fragment: false });
+            self.ways.resize(slot + 1, Way::new(MIN_INNER_BYTES, false));
         }
         self.tunnels[slot] = known;
         self.change(tunnel, |_| ());

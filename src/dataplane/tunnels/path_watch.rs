@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Tunnels;
+use super::echo::{MAX_ECHO_BYTES, Question, Verdict};
 use super::ipsec::Ipsec;
 use super::path_mtu::frame::{Frame, Sealing};
-use super::path_mtu::{At, PathMtus};
+use super::path_mtu::{At, Probing};
 use crate::dataplane::report::MtuReport;
 use crate::dataplane::snapshot::Snapshot;
 use crate::net::{Path, PathReport, Timestamp, TunnelId};
-use crate::wireguard;
+use crate::packet::Outbox;
 
 /// What happened to paths of IPsec tunnels since they were last watched.
 #[derive(Default)]
@@ -29,31 +30,97 @@ pub(super) struct Probed {
 }
 
 impl Ipsec {
-    pub fn watch_paths(&mut self, mtus: &mut PathMtus) {
-        for tunnel in std::mem::take(&mut self.paths.touched) {
-            if let Some((path, sealing, can_probe)) = self.packing(tunnel) {
-                mtus.note_path(tunnel, at(&path, sealing, can_probe), self.now);
-            }
-        }
-        for Probed { tunnel, remote, outer_bytes, arrived } in self.paths.probed.drain(..) {
-            mtus.note_probed(tunnel, remote.to_canonical(), outer_bytes, arrived, self.now);
-        }
-        while let Some((tunnel, sizes)) = mtus.poll_probe() {
-            if !self.ike.probe_path(tunnel, sizes, self.now) {
-                mtus.note_unasked(tunnel, self.now);
-            }
-        }
-    }
-
     /// `None`: nothing goes to the peer.
-    fn packing(&self, tunnel: TunnelId) -> Option<(Path, Sealing, bool)> {
+    fn packing(&self, tunnel: TunnelId) -> Option<(Path, Sealing, Probing)> {
         let path = self.esp.status(tunnel)?.path?;
         let sealing = Sealing::Esp(self.esp.overhead(tunnel)?);
-        Some((path, sealing, self.ike.can_probe_path(tunnel)))
+        let probing = if self.ike.can_probe_path(tunnel) { Probing::Ike } else { Probing::None };
+        Some((path, sealing, probing))
     }
 }
 
 impl Tunnels {
+    /// Takes up what happened to paths, asks what is to be asked next, and sends what is due. `sent` hears of every packet
+    /// that went into a tunnel for it.
+    pub fn watch_paths(&mut self, outbox: &mut Outbox, now: Timestamp, sent: impl FnMut(TunnelId, usize)) {
+        self.note_touched(now);
+        if let Some(ipsec) = &mut self.ipsec {
+            for Probed { tunnel, remote, outer_bytes, arrived } in ipsec.paths.probed.drain(..) {
+                self.path_mtus.note_probed(tunnel, remote.to_canonical(), outer_bytes, arrived, now);
+            }
+        }
+        self.note_verdicts(now);
+        self.ask(now);
+        self.send_echoes(outbox, now, sent);
+        // What could not be sent is not asked again before there is another session.
+        self.note_verdicts(now);
+    }
+
+    fn note_touched(&mut self, now: Timestamp) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.append(&mut self.wireguard.take_touched());
+        if let Some(ipsec) = &mut self.ipsec {
+            touched.append(&mut ipsec.paths.touched);
+        }
+        for tunnel in touched.into_iter().filter(|tunnel| self.is_up(*tunnel)).collect::<Vec<_>>() {
+            if let Some((path, sealing, probing)) = self.packing(tunnel) {
+                self.path_mtus.note_path(tunnel, at(&path, sealing, probing), now);
+            }
+        }
+    }
+
+    fn note_verdicts(&mut self, now: Timestamp) {
+        while let Some((tunnel, verdict)) = self.echoes.poll_verdict() {
+            match verdict {
+                Verdict::Probed { remote, outer_bytes, arrived } => {
+                    self.path_mtus.note_probed(tunnel, remote, outer_bytes, arrived, now);
+                }
+                Verdict::Silent => self.path_mtus.note_silent(tunnel, now),
+                Verdict::Down => self.path_mtus.note_down(tunnel),
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Timestamp) {
+        while let Some((tunnel, at, sizes)) = self.path_mtus.poll_probe() {
+            match &mut self.ipsec {
+                Some(ipsec) if ipsec.serves(tunnel) => {
+                    if !ipsec.ike.probe_path(tunnel, sizes, now) {
+                        self.path_mtus.note_unasked(tunnel, now);
+                    }
+                }
+                _ => {
+                    let (remote, outer_bytes) = (at.remote, *sizes.start());
+                    let padded_bytes = at.frame.padded_bytes(outer_bytes);
+                    self.echoes.ask(tunnel, Question { remote, outer_bytes, padded_bytes }, now);
+                }
+            }
+        }
+    }
+
+    fn send_echoes(&mut self, outbox: &mut Outbox, now: Timestamp, mut sent: impl FnMut(TunnelId, usize)) {
+        let wireguard = &mut self.wireguard;
+        while let Some((tunnel, echo, padded_bytes)) = self.echoes.poll_request(now, || wireguard.random_u32()) {
+            let mut packet = [0; MAX_ECHO_BYTES];
+            let len = echo.emit(&mut packet).unwrap_or_default();
+            match wireguard.seal_probe(tunnel, &packet[..len], padded_bytes, outbox) {
+                true => sent(tunnel, len),
+                false => self.echoes.note_unsent(tunnel),
+            }
+        }
+    }
+
+    /// Whether any packet could be the answer to a probe. Cheap enough to ask for every batch.
+    #[inline]
+    pub fn awaits_answers(&self) -> bool {
+        self.echoes.awaits_answers()
+    }
+
+    /// A packet came out of the tunnel: whether it answers a probe.
+    pub fn take_answer(&mut self, tunnel: TunnelId, packet: &[u8], now: Timestamp) -> bool {
+        self.echoes.take_answer(tunnel, packet, now)
+    }
+
     /// A router's word about everybody whom we reach at that address.
     pub fn handle_path_report(&mut self, report: PathReport, snapshot: &Snapshot, now: Timestamp) {
         if !self.path_mtus.take_hint(now) {
@@ -61,8 +128,8 @@ impl Tunnels {
         }
         let remote = report.remote.ip().to_canonical();
         for tunnel in snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.tunnel()) {
-            let Some((path, sealing, can_probe)) = self.packing(tunnel) else { continue };
-            let at = at(&path, sealing, can_probe);
+            let Some((path, sealing, probing)) = self.packing(tunnel) else { continue };
+            let at = at(&path, sealing, probing);
             if at.remote == remote {
                 self.path_mtus.note_hint(tunnel, at, report.mtu_bytes, now);
             }
@@ -72,26 +139,21 @@ impl Tunnels {
     /// The tunnel has another peer now.
     pub fn forget_path(&mut self, tunnel: TunnelId) {
         self.path_mtus.forget(tunnel);
+        self.echoes.forget(tunnel);
     }
 
     pub fn mtu_report(&self, tunnel: TunnelId, now: Timestamp) -> MtuReport {
         self.path_mtus.report(tunnel, now).unwrap_or_default()
     }
 
-    pub(super) fn watch_roaming(&mut self, event: Option<&wireguard::Event>) {
-        if let Some(wireguard::Event::Roamed { tunnel, .. }) = event {
-            self.path_mtus.forget(*tunnel);
-        }
-    }
-
-    fn packing(&self, tunnel: TunnelId) -> Option<(Path, Sealing, bool)> {
+    fn packing(&self, tunnel: TunnelId) -> Option<(Path, Sealing, Probing)> {
         match &self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.packing(tunnel),
-            _ => Some((self.wireguard.status(tunnel)?.path?, Sealing::WireGuard, false)),
+            _ => Some((self.wireguard.status(tunnel)?.path?, Sealing::WireGuard, Probing::Echo)),
         }
     }
 }
 
-fn at(path: &Path, sealing: Sealing, can_probe: bool) -> At {
-    At { remote: path.remote.ip().to_canonical(), frame: Frame::on(path, sealing), can_probe }
+fn at(path: &Path, sealing: Sealing, probing: Probing) -> At {
+    At { remote: path.remote.ip().to_canonical(), frame: Frame::on(path, sealing), probing }
 }

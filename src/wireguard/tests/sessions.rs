@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::world::*;
 use crate::net::{Path, TunnelId};
 use crate::packet::DropReason;
+use crate::wireguard::peer::NEVER;
 use crate::wireguard::{DownReason, Event, Opened, PeerConfig, Role, public_key};
 
 #[test]
@@ -161,6 +162,40 @@ fn packets_are_padded_to_sixteen_bytes_but_not_beyond_the_mtu() {
     world.configure(&[PeerConfig { mtu_bytes: 1414, ..config(1) }]);
     assert_eq!(world.seal(gateway.tunnel, &packet(1409)), Ok(()));
     assert_eq!(world.sent_one().2.len(), 1414 + 32, "the session is kept");
+}
+
+#[test]
+fn a_probe_is_as_long_as_it_is_asked_to_be_and_arrives_short_and_counts_as_no_packet() {
+    let mut world = World::new(&[config(1)]);
+    let mut gateway = Gateway::new(1, None);
+    let tunnel = gateway.tunnel;
+    assert!(!world.seal_probe(tunnel, &packet(28), 1420), "there is no session");
+    world.connect(&mut gateway, path(1));
+    for padded in [28, 29, 1000, 1420, 1900] {
+        assert!(world.seal_probe(tunnel, &packet(28), padded));
+        let (to, is_data, sealed) = world.sent_one();
+        assert_eq!((to, is_data, sealed.len()), (path(1), false, padded + 32));
+        assert_eq!(gateway.open(&sealed), packet(28));
+    }
+    assert_eq!((world.status(tunnel).tx_packets, world.peer(tunnel).traffic.unanswered_since), (0, NEVER));
+    assert!(!world.seal_probe(TunnelId(99), &packet(28), 1420));
+}
+
+#[test]
+fn what_happened_to_a_path_is_told_once() {
+    let mut world = World::new(&[config(1), config(2)]);
+    let mut gateway = Gateway::new(1, None);
+    assert!(world.take_touched().is_empty());
+    world.connect(&mut gateway, path(1));
+    assert_eq!((world.take_touched(), world.take_touched()), (vec![gateway.tunnel], vec![]));
+    let sealed = gateway.seal(&packet(60));
+    world.packet_from(path(1), &sealed, gateway.tunnel);
+    assert!(world.take_touched().is_empty(), "from where it was");
+    for port in 2..100 {
+        let sealed = gateway.seal(&packet(60));
+        world.packet_from(path(port), &sealed, gateway.tunnel);
+    }
+    assert_eq!(world.take_touched(), [gateway.tunnel]);
 }
 
 #[test]

@@ -70,6 +70,14 @@ impl World {
         self.endpoint.seal(tunnel, packet, &mut self.outbox)
     }
 
+    pub fn seal_probe(&mut self, tunnel: TunnelId, packet: &[u8], padded_bytes: usize) -> bool {
+        self.endpoint.seal_probe(tunnel, packet, padded_bytes, &mut self.outbox)
+    }
+
+    pub fn take_touched(&mut self) -> Vec<TunnelId> {
+        self.endpoint.take_touched().into_iter().collect()
+    }
+
     pub fn tick(&mut self) {
         self.endpoint.handle_timeout(&mut self.outbox, self.now);
     }

@@ -45,6 +45,11 @@ impl Frame {
         u16::try_from(self.headers_bytes + sealed).unwrap_or(u16::MAX)
     }
 
+    /// What WireGuard seals into an outer packet of `outer_bytes`: an inner packet and its padding.
+    pub fn padded_bytes(&self, outer_bytes: u16) -> usize {
+        usize::from(outer_bytes).saturating_sub(self.headers_bytes + WIREGUARD_BYTES)
+    }
+
     /// The longest inner packet of a tunnel with this MTU that fits into outer IP packets of `outer_bytes`.
     pub fn inner_bytes(&self, outer_bytes: u16, mtu_bytes: u16) -> u16 {
         let sealed = usize::from(outer_bytes).saturating_sub(self.headers_bytes);

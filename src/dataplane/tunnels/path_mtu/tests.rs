@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::frame::Sealing;
 use super::frame::samples::{gcm, path};
+use super::frame::{Frame, Sealing};
 use super::*;
 use crate::net::Port;
 
@@ -21,19 +21,26 @@ struct Line {
     answers: bool,
     /// Sizes that were probed.
     probed: Vec<u16>,
-    can_probe: bool,
+    probing: Probing,
 }
 
 impl Line {
     fn new(carries: u16) -> Self {
         let mut mtus = PathMtus::default();
         mtus.configure([Some(CONFIGURED)].into_iter());
-        Line { mtus, now: Timestamp::from_secs(1000), carries, answers: true, probed: Vec::new(), can_probe: true }
+        Line {
+            mtus,
+            now: Timestamp::from_secs(1000),
+            carries,
+            answers: true,
+            probed: Vec::new(),
+            probing: Probing::Ike,
+        }
     }
 
     fn at(&self) -> At {
         let path = path(Port::IkeNatT, "203.0.113.1:4500");
-        At { remote: path.remote.ip(), frame: Frame::on(&path, gcm()), can_probe: self.can_probe }
+        At { remote: path.remote.ip(), frame: Frame::on(&path, gcm()), probing: self.probing }
     }
 
     fn up(&mut self) -> &mut Self {
@@ -46,15 +53,22 @@ impl Line {
         self.settle()
     }
 
+    /// As a WireGuard tunnel whose peer answers echoes, or does not.
+    fn wireguard(carries: u16) -> Self {
+        Line { probing: Probing::Echo, ..Line::new(carries) }
+    }
+
     /// Every question and its answer, each two seconds later.
     fn settle(&mut self) -> &mut Self {
-        while let Some((tunnel, sizes)) = self.mtus.poll_probe() {
+        while let Some((tunnel, _, sizes)) = self.mtus.poll_probe() {
             let size = *sizes.start();
             self.probed.push(size);
             assert!(self.probed.len() < 200, "it probes for ever: {:?}", self.probed);
             if self.answers {
                 self.now = self.now + Duration::from_secs(2);
                 self.mtus.note_probed(tunnel, self.at().remote, size, size <= self.carries, self.now);
+            } else if self.probing == Probing::Echo {
+                self.mtus.note_silent(tunnel, self.now);
             }
         }
         self
@@ -69,6 +83,12 @@ impl Line {
         }
         self.now = self.now.max(until);
         self
+    }
+
+    /// The longest inner packet, and whether outer packets go without DF.
+    fn way(&self) -> (u16, bool) {
+        let Way { mtu_bytes, may_fragment, .. } = self.mtus.way(TUNNEL);
+        (mtu_bytes, may_fragment)
     }
 
     fn mtu(&self) -> u16 {
@@ -97,7 +117,7 @@ fn a_black_hole_is_found_and_the_configuration_is_believed_until_three_probes_ar
     line.mtus.note_path(TUNNEL, line.at(), line.now);
     for lost in 1..=3 {
         assert_eq!(line.mtu(), CONFIGURED, "after {} lost probes", lost - 1);
-        assert_eq!(*line.mtus.poll_probe().unwrap().1.start(), TOP);
+        assert_eq!(*line.mtus.poll_probe().unwrap().2.start(), TOP);
         line.mtus.note_probed(TUNNEL, line.at().remote, TOP, false, line.now);
     }
     assert_eq!(line.mtu(), MIN_INNER_BYTES, "until something has arrived");
@@ -153,7 +173,7 @@ fn a_true_word_is_taken_after_one_lost_probe_and_verified() {
 #[test]
 fn without_probes_a_word_is_taken_for_ten_minutes_and_does_not_go_below_1280() {
     let mut line = Line::new(1500);
-    line.can_probe = false;
+    line.probing = Probing::None;
     line.up();
     assert_eq!(line.hint(1420).mtu(), 1420 - 60 - 2);
     assert_eq!(line.report().source, MtuSource::Icmp);
@@ -180,6 +200,92 @@ fn a_peer_that_answers_nothing_says_nothing_about_sizes() {
 }
 
 #[test]
+fn packets_go_without_df_until_echoes_tell_the_size_and_the_configuration_is_believed_so_long() {
+    let mut line = Line::wireguard(1400);
+    assert_eq!(line.way(), (CONFIGURED, true), "nobody is there yet");
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    let mut answers = 0;
+    while let Some((_, _, sizes)) = line.mtus.poll_probe() {
+        assert_eq!(line.way(), (CONFIGURED, true), "after {answers} answers");
+        let size = *sizes.start();
+        line.mtus.note_probed(TUNNEL, line.at().remote, size, size <= line.carries, line.now);
+        answers += 1;
+    }
+    assert!((5..20).contains(&answers));
+    assert_eq!((line.way(), line.report().source), ((1338, false), MtuSource::Probe));
+    assert_eq!(Line::wireguard(1500).up().way(), (CONFIGURED, false));
+}
+
+#[test]
+fn a_path_that_shrank_loses_nothing_once_three_probes_are_lost() {
+    let mut line = Line::wireguard(1500);
+    line.up();
+    (line.carries, line.now) = (1400, line.now + RAISE_EVERY);
+    line.mtus.handle_timeout(line.now);
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    for _ in 0..3 {
+        assert_eq!(line.way(), (CONFIGURED, false));
+        assert_eq!(*line.mtus.poll_probe().unwrap().2.start(), TOP);
+        line.mtus.note_probed(TUNNEL, line.at().remote, TOP, false, line.now);
+    }
+    assert_eq!(line.way(), (CONFIGURED, true));
+    assert_eq!(line.settle().way(), (1338, false));
+}
+
+#[test]
+fn a_silent_peer_is_asked_again_with_the_first_session_after_ten_minutes() {
+    let mut line = Line::wireguard(1500);
+    line.answers = false;
+    line.up();
+    assert_eq!((line.way(), line.report().searching, line.probed.len()), ((CONFIGURED, true), false, 1));
+    line.pass(RAISE_EVERY - Duration::from_secs(1)).up();
+    assert_eq!(line.probed.len(), 1, "other sessions change nothing");
+    line.answers = true;
+    line.pass(Duration::from_secs(7200));
+    assert_eq!((line.probed.len(), line.mtus.poll_timeout()), (1, None), "and without one it is left alone");
+    assert_eq!(line.up().way(), (CONFIGURED, false));
+    // Who falls silent keeps the size, but it is relied upon no longer.
+    line.answers = false;
+    line.pass(RAISE_EVERY).up();
+    assert_eq!((line.way(), line.report().source), ((CONFIGURED, true), MtuSource::Probe));
+}
+
+#[test]
+fn a_silent_peers_router_is_believed_for_ten_minutes() {
+    let mut line = Line::wireguard(1500);
+    line.answers = false;
+    line.up().hint(1400);
+    assert_eq!((line.way(), line.report().source), ((1338, false), MtuSource::Icmp));
+    assert_eq!(line.hint(100).way(), (MIN_INNER_BYTES, true));
+    assert_eq!(line.pass(RAISE_EVERY).way(), (CONFIGURED, true));
+    // One whose word comes before the silence is noticed.
+    let mut line = Line::wireguard(1500);
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    line.mtus.note_hint(TUNNEL, line.at(), 1400, line.now);
+    assert!(line.mtus.poll_probe().is_some());
+    line.mtus.note_silent(TUNNEL, line.now);
+    assert_eq!((line.way(), line.report().source), ((1338, false), MtuSource::Icmp));
+}
+
+#[test]
+fn a_search_that_a_lost_session_ended_begins_with_the_next() {
+    let mut line = Line::wireguard(1400);
+    line.mtus.note_path(TUNNEL, line.at(), line.now);
+    assert!(line.mtus.poll_probe().is_some());
+    line.mtus.note_down(TUNNEL);
+    assert_eq!((line.way(), line.mtus.poll_timeout()), ((CONFIGURED, true), None));
+    assert_eq!(line.up().way(), (1338, false));
+}
+
+#[test]
+fn a_path_that_carries_less_than_every_tunnel_must_says_what_fits_it_whole() {
+    let mut line = Line::wireguard(1280);
+    line.up();
+    assert_eq!(line.way(), (MIN_INNER_BYTES, true));
+    assert_eq!(line.mtus.way(TUNNEL).unfragmented_bytes, 1280 - 60 - 2);
+}
+
+#[test]
 fn a_probe_that_cannot_be_sent_leaves_the_routers_word() {
     let mut line = Line::new(1500);
     line.up();
@@ -195,11 +301,11 @@ fn another_path_is_another_matter() {
     let mut line = Line::new(1400);
     line.up();
     let other = path(Port::IkeNatT, "203.0.113.2:4500");
-    let moved = At { remote: other.remote.ip(), frame: Frame::on(&other, gcm()), can_probe: true };
+    let moved = At { remote: other.remote.ip(), frame: Frame::on(&other, gcm()), probing: Probing::Ike };
     line.mtus.note_path(TUNNEL, moved, line.now);
     assert_eq!(line.mtu(), CONFIGURED);
     line.mtus.note_probed(TUNNEL, line.at().remote, TOP, false, line.now);
-    assert_eq!(line.mtus.poll_probe().map(|(_, sizes)| *sizes.start()), Some(TOP), "an answer from where it was");
+    assert_eq!(line.mtus.poll_probe().map(|(_, _, sizes)| *sizes.start()), Some(TOP), "an answer from where it was");
     line.mtus.configure([Some(1300)].into_iter());
     assert_eq!((line.mtu(), line.mtus.poll_timeout()), (1300, None), "another configuration");
     line.mtus.configure([None].into_iter());
