@@ -116,8 +116,7 @@ fn inboxes(world: &mut Mixed) -> Vec<Arrival> {
 fn counted(before: &Report, after: &Report, realms: &[String]) -> Option<String> {
     let (old, new) = (totals(&before.totals), totals(&after.totals));
     let changes = old.iter().zip(&new).map(|((name, old), (_, new))| (*name, i128::from(*new) - i128::from(*old)));
-    let mut said: Vec<String> =
-        changes.filter(|(_, by)| *by != 0).map(|(name, by)| format!("{name} {by:+}")).collect();
+    let mut said: Vec<String> = changes.filter(|(_, by)| *by != 0).map(|(name, by)| format!("{name} {by:+}")).collect();
     for ((old, new), realm) in before.realms.iter().zip(&after.realms).zip(realms) {
         for reason in DropReason::ALL {
             let by = new.drops[reason.index()] - old.drops[reason.index()];

@@ -114,7 +114,11 @@ pub fn errors_46(script: &mut Script) {
     pair.refused(script, pair.udp(b"request"), problem(7, "parameter problem: the hop limit"));
     pair.refused(script, pair.udp(b"request"), problem(1, "parameter problem: traffic class and flow label"));
     pair.refused(script, pair.udp(b"request"), problem(3, "parameter problem: the flow label, which IPv4 has not"));
-    pair.refused(script, pair.udp(b"request"), error("2001:db8::1", TIME_6, 0, "time exceeded, by a router without alias"));
+    pair.refused(
+        script,
+        pair.udp(b"request"),
+        error("2001:db8::1", TIME_6, 0, "time exceeded, by a router without alias"),
+    );
 }
 
 /// About packets from IPv6 to IPv4: routers of the IPv4 realm report, and an IPv6 host is told.
@@ -135,5 +139,9 @@ pub fn errors_64(script: &mut Script) {
     let problem = |at: u32, says| error(router, PROBLEM_4, at << 24, says);
     pair.refused(script, pair.udp(b"request"), problem(8, "parameter problem: the TTL"));
     pair.refused(script, pair.udp(b"request"), problem(4, "parameter problem: the identification, which IPv6 has not"));
-    pair.refused(script, pair.udp(b"request"), error(router, [3, 14], 0, "host precedence violation, which IPv6 has not"));
+    pair.refused(
+        script,
+        pair.udp(b"request"),
+        error(router, [3, 14], 0, "host precedence violation, which IPv6 has not"),
+    );
 }

@@ -20,7 +20,7 @@ pub fn hop_limit(script: &mut Script) {
         script.send(realm, &format!("the last hop, {way}"), with_hops(probe, 1));
         script.send(realm, &format!("a ping's last hop, {way}"), with_hops(echo(ip(host), ip(peer), 7, false), 1));
     }
-    let about = after_a_hop(udp(end("100.64.2.20", 33434), end("192.168.1.10", 5000), b"back"));
+    let about = after_a_hop(udp(end("100.64.2.20", 33434), end("192.168.1.10", 5000), b"traceroute"));
     let error = icmp_error("192.168.1.10", "100.64.2.20", [3, 3], 0, &about);
     script.send("four", "an error's last hop: nobody is told (RFC 1122 section 3.2.2)", with_hops(error, 1));
 }
@@ -60,12 +60,12 @@ pub fn denied_and_spoofed(script: &mut Script) {
     script.send("a", "a source of nobody", udp(end("192.168.7.10", 5000), b_seen(9), b"forged"));
     script.send("a", "an alias as source", udp(end("100.64.3.10", 5000), b_seen(9), b"forged"));
     script.send("a", "to an address of nobody", udp(a(5000), end("100.64.77.1", 9), b"request"));
-    script.send("a", "to a group", udp(a(5000), end("224.0.0.251", 5353), b"request"));
+    script.send("a", "to a group", udp(a(5000), end("239.1.2.3", 9), b"request"));
     script.send("a", "an acknowledgement of nothing", segment(a(40000), b_seen(80), (1, 1), SYN_ACK, &[], b""));
     script.send("a", "a reset of nothing", segment(a(40001), b_seen(80), (1, 0), 0x04, &[], b""));
     let about = after_a_hop(udp(end("100.64.2.20", 1), end("192.168.1.10", 2), b"never"));
     script.send("a", "an error about nothing", icmp_error("192.168.1.10", "100.64.2.20", [3, 3], 0, &about));
-    script.send("a", "with a source route", source_routed(udp(a(5000), b_seen(9), b"request")));
+    script.send("a", "with a source route", source_routed(udp(a(5000), end("192.168.1.1", 9), b"request")));
     let mut cut_off = udp(a(5000), b_seen(9), b"request");
     cut_off.truncate(24);
     script.send("a", "(damaged) cut off", cut_off);
@@ -77,8 +77,9 @@ pub fn denied_and_spoofed(script: &mut Script) {
     script.send("a", "a protocol that is not granted", packet(ip("192.168.1.10"), ip("100.64.2.20"), 47, vec![0; 4]));
 }
 
-/// With a loose source route by 192.168.1.1 (RFC 791 section 3.1).
-fn source_routed(packet: Vec<u8>) -> Vec<u8> {
+/// With a loose source route (RFC 791 section 3.1): by B's host to where the packet was to go.
+fn source_routed(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[16..20].copy_from_slice(&[100, 64, 2, 20]);
     let mut routed = [&packet[..20], &[131, 7, 4, 192, 168, 1, 1, 0], &packet[20..]].concat();
     routed[0] = 0x47;
     let total = routed.len() as u16;

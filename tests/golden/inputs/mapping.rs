@@ -29,12 +29,10 @@ impl Exchange {
         let (to_server, to_client) = (end(self.far_seen, 80), end(self.near_seen, 40000));
         let (get, ok) = (&b"GET / HTTP/1.0\r\n\r\n"[..], &b"HTTP/1.0 204 No Content\r\n\r\n"[..]);
         let (asked, answered) = (101 + get.len() as u32, 901 + ok.len() as u32);
-        let ours = |numbers, flags, options: &[u8], data: &[u8]| {
-            segment(client, to_server, numbers, flags, options, data)
-        };
-        let theirs = |numbers, flags, options: &[u8], data: &[u8]| {
-            segment(server, to_client, numbers, flags, options, data)
-        };
+        let ours =
+            |numbers, flags, options: &[u8], data: &[u8]| segment(client, to_server, numbers, flags, options, data);
+        let theirs =
+            |numbers, flags, options: &[u8], data: &[u8]| segment(server, to_client, numbers, flags, options, data);
         script.send(self.near.0, "SYN, MSS 1460", ours((100, 0), SYN, &MSS_1460, b""));
         script.send(self.far.0, "SYN ACK, MSS 1460", theirs((900, 101), SYN_ACK, &MSS_1460, b""));
         script.send(self.near.0, "ACK", ours((101, 901), ACK, &[], b""));

@@ -43,7 +43,7 @@ fn outbound(script: &mut Script) {
 }
 
 fn refused(script: &mut Script) {
-    let stranger = udp(end(SERVER, 53), end(POOL, BLOCK + 2), b"unasked");
+    let stranger = udp(end(SERVER, 10), end(POOL, BLOCK + 2), b"unasked");
     script.send("c", "from a port that was not sent to", stranger.clone());
     let another = udp(end("192.168.1.31", 9), end(POOL, BLOCK + 2), b"unasked");
     script.send("c", "from a host that was not sent to", another);
@@ -66,12 +66,12 @@ fn forward(script: &mut Script) {
 
 pub fn napt_exhausted(script: &mut Script) {
     for port in 0..16 {
-        let request = udp(end(HOST, 5000 + port), end(SERVER_SEEN, 9), b"request");
+        let request = udp(end("192.168.1.100", 40000 + port), end(SERVER_SEEN, 9), b"request");
         script.send("b", &format!("port {} of the 16 of its block", port + 1), request);
     }
-    script.send("b", "one port too many", udp(end(HOST, 6000), end(SERVER_SEEN, 9), b"request"));
-    script.send("b", "an old one", udp(end(HOST, 5003), end(SERVER_SEEN, 10), b"request"));
-    script.send("b", "another host", udp(end("192.168.1.11", 6000), end(SERVER_SEEN, 9), b"request"));
+    script.send("b", "one port too many", udp(end("192.168.1.100", 41000), end(SERVER_SEEN, 9), b"request"));
+    script.send("b", "an old one", udp(end("192.168.1.100", 40003), end(SERVER_SEEN, 10), b"request"));
+    script.send("b", "another host", udp(end("192.168.1.101", 41000), end(SERVER_SEEN, 9), b"request"));
 }
 
 pub fn default_realm(script: &mut Script) {
