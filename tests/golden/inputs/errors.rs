@@ -44,6 +44,13 @@ impl Pair {
         (of(self.host[1], self.peer[2]), after_a_hop(of(self.host[2], self.peer[1])))
     }
 
+    /// An error whose last byte is not what was summed.
+    fn damaged(&self, script: &mut Script, by: &str, kind: [u8; 2]) {
+        let mut error = icmp_error(by, self.host[2], kind, 0, &self.udp(b"request").1);
+        *error.last_mut().expect("a quote") ^= 1;
+        script.send(self.peer[0], "(damaged) an error whose quote is not what was summed", error);
+    }
+
     /// The packet crosses, and the reporter in the peer's realm answers with an error about its first `quoted` bytes.
     fn refused(&self, script: &mut Script, (sent, arrived): (Vec<u8>, Vec<u8>), error: Error) {
         let Error { by, kind, word, says, quoted } = error;
@@ -80,6 +87,7 @@ pub fn errors_44(script: &mut Script) {
     script.send("b", "time exceeded about it", icmp_error(router, pair.host[2], TIME_4, 0, &expired));
     // Of a router that is in none of B's networks.
     script.send("b", "time exceeded, by 10.9.9.9", icmp_error("10.9.9.9", pair.host[2], TIME_4, 0, &expired));
+    pair.damaged(script, host, PORT_4);
     let (_, never_sent) = Pair { host: ["a", "192.168.1.11", "100.64.1.11"], ..pair }.udp(b"request");
     let about_nothing = icmp_error(host, "100.64.1.11", PORT_4, 0, &never_sent);
     script.send("b", "port unreachable, about what was never sent", about_nothing);
@@ -95,6 +103,7 @@ pub fn errors_66(script: &mut Script) {
     pair.refused(script, pair.ping(), error(router, NO_ROUTE_6, 0, "no route"));
     pair.refused(script, pair.udp(b"request"), error(router, TIME_6, 0, "time exceeded"));
     pair.refused(script, pair.udp(b"request"), error(router, PROBLEM_6, 7, "parameter problem at byte 7"));
+    pair.damaged(script, host, PORT_6);
 }
 
 /// About packets from IPv4 to IPv6: routers of the IPv6 realm report, and an IPv4 host is told.
@@ -119,6 +128,7 @@ pub fn errors_46(script: &mut Script) {
         pair.udp(b"request"),
         error("2001:db8::1", TIME_6, 0, "time exceeded, by a router without alias"),
     );
+    pair.damaged(script, host, PORT_6);
 }
 
 /// About packets from IPv6 to IPv4: routers of the IPv4 realm report, and an IPv6 host is told.
@@ -144,4 +154,5 @@ pub fn errors_64(script: &mut Script) {
         pair.udp(b"request"),
         error(router, [3, 14], 0, "host precedence violation, which IPv6 has not"),
     );
+    pair.damaged(script, host, PORT_4);
 }
