@@ -67,6 +67,19 @@ pub fn map_44(script: &mut Script) {
     exchange.all(script);
     exchange.reversed().udp(script);
     exchange.reversed().ping(script);
+    hairpin("192.168.1.11", "100.64.1.11").udp(script);
+    hairpin("192.168.1.11", "100.64.1.11").ping(script);
+    let arrived = after_a_hop(udp(end("100.64.1.10", 5000), end("192.168.1.11", 9), b"request"));
+    script.send("a", "an error between hosts of A", icmp_error("192.168.1.11", "100.64.1.10", [3, 3], 0, &arrived));
+}
+
+/// From A's host to another of A's, by the address that others know it by.
+fn hairpin(other: &'static str, other_seen: &'static str) -> Exchange {
+    let (host, host_seen) = match other.contains(':') {
+        true => ("fd00:1::10", "fd5c:a::10"),
+        false => ("192.168.1.10", "100.64.1.10"),
+    };
+    Exchange { near: ("a", host), far: ("a", other), near_seen: host_seen, far_seen: other_seen }
 }
 
 pub fn map_66(script: &mut Script) {
@@ -79,6 +92,7 @@ pub fn map_66(script: &mut Script) {
     exchange.all(script);
     exchange.reversed().udp(script);
     exchange.reversed().ping(script);
+    hairpin("fd00:1::11", "fd5c:a::11").udp(script);
 }
 
 const FOUR_TO_SIX: Exchange = Exchange {

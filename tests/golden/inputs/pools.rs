@@ -62,6 +62,9 @@ fn forward(script: &mut Script) {
     script.send("d", "SYN to the forward, without a grant", syn(end(SERVER, 4000), outside));
     script.send("a", "SYN of a host of A's to the forward", syn(end(HOST, BLOCK + 5), outside));
     script.send("a", "its SYN ACK", syn_ack(inside, end(POOL, BLOCK + 5)));
+    let arrived = after_a_hop(syn(end(POOL, BLOCK + 5), inside));
+    let error = icmp_error("192.168.1.20", POOL, [3, 3], 0, &arrived);
+    script.send("a", "an error about it", error);
 }
 
 pub fn napt_exhausted(script: &mut Script) {
