@@ -60,8 +60,21 @@ pub fn with_hops(mut packet: Vec<u8>, hops: u8) -> Vec<u8> {
         packet[7] = hops;
     } else {
         packet[8] = hops;
-        ipv4::renew_checksum(&mut packet[..ipv4::MIN_HEADER_BYTES]);
+        let header_bytes = usize::from(packet[0] & 0x0f) * 4;
+        ipv4::renew_checksum(&mut packet[..header_bytes]);
     }
+    packet
+}
+
+/// With options in the IPv4 header; their length is a multiple of four.
+pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
+    let (header, rest) = packet.split_at(ipv4::MIN_HEADER_BYTES);
+    let mut packet = [header, options, rest].concat();
+    let header_bytes = header.len() + options.len();
+    packet[0] = 0x40 | (header_bytes / 4) as u8;
+    let total = packet.len() as u16;
+    packet[2..4].copy_from_slice(&total.to_be_bytes());
+    ipv4::renew_checksum(&mut packet[..header_bytes]);
     packet
 }
 

@@ -87,6 +87,10 @@ pub fn errors_44(script: &mut Script) {
     script.send("b", "time exceeded about it", icmp_error(router, pair.host[2], TIME_4, 0, &expired));
     // Of a router that is in none of B's networks.
     script.send("b", "time exceeded, by 10.9.9.9", icmp_error("10.9.9.9", pair.host[2], TIME_4, 0, &expired));
+    let with_alert = |packet: Vec<u8>| with_options(&packet, &[148, 4, 0, 0]);
+    let (sent, arrived) = pair.udp(b"request");
+    let unserved = error(host, PORT_4, 0, "port unreachable, about what had a router alert");
+    pair.refused(script, (with_alert(sent), with_alert(arrived)), unserved);
     pair.damaged(script, host, PORT_4);
     let (_, never_sent) = Pair { host: ["a", "192.168.1.11", "100.64.1.11"], ..pair }.udp(b"request");
     let about_nothing = icmp_error(host, "100.64.1.11", PORT_4, 0, &never_sent);

@@ -80,10 +80,5 @@ pub fn denied_and_spoofed(script: &mut Script) {
 /// With a loose source route (RFC 791 section 3.1): by B's host to where the packet was to go.
 fn source_routed(mut packet: Vec<u8>) -> Vec<u8> {
     packet[16..20].copy_from_slice(&[100, 64, 2, 20]);
-    let mut routed = [&packet[..20], &[131, 7, 4, 192, 168, 1, 1, 0], &packet[20..]].concat();
-    routed[0] = 0x47;
-    let total = routed.len() as u16;
-    routed[2..4].copy_from_slice(&total.to_be_bytes());
-    ixgate::wire::ipv4::renew_checksum(&mut routed[..28]);
-    routed
+    with_options(&packet, &[131, 7, 4, 192, 168, 1, 1, 0])
 }
