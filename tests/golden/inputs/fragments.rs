@@ -67,6 +67,12 @@ pub fn fragments_44(script: &mut Script) {
 
 pub fn fragments_66(script: &mut Script) {
     within_a_family(script, ("fd00:1::10", "fd5c:a::10"), ("fd00:1::20", "fd5c:b::20"));
+    let mut pieces = cut(&long(end("fd00:1::10", 5000), end("fd5c:b::20", 9)), 1280, 0x1006);
+    for piece in &mut pieces {
+        piece[41] = 0xff;
+        piece[43] |= 0b110;
+    }
+    script.send_all("a", "with reserved bits set", pieces);
 }
 
 const FOUR: &str = "192.168.1.10";
