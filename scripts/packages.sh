@@ -78,7 +78,7 @@ install_lab_servers() {
 
 # What the tests need besides Rust: an independent dissector for the golden captures.
 install_test_packages() {
-    install_missing tshark=tshark
+    install_missing tshark=tshark editcap=wireshark-common
 }
 
 # install_missing_server COMMAND UNIT PAIR...   Debian starts a server at once and at every boot, on the machine's own

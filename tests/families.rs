@@ -237,8 +237,8 @@ fn refusals_come_back_in_the_senders_own_terms() {
     let invented = udp((ip(ALIAS_OF_SIX), 6001), (host4(), 443), b"hello");
     let error = port_unreachable(host4(), ip(ALIAS_OF_SIX), &invented);
     f.expect_drop(FOUR, "four", &error, DropReason::NoSession);
-    let mut error = port_unreachable(host4(), ip(ALIAS_OF_SIX), &arrived);
-    error[21] = 14;
+    let message = [&[3, 14, 0, 0, 0, 0, 0, 0][..], &arrived].concat();
+    let error = packets::packet(host4(), ip(ALIAS_OF_SIX), 1, message);
     f.expect_drop(FOUR, "four", &error, DropReason::NotTranslatable);
 }
 

@@ -175,8 +175,14 @@ fn one_port_for_all_who_are_spoken_to_and_the_answer_to_who_was_it() {
     let first = f.arrive(A, &udp((HOST, 5000), (c, 53), b"")).source;
     assert_eq!(f.arrive(A, &udp((HOST, 5000), (other, 99), b"")).source, first);
     assert_eq!(first.1 % 2, 0, "parity");
-    let own = f.arrive(A, &tcp((HOST, 3600), (c, 53), flag::SYN, &[], b"")).source;
-    assert_eq!(own.1, 3600, "in the block of host 10: 3584 to 3839");
+    for own in [3600, 5000] {
+        let syn = |to| tcp((HOST, own), to, flag::SYN, &[], b"");
+        let shown = f.arrive(A, &syn((c, 53))).source;
+        assert_eq!(f.arrive(A, &syn((other, 99))).source, shown, "TCP");
+        assert_eq!(own == 3600, shown.1 == own, "in the block of host 10: 3584 to 3839");
+    }
+    let shown = f.arrive(A, &echo(HOST, c, 9, false)).source;
+    assert_eq!(f.arrive(A, &echo(HOST, other, 9, false)).source, shown, "ping");
     let IpAddr::V4(address) = first.0 else { panic!() };
     let spec = f.lan.engine.snapshot().napt.clone();
     let Some((_, Who::Host(host, block))) = spec.who(Proto::Udp, address, first.1) else { panic!() };
@@ -315,6 +321,14 @@ fn errors_find_the_host_behind_the_port_and_are_about_what_it_sent() {
         // As it was sent, but for a hop and the header checksum with it.
         assert_eq!((&quote[12..], quote[9]), (&request[12..], request[9]));
         assert_eq!(ixgate::wire::checksum::sum(&quote[..20]), 0xffff, "the quote's own header");
+        // It ends nothing: the answer still finds its way (RFC 4787 REQ-12, 5382 REQ-10, 5508 REQ-6).
+        let port = seen(C, &arrived).source.1;
+        let answer = match request[9] {
+            17 => udp((SERVER, 53), (shown, port), b"late"),
+            6 => tcp((SERVER, 53), (shown, port), flag::SYN | flag::ACK, &[], b""),
+            _ => echo(SERVER, shown, port, true),
+        };
+        assert_eq!(f.arrive(C, &answer).destination.0, HOST);
         // To somebody else's port, or about what was never sent, nothing passes.
         let mut invented = arrived.clone();
         let at = if request[9] == 1 { 24 } else { 20 };

@@ -1,13 +1,15 @@
 //! translate: addresses, checksums (incremental), IP version, the packet inside ICMP errors, MSS, hop limit.
 //!
-//! Drops: NoSession (an ICMP error whose quote cannot be read; `police` has let none through), NotTranslatable,
-//! InnerTooLong.
+//! Drops: NoSession (an ICMP error whose quote cannot be read; `police` has let none through), InnerMalformed (an ICMP error
+//! that is damaged), NotTranslatable, InnerTooLong.
 
 use crate::nat::family::{self, Identifications, Untranslatable};
 use crate::nat::napt::Napt;
 use crate::nat::rewrite;
 use crate::net::mapping::Mapping;
+use crate::net::policy::protocol;
 use crate::packet::{Batch, DropReason, Meta, Shown};
+use crate::wire::checksum;
 use crate::wire::headers::Transport;
 
 use super::napt;
@@ -19,7 +21,9 @@ pub(super) fn translate(batch: &mut Batch, mapping: &Mapping, napt: &Napt, ident
         if meta.destination.realm.is_ix() {
             continue;
         }
-        let outcome = if meta.crosses_families() {
+        let outcome = if is_damaged_error(meta, slot) {
+            Err(DropReason::InnerMalformed)
+        } else if meta.crosses_families() {
             translate_family(meta, slot, mapping, napt, identifications)
         } else if meta.headers.transport == Transport::IcmpError {
             translate_error(meta, slot, mapping, napt)
@@ -31,6 +35,20 @@ pub(super) fn translate(batch: &mut Batch, mapping: &Mapping, napt: &Napt, ident
         if let Err(reason) = outcome {
             meta.drop(reason);
         }
+    }
+}
+
+/// The checksum of an error is computed afresh behind its quote, and would say of a damaged one that it is whole (RFC 5508
+/// REQ-3). Other checksums are corrected, and what was wrong stays wrong.
+fn is_damaged_error(meta: &Meta, slot: &[u8]) -> bool {
+    let headers = &meta.headers;
+    if headers.transport != Transport::IcmpError {
+        return false;
+    }
+    let Some(message) = slot.get(headers.transport_offset..headers.total_bytes) else { return true };
+    match headers.is_v6() {
+        true => checksum::transport_checksum(headers.source, headers.destination, protocol::ICMPV6, message) != Some(0),
+        false => checksum::checksum(message) != 0,
     }
 }
 

@@ -67,6 +67,23 @@ fn one_outside_for_one_inside_whoever_is_spoken_to() {
     assert_ne!(other.port, first.port);
 }
 
+/// RFC 6888 REQ-3.
+#[test]
+fn a_pool_may_be_in_pieces_of_any_size() {
+    let pool = nets(&["100.64.9.7/32", "100.64.20.0/31"]);
+    let blocks = Blocks::new(pool, 256, nets(&["192.168.0.0/23"]));
+    let mut n = napt(vec![RealmSpec { blocks, ..small() }], 100);
+    // 252 hosts for each address.
+    for (host, address) in
+        [("192.168.0.251", "100.64.9.7"), ("192.168.0.252", "100.64.20.0"), ("192.168.1.248", "100.64.20.1")]
+    {
+        let outside = n.bind(&udp(host, 5000)).unwrap();
+        assert_eq!(outside.address, ip(address), "{host}");
+        let found = n.locate(V, outside.address, Proto::Udp, outside.port).unwrap();
+        assert_eq!((found.host, found.port), (space().embed(A, ip(host)), 5000));
+    }
+}
+
 #[test]
 fn a_port_is_kept_where_the_block_has_it_and_its_parity_elsewhere() {
     // Host 3 of the first network: ports 1792 to 2047 of the first address.
