@@ -50,6 +50,13 @@ class Namespace:
         self.processes.append(process)
         return process
 
+    def nft(self, rules, *options):
+        """Runs nftables commands, separated by semicolons, that must succeed; what they print."""
+        done = self.run(["nft", *options, rules])
+        if done.returncode != 0:
+            raise RuntimeError(f"nft in {self.name}: {done.stdout.strip()}")
+        return done.stdout
+
     def sysctl(self, key, value):
         with self.entered(), open("/proc/sys/" + key.replace(".", "/"), "w", encoding="ascii") as knob:
             knob.write(str(value))
