@@ -1,10 +1,10 @@
 """Counts IP fragments where they arrive: of tunnels' own packets (outer), and of what hosts send (inner)."""
 
-import json
 from dataclasses import dataclass, fields
 
 # Before the kernel puts fragments together, which it does at -400.
 BEFORE_REASSEMBLY = -450
+TABLE = "inet fragments"
 FRAGMENT4, FRAGMENT6 = "ip frag-off & 0x3fff != 0", "exthdr frag exists"
 
 
@@ -23,9 +23,6 @@ class Fragments:
         return f"{self.up} outer to the IX, {self.down} outer from it, {self.inner} inner"
 
 
-NONE = Fragments(0, 0, 0)
-
-
 class FragmentCounter:
     """Of a world, from now on: at the IX, and on every gateway's outer and inner sides."""
 
@@ -33,20 +30,15 @@ class FragmentCounter:
         self.world = world
         rules = [f'iifname "outer" {FRAGMENT4} counter name outer',
                  *(f'iifname != "outer" {fragment} counter name inner' for fragment in (FRAGMENT4, FRAGMENT6))]
-        commands = ["add table inet fragments", "add counter inet fragments outer", "add counter inet fragments inner",
-                    f"add chain inet fragments in {{ type filter hook prerouting priority {BEFORE_REASSEMBLY}; }}",
-                    *(f"add rule inet fragments in {rule}" for rule in rules)]
+        commands = [f"add table {TABLE}", f"add counter {TABLE} outer", f"add counter {TABLE} inner",
+                    f"add chain {TABLE} in {{ type filter hook prerouting priority {BEFORE_REASSEMBLY}; }}",
+                    *(f"add rule {TABLE} in {rule}" for rule in rules)]
         for namespace in [world.ix, *(site.gateway for site in world.sites)]:
             namespace.nft("; ".join(commands))
 
     def count(self, *realms):
         """Of the IX and the gateways of `realms`; all of them when none is named."""
         sites = [site for site in self.world.sites if not realms or site.realm.name in realms]
-        gateways = [read(site.gateway) for site in sites]
-        return Fragments(read(self.world.ix)["outer"], sum(g["outer"] for g in gateways), sum(g["inner"] for g in gateways))
-
-
-def read(namespace):
-    """Packets by counter."""
-    said = json.loads(namespace.nft("list counters table inet fragments", "-j"))
-    return {entry["counter"]["name"]: entry["counter"]["packets"] for entry in said["nftables"] if "counter" in entry}
+        ix = self.world.ix.nft_counters(TABLE)
+        gateways = [site.gateway.nft_counters(TABLE) for site in sites]
+        return Fragments(ix["outer"], sum(g["outer"] for g in gateways), sum(g["inner"] for g in gateways))

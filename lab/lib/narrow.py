@@ -49,9 +49,13 @@ class NarrowPath:
     def silence(self):
         """From now on nobody hears of what was too long: the routers' ICMP errors are lost."""
         for router in (self.near, self.far):
-            router.nft("add table ip silent; "
+            router.nft("add table ip silent; add counter ip silent untold; "
                        "add chain ip silent out { type filter hook output priority 0; }; "
-                       "add rule ip silent out icmp type destination-unreachable counter drop")
+                       "add rule ip silent out icmp type destination-unreachable counter name untold drop")
+
+    def untold(self):
+        """How many errors were lost since then, of both routers."""
+        return sum(router.nft_counters("ip silent")["untold"] for router in (self.near, self.far))
 
     def _address(self, offset):
         return f"{INSIDE}.{self.first + offset}"
