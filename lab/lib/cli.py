@@ -44,6 +44,7 @@ def parse_arguments(words):
     parser.add_argument("--keep", action="store_true", help="leave it running afterwards and say how to look around")
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
     parser.add_argument("--verbose", action="store_true", help="show the checks that pass, too")
+    parser.add_argument("--long", action="store_true", help="the scenario's long form, where it has one")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--stop", action="store_true", help="end everything that --keep left running")
     parser.add_argument("--enter", nargs="+", metavar=("NAMESPACE", "COMMAND"),
@@ -67,8 +68,10 @@ def parse_arguments(words):
         parser.error("one thing at a time: a SCENARIO, --list, --stop, --enter or --possible")
     if options.scenario and options.scenario not in scenarios():
         parser.error(f"there is no scenario `{options.scenario}`; there are: {', '.join(scenarios())}")
-    if not options.scenario and (options.keep or options.json or options.verbose):
-        parser.error("--keep, --json and --verbose go with a SCENARIO")
+    if not options.scenario and (options.keep or options.json or options.verbose or options.long):
+        parser.error("--keep, --json, --verbose and --long go with a SCENARIO")
+    if options.long and not hasattr(module(options.scenario), "LONG"):
+        parser.error(f"`{options.scenario}` has no long form")
     return options
 
 
@@ -76,9 +79,9 @@ def run_inside(options):
     lifeline = sandbox.Lifeline()
     directory = sandbox.own_run()
     raise_open_files_limit()
-    scenario = importlib.import_module(f"lab.{options.scenario}.scenario")
+    scenario = module(options.scenario)
     report = Report(options.scenario, options.verbose)
-    world = World(scenario.SCENARIO, directory, Path(os.environ["IXGATE"]))
+    world = World(scenario.SCENARIO, directory, Path(os.environ["IXGATE"]), options.long)
     interrupted = False
     try:
         world.up(getattr(scenario, "prepare", None))
@@ -154,9 +157,13 @@ def scenarios():
     return sorted(p.parent.name for p in LAB.glob("*/scenario.py"))
 
 
+def module(scenario):
+    return importlib.import_module(f"lab.{scenario}.scenario")
+
+
 def list_scenarios():
     for name in scenarios():
-        summary = (importlib.import_module(f"lab.{name}.scenario").__doc__ or "").strip().splitlines()[0]
+        summary = (module(name).__doc__ or "").strip().splitlines()[0]
         print(f"{name:<17} {summary}")
     return 0
 

@@ -74,6 +74,11 @@ class Ixgate:
     def status(self):
         return json.loads(self.call("status", "--json", "--api", f"unix:{self.socket}"))
 
+    def mtus(self):
+        """What `ixgate status --mtu --json` says of every tunnel, by realm."""
+        said = json.loads(self.call("status", "--mtu", "--json", "--api", f"unix:{self.socket}"))
+        return {tunnel["realm"]: tunnel["mtu"] for tunnel in said["tunnels"]}
+
     def status_text(self):
         return self.call("status", "--api", f"unix:{self.socket}")
 

@@ -42,9 +42,6 @@ class Nat:
         self.namespace.ip(f"addr del {old}/24 dev outer", f"addr add {self.outer}/24 dev outer")
 
     def _masquerade(self):
-        done = self.namespace.run(["nft", "add table ip nat; "
-                                   "add chain ip nat post { type nat hook postrouting priority 100; }; "
-                                   'add rule ip nat post oifname "outer" meta l4proto udp '
-                                   "masquerade to :20000-60000 random"])
-        if done.returncode != 0:
-            raise RuntimeError(f"nft: {done.stdout}")
+        self.namespace.nft("add table ip nat; "
+                           "add chain ip nat post { type nat hook postrouting priority 100; }; "
+                           'add rule ip nat post oifname "outer" meta l4proto udp masquerade to :20000-60000 random')

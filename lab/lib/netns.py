@@ -6,6 +6,7 @@ to be deleted one by one.
 
 import contextlib
 import ctypes
+import json
 import os
 import subprocess
 
@@ -49,6 +50,18 @@ class Namespace:
             )
         self.processes.append(process)
         return process
+
+    def nft(self, rules, *options):
+        """Runs nftables commands, separated by semicolons, that must succeed; what they print."""
+        done = self.run(["nft", *options, rules])
+        if done.returncode != 0:
+            raise RuntimeError(f"nft in {self.name}: {done.stdout.strip()}")
+        return done.stdout
+
+    def nft_counters(self, table):
+        """Packets by the name of the counter."""
+        said = json.loads(self.nft(f"list counters table {table}", "-j"))
+        return {entry["counter"]["name"]: entry["counter"]["packets"] for entry in said["nftables"] if "counter" in entry}
 
     def sysctl(self, key, value):
         with self.entered(), open("/proc/sys/" + key.replace(".", "/"), "w", encoding="ascii") as knob:

@@ -68,6 +68,9 @@ class Realm:
     dns: dict = None
     # False: the scenario is about why its tunnel does not come up.
     comes_up: bool = True
+    # The narrowest link between gateway and IX, in the middle of the path; those with the same one share its routers.
+    # None: a cable.
+    path_mtu_bytes: int = None
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
     separate_hosts: bool = True
 

@@ -24,17 +24,21 @@ def all_at_once(attempt, cases, workers=32):
 
 
 async def udp_exchange(sock, target, text, timeout, attempts):
-    """Sends a request until it is answered; the answer, REFUSED (a port unreachable came back) or SILENCE."""
+    """Sends a request until it is answered; the answer, REFUSED (a port unreachable came back) or SILENCE. Where the
+    kernel has been told that it was too long, it cuts the next one."""
     loop = asyncio.get_running_loop()
     try:
         await loop.sock_connect(sock, target)
         for _ in range(attempts):
-            await loop.sock_sendall(sock, text.encode())
             try:
+                await loop.sock_sendall(sock, text.encode())
                 answer = await asyncio.wait_for(loop.sock_recv(sock, 4096), timeout / attempts)
                 return answer.decode(errors="replace").strip()
             except asyncio.TimeoutError:
                 continue
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
         return SILENCE
     except OSError as error:
         return describe(error)

@@ -32,7 +32,10 @@ class Site:
         self.daemon = None
 
     def cable_to(self, world):
-        """The outer network: a cable into the bridge of the IX's namespace."""
+        """The outer network: a cable into the bridge of the IX's namespace, or one into the routers of a narrow path."""
+        if self.realm.path_mtu_bytes:
+            self.outer = world.path(self.realm.path_mtu_bytes).take_in(self.gateway)
+            return
         port = f"outer{self.number}"
         netns.veth(world.ix, port, self.gateway, "outer")
         world.ix.ip(f"link set {port} master outer")

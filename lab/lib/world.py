@@ -7,7 +7,8 @@
 ```
 
 Namespaces: `ix`; one per realm, by its name (the gateway); one per host, HOST.REALM, unless the gateway itself holds the
-host addresses; one per NAT, `nat.NAME`; one per machine outside all realms.
+host addresses; one per NAT, `nat.NAME`; two routers per narrow path, `near.MTU` and `far.MTU`; one per machine outside all
+realms.
 """
 
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from lab.lib import netns
 from lab.lib.ixgate import Ixgate
 from lab.lib.nat import Nat
+from lab.lib.narrow import NarrowPath
 from lab.lib.netns import Namespace, run
 from lab.lib.report import progress
 from lab.lib.responder import Responders
@@ -25,13 +27,15 @@ from lab.lib.strongswan import Pki, StrongSwanSite
 
 
 class World:
-    def __init__(self, scenario, directory, binary):
+    def __init__(self, scenario, directory, binary, long=False):
         self.scenario = scenario
         self.directory = directory
         self.binary = binary
+        self.long = long  # the scenario's long form is wanted
         self.sites = []
         self.nats = {}  # by name
         self.outsiders = {}  # by name
+        self.paths = {}  # by MTU
         self.pki = None
         self.ix = None
         self.ixgate = None
@@ -94,6 +98,12 @@ class World:
         machine.ip(*(f"addr add {a} dev outer" + (" nodad" if ":" in a else "") for a in addresses))
         return machine
 
+    def path(self, mtu_bytes):
+        """A narrow path on the outer network, made when first asked for."""
+        if mtu_bytes not in self.paths:
+            self.paths[mtu_bytes] = NarrowPath(mtu_bytes, len(self.paths), self.ix)
+        return self.paths[mtu_bytes]
+
     def site(self, realm_name):
         return next(s for s in self.sites if s.realm.name == realm_name)
 
@@ -118,7 +128,8 @@ class World:
 
     def namespaces(self):
         found = {n.name: n for s in self.sites for n in [*s.namespaces.values(), s.gateway]}
-        return [*found.values(), *(nat.namespace for nat in self.nats.values()), *self.outsiders.values(), *([self.ix] if self.ix else [])]
+        around = [*(nat.namespace for nat in self.nats.values()), *(router for path in self.paths.values() for router in (path.near, path.far))]
+        return [*found.values(), *around, *self.outsiders.values(), *([self.ix] if self.ix else [])]
 
     def spawn(self, label, argv, log_name, env=None):
         """Starts a program in a host."""
@@ -136,7 +147,8 @@ class World:
         """In the whole sandbox, names are resolved by the IX, as on a host that has it configured. The sandbox has a
         mount namespace and a /run of its own: nobody else sees this, and no resolver service on this machine is asked."""
         mine = Path("/run/lab.resolv.conf")
-        mine.write_text(f"nameserver {self.ixgate.resolver()}\noptions timeout:2 attempts:2\n", encoding="ascii")
+        servers = "".join(f"nameserver {self.ixgate.resolver(version)}\n" for version in (4, 6))
+        mine.write_text(f"{servers}options timeout:2 attempts:2\n", encoding="ascii")
         target = Path(os.path.realpath("/etc/resolv.conf"))
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

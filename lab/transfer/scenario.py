@@ -1,13 +1,12 @@
 """A 200 MB file between two overlapping realms, intact: over a clean path, then with 1 % loss and reordering."""
 
-import hashlib
 import json
-import os
 import signal
 import sys
 import time
 
 from lab.lib import probe
+from lab.lib.files import write_random
 from lab.lib.plan import Grant, Host, Realm, Scenario, Service
 from lab.lib.report import progress
 
@@ -33,7 +32,7 @@ SCENARIO = Scenario(
 def check(world, report):
     folder = world.directory / "www"
     folder.mkdir()
-    expected = write_file(folder / "file")
+    expected = write_random(folder / "file", FILE_BYTES)
     world.spawn("pc.hospital-b", [sys.executable, "-m", "http.server", "--bind", "192.168.1.10",
                                   "--directory", folder, HTTP_PORT], "http")
     wait_for_server(world)
@@ -50,16 +49,6 @@ def check(world, report):
     transfer(world, report, expected)
     for site in world.sites:
         check_relay(site, report)
-
-
-def write_file(path):
-    digest = hashlib.sha256()
-    with open(path, "wb") as file:
-        for _ in range(FILE_BYTES // 1_000_000):
-            block = os.urandom(1_000_000)
-            digest.update(block)
-            file.write(block)
-    return digest.hexdigest()
 
 
 def wait_for_server(world):

@@ -65,6 +65,8 @@ pub(super) struct Peer {
     pub established_at: Option<Timestamp>,
     /// None of its IKE SAs answers.
     pub suspected: bool,
+    /// Questions about the path cost it its IKE SA.
+    pub ignores_probes: bool,
     pub counts: Counts,
 }
 
@@ -81,6 +83,7 @@ impl Peer {
             heard_at: Timestamp::ZERO,
             established_at: None,
             suspected: false,
+            ignores_probes: false,
             counts: Counts::default(),
         }
     }
@@ -267,6 +270,12 @@ impl Peers {
         peer.suspected = peer.sas.len() == 1;
         if peer.config.initiate {
             self.call_at(tunnel, now);
+        }
+    }
+
+    pub fn probe_no_more(&mut self, tunnel: TunnelId) {
+        if let Some(peer) = self.get_mut(tunnel) {
+            peer.ignores_probes = true;
         }
     }
 

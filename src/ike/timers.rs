@@ -90,6 +90,9 @@ impl IkeSa {
                     cx.peers.count(tunnel, |counts| counts.retransmissions += 1);
                     if self.is_established() && self.outgoing.sent() == SUSPECT_AFTER_SENDS {
                         cx.peers.suspect(tunnel, cx.now);
+                        if self.is_probe_ignored(cx.peers.heard_at(tunnel)) {
+                            cx.peers.probe_no_more(tunnel);
+                        }
                     }
                 }
             }

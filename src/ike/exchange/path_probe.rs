@@ -12,6 +12,11 @@
 //! liveness and window are those of any other request, and which of the two was answered is told by whether the second had
 //! been sent. A peer that cannot put fragments together is therefore never probed.
 //!
+//! There are peers that say they can, and cannot for this exchange: strongSwan, built with its mediation extension as
+//! distributions do, takes an INFORMATIONAL request in fragments for an unencrypted one. So beside the fragments the whole
+//! message goes again, without DF. Where the path loses IP fragments, too, such a peer never answers, and the IKE SA is lost
+//! with it. A peer that was heard meanwhile is then probed no more.
+//!
 //! Other ways would need more of the peer: a dummy ESP packet (RFC 4303 section 2.6) gets no answer, and an ICMP echo
 //! through the tunnel needs a host behind it that answers.
 //!
@@ -42,6 +47,7 @@ pub(in crate::ike) struct PathProbe {
     pub path: Path,
     /// Of the outer IP packet, its header included.
     pub outer_bytes: u16,
+    pub asked_at: Timestamp,
     /// The answer came before anything else than the probe itself had been sent.
     pub arrived: bool,
 }
@@ -53,7 +59,7 @@ impl Endpoint {
     pub fn probe_path(&mut self, tunnel: TunnelId, outer_bytes: RangeInclusive<u16>, now: Timestamp) -> bool {
         self.now = self.now.max(now);
         let Some(newest) = self.peers.newest(tunnel) else { return false };
-        let able = self.sas.get(&newest).is_some_and(|entry| entry.sa.is_established() && entry.sa.can_probe());
+        let able = self.can_probe_path(tunnel);
         if able {
             let (at_least, at_most) = outer_bytes.into_inner();
             let most = self.limits.tasks_per_sa;
@@ -71,7 +77,8 @@ impl Endpoint {
     /// Whether the peer can be asked, as far as is known: its IKE SA is up and it understands fragments.
     pub fn can_probe_path(&self, tunnel: TunnelId) -> bool {
         let newest = self.peers.newest(tunnel).and_then(|spi| self.sas.get(&spi));
-        newest.is_some_and(|entry| entry.sa.is_established() && entry.sa.can_probe())
+        let ignores_probes = self.peers.get(tunnel).is_some_and(|peer| peer.ignores_probes);
+        !ignores_probes && newest.is_some_and(|entry| entry.sa.is_established() && entry.sa.can_probe())
     }
 }
 
@@ -91,12 +98,19 @@ impl IkeSa {
         let data = vec![0; plain_bytes.saturating_sub(NOTIFY_HEADERS_BYTES)];
         let inside = Inside::of(&[notify(kinds::PATH_PROBE, data)]);
         let whole = session.protection.seal(&header, &inside, None);
-        let pieces = session.protection.seal(&header, &inside, Some(size.base_message()));
+        let mut again = session.protection.seal(&header, &inside, Some(size.base_message()));
+        again.extend_from_slice(&whole);
         let sent = whole.first().map_or(0, Vec::len);
         let outer_bytes = u16::try_from(size.outer(sent)).unwrap_or(u16::MAX);
         transmit_whole(&whole, &self.path, cx.outbox);
-        self.outgoing.begin(pieces, cx.now + jittered(WAIT, cx.jitter()));
-        self.pending = Some(Pending::ProbePath(PathProbe { path: self.path, outer_bytes, arrived: false }));
+        self.outgoing.begin(again, cx.now + jittered(WAIT, cx.jitter()));
+        let probe = PathProbe { path: self.path, outer_bytes, asked_at: cx.now, arrived: false };
+        self.pending = Some(Pending::ProbePath(probe));
+    }
+
+    /// The peer has been heard since it was asked about the path, and answers the question in no form.
+    pub(in crate::ike) fn is_probe_ignored(&self, heard_at: Timestamp) -> bool {
+        matches!(&self.pending, Some(Pending::ProbePath(probe)) if self.last_heard.max(heard_at) > probe.asked_at)
     }
 
     /// An authentic answer has come. To be called before the window forgets what it answers.
@@ -109,7 +123,7 @@ impl IkeSa {
 
     pub(super) fn tell_probed(&self, probe: PathProbe, cx: &mut Context<'_>) {
         if let Some(tunnel) = self.tunnel() {
-            let PathProbe { path, outer_bytes, arrived } = probe;
+            let PathProbe { path, outer_bytes, arrived, .. } = probe;
             cx.events.push(Event::PathProbed { tunnel, remote: path.remote, outer_bytes, arrived });
         }
     }
