@@ -204,6 +204,10 @@ impl Rewritten {
     /// The records of the type that was asked for, at the end of the chain.
     fn take_set<'a>(&mut self, at_name: impl Iterator<Item = &'a Record> + Clone, asked: &Asked, lens: Lens<'_>) {
         let mut is_as_signed = true;
+        let is_other_version = asked.record_type != asked.wanted;
+        if is_other_version && at_name.clone().any(|record| lens.leads_directly(record)) {
+            return; // translation is for those who have no other way
+        }
         for record in at_name.clone().filter(|record| record.record_type() == asked.record_type).take(MAX_RECORDS) {
             match lens.record(record, asked.wanted) {
                 Ok(rewritten) => {
@@ -293,6 +297,15 @@ impl Lens<'_> {
         match self.asker.reaches(at) {
             true => self.seen(at, wants_v4).ok_or(Note::NotMapped),
             false => Err(Note::NotGranted),
+        }
+    }
+
+    /// Whether the asker has an address of this host's own IP version, and may open a connection to it.
+    fn leads_directly(self, record: &Record) -> bool {
+        match &record.data {
+            RData::A(a) => self.address(a.0.into(), true).is_ok(),
+            RData::AAAA(a) => self.address(a.0.into(), false).is_ok(),
+            _ => false,
         }
     }
 
