@@ -172,10 +172,17 @@ fn private_addresses_from_outside_are_left_out() {
         "::ffff:192.168.1.20",
         "64:ff9b::c0a8:114",
         "2002:c0a8:114::1",
+        "::ffff:198.51.100.7",
+        "192.0.0.8",
+        "240.0.0.1",
+        "fec0::1",
+        "4000::1",
     ];
     for addr in private {
         scene.knows(None, "evil.example.org.", address(addr));
     }
+    scene.knows(None, "nat64.example.org.", address("64:ff9b::c633:6407"));
+    assert_eq!(texts(&scene.ask(A, "nat64.example.org.", RecordType::AAAA)), ["64:ff9b::c633:6407"]);
     scene.knows(None, "evil.example.org.", address("203.0.113.7"));
     scene.knows(None, "evil.example.org.", address("2001:db8:77::7"));
     scene.knows(None, "evil.example.org.", address("2001:db8:b::66")); // B's six: no grant
@@ -193,12 +200,15 @@ fn private_reverse_names_do_not_go_outside() {
     let mut scene = Scene::new();
     let everything = RouteSpec { domain: ".".into(), owner: None, resolvers: vec![outside("198.51.100.1")] };
     scene.publish(Routes::new([everything]).unwrap());
-    for name in ["1.0.0.10.in-addr.arpa.", "77.1.168.192.in-addr.arpa.", "c.f.ip6.arpa."] {
+    for name in ["1.0.0.10.in-addr.arpa.", "77.1.168.192.in-addr.arpa.", "168.192.in-addr.arpa.", "c.f.ip6.arpa."] {
         assert_eq!(scene.ask(C, name, RecordType::PTR).metadata.response_code, ResponseCode::Refused, "{name}");
     }
     assert!(scene.asked.is_empty());
-    scene.ask(C, "8.8.8.8.in-addr.arpa.", RecordType::PTR);
-    assert_eq!(scene.asked.len(), 1);
+    // Of some names above them only a part is private.
+    for name in ["8.8.8.8.in-addr.arpa.", "192.in-addr.arpa.", "1.0.0.2.ip6.arpa."] {
+        scene.ask(C, name, RecordType::PTR);
+    }
+    assert_eq!(scene.asked.len(), 3);
 }
 
 #[test]
