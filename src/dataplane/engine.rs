@@ -261,6 +261,7 @@ impl Engine {
             dns: self.local.names.counters(),
             dns_signatures: self.local.names.signature_counts(),
             dns_now: self.local.names.gauges(now),
+            dns_routes: self.local.names.routes(&self.snapshot, now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             napt_bindings: self.napt.len(),
@@ -364,6 +365,7 @@ impl Engine {
                     sent: counters.sent,
                     drops: counters.drops,
                     sessions: self.sessions.opened_by(realm),
+                    dns_cached: self.local.names.cached_of(realm),
                 })
             })
             .collect()

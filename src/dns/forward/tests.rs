@@ -346,6 +346,32 @@ fn a_silent_resolver_is_passed_over_and_comes_last_for_a_while() {
 }
 
 #[test]
+fn who_answers_which_names_and_how_well_is_told() {
+    let mut scene = Scene::new();
+    scene.silent.insert(resolver(B, "192.168.1.53"));
+    scene.knows(Some(B), "pacs.b.local.", address("192.168.1.20"));
+    scene.ask(A, "pacs.b.local.", RecordType::A);
+    scene.now = scene.now + Duration::from_secs(5);
+    let reports = scene.reports();
+    let of = |owner| reports.iter().find(|route| route.owner == owner).unwrap();
+    assert_eq!(of(Some(B)).domains, ["1.168.192.in-addr.arpa", "b.local"]);
+    assert_eq!(of(Some(A)).domains, ["168.192.in-addr.arpa", "a.local"]);
+    assert_eq!((of(None).domains.as_slice(), of(None).resolvers.len()), (&["example.org".to_owned()][..], 2));
+    let [first, second] = &of(Some(B)).resolvers[..] else { panic!("{reports:?}") };
+    assert_eq!(first.server, "192.168.1.53:53".parse().unwrap());
+    assert_eq!((first.health.failures, first.health.last_answer), (1, None));
+    assert_eq!(second.server, "192.168.1.54:53".parse().unwrap());
+    assert_eq!((second.health.answers, second.health.last_answer), (1, Some(Duration::from_secs(5))));
+    assert_eq!((scene.forwarder.cached_of(A), scene.forwarder.cached_of(B)), (1, 0));
+    scene.silent.clear();
+    scene.code = Some(ResponseCode::Refused);
+    scene.ask(A, "other.b.local.", RecordType::A);
+    let reports = scene.reports();
+    let unusable = reports.iter().flat_map(|route| &route.resolvers).map(|resolver| resolver.health.unusable);
+    assert_eq!(unusable.sum::<u64>(), 4, "two rounds of two");
+}
+
+#[test]
 fn when_none_answers_the_asker_is_told_why() {
     let mut scene = Scene::new();
     let both = [resolver(B, "192.168.1.53"), resolver(B, "192.168.1.54")];
