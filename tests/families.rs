@@ -352,6 +352,10 @@ fn an_error_about_a_first_fragment_crosses() {
     let (headers, error) = f.cross(SIX, FOUR, &port_unreachable(host6(), canonical, &first[..400]));
     assert_eq!((headers.source, headers.destination), (ip(ALIAS_OF_SIX), host4()));
     assert_eq!((&error[28 + 12..28 + 20], &error[48..52]), (&request[12..20], &request[20..24]));
+    // It is quoted as a first fragment of the datagram that the host sent: 9, MF.
+    assert_eq!(error[28 + 4..28 + 8], [0, 9, 0x20, 0]);
+    assert_eq!(u16::from_be_bytes([error[30], error[31]]) as usize, first.len() - 28, "as long as in IPv4");
+    assert_eq!(ixgate::wire::checksum::checksum(&error[28..48]), 0);
 
     let request = udp((host6(), 6000), (canonical, 443), &[7; 3000]);
     let arrived: Vec<_> = cut(&request, 1380, 9).iter().flat_map(|piece| f.lan.send(SIX, piece)).collect();
@@ -359,7 +363,11 @@ fn an_error_about_a_first_fragment_crosses() {
     first[26..28].fill(0); // as if a checksum had got lost: the whole fragment is quoted, but not the whole datagram
     let (headers, error) = f.cross(FOUR, SIX, &port_unreachable(host4(), ip(ALIAS_OF_SIX), &first));
     assert_eq!((headers.source, headers.destination), (canonical, host6()));
-    assert_eq!((&error[48 + 8..48 + 40], &error[88..92]), (&request[8..40], &request[40..44]));
+    assert_eq!((&error[48 + 8..48 + 40], &error[96..100]), (&request[8..40], &request[40..44]));
+    assert_eq!((error[48 + 6], &error[88..96]), (44, &[17, 0, 0, 1, 0, 0, 0, 9][..]), "a fragment header");
+    assert_eq!(u16::from_be_bytes([error[52], error[53]]) as usize, first.len() - 20 + 8);
+    // Of a long fragment as much is quoted as an ICMPv6 error may have.
+    assert!(first.len() > 1280 && error.len() == 1280, "{} {}", first.len(), error.len());
 }
 
 #[test]

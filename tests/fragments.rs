@@ -278,6 +278,24 @@ fn what_a_realm_does_not_own_is_not_kept() {
     assert_eq!(f.lan.report().totals.fragments_kept, 0);
 }
 
+/// Errors of routers outside of the networks count when they are about a session, which a fragment does not tell. No router
+/// makes errors that long (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 c), so nothing is kept for somebody who is not the
+/// realm's.
+#[test]
+fn an_error_of_a_router_outside_of_the_networks_counts_only_whole() {
+    for v6 in [false, true] {
+        let mut f = Fixture::start();
+        let flow = f.flow(v6);
+        let arrived = at(B, f.lan.send(A, &flow.request(&payload(600))));
+        let router = if v6 { ip("2001:db8:ffff::1") } else { ip("198.51.100.1") };
+        let error = packets::port_unreachable(router, flow.a_for_b, &arrived[0]);
+        assert_eq!(f.send_all(B, &cut(&error, 576, 1)), []);
+        assert_eq!(f.drops("b", DropReason::SourceNotInRealm), 2);
+        assert_eq!(f.lan.report().totals.fragments_kept, 0);
+        assert_eq!(at(A, f.lan.send(B, &error)).len(), 1);
+    }
+}
+
 #[test]
 fn realms_that_share_addresses_and_identification_do_not_complete_each_others_datagrams() {
     let mut f = Fixture::start();

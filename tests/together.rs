@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::env;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
@@ -143,6 +144,41 @@ fn is_in(pool: &str, address: IpAddr) -> bool {
 
 fn payload() -> Vec<u8> {
     (0..3000).map(|at| (at % 251) as u8).collect()
+}
+
+/// There are more IPv6 hosts than blocks, so that none can be computed: who had which is in the log, by the address that
+/// the host has on its own wires.
+#[test]
+fn which_ipv6_host_had_a_port_is_in_the_log() {
+    let elsewhere = "{ prefix = \"fd00:6::/64\", canonical = \"fd5c:1e2b:90ab:6::/64\" }";
+    let text = KINDS.replace("\"fd00:6::/64\"", elsewhere);
+    let appliance = Appliance::build(&text);
+    let mut f = Fixture { lan: Lan::start(&appliance, &NAMES), appliance };
+    let log = |f: &mut Fixture| -> Vec<String> {
+        let all = std::iter::from_fn(|| f.lan.engine.poll_event()).map(|event| event.to_string());
+        all.filter(|line| line.contains("ports")).collect()
+    };
+    let there = f.canonical("b", "192.168.1.30");
+    let (headers, _) = f.cross(SIX, B, &udp((host6(), 5000), (there, 53), b"hello"));
+    let IpAddr::V4(shown) = headers.source else { panic!("{headers:?}") };
+    let first = 1024 + (ports(&headers).0 - 1024) / 256 * 256;
+    let block = format!("ports {first}-{} of {shown}", first + 255);
+    assert_eq!(log(&mut f), [format!("realm six: {block} given to {}", host6())]);
+    f.cross(SIX, B, &udp((host6(), 5001), (there, 53), b"it has it"));
+    assert_eq!(log(&mut f), Vec::<String>::new());
+
+    let now = f.lan.now + Duration::from_secs(400);
+    f.lan.advance_to(now);
+    assert_eq!(log(&mut f), [format!("realm six: {block} given back by {}", host6())]);
+
+    [SIX, B].iter().for_each(|site| f.lan.connect(*site));
+    f.cross(SIX, B, &udp((host6(), 5002), (there, 53), b"again"));
+    assert_eq!(log(&mut f).len(), 1);
+    let other_pool = text.replace("100.64.9.", "100.64.10.");
+    let (snapshot, now) = (f.appliance.change(&other_pool), f.lan.now);
+    f.lan.engine.publish(snapshot, now);
+    let all = "realm six: all ports given back: a new configuration changed or removed its pool";
+    assert_eq!(log(&mut f), [all]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod dnssec_key;
 pub mod open;
 pub mod run;
 pub mod socket_file;
+mod tls_lines;
 pub mod transfer;
 pub mod upstream;
 pub mod worker;

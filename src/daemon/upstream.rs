@@ -2,8 +2,8 @@
 //!
 //! The packet path decides what is asked, whom, and for how long it waits; here the message is carried and what comes back
 //! is brought. Every question has a socket of its own, connected to the one who is asked, so that the kernel gives it a
-//! random port and lets nobody else answer. TLS proves the server's name against the system's certificate authorities,
-//! and takes up earlier sessions.
+//! random port and lets nobody else answer; but those over TLS share a connection to each server ([`super::tls_lines`]). TLS
+//! proves the server's name against the system's certificate authorities, and takes up earlier sessions.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,18 +16,17 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::tls_lines::{self, Line, Lines};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::dns::{Transport, Upstream};
 
-/// Questions under way; one socket each.
+/// Questions under way; at most one socket each.
 pub const MAX_QUESTIONS: usize = 1024;
 /// Longer than the packet path waits: it closes what it waits for no more.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_MESSAGE_BYTES: usize = 65_535;
 
 /// What came of a question, to the packet path. `None`: it failed.
@@ -45,6 +44,7 @@ pub struct Tls {
 pub async fn serve(mut actions: mpsc::Receiver<Action>, answers: impl Answers, tls: Tls) {
     let mut tasks: JoinSet<ExchangeId> = JoinSet::new();
     let mut open: HashMap<ExchangeId, AbortHandle> = HashMap::new();
+    let mut lines = Lines::default();
     loop {
         tokio::select! {
             action = actions.recv() => match action {
@@ -58,8 +58,12 @@ pub async fn serve(mut actions: mpsc::Receiver<Action>, answers: impl Answers, t
                     if open.len() < MAX_QUESTIONS =>
                 {
                     let (answers, tls) = (answers.clone(), tls.clone());
+                    let way = match name {
+                        Some(name) => Way::Tls(lines.to(server, &name, &tls), name, tls),
+                        None => Way::Plain(transport),
+                    };
                     let task = tasks.spawn(async move {
-                        let asked = timeout(PATIENCE, ask(exchange, server, name, transport, &bytes, &answers, &tls));
+                        let asked = timeout(PATIENCE, ask(exchange, server, way, &bytes, &answers));
                         if let Ok(Err(error)) | Err(error) = asked.await.map_err(io::Error::from) {
                             tracing::debug!("a resolver outside was not asked: {error}");
                             answers.answer(exchange, None).await;
@@ -79,24 +83,28 @@ pub async fn serve(mut actions: mpsc::Receiver<Action>, answers: impl Answers, t
     }
 }
 
+/// How a question travels.
+enum Way {
+    Plain(Transport),
+    /// With the name that the server must prove.
+    Tls(Line, Arc<str>, Tls),
+}
+
 async fn ask(
     exchange: ExchangeId,
     server: SocketAddr,
-    name: Option<Arc<str>>,
-    transport: Transport,
+    way: Way,
     message: &[u8],
     answers: &impl Answers,
-    tls: &Tls,
 ) -> io::Result<()> {
-    let answer = match (name, transport) {
-        (None, Transport::Udp) => return ask_udp(exchange, server, message, answers).await,
-        (None, Transport::Tcp) => converse(TcpStream::connect(server).await?, message).await?,
-        (Some(name), _) => {
-            let name = ServerName::try_from(name.to_string()).map_err(io::Error::other)?;
-            let connector = TlsConnector::from(tls.config().await?);
-            let stream = TcpStream::connect(server).await?;
-            converse(connector.connect(name, stream).await?, message).await?
-        }
+    let answer = match way {
+        Way::Plain(Transport::Udp) => return ask_udp(exchange, server, message, answers).await,
+        Way::Plain(Transport::Tcp) => converse(TcpStream::connect(server).await?, message).await?,
+        Way::Tls(line, name, tls) => match line.ask(message.to_vec()).await {
+            Some(answer) => answer,
+            // RFC 7766 section 6.2.4: the server may close whenever it likes, also while a question is on its way.
+            None => converse(tls_lines::connect(server, &name, &tls).await?, message).await?,
+        },
     };
     answers.answer(exchange, Some(answer)).await;
     Ok(())
@@ -118,15 +126,23 @@ async fn ask_udp(exchange: ExchangeId, server: SocketAddr, message: &[u8], answe
     }
 }
 
-/// RFC 1035 section 4.2.2: a length, then the message. In one write, as RFC 7766 section 8 asks for.
 async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, message: &[u8]) -> io::Result<Vec<u8>> {
+    send(&mut stream, message).await?;
+    receive(&mut stream).await
+}
+
+/// RFC 1035 section 4.2.2: a length, then the message. In one write, as RFC 7766 section 8 asks for.
+pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
     let len = u16::try_from(message.len()).map_err(io::Error::other)?;
     stream.write_all(&[&len.to_be_bytes()[..], message].concat()).await?;
-    stream.flush().await?;
+    stream.flush().await
+}
+
+pub(super) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let len = stream.read_u16().await?;
-    let mut answer = vec![0; len.into()];
-    stream.read_exact(&mut answer).await?;
-    Ok(answer)
+    let mut message = vec![0; len.into()];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
 }
 
 impl Tls {
@@ -140,7 +156,7 @@ impl Tls {
         Tls { config: Arc::new(OnceLock::from(client_config(roots))) }
     }
 
-    async fn config(&self) -> io::Result<Arc<ClientConfig>> {
+    pub(super) async fn config(&self) -> io::Result<Arc<ClientConfig>> {
         let cell = self.config.clone();
         let load = move || {
             let load = || {

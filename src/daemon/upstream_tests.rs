@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 use super::*;
 
@@ -32,7 +33,11 @@ impl Bench {
 
     async fn ask(&self, id: u64, server: SocketAddr, tls: Option<&str>, transport: Transport) {
         let upstream = Upstream::Outside { server, tls: tls.map(Into::into) };
-        let action = Action::Ask { exchange: ExchangeId(id), upstream, transport, bytes: b"question".to_vec() };
+        self.put(id, upstream, transport, b"question").await;
+    }
+
+    async fn put(&self, id: u64, upstream: Upstream, transport: Transport, bytes: &[u8]) {
+        let action = Action::Ask { exchange: ExchangeId(id), upstream, transport, bytes: bytes.to_vec() };
         self.actions.send(action).await.unwrap();
     }
 
@@ -42,18 +47,17 @@ impl Bench {
     }
 }
 
+/// With the question's id, which is its first two bytes.
+const ANSWER: &[u8] = b"quite so";
+
 fn loopback() -> (IpAddr, u16) {
     (Ipv4Addr::LOCALHOST.into(), 0)
 }
 
 /// Reads one framed question and gives one framed answer.
 async fn answer_stream(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-    let len = stream.read_u16().await.unwrap();
-    let mut question = vec![0; len.into()];
-    stream.read_exact(&mut question).await.unwrap();
-    assert_eq!(question, b"question");
-    stream.write_all(&[&6u16.to_be_bytes()[..], b"answer"].concat()).await.unwrap();
-    stream.flush().await.unwrap();
+    assert_eq!(receive(&mut stream).await.unwrap(), b"question");
+    send(&mut stream, ANSWER).await.unwrap();
     // Until the other side has read it.
     let _ = stream.read(&mut [0]).await;
 }
@@ -88,14 +92,14 @@ async fn tcp_carries_one_question_and_tells_when_it_cannot() {
     let at = server.local_addr().unwrap();
     bench.ask(1, at, None, Transport::Tcp).await;
     answer_stream(server.accept().await.unwrap().0).await;
-    assert_eq!(bench.told().await, (1, Some(b"answer".to_vec())));
+    assert_eq!(bench.told().await, (1, Some(ANSWER.to_vec())));
     drop(server);
     bench.ask(2, at, None, Transport::Tcp).await;
     assert_eq!(bench.told().await, (2, None));
 }
 
-#[tokio::test]
-async fn tls_asks_only_who_proves_the_name() {
+/// A server that proves to be `dns.example`, and the authority that says so.
+fn proved() -> (TlsAcceptor, RootCertStore) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -112,26 +116,92 @@ async fn tls_asks_only_who_proves_the_name() {
         .with_single_cert(vec![certificate.der().clone()], private_key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
+    let mut roots = RootCertStore::empty();
+    roots.add(ca_certificate.der().clone()).unwrap();
+    (acceptor, roots)
+}
+
+#[tokio::test]
+async fn tls_asks_only_who_proves_the_name() {
+    let (acceptor, roots) = proved();
     let server = TcpListener::bind(loopback()).await.unwrap();
     let at = server.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
-            let stream = server.accept().await.unwrap().0;
-            if let Ok(stream) = acceptor.accept(stream).await {
-                answer_stream(stream).await;
-            }
+            let (stream, acceptor) = (server.accept().await.unwrap().0, acceptor.clone());
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    answer_stream(stream).await;
+                }
+            });
         }
     });
-    let mut roots = RootCertStore::empty();
-    roots.add(ca_certificate.der().clone()).unwrap();
     let mut bench = Bench::start(Tls::with(roots));
     bench.ask(1, at, Some("dns.example"), Transport::Tcp).await;
-    assert_eq!(bench.told().await, (1, Some(b"answer".to_vec())));
+    assert_eq!(bench.told().await, (1, Some(ANSWER.to_vec())));
     bench.ask(2, at, Some("other.example"), Transport::Tcp).await;
     assert_eq!(bench.told().await, (2, None), "another name");
     let mut bench = Bench::start(Tls::with(RootCertStore::empty()));
     bench.ask(3, at, Some("dns.example"), Transport::Tcp).await;
     assert_eq!(bench.told().await, (3, None), "an authority that nobody trusts");
+}
+
+async fn accept(acceptor: &TlsAcceptor, server: &TcpListener) -> TlsStream<TcpStream> {
+    let (stream, _) = timeout(Duration::from_secs(10), server.accept()).await.expect("a connection in time").unwrap();
+    acceptor.accept(stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn questions_over_tls_share_a_connection_until_the_server_closes_it() {
+    let (acceptor, roots) = proved();
+    let mut bench = Bench::start(Tls::with(roots));
+    let server = TcpListener::bind(loopback()).await.unwrap();
+    let upstream = Upstream::Outside { server: server.local_addr().unwrap(), tls: Some("dns.example".into()) };
+    let put = |id, message: &'static [u8]| bench.put(id, upstream.clone(), Transport::Tcp, message);
+    put(1, b"aa first").await;
+    put(2, b"bb second").await;
+    let mut stream = accept(&acceptor, &server).await;
+    let mut heard = vec![receive(&mut stream).await.unwrap(), receive(&mut stream).await.unwrap()];
+    heard.sort();
+    assert_eq!(heard, [b"aa first".to_vec(), b"bb second".to_vec()], "both on one connection");
+    // A third with the id of the first has a connection of its own.
+    put(3, b"aa third").await;
+    let mut own = accept(&acceptor, &server).await;
+    assert_eq!(receive(&mut own).await.unwrap(), b"aa third");
+    send(&mut own, b"aa 3").await.unwrap();
+    assert_eq!(bench.told().await, (3, Some(b"aa 3".to_vec())));
+    // In any order, and what nobody asked is nobody's.
+    for (said, asked) in [(&b"zz"[..], None), (b"bb 2", Some(2)), (b"bb 2", None), (b"aa 1", Some(1))] {
+        send(&mut stream, said).await.unwrap();
+        if let Some(asked) = asked {
+            assert_eq!(bench.told().await, (asked, Some(said.to_vec())));
+        }
+    }
+    // The server closes while a question is on its way: it is asked again, on a new connection.
+    bench.put(4, upstream.clone(), Transport::Tcp, b"dd fourth").await;
+    assert_eq!(receive(&mut stream).await.unwrap(), b"dd fourth");
+    drop(stream);
+    let mut stream = accept(&acceptor, &server).await;
+    assert_eq!(receive(&mut stream).await.unwrap(), b"dd fourth");
+    send(&mut stream, b"dd 4").await.unwrap();
+    assert_eq!(bench.told().await, (4, Some(b"dd 4".to_vec())));
+}
+
+#[tokio::test]
+async fn questions_on_one_connection_are_bounded() {
+    let (acceptor, roots) = proved();
+    let bench = Bench::start(Tls::with(roots));
+    let server = TcpListener::bind(loopback()).await.unwrap();
+    let upstream = Upstream::Outside { server: server.local_addr().unwrap(), tls: Some("dns.example".into()) };
+    let most = tls_lines::MAX_QUESTIONS as u16;
+    for id in 0..=most {
+        bench.put(id.into(), upstream.clone(), Transport::Tcp, &id.to_be_bytes()).await;
+    }
+    let mut shared = accept(&acceptor, &server).await;
+    for _ in 0..most {
+        receive(&mut shared).await.unwrap();
+    }
+    receive(&mut accept(&acceptor, &server).await).await.unwrap();
 }
 
 #[tokio::test]

@@ -120,6 +120,7 @@ impl Core for Echo {
             dns,
             dns_signatures: Default::default(),
             dns_now: Default::default(),
+            dns_routes: Vec::new(),
             sessions_max: 1,
             napt_bindings: 0,
             napt_bindings_max: 1,

@@ -17,7 +17,7 @@ use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
 use super::counters::Counters;
-use super::event::{Event, What};
+use super::event::{Event, PortNews, What};
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::Local;
@@ -221,7 +221,8 @@ impl Engine {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.napt.poll_event() {
-            return Some(Event { realm: Some(self.snapshot.realm_name(event.realm)), what: What::Napt(event) });
+            let realm = Some(self.snapshot.realm_name(event.realm()));
+            return Some(Event { realm, what: What::Napt(PortNews::of(event, &self.snapshot.mapping)) });
         }
         let event = self.tunnels.poll_event()?;
         let realm = event.tunnel().map(|tunnel| match self.realm_of(tunnel) {
@@ -261,6 +262,7 @@ impl Engine {
             dns: self.local.names.counters(),
             dns_signatures: self.local.names.signature_counts(),
             dns_now: self.local.names.gauges(now),
+            dns_routes: self.local.names.routes(&self.snapshot, now),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             napt_bindings: self.napt.len(),
@@ -370,6 +372,7 @@ impl Engine {
                     sent: counters.sent,
                     drops: counters.drops,
                     sessions: self.sessions.opened_by(realm),
+                    dns_cached: self.local.names.cached_of(realm),
                 })
             })
             .collect()

@@ -2,9 +2,11 @@
 //! inside a realm: but for a port block given on demand, whose purpose is to say to which host.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::ike;
-use crate::nat::napt::BlockEvent;
+use crate::nat::napt::{BlockEvent, PortBlock};
+use crate::net::mapping::Mapping;
 use crate::net::{Path, TunnelId};
 use crate::wireguard;
 
@@ -20,8 +22,28 @@ pub struct Event {
 pub enum What {
     WireGuard(wireguard::Event),
     Ipsec(IpsecNews),
-    /// A port block was given to a host, or came back: with the log it can be told who had it.
-    Napt(BlockEvent),
+    Napt(PortNews),
+}
+
+/// What became of ports that are given on demand: with the log it can be told who had them. Hosts are shown as their realm
+/// knows them.
+#[derive(Clone, Copy, Debug)]
+pub enum PortNews {
+    Given { host: IpAddr, block: PortBlock },
+    GivenBack { host: IpAddr, block: PortBlock },
+    AllGivenBack,
+}
+
+impl PortNews {
+    pub(super) fn of(event: BlockEvent, mapping: &Mapping) -> Self {
+        // A host that a new configuration knows no more keeps its canonical address, which has its realm in it.
+        let native = |host| mapping.locate_canonical(host).map_or(host.addr().into(), |at| mapping.native_of(at));
+        match event {
+            BlockEvent::Given { host, block, .. } => PortNews::Given { host: native(host), block },
+            BlockEvent::GivenBack { host, block, .. } => PortNews::GivenBack { host: native(host), block },
+            BlockEvent::AllGivenBack { .. } => PortNews::AllGivenBack,
+        }
+    }
 }
 
 /// What happened to an IPsec tunnel, or to somebody who wanted one.
@@ -122,14 +144,19 @@ impl fmt::Display for Event {
         match &self.what {
             What::WireGuard(event) => write_wireguard(f, event),
             What::Ipsec(news) => write_ipsec(f, news),
-            What::Napt(event) => write_block(f, event),
+            What::Napt(news) => write_ports(f, news),
         }
     }
 }
 
-fn write_block(f: &mut fmt::Formatter<'_>, event: &BlockEvent) -> fmt::Result {
-    let BlockEvent { host, block, given, .. } = event;
-    let verb = if *given { "given to" } else { "given back by" };
+fn write_ports(f: &mut fmt::Formatter<'_>, news: &PortNews) -> fmt::Result {
+    let (block, verb, host) = match news {
+        PortNews::Given { host, block } => (block, "given to", host),
+        PortNews::GivenBack { host, block } => (block, "given back by", host),
+        PortNews::AllGivenBack => {
+            return f.write_str("all ports given back: a new configuration changed or removed its pool");
+        }
+    };
     write!(f, "ports {}-{} of {} {verb} {host}", block.first, block.last, block.address)
 }
 

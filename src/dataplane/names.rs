@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::dns::forward::{Action, Client, Counters, ExchangeId, Gauges};
+use crate::dns::forward::{Action, Client, Counters, ExchangeId, Gauges, RouteReport};
 use crate::dns::{self, ForwardLimits, Forwarder, SignatureCounts, Tables, Upstream};
 use crate::host::{self, ClientId, Host, QueryId, Question};
-use crate::net::Timestamp;
 use crate::net::random::Random;
+use crate::net::{RealmId, Timestamp};
 
 use super::snapshot::Snapshot;
 
@@ -67,6 +67,16 @@ impl Names {
 
     pub fn gauges(&self, now: Timestamp) -> Gauges {
         self.forwarder.gauges(now)
+    }
+
+    /// Who answers which names of others, and how well.
+    pub fn routes(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<RouteReport> {
+        self.forwarder.routes(self.tables(snapshot, now), now)
+    }
+
+    /// Answers that are remembered for a realm's hosts.
+    pub fn cached_of(&self, realm: RealmId) -> usize {
+        self.forwarder.cached_of(realm)
     }
 
     /// Until neither the stack nor the forwarder has anything for the other.

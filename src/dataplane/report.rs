@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dns;
+pub use crate::dns::forward::{Gauges, ResolverHealth, ResolverReport, RouteReport};
 use crate::net::{Generation, RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -34,7 +35,9 @@ pub struct Report {
     pub ike_half_open: usize,
     pub dns: dns::forward::Counters,
     pub dns_signatures: dns::SignatureCounts,
-    pub dns_now: dns::forward::Gauges,
+    pub dns_now: Gauges,
+    /// Names that others answer.
+    pub dns_routes: Vec<RouteReport>,
     pub sessions: usize,
     pub sessions_max: usize,
     pub napt_bindings: usize,
@@ -77,6 +80,8 @@ pub struct RealmReport {
     pub drops: Drops,
     /// Sessions that this realm's hosts opened.
     pub sessions: usize,
+    /// Forwarded answers that are remembered for this realm's hosts.
+    pub dns_cached: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -128,6 +128,10 @@ impl Cache {
         self.realms.clear();
     }
 
+    pub(super) fn len_of(&self, realm: RealmId) -> usize {
+        self.realms.get(&realm).map_or(0, |realm| realm.entries.len())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.realms.values().map(|realm| realm.entries.len()).sum()
     }

@@ -14,7 +14,7 @@
 //! out too, so that none of another realm's addresses leaves by a side door.
 
 use std::iter;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::svcb::{IpHint, Mandatory, SVCB, SvcParamKey, SvcParamValue};
@@ -26,6 +26,7 @@ use super::resolve::Asker;
 use super::zone::{ADDRESS_TTL_SECS, NEGATIVE_TTL_SECS, Zone};
 use crate::net::RealmId;
 use crate::net::mapping::Located;
+use crate::net::special_purpose::{refusal, refusal4};
 
 /// Names on the way from the one that was asked for to its addresses. More are a loop or a joke.
 pub(super) const MAX_CHAIN: usize = 12;
@@ -204,6 +205,10 @@ impl Rewritten {
     /// The records of the type that was asked for, at the end of the chain.
     fn take_set<'a>(&mut self, at_name: impl Iterator<Item = &'a Record> + Clone, asked: &Asked, lens: Lens<'_>) {
         let mut is_as_signed = true;
+        let is_other_version = asked.record_type != asked.wanted;
+        if is_other_version && at_name.clone().any(|record| lens.leads_directly(record)) {
+            return; // translation is for those who have no other way
+        }
         for record in at_name.clone().filter(|record| record.record_type() == asked.record_type).take(MAX_RECORDS) {
             match lens.record(record, asked.wanted) {
                 Ok(rewritten) => {
@@ -296,6 +301,15 @@ impl Lens<'_> {
         }
     }
 
+    /// Whether the asker has an address of this host's own IP version, and may open a connection to it.
+    fn leads_directly(self, record: &Record) -> bool {
+        match &record.data {
+            RData::A(a) => self.address(a.0.into(), true).is_ok(),
+            RData::AAAA(a) => self.address(a.0.into(), false).is_ok(),
+            _ => false,
+        }
+    }
+
     /// By the rules of the internal zone.
     fn seen(self, at: Located, wants_v4: bool) -> Option<IpAddr> {
         self.asker.addresses_of(iter::once(at)).into_iter().find(|addr| addr.is_ipv4() == wants_v4)
@@ -304,12 +318,15 @@ impl Lens<'_> {
     /// An address that an outside upstream gave.
     fn public(self, addr: IpAddr) -> Result<IpAddr, Note> {
         let is_inside = match embedded_v4(addr) {
-            Some(v4) => is_private4(v4) || self.zone.alias4.iter().any(|pool| pool.contains(&v4)),
-            None => false,
+            Some(v4) => refusal4(v4).is_some() || self.zone.alias4.iter().any(|pool| pool.contains(&v4)),
+            None => refusal(addr).is_some(),
         };
-        let IpAddr::V6(v6) = addr else { return if is_inside { Err(Note::Rebinding) } else { Ok(addr) } };
+        if is_inside {
+            return Err(Note::Rebinding);
+        }
+        let IpAddr::V6(v6) = addr else { return Ok(addr) };
         let mapping = self.asker.mapping;
-        if is_inside || is_private6(v6) || mapping.space6().contains(v6) {
+        if mapping.space6().contains(v6) {
             return Err(Note::Rebinding);
         }
         match mapping.locate_canonical(v6.into()) {
@@ -383,48 +400,13 @@ fn is_free_of_addresses(data: &RData) -> bool {
     }
 }
 
-/// The IPv4 address that an address is or leads to: ::ffff:0:0/96 (RFC 4291), 64:ff9b::/96 (RFC 6052), 2002::/16
-/// (RFC 3056).
+/// The IPv4 address that an address is, or leads to through a NAT64 (64:ff9b::/96, RFC 6052).
 fn embedded_v4(addr: IpAddr) -> Option<Ipv4Addr> {
     const NAT64: u128 = 0x0064_ff9b << 96;
-    let v6 = match addr {
-        IpAddr::V4(v4) => return Some(v4),
-        IpAddr::V6(v6) => v6,
-    };
-    let bits = v6.to_bits();
-    if bits >> 32 == NAT64 >> 32 {
-        return Some(Ipv4Addr::from_bits(bits as u32));
+    match addr {
+        IpAddr::V4(addr) => Some(addr),
+        IpAddr::V6(addr) => (addr.to_bits() >> 32 == NAT64 >> 32).then(|| Ipv4Addr::from_bits(addr.to_bits() as u32)),
     }
-    if bits >> 112 == 0x2002 {
-        return Some(Ipv4Addr::from_bits((bits >> 80) as u32));
-    }
-    v6.to_ipv4_mapped()
-}
-
-/// RFC 6890 and its registry: addresses that mean something only where one stands.
-pub(super) fn is_private4(addr: Ipv4Addr) -> bool {
-    let [first, second, ..] = addr.octets();
-    let is_shared = first == 100 && second & 0xc0 == 64; // RFC 6598
-    let is_benchmark = first == 198 && second & 0xfe == 18; // RFC 2544
-    let is_this_network = first == 0;
-    addr.is_private()
-        || addr.is_loopback()
-        || addr.is_link_local()
-        || addr.is_multicast()
-        || addr.is_broadcast()
-        || is_shared
-        || is_benchmark
-        || is_this_network
-}
-
-pub(super) fn is_private6(addr: Ipv6Addr) -> bool {
-    let is_site_local = addr.segments()[0] & 0xffc0 == 0xfec0; // RFC 3879
-    addr.is_unspecified()
-        || addr.is_loopback()
-        || addr.is_unique_local()
-        || addr.is_unicast_link_local()
-        || addr.is_multicast()
-        || is_site_local
 }
 
 /// For answers that have no SOA to say it.

@@ -1,11 +1,12 @@
-//! Addresses that mean something else than one host of the Internet, and so belong to nobody in a default realm.
+//! Addresses that mean something else than one host of the Internet. So they belong to nobody in a default realm, no
+//! resolver outside may name one, and their reverse names are nobody's business outside.
 //!
 //! From the registries of RFC 6890 (IANA, "IPv4" and "IPv6 Special-Purpose Address Registry"), and multicast. Left in are the
 //! prefixes for documentation (RFC 5737, RFC 3849): nobody has them, so nobody is hurt, and every lab stands on them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 /// First and last address, and what they are for.
 const BLOCKS4: [(u32, u32, &str); 11] = [
@@ -32,6 +33,14 @@ const BLOCKS6: [(u128, u32, &str); 4] = [
 const NOT_GLOBAL6: &str = "only 2000::/3 is global unicast (RFC 4291)";
 
 /// Why no host of the Internet has this address; `None`: one may.
+pub fn refusal(addr: IpAddr) -> Option<&'static str> {
+    match addr {
+        IpAddr::V4(addr) => refusal4(addr),
+        IpAddr::V6(addr) => refusal6(addr),
+    }
+}
+
+/// The same for IPv4.
 pub fn refusal4(addr: Ipv4Addr) -> Option<&'static str> {
     let bits = addr.to_bits();
     BLOCKS4.iter().find(|(first, last, _)| (*first..=*last).contains(&bits)).map(|(.., why)| *why)
@@ -50,6 +59,13 @@ pub fn refusal6(addr: Ipv6Addr) -> Option<&'static str> {
 pub fn refusal_of_net4(net: Ipv4Net) -> Option<&'static str> {
     let (first, last) = (net.network().to_bits(), net.broadcast().to_bits());
     BLOCKS4.iter().find(|block| block.0 <= last && first <= block.1).map(|(.., why)| *why)
+}
+
+/// Why none of a prefix's addresses is a host's; `None`: some may be.
+pub fn refusal_of_all(net: IpNet) -> Option<&'static str> {
+    // Below three bits the ends of an IPv6 prefix lie on both sides of 2000::/3.
+    let is_wide = matches!(net, IpNet::V6(net) if net.prefix_len() < 3);
+    refusal(net.network()).filter(|why| !is_wide && refusal(net.broadcast()) == Some(why))
 }
 
 #[cfg(test)]
@@ -92,6 +108,22 @@ mod tests {
         }
         for addr in ["::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "fd00::1", "fe80::1", "ff02::1", "4000::"] {
             assert_eq!(refusal6(addr.parse().unwrap()), Some(NOT_GLOBAL6), "{addr}");
+        }
+        for (net, is_refused) in [
+            ("10.0.0.0/8", true),
+            ("192.168.7.0/24", true),
+            ("0.0.0.0/0", false),
+            ("192.0.0.0/8", false),
+            ("126.0.0.0/7", false),
+            ("fc00::/8", true),
+            ("fd00::/64", true),
+            ("2001::/32", true),
+            ("2001::/16", false),
+            ("2000::/4", false),
+            ("::/0", false),
+            ("::/2", false),
+        ] {
+            assert_eq!(refusal_of_all(net.parse().unwrap()).is_some(), is_refused, "{net}");
         }
         assert_eq!(refusal_of_net4("8.0.0.0/7".parse().unwrap()), None);
         assert!(refusal_of_net4("8.0.0.0/6".parse().unwrap()).is_some());

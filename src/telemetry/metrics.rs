@@ -12,7 +12,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::source::{self, Source};
-use crate::dataplane::report::{IpsecReport, RealmReport, TunnelReport};
+use crate::dataplane::report::{IpsecReport, RealmReport, ResolverHealth, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -233,6 +233,32 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Answers,
         help: "Forwarded answers that are remembered.",
         read: |s| one(s.path.dns_now.cached as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_realm_cached_answers",
+        kind: Kind::Gauge,
+        unit: Unit::Answers,
+        help: "Forwarded answers that are remembered for the hosts of a realm (limits.dns_cache_entries).",
+        read: |s| by_realm(s, |realm| realm.dns_cached as f64),
+    },
+    Declaration {
+        name: "ixgate_dns_resolver_answers_total",
+        kind: Kind::Counter,
+        unit: Unit::Answers,
+        help: "Answers of a realm's resolvers, or of those outside (realm empty), since they were configured: of use (usable), \
+               or SERVFAIL, REFUSED and the like (unusable).",
+        read: |s| {
+            let usable = labelled(by_resolvers(s, |health| health.answers), "kind", "usable");
+            usable.chain(labelled(by_resolvers(s, |health| health.unusable), "kind", "unusable")).collect()
+        },
+    },
+    Declaration {
+        name: "ixgate_dns_resolver_failures_total",
+        kind: Kind::Counter,
+        unit: Unit::Failures,
+        help: "Questions that a realm's resolvers, or those outside (realm empty), did not answer in time or that did not reach \
+               them, since they were configured.",
+        read: |s| by_resolvers(s, |health| health.failures),
     },
     Declaration {
         name: "ixgate_dns_partial_answers_total",
@@ -616,6 +642,20 @@ fn by_realm(source: &Source, value: impl Fn(&RealmReport) -> f64) -> Vec<Sample>
     named.map(|(report, name)| (vec![("realm", name.to_owned())], value(report))).collect()
 }
 
+/// All resolvers of a realm together, which has no name when they lie outside.
+fn by_resolvers(source: &Source, value: impl Fn(&ResolverHealth) -> u64) -> Vec<Sample> {
+    let names = realm_names(source);
+    let mut sums: BTreeMap<Option<RealmId>, u64> = BTreeMap::new();
+    for route in &source.path.dns_routes {
+        *sums.entry(route.owner).or_default() += route.resolvers.iter().map(|r| value(&r.health)).sum::<u64>();
+    }
+    let sample = |(owner, sum): (Option<RealmId>, u64)| {
+        let name = owner.map_or(Some(""), |realm| names.get(&realm).copied())?;
+        Some((vec![("realm", name.to_owned())], sum as f64))
+    };
+    sums.into_iter().filter_map(sample).collect()
+}
+
 fn by_tunnel(source: &Source, value: impl Fn(&TunnelReport) -> Option<f64>) -> Vec<Sample> {
     by_tunnel_labels(source, value)
 }
@@ -682,7 +722,7 @@ fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::source::samples::{ipsec_realm, three_realms};
+    use super::super::source::samples::{ipsec_realm, names_of_others, three_realms};
     use super::*;
 
     #[test]
@@ -703,7 +743,7 @@ mod tests {
 
     #[test]
     fn every_metric_and_every_drop_reason_is_printed() {
-        let text = render(&three_realms()).unwrap() + &render(&ipsec_realm()).unwrap();
+        let text = render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap();
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
             assert!(text.contains(&format!("# TYPE {} ", metric.name)));
@@ -751,6 +791,21 @@ mod tests {
             assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
         }
         assert!(!text.contains("198.51.100.7") && !text.contains("203.0.113.99"), "never an address");
+    }
+
+    #[test]
+    fn resolvers_are_summed_by_realm() {
+        let text = render(&names_of_others()).unwrap();
+        for line in [
+            "ixgate_dns_resolver_answers_total{realm=\"\",kind=\"usable\"} 1200",
+            "ixgate_dns_resolver_answers_total{realm=\"hospital-b\",kind=\"usable\"} 19",
+            "ixgate_dns_resolver_answers_total{realm=\"hospital-b\",kind=\"unusable\"} 0",
+            "ixgate_dns_resolver_failures_total{realm=\"hospital-b\"} 5",
+            "ixgate_dns_realm_cached_answers{realm=\"region-a\"} 40",
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("192.168.1.53") && !text.contains("9.9.9.9"), "never an address");
     }
 
     #[test]

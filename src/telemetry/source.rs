@@ -126,8 +126,8 @@ pub fn all_drops(path: &Report) -> Drops {
 pub(crate) mod samples {
     use super::*;
     use crate::dataplane::report::{
-        ChildReport, FailureReport, IkeCounts, IpsecReport, MtuReport, MtuSource, RealmReport, Totals, Traffic,
-        TunnelReport,
+        ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, RealmReport, ResolverHealth,
+        ResolverReport, RouteReport, Totals, Traffic, TunnelReport,
     };
     use crate::net::Generation;
 
@@ -212,6 +212,7 @@ pub(crate) mod samples {
             dns: Default::default(),
             dns_signatures: Default::default(),
             dns_now: Default::default(),
+            dns_routes: Vec::new(),
             sessions_max: 1_000_000,
             napt_bindings: 0,
             napt_bindings_max: 500_000,
@@ -315,7 +316,44 @@ pub(crate) mod samples {
         source
     }
 
+    /// [`three_realms`], with names that resolvers of one and some outside answer.
+    pub(crate) fn names_of_others() -> Source {
+        let secs = |secs| Some(Duration::from_secs(secs));
+        let resolver = |server: &str, tls: Option<&str>, health| ResolverReport {
+            server: server.parse().unwrap(),
+            tls: tls.map(Into::into),
+            health,
+        };
+        let unasked = ResolverHealth::default();
+        let fast = ResolverHealth { answers: 1_200, failures: 3, last_answer: secs(4), ..unasked };
+        let up = ResolverHealth { answers: 12, last_answer: secs(1), waiting: 2, ..unasked };
+        let down = ResolverHealth {
+            answers: 7,
+            failures: 5,
+            failures_in_a_row: 3,
+            last_answer: secs(120),
+            penalised_for: secs(9),
+            ..unasked
+        };
+        let route = |owner, domains: [&str; 2], resolvers| RouteReport {
+            owner,
+            domains: domains.map(str::to_owned).into(),
+            resolvers,
+        };
+        let outside =
+            vec![resolver("9.9.9.9:853", Some("dns.quad9.net"), fast), resolver("[2620:fe::fe]:53", None, unasked)];
+        let of_b = vec![resolver("192.168.1.53:53", None, up), resolver("192.168.1.54:53", None, down)];
+        let mut source = three_realms();
+        source.path.dns_routes = vec![
+            route(None, [".", "example.org"], outside),
+            route(Some(RealmId(2)), ["1.168.192.in-addr.arpa", "b.local"], of_b),
+        ];
+        source.path.dns_now = Gauges { pending: 2, cached: 40, penalised_resolvers: 1 };
+        source.path.realms[0].dns_cached = 40;
+        source
+    }
+
     fn realm(number: u16, received: Traffic, drops: Drops) -> RealmReport {
-        RealmReport { realm: RealmId(number), received, sent: Traffic::default(), drops, sessions: 12 }
+        RealmReport { realm: RealmId(number), received, sent: Traffic::default(), drops, sessions: 12, dns_cached: 0 }
     }
 }

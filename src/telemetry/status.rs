@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::source::{self, PeerName, Source, TunnelName};
+use super::status_dns::DnsStatus;
 use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
 use crate::dataplane::report::{Drops, RealmReport, Totals, Traffic, TunnelReport};
@@ -33,6 +34,14 @@ pub struct Status {
     pub napt_bindings: usize,
     #[serde(default)]
     pub napt_bindings_max: usize,
+    /// Forwarded questions that wait for a resolver, and answers that are remembered.
+    #[serde(default)]
+    pub dns_pending: usize,
+    #[serde(default)]
+    pub dns_cached: usize,
+    /// Names that resolvers outside all realms answer.
+    #[serde(default)]
+    pub dns_outside: Vec<DnsStatus>,
     /// What happened to tunnels and is missing from the log, because too much came at once.
     #[serde(default)]
     pub events_lost: u64,
@@ -83,6 +92,12 @@ pub struct RealmStatus {
     pub sent: TrafficStatus,
     /// Opened by its hosts.
     pub sessions: usize,
+    /// Names that its own resolvers answer. Null: none.
+    #[serde(default)]
+    pub dns: Option<DnsStatus>,
+    /// Forwarded answers that are remembered for its hosts.
+    #[serde(default)]
+    pub dns_cached: usize,
     /// Of packets that this realm sent.
     pub drops: Vec<DropStatus>,
 }
@@ -191,6 +206,9 @@ impl Status {
             sessions_max: path.sessions_max,
             napt_bindings: path.napt_bindings,
             napt_bindings_max: path.napt_bindings_max,
+            dns_pending: path.dns_now.pending,
+            dns_cached: path.dns_now.cached,
+            dns_outside: path.dns_routes.iter().filter(|route| route.owner.is_none()).map(DnsStatus::of).collect(),
             events_lost: path.events_lost,
             data_window_secs: window.as_secs(),
             realms: realms_of(source, window),
@@ -268,6 +286,8 @@ fn realms_of(source: &Source, window: Duration) -> Vec<RealmStatus> {
             received: report.map(|report| report.received.into()).unwrap_or_default(),
             sent: report.map(|report| report.sent.into()).unwrap_or_default(),
             sessions: report.map_or(0, |report| report.sessions),
+            dns: source.path.dns_routes.iter().find(|route| route.owner == Some(name.realm)).map(DnsStatus::of),
+            dns_cached: report.map_or(0, |report| report.dns_cached),
             drops: report.map(|report| drops_of(&report.drops)).unwrap_or_default(),
         }
     });
@@ -399,6 +419,10 @@ mod tests {
         let ipsec = Status::of(&super::super::source::samples::ipsec_realm(), Duration::ZERO);
         let json = serde_json::to_string(&ipsec).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), ipsec);
+        let names = Status::of(&super::super::source::samples::names_of_others(), Duration::ZERO);
+        let json_of_names = serde_json::to_string(&names).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&json_of_names).unwrap(), names);
+        assert!(json_of_names.contains(r#""state":"silent""#) && json_of_names.contains(r#""dns_cached":40"#));
         assert!(json.contains(r#""kind":"IPsec""#) && json.contains(r#""cause":"wrong_psk""#), "{json}");
         let status = status();
         let json = serde_json::to_string(&status).unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::quantity::{bytes, count, duration};
 use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
-use super::status_text_ipsec;
 use super::table::Table;
+use super::{status_text_dns, status_text_ipsec};
 
 /// Width of the words at the beginning of the first lines.
 const HEADING_COLUMNS: usize = 10;
@@ -22,6 +22,7 @@ pub fn overview(status: &Status) -> String {
         let _ = write!(text, "\n{}", realms_table(status));
     }
     text.push_str(&drops_section("Dropped before they belonged to a realm:", &status.unattributed_drops));
+    text.push_str(&status_text_dns::overview(status));
     let strangers = "Callers that are nobody's tunnel, the latest first:";
     text.push_str(&status_text_ipsec::failure_lines(strangers, &status.ike_strangers));
     if status.realms.iter().any(|realm| !realm.drops.is_empty()) {
@@ -38,12 +39,16 @@ pub fn details(status: &Status, realm: &RealmStatus) -> String {
     let _ = writeln!(text, "received from it   {}", traffic(&realm.received));
     let _ = writeln!(text, "sent to it         {}", traffic(&realm.sent));
     let _ = writeln!(text, "sessions           {} opened by its hosts", count(realm.sessions as u64));
+    if realm.dns_cached > 0 {
+        let _ = writeln!(text, "names remembered   {} answers that others gave", count(realm.dns_cached as u64));
+    }
     if realm.tunnels.is_empty() {
         text.push_str("\nIt has no tunnel: planned only. Add a [[realm.attach]] to connect it.\n");
     }
     for tunnel in &realm.tunnels {
         text.push_str(&tunnel_section(tunnel));
     }
+    text.push_str(&status_text_dns::details(realm));
     match realm.drops.is_empty() {
         true => text.push_str("\nNo packet of this realm was dropped.\n"),
         false => text.push_str(&drops_section("Packets of this realm that were dropped:", &realm.drops)),
@@ -75,6 +80,11 @@ fn heading(status: &Status) -> String {
     if status.ike_sas > 0 {
         let (all, half_open) = (count(status.ike_sas as u64), count(status.ike_half_open as u64));
         let _ = writeln!(text, "{:<width$} {all} SAs, {half_open} of them half-open", "IKE");
+    }
+    if status.dns_pending + status.dns_cached > 0 {
+        let (pending, cached) = (count(status.dns_pending as u64), count(status.dns_cached as u64));
+        let _ =
+            writeln!(text, "{:<width$} {pending} forwarded questions wait, {cached} answers are remembered", "names");
     }
     if status.events_lost > 0 {
         let lost = count(status.events_lost);
@@ -270,6 +280,17 @@ Why packets of a realm were dropped: ixgate status REALM
         let text = overview(&Status::of(&source, Duration::ZERO));
         assert!(text.contains(" + 2 fragments of 1 packets + 3 that wait for others\n"), "{text}");
         assert!(!text.contains("DOES NOT BALANCE") && !overview(&status()).contains("fragments"));
+    }
+
+    #[test]
+    fn names_that_others_answer_have_a_line_and_sections_of_their_own() {
+        let status = Status::of(&super::super::source::samples::names_of_others(), Duration::ZERO);
+        let text = overview(&status);
+        assert!(text.contains("names      2 forwarded questions wait, 40 answers are remembered\n"), "{text}");
+        assert!(text.contains("names outside all realms") && text.contains("hospital-b 192.168.1.54:53"), "{text}");
+        let a = details(&status, status.realm("region-a").unwrap());
+        assert!(a.contains("names remembered   40 answers that others gave\n") && !a.contains("resolver"), "{a}");
+        assert!(details(&status, status.realm("hospital-b").unwrap()).contains("names of its own"));
     }
 
     #[test]

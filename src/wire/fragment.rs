@@ -28,7 +28,7 @@ pub struct Fragment {
     /// The place of the byte that names what comes behind these headers.
     pub next_header_at: usize,
     pub payload_at: usize,
-    /// Of this fragment, by its own length field; at most the bytes there are.
+    /// Of this fragment, by its own length field; unless it is quoted, at most the bytes there are.
     pub total_bytes: usize,
 }
 
@@ -52,6 +52,15 @@ pub fn parse(packet: &[u8]) -> Option<Fragment> {
     match packet.first()? >> 4 {
         4 => ipv4::fragment(packet),
         6 => ipv6::fragment(packet),
+        _ => None,
+    }
+}
+
+/// The same of a packet that an ICMP error quotes, of which the end may be cut off.
+pub fn parse_quoted(packet: &[u8]) -> Option<Fragment> {
+    match packet.first()? >> 4 {
+        4 => ipv4::quoted_fragment(packet),
+        6 => ipv6::quoted_fragment(packet),
         _ => None,
     }
 }

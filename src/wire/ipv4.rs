@@ -97,7 +97,12 @@ fn refuses(mut options: &[u8]) -> bool {
 
 /// The fragment that `packet` is. `None`: it is whole, or cannot be read, or is shorter than it says.
 pub fn fragment(packet: &[u8]) -> Option<Fragment> {
-    let header = parse(packet).filter(|header| header.is_fragment && header.total_bytes <= packet.len())?;
+    quoted_fragment(packet).filter(|fragment| fragment.total_bytes <= packet.len())
+}
+
+/// The same of a packet whose end may be cut off.
+pub fn quoted_fragment(packet: &[u8]) -> Option<Fragment> {
+    let header = parse(packet).filter(|header| header.is_fragment)?;
     let word = u16::from_be_bytes([packet[FRAGMENT], packet[FRAGMENT + 1]]);
     Some(Fragment {
         source: header.source.into(),

@@ -104,8 +104,13 @@ fn walk(bytes: &[u8], header: &mut Header) -> Option<()> {
 /// The fragment that `packet` is, an atomic one (RFC 6946) included. `None`: it has no fragment header, or cannot be
 /// read, or is shorter than it says.
 pub fn fragment(packet: &[u8]) -> Option<Fragment> {
-    let header = parse(packet).filter(|header| header.is_fragment && header.total_bytes <= packet.len())?;
-    let fragment = packet[..header.total_bytes].get(header.header_bytes..)?;
+    quoted_fragment(packet).filter(|fragment| fragment.total_bytes <= packet.len())
+}
+
+/// The same of a packet whose end, behind the fragment header, may be cut off.
+pub fn quoted_fragment(packet: &[u8]) -> Option<Fragment> {
+    let header = parse(packet).filter(|header| header.is_fragment)?;
+    let fragment = packet[..header.total_bytes.min(packet.len())].get(header.header_bytes..)?;
     let [next, _, high, low, a, b, c, d]: [u8; FRAGMENT_HEADER_BYTES] = *fragment.first_chunk()?;
     let word = u16::from_be_bytes([high, low]);
     Some(Fragment {

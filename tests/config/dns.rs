@@ -60,6 +60,30 @@ fn a_domain_has_one_owner_and_resolvers_that_can_be_reached() {
 }
 
 #[test]
+fn a_resolver_in_the_default_realm_has_an_address_that_nobody_else_has() {
+    let internet = |resolver: &str| {
+        realm("internet", "\"default\", \"203.0.113.0/24\"")
+            + &format!("dns = {{ domains = [\"example.org\"], resolvers = [\"{resolver}\"] }}\n")
+    };
+    let other = realm("a", "{ prefix = \"10.0.0.0/24\", alias = \"198.51.100.0/24\" }, \"2001:db8:5::/48\"");
+    for (resolver, ip, why) in [
+        ("192.168.1.53", "192.168.1.53", "192.168.0.0/16 is private (RFC 1918)"),
+        ("10.0.0.53:5353", "10.0.0.53", "10.0.0.0/8 is private (RFC 1918)"),
+        ("198.51.100.53", "198.51.100.53", "the other realms know realm `a` by this address"),
+        ("[2001:db8:5::53]:53", "2001:db8:5::53", "the other realms know realm `a` by this address"),
+    ] {
+        let report = parse(&(internet(resolver) + &other)).unwrap_err();
+        let text = format!("{ip} cannot be a resolver in the default realm `internet`");
+        assert_eq!(places(&report), [format!("4:49 \"{resolver}\": {text}")]);
+        assert_eq!(report.diagnostics[0].why, why);
+        assert!(report.diagnostics[0].remedy.contains("under the realm that it stands in"));
+    }
+    for resolver in ["9.9.9.9", "203.0.113.53", "2620:fe::fe"] {
+        assert!(parse(&(internet(resolver) + &other)).is_ok(), "{resolver}");
+    }
+}
+
+#[test]
 fn a_share_larger_than_the_whole_is_warned_of() {
     let loaded = parse("[limits]\ndns_pending = 10\ndns_pending_per_realm = 11\n").unwrap();
     assert_eq!(places(loaded.report()), ["3:25 warning 11: this is more than `dns_pending`, which is 10"]);

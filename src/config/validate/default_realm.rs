@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
+use super::dns;
 use super::napt::PlacedNapt;
 use super::networks::Placed;
 use crate::config::diagnostic::Problems;
@@ -51,8 +52,7 @@ pub fn check_hosts(realm: RealmRef, file: &File<'_>, problems: &mut Problems) {
     for (host, raw) in file.hosts.iter().zip(&file.raw.hosts) {
         let Some(host) = host.as_ref().filter(|host| host.realm == realm) else { continue };
         for address in &host.addresses {
-            let is_own = file.networks[realm.0].iter().any(|placed| placed.network.native.contains(address));
-            let Some(why) = (!is_own).then(|| refusal(*address, &taken, file)).flatten() else { continue };
+            let Some(why) = refusal_in(realm, *address, &taken, file) else { continue };
             let mut texts = raw.addresses.iter().flat_map(|list| &list.value);
             let span = texts.find(|text| text.value.parse() == Ok(*address)).map_or(0..0, |text| text.span.clone());
             let name = name_of(realm, file);
@@ -61,6 +61,24 @@ pub fn check_hosts(realm: RealmRef, file: &File<'_>, problems: &mut Problems) {
                 .why(why)
                 .remedy(format!("correct the address, or add its network to realm `{name}` beside `default`"));
         }
+    }
+}
+
+/// The same for its resolvers.
+pub fn check_resolvers(realm: RealmRef, file: &File<'_>, problems: &mut Problems) {
+    let written = file.raw.realms[realm.0].dns.as_ref().and_then(|dns| dns.resolvers.as_ref());
+    let taken = Taken::new(file);
+    for text in written.iter().flat_map(|list| &list.value) {
+        // What is no address has been reported.
+        let Some(address) = dns::resolver(&text.value).map(|server| server.ip()) else { continue };
+        let Some(why) = refusal_in(realm, address, &taken, file) else { continue };
+        let name = name_of(realm, file);
+        problems
+            .error(&text.span, format!("{address} cannot be a resolver in the default realm `{name}`"))
+            .why(why)
+            .remedy(format!(
+                "name the resolver under the realm that it stands in, or add its network to realm `{name}` beside `default`"
+            ));
     }
 }
 
@@ -94,6 +112,12 @@ impl Taken {
         }
         Taken { pins: RangeMap::new(pins), ipv6: RangeMap::new(ipv6) }
     }
+}
+
+/// Why the default realm `realm` has no host of this address; `None`: it has.
+fn refusal_in(realm: RealmRef, address: IpAddr, taken: &Taken, file: &File<'_>) -> Option<String> {
+    let is_own = file.networks[realm.0].iter().any(|placed| placed.network.native.contains(&address));
+    if is_own { None } else { refusal(address, taken, file) }
 }
 
 fn refusal(address: IpAddr, taken: &Taken, file: &File<'_>) -> Option<String> {

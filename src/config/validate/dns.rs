@@ -54,7 +54,7 @@ fn realm_dns(
     }
     let mut resolvers = Vec::new();
     for text in texts(&dns.resolvers) {
-        let Some(server) = address(&text.value, PORT) else {
+        let Some(server) = resolver(&text.value) else {
             not_a_resolver(&text.span, "192.168.1.53", problems);
             continue;
         };
@@ -129,6 +129,11 @@ fn is_reverse(domain: &str) -> bool {
     ["in-addr.arpa", "ip6.arpa"]
         .iter()
         .any(|zone| domain.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+/// A realm's own.
+pub fn resolver(text: &str) -> Option<SocketAddr> {
+    address(text, PORT)
 }
 
 /// `ADDRESS`, `ADDRESS4:PORT`, `[ADDRESS6]:PORT`.

@@ -52,6 +52,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         if let Some(realm) = default_realm {
             let file = default_realm::File { raw, ix, networks: &networks, hosts: &hosts, napt: &napt };
             default_realm::check_hosts(realm, &file, problems);
+            default_realm::check_resolvers(realm, &file, problems);
             default_realm::check_sources(realm, &file, &services, &grants, problems);
         }
     }

@@ -144,7 +144,7 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         let over_tcp = Attempt { transport: Transport::Tcp, patience: TCP_PATIENCE, ..exchange.attempt.clone() };
         match verdict {
             Verdict::Answer(message) => {
-                self.health.answered(upstream);
+                self.health.answered(upstream, now);
                 self.take_answer(tables, id, &message, now, random);
             }
             Verdict::Truncated | Verdict::OtherCase | Verdict::Mismatch if *transport == Transport::Udp => {
@@ -156,7 +156,7 @@ impl<T: Copy + PartialEq> Forwarder<T> {
                 self.ask_again(tables, id, plain, now, random);
             }
             _ => {
-                // It lives, and says nothing of use; the next may know better.
+                self.health.was_unusable(upstream); // the next may know better
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.is_unusable = true;
                 }

@@ -86,18 +86,17 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         if is_native {
             put_back(&mut rewritten, &job.walk.name, tables);
         }
-        let needs_other_version = rewritten.end == End::Negative(ResponseCode::NoError)
-            && route.owner.is_some_and(|owner| owner != realm)
-            && job.walk.record_type == job.wanted;
-        let other = other_version(tables.mapping, realm, job.wanted).filter(|_| needs_other_version);
-        if let Some(record_type) = other {
-            let route = route.clone();
-            job.walk.record_type = record_type;
-            let attempts = self.attempts(&route, now);
-            if let Some(at) = self.jobs.get_mut(&id).and_then(|job| job.walk.at.as_mut()) {
-                at.attempts = attempts;
-            }
+        if self.asks_other_version(tables, id, &rewritten, now) {
             return self.next_attempt(tables, id, now, random);
+        }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(first) = job.walk.own_version.take() {
+            // What cannot be made of the other version either is answered as it was said of its own.
+            let leads_on =
+                matches!(rewritten.end, End::Alias(_) | End::Loop) || has_any(&rewritten.answers, job.wanted);
+            let (kept, other) = if leads_on { (rewritten, first) } else { (first, rewritten) };
+            job.walk.take_note(other.note);
+            rewritten = kept;
         }
         job.walk.take_note(rewritten.note);
         let mut answer = Answer::bare(ResponseCode::NoError, None, EMPTY_TTL_SECS);
@@ -118,6 +117,30 @@ impl<T: Copy + PartialEq> Forwarder<T> {
         }
         answer.answers = rewritten.answers;
         self.finish(tables, id, answer, now);
+    }
+
+    /// A name that has nothing to show in the wanted IP version may have a host of the other that the asker is to reach by
+    /// a translated address: the resolver is asked for those too. `false`: what has been said is all.
+    fn asks_other_version(&mut self, tables: Tables<'_>, id: u64, said: &Rewritten, now: Timestamp) -> bool {
+        let Some(job) = self.jobs.get_mut(&id) else { return false };
+        let Some(At { route, .. }) = &job.walk.at else { return false };
+        let is_of_another_realm = route.owner.is_some_and(|owner| owner != job.key.realm);
+        let other = other_version(tables.mapping, job.key.realm, job.wanted)
+            .filter(|_| is_of_another_realm && job.walk.record_type == job.wanted && is_without(said, job.wanted));
+        let Some(record_type) = other else { return false };
+        let name = NameKey::new(&job.walk.name).as_bytes().into();
+        let key = QuestionKey { name, record_type, ..job.key.clone() };
+        if self.cache.lookup(&key, now).is_some_and(|known| has_any(&known.answers, record_type)) {
+            return false; // the asker has just been shown addresses of the host's own version, and has no need of others
+        }
+        let route = route.clone();
+        job.walk.own_version = Some(said.clone());
+        job.walk.record_type = record_type;
+        let attempts = self.attempts(&route, now);
+        if let Some(at) = self.jobs.get_mut(&id).and_then(|job| job.walk.at.as_mut()) {
+            at.attempts = attempts;
+        }
+        true
     }
 
     pub(super) fn fail_job(&mut self, tables: Tables<'_>, id: u64, note: Note, now: Timestamp) {
@@ -193,13 +216,23 @@ fn stays(tables: Tables<'_>, realm: RealmId, route: &Route, name: &Name) -> bool
     tables.routes.find(realm, &key).is_none_or(|found| **found == *route)
 }
 
-/// An asker with one IP version gets addresses of hosts that have only the other, where the mapping has them.
+/// Which addresses those of the wanted version may be made from. IPv4 ones are for askers that do not speak IPv6: all
+/// others reach an IPv6 host as it is. IPv6 ones also for those that speak both: an IPv4 host may have no alias.
 fn other_version(mapping: &Mapping, asker: RealmId, wanted: RecordType) -> Option<RecordType> {
     match (wanted, mapping.speaks_ipv4(asker), mapping.speaks_ipv6(asker)) {
-        (RecordType::AAAA, false, true) => Some(RecordType::A),
+        (RecordType::AAAA, _, true) => Some(RecordType::A),
         (RecordType::A, true, false) => Some(RecordType::AAAA),
         _ => None,
     }
+}
+
+/// Whether the name exists and leads to no address of the wanted version.
+fn is_without(said: &Rewritten, wanted: RecordType) -> bool {
+    matches!(said.end, End::Answered | End::Negative(ResponseCode::NoError)) && !has_any(&said.answers, wanted)
+}
+
+fn has_any(records: &[Record], record_type: RecordType) -> bool {
+    records.iter().any(|record| record.record_type() == record_type)
 }
 
 /// The answer for a native reverse name, under the name that the asker asked for. Nothing else of the owner's reverse

@@ -169,6 +169,10 @@ impl Scene {
         self.collect();
     }
 
+    pub(super) fn reports(&self) -> Vec<RouteReport> {
+        self.forwarder.routes(tables(&self.world, &self.routes), self.now)
+    }
+
     pub(super) fn deliver(&mut self, exchange: ExchangeId, bytes: &[u8]) {
         let tables = tables(&self.world, &self.routes);
         self.forwarder.handle_answer(tables, exchange, bytes, self.now, &mut self.random);

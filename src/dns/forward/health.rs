@@ -19,13 +19,48 @@ pub(super) struct Health {
 
 #[derive(Default)]
 struct State {
+    /// In a row.
     failures: u32,
     penalised_until: Timestamp,
+    answers_total: u64,
+    failures_total: u64,
+    unusable_total: u64,
+    last_answer: Option<Timestamp>,
     /// Questions that are waiting for it now.
     waiting: usize,
 }
 
+/// How one resolver has done since it was configured, for people.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ResolverHealth {
+    pub answers: u64,
+    /// Questions that it did not answer in time, or that did not reach it.
+    pub failures: u64,
+    /// Answers that say nothing: SERVFAIL, REFUSED and the like.
+    pub unusable: u64,
+    pub failures_in_a_row: u32,
+    /// Ago.
+    pub last_answer: Option<Duration>,
+    /// So long it is still asked after all others.
+    pub penalised_for: Option<Duration>,
+    /// Questions that wait for it now.
+    pub waiting: usize,
+}
+
 impl Health {
+    pub(super) fn of(&self, resolver: &Upstream, now: Timestamp) -> ResolverHealth {
+        let Some(state) = self.resolvers.get(resolver) else { return ResolverHealth::default() };
+        ResolverHealth {
+            answers: state.answers_total,
+            failures: state.failures_total,
+            unusable: state.unusable_total,
+            failures_in_a_row: state.failures,
+            last_answer: state.last_answer.map(|at| now.saturating_since(at)),
+            penalised_for: (state.penalised_until > now).then(|| state.penalised_until - now),
+            waiting: state.waiting,
+        }
+    }
+
     /// Those to be asked, the best first: the ones that answer in the order of the file, then the others.
     pub(super) fn in_order<'a>(&self, resolvers: &'a [Upstream], now: Timestamp) -> Vec<&'a Upstream> {
         let mut ordered: Vec<_> = resolvers.iter().collect();
@@ -55,15 +90,24 @@ impl Health {
         }
     }
 
-    pub(super) fn answered(&mut self, resolver: &Upstream) {
+    pub(super) fn answered(&mut self, resolver: &Upstream, now: Timestamp) {
         if let Some(state) = self.resolvers.get_mut(resolver) {
             (state.failures, state.penalised_until) = (0, Timestamp::ZERO);
+            (state.answers_total, state.last_answer) = (state.answers_total + 1, Some(now));
+        }
+    }
+
+    /// It lives, and says nothing of use.
+    pub(super) fn was_unusable(&mut self, resolver: &Upstream) {
+        if let Some(state) = self.resolvers.get_mut(resolver) {
+            state.unusable_total += 1;
         }
     }
 
     pub(super) fn failed(&mut self, resolver: &Upstream, now: Timestamp) {
         let Some(state) = self.resolvers.get_mut(resolver) else { return };
         state.failures = state.failures.saturating_add(1);
+        state.failures_total += 1;
         if let Some(beyond) = state.failures.checked_sub(FAILURES_TO_PENALTY) {
             state.penalised_until = now + (PENALTY * 2u32.pow(beyond.min(5))).min(MAX_PENALTY);
         }
@@ -104,7 +148,21 @@ mod tests {
         assert_eq!(health.in_order(&all, later), [&all[0], &all[1]], "probed again");
         health.failed(&all[0], later);
         assert!(health.is_penalised(&all[0], later + PENALTY), "twice as long");
-        health.answered(&all[0]);
+        assert_eq!(health.of(&all[0], later + PENALTY).penalised_for, Some(PENALTY));
+        health.answered(&all[0], later);
         assert_eq!(health.in_order(&all, later), [&all[0], &all[1]]);
+        health.was_unusable(&all[0]);
+        let (secs, of) = (Duration::from_secs, |at| health.of(&all[0], at));
+        let told = ResolverHealth {
+            answers: 1,
+            failures: 4,
+            unusable: 1,
+            failures_in_a_row: 0,
+            last_answer: Some(secs(5)),
+            penalised_for: None,
+            waiting: 1,
+        };
+        assert_eq!(of(later + secs(5)), told);
+        assert_eq!(health.of(&all[1], later), ResolverHealth::default());
     }
 }

@@ -12,7 +12,7 @@ use super::{Client, ExchangeId};
 use crate::dns::cache::QuestionKey;
 use crate::dns::key::NameKey;
 use crate::dns::message::{Request, Transport};
-use crate::dns::rewrite::Note;
+use crate::dns::rewrite::{Note, Rewritten};
 use crate::net::{RealmId, Timestamp};
 
 /// Messages to upstreams for one question, aliases and retries included.
@@ -44,6 +44,8 @@ pub(super) struct Walk {
     pub(super) name: Name,
     /// The type that is asked for now: not the wanted one while addresses are made from those of the other IP version.
     pub(super) record_type: RecordType,
+    /// What was said of the wanted type, while addresses are made from those of the other IP version.
+    pub(super) own_version: Option<Rewritten>,
     pub(super) hops: usize,
     /// What has been found on the way, in the asker's terms.
     pub(super) found: Vec<Record>,
@@ -107,7 +109,7 @@ impl<T> Job<T> {
 
 impl Walk {
     fn new(name: Name, record_type: RecordType) -> Self {
-        Walk { name, record_type, hops: 0, found: Vec::new(), note: None, at: None }
+        Walk { name, record_type, own_version: None, hops: 0, found: Vec::new(), note: None, at: None }
     }
 
     pub(super) fn take_note(&mut self, note: Option<Note>) {

@@ -27,6 +27,7 @@ mod finish;
 mod health;
 mod job;
 mod place;
+mod report;
 mod routes;
 
 #[cfg(test)]
@@ -55,6 +56,8 @@ use health::Health;
 use job::{Job, Waiter};
 use place::Place;
 
+pub use health::ResolverHealth;
+pub use report::{ResolverReport, RouteReport};
 pub use routes::{RouteSpec, Routes, Upstream};
 
 /// Askers who wait for one answer.

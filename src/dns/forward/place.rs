@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use hickory_proto::rr::rdata::HINFO;
 use hickory_proto::rr::{Name, RData, RecordType};
-use ipnet::IpNet;
 
 use super::Tables;
 use super::routes::Route;
 use crate::dns::key::NameKey;
 use crate::dns::resolve::Outcome;
 use crate::dns::reverse;
-use crate::dns::rewrite::{is_private4, is_private6};
 use crate::net::RealmId;
+use crate::net::special_purpose::refusal_of_all;
 
 pub(super) enum Place {
     /// Here.
@@ -75,9 +74,5 @@ fn is_meta(record_type: RecordType) -> bool {
 }
 
 fn is_private(name: &Name) -> bool {
-    match reverse::parse(name) {
-        Some(IpNet::V4(net)) => net.prefix_len() >= 8 && is_private4(net.addr()),
-        Some(IpNet::V6(net)) => net.prefix_len() >= 8 && is_private6(net.addr()),
-        None => false,
-    }
+    reverse::parse(name).is_some_and(|net| refusal_of_all(net).is_some())
 }

@@ -112,10 +112,7 @@ proptest! {
                 // Nobody's here: a public address, out of an outside upstream's mouth.
                 None => prop_assert!(
                     !world.mapping.space6().contains(match addr { IpAddr::V6(a) => a, IpAddr::V4(a) => a.to_ipv6_mapped() })
-                        && match addr {
-                            IpAddr::V4(a) => !crate::dns::rewrite::is_private4(a),
-                            IpAddr::V6(a) => !crate::dns::rewrite::is_private6(a),
-                        },
+                        && crate::net::special_purpose::refusal(addr).is_none(),
                     "{addr} for {asker}",
                 ),
             }

@@ -44,8 +44,8 @@ pub(super) struct Route {
 /// and name, and another realm gets there by the aliases in its own view only.
 #[derive(Default, Debug)]
 pub struct Routes {
-    by_domain: HashMap<Box<[u8]>, Arc<Route>>,
-    reverse: HashMap<RealmId, HashMap<Box<[u8]>, Arc<Route>>>,
+    pub(super) by_domain: HashMap<Box<[u8]>, Arc<Route>>,
+    pub(super) reverse: HashMap<RealmId, HashMap<Box<[u8]>, Arc<Route>>>,
 }
 
 impl Routes {

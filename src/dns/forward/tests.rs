@@ -7,7 +7,8 @@ use hickory_proto::rr::{RData, Record, RecordType};
 
 use super::fixture::*;
 use super::*;
-use crate::dns::fixture::{A, B, C, addresses, canonical4, extended_error, query};
+use crate::dns::fixture::{A, B, C, FOUR, SIX, addresses, canonical4, extended_error, network4, query};
+use crate::net::policy::{Grant, PortRule, Target};
 
 fn texts(message: &Message) -> Vec<String> {
     addresses(message).iter().map(|addr| addr.to_string()).collect()
@@ -171,10 +172,17 @@ fn private_addresses_from_outside_are_left_out() {
         "::ffff:192.168.1.20",
         "64:ff9b::c0a8:114",
         "2002:c0a8:114::1",
+        "::ffff:198.51.100.7",
+        "192.0.0.8",
+        "240.0.0.1",
+        "fec0::1",
+        "4000::1",
     ];
     for addr in private {
         scene.knows(None, "evil.example.org.", address(addr));
     }
+    scene.knows(None, "nat64.example.org.", address("64:ff9b::c633:6407"));
+    assert_eq!(texts(&scene.ask(A, "nat64.example.org.", RecordType::AAAA)), ["64:ff9b::c633:6407"]);
     scene.knows(None, "evil.example.org.", address("203.0.113.7"));
     scene.knows(None, "evil.example.org.", address("2001:db8:77::7"));
     scene.knows(None, "evil.example.org.", address("2001:db8:b::66")); // B's six: no grant
@@ -192,12 +200,15 @@ fn private_reverse_names_do_not_go_outside() {
     let mut scene = Scene::new();
     let everything = RouteSpec { domain: ".".into(), owner: None, resolvers: vec![outside("198.51.100.1")] };
     scene.publish(Routes::new([everything]).unwrap());
-    for name in ["1.0.0.10.in-addr.arpa.", "77.1.168.192.in-addr.arpa.", "c.f.ip6.arpa."] {
+    for name in ["1.0.0.10.in-addr.arpa.", "77.1.168.192.in-addr.arpa.", "168.192.in-addr.arpa.", "c.f.ip6.arpa."] {
         assert_eq!(scene.ask(C, name, RecordType::PTR).metadata.response_code, ResponseCode::Refused, "{name}");
     }
     assert!(scene.asked.is_empty());
-    scene.ask(C, "8.8.8.8.in-addr.arpa.", RecordType::PTR);
-    assert_eq!(scene.asked.len(), 1);
+    // Of some names above them only a part is private.
+    for name in ["8.8.8.8.in-addr.arpa.", "192.in-addr.arpa.", "1.0.0.2.ip6.arpa."] {
+        scene.ask(C, name, RecordType::PTR);
+    }
+    assert_eq!(scene.asked.len(), 3);
 }
 
 #[test]
@@ -332,6 +343,32 @@ fn a_silent_resolver_is_passed_over_and_comes_last_for_a_while() {
     assert_eq!(scene.asked.last().unwrap().0, first, "tried again");
     assert_eq!(scene.forwarder.gauges(scene.now).penalised_resolvers, 0);
     assert_eq!(scene.asked.iter().filter(|(upstream, ..)| *upstream == second).count(), 4);
+}
+
+#[test]
+fn who_answers_which_names_and_how_well_is_told() {
+    let mut scene = Scene::new();
+    scene.silent.insert(resolver(B, "192.168.1.53"));
+    scene.knows(Some(B), "pacs.b.local.", address("192.168.1.20"));
+    scene.ask(A, "pacs.b.local.", RecordType::A);
+    scene.now = scene.now + Duration::from_secs(5);
+    let reports = scene.reports();
+    let of = |owner| reports.iter().find(|route| route.owner == owner).unwrap();
+    assert_eq!(of(Some(B)).domains, ["1.168.192.in-addr.arpa", "b.local"]);
+    assert_eq!(of(Some(A)).domains, ["168.192.in-addr.arpa", "a.local"]);
+    assert_eq!((of(None).domains.as_slice(), of(None).resolvers.len()), (&["example.org".to_owned()][..], 2));
+    let [first, second] = &of(Some(B)).resolvers[..] else { panic!("{reports:?}") };
+    assert_eq!(first.server, "192.168.1.53:53".parse().unwrap());
+    assert_eq!((first.health.failures, first.health.last_answer), (1, None));
+    assert_eq!(second.server, "192.168.1.54:53".parse().unwrap());
+    assert_eq!((second.health.answers, second.health.last_answer), (1, Some(Duration::from_secs(5))));
+    assert_eq!((scene.forwarder.cached_of(A), scene.forwarder.cached_of(B)), (1, 0));
+    scene.silent.clear();
+    scene.code = Some(ResponseCode::Refused);
+    scene.ask(A, "other.b.local.", RecordType::A);
+    let reports = scene.reports();
+    let unusable = reports.iter().flat_map(|route| &route.resolvers).map(|resolver| resolver.health.unusable);
+    assert_eq!(unusable.sum::<u64>(), 4, "two rounds of two");
 }
 
 #[test]
@@ -511,17 +548,107 @@ fn an_asker_that_asks_too_much_is_slowed_and_sent_to_tcp() {
     assert_eq!(Message::from_vec(&bytes).unwrap().metadata.response_code, ResponseCode::Refused);
 }
 
+/// B has hosts of either IP version, with an IPv4 alias and without, and FOUR, SIX and A (which speaks both) may reach all.
+fn scene_of_both_versions() -> Scene {
+    let mut scene = Scene::new();
+    let mut networks = scene.world.mapping.networks().to_vec();
+    networks.push(network4(B, "10.9.0.0/16", None));
+    scene.world.mapping = Mapping::new(scene.world.mapping.space6(), networks, &[]);
+    let grant = |from| Grant { from, to: B, target: Target::Realm, rules: vec![PortRule::Any] };
+    scene.world.policy = Policy::new([A, FOUR, SIX].map(grant));
+    scene
+}
+
+const ALIASED4: &str = "192.168.1.20"; // in every view 100.64.2.20
+const BARE4: &str = "10.9.0.1";
+const CANONICAL_OF_ALIASED4: &str = "fd69:7867:6174:2::c0a8:114";
+const CANONICAL_OF_BARE4: &str = "fd69:7867:6174:2::a09:1";
+const ALIASED6: &str = "fd00:1::66"; // in every view 100.64.5.66
+const BARE6: &str = "fd00:1::7";
+
+/// A host's addresses, and what FOUR (A), SIX (AAAA) and A (A, AAAA) are told. The zone says the same of such a host.
+#[test]
+fn every_asker_gets_the_version_that_it_can_use_of_every_host() {
+    type Row = (&'static [&'static str], &'static str, &'static str, [&'static str; 2]);
+    let rows: [Row; 8] = [
+        (&[ALIASED4], "100.64.2.20", CANONICAL_OF_ALIASED4, ["100.64.2.20", ""]),
+        (&[BARE4], "", CANONICAL_OF_BARE4, ["", CANONICAL_OF_BARE4]),
+        (&[ALIASED6], "100.64.5.66", "2001:db8:b::66", ["", "2001:db8:b::66"]),
+        (&[BARE6], "", "2001:db8:b::7", ["", "2001:db8:b::7"]),
+        (&[ALIASED4, ALIASED6], "100.64.2.20", "2001:db8:b::66", ["100.64.2.20", "2001:db8:b::66"]),
+        (&[ALIASED4, BARE6], "100.64.2.20", "2001:db8:b::7", ["100.64.2.20", "2001:db8:b::7"]),
+        (&[BARE4, ALIASED6], "100.64.5.66", "2001:db8:b::66", ["", "2001:db8:b::66"]),
+        (&[BARE4, BARE6], "", "2001:db8:b::7", ["", "2001:db8:b::7"]),
+    ];
+    let mut scene = scene_of_both_versions();
+    let mut spec = crate::dns::fixture::spec();
+    for (n, (natives, ..)) in rows.iter().enumerate() {
+        let canonical =
+            |native: &&str| scene.world.mapping.locate_native(B, native.parse().unwrap()).unwrap().canonical;
+        let addresses = natives.iter().map(canonical).collect();
+        spec.hosts.push(crate::dns::HostName { name: format!("h{n}"), realm: B, addresses });
+    }
+    scene.world.zone = Zone::new(spec).unwrap();
+    for (n, (natives, of_four, of_six, of_both)) in rows.into_iter().enumerate() {
+        for native in natives {
+            scene.knows(Some(B), &format!("h{n}.b.local."), address(native));
+        }
+        let wanted = [
+            (FOUR, RecordType::A, of_four),
+            (FOUR, RecordType::AAAA, ""),
+            (SIX, RecordType::A, ""),
+            (SIX, RecordType::AAAA, of_six),
+            (A, RecordType::A, of_both[0]),
+            (A, RecordType::AAAA, of_both[1]),
+        ];
+        for (asker, record_type, want) in wanted {
+            let said = scene.ask(asker, &format!("h{n}.b.local."), record_type);
+            assert_eq!(said.metadata.response_code, ResponseCode::NoError);
+            assert_eq!(texts(&said).join(" "), want, "{natives:?} {asker} {record_type}");
+            let zone = scene.ask(asker, &format!("h{n}.b.ix.example."), record_type);
+            assert_eq!(texts(&zone).join(" "), want, "{natives:?} {asker} {record_type} in the zone");
+        }
+    }
+}
+
+#[test]
+fn what_an_asker_of_both_versions_needs_no_translation_for_is_not_called_left_out() {
+    let mut scene = scene_of_both_versions();
+    scene.knows(Some(B), "four.b.local.", address(ALIASED4));
+    let six = scene.ask(A, "four.b.local.", RecordType::AAAA);
+    assert_eq!(outcome(&six), (ResponseCode::NoError, vec![], None));
+    assert_eq!(six.authorities.len(), 1, "the resolver's own SOA, for how long it may be remembered");
+    // Of two addresses one can be reached as it is: no other is made up beside it.
+    scene.knows(Some(B), "mixed.b.local.", address(ALIASED4));
+    scene.knows(Some(B), "mixed.b.local.", address(BARE4));
+    assert_eq!(texts(&scene.ask(A, "mixed.b.local.", RecordType::AAAA)), Vec::<String>::new());
+    assert_eq!(texts(&scene.ask(SIX, "mixed.b.local.", RecordType::AAAA)).len(), 2);
+}
+
+#[test]
+fn the_other_version_is_asked_for_only_where_it_may_help() {
+    let mut scene = scene_of_both_versions();
+    scene.knows(Some(B), "four.b.local.", address(ALIASED4));
+    let asked = |scene: &mut Scene, asker, record_type| {
+        let before = scene.asked.len();
+        scene.ask(asker, "four.b.local.", record_type);
+        scene.asked.len() - before
+    };
+    assert_eq!(asked(&mut scene, A, RecordType::A), 1);
+    assert_eq!(asked(&mut scene, A, RecordType::AAAA), 1, "the realm has just been told an IPv4 address");
+    assert_eq!(asked(&mut scene, FOUR, RecordType::AAAA), 1, "it speaks no IPv6");
+    assert_eq!(asked(&mut scene, SIX, RecordType::A), 1);
+    assert_eq!(asked(&mut scene, B, RecordType::AAAA), 1, "its own names");
+    scene.ask(A, "nobody.b.local.", RecordType::AAAA);
+    assert_eq!(scene.asked.len(), 6, "a name that does not exist");
+}
+
 #[test]
 fn who_speaks_one_ip_version_gets_what_the_mapping_has_in_it() {
     let mut scene = Scene::new();
     // C speaks IPv4 only; B's IPv6-only host has an IPv4 alias.
-    let grant = |from| crate::net::policy::Grant {
-        from,
-        to: B,
-        target: crate::net::policy::Target::Realm,
-        rules: vec![crate::net::policy::PortRule::Any],
-    };
-    scene.world.policy = crate::net::policy::Policy::new([grant(A), grant(C)]);
+    let grant = |from| Grant { from, to: B, target: Target::Realm, rules: vec![PortRule::Any] };
+    scene.world.policy = Policy::new([grant(A), grant(C)]);
     scene.knows(Some(B), "six.b.local.", address("fd00:1::66"));
     scene.knows(Some(B), "four.b.local.", address("192.168.1.20"));
     assert_eq!(
@@ -542,8 +669,8 @@ fn who_speaks_one_ip_version_gets_what_the_mapping_has_in_it() {
         canonical: "2001:db8:d::/64".parse().unwrap(),
         alias: None,
     });
-    scene.world.mapping = crate::net::mapping::Mapping::new(scene.world.mapping.space6(), networks, &[]);
-    scene.world.policy = crate::net::policy::Policy::new([grant(d)]);
+    scene.world.mapping = Mapping::new(scene.world.mapping.space6(), networks, &[]);
+    scene.world.policy = Policy::new([grant(d)]);
     scene.publish(routes());
     let canonical = canonical4(B, "192.168.1.20").to_string();
     assert_eq!(texts(&scene.ask(d, "four.b.local.", RecordType::AAAA)), [canonical]);

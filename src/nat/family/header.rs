@@ -80,4 +80,20 @@ impl Outline {
             _ => debug_assert!(false, "one family on both sides"),
         }
     }
+
+    /// Writes the same for the first fragment of a datagram (RFC 7915 sections 4.1 and 5.1.1), and over IPv6 its fragment header.
+    pub fn write_first_fragment(&self, out: &mut [u8], shown: &Shown, identification: u32) {
+        if shown.destination.is_ipv4() {
+            self.write(out, shown, Some(identification as u16));
+            let Some(out) = out.first_chunk_mut::<{ ipv4::MIN_HEADER_BYTES }>() else { return };
+            out[ipv4::FRAGMENT..ipv4::FRAGMENT + 2].copy_from_slice(&ipv4::MORE_FRAGMENTS.to_be_bytes());
+            return ipv4::renew_checksum(out);
+        }
+        let payload_bytes = self.payload_bytes + ipv6::FRAGMENT_HEADER_BYTES;
+        Outline { payload_bytes, protocol: ipv6::next_header::FRAGMENT, ..*self }.write(out, shown, None);
+        let Some(header) = out.get_mut(ipv6::HEADER_BYTES..).and_then(|rest| rest.first_chunk_mut()) else { return };
+        const MORE: u8 = 1;
+        let [a, b, c, d] = identification.to_be_bytes();
+        *header = [self.protocol, 0, 0, MORE, a, b, c, d];
+    }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Packets are whole: fragments have been put together before, and are made again behind. So no packet gets a fragment
-//! header here. What came in fragments may be fragmented over IPv4 however long it is, and keeps its identification (RFC 7915
+//! header here, but one that an ICMP error quotes: what was reported is a fragment, and is quoted as one. What came in fragments may be fragmented over IPv4 however long it is, and keeps its identification (RFC 7915
 //! section 5.1.1).
 //!
 //! Checksums of TCP, UDP and echo are updated incrementally (RFC 1624), so that damage stays to be seen. Only a UDP
@@ -121,8 +121,9 @@ pub fn translate_error(
     let quote = &quote[..icmp::quoted_bytes(headers.is_v6(), old).min(quote.len())];
     let inner_headers = headers::parse_quoted(quote).map_err(|_| Untranslatable::Malformed)?;
     let inner = Outline::of(quote, &inner_headers);
+    let piece = fragment::parse_quoted(quote).filter(|piece| !piece.is_atomic());
     // Of the datagram that a fragment is the beginning of, nobody knows how long it was: longer.
-    let whole_bytes = if fragment::parse(quote).is_some() { MAX_TOTAL_BYTES_V4 } else { inner.payload_bytes };
+    let whole_bytes = if piece.is_some() { MAX_TOTAL_BYTES_V4 } else { inner.payload_bytes };
     let outer = Outline::of(slot, headers);
     let sent_bytes = header::bytes(is_v6) + inner.payload_bytes; // by the receiver of the error
     let icmp_header = icmp::error(is_v6, old, sent_bytes, max_mtu_bytes).ok_or(Untranslatable::NoCounterpart)?;
@@ -130,7 +131,8 @@ pub fn translate_error(
     // Where things stand in the new packet: IP header, ICMP header, quoted IP header, quoted message.
     let icmp_at = header::bytes(is_v6);
     let inner_at = icmp_at + wire_icmp::HEADER_BYTES;
-    let message_at = inner_at + header::bytes(is_v6);
+    let fragment_header_bytes = if is_v6 && piece.is_some() { ipv6::FRAGMENT_HEADER_BYTES } else { 0 };
+    let message_at = inner_at + header::bytes(is_v6) + fragment_header_bytes;
     let (from, until) = (quote_at + inner_headers.transport_offset, quote_at + inner_headers.total_bytes);
     let most = if is_v6 { usize::from(MIN_MTU_BYTES_V6) - message_at } else { usize::MAX };
     let kept = until.saturating_sub(from).min(most);
@@ -138,7 +140,10 @@ pub fn translate_error(
 
     slot.copy_within(from..from + kept, message_at);
     translate_message(&mut slot[message_at..total], &inner_headers, quoted, whole_bytes)?;
-    inner.write(&mut slot[inner_at..], quoted, inner.may_be_fragmented().then_some(0));
+    match piece {
+        Some(piece) => inner.write_first_fragment(&mut slot[inner_at..], quoted, piece.identification),
+        None => inner.write(&mut slot[inner_at..], quoted, inner.may_be_fragmented().then_some(0)),
+    }
     slot[icmp_at..inner_at].copy_from_slice(&icmp_header);
     let payload_bytes = total - icmp_at;
     let outer = Outline { hop_limit: outer.hop_limit.saturating_sub(1), payload_bytes, ..outer };

@@ -109,10 +109,10 @@ impl Hosts {
         Some(block)
     }
 
-    /// Forgets everything of a realm.
-    pub fn clear(&mut self, realm: RealmId) {
+    /// Forgets everything of a realm. Whether blocks had been given on demand, for the log.
+    pub fn clear(&mut self, realm: RealmId) -> bool {
         self.table.retain(|host| host.realm != realm);
-        self.on_demand.remove(&realm);
+        self.on_demand.remove(&realm).is_some()
     }
 
     fn give(&mut self, realm: RealmId, blocks: &Blocks) -> Option<u32> {

@@ -55,14 +55,32 @@ use crate::packet::DropReason;
 /// Block gifts that wait to be logged. What goes beyond is counted.
 const MAX_EVENTS: usize = 4096;
 
-/// A block was given to a host on demand, or came back: the record of who had it (RFC 6888 section 4).
+/// What became of blocks that are given on demand: the record of who had them (RFC 6888 section 4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BlockEvent {
-    pub realm: RealmId,
-    pub host: Canonical,
-    pub block: PortBlock,
-    /// Otherwise it came back.
-    pub given: bool,
+pub enum BlockEvent {
+    Given {
+        realm: RealmId,
+        host: Canonical,
+        block: PortBlock,
+    },
+    GivenBack {
+        realm: RealmId,
+        host: Canonical,
+        block: PortBlock,
+    },
+    /// A new configuration took back all that the realm's hosts had.
+    AllGivenBack {
+        realm: RealmId,
+    },
+}
+
+impl BlockEvent {
+    pub fn realm(&self) -> RealmId {
+        let (BlockEvent::Given { realm, .. }
+        | BlockEvent::GivenBack { realm, .. }
+        | BlockEvent::AllGivenBack { realm }) = self;
+        *realm
+    }
 }
 
 /// Whose bindings a new configuration has ended.
@@ -127,7 +145,11 @@ impl Napt {
             self.table.remove(*slot);
         }
         self.peers.forget(&gone);
-        ended.realms.iter().for_each(|realm| self.hosts.clear(*realm));
+        for realm in &ended.realms {
+            if self.hosts.clear(*realm) {
+                self.tell(BlockEvent::AllGivenBack { realm: *realm });
+            }
+        }
         let spec = self.spec.clone();
         for realm in spec.realms() {
             realm.forwards.iter().for_each(|forward| self.add_forward(realm, forward, &mut ended));
@@ -213,7 +235,7 @@ impl Napt {
         let outside = outside(port);
         self.table.insert(Binding { inside: *inside, outside, sessions: 0, is_forward: false });
         if matches!(taken, Taken::Given(_)) {
-            self.tell(BlockEvent { realm, host, block, given: true });
+            self.tell(BlockEvent::Given { realm, host, block });
         }
         Ok(outside)
     }
@@ -287,7 +309,7 @@ impl Napt {
         let Some(realm) = spec.realm(inside.realm) else { return };
         if let Some(block) = self.hosts.put_back(inside.realm, inside.host, inside.proto, &realm.blocks) {
             let block = realm.blocks.ports_of(block);
-            self.tell(BlockEvent { realm: inside.realm, host: inside.host, block, given: false });
+            self.tell(BlockEvent::GivenBack { realm: inside.realm, host: inside.host, block });
         }
     }
 

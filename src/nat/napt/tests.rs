@@ -160,17 +160,24 @@ fn a_host_of_a_network_too_large_to_compute_gets_a_block_for_its_time_and_the_lo
         n.hold(&udp(host, 5000), REMOTE);
     }
     assert_eq!(n.bind(&udp(&hosts[63], 5000)), Err(DropReason::NaptExhausted));
-    let given = n.poll_event().unwrap();
-    assert_eq!((given.host, given.given), (udp("10.0.2.3", 0).host, true));
-    assert_eq!((given.block.first, given.block.last), (1024, 2047));
+    let block = PortBlock { address: ip("100.64.9.1"), first: 1024, last: 2047 };
+    assert_eq!(n.poll_event(), Some(BlockEvent::Given { realm: A, host: udp("10.0.2.3", 0).host, block }));
     while n.poll_event().is_some() {}
 
     n.release(&udp(&hosts[5], 5000), REMOTE);
-    let returned = n.poll_event().unwrap();
-    assert!(!returned.given && returned.host == udp(&hosts[5], 0).host);
+    let Some(BlockEvent::GivenBack { host, block: returned, .. }) = n.poll_event() else { panic!("nobody's log") };
+    assert_eq!(host, udp(&hosts[5], 0).host);
     let outside = n.bind(&udp(&hosts[63], 5000)).unwrap();
-    assert!(returned.block.contains(outside.port));
-    assert_eq!(n.spec().who(Proto::Udp, outside.address, outside.port), Some((A, Who::InTheLog(returned.block))));
+    assert!(returned.contains(outside.port));
+    assert_eq!(n.spec().who(Proto::Udp, outside.address, outside.port), Some((A, Who::InTheLog(returned))));
+
+    // A new configuration ends them all, and the log says that too; of computed blocks there is nothing to say.
+    while n.poll_event().is_some() {}
+    n.configure(Arc::new(Spec::new(space(), vec![small()])));
+    assert_eq!(n.poll_event(), Some(BlockEvent::AllGivenBack { realm: A }));
+    n.bind(&udp("192.168.1.10", 5000)).unwrap();
+    n.configure(Arc::new(Spec::new(space(), vec![])));
+    assert_eq!(n.poll_event(), None);
 }
 
 #[test]
@@ -180,7 +187,8 @@ fn a_block_rests_as_long_as_others_are_free() {
     for host in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"] {
         n.bind(&udp(host, 5000)).unwrap();
         n.hold(&udp(host, 5000), REMOTE);
-        blocks.push(n.poll_event().unwrap().block.first);
+        let Some(BlockEvent::Given { block, .. }) = n.poll_event() else { panic!("nobody's log") };
+        blocks.push(block.first);
         n.release(&udp(host, 5000), REMOTE);
         n.poll_event().unwrap();
     }
