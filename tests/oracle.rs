@@ -1,0 +1,108 @@
+//! The appliance against a reference that is slow and obviously right: it reads the configuration's lists, and adds and
+//! subtracts addresses. Over random realms, grants, names and packets, through real WireGuard tunnels: for every asker and
+//! name the answer, sent to from the asker, arrives at the owner; the reply returns; no other realm is touched; out and back
+//! is the identity.
+//!
+//! `IXGATE_ORACLE_CASES=N` and `IXGATE_SEED=N` change the number of cases in all and the draw; a failure prints the seed, the
+//! configuration, the case and what both say.
+
+#[path = "oracle/cases.rs"]
+mod cases;
+#[path = "oracle/draw.rs"]
+mod draw;
+#[path = "oracle/file.rs"]
+mod file;
+#[path = "oracle/hold.rs"]
+mod hold;
+#[path = "oracle/ports.rs"]
+mod ports;
+#[path = "oracle/resolver.rs"]
+mod resolver;
+#[path = "oracle/translator.rs"]
+mod translator;
+#[path = "oracle/view.rs"]
+mod view;
+#[path = "oracle/world.rs"]
+mod world;
+
+use std::env;
+
+use ixgate::sim::appliance::Appliance;
+use ixgate::sim::random::Random;
+
+use hold::{Held, Tally};
+use view::View;
+
+/// In all: a question, a packet with its reply, or both.
+const CASES: u64 = 1_000_000;
+const CASES_PER_WORLD: u64 = 500;
+/// Tests that share the cases, so that they run beside each other.
+const SHARES: u64 = 4;
+
+fn from_env(name: &str, default: u64) -> u64 {
+    env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// Prints what is needed to see it again when the test fails.
+struct Scene {
+    seed: u64,
+    configuration: String,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}\nthis world alone: IXGATE_ORACLE_WORLD={}", self.configuration, self.seed);
+        }
+    }
+}
+
+fn hold_world(seed: u64, cases: u64) -> Tally {
+    let mut random = Random(seed);
+    let world = draw::world(&mut random);
+    let scene = Scene { seed, configuration: world.to_toml() };
+    let appliance = Appliance::build(&scene.configuration);
+    let view = View::new(&world, &appliance.allocations);
+    let mut held = Held::new(&view, appliance, random);
+    (0..cases).for_each(|_| held.case());
+    held.compare_drops();
+    held.tally
+}
+
+fn hold_share(share: u64) {
+    let seed = from_env("IXGATE_SEED", 1);
+    let cases = from_env("IXGATE_ORACLE_CASES", CASES) / SHARES;
+    let mut tally = Tally::default();
+    if let Some(world) = env::var("IXGATE_ORACLE_WORLD").ok().and_then(|world| world.parse().ok()) {
+        tally.add(&hold_world(world, CASES_PER_WORLD));
+        return println!("{tally:?}");
+    }
+    let mut worlds = Random(seed.wrapping_mul(SHARES).wrapping_add(share));
+    while tally.cases < cases {
+        tally.add(&hold_world(worlds.draw(), CASES_PER_WORLD.min(cases - tally.cases)));
+    }
+    println!("seed {seed}, share {share} of {SHARES}: {tally:?}");
+    for much in [tally.named_addresses, tally.returned, tally.dropped] {
+        assert!(much * 20 > tally.cases, "too little of something to say anything: {tally:?}");
+    }
+}
+
+#[test]
+fn names_and_packets_are_as_the_reference_says_1() {
+    hold_share(0);
+}
+
+#[test]
+fn names_and_packets_are_as_the_reference_says_2() {
+    hold_share(1);
+}
+
+#[test]
+fn names_and_packets_are_as_the_reference_says_3() {
+    hold_share(2);
+}
+
+#[test]
+fn names_and_packets_are_as_the_reference_says_4() {
+    hold_share(3);
+}
