@@ -24,7 +24,7 @@ impl Held<'_> {
         self.tally.cases += 1;
         let asker = self.some_asker();
         match self.random.below(10) {
-            0..4 => self.name(asker),
+            0..4 => self.name(),
             4 => self.reverse_name(asker),
             5..8 => self.send_to_somebody(asker),
             _ => self.send_anything(asker),
@@ -32,17 +32,25 @@ impl Held<'_> {
     }
 
     /// The answer, sent to from the asker, arrives at the owner.
-    fn name(&mut self, asker: Host) {
-        let (name, owners) = self.some_name();
-        let record_type = [RecordType::A, RecordType::AAAA][self.below(2)];
-        let expected = self.view.resolve(asker.realm, &name, record_type);
-        self.ask(asker, &name, record_type, &expected);
-        let addresses: Vec<IpAddr> = expected.records.iter().map(|text| text.parse().unwrap()).collect();
-        let usable: Vec<IpAddr> = addresses.into_iter().filter(|addr| addr.is_ipv4() == asker.addr.is_ipv4()).collect();
-        if usable.is_empty() {
-            return;
+    fn name(&mut self) {
+        // Most names are told to few, so that it takes some draws to find one who can use what it is told.
+        for _ in 0..8 {
+            let asker = self.some_asker();
+            let (name, owners) = self.some_name();
+            let record_type = [RecordType::A, RecordType::AAAA][self.below(2)];
+            let expected = self.view.resolve(asker.realm, &name, record_type);
+            let addresses = expected.records.iter().map(|text| text.parse().unwrap());
+            let usable: Vec<IpAddr> = addresses.filter(|addr: &IpAddr| addr.is_ipv4() == asker.addr.is_ipv4()).collect();
+            if !usable.is_empty() || self.random.permille(150) {
+                self.ask(asker, &name, record_type, &expected);
+                let addr = usable.get(self.random.below(usable.len() as u64) as usize);
+                return addr.into_iter().for_each(|addr| self.send_to_named(asker, &name, &owners, *addr));
+            }
         }
-        let addr = usable[self.below(usable.len())];
+    }
+
+    /// `name` was told as `addr`, and is that of `owners`.
+    fn send_to_named(&mut self, asker: Host, name: &str, owners: &[Host], addr: IpAddr) {
         let who = match self.view.own(asker.realm, addr) {
             Some(own) if own.realm == asker.realm && owners.contains(&own) => return, // reached without the IX
             _ => self.view.meant(asker.realm, addr),

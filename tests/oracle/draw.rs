@@ -95,7 +95,7 @@ impl Draw<'_> {
             _ if span.size() > 65_536 => Alias::Hosts,
             0 => Alias::Hosts,
             1 => Alias::Auto,
-            2 | 3 => self.pin(&text, span),
+            2 | 3 if span.size() < 256 => self.pin(&text, span),
             _ => Alias::Unsaid,
         };
         Network { text, span, alias, canonical: None }

@@ -236,8 +236,9 @@ impl<'a> View<'a> {
             return Some(Ipv6Addr::from_bits(self.canonical(host)).into());
         }
         if self.is_by_default(host) && host.addr.is_ipv4() {
-            let is_own = self.world.network(viewer, host.addr).is_some() && Some(viewer) != self.world.default;
-            return (!is_own).then_some(host.addr);
+            // To the realm itself it is nobody: its hosts reach one another without the IX.
+            let is_other = self.world.network(viewer, host.addr).is_some() || viewer == host.realm;
+            return (!is_other).then_some(host.addr);
         }
         let is_it = |seen: &&Seen| seen.owner == Some(host.realm) && seen.native.contains(host.addr);
         let seen = self.aliases_of(viewer).find(is_it).filter(|seen| !self.is_hidden(viewer, seen))?;
@@ -266,8 +267,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// No special-purpose address (RFC 6890), no alias or address that aliases are given from, no pool, no canonical address;
-    /// IPv6: no realm's own.
+    /// No special-purpose address (RFC 6890), no alias or address that aliases are given from, no pool, no canonical address, in
+    /// no network that the default realm names beside `default`; IPv6: no realm's own.
     pub fn is_nobodys(&self, addr: IpAddr) -> bool {
         const SPECIAL: [&str; 17] = [
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
@@ -277,8 +278,10 @@ impl<'a> View<'a> {
         let mut taken: Vec<Span> = SPECIAL.iter().map(|text| Span::of(text)).collect();
         taken.push(Span { is_v6: true, first: SPACE6, last: SPACE6 | (1 << 80) - 1 });
         taken.extend(self.aliases.iter().filter(|seen| seen.viewer.is_none()).map(Seen::span));
-        for realm in &self.world.realms {
+        for (number, realm) in self.world.realms.iter().enumerate() {
             taken.extend(realm.pool.as_ref().map(|pool| pool.span));
+            let named = realm.networks.iter().filter(|_| self.world.default == Some(number));
+            taken.extend(named.map(|network| network.span));
             for network in realm.networks.iter().filter(|network| network.span.is_v6) {
                 taken.push(network.span);
                 let canonical = network.canonical.as_ref().map(|(first, _)| *first);

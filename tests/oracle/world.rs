@@ -31,10 +31,6 @@ impl Span {
         Span { is_v6: first.is_ipv6(), first: first_number, last: first_number + ((1 << (bits - len)) - 1) }
     }
 
-    pub fn single(addr: IpAddr) -> Span {
-        Span { is_v6: addr.is_ipv6(), first: number(addr), last: number(addr) }
-    }
-
     pub fn contains(&self, addr: IpAddr) -> bool {
         self.is_v6 == addr.is_ipv6() && (self.first..=self.last).contains(&number(addr))
     }
