@@ -40,7 +40,8 @@ impl Held<'_> {
             let record_type = [RecordType::A, RecordType::AAAA][self.below(2)];
             let expected = self.view.resolve(asker.realm, &name, record_type);
             let addresses = expected.records.iter().map(|text| text.parse().unwrap());
-            let usable: Vec<IpAddr> = addresses.filter(|addr: &IpAddr| addr.is_ipv4() == asker.addr.is_ipv4()).collect();
+            let usable: Vec<IpAddr> =
+                addresses.filter(|addr: &IpAddr| addr.is_ipv4() == asker.addr.is_ipv4()).collect();
             if !usable.is_empty() || self.random.permille(150) {
                 self.ask(asker, &name, record_type, &expected);
                 let addr = usable.get(self.random.below(usable.len() as u64) as usize);
@@ -145,7 +146,8 @@ impl Held<'_> {
             }
             return;
         }
-        let forwards = self.world().realms.iter().filter_map(|realm| realm.pool.as_ref()).flat_map(|pool| &pool.forwards);
+        let forwards =
+            self.world().realms.iter().filter_map(|realm| realm.pool.as_ref()).flat_map(|pool| &pool.forwards);
         let forwards: Vec<_> = forwards.collect();
         if forwards.is_empty() {
             return;
@@ -163,7 +165,9 @@ impl Held<'_> {
     }
 
     fn allowed_by(&mut self, rule: Rule) -> (Kind, u16) {
-        let within = |low: u16, high: u16, port: u16| if low <= port && port <= high { port } else { [low, high][usize::from(port % 2)] };
+        let within = |low: u16, high: u16, port: u16| {
+            if low <= port && port <= high { port } else { [low, high][usize::from(port % 2)] }
+        };
         let port = SERVICE_PORTS[self.below(6)];
         match rule {
             Rule::Any => (KINDS[self.below(4)], port),
@@ -220,7 +224,9 @@ impl Held<'_> {
                 let bit = 1 << self.random.below(if is_v6 { 128 } else { 20 });
                 address(is_v6, number(seen) ^ bit)
             }
-            _ if is_v6 => address(true, SPACE6 | u128::from(self.random.below(8)) << 64 | u128::from(self.random.below(1 << 33))),
+            _ if is_v6 => {
+                address(true, SPACE6 | u128::from(self.random.below(8)) << 64 | u128::from(self.random.below(1 << 33)))
+            }
             _ => match world.realms[realm].pool.as_ref() {
                 Some(pool) => pool.span.nth(self.random.below(pool.span.size() as u64 + 1).into()),
                 None => POOL.nth(self.random.below(0x2000).into()),

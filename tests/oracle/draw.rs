@@ -194,8 +194,12 @@ impl Draw<'_> {
     }
 
     fn host_address(&mut self, world: &World, realm: usize, is_v6: bool) -> Option<IpAddr> {
-        let networks: Vec<Span> =
-            world.realms[realm].networks.iter().map(|network| network.span).filter(|span| span.is_v6 == is_v6).collect();
+        let networks: Vec<Span> = world.realms[realm]
+            .networks
+            .iter()
+            .map(|network| network.span)
+            .filter(|span| span.is_v6 == is_v6)
+            .collect();
         if world.default == Some(realm) && (networks.is_empty() || self.random.permille(500)) {
             let last = self.random.below(4);
             return Some(if is_v6 { format!("2600:9::{last}") } else { format!("9.9.9.{last}") }.parse().unwrap());

@@ -65,10 +65,8 @@ impl World {
                 format!("{{ outside = \"{}\", port = \"{protocol}/{}\", to = \"{to}\" }}", outside.0, outside.1)
             })
             .collect();
-        let mut keys = format!(
-            "napt = [\"{}\"], filtering = \"{filtering}\", block_ports = {}",
-            pool.text, pool.block_ports
-        );
+        let mut keys =
+            format!("napt = [\"{}\"], filtering = \"{filtering}\", block_ports = {}", pool.text, pool.block_ports);
         if let Some(viewers) = &pool.viewers {
             write!(keys, ", for = {}", self.names(viewers)).unwrap();
         }

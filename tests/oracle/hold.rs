@@ -109,8 +109,12 @@ impl<'a> Held<'a> {
 
     /// The answer of the one who got it comes back to the one who sent it, to the address and port that it used.
     fn reply(&mut self, packet: &Packet, delivery: &Delivery) {
-        let reply =
-            Packet { realm: delivery.realm, kind: packet.kind.reply(), source: delivery.destination, destination: delivery.source };
+        let reply = Packet {
+            realm: delivery.realm,
+            kind: packet.kind.reply(),
+            source: delivery.destination,
+            destination: delivery.source,
+        };
         let identity = Verdict::Arrives {
             realm: packet.realm,
             source: Source::Is(packet.destination.0, packet.destination.1),
@@ -204,7 +208,10 @@ impl<'a> Held<'a> {
         match source {
             Source::Is(addr, port) => assert_eq!(shown, (addr, port), "{}", self.doing),
             Source::New(inside) => {
-                self.translator.ports.bind(inside, shown).unwrap_or_else(|wrong| panic!("{}: {shown:?}: {wrong}", self.doing));
+                self.translator
+                    .ports
+                    .bind(inside, shown)
+                    .unwrap_or_else(|wrong| panic!("{}: {shown:?}: {wrong}", self.doing));
             }
         }
         self.tally.arrived += 1;
@@ -278,7 +285,9 @@ fn ports(headers: &Headers, kind: Kind) -> Option<(u16, u16)> {
         | (Transport::Tcp { source_port, destination_port, .. }, Kind::Syn | Kind::SynAck) => {
             Some((source_port, destination_port))
         }
-        (Transport::EchoRequest { ident }, Kind::Ask) | (Transport::EchoReply { ident }, Kind::Answer) => Some((ident, ident)),
+        (Transport::EchoRequest { ident }, Kind::Ask) | (Transport::EchoReply { ident }, Kind::Answer) => {
+            Some((ident, ident))
+        }
         _ => None,
     }
 }

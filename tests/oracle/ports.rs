@@ -52,7 +52,8 @@ impl<'a> Ports<'a> {
         if let Some(forward) = forwards.find(|f| f.protocol == protocol && f.outside == destination) {
             return Some(Behind { addr: forward.to.0, port: forward.to.1, is_forward: true });
         }
-        let is_it = |(inside, outside): &&(Inside, (IpAddr, u16))| inside.protocol == protocol && *outside == destination;
+        let is_it =
+            |(inside, outside): &&(Inside, (IpAddr, u16))| inside.protocol == protocol && *outside == destination;
         let (inside, _) = self.bound.iter().find(is_it)?;
         Some(Behind { addr: inside.host.addr, port: inside.port, is_forward: false })
     }
@@ -88,17 +89,25 @@ impl<'a> Ports<'a> {
         }
         let block = block_of(pool, outside).ok_or(format!("{outside:?} is in no block"))?;
         match (self.computed(inside.host), self.block_of_host(inside.host)) {
-            (Some(computed), _) if computed != block => return Err(format!("in block {block}, not in its own {computed}")),
+            (Some(computed), _) if computed != block => {
+                return Err(format!("in block {block}, not in its own {computed}"));
+            }
             (None, Some(had)) if had != block => return Err(format!("in block {block}, and it had {had}")),
-            (None, None) if block < self.fixed(realm) => return Err(format!("block {block} is another host's by computation")),
+            (None, None) if block < self.fixed(realm) => {
+                return Err(format!("block {block} is another host's by computation"));
+            }
             _ => {}
         }
         let others = self.bound.iter().filter(|(other, _)| other.host.realm == realm);
-        if let Some(other) = others.clone().find(|(other, at)| other.host != inside.host && block_of(pool, *at) == Some(block)) {
+        if let Some(other) =
+            others.clone().find(|(other, at)| other.host != inside.host && block_of(pool, *at) == Some(block))
+        {
             return Err(format!("block {block} is shared with {other:?}"));
         }
-        let ports: Vec<u16> =
-            others.filter(|(other, at)| other.protocol == inside.protocol && at.0 == outside.0).map(|(_, at)| at.1).collect();
+        let ports: Vec<u16> = others
+            .filter(|(other, at)| other.protocol == inside.protocol && at.0 == outside.0)
+            .map(|(_, at)| at.1)
+            .collect();
         if ports.contains(&outside.1) {
             return Err(format!("{outside:?} is somebody else's"));
         }

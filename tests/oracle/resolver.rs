@@ -49,15 +49,18 @@ impl View<'_> {
             [label] => match self.world.services.iter().find(|service| service.name == label) {
                 Some(service) => {
                     let host = &self.world.hosts[service.host];
-                    let visible = hosts(host.realm, &host.addresses)
-                        .filter(|host| host.realm == asker || self.rules(asker, *host).any(|r| service.ports.iter().any(|p| r.meets(*p))));
+                    let visible = hosts(host.realm, &host.addresses).filter(|host| {
+                        host.realm == asker
+                            || self.rules(asker, *host).any(|r| service.ports.iter().any(|p| r.meets(*p)))
+                    });
                     self.answer(asker, visible.collect(), record_type, is_realm(label))
                 }
                 None if is_realm(label) => Told::records(Vec::new()),
                 None => Told::no_such_name(None),
             },
             [name, realm] => {
-                let named = |host: &&super::world::Host| host.name == name && self.world.realms[host.realm].name == realm;
+                let named =
+                    |host: &&super::world::Host| host.name == name && self.world.realms[host.realm].name == realm;
                 match self.world.hosts.iter().find(named) {
                     Some(host) => {
                         let visible = hosts(host.realm, &host.addresses).filter(|host| self.reaches(asker, *host));

@@ -90,7 +90,9 @@ impl<'a> View<'a> {
             });
             match pinned {
                 Some(first) => assert_eq!(first, seen.first, "{seen:?} is pinned elsewhere"),
-                None => assert!(POOL.contains(seen.span().nth(0)) && POOL.contains(seen.span().nth(seen.native.size()))),
+                None => {
+                    assert!(POOL.contains(seen.span().nth(0)) && POOL.contains(seen.span().nth(seen.native.size())))
+                }
             }
         }
         for viewer in 0..self.world.realms.len() {
@@ -133,9 +135,9 @@ impl<'a> View<'a> {
     }
 
     fn alias_of_host(&self, host: Host) -> Option<&Seen> {
-        self.aliases.iter().find(|seen| {
-            seen.viewer.is_none() && seen.owner == Some(host.realm) && seen.native.contains(host.addr)
-        })
+        self.aliases
+            .iter()
+            .find(|seen| seen.viewer.is_none() && seen.owner == Some(host.realm) && seen.native.contains(host.addr))
     }
 
     /// That `viewer` has of what everybody else sees as `seen`.
@@ -271,9 +273,23 @@ impl<'a> View<'a> {
     /// no network that the default realm names beside `default`; IPv6: no realm's own.
     pub fn is_nobodys(&self, addr: IpAddr) -> bool {
         const SPECIAL: [&str; 17] = [
-            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-            "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3", "::/3", "2001::/32", "2001:2::/48", "2001:10::/28",
-            "2002::/16", "4000::/2", "8000::/1",
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "224.0.0.0/3",
+            "::/3",
+            "2001::/32",
+            "2001:2::/48",
+            "2001:10::/28",
+            "2002::/16",
+            "4000::/2",
+            "8000::/1",
         ];
         let mut taken: Vec<Span> = SPECIAL.iter().map(|text| Span::of(text)).collect();
         taken.push(Span { is_v6: true, first: SPACE6, last: SPACE6 | (1 << 80) - 1 });

@@ -173,7 +173,9 @@ impl Rule {
     pub fn allows(self, protocol: Protocol, port: u16) -> bool {
         match (self, protocol) {
             (Rule::Any, _) | (Rule::Icmp, Protocol::Echo) => true,
-            (Rule::Tcp(low, high), Protocol::Tcp) | (Rule::Udp(low, high), Protocol::Udp) => low <= port && port <= high,
+            (Rule::Tcp(low, high), Protocol::Tcp) | (Rule::Udp(low, high), Protocol::Udp) => {
+                low <= port && port <= high
+            }
             _ => false,
         }
     }

@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(m.locate_seen_by(INTERNET, ip("193.11.1.7")).unwrap().realm, A);
         assert_eq!(m.locate_seen_by(INTERNET, ip("8.8.8.8")), None, "its hosts reach one another without us");
         let there = m.locate_native(INTERNET, ip("8.8.8.8")).unwrap();
-        assert_eq!(m.seen_by4(INTERNET, there), None, "nor does one see another by an address that it cannot answer to");
+        assert_eq!(m.seen_by4(INTERNET, there), None, "so it cannot answer there");
         assert_eq!(m.locate_native(A, ip("8.8.8.8")), None);
         assert_eq!(m.locate_native(A, ip("2a00:3::1")), None);
         assert!(m.locate_seen_by(INTERNET, ip("100.64.0.53")).unwrap().realm.is_ix());
