@@ -6,12 +6,16 @@
 //! `IXGATE_ORACLE_CASES=N` and `IXGATE_SEED=N` change the number of cases in all and the draw; a failure prints the seed, the
 //! configuration, the case and what both say.
 
+#[path = "oracle/asking.rs"]
+mod asking;
 #[path = "oracle/cases.rs"]
 mod cases;
 #[path = "oracle/draw.rs"]
 mod draw;
 #[path = "oracle/file.rs"]
 mod file;
+#[path = "oracle/foreign.rs"]
+mod foreign;
 #[path = "oracle/hold.rs"]
 mod hold;
 #[path = "oracle/ports.rs"]
@@ -105,4 +109,33 @@ fn names_and_packets_are_as_the_reference_says_3() {
 #[test]
 fn names_and_packets_are_as_the_reference_says_4() {
     hold_share(3);
+}
+
+/// Realms with resolvers of their own, a tenth as many cases again.
+#[test]
+fn names_that_others_answer_are_as_the_reference_says() {
+    let seed = from_env("IXGATE_SEED", 1);
+    let cases = from_env("IXGATE_ORACLE_CASES", CASES) / 10;
+    let mut worlds = Random(!seed);
+    let mut tally = Tally::default();
+    while tally.cases < cases {
+        let world_seed = from_env("IXGATE_ORACLE_WORLD", worlds.draw());
+        tally.add(&hold_domains(world_seed, CASES_PER_WORLD.min(cases - tally.cases)));
+    }
+    println!("seed {seed}: {tally:?}");
+    assert!(tally.named_addresses * 5 > tally.cases, "too little of something to say anything: {tally:?}");
+}
+
+fn hold_domains(seed: u64, cases: u64) -> Tally {
+    let mut random = Random(seed);
+    let mut world = draw::world(&mut random);
+    draw::resolvers(&mut random, &mut world);
+    let scene = Scene { seed, configuration: world.to_toml() };
+    let appliance = Appliance::build(&scene.configuration);
+    let view = View::new(&world, &appliance.allocations);
+    let domains = foreign::draw(&view, &mut random);
+    let mut held = Held::new(&view, appliance, random);
+    (0..cases).for_each(|_| held.foreign_name(&domains));
+    held.compare_drops();
+    held.tally
 }

@@ -182,7 +182,7 @@ impl Held<'_> {
     }
 
     /// A host of some realm, whether or not anybody has heard of it.
-    fn some_asker(&mut self) -> Host {
+    pub fn some_asker(&mut self) -> Host {
         loop {
             let realm = self.below(self.world().realms.len());
             if let Some(host) = self.some_host(realm) {
@@ -297,13 +297,17 @@ fn told(answer: &Message) -> Told {
         RData::PTR(name) => name.0.to_ascii(),
         other => format!("{other:?}"),
     };
-    let option = answer.edns.as_ref().and_then(|edns| edns.option(EdnsCode::from(15)));
     Told {
         code: answer.metadata.response_code,
         records: answer.answers.iter().map(|record| text(&record.data)).collect(),
-        extended_error: option.and_then(|option| match option {
-            EdnsOption::Unknown(_, data) => Some(u16::from_be_bytes(*data.first_chunk()?)),
-            _ => None,
-        }),
+        extended_error: extended_error(answer),
+    }
+}
+
+/// The code of RFC 8914.
+pub fn extended_error(answer: &Message) -> Option<u16> {
+    match answer.edns.as_ref()?.option(EdnsCode::from(15))? {
+        EdnsOption::Unknown(_, data) => Some(u16::from_be_bytes(*data.first_chunk()?)),
+        _ => None,
     }
 }

@@ -41,6 +41,15 @@ pub fn world(random: &mut Random) -> World {
     world
 }
 
+/// Gives most realms a resolver of their own.
+pub fn resolvers(random: &mut Random, world: &mut World) {
+    for realm in &mut world.realms {
+        let network = (!realm.networks.is_empty() && random.permille(800))
+            .then(|| realm.networks[random.below(realm.networks.len() as u64) as usize].span);
+        realm.resolver = network.map(|span| span.nth(span.size().min(7)));
+    }
+}
+
 struct Draw<'a> {
     random: &'a mut Random,
     count: usize,
@@ -85,7 +94,7 @@ impl Draw<'_> {
         if networks.is_empty() && !(is_default && self.random.permille(500)) {
             networks.push(if has_v4 { self.network4(NETWORKS4[0]) } else { self.network6(0, number) });
         }
-        Realm { name: format!("r{number}"), networks, pool: None }
+        Realm { name: format!("r{number}"), networks, pool: None, resolver: None }
     }
 
     fn network4(&mut self, variants: &[&str]) -> Network {

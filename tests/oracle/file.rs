@@ -18,6 +18,10 @@ impl World {
             if let Some(pool) = &realm.pool {
                 writeln!(text, "show_as = {}", self.show_as(pool)).unwrap();
             }
+            if let Some(resolver) = realm.resolver {
+                let name = &realm.name;
+                writeln!(text, "dns = {{ domains = [\"{name}.local\"], resolvers = [\"{resolver}\"] }}").unwrap();
+            }
             writeln!(text, "attach = [{{ wireguard = {{ public_key = \"{{key:{}}}\" }} }}]", realm.name).unwrap();
         }
         for host in &self.hosts {

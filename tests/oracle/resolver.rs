@@ -86,7 +86,7 @@ impl View<'_> {
 
     /// Its own hosts' own addresses; of others those that take no translation between IP versions, and only if there are none,
     /// those that do.
-    fn addresses(&self, asker: usize, visible: &[Host]) -> Vec<IpAddr> {
+    pub fn addresses(&self, asker: usize, visible: &[Host]) -> Vec<IpAddr> {
         let seen = |host: &Host, translated: bool| -> Option<IpAddr> {
             if host.realm == asker {
                 return (!translated).then_some(host.addr);

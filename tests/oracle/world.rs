@@ -79,6 +79,8 @@ pub struct Realm {
     pub name: String,
     pub networks: Vec<Network>,
     pub pool: Option<Pool>,
+    /// Who answers for the realm's own domain, on its own wires.
+    pub resolver: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
