@@ -20,19 +20,20 @@ const KINDS: [Kind; 4] = [Kind::Datagram, Kind::Datagram, Kind::Syn, Kind::Ask];
 const CLIENT_PORTS: u64 = 30_000;
 
 impl Held<'_> {
+    /// One case, unless nobody was found for it.
     pub fn case(&mut self) {
-        self.tally.cases += 1;
         let asker = self.some_asker();
-        match self.random.below(10) {
+        let is_one = match self.random.below(10) {
             0..4 => self.name(),
             4 => self.reverse_name(asker),
             5..8 => self.send_to_somebody(asker),
             _ => self.send_anything(asker),
-        }
+        };
+        self.tally.count("cases", is_one);
     }
 
     /// The answer, sent to from the asker, arrives at the owner.
-    fn name(&mut self) {
+    fn name(&mut self) -> bool {
         // Most names are told to few, so that it takes some draws to find one who can use what it is told.
         for _ in 0..8 {
             let asker = self.some_asker();
@@ -45,9 +46,11 @@ impl Held<'_> {
             if !usable.is_empty() || self.random.permille(150) {
                 self.ask(asker, &name, record_type, &expected);
                 let addr = usable.get(self.random.below(usable.len() as u64) as usize);
-                return addr.into_iter().for_each(|addr| self.send_to_named(asker, &name, &owners, *addr));
+                addr.into_iter().for_each(|addr| self.send_to_named(asker, &name, &owners, *addr));
+                return true;
             }
         }
+        false
     }
 
     /// `name` was told as `addr`, and is that of `owners`.
@@ -66,7 +69,7 @@ impl Held<'_> {
         let (kind, port) = self.allowed_by(rule);
         let packet = self.packet(asker, kind, addr, port);
         let outcome = self.exchange(packet);
-        self.tally.named_addresses += 1;
+        self.tally.count("sent to as named", true);
         match outcome {
             Outcome::Arrived(delivery) => {
                 assert_eq!((delivery.realm, delivery.destination.0), (owner.realm, owner.addr), "{}", self.doing);
@@ -76,17 +79,18 @@ impl Held<'_> {
         }
     }
 
-    fn reverse_name(&mut self, asker: Host) {
+    fn reverse_name(&mut self, asker: Host) -> bool {
         let addr = self.some_address(asker, asker.addr.is_ipv6());
         let name = Name::from(addr).to_ascii();
         let expected = self.view.resolve_address(asker.realm, addr, RecordType::PTR);
         self.ask(asker, name.trim_end_matches('.'), RecordType::PTR, &expected);
+        true
     }
 
-    fn send_to_somebody(&mut self, asker: Host) {
+    fn send_to_somebody(&mut self, asker: Host) -> bool {
         let realm = self.below(self.world().realms.len());
-        let Some(owner) = self.some_host(realm) else { return };
-        let Some(addr) = self.view.seen(asker.realm, owner, asker.addr.is_ipv6()) else { return };
+        let Some(owner) = self.some_host(realm) else { return false };
+        let Some(addr) = self.view.seen(asker.realm, owner, asker.addr.is_ipv6()) else { return false };
         let rules: Vec<Rule> = self.view.rules(asker.realm, owner).collect();
         let (kind, port) = match rules.len() {
             rules_len if rules_len > 0 && self.random.permille(700) => {
@@ -97,10 +101,11 @@ impl Held<'_> {
         };
         let packet = self.packet(asker, kind, addr, port);
         self.exchange(packet);
+        true
     }
 
     /// Forged sources, addresses of others, ports of pools, answers that nobody asked for.
-    fn send_anything(&mut self, asker: Host) {
+    fn send_anything(&mut self, asker: Host) -> bool {
         let is_v6 = asker.addr.is_ipv6();
         let (kind, port, addr) = (KINDS[self.below(4)], SERVICE_PORTS[self.below(6)], self.some_address(asker, is_v6));
         let mut packet = self.packet(asker, kind, addr, port);
@@ -122,6 +127,7 @@ impl Held<'_> {
             packet.destination.1 = 54;
         }
         self.exchange(packet);
+        true
     }
 
     /// A forward, a port that somebody has, or one that nobody has.
@@ -286,7 +292,7 @@ impl Held<'_> {
         expected.records.sort_unstable();
         assert_eq!(told, expected, "{}", self.doing);
         assert!(answer.answers.iter().all(|record| record.name.to_ascii() == format!("{name}.")), "{}", self.doing);
-        self.tally.names += 1;
+        self.tally.count("names", true);
     }
 }
 

@@ -54,7 +54,8 @@ impl Domain {
             leads_out: false,
         };
         loop {
-            let here: Vec<&Data> = self.records.iter().filter(|(name, _)| *name == said.name).map(|(_, data)| data).collect();
+            let here: Vec<&Data> =
+                self.records.iter().filter(|(name, _)| *name == said.name).map(|(_, data)| data).collect();
             match here[..] {
                 [] if said.name.ends_with(domain) => said.code = ResponseCode::NXDomain,
                 [] => said.leads_out = true,
@@ -204,9 +205,9 @@ impl View<'_> {
                         Err(note) => notes.push(note),
                     },
                     Data::Hints(hints) => {
-                        let both = hints.iter().flat_map(|hint| {
-                            [true, false].map(|is_v4| self.told_as(asker, owner, *hint, is_v4))
-                        });
+                        let both = hints
+                            .iter()
+                            .flat_map(|hint| [true, false].map(|is_v4| self.told_as(asker, owner, *hint, is_v4)));
                         let mut told: Vec<IpAddr> = both.flatten().collect();
                         told.sort_unstable();
                         told.dedup();

@@ -1,5 +1,7 @@
 //! Holds the appliance against the reference: one exchange after another through real tunnels, and both must say the same.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use ixgate::packet::DropReason;
@@ -11,39 +13,35 @@ use ixgate::wire::headers::{Headers, Transport};
 use ixgate::wire::tcp::flag;
 
 use super::translator::{Kind, Packet, Source, Translator, Verdict};
-use super::view::View;
+use super::view::{Host, View, Who};
 use super::world::{Protocol, World};
 
-/// Of what was tried, to show that much of it was something.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Tally {
-    pub cases: u64,
-    pub names: u64,
-    pub named_addresses: u64,
-    pub arrived: u64,
-    pub returned: u64,
-    pub by_pool: u64,
-    pub across_versions: u64,
-    pub fragments: u64,
-    pub errors: u64,
-    pub dropped: u64,
-}
+/// How often something was tried or came of it.
+#[derive(Clone, Default, Debug)]
+pub struct Tally(BTreeMap<&'static str, u64>);
 
 impl Tally {
+    pub fn of(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or_default()
+    }
+
+    pub fn count(&mut self, what: &'static str, is_so: bool) {
+        *self.0.entry(what).or_default() += u64::from(is_so);
+    }
+
     pub fn add(&mut self, other: &Tally) {
-        let Tally { cases, names, named_addresses, arrived, returned, .. } = other;
-        self.cases += cases;
-        self.names += names;
-        self.named_addresses += named_addresses;
-        self.arrived += arrived;
-        self.returned += returned;
-        self.by_pool += other.by_pool;
-        self.across_versions += other.across_versions;
-        self.fragments += other.fragments;
-        self.errors += other.errors;
-        self.dropped += other.dropped;
+        other.0.iter().for_each(|(what, times)| *self.0.entry(what).or_default() += times);
     }
 }
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(what, times)| write!(f, "{times} {what}, "))
+    }
+}
+
+/// No session has this port.
+const NEVER_USED: u16 = 60_000;
 
 pub struct Held<'a> {
     pub view: &'a View<'a>,
@@ -126,7 +124,7 @@ impl<'a> Held<'a> {
         assert_eq!(verdict, identity, "the reference itself does not lead back");
         let payload = b"and back".to_vec();
         self.compare(&reply, &bytes_of(&reply, &payload), verdict, &payload, 1500);
-        self.tally.returned += 1;
+        self.tally.count("returned", true);
     }
 
     /// The same once more, too long for any link.
@@ -137,23 +135,65 @@ impl<'a> Held<'a> {
         self.doing = format!("{packet:?} in fragments, of which the reference says {verdict:?}");
         let mtu_bytes = 600 + self.random.below(700) as usize;
         self.compare(packet, &sent, verdict, &payload, mtu_bytes);
-        self.tally.fragments += 1;
+        self.tally.count("in fragments", true);
     }
 
-    /// The host that got the packet refuses it. Who sent it reads about the very packet that it sent.
+    /// The host that got the packet, or a router before it, reports about it. Who sent it reads about the very packet that it
+    /// sent.
     fn report(&mut self, packet: &Packet, sent: &[u8], delivery: &Delivery) {
-        let error = port_unreachable(delivery.destination.0, delivery.source.0, &delivery.bytes);
+        let (router, shown) = self.some_router(packet, delivery);
+        let error = port_unreachable(router, delivery.source.0, &delivery.bytes);
         let arrivals = self.lan.send(delivery.realm, &error);
         let before = std::mem::take(&mut self.doing);
-        self.doing = format!("{before}; then an error about it");
+        self.doing = format!("{before}; then an error of {router} about it");
         let (at, headers, bytes) = self.single(&arrivals);
         assert_eq!((at, headers.transport), (packet.realm, Transport::IcmpError), "{bytes:02x?}");
-        assert_eq!((headers.source, headers.destination), (packet.destination.0, packet.source.0), "of the error");
+        assert_eq!((headers.source, headers.destination), (shown, packet.source.0), "{}", self.doing);
         // As it was sent from the addresses on, but for hops and what goes with them.
         let addresses = if headers.is_v6() { 8 } else { 12 };
         let quote = &bytes[headers.quote()];
-        assert!(quote[addresses..] == sent[addresses..], "quoted\n{quote:02x?}\nwas sent\n{sent:02x?}");
-        self.tally.errors += 1;
+        assert!(quote[addresses..] == sent[addresses..], "{}: {quote:02x?} quotes {sent:02x?}", self.doing);
+        self.tally.count("reported", true);
+        if packet.kind.protocol() != Protocol::Echo {
+            self.invent(delivery);
+        }
+    }
+
+    /// Who reports, and as whom the sender sees it.
+    fn some_router(&mut self, packet: &Packet, delivery: &Delivery) -> (IpAddr, IpAddr) {
+        let is_v6 = delivery.destination.0.is_ipv6();
+        let outside = if is_v6 { "2001:db8:eeee::1" } else { "192.0.2.254" }.parse().unwrap();
+        let networks =
+            self.world().realms[delivery.realm].networks.iter().filter(|network| network.span.is_v6 == is_v6);
+        let inside: Vec<IpAddr> = networks.map(|network| network.span.nth(network.span.size().min(3))).collect();
+        let router = match self.random.below(3) {
+            0 => outside,
+            1 if !inside.is_empty() => inside[self.random.below(inside.len() as u64) as usize],
+            _ => return (delivery.destination.0, packet.destination.0),
+        };
+        let (viewer, realm, is_v6) = (packet.realm, delivery.realm, packet.source.0.is_ipv6());
+        let gateway = self.view.ix(viewer, 1, is_v6);
+        let shown = match self.view.own(realm, router) {
+            None => gateway,
+            Some(Host { addr, .. }) => match self.view.seen(viewer, Host { realm, addr }, is_v6) {
+                Some(seen) => seen,
+                None if self.view.is_shown_by_pool(viewer, realm) => packet.destination.0,
+                None => gateway,
+            },
+        };
+        (router, shown)
+    }
+
+    /// An error about a packet that was never sent.
+    fn invent(&mut self, delivery: &Delivery) {
+        let headers = verify(&delivery.bytes).expect("it arrived");
+        let mut quoted = delivery.bytes.clone();
+        quoted[headers.transport_offset + 2..headers.transport_offset + 4].copy_from_slice(&NEVER_USED.to_be_bytes());
+        let error = port_unreachable(delivery.destination.0, delivery.source.0, &quoted);
+        let arrivals = self.lan.send(delivery.realm, &error);
+        let before = std::mem::take(&mut self.doing);
+        self.doing = format!("{before}; then an invented error");
+        self.expect_drop(delivery.realm, &arrivals, DropReason::NoSession);
     }
 
     fn compare(&mut self, packet: &Packet, sent: &[u8], verdict: Verdict, payload: &[u8], mtu_bytes: usize) -> Outcome {
@@ -214,24 +254,33 @@ impl<'a> Held<'a> {
                     .unwrap_or_else(|wrong| panic!("{}: {shown:?}: {wrong}", self.doing));
             }
         }
-        self.tally.arrived += 1;
-        self.tally.by_pool += u64::from(matches!(source, Source::New(_)));
-        self.tally.across_versions += u64::from(destination.0.is_ipv6() != packet.source.0.is_ipv6());
+        self.tally.count("arrived", true);
+        self.tally.count("bound to a port", matches!(source, Source::New(_)));
+        self.tally.count("across IP versions", destination.0.is_ipv6() != packet.source.0.is_ipv6());
+        self.tally.count("within one realm", realm == packet.realm);
+        let meant = self.view.meant(packet.realm, packet.destination.0);
+        self.tally.count("let in by a pool", matches!(meant, Some(Who::Pool(_))));
         Delivery { realm, source: shown, destination: (destination.0, destination_port), bytes }
     }
 
-    /// Nothing arrives anywhere, unless a host whose ports are used up is told so; and this drop and no other is counted.
+    /// Nothing arrives anywhere, unless a host whose ports are used up is told so.
     fn compare_drop(&mut self, packet: &Packet, arrivals: &[Arrival], reason: DropReason) {
         if reason == DropReason::NaptExhausted && !arrivals.is_empty() {
             let (at, headers, _) = self.single(arrivals);
+            let gateway = self.view.ix(packet.realm, 1, headers.is_v6());
             assert_eq!((at, headers.transport), (packet.realm, Transport::IcmpError), "{}", self.doing);
-            assert_eq!(headers.destination, packet.source.0, "{}", self.doing);
-        } else {
-            assert_eq!(arrivals, [], "{}", self.doing);
+            assert_eq!((headers.source, headers.destination), (gateway, packet.source.0), "{}", self.doing);
+            return self.expect_drop(packet.realm, &[], reason);
         }
-        self.drops[packet.realm][reason.index()] += 1;
+        self.expect_drop(packet.realm, arrivals, reason);
+    }
+
+    /// Nothing arrives, and this drop and no other is counted.
+    fn expect_drop(&mut self, realm: usize, arrivals: &[Arrival], reason: DropReason) {
+        assert_eq!(arrivals, [], "{}", self.doing);
+        self.drops[realm][reason.index()] += 1;
         self.compare_drops();
-        self.tally.dropped += 1;
+        self.tally.count(reason.name(), true);
     }
 
     /// Every realm's drops, each by its reason.
