@@ -148,8 +148,8 @@ fn names_that_others_answer_are_as_the_reference_says() {
         tally.add(&hold_domains(world_seed, CASES_PER_WORLD.min(cases - tally.of("cases"))));
     }
     println!("seed {seed}: {tally}");
-    for what in ["told something", "told why not"] {
-        assert!(tally.of(what) * 5 > cases || cases < MANY_CASES, "too little of `{what}` to say anything: {tally}");
+    for what in ["told something", "told why not", "names of addresses"] {
+        assert!(tally.of(what) * 50 > cases || cases < MANY_CASES, "too little of `{what}` to say anything: {tally}");
     }
 }
 

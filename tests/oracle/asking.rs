@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::svcb::{IpHint, SVCB, SvcParamKey, SvcParamValue};
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, PTR, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use ixgate::sim::lan::Arrival;
 use ixgate::sim::packets::{udp, verify};
 use ixgate::wire::headers::Transport;
 
 use super::cases::extended_error;
-use super::foreign::{Data, Domain, text};
+use super::foreign::{Data, Domain, reverse_name, text};
 use super::hold::Held;
 use super::resolver::Told;
 use super::view::Host;
@@ -30,13 +30,28 @@ impl Held<'_> {
                 break asker;
             }
         };
+        if self.random.permille(250) {
+            return self.foreign_address(domains, asker);
+        }
         let of = &self.world().realms[self.random.below(domains.len() as u64) as usize].name;
         let name = format!("n{}.{of}.local", self.random.below(7));
         let record_type = [RecordType::A, RecordType::AAAA, RecordType::HTTPS][self.random.below(3) as usize];
-        let mut expected = self.view.resolve_anywhere(domains, asker.realm, &name, record_type);
+        let expected = self.view.resolve_anywhere(domains, asker.realm, &name, record_type);
+        self.expect_told(domains, asker, &name, record_type, expected);
+    }
+
+    fn foreign_address(&mut self, domains: &[Domain], asker: Host) {
+        let addr = self.some_address(asker, false);
+        let expected = self.view.resolve_address_anywhere(domains, asker.realm, addr);
+        self.tally.count("names of addresses", !expected.records.is_empty());
+        self.expect_told(domains, asker, &reverse_name(addr), RecordType::PTR, expected);
+    }
+
+    fn expect_told(&mut self, domains: &[Domain], asker: Host, name: &str, record_type: RecordType, expected: Told) {
+        let mut expected = expected;
         self.doing =
             format!("{asker:?} asks for {name} {record_type}, of which the reference says {expected:?}\n{domains:#?}");
-        let mut told = told(&self.ask_foreign(domains, asker, &name, record_type));
+        let mut told = told(&self.ask_foreign(domains, asker, name, record_type));
         expected.records.sort_unstable();
         told.records.sort_unstable();
         assert_eq!(told, expected, "{}", self.doing);
@@ -99,6 +114,7 @@ fn rdata(data: &Data) -> RData {
         Data::Address(IpAddr::V4(addr)) => RData::A(A(*addr)),
         Data::Address(IpAddr::V6(addr)) => RData::AAAA(AAAA(*addr)),
         Data::Alias(target) => RData::CNAME(CNAME(absolute(target))),
+        Data::Name(target) => RData::PTR(PTR(absolute(target))),
         Data::Hints(hints) => {
             let v4: Vec<A> = hints
                 .iter()
@@ -131,6 +147,7 @@ fn told(answer: &Message) -> Told {
             RData::A(addr) => Data::Address(addr.0.into()),
             RData::AAAA(addr) => Data::Address(addr.0.into()),
             RData::CNAME(target) => Data::Alias(target.0.to_ascii().trim_end_matches('.').to_owned()),
+            RData::PTR(target) => Data::Name(target.0.to_ascii().trim_end_matches('.').to_owned()),
             RData::HTTPS(https) => Data::Hints(https.0.svc_params.iter().flat_map(|(_, value)| hints(value)).collect()),
             other => panic!("{other:?} was not asked for"),
         };

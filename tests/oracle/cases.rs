@@ -215,7 +215,7 @@ impl Held<'_> {
     }
 
     /// What a host of `asker`'s realm may know, guess, or have read on another realm's wires.
-    fn some_address(&mut self, asker: Host, is_v6: bool) -> IpAddr {
+    pub fn some_address(&mut self, asker: Host, is_v6: bool) -> IpAddr {
         let world = self.world();
         let realm = self.below(world.realms.len());
         let viewer = self.below(world.realms.len());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::world::{Alias, DOMAIN, Filtering, Network, Pool, Protocol, Rule, Target, World};
+use super::world::{Alias, DOMAIN, Filtering, Network, Pool, Protocol, REVERSE, Rule, Target, World};
 
 impl World {
     pub fn to_toml(&self) -> String {
@@ -19,8 +19,9 @@ impl World {
                 writeln!(text, "show_as = {}", self.show_as(pool)).unwrap();
             }
             if let Some(resolver) = realm.resolver {
-                let name = &realm.name;
-                writeln!(text, "dns = {{ domains = [\"{name}.local\"], resolvers = [\"{resolver}\"] }}").unwrap();
+                let mut domains = format!("\"{}.local\"", realm.name);
+                REVERSE.iter().for_each(|(zone, _)| write!(domains, ", \"{zone}\"").unwrap());
+                writeln!(text, "dns = {{ domains = [{domains}], resolvers = [\"{resolver}\"] }}").unwrap();
             }
             writeln!(text, "attach = [{{ wireguard = {{ public_key = \"{{key:{}}}\" }} }}]", realm.name).unwrap();
         }

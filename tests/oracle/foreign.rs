@@ -4,13 +4,13 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 use ixgate::sim::random::Random;
 
 use super::draw::some_place;
 use super::resolver::Told;
 use super::view::{View, Who};
-use super::world::{DOMAIN, World};
+use super::world::{DOMAIN, REVERSE, Span, World, number};
 
 /// Names of each realm's domain.
 const NAMES: usize = 6;
@@ -25,6 +25,8 @@ pub enum Data {
     Alias(String),
     /// The hints of an HTTPS record.
     Hints(Vec<IpAddr>),
+    /// Of an address.
+    Name(String),
 }
 
 /// What one realm's resolver knows: names with the addresses of its own realm's terms.
@@ -57,7 +59,7 @@ impl Domain {
             let here: Vec<&Data> =
                 self.records.iter().filter(|(name, _)| *name == said.name).map(|(_, data)| data).collect();
             match here[..] {
-                [] if said.name.ends_with(domain) => said.code = ResponseCode::NXDomain,
+                [] if said.name.ends_with(domain) || said.name.ends_with(".arpa") => said.code = ResponseCode::NXDomain,
                 [] => said.leads_out = true,
                 [Data::Alias(target)] => {
                     said.aliases.push((said.name, target.clone()));
@@ -77,6 +79,7 @@ impl Data {
             Data::Address(addr) => record_type == if addr.is_ipv4() { RecordType::A } else { RecordType::AAAA },
             Data::Alias(_) => false,
             Data::Hints(_) => record_type == RecordType::HTTPS,
+            Data::Name(_) => record_type == RecordType::PTR,
         }
     }
 }
@@ -86,6 +89,7 @@ pub fn text(name: &str, data: &Data) -> String {
     match data {
         Data::Address(addr) => format!("{name} {addr}"),
         Data::Alias(target) => format!("{name} is {target}"),
+        Data::Name(target) => format!("{name} is of {target}"),
         Data::Hints(hints) => {
             let mut hints: Vec<String> = hints.iter().map(IpAddr::to_string).collect();
             hints.sort_unstable();
@@ -99,6 +103,7 @@ pub fn draw(view: &View<'_>, random: &mut Random) -> Vec<Domain> {
     let world = view.world;
     let mut domains = vec![Domain::default(); world.realms.len()];
     for (realm, domain) in domains.iter_mut().enumerate() {
+        draw_reverse(world, realm, domain, random);
         for number in 0..NAMES {
             let name = format!("n{number}.{}.local", world.realms[realm].name);
             if random.permille(300) {
@@ -115,6 +120,29 @@ pub fn draw(view: &View<'_>, random: &mut Random) -> Vec<Domain> {
         }
     }
     domains
+}
+
+fn draw_reverse(world: &World, realm: usize, domain: &mut Domain, random: &mut Random) {
+    let mut named: Vec<IpAddr> = Vec::new();
+    for network in world.realms[realm].networks.iter().filter(|network| !network.span.is_v6) {
+        let places = (0..4).map(|_| some_place(random, network.span)).collect::<Vec<_>>();
+        named.extend(places.into_iter().map(|place| network.span.nth(place)));
+    }
+    named.sort_unstable();
+    named.dedup();
+    for addr in named.into_iter().filter(|addr| is_in_a_reverse_zone(*addr)) {
+        let target = format!("n{}.{}.local", number(addr) % 7, world.realms[realm].name);
+        domain.records.push((reverse_name(addr), Data::Name(target)));
+    }
+}
+
+fn is_in_a_reverse_zone(addr: IpAddr) -> bool {
+    REVERSE.iter().any(|(_, span)| Span::of(span).contains(addr))
+}
+
+/// Without the trailing dot.
+pub fn reverse_name(addr: IpAddr) -> String {
+    Name::from(addr).to_ascii().trim_end_matches('.').to_owned()
 }
 
 fn some_target(world: &World, after: usize, random: &mut Random) -> String {
@@ -213,7 +241,7 @@ impl View<'_> {
                         told.dedup();
                         records.push(text(&said.name, &Data::Hints(told)));
                     }
-                    Data::Alias(_) => {}
+                    Data::Alias(_) | Data::Name(_) => {}
                 }
             }
             code = said.code;
@@ -221,6 +249,26 @@ impl View<'_> {
         }
         let weightiest = [PROHIBITED, FILTERED, NO_REACHABLE_AUTHORITY].into_iter().find(|note| notes.contains(note));
         Told { code, records, extended_error: weightiest.or(notes.first().copied()) }
+    }
+
+    /// The name of an address, whoever knows it: of one that the asker sees, its owner, under its own name for it.
+    pub fn resolve_address_anywhere(&self, domains: &[Domain], asker: usize, addr: IpAddr) -> Told {
+        let mut told = self.resolve_address(asker, addr, RecordType::PTR);
+        let name = reverse_name(addr);
+        told.records.iter_mut().for_each(|target| *target = format!("{name} is of {}", target.trim_end_matches('.')));
+        let (owner, native) = match (told.code, self.meant(asker, addr)) {
+            (ResponseCode::Refused, _) => (asker, addr),
+            (ResponseCode::NXDomain, Some(Who::Host(host))) if host.realm != asker && self.reaches(asker, host) => {
+                (host.realm, host.addr)
+            }
+            _ => return told,
+        };
+        if self.world.realms[owner].resolver.is_none() || !is_in_a_reverse_zone(native) {
+            return told;
+        }
+        let said = domains[owner].say("arpa", &reverse_name(native), RecordType::PTR);
+        let records = said.records.iter().map(|data| text(&name, data));
+        Told { code: said.code, records: records.collect(), extended_error: None }
     }
 
     /// Any grant towards a realm opens its domains.

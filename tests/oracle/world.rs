@@ -8,6 +8,8 @@ pub const SPACE6: u128 = 0xfd69_7867_6174 << 80;
 /// 100.64.0.0/10, where aliases come from.
 pub const POOL: Span = Span { is_v6: false, first: 0x6440_0000, last: 0x647f_ffff };
 pub const DOMAIN: &str = "ix.example";
+/// The reverse zones of every realm that has a resolver of its own, and their addresses.
+pub const REVERSE: [(&str, &str); 2] = [("10.in-addr.arpa", "10.0.0.0/8"), ("168.192.in-addr.arpa", "192.168.0.0/16")];
 
 /// Neighbouring addresses of one family, both ends included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +81,7 @@ pub struct Realm {
     pub name: String,
     pub networks: Vec<Network>,
     pub pool: Option<Pool>,
-    /// Who answers for the realm's own domain, on its own wires.
+    /// Who answers for the realm's own domain and reverse zones, on its own wires.
     pub resolver: Option<IpAddr>,
 }
 
