@@ -14,7 +14,7 @@ use super::hold::{Held, Outcome};
 use super::resolver::Told;
 use super::translator::{Kind, Packet};
 use super::view::{Host, Who};
-use super::world::{DOMAIN, POOL, Rule, SPACE6, Span, address, number};
+use super::world::{self, DOMAIN, POOL, Protocol, Rule, SPACE6, Span, address, number};
 
 const KINDS: [Kind; 4] = [Kind::Datagram, Kind::Datagram, Kind::Syn, Kind::Ask];
 const CLIENT_PORTS: u64 = 30_000;
@@ -118,7 +118,7 @@ impl Held<'_> {
         if self.random.permille(400) && !is_v6 {
             self.towards_a_pool(&mut packet);
         }
-        if packet.kind.protocol() == super::world::Protocol::Echo {
+        if packet.kind.protocol() == Protocol::Echo {
             packet.destination.1 = packet.source.1;
         }
         // What the IX says on port 53 is for the questions to find out.
@@ -138,9 +138,9 @@ impl Held<'_> {
             packet.destination = outside;
             if self.random.permille(800) {
                 packet.kind = match inside.protocol {
-                    super::world::Protocol::Udp => Kind::Datagram,
-                    super::world::Protocol::Tcp => Kind::SynAck,
-                    super::world::Protocol::Echo => Kind::Answer,
+                    Protocol::Udp => Kind::Datagram,
+                    Protocol::Tcp => Kind::SynAck,
+                    Protocol::Echo => Kind::Answer,
                 };
             }
             packet.source.1 = SERVICE_PORTS[self.below(6)];
@@ -160,7 +160,7 @@ impl Held<'_> {
         }
         let forward = forwards[self.below(forwards.len())];
         packet.destination = forward.outside;
-        packet.kind = if forward.protocol == super::world::Protocol::Tcp { Kind::Syn } else { Kind::Datagram };
+        packet.kind = if forward.protocol == Protocol::Tcp { Kind::Syn } else { Kind::Datagram };
     }
 
     fn packet(&mut self, asker: Host, kind: Kind, addr: IpAddr, port: u16) -> Packet {
@@ -246,7 +246,7 @@ impl Held<'_> {
     /// And who may be meant by it.
     fn some_name(&mut self) -> (String, Vec<Host>) {
         let world = self.world();
-        let hosts = |host: &super::world::Host| {
+        let hosts = |host: &world::Host| {
             host.addresses.iter().map(|addr| Host { realm: host.realm, addr: *addr }).collect::<Vec<_>>()
         };
         let realm = &world.realms[self.below(world.realms.len())].name;

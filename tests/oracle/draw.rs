@@ -27,9 +27,9 @@ pub fn world(random: &mut Random) -> World {
     let mut draw = Draw { random, count, given: 0 };
     let default = draw.random.permille(400).then(|| draw.below(count));
     let mut realms: Vec<Realm> = (0..count).map(|number| draw.realm(number, default == Some(number))).collect();
-    for number in 0..count {
+    for (number, realm) in realms.iter_mut().enumerate() {
         if default != Some(number) && draw.random.permille(350) {
-            realms[number].pool = Some(draw.pool(number, &realms[number]));
+            realm.pool = Some(draw.pool(number, realm));
         }
     }
     let mut world = World { realms, default, hosts: Vec::new(), services: Vec::new(), grants: Vec::new() };

@@ -10,7 +10,7 @@ use ixgate::sim::random::Random;
 use super::draw::some_place;
 use super::resolver::Told;
 use super::view::{View, Who};
-use super::world::{DOMAIN, REVERSE, Span, World, number};
+use super::world::{DOMAIN, REVERSE, Span, Target, World, number};
 
 /// Names of each realm's domain.
 const NAMES: usize = 6;
@@ -274,10 +274,8 @@ impl View<'_> {
     /// Any grant towards a realm opens its domains.
     fn may_ask(&self, asker: usize, owner: usize) -> bool {
         self.world.grants.iter().filter(|grant| grant.from.contains(&asker)).any(|grant| match &grant.to {
-            super::world::Target::Realm(realm, _) => *realm == owner,
-            super::world::Target::Service(service) => {
-                self.world.hosts[self.world.services[*service].host].realm == owner
-            }
+            Target::Realm(realm, _) => *realm == owner,
+            Target::Service(service) => self.world.hosts[self.world.services[*service].host].realm == owner,
         })
     }
 

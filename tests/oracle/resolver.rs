@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 use super::view::{Host, View, Who};
-use super::world::{DOMAIN, POOL, Rule, SPACE6, Span, Target};
+use super::world::{self, CANONICAL, DOMAIN, POOL, Rule, Target};
 
 /// Extended DNS Errors (RFC 8914).
 const PROHIBITED: u16 = 18;
@@ -59,8 +59,7 @@ impl View<'_> {
                 None => Told::no_such_name(None),
             },
             [name, realm] => {
-                let named =
-                    |host: &&super::world::Host| host.name == name && self.world.realms[host.realm].name == realm;
+                let named = |host: &&world::Host| host.name == name && self.world.realms[host.realm].name == realm;
                 match self.world.hosts.iter().find(named) {
                     Some(host) => {
                         let visible = hosts(host.realm, &host.addresses).filter(|host| self.reaches(asker, *host));
@@ -112,8 +111,7 @@ impl View<'_> {
             Some(Who::Ix(53)) => return ptr(format!("ns.{DOMAIN}."), record_type),
             Some(Who::Ix(_)) => return Told::no_such_name(None),
             Some(Who::Pool(_)) | None => {
-                let space6 = Span { is_v6: true, first: SPACE6, last: SPACE6 | ((1 << 80) - 1) };
-                let is_ours = POOL.contains(addr) || space6.contains(addr);
+                let is_ours = POOL.contains(addr) || CANONICAL.contains(addr);
                 return if is_ours { Told::no_such_name(None) } else { Told::refused() };
             }
         };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use ixgate::control::Allocations;
 
-use super::world::{Alias, POOL, SPACE6, Span, World, address, number};
+use super::world::{Alias, CANONICAL, POOL, SPACE6, Span, World, address, number};
 
 /// Who an address means.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -292,7 +292,7 @@ impl<'a> View<'a> {
             "8000::/1",
         ];
         let mut taken: Vec<Span> = SPECIAL.iter().map(|text| Span::of(text)).collect();
-        taken.push(Span { is_v6: true, first: SPACE6, last: SPACE6 | (1 << 80) - 1 });
+        taken.push(CANONICAL);
         taken.extend(self.aliases.iter().filter(|seen| seen.viewer.is_none()).map(Seen::span));
         for (number, realm) in self.world.realms.iter().enumerate() {
             taken.extend(realm.pool.as_ref().map(|pool| pool.span));

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The canonical space: a /48, the realm's number, zeros, 32 bits of IPv4.
 pub const SPACE6: u128 = 0xfd69_7867_6174 << 80;
+/// All of it.
+pub const CANONICAL: Span = Span { is_v6: true, first: SPACE6, last: SPACE6 | ((1 << 80) - 1) };
 /// 100.64.0.0/10, where aliases come from.
 pub const POOL: Span = Span { is_v6: false, first: 0x6440_0000, last: 0x647f_ffff };
 pub const DOMAIN: &str = "ix.example";
