@@ -4,7 +4,7 @@
 //! is the identity.
 //!
 //! `IXGATE_ORACLE_CASES=N` and `IXGATE_SEED=N` change the number of cases in all and the draw; a failure prints the seed, the
-//! configuration, the case and what both say.
+//! configuration, the case and what both say, and `IXGATE_ORACLE_WORLD=N`, which draws that configuration alone.
 
 #[path = "oracle/asking.rs"]
 mod asking;

@@ -57,7 +57,8 @@ impl<'a> View<'a> {
         let mut aliases = Vec::new();
         for (alias, record) in &allocations.aliases {
             let holder = record.holder;
-            let native = span_of(holder.native);
+            let (native, shown) = (span_of(holder.native), span_of((*alias).into()));
+            assert_eq!(native.size(), shown.size(), "{alias} is given to {native:?}");
             let owner = realm_of(holder.owner.0);
             let is_pool = owner.is_some_and(|owner| {
                 world.realms[owner].pool.as_ref().is_some_and(|pool| pool.span == native)
@@ -65,7 +66,7 @@ impl<'a> View<'a> {
             });
             if !is_pool {
                 let viewer = holder.viewer.map(|viewer| realm_of(viewer.0).expect("a viewer of this world"));
-                aliases.push(Seen { viewer, owner, native, first: alias.network().to_bits().into() });
+                aliases.push(Seen { viewer, owner, native, first: shown.first });
             }
         }
         let view = View { world, ids, aliases };
@@ -73,7 +74,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// What was given is what was asked for: pins are obeyed, sizes fit, nothing overlaps anything that the same viewer sees
+    /// What was given is what was asked for: pins are obeyed, nothing overlaps anything that the same viewer sees
     /// or has, and everything has an alias that is to have one.
     fn check(&self) {
         for (place, seen) in self.aliases.iter().enumerate() {
