@@ -1,5 +1,6 @@
 //! One session: its key, and what every packet of it needs to know, in one cache line.
 
+use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
 use super::tcp::Phase;
@@ -33,10 +34,14 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The key of a flow, and whether its source is the lower side.
+    /// The key of a flow, and whether its source is the lower side. Where a host talks to itself, who asks is that.
     #[inline]
     pub fn of(flow: &Flow) -> (Key, bool) {
-        let source_is_low = flow.source <= flow.destination;
+        let source_is_low = match flow.source.cmp(&flow.destination) {
+            Ordering::Less => true,
+            Ordering::Equal => flow.asker != Asker::Destination,
+            Ordering::Greater => false,
+        };
         let (low, high) = if source_is_low { (flow.source, flow.destination) } else { (flow.destination, flow.source) };
         let place = |side: Side| Place { realm: side.realm, port: side.port };
         let key = Key {

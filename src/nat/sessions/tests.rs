@@ -75,6 +75,18 @@ fn a_ping_lets_replies_through_and_no_pings_back() {
     }
 }
 
+/// By an alias of its own, for example.
+#[test]
+fn a_host_that_pings_itself_has_its_reply() {
+    let mut t = table(10, 10);
+    let ping = Flow { protocol: protocol::ICMP, asker: Asker::Source, ..udp(side(A, 7), side(A, 7)) };
+    let reply = Flow { may_open: false, ..ping.reversed() };
+    assert_eq!(admit(&mut t, &reply, G1, 0, |_| true), Err(DropReason::NoSession));
+    assert_eq!(admit(&mut t, &ping, G1, 0, |_| true), Ok(()));
+    assert_eq!(admit(&mut t, &reply, G1, 0, |_| false), Ok(()));
+    assert_eq!(t.len(), 1);
+}
+
 #[test]
 fn the_table_is_bounded_as_a_whole_and_per_realm() {
     let mut t = table(5, 3);

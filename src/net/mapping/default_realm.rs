@@ -5,6 +5,7 @@
 //!
 //! - no special-purpose address ([`special_purpose`]: private, loopback, link-local, multicast, ...),
 //! - in no alias pool and no alias, and no canonical address (of `space6`, or of somebody's IPv6 network),
+//! - in no network of the default realm's own, which is seen as any other realm's is,
 //! - IPv6: no realm's own.
 //!
 //! This holds for destinations, and for sources that come in from the default realm: nobody out there can pretend to be
@@ -91,20 +92,23 @@ impl Mapping {
         (!is_own && self.is_nobodys4(default, addr)).then_some(default.network4)
     }
 
-    /// Whether `at` is a host of the default realm whose address means another one to `viewer`.
+    /// Whether `at` is a host of the default realm whose address means another one to `viewer`, or none: to the default
+    /// realm itself, whose hosts reach one another without us.
     #[inline]
     pub(super) fn is_hidden4(&self, viewer: RealmId, at: Located) -> bool {
         let Some(default) = self.default.as_deref().filter(|default| default.network4 == at.network) else {
             return false;
         };
         let bits = at.canonical.0 as u32;
-        let tables = self.realm(viewer).filter(|_| viewer != default.realm);
-        tables.is_some_and(|own| own.native4.lookup(bits).is_some() || own.own_aliases.lookup(bits).is_some())
+        let is_own = |own: &RealmTables| own.native4.lookup(bits).is_some() || own.own_aliases.lookup(bits).is_some();
+        viewer == default.realm || self.realm(viewer).is_some_and(is_own)
     }
 
     fn is_nobodys4(&self, default: &DefaultRealm, addr: Ipv4Addr) -> bool {
         let bits = addr.to_bits();
+        let own = self.realm(default.realm).and_then(|own| own.native4.lookup(bits));
         special_purpose::refusal4(addr).is_none()
+            && own.is_none()
             && default.pools.lookup(bits).is_none()
             && self.default_aliases.lookup(bits).is_none()
     }
@@ -127,7 +131,8 @@ mod tests {
     }
 
     /// A has public addresses of its own under a private alias, and a private network under a public one; B sees A's second
-    /// network under an alias that only it has; the Internet realm has a management network.
+    /// network under an alias that only it has; the Internet realm has a management network and a
+    /// public one.
     fn example() -> Mapping {
         let space = Space6::new("fd69:7867:6174::/48".parse().unwrap()).unwrap();
         let network = |realm, native: &str, alias: Option<&str>| {
@@ -149,6 +154,7 @@ mod tests {
             network(INTERNET, "10.9.0.0/24", Some("100.64.3.0/24")),
             network6(A, "2a00:1::/48", "2a00:1::/48"),
             network6(B, "2a00:2::/48", "2a00:ff::/48"),
+            network(INTERNET, "193.13.0.0/24", Some("100.64.4.0/24")),
         ];
         let overrides = [AliasOverride { viewer: B, network: NetworkId(2), alias: "193.12.1.0/24".parse().unwrap() }];
         Mapping::new(space, networks, &overrides).with_default_realm(INTERNET, &["100.64.0.0/10".parse().unwrap()])
@@ -208,8 +214,14 @@ mod tests {
         let m = example();
         let own = m.locate_native(INTERNET, ip("10.9.0.7")).unwrap();
         assert_eq!((m.seen_by(A, own), m.is_by_default(own)), (Some(ip("100.64.3.7")), false));
+        // Public or not: answers would come from the alias.
+        let public = m.locate_native(INTERNET, ip("193.13.0.7")).unwrap();
+        assert_eq!((m.seen_by(A, public), m.is_by_default(public)), (Some(ip("100.64.4.7")), false));
+        assert_eq!(m.locate_seen_by(A, ip("193.13.0.7")), None);
         assert_eq!(m.locate_seen_by(INTERNET, ip("193.11.1.7")).unwrap().realm, A);
         assert_eq!(m.locate_seen_by(INTERNET, ip("8.8.8.8")), None, "its hosts reach one another without us");
+        let there = m.locate_native(INTERNET, ip("8.8.8.8")).unwrap();
+        assert_eq!(m.seen_by4(INTERNET, there), None, "so it cannot answer there");
         assert_eq!(m.locate_native(A, ip("8.8.8.8")), None);
         assert_eq!(m.locate_native(A, ip("2a00:3::1")), None);
         assert!(m.locate_seen_by(INTERNET, ip("100.64.0.53")).unwrap().realm.is_ix());
