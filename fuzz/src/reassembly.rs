@@ -271,7 +271,7 @@ impl Model {
         let payload = &bytes[fragment.payload_at..fragment.total_bytes];
         let places = fragment.offset..fragment.offset + payload.len();
         let unaccounted = fragment.header_bytes - if fragment.is_v6() { ipv6::HEADER_BYTES } else { 0 };
-        let is_ragged = fragment.more && payload.len() % 8 != 0;
+        let is_ragged = fragment.more && !payload.len().is_multiple_of(8);
         if payload.is_empty() || is_ragged || unaccounted + places.end > usize::from(u16::MAX) {
             assert_eq!(outcome, Outcome::Dropped(DropReason::FragmentInvalid));
             return Said::Dropped;

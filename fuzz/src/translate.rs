@@ -71,7 +71,7 @@ pub fn translate(bytes: &[u8]) -> usize {
     let one = Translation { packet, headers, shown, reassembled: (setting & 8 != 0).then_some(reassembled) };
     let crossed = match (headers.transport == Transport::IcmpError, to_v6 == headers.is_v6()) {
         (false, true) => one.within_one_version(),
-        (false, false) => one.into_the_other(),
+        (false, false) => one.between_versions(),
         (true, is_same) => {
             one.error(is_same, address(to_v6, source_port as u8), address(to_v6, destination_port as u8))
         }
@@ -115,7 +115,7 @@ impl Translation<'_> {
         Some(())
     }
 
-    fn into_the_other(&self) -> Option<()> {
+    fn between_versions(&self) -> Option<()> {
         let mut out = self.translated()?;
         let there = self.arrived(&out);
         let message_bytes = self.headers.total_bytes - self.headers.transport_offset;

@@ -10,16 +10,14 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ixgate::net::policy::protocol;
 use ixgate::net::{RealmId, Timestamp};
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::{Arrival, Lan};
 use ixgate::sim::packets;
-use ixgate::wire::checksum::Delta;
-use ixgate::wire::headers::{self, Headers, Transport};
-use ixgate::wire::{fragment, icmp, ipv4, ipv6, udp};
+use ixgate::wire::headers::{self, Transport};
+use ixgate::wire::{fragment, ipv6};
 
-use super::packet::{blank_checksums, header_residue, mend, ports, residue};
+use super::packet::{blank_checksums, compare, mend, ports, turned};
 use super::script::Script;
 
 /// Every kind of mapping: both have one prefix; IPv6 with aliases, with a canonical prefix and without either; hosts only; a
@@ -363,58 +361,6 @@ impl World {
         assert_eq!((quoted.source, quoted.destination), (sent.source, sent.destination), "as it was sent");
         assert_eq!(ports(&quoted), ports(&sent), "as it was sent");
     }
-}
-
-/// The same packet, in two realms' terms.
-fn compare(before: &[u8], sent: &Headers, after: &[u8], arrived: &Headers) {
-    let is_same_version = sent.is_v6() == arrived.is_v6();
-    if is_same_version {
-        assert_eq!(header_residue(before, sent), header_residue(after, arrived), "the header's checksum");
-    } else {
-        assert_eq!(header_residue(after, arrived), Some(0), "the header's checksum");
-    }
-    if sent.transport == Transport::IcmpError {
-        assert_eq!(residue(after, arrived), Some(0), "an error's checksum is computed");
-        return;
-    }
-    assert_eq!(arrived.hop_limit, sent.hop_limit - 1);
-    let (residue_before, residue_after) = (residue(before, sent), residue(after, arrived));
-    let gets_one = residue_before.is_none() && !is_same_version && sent.protocol == protocol::UDP;
-    assert!(gets_one || residue_before == residue_after, "the message's checksum");
-    let header_bytes = match sent.transport {
-        Transport::Tcp { .. } => {
-            return assert_eq!(before.len() - sent.transport_offset, after.len() - arrived.transport_offset);
-        }
-        _ => udp::HEADER_BYTES,
-    };
-    let (before, after) = (&before[sent.transport_offset..], &after[arrived.transport_offset..]);
-    assert_eq!(before.len(), after.len());
-    assert_eq!(before.get(header_bytes..), after.get(header_bytes..), "what they carry");
-}
-
-/// The packet as its receiver sends it back. Of an echo request the reply; `None` of what has no answer.
-fn turned(packet: &[u8]) -> Option<Vec<u8>> {
-    let headers = headers::parse(packet).ok()?;
-    let mut turned = packet[..headers.total_bytes].to_vec();
-    let message = &mut turned[headers.transport_offset..];
-    match headers.transport {
-        Transport::Tcp { .. } | Transport::Udp { .. } => (0..2).for_each(|at| message.swap(at, at + 2)),
-        Transport::EchoRequest { .. } => {
-            let reply = if headers.is_v6() { 129 } else { 0 };
-            let delta = Delta::default().word(u16::from(message[0]) << 8, u16::from(reply) << 8);
-            message[0] = reply;
-            delta.apply_at(message, icmp::CHECKSUM);
-        }
-        _ => return None,
-    }
-    let (source, len) = if headers.is_v6() { (ipv6::SOURCE, 16) } else { (ipv4::SOURCE, 4) };
-    (source..source + len).for_each(|at| turned.swap(at, at + len));
-    let hops = if headers.is_v6() { ipv6::HOP_LIMIT } else { ipv4::TTL };
-    turned[hops] = 64;
-    if !headers.is_v6() {
-        ipv4::renew_checksum(&mut turned[..headers.transport_offset]);
-    }
-    Some(turned)
 }
 
 fn own(kind: usize, host: u8) -> IpAddr {

@@ -35,7 +35,7 @@ fn translate() -> Vec<Seed> {
         let mss = [2, 4, 5, 180];
         let of = |number: u8| packet(here, there, number, vec![0x13; 24]);
         let back = udp((there, 53), (here, 5000), b"an answer that nobody waits for");
-        let mut extended = datagram[version_header(version)..].to_vec();
+        let message = datagram[version_header(version)..].to_vec();
         let kinds = [
             ("udp", datagram.clone()),
             ("udp_without_checksum", without_checksum),
@@ -50,7 +50,7 @@ fn translate() -> Vec<Seed> {
             ("error_about_tcp", time_exceeded(here, there, &tcp((there, 1), (here, 2), 0x10, &[], b""))),
             ("error_about_echo", port_unreachable(here, there, &echo(there, here, 9, false))),
             ("error_with_a_long_quote", port_unreachable(here, there, &back.repeat(20)[..1100])),
-            ("options", with_options(version, &datagram, &mut extended)),
+            ("options", with_options(version, &datagram, &message)),
         ];
         for (kind, packet) in kinds {
             for (setting, manner) in [(0, "same"), (1, "other"), (7, "other_with_ports"), (14, "same_with_ports")] {
@@ -67,7 +67,7 @@ fn version_header(version: u8) -> usize {
 }
 
 /// The same packet with a header option, or a hop-by-hop header, that nobody minds.
-fn with_options(version: u8, packet: &[u8], message: &mut Vec<u8>) -> Vec<u8> {
+fn with_options(version: u8, packet: &[u8], message: &[u8]) -> Vec<u8> {
     let mut header = packet[..version_header(version)].to_vec();
     let extra: &[u8] = if version == 4 { &[148, 4, 0, 0] } else { &[17, 0, 1, 4, 0, 0, 0, 0] };
     if version == 4 {
