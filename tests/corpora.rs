@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "../fuzz/src/checks.rs"]
 mod checks;
+#[path = "corpora/seeds.rs"]
+mod seeds;
 
 #[test]
 fn every_corpus_passes_its_check() {
@@ -35,6 +37,36 @@ fn most_message_seeds_are_accepted() {
     let named: Vec<&PathBuf> = seeds.iter().filter(|file| !is_found(file)).collect();
     assert!(named.len() >= 10);
     assert!(named.into_iter().all(is_accepted), "a seed by hand is refused");
+}
+
+/// The same for scripts: each does what its target is about.
+#[test]
+fn most_script_seeds_do_something() {
+    for (target, depth) in checks::DEPTHS {
+        let seeds = seeds::all().into_iter().filter(|(of, ..)| of == target);
+        let (deep, shallow): (Vec<_>, Vec<_>) = seeds.partition(|(.., bytes)| depth(bytes) > 0);
+        let names: Vec<&String> = shallow.iter().map(|(_, name, _)| name).collect();
+        assert!(deep.len() >= 5 && deep.len() > shallow.len(), "{target}: nothing comes of {names:?}");
+    }
+}
+
+/// The files are what the code says.
+#[test]
+fn seeds_by_hand_are_written() {
+    for (target, name, bytes) in seeds::all() {
+        let file = fuzz().join("corpus").join(target).join(&name);
+        assert!(fs::read(&file).is_ok_and(|written| written == bytes), "write {target}/{name} anew");
+    }
+}
+
+#[test]
+#[ignore = "writes fuzz/corpus"]
+fn write_the_seeds() {
+    for (target, name, bytes) in seeds::all() {
+        let folder = fuzz().join("corpus").join(target);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), bytes).unwrap();
+    }
 }
 
 /// The tables, the binaries and the folders name the same targets.

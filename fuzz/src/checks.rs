@@ -4,12 +4,28 @@
 //! [`TARGETS`], a file in `fuzz/targets` with an entry in `fuzz/Cargo.toml`, and a folder of seeds. What takes whole
 //! endpoints (random input and time) is in files of its own beside this one.
 
+#[path = "dns.rs"]
+mod dns;
+#[path = "dns_forward.rs"]
+mod dns_forward;
+#[path = "dns_query.rs"]
+mod dns_query;
 #[path = "endpoint.rs"]
 mod endpoint;
 #[path = "esp.rs"]
 mod esp;
+#[path = "napt.rs"]
+mod napt;
+#[path = "packet.rs"]
+mod packet;
+#[path = "reassembly.rs"]
+mod reassembly;
 #[path = "script.rs"]
 mod script;
+#[path = "translate.rs"]
+mod translate;
+#[path = "walk.rs"]
+mod walk;
 
 use ixgate::crypto::Group;
 use ixgate::ike::diagnosis::Cause;
@@ -24,6 +40,9 @@ use ixgate::wire::ike::{
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("dns_forward", dns_forward),
+    ("dns_query", dns_query),
+    ("dns_rewrite", dns_rewrite),
     ("endpoint", endpoint),
     ("esp_open", esp_open),
     ("ike_authentication", authentication),
@@ -42,7 +61,41 @@ pub const TARGETS: &[Target] = &[
     ("ike_traffic_selectors", traffic_selectors),
     ("ike_unknown", unknown),
     ("ike_vendor_id", vendor_id),
+    ("napt", napt),
+    ("reassembly", reassembly),
+    ("translate", translate),
+    ("walk", walk),
 ];
+
+/// Of a script, how much came of what its target is about.
+type Depth = (&'static str, fn(&[u8]) -> usize);
+
+/// Scripts that nothing comes of explore nothing.
+#[allow(dead_code)] // the binaries need only the checks
+pub const DEPTHS: &[Depth] = &[
+    ("dns_forward", dns_forward::forward),
+    ("dns_query", dns_query::query),
+    ("dns_rewrite", dns_forward::rewrite),
+    ("napt", napt::napt),
+    ("reassembly", reassembly::reassembly),
+    ("translate", translate::translate),
+    ("walk", walk::walk),
+];
+
+/// Askers, resolvers and time: see `dns_forward.rs`.
+pub fn dns_forward(script: &[u8]) {
+    dns_forward::forward(script);
+}
+
+/// One query: see `dns_query.rs`.
+pub fn dns_query(bytes: &[u8]) {
+    dns_query::query(bytes);
+}
+
+/// One question and resolvers that say what they like: see `dns_forward.rs`.
+pub fn dns_rewrite(script: &[u8]) {
+    dns_forward::rewrite(script);
+}
 
 /// Two gateways and a network between them: see `endpoint.rs`.
 pub fn endpoint(script: &[u8]) {
@@ -52,6 +105,26 @@ pub fn endpoint(script: &[u8]) {
 /// ESP from a peer that has the keys: see `esp.rs`.
 pub fn esp_open(script: &[u8]) {
     esp::open(script);
+}
+
+/// Bindings and their blocks: see `napt.rs`.
+pub fn napt(script: &[u8]) {
+    napt::napt(script);
+}
+
+/// Fragments: see `reassembly.rs`.
+pub fn reassembly(script: &[u8]) {
+    reassembly::reassembly(script);
+}
+
+/// One packet through the translators: see `translate.rs`.
+pub fn translate(bytes: &[u8]) {
+    translate::translate(bytes);
+}
+
+/// An appliance and its sites: see `walk.rs`.
+pub fn walk(script: &[u8]) {
+    walk::walk(script);
 }
 
 /// A datagram as a stranger sends it.

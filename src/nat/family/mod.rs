@@ -119,7 +119,7 @@ pub fn translate_error(
     let message = slot.get(headers.transport_offset..headers.total_bytes).ok_or(Untranslatable::Malformed)?;
     let (old, quote) = message.split_first_chunk().ok_or(Untranslatable::Malformed)?;
     let quote = &quote[..icmp::quoted_bytes(headers.is_v6(), old).min(quote.len())];
-    let inner_headers = headers::parse_quoted(quote).map_err(|_| Untranslatable::Malformed)?;
+    let inner_headers = parse_quoted(quote).ok_or(Untranslatable::Malformed)?;
     let inner = Outline::of(quote, &inner_headers);
     let piece = fragment::parse_quoted(quote).filter(|piece| !piece.is_atomic());
     // Of the datagram that a fragment is the beginning of, nobody knows how long it was: longer.
@@ -150,6 +150,12 @@ pub fn translate_error(
     outer.write(slot, shown, outer.may_be_fragmented().then(|| identifications.take()));
     rewrite::renew_icmp_checksum(&mut slot[..total], icmp_at);
     Ok(total)
+}
+
+/// Only what its own length covers is kept of a quoted packet: with less than ports nobody would know whose it was.
+fn parse_quoted(quote: &[u8]) -> Option<Headers> {
+    let headers = headers::parse_quoted(quote).ok()?;
+    headers::parse_quoted(&quote[..headers.total_bytes]).ok()
 }
 
 fn check_total(total: usize, slot: &[u8], is_v6: bool) -> Result<usize, Untranslatable> {

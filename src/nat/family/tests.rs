@@ -333,6 +333,19 @@ fn an_icmpv6_error_is_no_longer_than_every_link_carries() {
 }
 
 #[test]
+fn an_error_whose_quote_says_that_it_ends_before_its_ports_is_refused() {
+    let (outer, inner) = (shown(host_b(), host_a(), false), shown(host_a(), host_b(), false));
+    for (length, want) in [(0, false), (7, false), (8, true)] {
+        let (_, mut arrived) = a_to_b(b"hello");
+        arrived[ipv6::PAYLOAD_LENGTH + 1] = length;
+        let error = port_unreachable(host_b()[1], host_a()[1], &arrived);
+        let four = cross_error(&error, &outer, &inner, 1500);
+        assert_eq!(four.is_ok(), want, "{length}");
+        assert!(want || four == Err(Untranslatable::Malformed));
+    }
+}
+
+#[test]
 fn an_error_about_an_error_is_refused() {
     let (_, arrived) = b_to_a(b"hello");
     let error = port_unreachable(host_a()[0], host_b()[0], &arrived);
