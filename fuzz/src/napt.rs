@@ -225,13 +225,17 @@ impl World {
 
     /// What the log says: a block is one host's at a time.
     fn note_blocks(&mut self) {
-        while let Some(BlockEvent { realm, host, block, given }) = self.napt.poll_event() {
-            if given {
-                let others = self.given.iter().filter(|((of, other), _)| *of == realm && *other != host);
-                assert!(others.map(|(_, other)| *other).all(|other| other != block), "given to two hosts");
-                assert_eq!(self.given.insert((realm, host), block), None);
-            } else {
-                assert_eq!(self.given.remove(&(realm, host)), Some(block));
+        while let Some(event) = self.napt.poll_event() {
+            match event {
+                BlockEvent::Given { realm, host, block } => {
+                    let others = self.given.iter().filter(|((of, other), _)| *of == realm && *other != host);
+                    assert!(others.map(|(_, other)| *other).all(|other| other != block), "given to two hosts");
+                    assert_eq!(self.given.insert((realm, host), block), None);
+                }
+                BlockEvent::GivenBack { realm, host, block } => {
+                    assert_eq!(self.given.remove(&(realm, host)), Some(block));
+                }
+                BlockEvent::AllGivenBack { realm } => self.given.retain(|(of, _), _| *of != realm),
             }
         }
     }
