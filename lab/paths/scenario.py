@@ -13,11 +13,6 @@ from lab.lib.strongswan import wait_until
 from lab.lib.web import PORT as HTTPS_PORT
 from lab.lib.web import Authority, HttpsServer, download, upload
 
-# ixgate probes the path of a WireGuard tunnel, and makes TCP's segments for what the path carries uncut. While it does not,
-# what comes of that is reported as skipped, with what was seen.
-PATHS_ARE_PROBED = False
-WHY_KNOWN = "WireGuard paths are not probed yet, nor TCP's segments made for less than 1280"
-
 KINDS = {"wg": "WireGuard", "esp": "ESP"}
 WIDE_BYTES = 1500
 NARROW_BYTES = (1400, 1280)
@@ -95,11 +90,6 @@ class Case:
         """What both tunnels carry, in terms of packets of this IP version."""
         return min(inner_bytes(kind, mtu) + IP_BYTES[version] - IP_BYTES[own]
                    for kind, mtu, own in zip(self.kinds, self.mtus, self.versions))
-
-    def is_known(self):
-        """What is not as it should be is expected for now."""
-        narrowest = min(self.mtus)
-        return not PATHS_ARE_PROBED and narrowest < WIDE_BYTES and ("wg" in self.kinds or narrowest == IPV6_LEAST_BYTES)
 
 
 def inner_bytes(kind, path_bytes):
@@ -204,21 +194,13 @@ def move(case, where, web, counter, report, file="file"):
     down, down_is_right = web.get(case, file)
     up, up_is_right = web.put(case, "small") if down_is_right else (down, False)
     cut = counter.count(*case.realms) - before
-    is_known = case.is_known()
-    judge(report, f"{case}: arrives as it was", down_is_right, "the same bytes", down, is_known)
-    judge(report, f"{case}: and the other way", up_is_right, "the same bytes", up, is_known)
-    judge(report, f"{case}: outer fragments", cut.up + cut.down == 0, "none", cut, is_known)
+    report.that(f"{case}: arrives as it was", down_is_right, "the same bytes", down)
+    report.that(f"{case}: and the other way", up_is_right, "the same bytes", up)
+    report.that(f"{case}: outer fragments", cut.up + cut.down == 0, "none", cut)
     report.equal(f"{case}: inner fragments", 0, cut.inner)
     speeds = [f"{moved.megabytes_per_sec():.1f}" if right else "-" for moved, right in ((down, down_is_right), (up, up_is_right))]
     rows.append((where, str(case), *speeds, str(cut.up + cut.down), str(cut.inner)))
     report.fact(f"{where}, {case}", f"{' and '.join(speeds)} MB/s; {cut}")
-
-
-def judge(report, check, holds, expected, got, is_known):
-    """A check that counts as skipped where it is known to fail for now."""
-    if holds or not is_known:
-        return report.that(check, holds, expected, got)
-    return report.skip(f"{check}: {got}", WHY_KNOWN)
 
 
 def addresses(world, cases):
