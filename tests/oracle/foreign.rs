@@ -213,11 +213,17 @@ impl View<'_> {
             }
             let mut said = domains[owner].say(&domain, &name, record_type);
             if said.records.is_empty() && said.code == ResponseCode::NoError && !said.leads_out {
-                // Who speaks one IP version only is given the other's, translated.
+                // Who speaks one IP version only is given the other's, translated; who speaks both, what has no alias.
                 let speaks = [self.world.speaks(asker, false), self.world.speaks(asker, true)];
                 match (record_type, speaks) {
                     (RecordType::A, [true, false]) => said = domains[owner].say(&domain, &name, RecordType::AAAA),
                     (RecordType::AAAA, [false, true]) => said = domains[owner].say(&domain, &name, RecordType::A),
+                    (RecordType::AAAA, [true, true]) => {
+                        let other = domains[owner].say(&domain, &name, RecordType::A);
+                        if !other.records.iter().any(|data| self.leads_directly(asker, owner, data)) {
+                            said = other;
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -277,6 +283,11 @@ impl View<'_> {
             Target::Realm(realm, _) => *realm == owner,
             Target::Service(service) => self.world.hosts[self.world.services[*service].host].realm == owner,
         })
+    }
+
+    /// The asker has an IPv4 address for it, and may open a connection to it.
+    fn leads_directly(&self, asker: usize, owner: usize, data: &Data) -> bool {
+        matches!(data, Data::Address(addr) if self.told_as(asker, owner, *addr, true).is_ok())
     }
 
     /// An address out of `owner`'s mouth, as the asker sees who is meant by it.
