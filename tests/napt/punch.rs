@@ -12,6 +12,7 @@ fn pools(filtering: &str) -> String {
 }
 
 const GRANT_TO_B: &str = "[[grant]]\nfrom = [\"a\"]\nto = [\"realm:b\"]\nports = [\"any\"]\n";
+const GRANT_TO_A: &str = "[[grant]]\nfrom = [\"b\"]\nto = [\"realm:a\"]\nports = [\"any\"]\n";
 const STRICTER: [&str; 2] = ["address-and-port", "address"];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const X: (usize, &str, u16) = (A, "192.168.1.10", 5000);
@@ -88,6 +89,21 @@ fn another_port_of_who_was_sent_to_gets_in_only_where_ports_do_not_count() {
 }
 
 #[test]
+fn who_waits_before_a_pool_gets_in_when_its_filtering_admits_it_after_all() {
+    let text = pools("address") + GRANT_TO_A;
+    let mut f = Fixture::with(&text);
+    let (x, y) = (End::udp(&mut f, X), End::udp(&mut f, YS[1]));
+    let of_x = End::udp(&mut f, (A, "192.168.1.10", 5002));
+    f.expect_drop(A, &x.to(y), DropReason::NaptFiltered);
+    f.publish(&text);
+    f.expect_drop(B, &y.to(of_x), DropReason::NaptFiltered);
+    let sessions = f.lan.report().sessions;
+    assert_eq!(f.arrive(A, &x.to(y)), x.seen_at(y), "its host was sent to");
+    assert_eq!(f.arrive(B, &y.to(x)), y.seen_at(x));
+    assert_eq!(f.lan.report().sessions, sessions, "now the receiver's");
+}
+
+#[test]
 fn what_was_sent_without_a_grant_opens_nothing() {
     let mut f = Fixture::with(&pools("address-and-port"));
     let (x, y) = (End::udp(&mut f, X), End::udp(&mut f, YS[1]));
@@ -130,9 +146,7 @@ fn a_way_that_nobody_answers_closes_and_one_that_both_use_is_kept_by_either() {
 
 #[test]
 fn a_way_is_bounded_by_the_ports_of_its_sender_who_is_told() {
-    let mut f = Fixture::with(
-        &(pools("address-and-port") + "[[grant]]\nfrom = [\"b\"]\nto = [\"realm:a\"]\nports = [\"any\"]\n"),
-    );
+    let mut f = Fixture::with(&(pools("address-and-port") + GRANT_TO_A));
     let x = End::udp(&mut f, X);
     let from = |port: u16| udp((HOST, 7000 + port), x.outside, b"");
     for port in 0..16 {
