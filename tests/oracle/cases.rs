@@ -11,6 +11,7 @@ use ixgate::sim::packets::udp;
 
 use super::draw::{SERVICE_PORTS, some_place};
 use super::hold::{Held, Outcome};
+use super::ports::Inside;
 use super::resolver::Told;
 use super::translator::{Kind, Packet};
 use super::view::{Host, Who};
@@ -27,6 +28,7 @@ impl Held<'_> {
             0..4 => self.name(),
             4 => self.reverse_name(asker),
             5..8 => self.send_to_somebody(asker),
+            8 if self.random.permille(100) && self.answer_a_knock() => true,
             _ => self.send_anything(asker),
         };
         self.tally.count("cases", is_one);
@@ -126,7 +128,23 @@ impl Held<'_> {
         if is_ix && packet.destination.1 == 53 {
             packet.destination.1 = 54;
         }
+        if self.translator.is_unsure(&packet) {
+            return false;
+        }
         self.exchange(packet);
+        true
+    }
+
+    /// Who was knocked at answers.
+    fn answer_a_knock(&mut self) -> bool {
+        let answers = self.translator.answers_to_knocks();
+        if answers.is_empty() {
+            return false;
+        }
+        let answer = answers[self.below(answers.len())];
+        let outcome = self.exchange(answer);
+        assert!(matches!(outcome, Outcome::Arrived(_)), "{}", self.doing);
+        self.tally.count("answered a knock", true);
         true
     }
 
@@ -149,6 +167,19 @@ impl Held<'_> {
             }
             if packet.kind == Kind::Ask || packet.kind == Kind::Answer {
                 packet.source.1 = outside.1;
+            }
+            // From behind one pool to behind another, and the sender's port is known.
+            let bound = self.translator.ports.bound();
+            let is_ones_own = |(own, _): &&(Inside, (IpAddr, u16))| {
+                own.host.realm == packet.realm
+                    && own.host.addr.is_ipv4()
+                    && own.protocol == Protocol::Udp
+                    && *own != inside
+            };
+            if packet.kind == Kind::Datagram
+                && let Some((own, _)) = bound.iter().rev().find(is_ones_own)
+            {
+                packet.source = (own.host.addr, own.port);
             }
             return;
         }

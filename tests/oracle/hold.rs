@@ -298,7 +298,7 @@ impl<'a> Held<'a> {
 
     fn bindings(&self) -> usize {
         let pools = self.world().realms.iter().filter_map(|realm| realm.pool.as_ref());
-        self.translator.ports.bound().len() + pools.map(|pool| pool.forwards.len()).sum::<usize>()
+        self.translator.ports.count() + pools.map(|pool| pool.forwards.len()).sum::<usize>()
     }
 
     /// The only packet that arrived, where every checksum is right.

@@ -30,14 +30,31 @@ pub struct Behind {
 pub struct Ports<'a> {
     world: &'a World,
     bound: Vec<(Inside, (IpAddr, u16))>,
+    /// Has a port, and nobody has seen which.
+    unseen: Vec<Inside>,
 }
 
 impl<'a> Ports<'a> {
     pub fn new(world: &'a World) -> Self {
-        Ports { world, bound: Vec::new() }
+        Ports { world, bound: Vec::new(), unseen: Vec::new() }
     }
 
-    /// What is bound at present, forwards aside.
+    /// How many are bound at present, forwards aside.
+    pub fn count(&self) -> usize {
+        self.bound.len() + self.unseen.len()
+    }
+
+    pub fn bind_unseen(&mut self, inside: Inside) {
+        if !self.unseen.contains(&inside) {
+            self.unseen.push(inside);
+        }
+    }
+
+    pub fn has_unseen(&self, realm: usize, protocol: Protocol) -> bool {
+        self.unseen.iter().any(|inside| inside.host.realm == realm && inside.protocol == protocol)
+    }
+
+    /// Those whose port is known.
     pub fn bound(&self) -> &[(Inside, (IpAddr, u16))] {
         &self.bound
     }
@@ -68,12 +85,15 @@ impl<'a> Ports<'a> {
         if let Some((_, outside)) = self.bound.iter().find(|(bound, _)| *bound == inside) {
             return Ok(Source::Is(outside.0, outside.1));
         }
+        if self.unseen.contains(&inside) {
+            return Ok(Source::New(inside));
+        }
         if inside.port == 0 {
             return Err(DropReason::NaptPortNotServed);
         }
-        let is_of_host = |(bound, _): &&(Inside, _)| bound.host == inside.host;
-        let used = self.bound.iter().filter(is_of_host).filter(|(bound, _)| bound.protocol == inside.protocol).count();
-        let has_block = self.computed(inside.host).is_some() || self.bound.iter().any(|bound| is_of_host(&bound));
+        let mut of_host = self.insides().filter(|bound| bound.host == inside.host);
+        let used = of_host.clone().filter(|bound| bound.protocol == inside.protocol).count();
+        let has_block = self.computed(inside.host).is_some() || of_host.next().is_some();
         match used < pool.block_ports as usize && (has_block || self.is_block_free(inside.host.realm)) {
             true => Ok(Source::New(inside)),
             false => Err(DropReason::NaptExhausted),
@@ -83,6 +103,7 @@ impl<'a> Ports<'a> {
     /// Holds the port that was chosen against the rules, and remembers it.
     pub fn bind(&mut self, inside: Inside, outside: (IpAddr, u16)) -> Result<(), String> {
         let realm = inside.host.realm;
+        self.unseen.retain(|unseen| *unseen != inside);
         let pool = self.pool(realm).ok_or("the realm has no pool")?;
         if !pool.span.contains(outside.0) {
             return Err(format!("{} is not in the pool {}", outside.0, pool.text));
@@ -111,6 +132,10 @@ impl<'a> Ports<'a> {
         if ports.contains(&outside.1) {
             return Err(format!("{outside:?} is somebody else's"));
         }
+        if self.unseen.iter().any(|unseen| (unseen.host, unseen.protocol) == (inside.host, inside.protocol)) {
+            self.bound.push((inside, outside)); // which ports were free is not known
+            return Ok(());
+        }
         let first = (FIRST_PORT + block % per_address(pool) * pool.block_ports) as u16;
         let of_block = first..=first + (pool.block_ports - 1) as u16;
         if of_block.contains(&inside.port) && !ports.contains(&inside.port) && outside.1 != inside.port {
@@ -122,6 +147,10 @@ impl<'a> Ports<'a> {
         }
         self.bound.push((inside, outside));
         Ok(())
+    }
+
+    fn insides(&self) -> impl Iterator<Item = &Inside> + Clone {
+        self.bound.iter().map(|(inside, _)| inside).chain(&self.unseen)
     }
 
     fn pool(&self, realm: usize) -> Option<&'a Pool> {
@@ -167,7 +196,7 @@ impl<'a> Ports<'a> {
     }
 
     fn is_block_free(&self, realm: usize) -> bool {
-        let mut hosts: Vec<Host> = self.bound.iter().map(|(bound, _)| bound.host).collect();
+        let mut hosts: Vec<Host> = self.insides().map(|inside| inside.host).collect();
         hosts.retain(|host| host.realm == realm && self.computed(*host).is_none());
         hosts.sort_unstable_by_key(|host| host.addr);
         hosts.dedup();

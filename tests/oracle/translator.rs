@@ -77,13 +77,21 @@ pub struct Translator<'a> {
     pub ports: Ports<'a>,
     /// Opener, other side.
     opened: HashSet<(Side, Side, Protocol)>,
+    /// What the other side's pool has filtered: its answer passes (RFC 4787 section 5), and from then on all.
+    knocks: Vec<(Side, Side, Protocol)>,
     /// Which host has been sent to from which port of a pool.
     sent: HashSet<(Inside, Host)>,
 }
 
 impl<'a> Translator<'a> {
     pub fn new(view: &'a View<'a>) -> Self {
-        Translator { view, ports: Ports::new(view.world), opened: HashSet::new(), sent: HashSet::new() }
+        Translator {
+            view,
+            ports: Ports::new(view.world),
+            opened: HashSet::new(),
+            knocks: Vec::new(),
+            sent: HashSet::new(),
+        }
     }
 
     pub fn walk(&mut self, packet: &Packet) -> Verdict {
@@ -114,7 +122,12 @@ impl<'a> Translator<'a> {
         }
         // On its own wires an echo has one identifier.
         let from_port = if kind.protocol() == Protocol::Echo { to_port } else { packet.source.1 };
-        let is_new = self.admit((from, from_port), (to, to_port), kind, by_binding)?;
+        let (opener, other) = ((from, from_port), (to, to_port));
+        let admitted = self.admit(opener, other, kind, by_binding);
+        if admitted == Err(DropReason::NaptFiltered) && alias.is_none() {
+            self.knock(opener, other, kind)?;
+        }
+        let is_new = admitted?;
         let source = match alias {
             Some(alias) => Source::Is(alias, from_port),
             None => {
@@ -135,6 +148,15 @@ impl<'a> Translator<'a> {
     fn admit(&mut self, from: Side, to: Side, kind: Kind, by_binding: bool) -> Result<bool, DropReason> {
         let protocol = kind.protocol();
         let (there, back) = ((from, to, protocol), (to, from, protocol));
+        if by_binding && self.knocks.contains(&there) {
+            self.admit_by_binding(from, to, kind)?;
+            self.knocks.retain(|knock| *knock != there);
+            return Ok(false);
+        }
+        if let Some(at) = self.knocks.iter().position(|knock| *knock == there || *knock == back) {
+            let met = self.knocks.remove(at);
+            self.opened.insert(met);
+        }
         let passes = match kind {
             Kind::Ask => self.opened.contains(&there),
             Kind::Answer => self.opened.contains(&back),
@@ -171,6 +193,44 @@ impl<'a> Translator<'a> {
         }
         self.opened.insert((to, from, Protocol::Udp));
         Ok(())
+    }
+}
+
+impl Translator<'_> {
+    /// A filtered packet was sent all the same, and from a port of its own, if its sender was granted to.
+    fn knock(&mut self, from: Side, to: Side, kind: Kind) -> Result<(), DropReason> {
+        let protocol = kind.protocol();
+        let is_granted = self.view.rules(from.0.realm, to.0).any(|rule| rule.allows(protocol, to.1));
+        if !kind.may_open() || !is_granted {
+            return Ok(());
+        }
+        let inside = Inside { host: from.0, protocol, port: from.1 };
+        if let Source::New(inside) = self.ports.shown(inside)? {
+            self.ports.bind_unseen(inside);
+        }
+        self.sent.insert((inside, to.0));
+        if !self.knocks.contains(&(from, to, protocol)) {
+            self.knocks.push((from, to, protocol));
+        }
+        Ok(())
+    }
+
+    /// Packets that a knock lets in, as far as it was seen from which port of its pool it came.
+    pub fn answers_to_knocks(&self) -> Vec<Packet> {
+        let answer = |(from, to, protocol): &(Side, Side, Protocol)| {
+            let inside = Inside { host: from.0, protocol: *protocol, port: from.1 };
+            let (_, outside) = self.ports.bound().iter().find(|(bound, _)| *bound == inside)?;
+            let kind = if *protocol == Protocol::Udp { Kind::Datagram } else { Kind::SynAck };
+            Some(Packet { realm: to.0.realm, kind, source: (to.0.addr, to.1), destination: *outside })
+        };
+        self.knocks.iter().filter_map(answer).collect()
+    }
+
+    /// Whether the packet may meet a port that was bound by a packet which nobody has seen leave.
+    pub fn is_unsure(&self, packet: &Packet) -> bool {
+        let Some(Who::Pool(owner)) = self.view.meant(packet.realm, packet.destination.0) else { return false };
+        let (kind, destination) = (packet.kind, packet.destination);
+        self.ports.behind(owner, kind, destination).is_none() && self.ports.has_unseen(owner, kind.protocol())
     }
 }
 
