@@ -140,11 +140,6 @@ class Ixgate:
         native, there = max((p for p in places if ip_address(address) in p[0]), key=lambda p: p[0].prefixlen, default=(None, None))
         return there and same_place(native, there, address)
 
-    def aliases(self, realm_name):
-        """Pairs (native network, default alias) of a realm."""
-        networks = (n for n in self.plan()["networks"] if n["realm"] == realm_name and n["alias"])
-        return [(ip_network(n["network"]), ip_network(n["alias"])) for n in networks]
-
     def resolver(self, version=4):
         """The address of the IX's DNS inside the realms."""
         return self._service("dns", version)

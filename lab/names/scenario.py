@@ -6,11 +6,11 @@ import time
 
 from lab.lib import nameserver, probe
 from lab.lib.plan import DOMAIN, Grant, Host, Ipsec, Realm, Scenario, Service, fqdn
-from lab.lib.site import IX_OUTER
+from lab.lib.site import IX_OUTER, OUTER
 from lab.names import zones
 from lab.names.zones import CLINIC, HOSPITAL, LONG, MANY, OUTSIDE_A, OUTSIDE_AAAA
 
-UPSTREAM, UPSTREAM6, UPLINK6 = "198.51.100.53", "2001:db8:53::53", "2001:db8:53::1"
+UPSTREAM, UPSTREAM6, UPLINK6 = f"{OUTER}.53", "2001:db8:53::53", "2001:db8:53::1"
 TLS_NAME = "dns.upstream.lab"
 TRANSFER_PORT, TRANSFER_SECRET = 5353, "axfr.tsig"
 PROHIBITED, FILTERED, NO_AUTHORITY, NETWORK_ERROR, OTHER = 18, 17, 22, 23, 0
