@@ -1,6 +1,9 @@
 //! NAPT seen from the sites: who sees whom by which port, and who is let in by it. The engine that `run` runs, real WireGuard
 //! peers in memory.
 
+#[path = "napt/punch.rs"]
+mod punch;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 

@@ -148,22 +148,28 @@ def who(world, address, port):
 
 
 def check_hairpins(world, report):
-    """Two hosts of one realm, each told the other's outside address by the STUN server."""
+    """Two hosts of one realm, each told the other's outside address by the STUN server, and another port of one of them."""
     report.group("hairpins")
     for name, (_, filtering, _) in FILTERING.items():
         lets_in = filtering == "endpoint"
         one, other = (udp_socket(world, f"{host}.{name}") for host, _ in PCS)
-        with one, other:
+        third = udp_socket(world, f"{PCS[1][0]}.{name}")
+        with one, other, third:
             at_one, at_other = (stun.mapped(sock, (STUN, STUN_PORT)) for sock in (one, other))
             before = world.ixgate.drops("napt_filtered")
             one.sendto(b"first", at_other)
             # Shown by the outside address and port (RFC 4787 REQ-9 a).
             report.equal(f"{name}: who was not sent to", ("first", at_one) if lets_in else SILENCE, heard(other))
-            # What was dropped has opened nothing for its sender.
+            # What was dropped was sent all the same (RFC 4787 section 5).
             other.sendto(b"second", at_one)
-            report.equal(f"{name}: who has sent", ("second", at_other) if lets_in else SILENCE, heard(one))
+            report.equal(f"{name}: who was sent to answers", ("second", at_other), heard(one))
+            one.sendto(b"third", at_other)
+            report.equal(f"{name}: the way is open", ("third", at_one), heard(other))
             counted = world.ixgate.drops("napt_filtered") - before
-            report.equal(f"{name}: counted as napt_filtered", 0 if lets_in else 2, counted)
+            report.equal(f"{name}: counted as napt_filtered", 0 if lets_in else 1, counted)
+            third.sendto(b"fourth", at_one)
+            gets_in = filtering != "address-and-port"
+            report.equal(f"{name}: another port of who was sent to", gets_in, heard(one) != SILENCE)
 
 
 def udp_socket(world, label):

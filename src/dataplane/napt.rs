@@ -4,13 +4,14 @@
 //! classify   where a pool's port leads; a source without alias is left open      arrive, leave_open
 //! policy     through a binding only as the filtering admits                      admit
 //!            an admitted packet's source gets its port                           show_source
+//!            a filtered packet's too, and what it was sent to may answer          knock
 //! translate  the quote in an ICMP error as its receiver knows it                 outside_of
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::nat::napt::{Ended, Filtering, Inside, Napt, Proto, Remote};
-use crate::nat::{Asker, Flow, Held, Sessions, Side, Ticket};
+use crate::nat::{Asker, Flow, Held, Sessions, Side, Ticket, Way};
 use crate::net::RealmId;
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::protocol;
@@ -86,9 +87,14 @@ pub(super) fn admit(
 ) -> Result<(), DropReason> {
     let Flow { source, destination, protocol, .. } = ticket.flow();
     let by_host = |opening: &Flow| opening.source == destination && grants(snapshot, opening);
-    match sessions.admit(ticket, snapshot.generation, now_secs, by_host) {
-        Err(DropReason::NotGranted | DropReason::NoSession) => {}
-        verdict => return verdict,
+    let way = sessions.way_of_opener(ticket, now_secs);
+    let verdict = match way {
+        Some(Way::Knock) => Err(DropReason::NaptFiltered),
+        Some(Way::Met) => sessions.admit(ticket, snapshot.generation, now_secs, |opening| grants(snapshot, opening)),
+        _ => sessions.admit(ticket, snapshot.generation, now_secs, by_host),
+    };
+    if !matches!(verdict, Err(DropReason::NotGranted | DropReason::NoSession | DropReason::NaptFiltered)) {
+        return verdict;
     }
     let has_sent = || {
         let inside = inside_of(destination, protocol);
@@ -100,11 +106,30 @@ pub(super) fn admit(
             Filtering::Address => has_sent(),
             Filtering::AddressAndPort => false,
         };
-    if !wider {
+    if !wider || !by_host(&ticket.reversed().flow()) {
         return Err(DropReason::NaptFiltered);
     }
-    let verdict = sessions.admit(&ticket.reversed(), snapshot.generation, now_secs, by_host);
-    verdict.map_err(|reason| if reason == DropReason::NotGranted { DropReason::NaptFiltered } else { reason })
+    if way == Some(Way::Knock) {
+        sessions.forget(ticket); // the host's own session takes its place
+    }
+    sessions.admit(&ticket.reversed(), snapshot.generation, now_secs, by_host)
+}
+
+/// A packet that the receiver's pool filters has been sent all the same: if its sender was granted to, what it was sent to may
+/// answer. Why the packet is dropped: what keeps it from being noted comes first, as it is nearer to the sender.
+pub(super) fn knock(
+    meta: &mut Meta,
+    ticket: &Ticket,
+    snapshot: &Snapshot,
+    sessions: &mut Sessions,
+    napt: &mut Napt,
+    now_secs: u32,
+) -> DropReason {
+    let noted = sessions.knock(ticket, snapshot.generation, now_secs, |opening| grants(snapshot, opening));
+    match noted.and_then(|()| show_source(meta, ticket, sessions, napt)) {
+        Ok(()) | Err(DropReason::NotGranted | DropReason::NoSession) => DropReason::NaptFiltered,
+        Err(reason) => reason,
+    }
 }
 
 /// Shows the source of an admitted packet by its pool. A session whose packet cannot be shown is none.

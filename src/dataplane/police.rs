@@ -69,6 +69,9 @@ impl Police {
             };
             let shown = match admitted {
                 Ok(()) if napt::is_open(meta) => napt::show_source(meta, ticket, sessions, napt),
+                Err(DropReason::NaptFiltered) if napt::is_open(meta) => {
+                    Err(napt::knock(meta, ticket, snapshot, sessions, napt, now_secs))
+                }
                 verdict => verdict,
             };
             if let Err(reason) = shown {

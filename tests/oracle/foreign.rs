@@ -211,44 +211,60 @@ impl View<'_> {
                 (code, notes) = (ResponseCode::NXDomain, vec![PROHIBITED]);
                 break;
             }
-            let mut said = domains[owner].say(&domain, &name, record_type);
-            if said.records.is_empty() && said.code == ResponseCode::NoError && !said.leads_out {
-                // Who speaks one IP version only is given the other's, translated.
-                let speaks = [self.world.speaks(asker, false), self.world.speaks(asker, true)];
-                match (record_type, speaks) {
-                    (RecordType::A, [true, false]) => said = domains[owner].say(&domain, &name, RecordType::AAAA),
-                    (RecordType::AAAA, [false, true]) => said = domains[owner].say(&domain, &name, RecordType::A),
-                    _ => {}
-                }
-            }
+            let said = domains[owner].say(&domain, &name, record_type);
             records.extend(said.aliases.iter().map(|(name, target)| text(name, &Data::Alias(target.clone()))));
             if said.leads_out {
                 name = said.name;
                 continue;
             }
-            for data in &said.records {
-                match data {
-                    Data::Address(addr) => match self.told_as(asker, owner, *addr, record_type == RecordType::A) {
-                        Ok(addr) => records.push(text(&said.name, &Data::Address(addr))),
-                        Err(note) => notes.push(note),
-                    },
-                    Data::Hints(hints) => {
-                        let both = hints
-                            .iter()
-                            .flat_map(|hint| [true, false].map(|is_v4| self.told_as(asker, owner, *hint, is_v4)));
-                        let mut told: Vec<IpAddr> = both.flatten().collect();
-                        told.sort_unstable();
-                        told.dedup();
-                        records.push(text(&said.name, &Data::Hints(told)));
-                    }
-                    Data::Alias(_) | Data::Name(_) => {}
+            code = said.code;
+            // Who speaks one IP version only is given the other's, translated; who speaks both, what has no alias.
+            let mut told = self.told_of(asker, owner, &said, record_type);
+            let speaks = [self.world.speaks(asker, false), self.world.speaks(asker, true)];
+            let other_type = match (record_type, speaks) {
+                (RecordType::A, [true, false]) => Some(RecordType::AAAA),
+                (RecordType::AAAA, [_, true]) => Some(RecordType::A),
+                _ => None,
+            };
+            if let Some(other_type) = other_type.filter(|_| code == ResponseCode::NoError && told.0.is_empty()) {
+                let other = domains[owner].say(&domain, &name, other_type);
+                let leads_directly = |data: &Data| matches!(data, Data::Address(addr) if self.told_as(asker, owner, *addr, other_type == RecordType::A).is_ok());
+                if !other.records.iter().any(leads_directly) {
+                    let (addresses, why_not) = self.told_of(asker, owner, &other, record_type);
+                    told.0 = addresses;
+                    told.1.extend(why_not);
                 }
             }
-            code = said.code;
+            records.extend(told.0);
+            notes.extend(told.1);
             break;
         }
         let weightiest = [PROHIBITED, FILTERED, NO_REACHABLE_AUTHORITY].into_iter().find(|note| notes.contains(note));
         Told { code, records, extended_error: weightiest.or(notes.first().copied()) }
+    }
+
+    /// What the asker is shown of records of a name, as addresses of the wanted version; and why of the others nothing.
+    fn told_of(&self, asker: usize, owner: usize, said: &Said, wanted: RecordType) -> (Vec<String>, Vec<u16>) {
+        let (mut records, mut notes) = (Vec::new(), Vec::new());
+        for data in &said.records {
+            match data {
+                Data::Address(addr) => match self.told_as(asker, owner, *addr, wanted == RecordType::A) {
+                    Ok(addr) => records.push(text(&said.name, &Data::Address(addr))),
+                    Err(note) => notes.push(note),
+                },
+                Data::Hints(hints) => {
+                    let both = hints
+                        .iter()
+                        .flat_map(|hint| [true, false].map(|is_v4| self.told_as(asker, owner, *hint, is_v4)));
+                    let mut told: Vec<IpAddr> = both.flatten().collect();
+                    told.sort_unstable();
+                    told.dedup();
+                    records.push(text(&said.name, &Data::Hints(told)));
+                }
+                Data::Alias(_) | Data::Name(_) => {}
+            }
+        }
+        (records, notes)
     }
 
     /// The name of an address, whoever knows it: of one that the asker sees, its owner, under its own name for it.

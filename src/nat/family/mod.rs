@@ -122,6 +122,9 @@ pub fn translate_error(
     let inner_headers = parse_quoted(quote).ok_or(Untranslatable::Malformed)?;
     let inner = Outline::of(quote, &inner_headers);
     let piece = fragment::parse_quoted(quote).filter(|piece| !piece.is_atomic());
+    if !is_v6 && header::bytes(false) + inner.payload_bytes > MAX_TOTAL_BYTES_V4 {
+        return Err(Untranslatable::Malformed); // nobody has sent that over IPv4
+    }
     // Of the datagram that a fragment is the beginning of, nobody knows how long it was: longer.
     let whole_bytes = if piece.is_some() { MAX_TOTAL_BYTES_V4 } else { inner.payload_bytes };
     let outer = Outline::of(slot, headers);

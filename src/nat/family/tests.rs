@@ -346,6 +346,17 @@ fn an_error_whose_quote_says_that_it_ends_before_its_ports_is_refused() {
 }
 
 #[test]
+fn an_error_about_a_packet_that_ipv4_has_no_number_for_is_refused() {
+    let (outer, inner) = (shown(host_b(), host_a(), false), shown(host_a(), host_b(), false));
+    for (length, want) in [(65_535u16, false), (65_516, false), (65_515, true)] {
+        let (_, mut arrived) = a_to_b(b"hello");
+        arrived[ipv6::PAYLOAD_LENGTH..ipv6::PAYLOAD_LENGTH + 2].copy_from_slice(&length.to_be_bytes());
+        let four = cross_error(&port_unreachable(host_b()[1], host_a()[1], &arrived), &outer, &inner, 1500);
+        assert_eq!(four.is_ok(), want, "{length}");
+    }
+}
+
+#[test]
 fn an_error_about_an_error_is_refused() {
     let (_, arrived) = b_to_a(b"hello");
     let error = port_unreachable(host_a()[0], host_b()[0], &arrived);

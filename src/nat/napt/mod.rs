@@ -24,6 +24,10 @@
 //! grants to say. Such a session counts as the host's, so the sender cannot keep it alive. A grant *towards* the realm
 //! opens nothing through a binding, which is a port that happens to be in use; it opens what forwards lead to.
 //!
+//! **Sent is sent**, also what the receiver's pool filters (RFC 4787 section 5, RFC 5382 REQ-2). If its sender has a pool's
+//! port too, and a grant, that packet opens a session like any other, but for arriving ([`crate::nat::Way`]): the receiver may
+//! answer, and when it has, both get in. So two hosts behind pools meet. Strangers leave nothing behind.
+//!
 //! **Forwards** are bindings that stay. What they lead to needs a grant, as everything.
 //!
 //! **Hairpins** (RFC 4787 REQ-9): a host that sends to its own realm's pool is shown to the other host by its own port of

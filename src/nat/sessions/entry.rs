@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
+use super::knock::Way;
 use super::tcp::Phase;
 use super::timers::Timers;
 use crate::nat::flow::{Asker, Flow, Side};
@@ -86,6 +87,7 @@ pub(super) struct Session {
     pub opener_is_low: bool,
     pub occupied: bool,
     pub phase: Phase,
+    pub way: Way,
     /// See [`holds`].
     pub holds: u8,
     pub last_packet_secs: u32,

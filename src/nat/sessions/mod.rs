@@ -18,6 +18,7 @@
 mod entry;
 mod half_open;
 mod holds;
+mod knock;
 mod tcp;
 mod ticket;
 mod timers;
@@ -34,6 +35,7 @@ use crate::packet::batch::BATCH_PACKETS;
 use crate::wire::tcp::Segment;
 
 pub use holds::Held;
+pub use knock::Way;
 pub use ticket::Ticket;
 pub use timers::Timers;
 
@@ -184,7 +186,8 @@ impl Sessions {
         let session = &self.slab[slot];
         let from_opener = session.opener_is_low == ticket.source_is_low;
         let approved = || session.generation == generation || grants(&ticket.opening(from_opener));
-        !session.is_expired(&self.timers, now_secs) && approved()
+        // What has only knocked has reached nobody who could have an error about it.
+        !session.is_expired(&self.timers, now_secs) && session.way != Way::Knock && approved()
     }
 
     /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
@@ -230,10 +233,13 @@ impl Sessions {
             }
             session.generation = generation;
         }
+        if session.way == Way::Knock {
+            session.way = if from_opener { Way::Through } else { Way::Met };
+        }
         if is_tcp {
             self.step(slot, from_opener, &ticket.segment, now_secs);
-        } else if from_opener {
-            // The other side does not keep a way in open for ever (RFC 4787 REQ-6: inbound refresh is a matter of policy).
+        } else if from_opener || session.way == Way::Met {
+            // Else the other side does not keep a way in open for ever (RFC 4787 REQ-6: inbound refresh is a matter of policy).
             session.last_packet_secs = now_secs;
         }
         Ok(())
@@ -301,6 +307,7 @@ impl Sessions {
             opener_is_low: source_is_low,
             occupied: true,
             phase,
+            way: Way::Through,
             holds: 0,
             last_packet_secs: now_secs,
             generation,

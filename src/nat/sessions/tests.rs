@@ -7,6 +7,7 @@ use crate::nat::flow::Asker;
 use crate::net::Canonical;
 use crate::net::policy::protocol;
 
+mod knock;
 mod tcp;
 
 const A: RealmId = RealmId(1);
