@@ -1,4 +1,5 @@
-//! Documents that are made from the code stay as the code is. `IXGATE_REGENERATE=1 cargo test --test docs` writes them.
+//! Documents that are made from the code stay as the code is (`IXGATE_REGENERATE=1 cargo test --test docs` writes them), and
+//! what others name is there.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -51,6 +52,21 @@ fn tests_that_the_conformance_pages_name_exist() {
             let there = is_case || sources.iter().any(is_test);
             assert!(there, "{page} names `{}`, which is no test", name.join("::"));
         }
+    }
+}
+
+/// A scenario that the page does not name is found by nobody.
+#[test]
+fn the_lab_page_names_every_scenario_and_each_says_what_it_checks() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/lab.md")).unwrap();
+    let folders = fs::read_dir(root.join("lab")).unwrap().map(|entry| entry.unwrap().path());
+    let scenarios: Vec<_> = folders.filter(|folder| folder.join("scenario.py").exists()).collect();
+    assert!(scenarios.len() >= 19, "the test reads nothing: {scenarios:?}");
+    for scenario in scenarios {
+        let name = scenario.file_name().unwrap().to_str().unwrap();
+        assert!(page.contains(&format!("\n| `{name}` |")), "docs/lab.md has no row for `{name}`");
+        assert!(scenario.join("README.md").exists(), "lab/{name} has no README.md");
     }
 }
 

@@ -1,11 +1,10 @@
 """The demonstration: three networks with the same addresses talk by name, and only as agreed."""
 
 import re
-import sys
 import time
 from ipaddress import ip_address
 
-from lab.lib import probe
+from lab.lib import files, probe
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario, Service, fqdn
 from lab.lib.probe import SILENCE
 from lab.lib.responder import PORT as RESPONDER_PORT
@@ -80,15 +79,7 @@ def serve(world):
     for port, folder in ((WEB_PORT, "www"), (ADMIN_PORT, "admin")):
         (world.directory / folder).mkdir()
         (world.directory / folder / "index.html").write_text(PAGE + "\n", encoding="ascii")
-        world.spawn("archive.hospital-b", [sys.executable, "-m", "http.server", "--bind", ARCHIVE,
-                                           "--directory", world.directory / folder, port], folder)
-    for port in (WEB_PORT, ADMIN_PORT):
-        for _ in range(50):
-            try:
-                probe.fetch(world.host("archive.hospital-b"), ARCHIVE, port, "/", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.1)
+        files.serve(world, "archive.hospital-b", world.directory / folder, port)
 
 
 def tell_tunnels(world):

@@ -4,7 +4,7 @@ from lab.lib import probe
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario
 from lab.lib.responder import PORT
 from lab.lib.streams import UdpStream
-from lab.lib.strongswan import wait_until
+from lab.lib.wait import wait_until
 
 RETURN_LIMIT_SECS = 15
 

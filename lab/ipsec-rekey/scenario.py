@@ -4,7 +4,7 @@ import time
 
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario
 from lab.lib.streams import TcpDrip, UdpStream
-from lab.lib.strongswan import wait_until
+from lab.lib.wait import wait_until
 
 CHILD_REKEYS, IKE_REKEYS = 100, 20
 # ixgate rekeys after so many packets, while the gateway does not by itself.

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from lab.lib.plan import Host, Ipsec, Realm, Scenario
-from lab.lib.strongswan import wait_until
+from lab.lib.wait import wait_until
 
 LIMIT_SECS = 40
 

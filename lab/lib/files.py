@@ -1,7 +1,8 @@
-"""Files to move from one realm to another, and whether they arrived as they were."""
+"""Files to move from one realm to another: made, served, and whether they arrived as they were."""
 
 import hashlib
 import os
+import sys
 
 BLOCK_BYTES = 1_000_000
 
@@ -12,6 +13,13 @@ def write_random(path, length):
         for start in range(0, length, BLOCK_BYTES):
             file.write(os.urandom(min(BLOCK_BYTES, length - start)))
     return sha256(path)
+
+
+def serve(world, label, folder, port):
+    """A host serves a folder over HTTP; returns when it listens. Who asked for what stands in LABEL.FOLDER.log."""
+    argv = [sys.executable, "-m", "http.server", "--bind", world.address(label), "--directory", folder, port]
+    world.spawn(label, argv, folder.name)
+    world.wait_for_port(label, port)
 
 
 def sha256(path):

@@ -7,9 +7,12 @@ import subprocess
 import time
 from ipaddress import ip_address, ip_network
 
+from lab.lib import probe
 from lab.lib.plan import DOMAIN, same_place
 from lab.lib.site import IX_OUTER, IX_PORT
 from lab.lib.strongswan import IX_ID
+
+METRICS_PORT = 9469
 
 
 class Ixgate:
@@ -82,6 +85,10 @@ class Ixgate:
     def status_text(self):
         return self.call("status", "--api", f"unix:{self.socket}")
 
+    def metrics(self):
+        """As Prometheus reads them."""
+        return probe.fetch(self.namespace, "127.0.0.1", METRICS_PORT, "/metrics").body.decode()
+
     def try_status(self):
         try:
             return self.status()
@@ -140,11 +147,6 @@ class Ixgate:
         native, there = max((p for p in places if ip_address(address) in p[0]), key=lambda p: p[0].prefixlen, default=(None, None))
         return there and same_place(native, there, address)
 
-    def aliases(self, realm_name):
-        """Pairs (native network, default alias) of a realm."""
-        networks = (n for n in self.plan()["networks"] if n["realm"] == realm_name and n["alias"])
-        return [(ip_network(n["network"]), ip_network(n["alias"])) for n in networks]
-
     def resolver(self, version=4):
         """The address of the IX's DNS inside the realms."""
         return self._service("dns", version)
@@ -181,7 +183,7 @@ def toml(scenario, sites, key_file):
     """The configuration file of a scenario."""
     out = [
         "[ix]", 'name = "ix-lab"', f'domain = "{DOMAIN}"', "",
-        "[metrics]", 'listen = "127.0.0.1:9469"', "",
+        "[metrics]", f'listen = "127.0.0.1:{METRICS_PORT}"', "",
         "[wireguard]", f'listen = "{IX_OUTER}:{IX_PORT}"', f'private_key_file = "{key_file}"', "",
     ]
     if any(site.realm.ipsec for site in sites):

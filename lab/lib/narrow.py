@@ -10,8 +10,8 @@ Each router tells the sender of what is too long for the link (RFC 1191), until 
 
 from lab.lib import netns
 from lab.lib.netns import Namespace
+from lab.lib.site import OUTER
 
-OUTER = "198.51.100"
 INSIDE = "203.0.113"
 INSIDE_LENGTH = 27
 

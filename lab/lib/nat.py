@@ -8,8 +8,7 @@
 
 from lab.lib import netns
 from lab.lib.netns import Namespace
-
-OUTER = "198.51.100"
+from lab.lib.site import OUTER
 
 
 class Nat:

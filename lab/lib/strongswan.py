@@ -7,7 +7,6 @@ Every gateway has its own charon, configuration, control socket and log. What st
 import re
 import shutil
 import subprocess
-import time
 
 from lab.lib.site import IX_OUTER, REMOTE4, REMOTE6, Site, network_prefix, wait_for_file
 
@@ -233,13 +232,3 @@ def version():
     said = subprocess.run(["pki", "--help"], capture_output=True, text=True, check=False)
     found = re.search(r"strongSwan (\d+)\.(\d+)\.(\d+)", said.stdout + said.stderr)
     return tuple(map(int, found.groups())) if found else (0, 0, 0)
-
-
-def wait_until(holds, timeout, pause=0.1):
-    """Seconds until `holds()`; None when it did not within `timeout`."""
-    began = time.monotonic()
-    while not holds():
-        if time.monotonic() - began > timeout:
-            return None
-        time.sleep(pause)
-    return time.monotonic() - began

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from lab.lib.netns import run
-from lab.lib.strongswan import wait_until
+from lab.lib.wait import wait_until
 
 PORT = 443
 CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]

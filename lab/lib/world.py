@@ -12,7 +12,6 @@ realms.
 """
 
 import os
-import time
 from pathlib import Path
 
 from lab.lib import netns
@@ -24,6 +23,7 @@ from lab.lib.report import progress
 from lab.lib.responder import Responders
 from lab.lib.site import IX_OUTER, WireGuardSite
 from lab.lib.strongswan import Pki, StrongSwanSite
+from lab.lib.wait import wait_until
 
 
 class World:
@@ -98,6 +98,10 @@ class World:
         machine.ip(*(f"addr add {a} dev outer" + (" nodad" if ":" in a else "") for a in addresses))
         return machine
 
+    def send_one_by_one(self):
+        """Offloaded runs look like one large packet on a virtual cable: from now on every outer datagram travels alone."""
+        self.ix.ip("link set outer gso_max_segs 1", *(f"link set outer{site.number} gso_max_segs 1" for site in self.sites))
+
     def path(self, mtu_bytes):
         """A narrow path on the outer network, made when first asked for."""
         if mtu_bytes not in self.paths:
@@ -137,11 +141,9 @@ class World:
 
     def wait_for_port(self, label, port, timeout=10):
         """Until a program in a host listens on a TCP or UDP port."""
-        deadline = time.monotonic() + timeout
-        while f":{port} " not in self.host(label).run(["ss", "-Hltun"]).stdout:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"nothing listens on port {port} of {label}")
-            time.sleep(0.05)
+        listens = lambda: f":{port} " in self.host(label).run(["ss", "-Hltun"]).stdout
+        if wait_until(listens, timeout, pause=0.05) is None:
+            raise RuntimeError(f"nothing listens on port {port} of {label}")
 
     def _resolve_by_the_ix(self):
         """In the whole sandbox, names are resolved by the IX, as on a host that has it configured. The sandbox has a

@@ -60,7 +60,7 @@ SCENARIO = Scenario(
 def check(world, report):
     names = Names(world)
     local = serve_local_names(world, names)
-    direct_tunnel(world)
+    tunnel = direct_tunnel(world)
     server = serve_the_same_names(world, names)
 
     report.group("what both are asked, one by one")
@@ -68,7 +68,7 @@ def check(world, report):
     report.group("a mixed load, over UDP and TCP at once")
     check_mixed(world, report, names)
     report.group("beside unbound")
-    compare(world, report, names, server)
+    compare(world, report, names, server, tunnel)
     report.that("the hospital's resolver still runs", local.process.poll() is None, "running", local.process.poll())
 
 
@@ -138,7 +138,8 @@ def serve_the_same_names(world, names):
 
 
 def direct_tunnel(world):
-    """wireguard-go at both ends, between the gateways of the asker and of unbound: what one would have without an IX."""
+    """wireguard-go at both ends, between the gateways of the asker and of unbound: what one would have without an IX. The
+    one at unbound's end."""
     ends = [(world.site("region-a"), "direct1", DIRECT_ASKER), (world.site("unbound"), "direct2", DIRECT_SERVER)]
     keys = [wg_key("genkey") for _ in ends]
     for (site, device, own), private, other_private, (other, _, other_own) in zip(ends, keys, keys[::-1], ends[::-1]):
@@ -154,7 +155,7 @@ def direct_tunnel(world):
             raise RuntimeError(f"wg set {device}: {done.stdout}")
         site.gateway.ip(f"addr add {own}/32 dev {device}", f"link set {device} mtu 1420 up",
                         f"route add {other_own} dev {device} src {own}")
-        site.direct = daemon
+    return daemon
 
 
 def check_sample(world, report, names, mix, servers, count=100):
@@ -199,7 +200,7 @@ def check_load(report, what, load, expected):
     report.fact(what, load)
 
 
-def compare(world, report, names, server):
+def compare(world, report, names, server, tunnel):
     """The same questions to the IX and to unbound, in turns. What is compared is processor time, which does not depend on
     who else is busy on this machine; the ratio is told, and nothing fails by it."""
     _, queries = names.file(world, "both", BOTH)
@@ -207,7 +208,7 @@ def compare(world, report, names, server):
     site = world.site("unbound")
     ways = [
         Way("ixgate, its tunnel included", world.ixgate.resolver(), [ixgate]),
-        Way("unbound behind a tunnel of its own", DIRECT_SERVER, [server.process], [site.direct], [site.gateway]),
+        Way("unbound behind a tunnel of its own", DIRECT_SERVER, [server.process], [tunnel], [site.gateway]),
         Way("unbound in a realm of the IX", str(world.seen("pc.unbound")), [server.process], [site.daemon], [site.gateway]),
     ]
     for _ in range(ROUNDS):

@@ -4,11 +4,10 @@ import re
 import select
 import socket
 import struct
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 
-from lab.lib import probe, stun
+from lab.lib import files, probe, stun
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario, Service
 from lab.lib.probe import SILENCE
 from lab.lib.report import progress
@@ -85,9 +84,8 @@ def start_servers(world):
     folder = world.directory / "www"
     folder.mkdir()
     (folder / "index.html").write_text(PAGE, encoding="ascii")
-    world.spawn("web.strict", [sys.executable, "-m", "http.server", "--bind", WEB, "--directory", folder, WEB_PORT], "http")
+    files.serve(world, "web.strict", folder, WEB_PORT)
     world.wait_for_port("stun.internet", STUN_PORT)
-    world.wait_for_port("web.strict", WEB_PORT)
 
 
 def discover(world, label, *words, port=None, timeout=40):
@@ -194,7 +192,7 @@ def check_forward(world, report):
     report.group("a forwarded port (curl)")
     page = curl(world, "visitor.internet", f"http://{FORWARD}:443/")
     report.equal("reached from the default realm", PAGE, page.stdout)
-    log = (world.directory / "web.strict.http.log").read_text(encoding="utf-8")
+    log = (world.directory / "web.strict.www.log").read_text(encoding="utf-8")
     report.that("the server sees the visitor's own address", f"{VISITOR} - - " in log, VISITOR, log)
     before = world.ixgate.drops("napt_no_binding")
     report.equal("another port of the same address", 28, curl(world, "visitor.internet", f"http://{FORWARD}:444/").returncode)

@@ -222,7 +222,7 @@ def check_what_it_says(world, report):
     words = world.ixgate.status_text()
     for name in REALMS:
         report.that(f"status names {name}", name in words, name, words)
-    metrics = probe.fetch(world.ix, "127.0.0.1", 9469, "/metrics").body.decode()
+    metrics = world.ixgate.metrics()
     told = "# HELP ixgate_" in metrics and "source_not_in_realm" in metrics
     report.that("metrics carry help and drops by reason", told, "# HELP ixgate_..., source_not_in_realm", metrics[:300])
     report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())

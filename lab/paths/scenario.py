@@ -9,7 +9,7 @@ from lab.lib.fragments import FragmentCounter
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario, Service, fqdn
 from lab.lib.report import progress
 from lab.lib.responder import PORT as RESPONDER_PORT
-from lab.lib.strongswan import wait_until
+from lab.lib.wait import wait_until
 from lab.lib.web import PORT as HTTPS_PORT
 from lab.lib.web import Authority, HttpsServer, download, upload
 

@@ -14,7 +14,7 @@ from lab.lib import netns, probe
 from lab.lib.netns import Namespace
 from lab.lib.plan import Grant, Host, Ipsec, Realm, Scenario
 from lab.lib.responder import PORT
-from lab.lib.strongswan import wait_until
+from lab.lib.wait import wait_until
 
 NARROW_MTU_BYTES = 1300
 STREAM_BYTES = 2_000_000

@@ -2,11 +2,9 @@
 
 import json
 import signal
-import sys
-import time
 
 from lab.lib import probe
-from lab.lib.files import write_random
+from lab.lib.files import serve, write_random
 from lab.lib.plan import Grant, Host, Realm, Scenario, Service
 from lab.lib.report import progress
 
@@ -33,9 +31,7 @@ def check(world, report):
     folder = world.directory / "www"
     folder.mkdir()
     expected = write_random(folder / "file", FILE_BYTES)
-    world.spawn("pc.hospital-b", [sys.executable, "-m", "http.server", "--bind", "192.168.1.10",
-                                  "--directory", folder, HTTP_PORT], "http")
-    wait_for_server(world)
+    serve(world, "pc.hospital-b", folder, HTTP_PORT)
 
     report.group("200 MB over a clean path")
     transfer(world, report, expected)
@@ -49,15 +45,6 @@ def check(world, report):
     transfer(world, report, expected)
     for site in world.sites:
         check_relay(site, report)
-
-
-def wait_for_server(world):
-    for _ in range(50):
-        try:
-            return probe.fetch(world.host("pc.hospital-b"), "192.168.1.10", HTTP_PORT, "/", timeout=5)
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("the HTTP server of the lab did not start")
 
 
 def transfer(world, report, expected):

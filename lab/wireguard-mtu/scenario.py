@@ -1,9 +1,8 @@
 """WireGuard over paths that swallow long packets in silence: what real peers answer to the probes inside their tunnels."""
 
-import time
-
 from lab.lib import probe
 from lab.lib.plan import Grant, Host, Realm, Scenario
+from lab.lib.wait import wait_until
 
 PATH_MTU_BYTES = 1400
 # Outside 20 of IP, 8 of UDP and 32 of WireGuard, which pads to 16.
@@ -31,28 +30,22 @@ NARROW = ("router-b", "host-c", "silent-d")
 
 def prepare(world):
     """Before anything speaks: on the way to three sites, what is too long is lost, or cut where it may be."""
-    # Offloaded runs look like one large packet on a virtual cable: here every datagram travels alone.
-    world.ix.ip("link set outer gso_max_segs 1", *(f"link set outer{site.number} gso_max_segs 1" for site in world.sites))
+    world.send_one_by_one()
     for name in NARROW:
         site = world.site(name)
         # The kernel cuts what goes without DF; the rest is sent whole, and does not arrive.
         world.ix.ip(f"route add {site.outer}/32 dev outer mtu {PATH_MTU_BYTES}")
-        nft(site.gateway, "add table inet path; "
-            "add chain inet path in { type filter hook prerouting priority -500; }; "
-            f'add rule inet path in iifname "outer" meta length > {PATH_MTU_BYTES} drop')
-    nft(world.site("silent-d").gateway,
+        site.gateway.nft("add table inet path; "
+                         "add chain inet path in { type filter hook prerouting priority -500; }; "
+                         f'add rule inet path in iifname "outer" meta length > {PATH_MTU_BYTES} drop')
+    world.site("silent-d").gateway.nft(
         "add chain inet path out { type filter hook output priority 0; }; add rule inet path out meta l4proto icmp drop")
-
-
-def nft(namespace, rules):
-    said = namespace.run(["nft", rules])
-    if said.returncode != 0:
-        raise RuntimeError(f"nft: {said.stdout}")
 
 
 def check(world, report):
     report.group(f"paths of {PATH_MTU_BYTES} bytes that say nothing")
-    known = wait_until_known(world)
+    wait_until(lambda: not any(mtu["searching"] for mtu in world.ixgate.mtus().values()), DEADLINE_SECS, pause=0.5)
+    known = world.ixgate.mtus()
     narrow = {"path_bytes": PATH_MTU_BYTES, "effective_bytes": INNER_BYTES, "source": "probe", "may_fragment": False}
     wide = {"path_bytes": 1480, "effective_bytes": CONFIGURED_BYTES, "source": "probe", "may_fragment": False}
     silent = {"path_bytes": None, "effective_bytes": CONFIGURED_BYTES, "source": "configured", "may_fragment": True}
@@ -72,14 +65,3 @@ def check(world, report):
 def ping(namespace, target, length):
     done = probe.ping(namespace, target, "-M", "do", "-s", str(length - ICMP_OVER_IPV4_BYTES), count=1)
     return probe.ping_answered(done)
-
-
-def wait_until_known(world):
-    """What is known of each realm's tunnel once every search has ended."""
-    deadline = time.monotonic() + DEADLINE_SECS
-    while True:
-        known = {realm["name"]: realm["tunnels"][0]["mtu"] for realm in world.ixgate.status()["realms"]}
-        is_ended = not any(mtu["searching"] for mtu in known.values())
-        if is_ended or time.monotonic() > deadline:
-            return known
-        time.sleep(0.5)

@@ -3,7 +3,7 @@
 //! ```text
 //! ingress    outer datagram: which tunnel?                                  Tunnels::open
 //! decap      key, replay window, open                                       Tunnels::open
-//! answers    what answers a probe of the tunnel's path goes no further        local
+//! answers    to probes of the tunnel's path go no further                   local
 //! classify   realm of the tunnel; source must belong; canonicalise;
 //!            fragments wait until their datagram is whole                   classify, fragment
 //! policy     session of the current generation? else grants; a pool's port   police

@@ -8,10 +8,11 @@
 //! host behind every tunnel would then be told a small MTU at every start, and keep to it for ten minutes. A path that
 //! carries less loses long packets for the seconds that finding it out takes (IPsec), or has them cut (WireGuard).
 //!
-//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`; WireGuard: `echo.rs`). As soon as the tunnel is up, the longest
-//! outer packet that it would send is probed; if it does not arrive, [`Search`] finds what does. Every [`RAISE_EVERY`] the same
-//! begins anew (PMTU_RAISE_TIMER, RFC 8899 section 5.1.1), which also finds paths that have become narrower in silence. A lost
-//! probe is no sign of a dead peer, and a search that gets no answers at all leaves everything as it is.
+//! **Probes decide, where there are any** (IPsec: `ike/exchange/path_probe.rs`; WireGuard: `echo.rs`). As soon as the tunnel is
+//! up, the longest outer packet that it would send is probed; if it does not arrive, [`Search`] finds what does. Every
+//! [`RAISE_EVERY`] the same begins anew (PMTU_RAISE_TIMER, RFC 8899 section 5.1.1), which also finds paths that have become
+//! narrower in silence. A lost probe is no sign of a dead peer, and a search that gets no answers at all leaves everything as
+//! it is.
 //!
 //! **What is a guess goes without DF.** WireGuard peers need not answer. Until one has said what arrives, while a search goes on
 //! below a size that was lost, and as long as the peer is silent, its outer packets may be cut on the way, and the
@@ -28,8 +29,8 @@
 //!
 //! **1280 always passes.** IPv6 has no smaller MTU, so a tunnel cannot have one. Where the path carries less than 1280 and what
 //! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1); TCP's segments are
-//! made for what is not cut ([`Way::unfragmented_bytes`]). All others go with DF: a path must be able to say that it carries
-//! less, and IP fragments are what carriers lose.
+//! made for what is not cut ([`Way::unfragmented_bytes`]). All others that are no guess go with DF: a path must be able to say
+//! that it carries less, and IP fragments are what carriers lose.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
