@@ -6,6 +6,7 @@ use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::Lan;
 use ixgate::sim::packets::{self, echo, port_unreachable, tcp, udp, verify};
+use ixgate::wire::checksum::checksum;
 use ixgate::wire::headers::Transport;
 use ixgate::wire::tcp::flag;
 
@@ -194,6 +195,18 @@ fn a_refusal_comes_back_in_the_askers_own_terms() {
     assert_eq!((headers.source, headers.destination), (b_for_a, host_a));
     // What A's kernel compares with its sockets: addresses and ports as it sent them.
     assert_eq!(error[28 + 12..28 + 24], request[12..24]);
+
+    // What a router tells of its own interfaces stays in its realm (RFC 4884, RFC 5837).
+    let mut quote = arrived.clone();
+    quote.resize(128, 0);
+    let extension = [0x20, 0, 0, 0, 0, 8, 2, 1, 192, 168, 1, 1];
+    let mut telling = port_unreachable(host_b, a_for_b, &[&quote[..], &extension].concat());
+    telling[25] = 32; // words that are quoted
+    let sum = checksum(&[&telling[20..22], &[0, 0], &telling[24..]].concat());
+    telling[22..24].copy_from_slice(&sum.to_be_bytes());
+    let arrivals = f.lan.send(B, &telling);
+    verify(&arrivals[0].1).unwrap();
+    assert_eq!((arrivals[0].1.len(), arrivals[0].1[25]), (28 + 128, 0));
 
     // An error about something that was never sent does not pass.
     let invented = udp((a_for_b, 6000), (host_b, 443), b"hello");

@@ -42,6 +42,14 @@ struct Question {
     answer: oneshot::Sender<Vec<u8>>,
 }
 
+/// Questions on their way, by id.
+#[derive(Default)]
+struct Open {
+    /// With how many messages had come before.
+    asked: HashMap<[u8; 2], (oneshot::Sender<Vec<u8>>, u64)>,
+    heard: u64,
+}
+
 impl Lines {
     /// The connection to this server; a new one if there is none.
     pub(super) fn to(&mut self, server: SocketAddr, name: &Arc<str>, tls: &Tls) -> Line {
@@ -90,32 +98,55 @@ async fn converse(stream: impl AsyncRead + AsyncWrite, mut questions: mpsc::Rece
         }
     };
     tokio::pin!(reading);
-    let mut open: HashMap<[u8; 2], oneshot::Sender<Vec<u8>>> = HashMap::new();
+    let mut open = Open::default();
     loop {
         tokio::select! {
             question = questions.recv() => {
                 let Some(Question { message, answer }) = question else { return Ok(()) };
-                open.retain(|_, answer| !answer.is_closed());
+                open.tidy()?;
                 let Some(id) = message.first_chunk().copied() else { continue };
-                // Of two questions with one id the answers could not be told apart.
-                if open.len() < MAX_QUESTIONS && !open.contains_key(&id) {
-                    open.insert(id, answer);
+                if open.take(id, answer) {
                     timeout(PATIENCE, send(&mut writer, &message)).await??;
                 }
             }
-            Some(answer) = answers.recv() => {
-                let asker = answer.first_chunk().and_then(|id| open.remove(id));
-                if let Some(asker) = asker {
-                    let _ = asker.send(answer); // it may have given up
-                }
-            }
+            Some(answer) = answers.recv() => open.answer(answer),
             ended = &mut reading => return ended,
             () = sleep(IDLE) => {
-                open.retain(|_, answer| !answer.is_closed());
-                if open.is_empty() {
+                open.tidy()?;
+                if open.asked.is_empty() {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+impl Open {
+    /// Forgets questions that nobody waits for any more. `Err`: nothing at all has come since one of them was asked. A path
+    /// whose firewall has forgotten the connection is silent, and TCP itself needs a quarter of an hour to notice (RFC 1122
+    /// section 4.2.3.5).
+    fn tidy(&mut self) -> io::Result<()> {
+        let heard = self.heard;
+        if self.asked.values().any(|(answer, before)| answer.is_closed() && *before == heard) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.asked.retain(|_, (answer, _)| !answer.is_closed());
+        Ok(())
+    }
+
+    /// `false`: there is no place for it, or one has its id; of two their answers could not be told apart.
+    fn take(&mut self, id: [u8; 2], answer: oneshot::Sender<Vec<u8>>) -> bool {
+        let has_place = self.asked.len() < MAX_QUESTIONS && !self.asked.contains_key(&id);
+        if has_place {
+            self.asked.insert(id, (answer, self.heard));
+        }
+        has_place
+    }
+
+    fn answer(&mut self, message: Vec<u8>) {
+        self.heard += 1;
+        if let Some((asker, _)) = message.first_chunk().and_then(|id| self.asked.remove(id)) {
+            let _ = asker.send(message); // it may have given up
         }
     }
 }

@@ -41,6 +41,14 @@ impl Bench {
         self.actions.send(action).await.unwrap();
     }
 
+    /// `gone`: where nobody listens; told as a failure, after which the exchange is surely closed.
+    async fn give_up(&mut self, id: u64, upstream: &Upstream, gone: SocketAddr) {
+        let action = Action::Close { exchange: ExchangeId(id), upstream: upstream.clone() };
+        self.actions.send(action).await.unwrap();
+        self.ask(1000 + id, gone, None, Transport::Udp).await;
+        assert_eq!(self.told().await, (1000 + id, None));
+    }
+
     async fn told(&mut self) -> (u64, Option<Vec<u8>>) {
         let (exchange, bytes) = timeout(Duration::from_secs(10), self.told.recv()).await.expect("in time").unwrap();
         (exchange.0, bytes)
@@ -185,6 +193,39 @@ async fn questions_over_tls_share_a_connection_until_the_server_closes_it() {
     assert_eq!(receive(&mut stream).await.unwrap(), b"dd fourth");
     send(&mut stream, b"dd 4").await.unwrap();
     assert_eq!(bench.told().await, (4, Some(b"dd 4".to_vec())));
+}
+
+#[tokio::test]
+async fn a_connection_that_has_fallen_silent_is_left() {
+    let (acceptor, roots) = proved();
+    let mut bench = Bench::start(Tls::with(roots));
+    let server = TcpListener::bind(loopback()).await.unwrap();
+    let upstream = Upstream::Outside { server: server.local_addr().unwrap(), tls: Some("dns.example".into()) };
+    let gone = UdpSocket::bind(loopback()).await.unwrap().local_addr().unwrap();
+    bench.put(1, upstream.clone(), Transport::Tcp, b"aa first").await;
+    let mut silent = accept(&acceptor, &server).await;
+    assert_eq!(receive(&mut silent).await.unwrap(), b"aa first");
+    send(&mut silent, b"aa 1").await.unwrap();
+    assert_eq!(bench.told().await, (1, Some(b"aa 1".to_vec())));
+    // One is given up, but others have been answered since: the connection is alive.
+    for (id, message) in [(2, b"bb slow"), (3, b"cc fast")] {
+        bench.put(id, upstream.clone(), Transport::Tcp, message).await;
+        assert_eq!(receive(&mut silent).await.unwrap(), message);
+    }
+    send(&mut silent, b"cc 3").await.unwrap();
+    assert_eq!(bench.told().await, (3, Some(b"cc 3".to_vec())));
+    bench.give_up(2, &upstream, gone).await;
+    bench.put(4, upstream.clone(), Transport::Tcp, b"dd last").await;
+    assert_eq!(receive(&mut silent).await.unwrap(), b"dd last");
+    // Nothing has come since this one was asked: the next goes elsewhere, and the one after it by a new shared connection.
+    bench.give_up(4, &upstream, gone).await;
+    for id in [5, 6] {
+        bench.put(id, upstream.clone(), Transport::Tcp, b"ee").await;
+        let mut fresh = accept(&acceptor, &server).await;
+        assert_eq!(receive(&mut fresh).await.unwrap(), b"ee");
+        send(&mut fresh, b"ee !").await.unwrap();
+        assert_eq!(bench.told().await, (id, Some(b"ee !".to_vec())));
+    }
 }
 
 #[tokio::test]

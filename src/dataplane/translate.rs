@@ -53,6 +53,8 @@ fn is_damaged_error(meta: &Meta, slot: &[u8]) -> bool {
 }
 
 fn translate_error(meta: &mut Meta, slot: &mut [u8], mapping: &Mapping, napt: &Napt) -> Result<(), DropReason> {
+    let total_bytes = rewrite::cut_extensions(slot, &meta.headers);
+    meta.set_total_bytes(total_bytes);
     let known_by = known_by(meta, slot, mapping, napt).ok_or(DropReason::NoSession)?;
     rewrite::rewrite(slot, &meta.headers, &meta.shown);
     rewrite::rewrite_quoted(slot, &meta.headers, &known_by);

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::family;
 use crate::net::policy::protocol;
 use crate::packet::Shown;
 use crate::wire::checksum::{self, Delta};
@@ -40,6 +41,27 @@ pub fn clamp_mss(packet: &mut [u8], headers: &Headers, max_mss_bytes: u16) {
     {
         tcp::clamp_mss(&mut packet[headers.transport_offset..headers.total_bytes], max_mss_bytes);
     }
+}
+
+/// Cuts off what stands behind the packet that an ICMP error quotes (RFC 4884): extensions tell the addresses and names of
+/// interfaces in the terms of the realm that sent them (RFC 5837). The new length of `packet`, whose ICMP checksum
+/// [`rewrite_quoted`] renews.
+pub fn cut_extensions(packet: &mut [u8], headers: &Headers) -> usize {
+    let (quote, is_v6) = (headers.quote(), headers.is_v6());
+    let message = packet.get_mut(headers.transport_offset..quote.start).and_then(|message| message.first_chunk_mut());
+    let Some(quoted_bytes) = message.and_then(|message| family::take_quoted_bytes(is_v6, message)) else {
+        return headers.total_bytes;
+    };
+    let total = headers.total_bytes.min(quote.start + quoted_bytes);
+    if is_v6 {
+        let length = (total - ipv6::HEADER_BYTES) as u16;
+        packet[ipv6::PAYLOAD_LENGTH..ipv6::PAYLOAD_LENGTH + 2].copy_from_slice(&length.to_be_bytes());
+    } else {
+        let length = Delta::default().word(headers.total_bytes as u16, total as u16);
+        packet[ipv4::TOTAL_LENGTH..ipv4::TOTAL_LENGTH + 2].copy_from_slice(&(total as u16).to_be_bytes());
+        length.apply_at(packet, ipv4::CHECKSUM);
+    }
+    total
 }
 
 /// Rewrites the packet quoted inside an ICMP error, which is `packet`; its own addresses have been rewritten already.
@@ -347,6 +369,32 @@ mod tests {
         rewrite_quoted(&mut bytes, &headers, &Shown::addresses(ip("fd00:a::10"), ip("2001:db8::20")));
         assert_valid(&bytes);
         assert_eq!(bytes[48 + 8..], sent[8..]);
+    }
+
+    #[test]
+    fn extensions_of_an_error_are_cut_off() {
+        let extension = [0x20, 0, 0, 0, 0, 8, 2, 1, 192, 168, 1, 1];
+        for (source, destination, number, header, whole_bytes) in [
+            ("192.168.1.1", "100.64.1.10", protocol::ICMP, [11, 0, 0, 0, 0, 32, 0, 0], 28 + 128),
+            ("fd00:b::1", "2001:db8:a::10", protocol::ICMPV6, [3, 0, 0, 0, 16, 0, 0, 0], 48 + 128),
+        ] {
+            let (source, destination) = (ip(source), ip(destination));
+            let mut quote = packet(destination, source, protocol::UDP, &udp_message(b"hello"));
+            quote.resize(128, 0);
+            let error = [&header[..], &quote, &extension].concat();
+            let mut bytes = packet(source, destination, number, &error);
+            let headers = parse(&bytes).unwrap();
+            assert_eq!(cut_extensions(&mut bytes, &headers), whole_bytes);
+            bytes.truncate(whole_bytes);
+            let headers = parse(&bytes).unwrap();
+            assert_eq!(headers.total_bytes, whole_bytes);
+            rewrite_quoted(&mut bytes, &headers, &Shown::addresses(destination, source));
+            assert_valid(&bytes);
+            assert_eq!(bytes[headers.transport_offset + 4..headers.quote().start], [0; 4], "nothing follows the quote");
+            let before = bytes.clone();
+            assert_eq!(cut_extensions(&mut bytes, &headers), whole_bytes);
+            assert_eq!(bytes, before, "there is nothing more to be cut");
+        }
     }
 
     #[test]

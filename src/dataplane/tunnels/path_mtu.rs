@@ -25,7 +25,8 @@
 //! Where there are probes, such a word makes us probe the size in use at once: if it arrives, the word was wrong, and none is
 //! heard for [`DEAF_FOR`]; if it is lost once, the word is taken and verified next. Where there are none (a silent WireGuard peer;
 //! some IKE peers cannot take fragments) it is taken for [`RAISE_EVERY`], and what it can do is bounded: no tunnel's MTU goes
-//! below 1280. Only words about where the peer is now count.
+//! below 1280, nor do TCP's segments for what is outside, and to a silent peer packets go without DF as before, so that no
+//! size that somebody makes up loses them. Only words about where the peer is now count.
 //!
 //! **1280 always passes.** IPv6 has no smaller MTU, so a tunnel cannot have one. Where the path carries less than 1280 and what
 //! is around it, that tunnel's outer packets go without DF, and routers or we cut them (RFC 2473 section 7.1); TCP's segments are
@@ -52,8 +53,8 @@ use self::search::{Search, Step};
 
 /// RFC 8200 section 5; RFC 8899 section 5.1.2.
 const MIN_INNER_BYTES: u16 = 1280;
-/// RFC 791: what every IPv4 host takes. Less is not believed.
-const MIN_OUTER_BYTES: u16 = 576;
+/// RFC 8899 section 4.6.2: a word below the base is not believed. TCP's segments follow it, and anybody can forge it.
+const MIN_OUTER_BYTES: u16 = search::BASE_BYTES;
 /// RFC 8899 section 5.1.1: "The PMTU_RAISE_TIMER ... is recommended to be 600 seconds."
 const RAISE_EVERY: Duration = Duration::from_secs(600);
 /// No longer than IKE takes to give a peer up, and then there is another IKE SA.

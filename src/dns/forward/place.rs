@@ -73,6 +73,9 @@ fn is_meta(record_type: RecordType) -> bool {
     matches!(u16::from(record_type), 0 | 41 | 128..=254)
 }
 
+/// Also what is below a reverse name: `lb._dns-sd._udp.0.1.168.192.in-addr.arpa` (RFC 6763 section 11) tells as much.
 fn is_private(name: &Name) -> bool {
-    reverse::parse(name).is_some_and(|net| refusal_of_all(net).is_some())
+    let above = (0..=usize::from(name.num_labels())).rev().map(|labels| name.trim_to(labels));
+    let net = above.filter_map(|name| reverse::parse(&name)).next();
+    net.is_some_and(|net| refusal_of_all(net).is_some())
 }

@@ -205,6 +205,9 @@ fn private_reverse_names_do_not_go_outside() {
     for name in ["1.0.0.10.in-addr.arpa.", "77.1.168.192.in-addr.arpa.", "168.192.in-addr.arpa.", "c.f.ip6.arpa."] {
         assert_eq!(scene.ask(C, name, RecordType::PTR).metadata.response_code, ResponseCode::Refused, "{name}");
     }
+    for name in ["lb._dns-sd._udp.0.1.168.192.in-addr.arpa.", "7.0-26.1.168.192.in-addr.arpa.", "x.c.f.ip6.arpa."] {
+        assert_eq!(scene.ask(C, name, RecordType::TXT).metadata.response_code, ResponseCode::Refused, "below: {name}");
+    }
     assert!(scene.asked.is_empty());
     // Of some names above them only a part is private.
     for name in ["8.8.8.8.in-addr.arpa.", "192.in-addr.arpa.", "1.0.0.2.ip6.arpa."] {

@@ -58,14 +58,18 @@ pub(super) fn echo(to_v6: bool, kind: u8) -> Option<u8> {
 /// are cut off: they hold addresses in the terms of the realm that sent them (RFC 5837), and labels that mean nothing
 /// elsewhere (RFC 4950).
 pub(super) fn quoted_bytes(is_v6: bool, header: &Header) -> usize {
-    let words = match (is_v6, header[0]) {
-        (false, v4::UNREACHABLE | v4::TIME_EXCEEDED | v4::PARAMETER_PROBLEM) => {
-            usize::from(header[QUOTED_WORDS_V4]) * 4
-        }
-        (true, v6::UNREACHABLE | v6::TIME_EXCEEDED) => usize::from(header[QUOTED_WORDS_V6]) * 8,
-        _ => 0,
+    take_quoted_bytes(is_v6, &mut header.to_owned()).unwrap_or(usize::MAX)
+}
+
+/// The same, `None` where the header does not say. The header says nothing of it afterwards.
+pub(super) fn take_quoted_bytes(is_v6: bool, header: &mut Header) -> Option<usize> {
+    let (at, word_bytes) = match (is_v6, header[0]) {
+        (false, v4::UNREACHABLE | v4::TIME_EXCEEDED | v4::PARAMETER_PROBLEM) => (QUOTED_WORDS_V4, 4),
+        (true, v6::UNREACHABLE | v6::TIME_EXCEEDED) => (QUOTED_WORDS_V6, 8),
+        _ => return None,
     };
-    if words == 0 { usize::MAX } else { words }
+    let words = usize::from(std::mem::take(&mut header[at]));
+    (words > 0).then_some(words * word_bytes)
 }
 
 /// The header of an error, its checksum left zero. `sent_bytes` is the length of the packet that it is about, as the error's

@@ -155,6 +155,11 @@ pub fn translate_error(
     Ok(total)
 }
 
+/// How many bytes behind the header of an error belong to the packet that it quotes, where it says so; it says so no more.
+pub(super) fn take_quoted_bytes(is_v6: bool, header: &mut [u8; wire_icmp::HEADER_BYTES]) -> Option<usize> {
+    icmp::take_quoted_bytes(is_v6, header)
+}
+
 /// Only what its own length covers is kept of a quoted packet: with less than ports nobody would know whose it was.
 fn parse_quoted(quote: &[u8]) -> Option<Headers> {
     let headers = headers::parse_quoted(quote).ok()?;

@@ -86,10 +86,10 @@ impl Known {
         Way::new(inner, inner < MIN_INNER_BYTES || self.is_guess())
     }
 
-    /// Nothing has shown that packets of the size in use arrive, and something could have.
+    /// Nothing has shown that packets of the size in use arrive, and something could have. A router's word shows nothing: a
+    /// forged one that is hardly less than the configuration would make a narrow path a black hole.
     fn is_guess(&self) -> bool {
-        let is_told = self.source == MtuSource::Icmp;
-        self.is_probed_by(Probing::Echo) && (self.outer.is_none() || self.silent && !is_told)
+        self.is_probed_by(Probing::Echo) && (self.outer.is_none() || self.silent)
     }
 
     pub fn is_probed_by(&self, probing: Probing) -> bool {
