@@ -97,7 +97,9 @@ install_missing_server() {
 # The release binary, built when there is a cargo to build it; its path is left in IXGATE.
 find_or_build_ixgate() {
     if [[ -n "${IXGATE:-}" ]]; then
-        return 0
+        [[ -f "$IXGATE" && -x "$IXGATE" ]] && return 0
+        echo "IXGATE names $IXGATE, which is no program: name the binary, or unset IXGATE to have it built." >&2
+        return 1
     fi
     local target="${CARGO_TARGET_DIR:-target}"
     if command -v cargo >/dev/null; then
