@@ -35,6 +35,7 @@ fn every_example_is_right_and_insists_on_its_secrets() {
             ("secrets/carrier-b.ppk", key(11)),
             ("secrets/clinic-c.psk", key(12)),
             ("secrets/axfr.tsig", key(13)),
+            ("secrets/inventory.tsig", key(14)),
             ("secrets/ix-east.key", pki.key.clone()),
             ("certificates/ix-east.pem", pki.certificate.clone()),
             ("certificates/carrier-ca.pem", pki.ca.clone()),
