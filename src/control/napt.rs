@@ -10,7 +10,8 @@ use super::plan::{PlannedForward, PlannedNapt};
 use crate::config::model::{self, Config, ForwardProtocol, Realm};
 use crate::nat::napt::{Blocks, Filtering, Forward, PortBlock, Proto, RealmSpec, Spec, Who};
 use crate::net::mapping::Mapping;
-use crate::net::{NetworkId, RealmId};
+use crate::net::policy::{PortRule, protocol};
+use crate::net::{Canonical, NetworkId, RealmId};
 
 /// `ids`: by `config::model::RealmRef`.
 pub fn spec(config: &Config, mapping: &Mapping, ids: &[RealmId]) -> Arc<Spec> {
@@ -106,6 +107,30 @@ pub fn planned(config: &Config, compiled: &Compiled) -> Vec<PlannedNapt> {
     planned.collect()
 }
 
+/// What leads through the pool of `realm` to a host, or to `ports` of it where there are some.
+pub fn forwards_to(
+    compiled: &Compiled,
+    realm: RealmId,
+    addresses: &[Canonical],
+    ports: &[PortRule],
+) -> Vec<PlannedForward> {
+    let forwards = compiled.napt.realm(realm).into_iter().flat_map(|spec| &spec.forwards);
+    let leads = |forward: &&Forward| {
+        let number = if forward.proto == Proto::Udp { protocol::UDP } else { protocol::TCP };
+        let is_open = |rule: &PortRule| rule.allows(number, forward.to.1);
+        addresses.contains(&forward.to.0) && (ports.is_empty() || ports.iter().any(is_open))
+    };
+    let planned = forwards.filter(leads).filter_map(|forward| {
+        let host = compiled.mapping.native_of(compiled.mapping.locate_canonical(forward.to.0)?);
+        Some(PlannedForward {
+            protocol: if forward.proto == Proto::Udp { "udp" } else { "tcp" },
+            outside: forward.outside.into(),
+            to: (host, forward.to.1).into(),
+        })
+    });
+    planned.collect()
+}
+
 /// In words, with an example.
 fn rule(blocks: &Blocks) -> String {
     // A block in the middle shows more than the first one, and so does one whose host is not the network's address.
@@ -164,7 +189,6 @@ mod tests {
     use super::super::sample::{self, Sample};
     use super::super::view::Views;
     use super::*;
-    use crate::net::policy::PortRule;
 
     fn net(text: &str) -> Ipv4Net {
         text.parse().unwrap()
@@ -249,6 +273,43 @@ Seen by a pool (show_as: hosts without an alias share addresses and ports)
         let large = Sample::new().realm("a", &["10.0.0.0/8=hosts"]).napt("a", pool("100.64.1.0/32")).build();
         let text = plan(&large, &Allocations::default()).unwrap().to_string();
         assert!(text.contains("252 blocks for 16777216 hosts: a host is given one with its first packet"), "{text}");
+    }
+
+    #[test]
+    fn plan_tells_those_that_see_a_pool_what_they_see_and_not_the_aliases_of_the_others() {
+        let mut napt = pool("100.64.9.0/28");
+        napt.viewers = Some(vec![model::RealmRef(1), model::RealmRef(2)]);
+        let https = || PortRule::Tcp(8443..=8443);
+        let sample = Sample::new()
+            .realm("a", &["10.1.2.0/24"])
+            .realm("b", &["192.168.1.0/24"])
+            .realm("six", &["fd00:6::/64"])
+            .realm("other", &["192.168.1.0/24"])
+            .napt("a", napt)
+            .host("web", "a", &["10.1.2.20"])
+            .host("mail", "a", &["10.1.2.25"])
+            .service("web", "web", &[https()])
+            .service("admin", "web", &[PortRule::Tcp(22..=22)]);
+        let sample = ["b", "six", "other"]
+            .iter()
+            .fold(sample, |sample, viewer| sample.grant_service(viewer, "web").grant_service(viewer, "admin"));
+        let plan = plan(&sample.build(), &Allocations::default()).unwrap();
+        let text = plan.to_string();
+        for line in [
+            "  b sees\n    a 10.1.2.0/24 by the pool 100.64.9.0/28 instead of 100.64.1.0/24\n",
+            "  web.ix.example  100.64.1.20  tcp/8443  reached by b, six, other (no address for b, by tcp/443 of 100.64.9.0)\n",
+            "  admin.ix.example  100.64.1.20  tcp/22  reached by b, six, other (no address for b, but no forward leads to it)\n",
+        ] {
+            assert!(text.contains(line), "{line}in\n{text}");
+        }
+        assert!(!text.contains("  a sees") && !text.contains("  other sees"), "{text}");
+        let json = serde_json::to_value(&plan).unwrap();
+        let exception = &json["exceptions"][0];
+        assert_eq!((&exception["viewer"], &exception["alias"]), (&"b".into(), &serde_json::Value::Null));
+        assert_eq!(exception["pools"], serde_json::json!(["100.64.9.0/28"]));
+        let web = json["names"].as_array().unwrap().iter().find(|name| name["name"] == "web.ix.example").unwrap();
+        assert_eq!(web["by_pool"], serde_json::json!(["b"]));
+        assert_eq!(web["forwards"][0]["outside"], "100.64.9.0:443");
     }
 
     #[test]

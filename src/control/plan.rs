@@ -19,6 +19,8 @@ use super::inventory::Inventory;
 use super::overlap::{Overlap, overlaps};
 use super::view::{View, Views};
 use crate::config::model::{Config, IpsecPeer, LocalAuth, Peer, Profile, RemoteAuth};
+use crate::net::mapping::{Located, Network};
+use crate::net::policy::PortRule;
 use crate::net::{Canonical, NetworkId, RealmId};
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -86,15 +88,18 @@ pub struct SeenNetwork {
     pub new: bool,
 }
 
-/// `viewer` sees a network under an alias that is its own.
+/// `viewer` sees a network under an alias that is its own, or by a pool.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Exception {
     pub viewer: String,
     pub realm: String,
     pub network: IpNet,
-    pub alias: Ipv4Net,
-    /// What the others see ...
-    pub default: Ipv4Net,
+    /// `None`: by `pools`.
+    pub alias: Option<Ipv4Net>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Ipv4Net>,
+    /// What the others see (`None`: only single hosts) ...
+    pub default: Option<Ipv4Net>,
     /// ... and the viewer's own networks that this overlaps. Empty when that was so only when the alias was given.
     pub because: Vec<Ipv4Net>,
     pub new: bool,
@@ -144,6 +149,12 @@ pub struct NamedAddress {
     pub ports: Vec<String>,
     /// Realms that a grant lets reach it. The realm itself always resolves its own names.
     pub reached_by: Vec<String>,
+    /// Those of them for whom the name has no address, as they see its realm by a pool ...
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub by_pool: Vec<String>,
+    /// ... and what leads to it through the pool.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<PlannedForward>,
 }
 
 /// A realm's attachment.
@@ -230,24 +241,50 @@ impl Reader<'_> {
     fn names(&self) -> Vec<NamedAddress> {
         let Compiled { names, policy, .. } = self.compiled;
         let domain = &self.config.ix.domain;
-        let hosts = names.hosts.iter().map(|host| NamedAddress {
-            name: format!("{}.{}.{domain}", host.name, host.realm_name),
-            addresses: self.seen_addresses(&host.addresses),
-            ports: Vec::new(),
-            reached_by: self.reached_by(host.realm, |from| {
-                host.addresses.iter().any(|address| policy.reaches(from, host.realm, *address))
-            }),
+        let hosts = names.hosts.iter().map(|host| {
+            let reaches = |from| host.addresses.iter().any(|address| policy.reaches(from, host.realm, *address));
+            let name = format!("{}.{}.{domain}", host.name, host.realm_name);
+            self.named(name, host.realm, &host.addresses, &[], &reaches)
         });
-        let services = names.services.iter().map(|service| NamedAddress {
-            name: format!("{}.{domain}", service.name),
-            addresses: self.seen_addresses(&service.addresses),
-            ports: service.ports.iter().map(|port| port.to_string()).collect(),
-            reached_by: self.reached_by(service.realm, |from| {
+        let services = names.services.iter().map(|service| {
+            let reaches = |from| {
                 let mut addresses = service.addresses.iter();
                 addresses.any(|address| policy.reaches_service(from, service.realm, *address, &service.ports))
-            }),
+            };
+            let name = format!("{}.{domain}", service.name);
+            self.named(name, service.realm, &service.addresses, &service.ports, &reaches)
         });
         hosts.chain(services).collect()
+    }
+
+    /// `ports`: a service's; empty for a host.
+    fn named(
+        &self,
+        name: String,
+        realm: RealmId,
+        addresses: &[Canonical],
+        ports: &[PortRule],
+        reaches: &dyn Fn(RealmId) -> bool,
+    ) -> NamedAddress {
+        let reached = self.config.realms.iter().zip(&self.compiled.realm_ids);
+        let reached: Vec<_> = reached.filter(|(_, id)| **id != realm && reaches(**id)).collect();
+        let by_pool = reached.iter().filter(|(_, id)| self.has_no_address_for(**id, addresses));
+        NamedAddress {
+            name,
+            addresses: self.seen_addresses(addresses),
+            ports: ports.iter().map(|port| port.to_string()).collect(),
+            by_pool: by_pool.map(|(realm, _)| realm.name.clone()).collect(),
+            reached_by: reached.iter().map(|(realm, _)| realm.name.clone()).collect(),
+            forwards: super::napt::forwards_to(self.compiled, realm, addresses, ports),
+        }
+    }
+
+    /// `viewer` sees the realm by its pool, none of the addresses under an alias, and speaks no IPv6.
+    fn has_no_address_for(&self, viewer: RealmId, addresses: &[Canonical]) -> bool {
+        let Compiled { mapping, napt, .. } = self.compiled;
+        let mut located = addresses.iter().filter_map(|address| mapping.locate_canonical(*address));
+        let has_no_alias = |at: Located| napt.shows(at.realm, viewer) && mapping.seen_by4(viewer, at).is_none();
+        !mapping.speaks_ipv6(viewer) && located.all(has_no_alias)
     }
 
     /// By a viewer without exceptions: realm 0 stands for it, as it is no viewer at all.
@@ -260,11 +297,6 @@ impl Reader<'_> {
             alias.into_iter().chain(is_ipv6.then(|| IpAddr::V6(at.canonical.addr())))
         });
         seen.collect()
-    }
-
-    fn reached_by(&self, owner: RealmId, reaches: impl Fn(RealmId) -> bool) -> Vec<String> {
-        let realms = self.config.realms.iter().zip(&self.compiled.realm_ids);
-        realms.filter(|(_, id)| **id != owner && reaches(**id)).map(|(realm, _)| realm.name.clone()).collect()
     }
 
     fn tunnels(&self) -> Vec<PlannedTunnel> {
@@ -332,21 +364,34 @@ impl Reader<'_> {
         let mut exceptions = Vec::new();
         for viewer in &self.compiled.realm_ids {
             for (id, network) in (0..).map(NetworkId).zip(mapping.networks()) {
-                let Some(default) = network.alias else { continue };
-                let Some(alias) = mapping.alias_of(*viewer, id).filter(|alias| *alias != default) else { continue };
+                let (alias, default) = (mapping.alias_of(*viewer, id), network.alias);
+                let pools = self.pools_instead_of_aliases(*viewer, network);
+                if pools.is_empty() && (alias.is_none() || alias == default) {
+                    continue;
+                }
                 let own = self.inventory.own4.get(viewer).into_iter().flatten();
+                let meets = |own: &&Ipv4Net| default.is_some_and(|d| own.contains(&d) || d.contains(*own));
                 exceptions.push(Exception {
                     viewer: self.name(*viewer),
                     realm: self.name(network.realm),
                     network: network.native,
                     alias,
+                    because: own.filter(|own| pools.is_empty() && meets(own)).copied().collect(),
+                    pools,
                     default,
-                    because: own.filter(|own| own.contains(&default) || default.contains(*own)).copied().collect(),
-                    new: self.is_new(alias),
+                    new: alias.is_some_and(|alias| self.is_new(alias)),
                 });
             }
         }
         exceptions
+    }
+
+    /// Where only some see a realm by its pool, and `viewer` is one of them.
+    fn pools_instead_of_aliases(&self, viewer: RealmId, network: &Network) -> Vec<Ipv4Net> {
+        let spec = self.compiled.napt.realm(network.realm);
+        let spec = spec.filter(|spec| spec.viewers.is_some() && viewer != spec.realm && spec.is_for(viewer));
+        let spec = spec.filter(|_| network.native.addr().is_ipv4());
+        spec.map_or_else(Vec::new, |spec| spec.blocks.pools().to_vec())
     }
 
     fn reserved(&self) -> Vec<Reserved> {
@@ -422,13 +467,13 @@ mod tests {
         assert_eq!(
             exceptions,
             [
-                ("clinic-c", "ix", net("100.64.0.0/24"), vec![net("100.64.0.0/23")]),
-                ("clinic-c", "region-a", net("100.64.1.0/24"), vec![net("100.64.0.0/23")]),
+                ("clinic-c", "ix", Some(net("100.64.0.0/24")), vec![net("100.64.0.0/23")]),
+                ("clinic-c", "region-a", Some(net("100.64.1.0/24")), vec![net("100.64.0.0/23")]),
             ]
         );
         assert_eq!(plan.services[1].address, Some("100.64.0.53".parse().unwrap()));
         let own = plan.services[1].own["clinic-c"];
-        assert!(plan.exceptions[0].alias.contains(&match own {
+        assert!(plan.exceptions[0].alias.unwrap().contains(&match own {
             IpAddr::V4(own) => own,
             IpAddr::V6(_) => unreachable!(),
         }));

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::change::Change;
 use super::overlap::Overlap;
-use super::plan::{Exception, Plan, PlannedForward, PlannedTunnel, Service};
+use super::plan::{Exception, NamedAddress, Plan, PlannedForward, PlannedTunnel, Service};
 
 /// Realm names in one line.
 const NAMES_SHOWN: usize = 4;
@@ -49,7 +49,7 @@ fn networks(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn exceptions(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "\nExceptions (viewers that use a default alias themselves)")?;
+    writeln!(f, "\nExceptions (viewers that use a default alias themselves, or see a realm by its pool)")?;
     if plan.exceptions.is_empty() {
         return writeln!(f, "  none: every realm sees the table above");
     }
@@ -60,12 +60,16 @@ fn exceptions(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (viewer, exceptions) in by_viewer {
         writeln!(f, "  {viewer} sees")?;
         let line = |e: &&Exception| {
+            let default = e.default.map_or_else(|| "only its hosts".to_string(), |alias| alias.to_string());
+            let Some(alias) = e.alias else {
+                return format!("{} {} by the pool {} instead of {default}", e.realm, e.network, listed(&e.pools));
+            };
             let because = match &e.because[..] {
                 [] => "was given when it was needed".to_string(),
                 own => format!("{viewer} uses {}", listed(own)),
             };
             let new = if e.new { ", new" } else { "" };
-            format!("{} {} as {} instead of {} ({because}{new})", e.realm, e.network, e.alias, e.default)
+            format!("{} {} as {alias} instead of {default} ({because}{new})", e.realm, e.network)
         };
         limited(exceptions.iter().map(line), "    ", f)?;
     }
@@ -107,17 +111,36 @@ fn names(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         return Ok(());
     }
     writeln!(f, "\nNames, what they stand for, and who may reach them")?;
-    let line = |named: &super::plan::NamedAddress| {
+    let line = |named: &NamedAddress| {
         let addresses: Vec<String> = named.addresses.iter().map(|address| address.to_string()).collect();
-        let addresses = if addresses.is_empty() { "seen by nobody".to_string() } else { addresses.join(", ") };
+        let addresses = match (addresses.is_empty(), named.forwards.is_empty()) {
+            (false, _) => addresses.join(", "),
+            (true, false) => "no address of its own".to_string(),
+            (true, true) => "seen by nobody".to_string(),
+        };
         let ports = if named.ports.is_empty() { String::new() } else { format!("  {}", named.ports.join(" ")) };
         let reached_by = match named.reached_by.len() {
             0 => "no other realm".to_string(),
             _ => listed(&named.reached_by),
         };
-        format!("{}  {addresses}{ports}  reached by {reached_by}", named.name)
+        format!("{}  {addresses}{ports}  reached by {reached_by}{}", named.name, by_pool(named))
     };
     limited(plan.names.iter().map(line), "  ", f)
+}
+
+/// How those reach it for whom the name has no address.
+fn by_pool(named: &NamedAddress) -> String {
+    if named.by_pool.is_empty() {
+        return String::new();
+    }
+    let outside = |forward: &PlannedForward| {
+        format!("{}/{} of {}", forward.protocol, forward.outside.port(), forward.outside.ip())
+    };
+    let by = match &named.forwards[..] {
+        [] => "but no forward leads to it".to_string(),
+        forwards => format!("by {}", listed(&forwards.iter().map(outside).collect::<Vec<_>>())),
+    };
+    format!(" (no address for {}, {by})", listed(&named.by_pool))
 }
 
 fn services(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -267,7 +290,7 @@ Who is seen as what (by everybody, but for the exceptions below)
   clinic-c  2       100.64.1.0/24   100.64.2.0/24 (new)   fd69:7867:6174:2::6440:100/120
   clinic-c  2       fd00:1::/64     its canonical prefix  fd00:1::/64
 
-Exceptions (viewers that use a default alias themselves)
+Exceptions (viewers that use a default alias themselves, or see a realm by its pool)
   clinic-c sees
     region-a 192.168.1.0/24 as 100.64.3.0/24 instead of 100.64.1.0/24 (clinic-c uses 100.64.1.0/24, new)
 
