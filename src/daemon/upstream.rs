@@ -2,7 +2,7 @@
 //!
 //! The packet path decides what is asked, whom, and for how long it waits; here the message is carried and what comes back
 //! is brought. Every question has a socket of its own, connected to the one who is asked, so that the kernel gives it a
-//! random port and lets nobody else answer; but those over TLS share a connection to each server ([`super::tls_lines`]). TLS
+//! random port and lets nobody else answer; but those over TLS share a connection to each server (`tls_lines.rs`). TLS
 //! proves the server's name against the system's certificate authorities, and takes up earlier sessions.
 
 use std::collections::HashMap;

@@ -43,7 +43,7 @@ pub(super) struct Ipsec {
     queue: IkeQueue,
     /// By tunnel number. `None`: no IPsec tunnel.
     peers: Vec<Option<Peer>>,
-    /// For [`Ipsec::watch_paths`].
+    /// For `path_watch.rs`.
     pub(super) paths: PathNews,
     news: VecDeque<IpsecNews>,
     news_lost: u64,

@@ -1,4 +1,4 @@
-//! Between the tunnels and what is known of their paths ([`PathMtus`]): where peers are and how they are packed, probes out,
+//! Between the tunnels and what is known of their paths ([`super::path_mtu`]): where peers are and how they are packed, probes out,
 //! answers in, and what routers say.
 
 use std::collections::BTreeSet;

@@ -52,7 +52,7 @@ pub enum Probing {
     None,
     /// IKE.
     Ike,
-    /// Echoes through the tunnel ([`super::echo`]).
+    /// Echoes through the tunnel (`echo.rs`).
     Echo,
 }
 
