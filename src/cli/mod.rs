@@ -89,6 +89,10 @@ fn run_plan(args: &plan::PlanArgs) -> ExitCode {
     };
     match plan::run(args, &loaded.config, SystemTime::now()) {
         Ok(text) => output::print(&text),
+        Err(plan::PlanCommandError::Nobody(text)) => {
+            output::print(&text);
+            ExitCode::from(1)
+        }
         Err(error) => output::fail(1, &error.to_string()),
     }
 }

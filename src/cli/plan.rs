@@ -15,7 +15,7 @@ use crate::control::allocate;
 use crate::control::allocations::Allocations;
 use crate::control::change::Changes;
 use crate::control::compile_addresses;
-use crate::control::napt::{NotInAPool, who};
+use crate::control::napt::{Holder, NotInAPool, PortHolder, who};
 use crate::control::plan::{Plan, PlanError, plan};
 use crate::control::release::{Release, ReleaseError, release};
 use crate::control::store::{StateView, Store, StoreError};
@@ -33,7 +33,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "REALM|ALIAS")]
     pub release: Option<Release>,
     /// Whose port of a pool (`show_as`) it is, and always was under this configuration: ADDRESS:PORT
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["release", "json"])]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "release", value_parser = outside_port)]
     pub who: Option<SocketAddrV4>,
 }
 
@@ -48,6 +48,9 @@ pub enum PlanCommandError {
     NotInAPool(#[from] NotInAPool),
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    /// What to print of a port that no host ever has.
+    #[error("{0}")]
+    Nobody(String),
     #[error("{}: there is no state yet, so there is nothing to release", .0.display())]
     NoState(PathBuf),
 }
@@ -56,7 +59,7 @@ pub enum PlanCommandError {
 pub fn run(args: &PlanArgs, config: &Config, now: SystemTime) -> Result<String, PlanCommandError> {
     match (&args.release, args.who) {
         (Some(what), _) => run_release(args, config, what, now),
-        (None, Some(port)) => run_who(config, port),
+        (None, Some(port)) => run_who(args, config, port),
         (None, None) => run_plan(args, config),
     }
 }
@@ -69,6 +72,11 @@ struct PlanOutput<'a> {
     dnssec: Option<&'a TrustAnchor>,
     #[serde(flatten)]
     plan: &'a Plan,
+}
+
+#[derive(Serialize)]
+struct WhoOutput<'a> {
+    who: &'a [PortHolder],
 }
 
 #[derive(Serialize)]
@@ -93,13 +101,23 @@ fn run_plan(args: &PlanArgs, config: &Config) -> Result<String, PlanCommandError
     Ok(text)
 }
 
-fn run_who(config: &Config, port: SocketAddrV4) -> Result<String, PlanCommandError> {
+fn run_who(args: &PlanArgs, config: &Config, port: SocketAddrV4) -> Result<String, PlanCommandError> {
     let view = Store::open_read(&config.ix.state_dir)?;
     let none = Allocations::default();
     let state = view.as_ref().map_or(&none, |view| &view.allocations);
     let (allocations, _) = allocate(config, state).map_err(PlanError::from)?;
     let compiled = compile_addresses(config, &allocations).map_err(PlanError::from)?;
-    Ok(who(config, &compiled, *port.ip(), port.port())?)
+    let holders = who(config, &compiled, *port.ip(), port.port())?;
+    let text = match args.json {
+        true => json(&WhoOutput { who: &holders }),
+        false => holders.iter().map(|holder| format!("{holder}\n")).collect(),
+    };
+    let is_nobody = holders.iter().all(|holder| holder.holder == Holder::Nobody);
+    if is_nobody { Err(PlanCommandError::Nobody(text)) } else { Ok(text) }
+}
+
+fn outside_port(text: &str) -> Result<SocketAddrV4, &'static str> {
+    text.parse().map_err(|_| "not an IPv4 address of a pool and a port up to 65535; write for example 100.64.9.3:1025")
 }
 
 /// Nothing, when the zone is not signed.
@@ -132,6 +150,7 @@ fn run_release(args: &PlanArgs, config: &Config, what: &Release, now: SystemTime
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MemorySecrets;
     use crate::config::model::Dnssec;
     use crate::control::allocate::allocate;
     use crate::control::sample::Sample;
@@ -148,6 +167,35 @@ mod tests {
 
     fn args(json: bool, release: Option<&str>) -> PlanArgs {
         PlanArgs { file: "ix.toml".into(), json, release: release.map(|what| what.parse().unwrap()), who: None }
+    }
+
+    #[test]
+    fn a_port_that_nobody_has_is_the_answer_no_and_one_that_is_none_is_told_with_an_example() {
+        let mut secrets = MemorySecrets::default();
+        secrets.insert("configs/secrets/wireguard.key", "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=");
+        let text = include_str!("../../configs/napt.toml");
+        let mut config = crate::config::parse(text, Path::new("configs/napt.toml"), &secrets).unwrap().config;
+        let dir = tempfile::tempdir().unwrap();
+        config.ix.state_dir = dir.path().join("state");
+        let who = |port: &str, json| {
+            run(&PlanArgs { who: Some(outside_port(port).unwrap()), ..args(json, None) }, &config, NOW)
+        };
+        let parsed: serde_json::Value = serde_json::from_str(&who("100.64.9.3:2048", true).unwrap()).unwrap();
+        let want = serde_json::json!({
+            "protocol": "tcp", "realm": "branch-offices", "address": "100.64.9.3",
+            "holder": "host", "host": "10.1.2.248", "first_port": 2048, "last_port": 2303
+        });
+        assert_eq!(parsed["who"][0], want);
+        for port in ["100.64.9.3:80", "100.64.9.9:1024"] {
+            for json in [false, true] {
+                let refused = who(port, json).unwrap_err();
+                assert!(matches!(refused, PlanCommandError::Nobody(_)), "{port}: {refused:?}");
+            }
+        }
+        assert!(who("100.64.9.1:443", false).unwrap().contains("the forward to 10.1.4.20:8443"));
+        for wrong in ["nonsense", "100.64.9.3", "100.64.9.3:99999", "[fd00::1]:80"] {
+            assert!(outside_port(wrong).unwrap_err().contains("100.64.9.3:1025"), "{wrong}");
+        }
     }
 
     /// What the appliance does when it starts.

@@ -1,13 +1,15 @@
 //! From `show_as` to what the packet path runs on, and to what `plan` says of it.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
+use serde::Serialize;
 
 use super::compile::Compiled;
 use super::plan::{PlannedForward, PlannedNapt};
-use crate::config::model::{self, Config, ForwardProtocol, Realm};
+use crate::config::model::{self, AliasMode, Config, ForwardProtocol, Network, Realm};
 use crate::nat::napt::{Blocks, Filtering, Forward, PortBlock, Proto, RealmSpec, Spec, Who};
 use crate::net::mapping::Mapping;
 use crate::net::policy::{PortRule, protocol};
@@ -100,7 +102,7 @@ pub fn planned(config: &Config, compiled: &Compiled) -> Vec<PlannedNapt> {
             block_ports: blocks.ports(),
             hosts: blocks.hosts(),
             blocks: blocks.total(),
-            rule: rule(blocks),
+            rule: rule(blocks, shares_with_ipv6(config, realm)),
             forwards: forwards.collect(),
         })
     });
@@ -131,49 +133,110 @@ pub fn forwards_to(
     planned.collect()
 }
 
+/// Whether it has IPv6 hosts without an alias. These are given blocks on demand.
+fn shares_with_ipv6(config: &Config, realm: &Realm) -> bool {
+    let is_default = config.default_realm.is_some_and(|default| config.realms[default.0].name == realm.name);
+    let needs_pool = |network: &Network| network.native.addr().is_ipv6() && network.alias == AliasMode::HostsOnly;
+    is_default || realm.networks.iter().any(needs_pool)
+}
+
 /// In words, with an example.
-fn rule(blocks: &Blocks) -> String {
+fn rule(blocks: &Blocks, ipv6: bool) -> String {
     // A block in the middle shows more than the first one, and so does one whose host is not the network's address.
     let Some(host) = blocks.fixed().checked_sub(1).and_then(|last| blocks.host_of(last.min(4))) else {
+        let hosts = match (blocks.hosts(), ipv6) {
+            (0, _) => "IPv6 hosts".to_owned(),
+            (hosts, false) => format!("{hosts} hosts"),
+            (hosts, true) => format!("{hosts} IPv4 hosts and the IPv6 hosts"),
+        };
+        let total = blocks.total();
         return format!(
-            "{} blocks for {} hosts: a host is given one with its first packet, and the log says which and when",
-            blocks.total(),
-            if blocks.hosts() == 0 { "IPv6".to_owned() } else { blocks.hosts().to_string() }
+            "{total} blocks for {hosts}: a host is given one with its first packet, and the log says which and when"
         );
     };
     let block = blocks.block_of_host(host).unwrap_or_default();
     let PortBlock { address, first, last } = blocks.ports_of(block);
-    format!("computed, no log is needed: who had {address} ports {first}-{last}? host {host}")
+    let computed = format!("who had {address} ports {first}-{last}? host {host}");
+    match (ipv6, blocks.total() - blocks.fixed()) {
+        (false, _) => format!("computed, no log is needed: {computed}"),
+        (true, 0) => format!("computed, no log is needed: {computed}; no block is left for IPv6 hosts"),
+        (true, left) => format!(
+            "IPv4 hosts: computed, no log is needed: {computed}\n    IPv6 hosts: {left} blocks, given on demand, and the \
+             log says which and when"
+        ),
+    }
 }
 
-/// The answer to `--who ADDRESS:PORT`, a line for each protocol whose answer differs.
-pub fn who(config: &Config, compiled: &Compiled, address: Ipv4Addr, port: u16) -> Result<String, NotInAPool> {
-    let name = |id: RealmId| {
-        let place = compiled.realm_ids.iter().position(|other| *other == id);
-        place.map_or("?", |place| &config.realms[place].name)
-    };
-    let mut text = String::new();
-    for (protocol, proto) in [("tcp", Proto::Tcp), ("udp", Proto::Udp), ("ping", Proto::Echo)] {
-        let (realm, who) = compiled.napt.who(proto, address, port).ok_or(NotInAPool(address))?;
-        let realm = name(realm);
-        let answer = match who {
-            Who::Host(host, block) => {
-                format!("host {host} of realm {realm}, which has ports {}-{}", block.first, block.last)
+/// Who has a port of a pool, by one protocol.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PortHolder {
+    /// "tcp", "udp" or "ping".
+    pub protocol: &'static str,
+    pub realm: String,
+    pub address: Ipv4Addr,
+    #[serde(flatten)]
+    pub holder: Holder,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "holder", rename_all = "kebab-case")]
+pub enum Holder {
+    Host {
+        host: Ipv4Addr,
+        first_port: u16,
+        last_port: u16,
+    },
+    Forward {
+        to: SocketAddr,
+    },
+    /// The log says which host was given these ports, and when.
+    InTheLog {
+        first_port: u16,
+        last_port: u16,
+    },
+    Nobody,
+}
+
+impl fmt::Display for PortHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PortHolder { protocol, realm, address, holder } = self;
+        write!(f, "{protocol:<5}")?;
+        match holder {
+            Holder::Host { host, first_port, last_port } => {
+                write!(f, "host {host} of realm {realm}, which has ports {first_port}-{last_port}")
             }
-            Who::Forward(forward) => {
-                let host = compiled.mapping.space6().extract(forward.to.0).map(|(_, host)| host);
-                let host = host.map_or_else(|| forward.to.0.to_string(), |host| host.to_string());
-                format!("the forward to {host}:{} of realm {realm}", forward.to.1)
-            }
-            Who::InTheLog(block) => format!(
-                "a host of realm {realm}; look in the log for who was given ports {}-{} of {address}",
-                block.first, block.last
+            Holder::Forward { to } => write!(f, "the forward to {to} of realm {realm}"),
+            Holder::InTheLog { first_port, last_port } => write!(
+                f,
+                "a host of realm {realm}; look in the log for who was given ports {first_port}-{last_port} of {address}"
             ),
-            Who::Nobody => format!("no host of realm {realm} ever has this port"),
-        };
-        text += &format!("{protocol:<5}{answer}\n");
+            Holder::Nobody => write!(f, "no host of realm {realm} ever has this port"),
+        }
     }
-    Ok(text)
+}
+
+/// The answer to `--who ADDRESS:PORT`, by protocol.
+pub fn who(config: &Config, compiled: &Compiled, address: Ipv4Addr, port: u16) -> Result<Vec<PortHolder>, NotInAPool> {
+    let holder_of = |(protocol, proto)| {
+        let (id, who) = compiled.napt.who(proto, address, port).ok_or(NotInAPool(address))?;
+        let place = compiled.realm_ids.iter().position(|other| *other == id).ok_or(NotInAPool(address))?;
+        let realm = &config.realms[place];
+        let is_computed = compiled.napt.realm(id).is_some_and(|spec| spec.blocks.fixed() > 0);
+        let holder = match who {
+            Who::Host(host, PortBlock { first, last, .. }) => Holder::Host { host, first_port: first, last_port: last },
+            Who::Forward(forward) => {
+                let located = compiled.mapping.locate_canonical(forward.to.0);
+                let host = located.map_or(forward.to.0.addr().into(), |at| compiled.mapping.native_of(at));
+                Holder::Forward { to: (host, forward.to.1).into() }
+            }
+            // A block that is left over is for IPv6 hosts.
+            Who::InTheLog(_) if is_computed && !shares_with_ipv6(config, realm) => Holder::Nobody,
+            Who::InTheLog(PortBlock { first, last, .. }) => Holder::InTheLog { first_port: first, last_port: last },
+            Who::Nobody => Holder::Nobody,
+        };
+        Ok(PortHolder { protocol, realm: realm.name.clone(), address, holder })
+    };
+    [("tcp", Proto::Tcp), ("udp", Proto::Udp), ("ping", Proto::Echo)].into_iter().map(holder_of).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -252,12 +315,38 @@ mod tests {
     fn who_had_a_port_is_told_from_the_file() {
         let config = sample().build();
         let (_, compiled) = compiled(&config, &Allocations::default());
-        let who = |address: &str, port| who(&config, &compiled, address.parse().unwrap(), port);
+        let who = |address: &str, port| {
+            let holders = who(&config, &compiled, address.parse().unwrap(), port)?;
+            Ok(holders.iter().map(|holder| format!("{holder}\n")).collect::<String>())
+        };
         let text = who("100.64.1.0", 2000).unwrap();
         assert!(text.starts_with("tcp  host 10.1.2.3 of realm a, which has ports 1792-2047\n"), "{text}");
         let text = who("100.64.1.0", 443).unwrap();
         assert!(text.starts_with("tcp  the forward to 10.1.2.20:8443 of realm a\nudp  no host"), "{text}");
         assert_eq!(who("100.64.2.0", 443), Err(NotInAPool("100.64.2.0".parse().unwrap())));
+    }
+
+    #[test]
+    fn ipv4_hosts_are_computed_and_ipv6_hosts_of_the_same_realm_are_in_the_log() {
+        for (networks, rule, left_over) in [
+            (
+                &["10.1.2.0/24", "fd00:6::/64"][..],
+                "IPv4 hosts: computed, no log is needed: who had",
+                "a host of realm a; look",
+            ),
+            (&["10.1.2.0/24"][..], "    computed, no log is needed: who had", "no host of realm a ever has this port"),
+        ] {
+            let mut napt = pool("100.64.1.0/28");
+            napt.forwards.clear();
+            let config = Sample::new().realm("a", networks).napt("a", napt).build();
+            let (_, compiled) = compiled(&config, &Allocations::default());
+            let holders = who(&config, &compiled, "100.64.1.9".parse().unwrap(), 1024).unwrap();
+            assert!(holders.iter().all(|holder| holder.to_string()[5..].starts_with(left_over)), "{holders:?}");
+            let text = plan(&config, &Allocations::default()).unwrap().to_string();
+            assert!(text.contains(rule), "{text}");
+            let in_the_log = "\n    IPv6 hosts: 3776 blocks, given on demand, and the log says which and when\n";
+            assert_eq!(text.contains(in_the_log), networks.len() == 2, "{text}");
+        }
     }
 
     #[test]
