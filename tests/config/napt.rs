@@ -146,3 +146,42 @@ fn forwards_are_bindings_and_there_are_only_so_many() {
     assert_eq!((problem.line, problem.message.as_str()), (10, "there are 1200 forwards so far"));
     assert!(parse(&text.replace("1024", "1200")).is_ok());
 }
+
+/// B sees A by its pool, and nobody told it a port.
+#[test]
+fn a_grant_of_a_service_that_its_viewer_cannot_open_is_warned_of() {
+    let file = |viewer: &str, show_as: &str, addresses: &str| {
+        realm("a", "\"192.168.1.0/24\", \"fd00:1::/64\"")
+            + &format!("show_as = {{ napt = [\"100.64.9.0/28\"]{show_as} }}\n")
+            + &other(viewer)
+            + &format!("[[host]]\nname = \"web\"\nrealm = \"a\"\naddress = {addresses}\n")
+            + "[[service]]\nname = \"web\"\nhost = \"web.a\"\nports = [\"icmp\", \"tcp/8443\"]\n"
+            + "[[grant]]\nfrom = [\"b\"]\nto = [\"web\"]\n"
+    };
+    let (ipv4, host, seen) = ("\"192.168.1.0/24\"", "\"192.168.1.20\"", ", for = [\"b\"]");
+    let forward = |to: &str| {
+        format!("{seen}, forwards = [{{ outside = \"100.64.9.1\", port = \"tcp/443\", to = \"192.168.1.20:{to}\" }}]")
+    };
+    let both = "[\"192.168.1.20\", \"fd00:1::20\"]";
+    for (text, warned) in [
+        (file(ipv4, seen, host), true),
+        (file(ipv4, &forward("22"), host), true),
+        (file(ipv4, seen, both), true),
+        (file(ipv4, &forward("8443"), host), false),
+        (file(ipv4, "", host), false),
+        (file("\"fd00:2::/64\"", seen, host), false),
+        (file("\"default\"", seen, host), false),
+    ] {
+        let loaded = parse(&text).unwrap();
+        let want = ["18:7 warning \"web\": realm `b` cannot open service `web`"];
+        let report = places(loaded.report());
+        let said: Vec<_> = report.iter().filter(|place| place.contains("service `web`")).collect();
+        assert_eq!(said, if warned { want.iter().collect() } else { vec![] }, "{text}\n{report:?}");
+    }
+    let remedy = parse(&file(ipv4, seen, host)).unwrap().warnings[0].remedy.clone();
+    assert_eq!(
+        remedy,
+        "add a forward, for example `{ outside = \"100.64.9.0\", port = \"tcp/8443\", to = \"192.168.1.20:8443\" }`, or \
+         take `b` out of `for`"
+    );
+}

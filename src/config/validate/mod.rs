@@ -10,6 +10,7 @@ mod identity;
 mod ipsec;
 mod names;
 mod napt;
+mod napt_grants;
 mod network_alias;
 mod networks;
 mod ports;
@@ -25,6 +26,7 @@ use super::model;
 use super::raw::Raw;
 use super::secrets::SecretReader;
 use names::Names;
+use napt_grants::Granted;
 
 /// `None`, or a value that must not be used, when `problems` holds errors.
 pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<model::Config> {
@@ -43,6 +45,13 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let hosts = references::hosts(raw, &names, &networks, default_realm, problems);
     let services = references::services(raw, &names, problems);
     let grants = references::grants(raw, &names, problems);
+    napt_grants::check(
+        raw,
+        &networks,
+        &napt,
+        &Granted { hosts: &hosts, services: &services, grants: &grants },
+        problems,
+    );
     let zone = zone::zone(raw, &names, ix.as_ref(), directory, secrets, problems);
     let internal = ix.as_ref().map_or("", |ix| ix.domain.as_str());
     let (dns, dns_forwards) = dns::dns(raw, internal, &networks, problems);
