@@ -185,3 +185,19 @@ fn a_grant_of_a_service_that_its_viewer_cannot_open_is_warned_of() {
          take `b` out of `for`"
     );
 }
+
+/// What a remedy proposes is not refused in its turn.
+#[test]
+fn remedies_can_be_followed() {
+    let remedy = |text: &str| parse(text).unwrap_err().diagnostics[0].remedy.clone();
+    assert_eq!(remedy(&shown("{ }")), "add `napt = [\"100.64.9.0/28\"]`");
+    for everything in ["0.0.0.0/0", "::/0", "defualt"] {
+        assert!(remedy(&realm("a", &format!("\"{everything}\""))).contains("`\"default\"`"), "{everything}");
+    }
+    let forward = |resolver: &str| format!("[[dns_forward]]\ndomain = \".\"\nresolvers = [\"{resolver}\"]\n");
+    assert!(remedy(&forward("tls:9.9.9.10")).starts_with("write `tls:NAME@9.9.9.10`"));
+    assert!(remedy(&forward("nonsense")).contains("`tls:dns.quad9.net@9.9.9.9`"));
+    let key = |path: &str| remedy(&format!("[wireguard]\nprivate_key_file = \"{path}\"\n"));
+    assert!(key("k").ends_with("`ixgate keygen wireguard --out /etc/ixgate/k`; the path is relative to this file"));
+    assert!(key("/nonexistent/k").ends_with("`ixgate keygen wireguard --out /nonexistent/k`"));
+}

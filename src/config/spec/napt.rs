@@ -5,6 +5,8 @@ use super::{Format, LABEL, MAX_REALMS, PREFIX4, Shape, TableSpec, integer, optio
 pub const MAX_POOLS: usize = 64;
 pub const MAX_FORWARDS: usize = 1000;
 
+const POOL: Format = Format { example: "\"100.64.9.0/28\"", ..PREFIX4 };
+
 pub static SHOW_AS: TableSpec = TableSpec {
     title: "show_as",
     doc: "How the others see the realm's hosts: by addresses and ports of a pool (NAPT).",
@@ -12,7 +14,7 @@ pub static SHOW_AS: TableSpec = TableSpec {
         required(
             "napt",
             "The pool: prefixes that nobody else has. Inside `alias4` they are kept from being given to others.",
-            Shape::Texts { of: PREFIX4, max: MAX_POOLS },
+            Shape::Texts { of: POOL, max: MAX_POOLS },
         ),
         optional(
             "for",

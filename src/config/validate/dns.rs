@@ -15,6 +15,7 @@ use crate::config::section::At;
 const PORT: u16 = 53;
 /// RFC 7858 section 3.1.
 const TLS_PORT: u16 = 853;
+const NOT_A_RESOLVER: &str = "this is not the address of a resolver";
 /// RFC 1035 section 2.3.4, without the root's dot.
 const MAX_DOMAIN_CHARS: usize = 253;
 
@@ -55,7 +56,9 @@ fn realm_dns(
     let mut resolvers = Vec::new();
     for text in texts(&dns.resolvers) {
         let Some(server) = resolver(&text.value) else {
-            not_a_resolver(&text.span, "192.168.1.53", problems);
+            let (why, remedy) = ("a resolver is an IP address, with a port if it is not 53", "192.168.1.53");
+            let remedy = format!("write for example `{remedy}`, `{remedy}:5353` or `[2001:db8::53]:53`");
+            problems.error(&text.span, NOT_A_RESOLVER).why(why).remedy(remedy);
             continue;
         };
         report_outside(server.ip(), &text.span, realm, raw, networks, problems);
@@ -73,7 +76,7 @@ fn dns_forward(forward: &raw::DnsForward, claims: &mut Claims<'_>, problems: &mu
     for text in &forward.resolvers.as_ref()?.value {
         match outside_resolver(&text.value) {
             Some(resolver) => resolvers.push((resolver, text.span.clone())),
-            None => not_a_resolver(&text.span, "9.9.9.9", problems),
+            None => not_an_outside_resolver(text, problems),
         }
     }
     report_repeated(&resolvers, problems);
@@ -157,11 +160,23 @@ fn outside_resolver(text: &str) -> Option<OutsideResolver> {
     }
 }
 
-fn not_a_resolver(span: &Range<usize>, example: &str, problems: &mut Problems) {
+fn not_an_outside_resolver(text: &At<String>, problems: &mut Problems) {
+    let remedy = match text.value.strip_prefix("tls:") {
+        None => {
+            "write for example `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53` or `tls:dns.quad9.net@9.9.9.9`".to_owned()
+        }
+        Some(rest) => {
+            let server = rest.rsplit('@').next().filter(|server| address(server, TLS_PORT).is_some());
+            let server = server.unwrap_or("9.9.9.9");
+            format!(
+                "write `tls:NAME@{server}`, with the name in its certificate, for example `tls:dns.quad9.net@9.9.9.9`"
+            )
+        }
+    };
     problems
-        .error(span, "this is not the address of a resolver")
-        .why("a resolver is an IP address, with a port if it is not the usual one; outside also `tls:NAME@ADDRESS`")
-        .remedy(format!("write for example `{example}`, `{example}:5353` or `[2001:db8::53]:53`"));
+        .error(&text.span, NOT_A_RESOLVER)
+        .why("a resolver is an IP address, with a port if it is not the usual one; by TLS `tls:NAME@ADDRESS`")
+        .remedy(remedy);
 }
 
 fn report_repeated<T: PartialEq>(resolvers: &[(T, Range<usize>)], problems: &mut Problems) {

@@ -15,6 +15,7 @@ use crate::config::model::{AliasMode, Network};
 use crate::config::raw::{self, Extent, Raw};
 use crate::config::section::At;
 use crate::config::spec::MAX_NETWORKS;
+use crate::config::suggest;
 use crate::net::address_range::AddressRange;
 
 /// A network that was understood, and where its parts stand. A range is several, all with the same places.
@@ -203,6 +204,13 @@ pub fn report_reserved(span: &Range<usize>, native: impl Display, why: &str, pro
 
 fn prefix_network(text: &At<String>, raw: &raw::Network, problems: &mut Problems) -> Option<Placed> {
     let before = problems.error_count();
+    if let Some(remedy) = instead_of_default(text) {
+        problems
+            .error(&text.span, "this is not a network")
+            .why("the realm that has every address which nobody else has is written `default`")
+            .remedy(remedy);
+        return None;
+    }
     let native: Option<IpNet> = parse_prefix(text, "192.168.1.0/24", problems);
     if let Some((native, why)) = native.and_then(|native| Some((native, reserved(native)?))) {
         report_reserved(&text.span, native, why, problems);
@@ -217,6 +225,13 @@ fn prefix_network(text: &At<String>, raw: &raw::Network, problems: &mut Problems
         alias_span: raw.alias.as_ref().map(|t| t.span.clone()),
         canonical_span: raw.canonical.as_ref().map(|t| t.span.clone()),
     })
+}
+
+/// Where `default` was meant.
+fn instead_of_default(text: &At<String>) -> Option<String> {
+    let everything = ["0.0.0.0/0", "::/0"].contains(&text.value.as_str());
+    let near = suggest::nearest(&text.value, ["default"].into_iter()).is_some();
+    (everything || near).then(|| "write `\"default\"`".to_owned())
 }
 
 fn canonical(text: &At<String>, native: IpNet, problems: &mut Problems) -> Option<Ipv6Net> {

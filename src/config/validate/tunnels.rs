@@ -198,7 +198,7 @@ pub fn read_secret(
     match secrets.read(&path) {
         Ok(bytes) => Some(bytes),
         Err(error) => {
-            report_unusable(&file.span, &path, &error, kind, problems);
+            report_unusable(file, &path, &error, kind, problems);
             None
         }
     }
@@ -221,18 +221,23 @@ pub fn is_the_key_itself(file: &At<String>, problems: &mut Problems) -> bool {
     is_key
 }
 
+/// What the remedy for a missing file says of its path as it is written.
+pub fn relative(written: &str) -> &'static str {
+    if Path::new(written).is_relative() { "; the path is relative to this file" } else { "" }
+}
+
 /// Why a secret's file cannot be used, and what to do.
-pub fn report_unusable(span: &Range<usize>, path: &Path, error: &SecretError, kind: &Kind, problems: &mut Problems) {
+pub fn report_unusable(file: &At<String>, path: &Path, error: &SecretError, kind: &Kind, problems: &mut Problems) {
     let shown = path.display();
     let remedy = match error {
         SecretError::Exposed(_) => format!("chmod 600 {shown}"),
         SecretError::Missing => {
-            format!("make it: `{} --out {shown}`; the path is relative to this file", kind.make)
+            format!("make it: `{} --out {shown}`{}", kind.make, relative(&file.value))
         }
         SecretError::Unreadable(_) => "let the user that runs ixgate own the file, with mode 600".to_owned(),
         SecretError::NotAFile | SecretError::TooLong(_) => {
             "name the file that holds the key, and nothing else".to_owned()
         }
     };
-    problems.error(span, format!("cannot use {} from {shown}", kind.what)).why(error.to_string()).remedy(remedy);
+    problems.error(&file.span, format!("cannot use {} from {shown}", kind.what)).why(error.to_string()).remedy(remedy);
 }

@@ -70,7 +70,13 @@ fn dnssec(
         // It is made at the start.
         Err(SecretError::Missing) => None,
         Err(error) => {
-            report_unusable(span, &key_file, &error, &SIGNING_KEY, problems);
+            report_unusable(
+                &At { value: key_file.display().to_string(), span: span.clone() },
+                &key_file,
+                &error,
+                &SIGNING_KEY,
+                problems,
+            );
             return None;
         }
         Ok(pem) => Some(signing_key(&pem, &key_file, span, problems)?),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::super::tunnels::{Kind, read_secret};
+use super::super::tunnels::{Kind, read_secret, relative};
 use crate::config::certificate::{self, CertificateError};
 use crate::config::diagnostic::Problems;
 use crate::config::pasted::conceal;
@@ -126,7 +126,7 @@ pub fn pem(
         Err(error) => error,
     };
     let remedy = match error {
-        SecretError::Missing => "put it there, or name the right file; the path is relative to this file",
+        SecretError::Missing => &format!("put it there, or name the right file{}", relative(&file.value)),
         SecretError::Unreadable(_) | SecretError::Exposed(_) => "let the user that runs ixgate read the file",
         SecretError::NotAFile | SecretError::TooLong(_) => "name the PEM file, and nothing else",
     };
