@@ -17,6 +17,7 @@ use super::change::{Changes, Subject};
 use super::compile::{CompileError, Compiled, compile_addresses};
 use super::inventory::Inventory;
 use super::overlap::{Overlap, overlaps};
+use super::plan_reach::{self, ForwardedDomain, RealmGrant};
 use super::view::{View, Views};
 use crate::config::model::{Config, IpsecPeer, LocalAuth, Peer, Profile, RemoteAuth};
 use crate::net::mapping::{Located, Network};
@@ -42,6 +43,8 @@ pub struct Plan {
     pub napt: Vec<PlannedNapt>,
     /// Hosts, then services, with who may reach them.
     pub names: Vec<NamedAddress>,
+    pub realm_grants: Vec<RealmGrant>,
+    pub forwarded_domains: Vec<ForwardedDomain>,
     /// In the order of the file.
     pub tunnels: Vec<PlannedTunnel>,
     pub overlaps: Vec<Overlap>,
@@ -200,6 +203,8 @@ pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
         exceptions: reader.exceptions(),
         napt: super::napt::planned(config, &compiled),
         names: reader.names(),
+        realm_grants: plan_reach::realm_grants(config),
+        forwarded_domains: plan_reach::forwarded_domains(config, &compiled),
         tunnels: reader.tunnels(),
         overlaps: overlaps(own_networks),
         reserved: reader.reserved(),

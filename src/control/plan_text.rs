@@ -7,6 +7,7 @@ use std::fmt;
 use super::change::Change;
 use super::overlap::Overlap;
 use super::plan::{Exception, NamedAddress, Plan, PlannedForward, PlannedTunnel, Service};
+use super::plan_reach::{ForwardedDomain, RealmGrant};
 
 /// Realm names in one line.
 const NAMES_SHOWN: usize = 4;
@@ -19,6 +20,8 @@ impl fmt::Display for Plan {
         exceptions(self, f)?;
         napt(self, f)?;
         names(self, f)?;
+        realm_grants(self, f)?;
+        forwarded_domains(self, f)?;
         services(self, f)?;
         tunnels(self, f)?;
         overlap_lines(self, f)?;
@@ -126,6 +129,30 @@ fn names(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         format!("{}  {addresses}{ports}  reached by {reached_by}{}", named.name, by_pool(named))
     };
     limited(plan.names.iter().map(line), "  ", f)
+}
+
+fn realm_grants(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if plan.realm_grants.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nWhole realms that are open")?;
+    let line =
+        |grant: &RealmGrant| format!("{}  {}  reached by {}", grant.to, grant.ports.join(" "), listed(&grant.from));
+    limited(plan.realm_grants.iter().map(line), "  ", f)
+}
+
+fn forwarded_domains(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if plan.forwarded_domains.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nNames that others answer")?;
+    let line = |forwarded: &ForwardedDomain| {
+        let ForwardedDomain { domain, realm, resolvers, asked_by } = forwarded;
+        let by = realm.as_ref().map_or_else(|| "outside".to_string(), |realm| format!("by realm {realm}"));
+        let asked_by = asked_by.as_ref().map_or_else(|| "every realm".to_string(), |realms| listed(realms));
+        format!("{domain}  {by} at {}  asked by {asked_by}", listed(resolvers))
+    };
+    limited(plan.forwarded_domains.iter().map(line), "  ", f)
 }
 
 /// How those reach it for whom the name has no address.
