@@ -230,7 +230,7 @@ fn prefix_network(text: &At<String>, raw: &raw::Network, problems: &mut Problems
 /// Where `default` was meant.
 fn instead_of_default(text: &At<String>) -> Option<String> {
     let everything = ["0.0.0.0/0", "::/0"].contains(&text.value.as_str());
-    let near = suggest::nearest(&text.value, ["default"].into_iter()).is_some();
+    let near = suggest::nearest(&text.value, ["default"]).is_some();
     (everything || near).then(|| "write `\"default\"`".to_owned())
 }
 
