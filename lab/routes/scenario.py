@@ -19,6 +19,7 @@ from lab.lib.wait import wait_until
 NARROW_MTU_BYTES = 1300
 STREAM_BYTES = 2_000_000
 SINK_PORT = 7100
+NEIGHBOURS_SECS = 15
 FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 ANY = {4: "0.0.0.0", 6: "::"}
 # Level, and the options MTU_DISCOVER and MTU, of linux/in.h and linux/in6.h.
@@ -109,6 +110,11 @@ def check(world, report):
         speak_at_once(site.gateway)
     for name, version in HOSPITALS.items():
         build_ward(world, name, version)
+    report.group("the networks stand")
+    for name, version in HOSPITALS.items():
+        wait_for_neighbours(report, world.site(name).gateway, bare(SERVER_LAN[version].format(20)))
+    for name in CLINICS:
+        wait_for_neighbours(report, world.host(f"pc.{name}"), bare(LAN[int(name[-1])].format(1)))
     ways = [Way(world, version, name) for version, name in itertools.product((4, 6), HOSPITALS)]
     for way in ways:
         check_traceroute(way, report)
@@ -142,6 +148,12 @@ def build_ward(world, realm_name, version):
               f"route add {ip_interface(first).network} via {bare(there)}")
     site.gateway.ip(f"route add {ip_interface(first).network} via {bare(near)}")
     world.responders.add(f"server.{realm_name}", server, ip_interface(address).ip)
+
+
+def wait_for_neighbours(report, namespace, address):
+    """New IPv6 interfaces try their link-local addresses for a second or two, and until then find no neighbours."""
+    took = wait_until(lambda: probe.ping_answered(probe.ping(namespace, address, count=1)), NEIGHBOURS_SECS)
+    report.that(f"{namespace.name} reaches {address}", took is not None, f"within {NEIGHBOURS_SECS} s", "no answer")
 
 
 def speak_at_once(router):
