@@ -186,7 +186,7 @@ impl Host {
     pub fn arrange(&mut self) {
         let receivers_network = |packet: &HostPacket| packet.destination.0 >> 64;
         let packets = self.packets.make_contiguous();
-        packets.sort_by_key(|packet| (receivers_network(packet), Reverse(packet.l4.len())));
+        packets.sort_unstable_by_key(|packet| (receivers_network(packet), Reverse(packet.l4.len())));
     }
 
     pub fn poll_transmit(&mut self, now: Timestamp) -> Option<HostPacket> {
