@@ -127,8 +127,13 @@ pub fn snapshot(
             put(&mut tunnels, number.index(), tunnel);
             of_realm.push(number);
         }
-        put(&mut realms, usize::from(id.0), Realm { name: realm.name.clone(), tunnels: of_realm });
+        put(
+            &mut realms,
+            usize::from(id.0),
+            Realm { name: realm.name.clone(), tunnels: of_realm, inhabited: Vec::new() },
+        );
     }
+    name_the_inhabited(config, &compiled.realm_ids, &mut realms);
 
     Ok(Snapshot {
         generation,
@@ -144,6 +149,15 @@ pub fn snapshot(
         timers: timers(&config.sessions),
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
     })
+}
+
+fn name_the_inhabited(config: &Config, ids: &[RealmId], realms: &mut [Option<Realm>]) {
+    for host in &config.hosts {
+        let realm = ids.get(host.realm.0).and_then(|id| realms.get_mut(usize::from(id.0))?.as_mut());
+        if let Some(realm) = realm.filter(|realm| realm.inhabited.is_empty()) {
+            realm.inhabited = host.addresses.clone();
+        }
+    }
 }
 
 /// What an engine is given that no configuration can say.
@@ -290,6 +304,14 @@ mod tests {
         let (allocations, _) = allocate(config, &Allocations::default()).unwrap();
         let compiled = compile_addresses(config, &allocations).unwrap();
         snapshot(config, compiled, numbers, Generation(1)).unwrap()
+    }
+
+    #[test]
+    fn the_first_host_of_each_realm_tells_where_it_is_inhabited() {
+        let sample = two_realms().host("x", "b", &["192.168.1.7"]).host("y", "b", &["192.168.1.8"]);
+        let snapshot = make(&sample.build(), &mut TunnelNumbers::default());
+        let inhabited = |realm: u16| snapshot.realm(RealmId(realm)).unwrap().inhabited.clone();
+        assert_eq!((inhabited(1), inhabited(2)), (vec![], vec!["192.168.1.7".parse::<IpAddr>().unwrap()]));
     }
 
     fn two_realms() -> Sample {

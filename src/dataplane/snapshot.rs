@@ -37,6 +37,8 @@ pub struct Realm {
     pub name: String,
     /// In the order of the file: the first that is up carries the traffic.
     pub tunnels: Vec<TunnelId>,
+    /// A few native addresses at which the file says that there is somebody.
+    pub inhabited: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ pub use self::targets::Targets;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const PACE: Duration = Duration::from_secs(1);
 /// Requests without padding before the peer counts as silent: each target is tried, and the first again.
-const MAX_UNANSWERED: usize = 6;
+const MAX_UNANSWERED: usize = targets::MAX_TARGETS + 1;
 /// Of all tunnels: 3 Mbit/s.
 const PROBES_PER_SEC: u32 = 256;
 

@@ -6,8 +6,11 @@
 //! |---|---|---|
 //! | ECONNREFUSED, EHOSTUNREACH, EMSGSIZE and the like | what ICMP said about an earlier datagram to anybody (`IP_RECVERR`) | once more; if it comes again, it is this datagram's own |
 //! | EIO | the route's device or transform cannot do it | offload off for good |
-//! | EINVAL, EMSGSIZE | a segment larger than the path's MTU (such datagrams need fragments) | this run one by one; from then on offload only for smaller segments |
+//! | EINVAL, EMSGSIZE | a segment larger than the path's MTU (such datagrams need fragments) | this run one by one; from then on offload only for smaller segments, if it was not one that may be cut |
 //! | EINVAL, ENETUNREACH | the local address that the peer calls is ours no longer | this run from the address that the kernel chooses |
+//!
+//! For runs that go without DF the kernel minds what ICMP told it of the path, which anybody can forge: what it refuses of
+//! them says nothing about others.
 //!
 //! Nothing here waits for long: a full socket is waited for a few milliseconds in all, and the rest is reported unsent,
 //! because a worker that waits hears nobody. Errors about one peer cost only that peer's run.
@@ -197,15 +200,15 @@ impl<'a> Sending<'a> {
     }
 
     fn is_offloaded(&self, run: &Run) -> bool {
-        // The kernel cuts a run into datagrams or a datagram into fragments, not both.
-        self.cursor.attempt == Attempt::AsAsked && !run.may_fragment && run.segment_bytes <= self.gso.max_segment_bytes
+        self.cursor.attempt == Attempt::AsAsked && run.segment_bytes <= self.gso.max_segment_bytes
     }
 
     fn sent(&mut self, messages: &[Message<'_>]) {
         for message in messages {
             let run = &self.outbox.runs()[self.cursor.run];
             // It goes through one by one: the offload was what the kernel refused.
-            if self.cursor.attempt == Attempt::OneByOne && self.cursor.offset == 0 && run.segments() > 1 {
+            let is_refused = self.cursor.attempt == Attempt::OneByOne && self.cursor.offset == 0 && run.segments() > 1;
+            if is_refused && !run.may_fragment {
                 self.gso.refuse(run.segment_bytes);
             }
             self.report.sent_datagrams += message.segments() as u64;
@@ -302,6 +305,8 @@ mod tests {
     struct Fake {
         /// Segments larger than this are refused when joined.
         mtu: Option<usize>,
+        /// The same, of those that go without DF.
+        mtu_of_what_may_be_cut: Option<usize>,
         /// EIO for joined messages.
         no_offload: bool,
         /// Errors for the next calls, before anything else.
@@ -325,7 +330,8 @@ mod tests {
             if joined && self.no_offload {
                 return Some(libc::EIO);
             }
-            if joined && self.mtu.is_some_and(|mtu| message.segment_bytes > mtu) {
+            let mtu = if message.may_fragment { self.mtu_of_what_may_be_cut } else { self.mtu };
+            if joined && mtu.is_some_and(|mtu| message.segment_bytes > mtu) {
                 return Some(libc::EINVAL);
             }
             self.unreachable.contains(&message.path.remote.port()).then_some(libc::ENETUNREACH)
@@ -434,6 +440,25 @@ mod tests {
         kernel.calls = 0;
         run(&mut kernel, &mut gso, &outbox(&[(1, &[1900, 1900]), (2, &[1400, 1400])]));
         assert_eq!(kernel.calls, 1, "learned");
+    }
+
+    #[test]
+    fn what_may_be_cut_is_joined_too_and_its_refusal_says_nothing_about_others() {
+        let mut outbox = Outbox::new(10_000, 10);
+        for (port, may_fragment) in [(1, true), (2, false)] {
+            outbox.let_fragment(may_fragment);
+            for _ in 0..2 {
+                assert!(outbox.push(Path::to(([192, 0, 2, 9], port).into()), true, &[7; 100]));
+            }
+        }
+        let (mut kernel, mut gso) = (Fake::default(), Gso::ON);
+        run(&mut kernel, &mut gso, &outbox);
+        assert_eq!(kernel.taken, [(1, 200, true, false), (2, 200, true, false)]);
+        // The kernel believes a forged word about the path, where it minds such words.
+        let mut kernel = Fake { mtu_of_what_may_be_cut: Some(50), ..Fake::default() };
+        run(&mut kernel, &mut gso, &outbox);
+        assert_eq!(kernel.taken, [(1, 100, false, false), (1, 100, false, false), (2, 200, true, false)]);
+        assert!(gso.is_on());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Which addresses to ask, so that somebody answers.
 //!
 //! A request with one hop left is answered by a gateway whatever address behind it was meant, unless it is the gateway's own
-//! and the gateway answers no pings; so there is a second. The first and the last address of a network are what gateways
-//! most often have. A roaming client is the only host of its network.
+//! and the gateway answers no pings; so there are more. Machines that the configuration names come first: a peer that
+//! forwards nothing answers for no other address than its own. The first and the last address of a network are what
+//! gateways most often have. A roaming client is the only host of its network.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,11 +12,10 @@ use ipnet::IpNet;
 
 use super::Target;
 use crate::dataplane::snapshot::{Snapshot, Transport, Tunnel};
-use crate::net::mapping::Network;
 use crate::net::{RealmId, TunnelId};
 
 /// Of each realm.
-const MAX_TARGETS: usize = 4;
+pub(super) const MAX_TARGETS: usize = 6;
 /// Behind the default realm is everybody. RFC 5737 and RFC 3849: nobody has these, so only a router answers.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const NOBODY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
@@ -31,14 +31,17 @@ impl Targets {
 
     pub fn new(snapshot: &Snapshot) -> Self {
         let mut by_realm: BTreeMap<RealmId, Vec<Target>> = BTreeMap::new();
-        for Network { realm, native, .. } in snapshot.mapping.networks() {
-            let targets = by_realm.entry(*realm).or_default();
-            for destination in ends(*native) {
-                let source = snapshot.service_seen_by(snapshot.service.gateway, *realm, destination);
-                if let Some(source) = source.filter(|_| targets.len() < MAX_TARGETS) {
-                    targets.push(Target { source, destination });
-                }
-            }
+        let inhabited = snapshot.realms.iter().zip(0..).flat_map(|(realm, number)| {
+            let addresses = realm.iter().flat_map(|realm| &realm.inhabited);
+            addresses.map(move |address| (RealmId(number), *address))
+        });
+        let networks = snapshot.mapping.networks();
+        let ends = networks.iter().flat_map(|network| ends(network.native).map(|address| (network.realm, address)));
+        for (realm, destination) in inhabited.chain(ends) {
+            let targets = by_realm.entry(realm).or_default();
+            let is_new = targets.len() < MAX_TARGETS && targets.iter().all(|target| target.destination != destination);
+            let source = snapshot.service_seen_by(snapshot.service.gateway, realm, destination);
+            targets.extend(source.filter(|_| is_new).map(|source| Target { source, destination }));
         }
         let of = |tunnel: &Option<Tunnel>| match tunnel {
             Some(Tunnel { realm, peer: Transport::WireGuard(_), .. }) => {
