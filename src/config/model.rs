@@ -7,6 +7,7 @@
 mod dns;
 mod ipsec;
 mod napt;
+mod port;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
     RsaPadding, Selectors,
 };
+
+pub use port::{Bfd, Driver, Interface, PortPeer, PortRoute, TunPeer};
 
 pub use napt::{Filtering, Forward, ForwardProtocol, Napt};
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     pub sessions: Sessions,
     pub dns: Dns,
+    /// Of all ports, each once, by name.
+    pub interfaces: Vec<Interface>,
     pub realms: Vec<Realm>,
     /// Its hosts are all addresses that nobody else has.
     pub default_realm: Option<RealmRef>,
@@ -228,10 +233,15 @@ impl AliasMode {
     }
 }
 
-/// One tunnel of a realm. The first whose session is alive carries the traffic.
+/// One tunnel or port of a realm. Of those that are up, the ones with the lowest `priority` number carry the traffic, in proportion to
+/// their `weight`.
 #[derive(Clone, Debug)]
 pub struct Attachment {
     pub peer: Peer,
+    /// Where the realm's attachments say none: their order in the file, so that the first that is up carries everything.
+    pub priority: u8,
+    /// 1 to 100 (default 1): shares of flows among those of equal priority.
+    pub weight: u8,
     /// Largest inner packet, bytes (default 1420 for WireGuard, 1390 for IPsec; 1280 to 1920).
     pub mtu_bytes: u16,
 }
@@ -240,20 +250,22 @@ pub struct Attachment {
 pub enum Peer {
     WireGuard(WireGuardPeer),
     Ipsec(Box<IpsecPeer>),
+    Port(Box<PortPeer>),
+    Tun(TunPeer),
 }
 
 impl Attachment {
     pub fn wireguard(&self) -> Option<&WireGuardPeer> {
         match &self.peer {
             Peer::WireGuard(peer) => Some(peer),
-            Peer::Ipsec(_) => None,
+            _ => None,
         }
     }
 
     pub fn ipsec(&self) -> Option<&IpsecPeer> {
         match &self.peer {
-            Peer::WireGuard(_) => None,
             Peer::Ipsec(peer) => Some(peer),
+            _ => None,
         }
     }
 }

@@ -314,6 +314,8 @@ impl Reader<'_> {
                 let (kind, peer, remote) = match &attachment.peer {
                     Peer::WireGuard(peer) => ("wireguard", STANDARD.encode(peer.public_key), peer.endpoint),
                     Peer::Ipsec(peer) => ("ipsec", peer.remote_id.to_string(), peer.remote.filter(|_| peer.initiate)),
+                    Peer::Port(port) => ("port", format!("{} {}", port.interface, port.vlan), None),
+                    Peer::Tun(tun) => ("tun", tun.name.clone(), None),
                 };
                 let ipsec = attachment.ipsec().zip(view.as_ref()).map(|(peer, view)| planned_ipsec(peer, view));
                 let mtu_bytes = attachment.mtu_bytes;

@@ -43,6 +43,7 @@ impl Sample {
             limits: Limits::default(),
             sessions: Sessions::default(),
             dns: Dns::default(),
+            interfaces: Vec::new(),
             realms: Vec::new(),
             default_realm: None,
             hosts: Vec::new(),
@@ -94,7 +95,7 @@ impl Sample {
 
     fn attach(mut self, realm: &str, peer: Peer) -> Self {
         let realm = self.realm_ref(realm);
-        self.config.realms[realm.0].attachments.push(Attachment { peer, mtu_bytes: 1390 });
+        self.config.realms[realm.0].attachments.push(Attachment { peer, mtu_bytes: 1390, priority: 0, weight: 1 });
         self
     }
 

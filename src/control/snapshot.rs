@@ -15,7 +15,7 @@ use crate::ike;
 use crate::nat;
 use crate::net::mapping::Located;
 use crate::net::random::Random;
-use crate::net::{Canonical, Generation, RealmId, TunnelId, service};
+use crate::net::{Canonical, Generation, RealmId, TunnelId, VlanTags, service};
 use crate::wireguard::{self, PeerConfig};
 
 use super::compile::Compiled;
@@ -59,6 +59,10 @@ enum TunnelKey {
     WireGuard([u8; 32]),
     /// Theirs and ours, once in the whole file as a pair.
     Ipsec { realm: RealmId, remote_id: String, local_id: String },
+    /// Once in the whole file as a pair.
+    Port { realm: RealmId, interface: String, vlan: VlanTags },
+    /// Once in the whole file.
+    Tun { realm: RealmId, name: String },
 }
 
 impl TunnelKey {
@@ -68,6 +72,8 @@ impl TunnelKey {
             Peer::Ipsec(peer) => {
                 TunnelKey::Ipsec { realm, remote_id: peer.remote_id.folded(), local_id: peer.local_id.folded() }
             }
+            Peer::Port(port) => TunnelKey::Port { realm, interface: port.interface.clone(), vlan: port.vlan },
+            Peer::Tun(tun) => TunnelKey::Tun { realm, name: tun.name.clone() },
         }
     }
 }
@@ -122,8 +128,10 @@ pub fn snapshot(
                     let view = view.get_or_insert_with(|| views.of(*id, config.limits.ike.selectors));
                     (Transport::Ipsec(Arc::new(ipsec_peers.peer(peer, number, view)?)), peer.copy_dscp)
                 }
+                Peer::Port(_) | Peer::Tun(_) => todo!("ports"),
             };
-            let tunnel = Tunnel { realm: *id, mtu_bytes: attachment.mtu_bytes, peer, copy_dscp };
+            let Attachment { mtu_bytes, priority, weight, .. } = *attachment;
+            let tunnel = Tunnel { realm: *id, mtu_bytes, peer, copy_dscp, priority, weight };
             put(&mut tunnels, number.index(), tunnel);
             of_realm.push(number);
         }
@@ -146,6 +154,7 @@ pub fn snapshot(
         napt: compiled.napt,
         realms,
         tunnels,
+        interfaces: Vec::new(),
         timers: timers(&config.sessions),
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
     })

@@ -237,6 +237,7 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
             peer: PeerName::Ipsec { remote_id: peer.remote_id.to_string(), local_id: peer.local_id.to_string() },
             has_endpoint: peer.initiate,
         },
+        Transport::Port(_) => todo!("ports"),
     });
     Names { tunnels: tunnels.collect(), realms }
 }

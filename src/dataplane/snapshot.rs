@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::dns;
 use crate::ike;
+use crate::link;
 use crate::nat::{self, napt};
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
@@ -27,6 +28,8 @@ pub struct Snapshot {
     /// By tunnel id. The id of a peer that is gone may be given to another.
     pub tunnels: Vec<Option<Tunnel>>,
     pub service: Service,
+    /// What the ports are on, by interface number.
+    pub interfaces: Vec<Option<Interface>>,
     /// How long sessions may be idle.
     pub timers: nat::Timers,
     pub limits: Limits,
@@ -48,7 +51,19 @@ pub struct Tunnel {
     pub mtu_bytes: u16,
     /// The outer header shows the inner DSCP. Only of IPsec tunnels.
     pub copy_dscp: bool,
+    /// Of the realm's attachments that are up, those with the lowest number carry its traffic; equal numbers share it.
+    pub priority: u8,
+    /// Shares of flows among those of equal priority: at least 1.
+    pub weight: u8,
     pub peer: Transport,
+}
+
+/// An Ethernet interface, or a TUN device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// The kernel's.
+    pub name: String,
+    pub is_tun: bool,
 }
 
 /// By what a tunnel's packets are sealed and opened, and for whom.
@@ -56,6 +71,7 @@ pub struct Tunnel {
 pub enum Transport {
     WireGuard(wireguard::PeerConfig),
     Ipsec(Arc<ike::PeerConfig>),
+    Port(Arc<link::PortConfig>),
 }
 
 impl Tunnel {
@@ -70,6 +86,7 @@ impl Transport {
         match self {
             Transport::WireGuard(peer) => peer.tunnel,
             Transport::Ipsec(peer) => peer.tunnel,
+            Transport::Port(port) => port.tunnel,
         }
     }
 
@@ -80,6 +97,7 @@ impl Transport {
             (Transport::Ipsec(one), Transport::Ipsec(other)) => {
                 one.local_id == other.local_id && one.remote_id == other.remote_id
             }
+            (Transport::Port(one), Transport::Port(other)) => one.is_same_place(other),
             _ => false,
         }
     }

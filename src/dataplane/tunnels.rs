@@ -81,6 +81,7 @@ impl Tunnels {
             match &tunnel.peer {
                 Transport::WireGuard(peer) => peers.push(peer.clone()),
                 Transport::Ipsec(peer) => ipsec.push(Configured { peer: peer.clone(), copy_dscp: tunnel.copy_dscp }),
+                Transport::Port(_) => todo!("ports"),
             }
         }
         self.path_mtus.configure(snapshot.tunnels.iter().map(|tunnel| tunnel.as_ref().map(|tunnel| tunnel.mtu_bytes)));

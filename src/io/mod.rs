@@ -6,6 +6,7 @@
 //! (wait for sockets, a deadline, or another thread), [`clock::Clock`] and [`rng`]. `sim` stands where this room stands when whole appliances run under virtual time.
 
 pub mod clock;
+pub mod frames;
 pub mod poller;
 pub mod raw_esp;
 pub mod rng;

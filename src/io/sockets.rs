@@ -31,6 +31,7 @@ fn lane(path: &Path) -> usize {
         Port::IkeNatT => 2,
         Port::RawEsp if path.remote.is_ipv4() => 3,
         Port::RawEsp => 4,
+        Port::Frames(_) | Port::Tun(_) => todo!("ports"),
     }
 }
 

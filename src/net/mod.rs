@@ -9,6 +9,7 @@ pub mod address_range;
 pub mod alias_pool;
 pub mod canonical;
 pub mod id;
+pub mod link;
 pub mod mapping;
 pub mod path;
 pub mod policy;
@@ -21,6 +22,7 @@ pub mod time;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};
+pub use link::{InterfaceId, LinkReport, Mac, VlanTags};
 pub use path::{Path, PathReport, Port};
 pub use selector::Selector;
 pub use time::Timestamp;

@@ -1,6 +1,8 @@
 //! Where an outer datagram came from or goes to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::InterfaceId;
 
 /// Which socket of ours a path begins at. It decides what a datagram can be, before a byte of it is read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -14,6 +16,10 @@ pub enum Port {
     IkeNatT,
     /// IP protocol 50: ESP without UDP. The remote's port number is 0.
     RawEsp,
+    /// Ethernet frames of an interface, from the destination address on, tags in place. The remote is [`Path::NOWHERE`].
+    Frames(InterfaceId),
+    /// IP packets of a TUN device. The remote is [`Path::NOWHERE`].
+    Tun(InterfaceId),
 }
 
 /// The two ends of an outer path. `local` matters on hosts with several addresses: a peer behind a stateful firewall
@@ -36,6 +42,19 @@ pub struct PathReport {
 }
 
 impl Path {
+    /// The remote of what has no outer IP header.
+    pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+    /// Frames of an interface.
+    pub fn frames(interface: InterfaceId) -> Self {
+        Path { port: Port::Frames(interface), remote: Path::NOWHERE, local: None }
+    }
+
+    /// Packets of a TUN device.
+    pub fn tun(interface: InterfaceId) -> Self {
+        Path { port: Port::Tun(interface), remote: Path::NOWHERE, local: None }
+    }
+
     /// A path on which we speak first, to a WireGuard peer.
     pub fn to(remote: SocketAddr) -> Self {
         Path::from_port(Port::WireGuard, remote)

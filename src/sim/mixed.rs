@@ -312,7 +312,7 @@ fn number(port: Port) -> u16 {
         Port::WireGuard => 51820,
         Port::Ike => 500,
         Port::IkeNatT => 4500,
-        Port::RawEsp => 0,
+        Port::RawEsp | Port::Frames(_) | Port::Tun(_) => 0,
     }
 }
 

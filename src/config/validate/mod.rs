@@ -83,6 +83,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         limits,
         sessions,
         dns: zone?,
+        interfaces: Vec::new(),
         realms: realms.collect::<Option<_>>()?,
         default_realm,
         hosts: hosts.into_iter().collect::<Option<_>>()?,

@@ -45,10 +45,11 @@ pub fn tunnels(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems
             _ => return None,
         };
         let mtu_bytes = raw.mtu_bytes.as_ref().and_then(|mtu| u16::try_from(mtu.value).ok());
-        Some(Attachment { peer, mtu_bytes: mtu_bytes.unwrap_or(default_mtu_bytes) })
+        Some(Attachment { peer, mtu_bytes: mtu_bytes.unwrap_or(default_mtu_bytes), priority: 0, weight: 1 })
     };
     let mut of_realm = |realm: &raw::Realm| -> Vec<Attachment> {
-        realm.attachments.iter().filter_map(|raw| attachment(raw, problems)).collect()
+        let attachments = realm.attachments.iter().filter_map(|raw| attachment(raw, problems));
+        (0..).zip(attachments).map(|(priority, attachment)| Attachment { priority, ..attachment }).collect()
     };
     let attachments = raw.realms.iter().map(&mut of_realm).collect();
     Tunnels { wireguard, ike, attachments }

@@ -123,7 +123,7 @@ impl Ipsec {
                 Content::Ike(bytes) => self.open_ike(Datagram { bytes, ..datagram }, outbox),
                 Content::Keepalive => Opened::Keepalive { tunnel: TunnelId::NONE },
             },
-            Port::Ike | Port::WireGuard => self.open_ike(datagram, outbox),
+            _ => self.open_ike(datagram, outbox),
         }
     }
 

@@ -1,0 +1,92 @@
+//! What a port is.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::net::{InterfaceId, TunnelId, VlanTags};
+
+/// One attachment of a realm by a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortConfig {
+    pub tunnel: TunnelId,
+    pub interface: InterfaceId,
+    pub medium: Medium,
+    /// Largest packet.
+    pub mtu_bytes: u16,
+}
+
+impl PortConfig {
+    /// The same interface and VLAN, whatever else has changed.
+    pub fn is_same_place(&self, other: &PortConfig) -> bool {
+        let vlan = |config: &PortConfig| match &config.medium {
+            Medium::Ethernet(ethernet) => Some(ethernet.vlan),
+            Medium::Tun => None,
+        };
+        self.interface == other.interface && vlan(self) == vlan(other)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Medium {
+    Ethernet(EthernetConfig),
+    /// A TUN device: IP packets, no neighbours.
+    Tun,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EthernetConfig {
+    /// Once for each interface.
+    pub vlan: VlanTags,
+    /// Our own, with the link's prefix: at most [`MAX_ADDRESSES`].
+    pub addresses: Vec<IpNet>,
+    /// On the link, the preferred first, of either IP version: for all destinations that nothing else says anything about.
+    pub gateways: Vec<IpAddr>,
+    /// More specific next hops, on the link.
+    pub routes: Vec<Route>,
+    /// The realm's own networks: those not covered by `routes` go to a gateway, or, where there is none of their IP version, are
+    /// on the link.
+    pub networks: Vec<IpNet>,
+    /// Routers may announce themselves (RFC 4861 section 6.3).
+    pub accept_ra: bool,
+    /// Asked for these on the link, we answer as if they were ours (RFC 1027, RFC 4861 section 7.2.8). Empty: no proxy.
+    pub proxy: Vec<IpNet>,
+    /// How often gateways are asked whether they are there; dead after [`Liveness::multiplier`] unanswered.
+    pub liveness: Liveness,
+    pub bfd: Option<Bfd>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    pub prefix: IpNet,
+    pub via: IpAddr,
+}
+
+/// Of next hops, by ARP and neighbour solicitations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Liveness {
+    pub interval: Duration,
+    pub multiplier: u8,
+}
+
+/// BFD with every gateway (RFC 5880, RFC 5881: single hop, asynchronous mode).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bfd {
+    /// We speak first; else we wait for the other side.
+    pub is_active: bool,
+    /// Both what we want to send and what we can take.
+    pub interval: Duration,
+    pub multiplier: u8,
+}
+
+/// Own addresses of a port.
+pub const MAX_ADDRESSES: usize = 8;
+pub const MAX_GATEWAYS: usize = 16;
+pub const MAX_ROUTES: usize = 4096;
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Liveness { interval: Duration::from_secs(1), multiplier: 3 }
+    }
+}

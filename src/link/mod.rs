@@ -1,0 +1,33 @@
+//! Plain ports: realms that are handed over as Ethernet frames (802.1Q, 802.1ad) or by a TUN device, without encryption.
+//!
+//! [`Endpoint`] is a state machine without sockets, as WireGuard's is: frames go in, with the interface that they came by;
+//! IP packets come out, with the port (a [`TunnelId`](crate::net::TunnelId), as for every attachment) that they belong to; frames go into an
+//! [`Outbox`](crate::packet::Outbox). Who a port is: interface and VLAN tags, nothing else. The same addresses, neighbours and VLAN
+//! numbers on two interfaces, or in two VLANs, have nothing to do with one another.
+//!
+//! ```text
+//! frame in    which port? (interface, tags; destination ours)     endpoint
+//!             ARP ---------> arp, neighbours, claims              ARP on behalf of IPv4
+//!             ICMPv6 ND ---> nd, neighbours, claims               neighbour discovery, router advertisements
+//!             to us -------> echo, bfd                            the port's own addresses
+//!             else --------> the packet, to be walked
+//! packet out  next_hops: via whom? --> neighbours: where is it? --> Ethernet header, tags, frame
+//!                                      unknown: waits (bounded) while it is asked for
+//! ```
+//!
+//! The kernel has no address on the interface, so nobody else answers for these.
+//!
+//! ```text
+//! config      what a port is                     frame       bytes of frames on the way in and out
+//! endpoint    all ports; frames in, packets out  neighbours  who is where: bounded, ageing, packets that wait
+//! arp         ARP's part in it                   nd          neighbour discovery's part in it
+//! claims      our own addresses: probe, announce, defend (RFC 5227, RFC 4862)
+//! next_hops   which neighbour is the way         liveness    which of them are alive: probes, BFD
+//! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
+//! ```
+
+pub mod config;
+pub mod endpoint;
+
+pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
+pub use endpoint::{Endpoint, Event, PortStatus};

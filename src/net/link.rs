@@ -1,0 +1,75 @@
+//! What is plugged into this machine: interfaces, their hardware addresses, VLAN tags.
+
+use std::fmt;
+
+/// A place in the list of interfaces that the configuration uses; at most [`MAX_INTERFACES`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct InterfaceId(pub u8);
+
+/// Interfaces and TUN devices together.
+pub const MAX_INTERFACES: usize = 32;
+
+impl InterfaceId {
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A hardware address: IEEE 802 MAC-48.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    pub const BROADCAST: Mac = Mac([0xff; 6]);
+
+    /// Multicast or broadcast: no station has it.
+    pub fn is_group(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    pub fn is_zero(self) -> bool {
+        self.0 == [0; 6]
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The VLAN tags of a frame. `service` (802.1ad, 0x88a8) stands before `customer` (802.1Q, 0x8100). VLAN numbers are 1 to 4094; a
+/// priority-tagged frame (number 0) counts as untagged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct VlanTags {
+    pub service: Option<u16>,
+    pub customer: Option<u16>,
+}
+
+impl fmt::Display for VlanTags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.service, self.customer) {
+            (None, None) => f.write_str("untagged"),
+            (None, Some(vlan)) => write!(f, "VLAN {vlan}"),
+            (Some(service), Some(vlan)) => write!(f, "VLAN {service}.{vlan}"),
+            (Some(service), None) => write!(f, "service VLAN {service}"),
+        }
+    }
+}
+
+/// What the kernel says of an interface, at the start and whenever it changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkReport {
+    pub interface: InterfaceId,
+    /// Administratively up, and carrier.
+    pub is_up: bool,
+    pub mac: Mac,
+    pub mtu_bytes: u32,
+}
