@@ -501,7 +501,7 @@ fn number(port: Port) -> u16 {
     match port {
         Port::Ike => 500,
         Port::IkeNatT => 4500,
-        Port::RawEsp | Port::WireGuard => 0,
+        Port::RawEsp | Port::WireGuard | Port::Frames(_) | Port::Tun(_) => 0,
     }
 }
 
