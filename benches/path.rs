@@ -326,7 +326,7 @@ fn number_of(port: Port) -> u16 {
         Port::WireGuard => 51_820,
         Port::Ike => 500,
         Port::IkeNatT => 4500,
-        Port::RawEsp => 0,
+        Port::RawEsp | Port::Frames(_) | Port::Tun(_) => 0,
     }
 }
 
