@@ -129,7 +129,7 @@ pub(crate) mod samples {
         ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, RealmReport, ResolverHealth,
         ResolverReport, RouteReport, Totals, Traffic, TunnelReport,
     };
-    use crate::net::Generation;
+    use crate::net::{Generation, Timestamp};
 
     /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
     pub(crate) fn three_realms() -> Source {
@@ -147,6 +147,7 @@ pub(crate) mod samples {
         let mut unattributed_drops = [0; DropReason::COUNT];
         unattributed_drops[DropReason::HandshakeUnknownPeer.index()] = 7;
         let path = Report {
+            made_at: Timestamp::ZERO,
             generation: Generation(4),
             totals: Totals {
                 datagrams_in: 1_063,
@@ -176,6 +177,8 @@ pub(crate) mod samples {
                     received: Traffic { packets: 1_053, bytes: 1_500_000 },
                     sent: Traffic { packets: 10, bytes: 900 },
                     ipsec: None,
+                    port: None,
+                    carries: true,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         outer_bytes: Some(1452),
@@ -197,6 +200,8 @@ pub(crate) mod samples {
                     received: Traffic::default(),
                     sent: Traffic::default(),
                     ipsec: None,
+                    port: None,
+                    carries: false,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         inner_bytes: 1420,
@@ -299,6 +304,8 @@ pub(crate) mod samples {
             last_data_received: Some(secs(1)),
             received,
             sent,
+            port: None,
+            carries: true,
             ipsec: Some(Box::new(ipsec)),
             mtu: MtuReport {
                 configured_bytes: 1390,
@@ -354,6 +361,14 @@ pub(crate) mod samples {
     }
 
     fn realm(number: u16, received: Traffic, drops: Drops) -> RealmReport {
-        RealmReport { realm: RealmId(number), received, sent: Traffic::default(), drops, sessions: 12, dns_cached: 0 }
+        RealmReport {
+            realm: RealmId(number),
+            received,
+            sent: Traffic::default(),
+            drops,
+            sessions: 12,
+            dns_cached: 0,
+            switches: 0,
+        }
     }
 }
