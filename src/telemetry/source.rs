@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::dataplane::report::{Drops, Report};
-use crate::net::{RealmId, TunnelId};
+use crate::net::{RealmId, TunnelId, VlanTags};
 use crate::packet::DropReason;
 
 /// One moment of one appliance.
@@ -83,7 +83,18 @@ pub enum PeerName {
     /// Its public key.
     WireGuard([u8; 32]),
     /// The IKE identities, as they are written in the file.
-    Ipsec { remote_id: String, local_id: String },
+    Ipsec {
+        remote_id: String,
+        local_id: String,
+    },
+    /// The interface and the VLAN.
+    Port {
+        interface: String,
+        vlan: VlanTags,
+    },
+    Tun {
+        name: String,
+    },
 }
 
 impl TunnelName {
@@ -92,6 +103,9 @@ impl TunnelName {
         match &self.peer {
             PeerName::WireGuard(public_key) => STANDARD.encode(public_key)[..8].to_owned(),
             PeerName::Ipsec { remote_id, .. } => remote_id.clone(),
+            PeerName::Port { interface, vlan } if *vlan == VlanTags::default() => interface.clone(),
+            PeerName::Port { interface, vlan } => format!("{interface} {vlan}"),
+            PeerName::Tun { name } => name.clone(),
         }
     }
 
@@ -99,6 +113,8 @@ impl TunnelName {
         match &self.peer {
             PeerName::WireGuard(_) => "WireGuard",
             PeerName::Ipsec { .. } => "IPsec",
+            PeerName::Port { .. } => "port",
+            PeerName::Tun { .. } => "TUN",
         }
     }
 }
@@ -126,10 +142,11 @@ pub fn all_drops(path: &Report) -> Drops {
 pub(crate) mod samples {
     use super::*;
     use crate::dataplane::report::{
-        ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, RealmReport, ResolverHealth,
-        ResolverReport, RouteReport, Totals, Traffic, TunnelReport,
+        AddressStatus, ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, NextHopStatus,
+        PortCounts, PortStatus, RealmReport, ResolverHealth, ResolverReport, RouteReport, Totals, Traffic,
+        TunnelReport,
     };
-    use crate::net::{Generation, Timestamp};
+    use crate::net::{Generation, Mac, Timestamp};
 
     /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
     pub(crate) fn three_realms() -> Source {
@@ -357,6 +374,44 @@ pub(crate) mod samples {
         ];
         source.path.dns_now = Gauges { pending: 2, cached: 40, penalised_resolvers: 1 };
         source.path.realms[0].dns_cached = 40;
+        source
+    }
+
+    /// [`three_realms`], of which the first is attached by a port: up, watched, with one neighbour of two and switched once.
+    pub(crate) fn port_realm() -> Source {
+        let mut source = three_realms();
+        let vlan = VlanTags { service: None, customer: Some(100) };
+        source.names.tunnels[0].peer = PeerName::Port { interface: "eth1".to_owned(), vlan };
+        let next_hop = |address: &str, is_alive: bool| NextHopStatus {
+            address: address.parse().unwrap(),
+            mac: is_alive.then_some(Mac([2, 0, 0, 0, 0, 1])),
+            is_alive,
+            watched_by: "probes",
+            bfd: None,
+            is_used: is_alive,
+            since: Some(Timestamp::from_secs(5)),
+        };
+        let tunnel = &mut source.path.tunnels[0];
+        (tunnel.remote, tunnel.last_handshake) = (None, None);
+        tunnel.port = Some(Box::new(PortStatus {
+            down: None,
+            mac: Some(Mac([2, 0, 0, 0, 0, 9])),
+            link_mtu_bytes: Some(1500),
+            addresses: vec![AddressStatus { address: "172.20.0.2".parse().unwrap(), state: "ours", other: None }],
+            next_hops: vec![next_hop("172.20.0.1", true), next_hop("172.20.0.3", false)],
+            neighbours: 1,
+            neighbours_max: 1024,
+            waiting: 2,
+            counts: PortCounts {
+                neighbour_messages: 90,
+                neighbour_messages_over_limit: 7,
+                unresolved: 4,
+                echoes: 3,
+                conflicts: 1,
+                switches: 2,
+            },
+        }));
+        source.path.realms[0].switches = 1;
         source
     }
 
