@@ -83,22 +83,16 @@ pub enum PeerName {
     /// Its public key.
     WireGuard([u8; 32]),
     /// The IKE identities, as they are written in the file.
-    Ipsec {
-        remote_id: String,
-        local_id: String,
-    },
-    /// The interface and the VLAN.
-    Port {
-        interface: String,
-        vlan: VlanTags,
-    },
-    Tun {
-        name: String,
-    },
+    Ipsec { remote_id: String, local_id: String },
+    /// The kernel's name of the interface.
+    Port { interface: String, vlan: VlanTags },
+    /// The device.
+    Tun { name: String },
 }
 
 impl TunnelName {
-    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret. Or the identity.
+    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret. Or the identity, or the
+    /// interface and the VLAN.
     pub fn peer(&self) -> String {
         match &self.peer {
             PeerName::WireGuard(public_key) => STANDARD.encode(public_key)[..8].to_owned(),
