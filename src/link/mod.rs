@@ -26,8 +26,12 @@
 //! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
 //! ```
 
+mod bucket;
 pub mod config;
+mod deadlines;
 pub mod endpoint;
+mod neighbours;
+mod waiting;
 
 pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 pub use endpoint::{Endpoint, Event, PortStatus};
