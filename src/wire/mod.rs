@@ -11,5 +11,7 @@ pub mod icmp;
 pub mod ike;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
