@@ -13,5 +13,7 @@ pub mod icmp;
 pub mod ike;
 pub mod ipv4;
 pub mod ipv6;
+pub mod mld;
+pub mod ndp;
 pub mod tcp;
 pub mod udp;
