@@ -27,17 +27,31 @@
 //! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
 //! ```
 
+mod arp;
+pub mod bfd;
 mod bucket;
 pub mod claims;
 pub mod config;
 mod deadlines;
+mod discovery;
 mod echo;
 pub mod endpoint;
 mod frame;
+pub mod liveness;
 pub mod nd;
 mod neighbours;
+mod news;
+pub mod next_hops;
+mod ours;
+mod places;
+mod port;
 pub mod routers;
+mod sort;
+mod station;
 mod waiting;
 
 pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 pub use endpoint::{Endpoint, Event, PortStatus};
+
+#[cfg(test)]
+mod tests;

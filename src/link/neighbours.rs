@@ -270,7 +270,7 @@ impl Neighbours {
 
     /// We have asked for an answer from this next hop, apart from what this table asks by itself.
     pub fn note_asked(&mut self, address: IpAddr, now: Timestamp) {
-        if let Some(slot) = self.slot(address) {
+        if let Some(slot) = self.slot(address).or_else(|| self.add(address, Rank::Used, now)) {
             self.entries[usize::from(slot)].awaited_until = Some(now + AWAITED);
         }
     }

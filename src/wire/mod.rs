@@ -4,6 +4,7 @@
 //! entry for a packet that came out of a tunnel; the protocol files hold offsets and emitters.
 
 pub mod arp;
+pub mod bfd;
 pub mod checksum;
 pub mod dccp;
 pub mod ethernet;
