@@ -26,8 +26,13 @@
 //! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
 //! ```
 
+pub mod bfd;
 pub mod config;
 pub mod endpoint;
+pub mod liveness;
+pub mod next_hops;
 
 pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 pub use endpoint::{Endpoint, Event, PortStatus};
+pub use liveness::{Watch, WatchAction, WatchStatus};
+pub use next_hops::NextHops;

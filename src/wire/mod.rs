@@ -3,6 +3,7 @@
 //! Everything here takes slices whose length it checks itself: nothing panics on any input. [`headers::parse`] is the one
 //! entry for a packet that came out of a tunnel; the protocol files hold offsets and emitters.
 
+pub mod bfd;
 pub mod checksum;
 pub mod dccp;
 pub mod fragment;
