@@ -88,7 +88,7 @@ impl Draws {
         Draws { key: FixedState::with_seed(seed), count: 0 }
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.count += 1;
         self.key.hash_one(self.count)
     }
@@ -205,7 +205,7 @@ impl Session {
             self.periodic_at = Some(now);
             // Section 6.8.7: up to a quarter is taken off, and at least a tenth where one lost packet decides.
             let spread = if self.multiplier == 1 { 151 } else { 251 };
-            self.jitter_permille = 750 + (self.draws.next() % spread) as u32;
+            self.jitter_permille = 750 + (self.draws.draw() % spread) as u32;
         }
         self.sent_at = Some(now);
         (self.owes_final, self.is_news) = (false, false);

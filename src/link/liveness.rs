@@ -324,13 +324,13 @@ impl Names {
     fn session(&mut self, bfd: Bfd) -> Method {
         let discriminator = self.unique(|draw| draw as u32);
         let source_port = self.unique(|draw| u32::from(FIRST_SOURCE_PORT + draw as u16 % SOURCE_PORTS)) as u16;
-        let session = Box::new(Session::new(bfd, discriminator, self.draws.next()));
+        let session = Box::new(Session::new(bfd, discriminator, self.draws.draw()));
         Method::Bfd { session, source_port }
     }
 
     fn unique(&mut self, number: impl Fn(u64) -> u32) -> u32 {
         loop {
-            let number = number(self.draws.next());
+            let number = number(self.draws.draw());
             if number != 0 && self.taken.insert(number) {
                 return number;
             }
