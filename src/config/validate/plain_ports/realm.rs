@@ -64,7 +64,7 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
         let has_networks = file.natives(port.realm).any(|net| net.addr().is_ipv4() == is_ipv4);
         let own = port.peer.addresses.iter().position(|net| net.addr().is_ipv4() == is_ipv4);
         match own {
-            None if has_networks && !(speaks_link_local(port) && !is_ipv4) => {
+            None if has_networks && !speaks(port, is_ipv4) => {
                 problems
                     .error(
                         &port.span,
@@ -84,10 +84,11 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
     }
 }
 
-/// Who has an IPv6 router needs no address but the link-local one, which a port makes itself.
-fn speaks_link_local(port: &PlacedPort) -> bool {
+/// With an address of the family. Who has an IPv6 router needs none but the link-local one, which a port makes itself.
+fn speaks(port: &PlacedPort, is_ipv4: bool) -> bool {
     let vias = port.peer.routes.iter().map(|route| &route.via);
-    port.peer.accept_ra || port.peer.gateways.iter().chain(vias).any(IpAddr::is_ipv6)
+    let has_router6 = port.peer.accept_ra || port.peer.gateways.iter().chain(vias).any(IpAddr::is_ipv6);
+    port.peer.addresses.iter().any(|net| net.addr().is_ipv4() == is_ipv4) || (has_router6 && !is_ipv4)
 }
 
 fn has_gateway(port: &PlacedPort, is_ipv4: bool) -> bool {
@@ -101,7 +102,7 @@ fn check_ways(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
     let known = IpNet::aggregate(&links.chain(port.peer.routes.iter().map(|route| route.prefix)).collect());
     let lost = file.natives(port.realm).filter(|net| {
         let family = net.addr().is_ipv4();
-        !has_gateway(port, family) && !known.iter().any(|known| known.contains(net))
+        speaks(port, family) && !has_gateway(port, family) && !known.iter().any(|known| known.contains(net))
     });
     let lost: Vec<IpNet> = lost.collect();
     if let Some(first) = lost.first() {
