@@ -195,7 +195,6 @@ fn own_addresses_are_unicast_and_have_the_links_prefix() {
         cannot("127.0.0.1/24", "127.0.0.1"),
         cannot("240.0.0.1/24", "240.0.0.1"),
         cannot("0.0.0.1/24", "0.0.0.1"),
-        cannot("fe80::1/64", "fe80::1"),
         cannot("ff02::1/64", "ff02::1"),
         cannot("::1/128", "::1"),
         cannot("2001:db8:9::/64", "2001:db8:9::"),
@@ -228,6 +227,7 @@ fn routers_are_on_the_link() {
     check(&[
         (gateway("172.20.1.1"), &["5:80 \"172.20.1.1\": the gateway 172.20.1.1 is not on the link"]),
         (gateway("2001:db8::1"), &["5:80 \"2001:db8::1\": the gateway 2001:db8::1 is not on the link"]),
+        (gateway("fe80::1"), &["5:80 \"fe80::1\": the gateway fe80::1 is not on the link"]),
         (gateway("172.20.0.2"), &["5:80 \"172.20.0.2\": the gateway is our own address"]),
         (gateway("172.20.0.3"), &["5:80 \"172.20.0.3\": 172.20.0.3 cannot be the gateway"]),
         (gateway("224.0.0.1"), &["5:80 \"224.0.0.1\": 224.0.0.1 cannot be the gateway"]),
@@ -241,6 +241,7 @@ fn routers_are_on_the_link() {
         let report = parse(&gateway(gateway_address)).unwrap_err();
         assert!(report.diagnostics[0].why.ends_with(why), "{report}");
     }
+    check(&[(with(&format!("{GATEWAY}, accept_ra = true")), &["5:105 true: `accept_ra` without an IPv6 address"])]);
     // Where our own address is wrong, nobody can say what is on the link.
     check(&[(
         port("\"172.20.0.2\"], gateway = \"172.20.0.1\""),
@@ -323,8 +324,9 @@ fn a_port_can_reach_what_its_realm_has() {
         "\"172.20.0.2/29\"], routes = [{ prefix = \"10.0.0.0/25\", via = \"172.20.0.3\" }, \
          { prefix = \"10.0.0.128/25\", via = \"172.20.0.4\" }]",
     ));
-    read(&of("\"10.0.0.0/24\", \"fd00:1::/64\"", "\"172.20.0.2/30\"], gateway = [\"172.20.0.1\", \"fe80::1\"]"));
-    read(&of("\"10.0.0.0/24\", \"fd00:1::/64\"", &format!("{v4}, accept_ra = true")));
+    let link_local = "\"172.20.0.2/30\", \"fe80::2/64\"], gateway = [\"172.20.0.1\"";
+    read(&of("\"10.0.0.0/24\", \"fd00:1::/64\"", &format!("{link_local}, \"fe80::1\"]")));
+    read(&of("\"10.0.0.0/24\", \"fd00:1::/64\"", &format!("{link_local}], accept_ra = true")));
 
     let default = of("\"default\"", alone);
     check(&[(default, &[&format!("5:8 {}: the default realm `a` has no gateway", table(alone))])]);

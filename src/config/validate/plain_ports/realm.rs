@@ -71,7 +71,10 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
                         format!("the port has no {family} address, and realm `{name}` has {family} networks"),
                     )
                     .why("nothing of these could pass the port")
-                    .remedy(format!("add our {family} address on the link to `address`"));
+                    .remedy(match is_ipv4 {
+                        true => "add our IPv4 address on the link to `address`",
+                        false => "add our IPv6 address on the link to `address`; where the carrier gave none, `fe80::2/64` or such",
+                    });
             }
             Some(at) if !has_networks => {
                 problems
@@ -84,11 +87,8 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
     }
 }
 
-/// With an address of the family. Who has an IPv6 router needs none but the link-local one, which a port makes itself.
 fn speaks(port: &PlacedPort, is_ipv4: bool) -> bool {
-    let vias = port.peer.routes.iter().map(|route| &route.via);
-    let has_router6 = port.peer.accept_ra || port.peer.gateways.iter().chain(vias).any(IpAddr::is_ipv6);
-    port.peer.addresses.iter().any(|net| net.addr().is_ipv4() == is_ipv4) || (has_router6 && !is_ipv4)
+    port.peer.addresses.iter().any(|net| net.addr().is_ipv4() == is_ipv4)
 }
 
 fn has_gateway(port: &PlacedPort, is_ipv4: bool) -> bool {
