@@ -108,6 +108,7 @@ impl Core for Echo {
     fn report(&self, _: Timestamp) -> Report {
         let dns = crate::dns::forward::Counters { by_cache: self.told.0, failures: self.told.1, ..Default::default() };
         Report {
+            made_at: Timestamp::ZERO,
             generation: self.generation,
             totals: Totals { originated: self.timeouts, ..self.totals },
             unattributed_drops: [0; DropReason::COUNT],

@@ -64,7 +64,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     // Outer datagrams: before a tunnel is known, or while it is opened.
     OuterMalformed = "outer_malformed", Carrier,
-        "The datagram is no message of the protocol (WireGuard, IKE, ESP) that its port speaks.",
+        "The datagram is no message of the protocol (WireGuard, IKE, ESP) that its port speaks, or the frame is none.",
         "Look for port scans or another program sending to this port; harmless in small numbers.";
     HandshakeForeignKey = "handshake_foreign_key", Carrier,
         "The handshake was made for another public key than ours.",
@@ -99,6 +99,20 @@ drop_reasons! {
     CongestionUntold = "congestion_untold", Carrier,
         "A router marked congestion on the tunnel packet, and the packet inside cannot be marked: RFC 6040 drops it instead.",
         "Normal in small numbers under congestion; if much, look at the capacity of the carrier's path.";
+
+    // Frames of plain ports.
+    FrameUnknownVlan = "frame_unknown_vlan", Carrier,
+        "The frame's VLAN tags are of no realm's port on that interface.",
+        "Compare `vlan` and `service_vlan` of the ports with what the carrier hands over; harmless where its switch floods.";
+    FrameForOthers = "frame_for_others", Carrier,
+        "The frame was sent to another station, to a group, or is of a protocol that ports do not speak.",
+        "Normal in small numbers on a shared link; if much, have the carrier keep it off the port.";
+    NeighbourInvalid = "neighbour_invalid", Carrier,
+        "The ARP or neighbour discovery message is malformed, contradicts itself or comes from where it must not.",
+        "Look for a broken or hostile station on the port's link.";
+    NeighbourFlood = "neighbour_flood", Carrier,
+        "More ARP or neighbour discovery messages came by the port than it may have.",
+        "Look for a flood or a loop on the port's link; `ixgate status REALM` counts them.";
 
     // The inner packet, as it came out of the tunnel.
     InnerMalformed = "inner_malformed", SenderNetwork,
@@ -196,7 +210,7 @@ drop_reasons! {
         "The destination realm is planned but has no attachment.",
         "Add a [[realm.attach]] to it.";
     TunnelDown = "tunnel_down", ReceiverNetwork,
-        "The tunnel of the destination realm has no session (for IPsec: no child SA).",
+        "The tunnel of the destination realm has no session (for IPsec: no child SA), or its port no link or address.",
         "See `ixgate status REALM`: has the peer ever answered, and where from?";
     OutboundNotInSelectors = "outbound_not_in_selectors", ReceiverNetwork,
         "No child SA of the receiving tunnel has traffic selectors for this packet.",
@@ -204,6 +218,15 @@ drop_reasons! {
     TunnelHasNoEndpoint = "tunnel_has_no_endpoint", ReceiverNetwork,
         "The destination's gateway has not called yet, and no `endpoint` is configured to call it at.",
         "Have the carrier bring the tunnel up, or configure its `endpoint`.";
+    NoNextHop = "no_next_hop", ReceiverNetwork,
+        "The receiving port has no next hop for the destination: no gateway of its IP version, or none that is alive.",
+        "See `ixgate status REALM`; configure a `gateway` of that IP version, or have the carrier bring its router up.";
+    NeighbourUnresolved = "neighbour_unresolved", ReceiverNetwork,
+        "Nobody on the receiving port's link answered for the next hop.",
+        "Is the address right, and is the station up? `ixgate status REALM` shows who answers.";
+    NeighbourQueueFull = "neighbour_queue_full", ReceiverNetwork,
+        "More packets wait for neighbours of the receiving port to be found than may.",
+        "Normal in small numbers when a neighbour is new; if much, somebody scans addresses that nobody has.";
     HostQueueFull = "host_queue_full", Ours,
         "The IX's own host stack had no room for the packet.",
         "Somebody asks names faster than they can be answered; see `ixgate status`.";
