@@ -86,8 +86,10 @@ struct Entry {
 pub(super) enum Unsure {
     /// It can go; the neighbour will be asked whether it is still there.
     Send(Mac),
-    /// It waits; with `ask`, the link is to be asked now.
-    Waits { ask: bool },
+    /// The link is being asked.
+    Waits,
+    /// The link is to be asked now. Without `waits` there was no room for the packet.
+    Ask { waits: bool },
 }
 
 /// How we heard of a neighbour.
@@ -178,29 +180,26 @@ impl Neighbours {
         };
         let entry = &mut self.entries[usize::from(slot)];
         entry.last_used = Some(now);
-        match entry.state {
-            State::Reachable | State::Delay | State::Probe { .. } => Ok(Unsure::Send(entry.mac)),
+        let Entry { state, mac, is_pinned, .. } = *entry;
+        match state {
+            State::Reachable | State::Delay | State::Probe { .. } => Ok(Unsure::Send(mac)),
             State::Stale => {
-                let mac = entry.mac;
                 self.enter(slot, State::Delay, now);
                 Ok(Unsure::Send(mac))
             }
             State::Failed => Err(DropReason::NeighbourUnresolved),
-            State::Incomplete { .. } => self.wait(slot, packet, false),
-            State::Unasked if self.incomplete >= MAX_INCOMPLETE && !entry.is_pinned => {
-                Err(DropReason::NeighbourUnresolved)
-            }
+            State::Incomplete { .. } if self.wait(slot, packet) => Ok(Unsure::Waits),
+            State::Incomplete { .. } => Err(DropReason::NeighbourQueueFull),
+            State::Unasked if self.incomplete >= MAX_INCOMPLETE && !is_pinned => Err(DropReason::NeighbourUnresolved),
             State::Unasked => {
                 self.enter(slot, State::Incomplete { asked: 1 }, now);
-                self.wait(slot, packet, true)
+                Ok(Unsure::Ask { waits: self.wait(slot, packet) })
             }
         }
     }
 
-    fn wait(&mut self, slot: u16, packet: &[u8], ask: bool) -> Result<Unsure, DropReason> {
-        let has_room = packet.is_empty() || self.waiting.push(slot, packet);
-        // Who is not asked for yet is asked for even if the packet cannot wait.
-        if has_room || ask { Ok(Unsure::Waits { ask }) } else { Err(DropReason::NeighbourQueueFull) }
+    fn wait(&mut self, slot: u16, packet: &[u8]) -> bool {
+        packet.is_empty() || self.waiting.push(slot, packet)
     }
 
     fn add_asked_for(&mut self, address: IpAddr, now: Timestamp) -> Result<u16, DropReason> {

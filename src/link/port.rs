@@ -68,15 +68,14 @@ impl Port {
         self.judge(news);
     }
 
-    /// Whether something is due earlier now.
     #[inline]
-    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<bool, DropReason> {
+    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<Sealed, DropReason> {
         if matches!(self.down, Some(Down::NoLink | Down::NoAddress)) {
             return Err(DropReason::PortDown);
         }
         match &mut self.station {
-            Some(station) => Ok(station.seal(packet, outbox, now)? == Sealed::TimersMoved),
-            None if outbox.push(Path::tun(self.config.interface), true, packet) => Ok(false),
+            Some(station) => station.seal(packet, outbox, now),
+            None if outbox.push(Path::tun(self.config.interface), true, packet) => Ok(Sealed::Sent),
             None => Err(DropReason::EgressQueueFull),
         }
     }
