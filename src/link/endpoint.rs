@@ -275,9 +275,10 @@ impl Endpoint {
             Sorted::Discovery(packet) => station.handle_nd(packet, header.source, to_us, outbox, self.now),
             Sorted::Ours(packet) => station.handle_ours(packet, header.source, outbox, self.now),
         };
+        handled?; // what is refused has changed nothing
         port.settle(&mut self.news, outbox, self.now);
         self.schedule(tunnel);
-        handled.map(|()| Opened::Control)
+        Ok(Opened::Control)
     }
 
     #[inline]

@@ -96,11 +96,12 @@ impl Port {
     fn judge(&mut self, news: &mut News) {
         let tunnel = self.config.tunnel;
         let down = self.why_down();
-        if down != std::mem::replace(&mut self.down, down) {
-            news.push(match down {
-                None => Event::Up { tunnel },
-                Some(why) => Event::Down { tunnel, why },
-            });
+        match (std::mem::replace(&mut self.down, down), down) {
+            (before, after) if before == after => {}
+            // The link has just come up, and addresses are being claimed: no line in the log.
+            (Some(Down::NoLink), Some(Down::NoAddress)) => {}
+            (_, None) => news.push(Event::Up { tunnel }),
+            (_, Some(why)) => news.push(Event::Down { tunnel, why }),
         }
     }
 

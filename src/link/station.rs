@@ -187,13 +187,13 @@ impl Station {
             return;
         }
         let is_awaited = matches!(sign, Sign::Answer { .. }) && self.neighbours.is_awaited(address, now);
-        match self.neighbours.hear(address, mac, sign, now) {
+        let news = self.neighbours.hear(address, mac, sign, now);
+        match news {
             News::Nothing | News::Confirmed => {}
             News::Found => self.release(address, mac, outbox),
-            News::Moved => self.counts.mac_changes += 1,
             News::Doubt => self.ask(address, None, outbox),
         }
-        if is_awaited {
+        if is_awaited && matches!(news, News::Found | News::Confirmed) {
             self.watch.handle_heard(address, now);
         }
     }
@@ -261,6 +261,10 @@ impl Station {
                 Due::Unanswered { lost } => {
                     self.counts.unresolved += lost as u64;
                     news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
+                }
+                Due::Moved { address } => {
+                    self.counts.mac_changes += 1;
+                    self.watch.handle_heard(address, now);
                 }
             }
         }
