@@ -87,7 +87,7 @@ fn random_frames_do_no_harm() {
     ix.world.run_for(Duration::from_secs(5));
     seen += check(&mut ix, &came);
     let totals = ix.world.report().totals;
-    assert!(seen > 1_000 && totals.control > 100, "{seen} were looked at, the test sends nothing of use: {totals:#?}");
+    assert!(seen > 300 && totals.control > 300, "{seen} were looked at, the test sends nothing of use: {totals:#?}");
     // And the ports have survived it.
     ix.world.run_for(Duration::from_secs(120));
     ix.take_all();
@@ -165,6 +165,10 @@ fn check(ix: &mut Fixture, came: &[Option<&'static str>]) -> usize {
         assert_ne!(at, "closed", "nobody may: {packet:?}");
         let Ok(headers) = verify(&packet) else { continue };
         let Transport::Udp { destination_port: 443, .. } = headers.transport else { continue };
+        // Cut before its checksum and filled up with zeros, it says nothing.
+        if packet[headers.transport_offset + 6..][..2] == [0, 0] {
+            continue;
+        }
         let Some(number) = packet[headers.total_bytes - 8..].first_chunk() else { continue };
         let Some(Some(realm)) = came.get(u64::from_be_bytes(*number) as usize) else {
             panic!("{at} got a packet of nobody: {packet:?}")
