@@ -157,7 +157,7 @@ impl AfPacket {
     /// Cuts off as many frames as the batch and the memory for them have room for.
     fn cut(&mut self) {
         while self.frames.len() < BATCH {
-            let Some(piece) = self.splitter.next() else { return };
+            let Some(piece) = self.splitter.next_piece() else { return };
             self.frames.push(Frame::Piece(piece));
         }
     }

@@ -100,6 +100,7 @@ fn frames_longer_than_a_slot_come_in_their_order() {
         let all = vec![frame(1, 60), frame(2, 9_014), frame(3, 1_900), tagged(&frame(4, 9_014), &[0x81, 0, 0, 9])];
         send_there(&bed, all.clone());
         assert_eq!(collect(&mut *driver, 4, is_experiment), all);
+        assert_eq!(driver.counters().truncated, 0);
     });
 }
 
