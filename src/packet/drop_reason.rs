@@ -64,7 +64,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     // Outer datagrams: before a tunnel is known, or while it is opened.
     OuterMalformed = "outer_malformed", Carrier,
-        "The datagram is no message of the protocol (WireGuard, IKE, ESP) that its port speaks, or the frame is none.",
+        "The datagram is no message of the protocol (WireGuard, IKE, ESP) that its port speaks.",
         "Look for port scans or another program sending to this port; harmless in small numbers.";
     HandshakeForeignKey = "handshake_foreign_key", Carrier,
         "The handshake was made for another public key than ours.",
@@ -101,18 +101,33 @@ drop_reasons! {
         "Normal in small numbers under congestion; if much, look at the capacity of the carrier's path.";
 
     // Frames of plain ports.
-    FrameUnknownVlan = "frame_unknown_vlan", Carrier,
-        "The frame's VLAN tags are of no realm's port on that interface.",
-        "Compare `vlan` and `service_vlan` of the ports with what the carrier hands over; harmless where its switch floods.";
-    FrameForOthers = "frame_for_others", Carrier,
-        "The frame was sent to another station, to a group, or is of a protocol that ports do not speak.",
-        "Normal in small numbers on a shared link; if much, have the carrier keep it off the port.";
-    NeighbourInvalid = "neighbour_invalid", Carrier,
-        "The ARP or neighbour discovery message is malformed, contradicts itself or comes from where it must not.",
-        "Look for a broken or hostile station on the port's link.";
-    NeighbourFlood = "neighbour_flood", Carrier,
-        "More ARP or neighbour discovery messages came by the port than it may have.",
-        "Look for a flood or a loop on the port's link; `ixgate status REALM` counts them.";
+    FrameMalformed = "frame_malformed", Carrier,
+        "The frame is cut short, comes from a group address, or its packet, ARP or neighbour discovery contradicts itself.",
+        "Look for a broken device on the link; harmless in small numbers.";
+    FrameNoPort = "frame_no_port", Carrier,
+        "No realm is attached by the VLAN that the frame came with.",
+        "Compare `vlan` and `service_vlan` of the realm's `port` with what the carrier hands over.";
+    FrameNotForUs = "frame_not_for_us", Carrier,
+        "The frame is for another station: its destination is neither our hardware address nor a group that we are in.",
+        "Normal in small numbers, while a switch learns and where others share the link.";
+    FrameNotIp = "frame_not_ip", Carrier,
+        "The frame carries neither IP nor ARP.",
+        "Normal in small numbers: switches speak LLDP and spanning tree on their ports.";
+    PortOverLimit = "port_over_limit", Carrier,
+        "More neighbour messages (ARP, neighbour discovery) or pings came in a second than one port may have.",
+        "Look for a flood or a loop on the link; the rest of the appliance does not suffer from it.";
+    PortDown = "port_down", Ours,
+        "The port has no link, or none of its own addresses is in use.",
+        "See `ixgate status REALM`: is the cable in, and does somebody else have the port's address?";
+    NoNextHop = "no_next_hop", ReceiverNetwork,
+        "No gateway or route of the port leads to the destination, or none of them is alive.",
+        "See `ixgate status REALM` for its next hops; else give the port a `gateway` of that IP version, or `routes`.";
+    NeighbourUnresolved = "neighbour_unresolved", ReceiverNetwork,
+        "Nobody on the port's link answers for the next hop's address.",
+        "See that the host is there; if many are asked for that are not, somebody scans that network.";
+    NeighbourQueueFull = "neighbour_queue_full", ReceiverNetwork,
+        "The next hop is being asked for, and no more packets can wait for its answer.",
+        "Normal for the first packets to a host; else see `neighbour_unresolved`.";
 
     // The inner packet, as it came out of the tunnel.
     InnerMalformed = "inner_malformed", SenderNetwork,
@@ -210,7 +225,7 @@ drop_reasons! {
         "The destination realm is planned but has no attachment.",
         "Add a [[realm.attach]] to it.";
     TunnelDown = "tunnel_down", ReceiverNetwork,
-        "The tunnel of the destination realm has no session (for IPsec: no child SA), or its port no link or address.",
+        "The tunnel of the destination realm has no session (for IPsec: no child SA).",
         "See `ixgate status REALM`: has the peer ever answered, and where from?";
     OutboundNotInSelectors = "outbound_not_in_selectors", ReceiverNetwork,
         "No child SA of the receiving tunnel has traffic selectors for this packet.",
@@ -218,15 +233,6 @@ drop_reasons! {
     TunnelHasNoEndpoint = "tunnel_has_no_endpoint", ReceiverNetwork,
         "The destination's gateway has not called yet, and no `endpoint` is configured to call it at.",
         "Have the carrier bring the tunnel up, or configure its `endpoint`.";
-    NoNextHop = "no_next_hop", ReceiverNetwork,
-        "The receiving port has no next hop for the destination: no gateway of its IP version, or none that is alive.",
-        "See `ixgate status REALM`; configure a `gateway` of that IP version, or have the carrier bring its router up.";
-    NeighbourUnresolved = "neighbour_unresolved", ReceiverNetwork,
-        "Nobody on the receiving port's link answered for the next hop.",
-        "Is the address right, and is the station up? `ixgate status REALM` shows who answers.";
-    NeighbourQueueFull = "neighbour_queue_full", ReceiverNetwork,
-        "More packets wait for neighbours of the receiving port to be found than may.",
-        "Normal in small numbers when a neighbour is new; if much, somebody scans addresses that nobody has.";
     HostQueueFull = "host_queue_full", Ours,
         "The IX's own host stack had no room for the packet.",
         "Somebody asks names faster than they can be answered; see `ixgate status`.";

@@ -409,7 +409,7 @@ pub static METRICS: &[Declaration] = &[
         name: "ixgate_port_switches_total",
         kind: Kind::Counter,
         unit: Unit::Switches,
-        help: "How often another next hop of the port came to be the way, since the port was configured.",
+        help: "How often a next hop of the port came or went, since the port was configured.",
         read: |s| by_port(s, |port| port.counts.switches as f64),
     },
     Declaration {
@@ -461,6 +461,13 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Events,
         help: "How often somebody else on the link was seen to have an address of the port.",
         read: |s| by_port(s, |port| port.counts.conflicts as f64),
+    },
+    Declaration {
+        name: "ixgate_port_mac_change_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "How often a neighbour on the port's link answered from another hardware address than before.",
+        read: |s| by_port(s, |port| port.counts.mac_changes as f64),
     },
     Declaration {
         name: "ixgate_tunnel_up",

@@ -403,6 +403,7 @@ pub(crate) mod samples {
                 echoes: 3,
                 conflicts: 1,
                 switches: 2,
+                mac_changes: 5,
             },
         }));
         source.path.realms[0].switches = 1;

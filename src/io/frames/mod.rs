@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
-//! interface   which there are, their MTU and addresses            error   why one could not be opened, and what to do
+//! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
+//! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
 //! ```
 //!
 //! Descriptors are opened here, with the privileges that this needs (frames: CAP_NET_RAW; a TUN device, and keeping the kernel
@@ -11,7 +12,9 @@
 pub mod af_packet;
 mod error;
 pub mod interface;
+pub mod offload;
 mod sys;
+mod transmit;
 
 use std::fmt::Debug;
 use std::io;

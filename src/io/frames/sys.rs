@@ -4,13 +4,14 @@
 
 use std::ffi::{CStr, CString, c_int, c_ulong, c_void};
 use std::io;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use crate::net::Mac;
 
-pub use crate::io::udp::sys::{option, set_option};
+pub use crate::io::udp::sys::{option, set_option, wait_writable};
 
 /// A new non-blocking packet socket that receives nothing yet; needs CAP_NET_RAW.
 pub fn open_packet() -> io::Result<OwnedFd> {
@@ -93,31 +94,77 @@ impl Drop for Mapping {
     }
 }
 
-/// One message without waiting; how much was sent.
-pub fn send(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<usize> {
-    let mut vector = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_PARTS];
-    let count = parts.len().min(MAX_PARTS);
-    for (part, slot) in parts.iter().zip(&mut vector) {
-        *slot = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
-    }
-    // SAFETY: all zeroes is a valid msghdr (null pointers with zero lengths); its padding differs between C libraries.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_iov = vector.as_mut_ptr();
-    header.msg_iovlen = count as _;
-    // SAFETY: the header points to `count` parts on this stack, each of initialised bytes that outlive the call; the kernel only
-    // reads them.
-    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &header, libc::MSG_DONTWAIT) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+/// Most parts of all messages of one call together.
+pub const MAX_PARTS: usize = 512;
+/// Most messages of one call.
+pub const MAX_MESSAGES: usize = 32;
+
+/// Messages to be sent in one call, each of parts that lie apart.
+pub struct Outgoing<'a> {
+    parts: [libc::iovec; MAX_PARTS],
+    used: usize,
+    /// Where each message's parts begin.
+    starts: [usize; MAX_MESSAGES],
+    messages: usize,
+    borrowed: PhantomData<&'a [u8]>,
 }
 
-/// Most parts of one [`send`].
-pub const MAX_PARTS: usize = 64;
+impl<'a> Outgoing<'a> {
+    pub fn new() -> Self {
+        let empty = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        Outgoing { parts: [empty; MAX_PARTS], used: 0, starts: [0; MAX_MESSAGES], messages: 0, borrowed: PhantomData }
+    }
+
+    /// Whether another message of so many parts finds room.
+    pub fn has_room(&self, parts: usize) -> bool {
+        self.messages < MAX_MESSAGES && self.used + parts <= MAX_PARTS
+    }
+
+    /// Begins a message.
+    pub fn begin(&mut self) {
+        self.starts[self.messages] = self.used;
+        self.messages += 1;
+    }
+
+    /// The message goes on with these bytes.
+    pub fn push(&mut self, part: &'a [u8]) {
+        self.parts[self.used] = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+        self.used += 1;
+    }
+
+    /// Sends them without waiting; how many were taken. An error is the first message's.
+    pub fn send(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        // SAFETY: plain C data; all zeroes (null pointers with zero lengths) is a valid value. Its padding differs between C
+        // libraries.
+        let mut headers: [libc::mmsghdr; MAX_MESSAGES] = unsafe { std::mem::zeroed() };
+        for (number, header) in headers[..self.messages].iter_mut().enumerate() {
+            let end = if number + 1 < self.messages { self.starts[number + 1] } else { self.used };
+            let parts = &mut self.parts[self.starts[number]..end];
+            header.msg_hdr.msg_iov = parts.as_mut_ptr();
+            header.msg_hdr.msg_iovlen = parts.len() as _;
+        }
+        let (start, count) = (headers.as_mut_ptr(), self.messages as u32);
+        // SAFETY: the headers point to parts within `self`, and those to initialised bytes borrowed for 'a; all outlive the call. The
+        // kernel only reads them, and writes `msg_len` in the headers.
+        let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), start, count, libc::MSG_DONTWAIT as _) };
+        check(sent)?;
+        Ok(sent as usize)
+    }
+}
+
+/// One message of these parts, without waiting.
+pub fn send(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<()> {
+    let mut outgoing = Outgoing::new();
+    outgoing.begin();
+    parts.iter().for_each(|part| outgoing.push(part));
+    outgoing.send(fd).map(|_| ())
+}
 
 /// One message without waiting, into the parts in turn; how much came, and whether there was more.
 pub fn receive(fd: BorrowedFd<'_>, parts: &mut [&mut [u8]; 2]) -> io::Result<(usize, bool)> {
     let mut vector =
         parts.each_mut().map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
-    // SAFETY: as in `send`.
+    // SAFETY: plain C data; all zeroes (null pointers with zero lengths) is a valid value.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = vector.as_mut_ptr();
     header.msg_iovlen = vector.len() as _;

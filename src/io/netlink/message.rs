@@ -1,9 +1,7 @@
-//! NETLINK_ROUTE messages (rtnetlink(7)), as far as links and their addresses go: bytes in, nouns out. No socket here.
+//! NETLINK_ROUTE messages (rtnetlink(7)), as far as links go: bytes in, nouns out. No socket here.
 //!
 //! Numbers are in the machine's own byte order. What is too short, or says that it is longer than it is, ends the reading; the
 //! kernel writes no such messages.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::net::Mac;
 
@@ -13,24 +11,17 @@ const NLMSG_OVERRUN: u16 = 4;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_GETADDR: u16 = 22;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 const AF_UNSPEC: u8 = 0;
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
 
 const HEADER_BYTES: usize = 16;
 const IFINFOMSG_BYTES: usize = 16;
-const IFADDRMSG_BYTES: usize = 8;
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
 /// The two top bits of an attribute's type are flags.
 const ATTRIBUTE_TYPE_MASK: u16 = 0x3fff;
 const IFF_UP: u32 = 0x1;
@@ -56,8 +47,6 @@ pub enum Message {
     Link(Link),
     /// An interface was taken away.
     LinkGone(u32),
-    /// The kernel has this address on the interface with that number.
-    Address(u32, IpAddr),
     /// A dump has ended. It is of use only when nothing changed while it was made.
     Done { is_consistent: bool },
     /// A request failed: the system's error number.
@@ -66,20 +55,12 @@ pub enum Message {
     Overrun,
 }
 
+/// For a dump of all interfaces. What follows the header is all zeros: of any address family.
 pub fn request_links(sequence: u32) -> Vec<u8> {
-    request(RTM_GETLINK, sequence)
-}
-
-pub fn request_addresses(sequence: u32) -> Vec<u8> {
-    request(RTM_GETADDR, sequence)
-}
-
-/// A dump of everything of a kind. What follows the header is all zeros: of any address family, of any interface.
-fn request(kind: u16, sequence: u32) -> Vec<u8> {
     let len = (HEADER_BYTES + IFINFOMSG_BYTES) as u32;
     let mut bytes = Vec::with_capacity(len as usize);
     bytes.extend(len.to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(RTM_GETLINK.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.resize(len as usize, 0);
@@ -105,7 +86,6 @@ fn read_one(kind: u16, body: &[u8], is_consistent: bool) -> Option<Message> {
         RTM_NEWLINK => read_link(body).map(Message::Link),
         // A port that leaves a bridge is told so, too, with the bridge's family.
         RTM_DELLINK if *body.first()? == AF_UNSPEC => Some(Message::LinkGone(u32_at(body, 4)?)),
-        RTM_NEWADDR => read_address(body),
         NLMSG_DONE => Some(Message::Done { is_consistent }),
         NLMSG_OVERRUN => Some(Message::Overrun),
         NLMSG_ERROR => {
@@ -132,28 +112,6 @@ fn read_link(body: &[u8]) -> Option<Link> {
         }
     }
     Some(link)
-}
-
-fn read_address(body: &[u8]) -> Option<Message> {
-    let (family, index) = (*body.first()?, u32_at(body, 4)?);
-    let (mut address, mut local) = (None, None);
-    for (kind, value) in attributes(body.get(IFADDRMSG_BYTES..)?) {
-        match kind {
-            IFA_ADDRESS => address = read_ip(family, value),
-            // Of a point-to-point interface the other is the peer's.
-            IFA_LOCAL => local = read_ip(family, value),
-            _ => {}
-        }
-    }
-    Some(Message::Address(index, local.or(address)?))
-}
-
-fn read_ip(family: u8, value: &[u8]) -> Option<IpAddr> {
-    match family {
-        AF_INET => Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into()),
-        AF_INET6 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into()),
-        _ => None,
-    }
 }
 
 /// Type and value.
@@ -263,22 +221,6 @@ pub(super) mod tests {
         assert_eq!(read_all(&message(NLMSG_ERROR, 0, &(-16_i32).to_ne_bytes())), [Message::Failed(16)]);
         assert_eq!(read_all(&message(NLMSG_ERROR, 0, &[0; 4])), [], "an acknowledgement");
         assert_eq!(read_all(&message(NLMSG_OVERRUN, 0, &[])), [Message::Overrun]);
-    }
-
-    #[test]
-    fn own_addresses_are_read_not_those_of_the_other_end() {
-        let body = |family: u8, attributes: &[(u16, &[u8])]| {
-            let mut body = vec![family, 30, 0, 0];
-            body.extend(4_u32.to_ne_bytes());
-            attributes.iter().for_each(|(kind, value)| body.extend(attribute(*kind, value)));
-            message(RTM_NEWADDR, 0, &body)
-        };
-        let four = body(AF_INET, &[(IFA_ADDRESS, &[10, 0, 0, 1]), (IFA_LOCAL, &[10, 0, 0, 2])]);
-        assert_eq!(read_all(&four), [Message::Address(4, "10.0.0.2".parse().unwrap())]);
-        let address: Ipv6Addr = "fe80::1".parse().unwrap();
-        let six = body(AF_INET6, &[(IFA_ADDRESS, &address.octets())]);
-        assert_eq!(read_all(&six), [Message::Address(4, address.into())]);
-        assert_eq!(read_all(&body(AF_INET, &[(IFA_ADDRESS, &[10, 0, 0])])), [], "of no length that there is");
     }
 
     #[test]

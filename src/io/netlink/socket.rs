@@ -21,24 +21,15 @@ pub fn is_loss(error: &io::Error) -> bool {
 }
 
 impl Socket {
-    /// For questions.
-    pub fn open() -> io::Result<Self> {
-        Self::open_with_groups(0)
-    }
-
-    /// Hears of every change of a link, too.
+    /// Hears of every change of a link; and may ask.
     pub fn open_following_links() -> io::Result<Self> {
-        Self::open_with_groups(RTMGRP_LINK)
-    }
-
-    fn open_with_groups(groups: u32) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers.
         let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) } as isize)?;
         // SAFETY: a fresh file descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let mut address = kernel();
-        address.nl_groups = groups;
+        address.nl_groups = RTMGRP_LINK;
         // SAFETY: `address` is a sockaddr_nl of the length given, and outlives the call.
         check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) } as isize)?;
         Ok(Socket { fd })

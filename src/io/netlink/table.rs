@@ -69,7 +69,7 @@ impl Table {
                 unseen.into_iter().for_each(|interface| self.tell(interface));
             }
             Message::Done { is_consistent: false } | Message::Failed(_) | Message::Overrun => self.handle_loss(),
-            Message::Done { .. } | Message::Address(..) => {}
+            Message::Done { .. } => {}
         }
     }
 

@@ -43,8 +43,8 @@ pub struct Slot {
     pub original_len: usize,
     /// It waits whole in the socket's queue, in the same order.
     pub is_queued: bool,
-    /// A VLAN tag that stood behind the addresses: tag protocol and tag.
-    pub vlan: Option<(u16, u16)>,
+    /// A VLAN tag that stood behind the addresses.
+    pub vlan: Option<[u8; 4]>,
 }
 
 impl Ring {
@@ -75,17 +75,18 @@ impl Ring {
         self.held += 1;
         let at = usize::from(header.tp_mac).min(SLOT_BYTES);
         let is_tagged = status & libc::TP_STATUS_VLAN_VALID != 0;
-        let protocol = match status & libc::TP_STATUS_VLAN_TPID_VALID {
-            0 => libc::ETH_P_8021Q as u16,
-            _ => header.tp_vlan_tpid,
+        let [p0, p1] = match status & libc::TP_STATUS_VLAN_TPID_VALID {
+            0 => (libc::ETH_P_8021Q as u16).to_be_bytes(),
+            _ => header.tp_vlan_tpid.to_be_bytes(),
         };
+        let [t0, t1] = header.tp_vlan_tci.to_be_bytes();
         Some(Slot {
             index,
             at,
             len: (header.tp_snaplen as usize).min(SLOT_BYTES - at),
             original_len: header.tp_len as usize,
             is_queued: status & libc::TP_STATUS_COPY != 0,
-            vlan: is_tagged.then_some((protocol, header.tp_vlan_tci)),
+            vlan: is_tagged.then_some([p0, p1, t0, t1]),
         })
     }
 
