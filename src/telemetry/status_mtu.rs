@@ -251,6 +251,20 @@ hospital-b     1392 1352/1332  -
     }
 
     #[test]
+    fn of_those_that_share_the_flows_the_narrowest_counts() {
+        let mut status = status();
+        let mut other = status.realms[0].tunnels[0].clone();
+        other.mtu.as_mut().unwrap().effective_bytes = 1300;
+        status.realms[0].tunnels.push(other.clone());
+        assert_eq!(MtuMap::of(&status).pairs[0].mtu_bytes, 1300);
+        other.carries = false;
+        status.realms[0].tunnels[1] = other;
+        let map = MtuMap::of(&status);
+        assert_eq!(map.pairs[0].mtu_bytes, 1392, "one that waits does not");
+        assert_eq!(map.tunnels.iter().map(|tunnel| tunnel.carries).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
     fn many_realms_are_listed_with_the_narrowest_first_and_the_list_is_cut() {
         let mut status = status();
         let realm = status.realms[0].clone();

@@ -139,7 +139,7 @@ eth1 VLAN 100: up
   next hop         172.20.0.3, dead for 1 min 0 s, hardware address unknown, watched by probes
   neighbours       1 of at most 1,024; 2 packets wait for others
   so far           90 ARP and ND messages, 7 of them ignored as too many; 4 packets without a neighbour; 3 pings answered
-                   1 address conflicts; 2 next hops came or went; 0 neighbours changed their hardware address
+                   1 address conflicts; 2 next hops came or went; 5 neighbours changed their hardware address
 "
             ),
             "{section}"

@@ -426,3 +426,20 @@ fn priorities_are_in_all_attachments_or_in_none() {
         "7:10 warning 2: no other attachment of the realm has `priority = 1`",
     )]);
 }
+
+/// (Quadratic code takes minutes here.)
+#[test]
+fn a_file_with_ten_thousand_ports_is_checked() {
+    let mut text = "[ix]\nalias4 = [\"100.0.0.0/8\"]\n".to_owned();
+    for i in 0..500 {
+        let networks: Vec<_> = (0..40).map(|n| format!("\"10.0.{n}.0/24\"")).collect();
+        text += &realm(&format!("r{i}"), &networks.join(", "));
+        for vlan in 1..=20 {
+            let place = format!("vlan = {vlan}, service_vlan = {}", i + 1);
+            text += &attached(&format!("\"172.20.0.2/30\"], {GATEWAY}")).replace("vlan = 1", &place);
+        }
+        text += &format!("[[host]]\nname = \"h\"\nrealm = \"r{i}\"\naddress = \"10.0.1.7\"\n");
+    }
+    let config = parse(&text).unwrap().config;
+    assert_eq!((config.attachments().count(), config.interfaces.len()), (10_000, 1));
+}
