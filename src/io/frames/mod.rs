@@ -1,5 +1,7 @@
 //! Frames of an interface, and packets of a TUN device: one narrow interface, several drivers.
 
+pub mod af_xdp;
+
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;

@@ -1,0 +1,415 @@
+//! With a real kernel: veth pairs in a network namespace of each test's own, where this is permitted.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use super::*;
+
+const INTERFACE: InterfaceId = InterfaceId(3);
+/// Longer than anything here takes.
+const PATIENCE_MS: i32 = 3000;
+
+/// Runs in a thread that has a new network namespace, with the interfaces `a` and `b` joined to one another. The namespace is gone when
+/// the thread has ended and what it opened is closed.
+fn in_namespace(queues: u32, test: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(move || {
+        // SAFETY: no pointers; it changes this thread's namespace only.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return eprintln!("NOT RUN: no network namespace: {}", io::Error::last_os_error());
+        }
+        let ends = format!("numrxqueues {queues} numtxqueues {queues}");
+        if !try_ip(&format!("link add a {ends} type veth peer name b {ends}")) {
+            return eprintln!("NOT RUN: no veth pair, or no `ip`");
+        }
+        for name in ["a", "b"] {
+            // IPv6 would speak by itself.
+            std::fs::write(format!("/proc/thread-self/net/../../../sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
+            ip(&format!("link set {name} up"));
+        }
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn try_ip(arguments: &str) -> bool {
+    let output = Command::new("ip").args(arguments.split(' ')).stderr(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+fn ip(arguments: &str) {
+    assert!(try_ip(arguments), "ip {arguments}");
+}
+
+fn has_program(name: &str) -> bool {
+    let output = Command::new("ip").args(["link", "show", "dev", name]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().contains("prog/xdp")
+}
+
+/// The other end: a packet socket.
+struct Tap(OwnedFd);
+
+impl Tap {
+    fn open(name: &str) -> Self {
+        let protocol = (libc::ETH_P_ALL as u16).to_be();
+        // SAFETY: no pointers; the descriptor is fresh. The name is terminated, and the address is as long as said.
+        unsafe {
+            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, i32::from(protocol));
+            assert!(fd >= 0);
+            let fd = OwnedFd::from_raw_fd(fd);
+            let mut address: libc::sockaddr_ll = std::mem::zeroed();
+            address.sll_family = libc::AF_PACKET as u16;
+            address.sll_protocol = protocol;
+            address.sll_ifindex = libc::if_nametoindex(CString::new(name).unwrap().as_ptr()) as i32;
+            let len = size_of_val(&address) as u32;
+            assert_eq!(libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len), 0);
+            Tap(fd)
+        }
+    }
+
+    fn try_send(&self, frame: &[u8]) -> bool {
+        // SAFETY: as many readable bytes as said.
+        unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) == frame.len() as isize }
+    }
+
+    fn send(&self, frame: &[u8]) {
+        assert!(self.try_send(frame), "{}", io::Error::last_os_error());
+    }
+
+    /// The next frame that the other end has sent (not what this end sent).
+    fn recv(&self, timeout_ms: i32) -> Option<Vec<u8>> {
+        loop {
+            if !is_readable(self.0.as_fd(), timeout_ms) {
+                return None;
+            }
+            let mut frame = vec![0; 4096];
+            // SAFETY: as many writable bytes as said; an address as long as said.
+            let (len, kind) = unsafe {
+                let mut address: libc::sockaddr_ll = std::mem::zeroed();
+                let mut address_len = size_of_val(&address) as u32;
+                let (fd, to) = (self.0.as_raw_fd(), frame.as_mut_ptr().cast());
+                let len = libc::recvfrom(fd, to, frame.len(), 0, (&raw mut address).cast(), &mut address_len);
+                (len, address.sll_pkttype)
+            };
+            if len >= 0 && kind != 4 {
+                frame.truncate(len as usize);
+                return Some(frame);
+            }
+        }
+    }
+}
+
+fn is_readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd that outlives the call.
+    unsafe { libc::poll(&mut poll, 1, timeout_ms) == 1 && poll.revents & libc::POLLIN != 0 }
+}
+
+/// Of a type that nobody else uses, to everybody.
+fn frame(number: u32, len: usize) -> Vec<u8> {
+    let mut frame = [&[0xff; 6], [2, 0, 0, 0, 0, 9].as_slice(), &[0x88, 0xb5]].concat();
+    frame.extend(number.to_be_bytes());
+    frame.extend((0..).map(|at| at as u8).take(len - frame.len()));
+    frame
+}
+
+fn opened(name: &str) -> AfXdp {
+    open(INTERFACE, name).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// All that comes until `count` frames of ours are there.
+fn receive(driver: &mut AfXdp, count: usize) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while frames.len() < count && is_readable(driver.fd(), PATIENCE_MS) {
+        let received = driver.receive().unwrap();
+        let all = (0..received).map(|index| driver.frame(index).to_vec());
+        frames.extend(all.filter(|frame| frame[12..14] == [0x88, 0xb5]));
+    }
+    frames
+}
+
+fn send(driver: &mut AfXdp, frames: &[Vec<u8>]) -> SendReport {
+    let mut outbox = Outbox::new(frames.iter().map(Vec::len).sum(), frames.len());
+    assert!(frames.iter().all(|frame| outbox.push(Path::frames(INTERFACE), true, frame)));
+    driver.send_some(&outbox, &|path| *path == Path::frames(INTERFACE))
+}
+
+fn pass_both_ways(driver: &mut AfXdp, tap: &Tap, numbers: std::ops::Range<u32>) {
+    let frames: Vec<_> = numbers.map(|number| frame(number, 60 + number as usize * 97 % 1455)).collect();
+    for frame in &frames {
+        tap.send(frame);
+    }
+    assert!(receive(driver, frames.len()) == frames, "what the other end has sent");
+    let report = send(driver, &frames);
+    assert_eq!((report.sent_datagrams, report.unsent_data_datagrams), (frames.len() as u64, 0), "{report:?}");
+    let seen: Vec<_> = frames.iter().map_while(|_| tap.recv(PATIENCE_MS)).collect();
+    assert!(seen == frames, "what we have sent");
+}
+
+#[test]
+fn frames_pass_both_ways_unchanged_and_in_order() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        assert_eq!(driver.kind(), "AF_XDP native, copy");
+        assert_eq!(driver.receive().unwrap(), 0);
+        for round in 0..20 {
+            pass_both_ways(&mut driver, &tap, round * 200..round * 200 + 200);
+        }
+        assert_eq!(driver.counters(), RecvCounters::default());
+    });
+}
+
+#[test]
+fn runs_of_other_paths_and_frames_of_impossible_length_are_not_sent() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        let mut outbox = Outbox::new(20_000, 10);
+        assert!(outbox.push(Path::frames(InterfaceId(4)), true, &frame(1, 60)));
+        assert!(outbox.push(Path::frames(INTERFACE), true, &frame(2, 2049)));
+        assert!(outbox.push(Path::frames(INTERFACE), false, &[1; 13]));
+        assert!(outbox.push(Path::frames(INTERFACE), true, &frame(3, 60)));
+        let report = driver.send_some(&outbox, &|path| *path == Path::frames(INTERFACE));
+        assert_eq!((report.sent_datagrams, report.refused_datagrams, report.unsent_data_datagrams), (1, 2, 1));
+        assert_eq!(tap.recv(PATIENCE_MS), Some(frame(3, 60)));
+        assert_eq!(tap.recv(0), None);
+    });
+}
+
+#[test]
+fn several_queues_are_one_interface() {
+    in_namespace(4, || {
+        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        assert_eq!(driver.kind(), "AF_XDP native, copy, 4 queues");
+        // The kernel chooses the queue by a hash over addresses.
+        let frames: Vec<_> = (0..400).map(|number| udp_frame(number as u16, b"payload")).collect();
+        for frame in &frames {
+            tap.send(frame);
+        }
+        let (mut seen, mut queues) = (Vec::new(), std::collections::BTreeSet::new());
+        while seen.len() < frames.len() && is_readable(driver.fd(), PATIENCE_MS) {
+            let received = driver.receive().unwrap();
+            seen.extend((0..received).map(|index| driver.frame(index).to_vec()));
+            queues.extend(driver.batch.iter().map(|(queue, _)| *queue));
+        }
+        assert_eq!(seen.iter().collect::<std::collections::BTreeSet<_>>(), frames.iter().collect());
+        assert!(queues.len() > 1, "{queues:?}");
+    });
+}
+
+/// Broadcast, with a right checksum, from 10.9.9.2 port `source`.
+fn udp_frame(source: u16, payload: &[u8]) -> Vec<u8> {
+    use smoltcp::wire::{Ipv4Address, UdpPacket};
+    let ends = [Ipv4Address::new(10, 9, 9, 2), Ipv4Address::new(10, 9, 9, 1)];
+    let mut segment = vec![0; 8 + payload.len()];
+    let mut udp = UdpPacket::new_unchecked(&mut segment);
+    udp.set_src_port(source);
+    udp.set_dst_port(7);
+    udp.set_len(8 + payload.len() as u16);
+    udp.payload_mut().copy_from_slice(payload);
+    udp.fill_checksum(&ends[0].into(), &ends[1].into());
+    let mut frame = [&[0xff; 6], [2, 0, 0, 0, 0, 9].as_slice(), &[8, 0, 0x45, 0]].concat();
+    frame.extend((20 + segment.len() as u16).to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    frame.extend(ends.iter().flat_map(|address| address.octets()));
+    frame.extend(segment);
+    frame
+}
+
+#[test]
+fn an_interface_without_native_xdp_is_taken_in_generic_mode() {
+    in_namespace(1, || {
+        if !try_ip("link add c type bridge") {
+            return eprintln!("NOT RUN: this kernel has no bridges");
+        }
+        ip("link set a master c");
+        ip("link set c up");
+        let (mut driver, tap) = (opened("c"), Tap::open("b"));
+        assert_eq!(driver.kind(), "AF_XDP generic");
+        pass_both_ways(&mut driver, &tap, 0..50);
+    });
+}
+
+/// 10.9.9.1 is an address of `a`; asked from `b`.
+fn kernel_answers_arp(tap: &Tap) -> bool {
+    let mut request = [&[0xff; 6], [2, 0, 0, 0, 0, 9].as_slice(), &[8, 6]].concat();
+    request.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 9, 2, 0, 0, 0, 0, 0, 0, 10, 9, 9, 1]);
+    tap.send(&request);
+    // What was answered, was answered within `send`: veth delivers on the spot.
+    std::iter::from_fn(|| tap.recv(200)).any(|frame| frame[12..14] == [8, 6] && frame[20..22] == [0, 2])
+}
+
+#[test]
+fn the_kernel_answers_no_arp_while_frames_are_ours_and_does_again_afterwards() {
+    in_namespace(1, || {
+        ip("address add 10.9.9.1/24 dev a");
+        let tap = Tap::open("b");
+        assert!(kernel_answers_arp(&tap), "at first");
+        let mut driver = opened("a");
+        assert!(has_program("a"));
+        assert!(!kernel_answers_arp(&tap));
+        assert_eq!(driver.receive().unwrap(), 1, "the question came to us");
+        drop(driver);
+        assert!(!has_program("a"));
+        assert!(kernel_answers_arp(&tap), "in the end");
+    });
+}
+
+#[test]
+fn checksums_that_the_other_ends_kernel_left_undone_are_completed() {
+    in_namespace(1, || {
+        ip("address add 10.9.9.2/24 dev b");
+        ip("neighbour add 10.9.9.1 lladdr 02:00:00:00:00:01 dev b");
+        let mut driver = opened("a");
+        let socket = UdpSocket::bind("10.9.9.2:0").unwrap();
+        socket.send_to(b"payload", "10.9.9.1:7").unwrap();
+        let mut seen = Vec::new();
+        while seen.is_empty() && is_readable(driver.fd(), PATIENCE_MS) {
+            let received = driver.receive().unwrap();
+            seen.extend(
+                (0..received).map(|index| driver.frame(index).to_vec()).filter(|frame| frame[12..14] == [8, 0]),
+            );
+        }
+        let port = socket.local_addr().unwrap().port();
+        assert_eq!(seen[0][34..], udp_frame(port, b"payload")[34..], "checksum as computed by smoltcp");
+    });
+}
+
+#[test]
+fn while_the_link_is_down_nothing_comes_or_goes_and_afterwards_all_does() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        for round in 0..3 {
+            pass_both_ways(&mut driver, &tap, round * 100..round * 100 + 100);
+            ip("link set a down");
+            assert_eq!(driver.receive().unwrap(), 0);
+            for _ in 0..2 {
+                let report = send(&mut driver, &[frame(900, 60), frame(901, 60)]);
+                assert_eq!((report.sent_datagrams, report.refused_datagrams, report.unsent_data_datagrams), (0, 2, 2));
+                assert!(report.first_error.is_some());
+            }
+            ip("link set a up");
+            // At most what waited in the ring goes out now.
+            driver.receive().unwrap();
+            let stale = std::iter::from_fn(|| tap.recv(100)).filter(|frame| frame[12..14] == [0x88, 0xb5]).count();
+            assert_eq!(stale, 2);
+        }
+        pass_both_ways(&mut driver, &tap, 0..100);
+    });
+}
+
+#[test]
+fn an_interface_that_is_removed_has_nothing() {
+    in_namespace(1, || {
+        let mut driver = opened("a");
+        ip("link del a");
+        assert_eq!(driver.receive().unwrap(), 0);
+        let report = send(&mut driver, &[frame(1, 60)]);
+        assert_eq!((report.sent_datagrams, report.refused_datagrams), (0, 1), "{report:?}");
+        assert_eq!(driver.receive().unwrap(), 0);
+        driver.counters();
+    });
+}
+
+#[test]
+fn more_than_the_rings_hold_is_dropped_and_counted_and_nothing_is_lost_for_good() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        for _ in 0..3 {
+            let before = driver.counters().overflow_drops;
+            for number in 0..3000 {
+                tap.try_send(&frame(number, 60));
+            }
+            let seen = receive(&mut driver, 2048).len();
+            assert!((2048 - BATCH..=2048).contains(&seen), "{seen}");
+            assert_eq!(driver.counters().overflow_drops - before, 3000 - seen as u32);
+            assert_eq!(driver.receive().unwrap(), 0);
+        }
+        pass_both_ways(&mut driver, &tap, 0..500);
+    });
+}
+
+#[test]
+fn dropped_with_frames_in_flight_it_can_be_opened_again_at_once() {
+    in_namespace(1, || {
+        let tap = Tap::open("b");
+        for _ in 0..5 {
+            let mut driver = opened("a");
+            for number in 0..100 {
+                tap.send(&frame(number, 600));
+            }
+            driver.receive().unwrap();
+            send(&mut driver, &(0..1500).map(|number| frame(number, 600)).collect::<Vec<_>>());
+            drop(driver);
+            assert!(!has_program("a"));
+        }
+        while tap.recv(50).is_some() {}
+        pass_both_ways(&mut opened("a"), &tap, 0..10);
+    });
+}
+
+#[test]
+fn an_interface_is_taken_once() {
+    in_namespace(1, || {
+        let _first = opened("a");
+        let error = open(INTERFACE, "a").unwrap_err();
+        assert!(matches!(error, AfXdpError::Occupied(_)), "{error}");
+        assert!(error.to_string().contains("ip link set a xdp off"));
+    });
+}
+
+#[test]
+fn what_is_no_ethernet_interface_is_refused_in_words() {
+    in_namespace(1, || {
+        assert!(matches!(open(INTERFACE, "lo").unwrap_err(), AfXdpError::NotEthernet(_)));
+        for name in ["missing", "much-too-long-for-a-name", "nul\0", ""] {
+            assert!(matches!(open(INTERFACE, name).unwrap_err(), AfXdpError::NoSuchInterface(_)), "{name}");
+        }
+    });
+}
+
+#[test]
+fn too_many_queues_are_refused_in_words() {
+    in_namespace(MAX_QUEUES + 1, || match open(INTERFACE, "a").unwrap_err() {
+        error @ AfXdpError::TooManyQueues { queues: 17, .. } => assert!(error.to_string().contains("ethtool -L a")),
+        error => panic!("{error}"),
+    });
+}
+
+/// As a process of its own, for the test below.
+#[test]
+#[ignore = "part of another test"]
+fn holds_an_interface_until_killed() {
+    let _driver = opened("a");
+    println!("open");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+}
+
+#[test]
+fn the_program_is_gone_when_the_process_is_killed() {
+    in_namespace(1, || {
+        let name = concat!(module_path!(), "::holds_an_interface_until_killed");
+        let name = name.split_once("::").unwrap().1;
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().ends_with("open")));
+        assert!(has_program("a"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!has_program("a"));
+        let tap = Tap::open("b");
+        pass_both_ways(&mut opened("a"), &tap, 0..10);
+    });
+}
