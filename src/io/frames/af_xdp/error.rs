@@ -42,9 +42,7 @@ pub enum AfXdpError {
         "this kernel has no AF_XDP with BPF links (Linux 5.9 and later, CONFIG_XDP_SOCKETS): set `driver = \"af_packet\"`"
     )]
     NotInKernel,
-    #[error(
-        "another XDP program is on {0}: stop the program that it belongs to, or take it off with `ip link set {0} xdp off`"
-    )]
+    #[error("another program has {0} by XDP: stop it, or take its XDP program off with `ip link set {0} xdp off`")]
     Occupied(String),
     #[error(
         "{name} has {queues} receive queues, more than {MAX_QUEUES}: set fewer with `ethtool -L {name} combined {MAX_QUEUES}`"

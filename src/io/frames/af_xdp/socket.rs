@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::chunks::{Receiving, Transmitting, Umem};
 use super::error::Mode;
@@ -25,6 +27,9 @@ const SEND_BUFFER_BYTES: c_int = 8 << 20;
 const XDP_MAX_TX_SKB_BUDGET: c_int = 9;
 /// Calls for one batch: all chunks at the old budget, and as many refusals.
 const MAX_KICKS: u32 = 2 * TRANSMIT_CHUNKS / 32;
+/// The kernel takes a closed socket off its queue a little later: what is busy may be our own, from before.
+const MAX_BIND_RETRIES: u32 = 50;
+const BIND_RETRY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct Queue {
@@ -164,8 +169,14 @@ fn bind(socket: BorrowedFd<'_>, place: Place) -> io::Result<()> {
         sxdp_shared_umem_fd: 0,
     };
     let len = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: the address is `len` readable bytes that outlive the call.
-    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })
+    for _ in 0..MAX_BIND_RETRIES {
+        // SAFETY: the address is `len` readable bytes that outlive the call.
+        match check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => thread::sleep(BIND_RETRY),
+            result => return result,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EBUSY))
 }
 
 fn map<E: Entry>(

@@ -15,7 +15,7 @@ const INTERFACE: InterfaceId = InterfaceId(3);
 /// Longer than anything here takes.
 const PATIENCE_MS: i32 = 3000;
 
-/// Runs in a thread that has a new network namespace, with the interfaces `a` and `b` joined to one another. The namespace is gone when
+/// Runs in a thread that has a new network namespace, with the interfaces `xa` and `xb` joined to one another. The namespace is gone when
 /// the thread has ended and what it opened is closed.
 fn in_namespace(queues: u32, test: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(move || {
@@ -24,12 +24,12 @@ fn in_namespace(queues: u32, test: impl FnOnce() + Send + 'static) {
             return eprintln!("NOT RUN: no network namespace: {}", io::Error::last_os_error());
         }
         let ends = format!("numrxqueues {queues} numtxqueues {queues}");
-        if !try_ip(&format!("link add a {ends} type veth peer name b {ends}")) {
-            return eprintln!("NOT RUN: no veth pair, or no `ip`");
+        if !try_ip(&format!("link add xa {ends} type veth peer name xb {ends}")) {
+            return eprintln!("NOT RUN: no veth pairs here, or no `ip`");
         }
-        for name in ["a", "b"] {
+        for name in ["xa", "xb"] {
             // IPv6 would speak by itself.
-            std::fs::write(format!("/proc/thread-self/net/../../../sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
             ip(&format!("link set {name} up"));
         }
         test();
@@ -59,11 +59,18 @@ struct Tap(OwnedFd);
 impl Tap {
     fn open(name: &str) -> Self {
         let protocol = (libc::ETH_P_ALL as u16).to_be();
-        // SAFETY: no pointers; the descriptor is fresh. The name is terminated, and the address is as long as said.
+        // SAFETY: no pointers; the descriptor is fresh. The name is terminated, the options are numbers, and the address is as long as said.
         unsafe {
             let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, i32::from(protocol));
             assert!(fd >= 0);
             let fd = OwnedFd::from_raw_fd(fd);
+            for (level, option, value) in [
+                (libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1),
+                (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20),
+            ] {
+                let value: i32 = value;
+                assert_eq!(libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), 4), 0);
+            }
             let mut address: libc::sockaddr_ll = std::mem::zeroed();
             address.sll_family = libc::AF_PACKET as u16;
             address.sll_protocol = protocol;
@@ -83,26 +90,16 @@ impl Tap {
         assert!(self.try_send(frame), "{}", io::Error::last_os_error());
     }
 
-    /// The next frame that the other end has sent (not what this end sent).
+    /// The next frame that the other end has sent.
     fn recv(&self, timeout_ms: i32) -> Option<Vec<u8>> {
-        loop {
-            if !is_readable(self.0.as_fd(), timeout_ms) {
-                return None;
-            }
-            let mut frame = vec![0; 4096];
-            // SAFETY: as many writable bytes as said; an address as long as said.
-            let (len, kind) = unsafe {
-                let mut address: libc::sockaddr_ll = std::mem::zeroed();
-                let mut address_len = size_of_val(&address) as u32;
-                let (fd, to) = (self.0.as_raw_fd(), frame.as_mut_ptr().cast());
-                let len = libc::recvfrom(fd, to, frame.len(), 0, (&raw mut address).cast(), &mut address_len);
-                (len, address.sll_pkttype)
-            };
-            if len >= 0 && kind != 4 {
-                frame.truncate(len as usize);
-                return Some(frame);
-            }
+        if !is_readable(self.0.as_fd(), timeout_ms) {
+            return None;
         }
+        let mut frame = vec![0; 4096];
+        // SAFETY: as many writable bytes as said.
+        let len = unsafe { libc::recv(self.0.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
+        frame.truncate(usize::try_from(len).unwrap());
+        Some(frame)
     }
 }
 
@@ -156,7 +153,7 @@ fn pass_both_ways(driver: &mut AfXdp, tap: &Tap, numbers: std::ops::Range<u32>) 
 #[test]
 fn frames_pass_both_ways_unchanged_and_in_order() {
     in_namespace(1, || {
-        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         assert_eq!(driver.kind(), "AF_XDP native, copy");
         assert_eq!(driver.receive().unwrap(), 0);
         for round in 0..20 {
@@ -169,7 +166,7 @@ fn frames_pass_both_ways_unchanged_and_in_order() {
 #[test]
 fn runs_of_other_paths_and_frames_of_impossible_length_are_not_sent() {
     in_namespace(1, || {
-        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         let mut outbox = Outbox::new(20_000, 10);
         assert!(outbox.push(Path::frames(InterfaceId(4)), true, &frame(1, 60)));
         assert!(outbox.push(Path::frames(INTERFACE), true, &frame(2, 2049)));
@@ -185,7 +182,7 @@ fn runs_of_other_paths_and_frames_of_impossible_length_are_not_sent() {
 #[test]
 fn several_queues_are_one_interface() {
     in_namespace(4, || {
-        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         assert_eq!(driver.kind(), "AF_XDP native, copy, 4 queues");
         // The kernel chooses the queue by a hash over addresses.
         let frames: Vec<_> = (0..400).map(|number| udp_frame(number as u16, b"payload")).collect();
@@ -225,18 +222,18 @@ fn udp_frame(source: u16, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn an_interface_without_native_xdp_is_taken_in_generic_mode() {
     in_namespace(1, || {
-        if !try_ip("link add c type bridge") {
+        if !try_ip("link add xc type bridge") {
             return eprintln!("NOT RUN: this kernel has no bridges");
         }
-        ip("link set a master c");
-        ip("link set c up");
-        let (mut driver, tap) = (opened("c"), Tap::open("b"));
+        ip("link set xa master xc");
+        ip("link set xc up");
+        let (mut driver, tap) = (opened("xc"), Tap::open("xb"));
         assert_eq!(driver.kind(), "AF_XDP generic");
         pass_both_ways(&mut driver, &tap, 0..50);
     });
 }
 
-/// 10.9.9.1 is an address of `a`; asked from `b`.
+/// 10.9.9.1 is an address of `xa`; asked from `xb`.
 fn kernel_answers_arp(tap: &Tap) -> bool {
     let mut request = [&[0xff; 6], [2, 0, 0, 0, 0, 9].as_slice(), &[8, 6]].concat();
     request.extend([0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 9, 2, 0, 0, 0, 0, 0, 0, 10, 9, 9, 1]);
@@ -248,15 +245,15 @@ fn kernel_answers_arp(tap: &Tap) -> bool {
 #[test]
 fn the_kernel_answers_no_arp_while_frames_are_ours_and_does_again_afterwards() {
     in_namespace(1, || {
-        ip("address add 10.9.9.1/24 dev a");
-        let tap = Tap::open("b");
+        ip("address add 10.9.9.1/24 dev xa");
+        let tap = Tap::open("xb");
         assert!(kernel_answers_arp(&tap), "at first");
-        let mut driver = opened("a");
-        assert!(has_program("a"));
+        let mut driver = opened("xa");
+        assert!(has_program("xa"));
         assert!(!kernel_answers_arp(&tap));
         assert_eq!(driver.receive().unwrap(), 1, "the question came to us");
         drop(driver);
-        assert!(!has_program("a"));
+        assert!(!has_program("xa"));
         assert!(kernel_answers_arp(&tap), "in the end");
     });
 }
@@ -264,9 +261,9 @@ fn the_kernel_answers_no_arp_while_frames_are_ours_and_does_again_afterwards() {
 #[test]
 fn checksums_that_the_other_ends_kernel_left_undone_are_completed() {
     in_namespace(1, || {
-        ip("address add 10.9.9.2/24 dev b");
-        ip("neighbour add 10.9.9.1 lladdr 02:00:00:00:00:01 dev b");
-        let mut driver = opened("a");
+        ip("address add 10.9.9.2/24 dev xb");
+        ip("neighbour add 10.9.9.1 lladdr 02:00:00:00:00:01 dev xb");
+        let mut driver = opened("xa");
         let socket = UdpSocket::bind("10.9.9.2:0").unwrap();
         socket.send_to(b"payload", "10.9.9.1:7").unwrap();
         let mut seen = Vec::new();
@@ -284,17 +281,17 @@ fn checksums_that_the_other_ends_kernel_left_undone_are_completed() {
 #[test]
 fn while_the_link_is_down_nothing_comes_or_goes_and_afterwards_all_does() {
     in_namespace(1, || {
-        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         for round in 0..3 {
             pass_both_ways(&mut driver, &tap, round * 100..round * 100 + 100);
-            ip("link set a down");
+            ip("link set xa down");
             assert_eq!(driver.receive().unwrap(), 0);
             for _ in 0..2 {
                 let report = send(&mut driver, &[frame(900, 60), frame(901, 60)]);
                 assert_eq!((report.sent_datagrams, report.refused_datagrams, report.unsent_data_datagrams), (0, 2, 2));
                 assert!(report.first_error.is_some());
             }
-            ip("link set a up");
+            ip("link set xa up");
             // At most what waited in the ring goes out now.
             driver.receive().unwrap();
             let stale = std::iter::from_fn(|| tap.recv(100)).filter(|frame| frame[12..14] == [0x88, 0xb5]).count();
@@ -307,8 +304,8 @@ fn while_the_link_is_down_nothing_comes_or_goes_and_afterwards_all_does() {
 #[test]
 fn an_interface_that_is_removed_has_nothing() {
     in_namespace(1, || {
-        let mut driver = opened("a");
-        ip("link del a");
+        let mut driver = opened("xa");
+        ip("link del xa");
         assert_eq!(driver.receive().unwrap(), 0);
         let report = send(&mut driver, &[frame(1, 60)]);
         assert_eq!((report.sent_datagrams, report.refused_datagrams), (0, 1), "{report:?}");
@@ -320,7 +317,7 @@ fn an_interface_that_is_removed_has_nothing() {
 #[test]
 fn more_than_the_rings_hold_is_dropped_and_counted_and_nothing_is_lost_for_good() {
     in_namespace(1, || {
-        let (mut driver, tap) = (opened("a"), Tap::open("b"));
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         for _ in 0..3 {
             let before = driver.counters().overflow_drops;
             for number in 0..3000 {
@@ -338,29 +335,29 @@ fn more_than_the_rings_hold_is_dropped_and_counted_and_nothing_is_lost_for_good(
 #[test]
 fn dropped_with_frames_in_flight_it_can_be_opened_again_at_once() {
     in_namespace(1, || {
-        let tap = Tap::open("b");
+        let tap = Tap::open("xb");
         for _ in 0..5 {
-            let mut driver = opened("a");
+            let mut driver = opened("xa");
             for number in 0..100 {
                 tap.send(&frame(number, 600));
             }
             driver.receive().unwrap();
             send(&mut driver, &(0..1500).map(|number| frame(number, 600)).collect::<Vec<_>>());
             drop(driver);
-            assert!(!has_program("a"));
+            assert!(!has_program("xa"));
         }
         while tap.recv(50).is_some() {}
-        pass_both_ways(&mut opened("a"), &tap, 0..10);
+        pass_both_ways(&mut opened("xa"), &tap, 0..10);
     });
 }
 
 #[test]
 fn an_interface_is_taken_once() {
     in_namespace(1, || {
-        let _first = opened("a");
-        let error = open(INTERFACE, "a").unwrap_err();
+        let _first = opened("xa");
+        let error = open(INTERFACE, "xa").unwrap_err();
         assert!(matches!(error, AfXdpError::Occupied(_)), "{error}");
-        assert!(error.to_string().contains("ip link set a xdp off"));
+        assert!(error.to_string().contains("ip link set xa xdp off"));
     });
 }
 
@@ -376,8 +373,8 @@ fn what_is_no_ethernet_interface_is_refused_in_words() {
 
 #[test]
 fn too_many_queues_are_refused_in_words() {
-    in_namespace(MAX_QUEUES + 1, || match open(INTERFACE, "a").unwrap_err() {
-        error @ AfXdpError::TooManyQueues { queues: 17, .. } => assert!(error.to_string().contains("ethtool -L a")),
+    in_namespace(MAX_QUEUES + 1, || match open(INTERFACE, "xa").unwrap_err() {
+        error @ AfXdpError::TooManyQueues { queues: 17, .. } => assert!(error.to_string().contains("ethtool -L xa")),
         error => panic!("{error}"),
     });
 }
@@ -386,7 +383,7 @@ fn too_many_queues_are_refused_in_words() {
 #[test]
 #[ignore = "part of another test"]
 fn holds_an_interface_until_killed() {
-    let _driver = opened("a");
+    let _driver = opened("xa");
     println!("open");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
@@ -405,11 +402,11 @@ fn the_program_is_gone_when_the_process_is_killed() {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().ends_with("open")));
-        assert!(has_program("a"));
+        assert!(has_program("xa"));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!has_program("a"));
-        let tap = Tap::open("b");
-        pass_both_ways(&mut opened("a"), &tap, 0..10);
+        assert!(!has_program("xa"));
+        let tap = Tap::open("xb");
+        pass_both_ways(&mut opened("xa"), &tap, 0..10);
     });
 }
