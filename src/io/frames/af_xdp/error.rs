@@ -58,6 +58,10 @@ pub enum AfXdpError {
          set `driver = \"af_packet\"`"
     )]
     StripsTags(String),
+    #[error(
+        "this kernel does not tell AF_XDP the VLAN tags on {0}, a veth interface (Linux 6.8 and later do; {1}): set `driver = \"af_packet\"`"
+    )]
+    HidesTags(String, io::Error),
     #[error("{0} is no Ethernet interface")]
     NotEthernet(String),
     #[error("AF_XDP cannot be had on {name}: {}", Refusals(.refused))]

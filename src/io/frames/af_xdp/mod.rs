@@ -5,11 +5,11 @@
 //! it has. The program is gone with the process, however that ends.
 //!
 //! ```text
-//! bpf     program, map of sockets, attachment      ring      one ring between the kernel and us
-//! nic     what the interface can, and must         chunks    who holds which piece of memory
-//! socket  one queue                                sending   from an outbox into its transmit ring
-//! memory  what is shared with the kernel           checksum  what a local kernel left undone
-//! error   why it cannot be had
+//! bpf      program, map of sockets, attachment     btf      functions of the kernel, by name
+//! nic      what the interface can, and must        error    why it cannot be had
+//! socket   one queue                               sending  from an outbox into its transmit ring
+//! chunks   who holds which piece of memory         ring     one ring between the kernel and us
+//! memory   what is shared with the kernel          checksum what a local kernel left undone
 //! ```
 //!
 //! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic. Limits:
@@ -19,10 +19,11 @@
 //! - Frames longer than a chunk leaves room for (1,792 bytes, or 3,840 where the MTU asks for it) are dropped and counted.
 //! - All of a card's receive queues must be ours when it is opened, at most [`MAX_QUEUES`]. One of them sends for all, which keeps order.
 //! - Frames that wait while the interface is down go out when it is up again: at most as many as one batch.
-//! - A veth pair: the other end's kernel leaves checksums undone, so they are completed here ([`checksum`]); its VLAN tags travel
-//!   beside the frame, not in it, unless `ethtool -K PEER txvlan off` is set there.
+//! - A veth pair: the other end's kernel leaves checksums undone, so they are completed here ([`checksum`]); and it leaves the outer
+//!   VLAN tag beside the frame, so the program puts it back, which needs Linux 6.8. Generic mode is not used there.
 
 mod bpf;
+mod btf;
 mod checksum;
 mod chunks;
 mod error;
@@ -37,7 +38,7 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use self::bpf::{Link, Program, SocketMap};
+use self::bpf::{Link, Program, SocketMap, Tags};
 use self::chunks::{HEADROOM_BYTES, Lent};
 pub use self::error::{AfXdpError, Mode};
 use self::nic::Nic;
@@ -182,7 +183,11 @@ fn chunk_bytes(mtu_bytes: u32) -> u32 {
 /// Program attached, sockets bound to all queues and in the map.
 fn take_over(name: &str, nic: &Nic, queues: u32, chunk_bytes: u32) -> Result<(Mode, Link, Vec<Queue>), AfXdpError> {
     let map = SocketMap::new(queues).map_err(|error| explain(name, error))?;
-    let program = Program::load(&map).map_err(|error| explain(name, error))?;
+    let tags = if nic.is_veth() { Tags::BesideFrames { interface_index: nic.index } } else { Tags::InFrames };
+    let program = Program::load(&map, tags).map_err(|error| match tags {
+        Tags::BesideFrames { .. } if !is_final(&error) => AfXdpError::HidesTags(name.into(), error),
+        _ => explain(name, error),
+    })?;
     let mut refused = Vec::new();
     let attachments: [(Mode, &[Mode]); 2] =
         [(Mode::Native, &[Mode::NativeZeroCopy, Mode::Native]), (Mode::Generic, &[Mode::Generic])];

@@ -192,6 +192,7 @@ fn several_queues_are_one_interface() {
         let (mut seen, mut queues) = (Vec::new(), std::collections::BTreeSet::new());
         while seen.len() < frames.len() && is_readable(driver.fd(), PATIENCE_MS) {
             let received = driver.receive().unwrap();
+            assert!(received > 0, "readable, so there was something");
             seen.extend((0..received).map(|index| driver.frame(index).to_vec()));
             queues.extend(driver.batch.iter().map(|(queue, _)| *queue));
         }
@@ -255,6 +256,44 @@ fn the_kernel_answers_no_arp_while_frames_are_ours_and_does_again_afterwards() {
         drop(driver);
         assert!(!has_program("xa"));
         assert!(kernel_answers_arp(&tap), "in the end");
+    });
+}
+
+#[test]
+fn what_no_socket_takes_goes_the_kernels_way() {
+    in_namespace(1, || {
+        ip("address add 10.9.9.1/24 dev xa");
+        let (tap, nic) = (Tap::open("xb"), Nic::open("xa").unwrap());
+        let program = Program::load(&SocketMap::new(1).unwrap(), Tags::InFrames).unwrap();
+        let _link = Link::attach(&program, nic.index, Mode::Native).unwrap();
+        assert!(has_program("xa"));
+        assert!(kernel_answers_arp(&tap));
+    });
+}
+
+#[test]
+fn the_interface_hears_everything_while_it_is_open() {
+    in_namespace(1, || {
+        let is_promiscuous = || {
+            let output = Command::new("ip").args(["-d", "link", "show", "dev", "xa"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().contains("promiscuity 1")
+        };
+        let driver = opened("xa");
+        assert!(is_promiscuous());
+        drop(driver);
+        assert!(!is_promiscuous());
+    });
+}
+
+#[test]
+fn more_frames_than_there_are_chunks_go_out_in_one_call() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
+        let frames: Vec<_> = (0..4000).map(|number| frame(number, 100)).collect();
+        let report = send(&mut driver, &frames);
+        assert_eq!((report.sent_datagrams, report.congested_datagrams), (4000, 0), "{report:?}");
+        let seen: Vec<_> = frames.iter().map_while(|_| tap.recv(PATIENCE_MS)).collect();
+        assert!(seen == frames);
     });
 }
 
@@ -336,7 +375,7 @@ fn more_than_the_rings_hold_is_dropped_and_counted_and_nothing_is_lost_for_good(
 fn dropped_with_frames_in_flight_it_can_be_opened_again_at_once() {
     in_namespace(1, || {
         let tap = Tap::open("xb");
-        for _ in 0..5 {
+        for _ in 0..30 {
             let mut driver = opened("xa");
             for number in 0..100 {
                 tap.send(&frame(number, 600));
@@ -408,5 +447,41 @@ fn the_program_is_gone_when_the_process_is_killed() {
         assert!(!has_program("xa"));
         let tap = Tap::open("xb");
         pass_both_ways(&mut opened("xa"), &tap, 0..10);
+    });
+}
+
+/// Has `xb` send everything with a tag of VLAN 100 that is not in the frame but beside it, as a kernel's VLAN interface does.
+fn tag_beside(name: &str) -> OwnedFd {
+    bpf::tests::push_vlan_on_egress(Nic::open(name).unwrap().index, 100)
+}
+
+#[test]
+fn a_tag_that_the_other_ends_kernel_left_beside_the_frame_is_put_back() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
+        let _pushing = tag_beside("xb");
+        for len in [60, 100, 1514] {
+            let sent = frame(7, len);
+            tap.send(&sent);
+            let expected = [&sent[..12], &[0x81, 0, 0, 100], &sent[12..]].concat();
+            assert!(is_readable(driver.fd(), PATIENCE_MS) && driver.receive().unwrap() == 1);
+            assert_eq!(driver.frame(0), expected);
+        }
+    });
+}
+
+#[test]
+fn tags_in_frames_stay_where_they_are() {
+    in_namespace(1, || {
+        let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
+        for tags in [&[0x81, 0, 0, 5][..], &[0x88, 0xa8, 0, 7, 0x81, 0, 0x60, 5]] {
+            let untagged = frame(7, 200);
+            let sent = [&untagged[..12], tags, &untagged[12..]].concat();
+            tap.send(&sent);
+            assert!(is_readable(driver.fd(), PATIENCE_MS) && driver.receive().unwrap() == 1);
+            assert_eq!(driver.frame(0), sent);
+            assert_eq!(send(&mut driver, std::slice::from_ref(&sent)).sent_datagrams, 1);
+            assert!(tap.recv(PATIENCE_MS).is_some());
+        }
     });
 }
