@@ -17,6 +17,7 @@ const MAP_CREATE: c_long = 0;
 const MAP_UPDATE_ELEM: c_long = 2;
 const PROG_LOAD: c_long = 5;
 const LINK_CREATE: c_long = 28;
+const LINK_DETACH: c_long = 34;
 const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
@@ -150,7 +151,7 @@ impl Program {
 
 /// A program on an interface. Dropped, it is off.
 #[derive(Debug)]
-pub struct Link(#[allow(dead_code, reason = "closing it is what it is for")] OwnedFd);
+pub struct Link(OwnedFd);
 
 impl Link {
     pub fn attach(program: &Program, interface_index: u32, mode: Mode) -> io::Result<Self> {
@@ -198,6 +199,15 @@ const BOUND_TO_INTERFACE: u32 = 1 << 6;
 fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> Instruction {
     let [low, high] = if cfg!(target_endian = "little") { [destination, source] } else { [source, destination] };
     Instruction { code, registers: high << 4 | low, offset, value }
+}
+
+/// Closing the descriptor would do, unless a process that is being started holds a copy of it for a moment.
+impl Drop for Link {
+    fn drop(&mut self) {
+        let link = self.0.as_raw_fd() as u32;
+        // SAFETY: the attributes of this command, which points to nothing. Refused (the interface is gone), nothing is lost.
+        let _ = unsafe { call(LINK_DETACH, &link) };
+    }
 }
 
 /// `return bpf_redirect_map(map, context->rx_queue_index, XDP_PASS)`, with the context in its register.
