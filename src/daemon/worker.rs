@@ -302,7 +302,7 @@ impl<C: Core> Worker<C> {
             if self.sockets.recv_batch(&mut self.batch)? == 0 {
                 return Ok(true);
             }
-            self.core.handle_input(self.batch.datagrams(), self.clock.now());
+            self.core.handle_input(self.sockets.datagrams(&self.batch), self.clock.now());
             self.flush();
         }
         Ok(false)
