@@ -4,6 +4,7 @@
 //! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
 //! af_xdp      past the kernel's stack, all frames of an interface
 //! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
+//! quiet       the kernel does not answer in our place
 //! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
 //! ```
 //!
@@ -15,8 +16,10 @@ pub mod af_xdp;
 mod error;
 pub mod interface;
 pub mod offload;
+mod quiet;
 mod sys;
 mod transmit;
+pub mod tun;
 
 use std::fmt::Debug;
 use std::io;
@@ -51,6 +54,11 @@ pub trait Driver: Debug + Send {
 
     fn counters(&self) -> RecvCounters;
 
+    /// Joined frames that came and were taken apart, and that were sent, so far.
+    fn joined(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// The poller has seen an error: reads it away, so that it is not seen again. `false`: the interface is gone for good, and
     /// the driver is to be closed; one of the same name is another.
     fn is_open_after_error(&mut self) -> bool {
@@ -78,6 +86,11 @@ pub fn open(interface: InterfaceId, name: &str, choice: Choice) -> Result<Box<dy
         Choice::Auto | Choice::AfPacket => Ok(Box::new(af_packet::AfPacket::open(interface, name)?)),
         Choice::AfXdp => Ok(Box::new(af_xdp::open(interface, name)?)),
     }
+}
+
+/// Opens a TUN device, or makes it.
+pub fn open_tun(interface: InterfaceId, name: &str, mtu_bytes: u16) -> Result<Box<dyn Driver>, FramesError> {
+    Ok(Box::new(tun::Tun::open(interface, name, mtu_bytes)?))
 }
 
 #[cfg(test)]
