@@ -30,10 +30,6 @@ impl fmt::Display for Mode {
 #[derive(Debug, thiserror::Error)]
 pub enum AfXdpError {
     #[error(
-        "there is no interface {0}: check its name with `ip link`, and that it is in the network namespace of ixgate"
-    )]
-    NoSuchInterface(String),
-    #[error(
         "not permitted to use AF_XDP on {0}: that needs the capabilities CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF at the start; \
          grant them, or set `driver = \"af_packet\"`"
     )]
@@ -62,8 +58,6 @@ pub enum AfXdpError {
         "this kernel does not tell AF_XDP the VLAN tags on {0}, a veth interface (Linux 6.8 and later do; {1}): set `driver = \"af_packet\"`"
     )]
     HidesTags(String, io::Error),
-    #[error("{0} is no Ethernet interface")]
-    NotEthernet(String),
     #[error("AF_XDP cannot be had on {name}: {}", Refusals(.refused))]
     NoMode { name: String, refused: Vec<(Mode, io::Error)> },
     #[error("AF_XDP on {0}: {1}")]

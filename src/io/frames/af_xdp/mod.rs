@@ -43,7 +43,8 @@ use self::chunks::{HEADROOM_BYTES, Lent};
 pub use self::error::{AfXdpError, Mode};
 use self::nic::Nic;
 use self::socket::{Place, Queue};
-use super::Driver;
+use super::quiet::Quiet;
+use super::{Driver, FramesError, interface};
 use crate::io::poller::Poller;
 use crate::io::udp::{RecvCounters, SendReport};
 use crate::net::{InterfaceId, Path};
@@ -72,29 +73,31 @@ pub struct AfXdp {
     #[allow(dead_code, reason = "keeps the program on the interface")]
     link: Link,
     queues: Vec<Queue>,
-    #[allow(dead_code, reason = "keeps the interface promiscuous")]
+    /// Keeps the interface promiscuous.
     nic: Nic,
+    /// Nothing reaches the kernel, but it would speak by itself.
+    quiet: Quiet,
 }
 
 /// Takes over all of the interface's frames, in the best way that it offers.
-pub fn open(interface: InterfaceId, name: &str) -> Result<AfXdp, AfXdpError> {
-    let other = |error| explain(name, error);
-    let nic = Nic::open(name).map_err(other)?;
-    if !nic.is_ethernet().map_err(other)? {
-        return Err(AfXdpError::NotEthernet(name.into()));
+pub fn open(interface: InterfaceId, name: &str) -> Result<AfXdp, FramesError> {
+    let index = interface::index(name)?;
+    if interface::mac(name)?.is_none() {
+        return Err(FramesError::NotEthernet(name.to_owned()));
     }
-    let queues = nic.receive_queues();
+    let nic = Nic::open(name, index).map_err(|error| explain(name, error))?;
+    let (is_veth, queues) = (nic.is_veth(), nic.receive_queues());
     if queues > MAX_QUEUES {
-        return Err(AfXdpError::TooManyQueues { name: name.into(), queues });
+        return Err(AfXdpError::TooManyQueues { name: name.into(), queues }.into());
     }
-    if !nic.leave_tags_in() && !nic.is_veth() {
-        return Err(AfXdpError::StripsTags(name.into()));
+    if !nic.leave_tags_in() && !is_veth {
+        return Err(AfXdpError::StripsTags(name.into()).into());
     }
-    let chunk_bytes = chunk_bytes(nic.mtu_bytes().map_err(other)?);
-    let (mode, link, queues) = take_over(name, &nic, queues, chunk_bytes)?;
-    let poller = poll_all(&queues).map_err(other)?;
+    let quiet = Quiet::new(name, index);
+    let (mode, link, queues) = take_over(name, &nic, queues, chunk_bytes(interface::mtu(name)?))?;
+    let poller = poll_all(&queues).map_err(|error| explain(name, error))?;
     let batch = Vec::with_capacity(BATCH);
-    Ok(AfXdp { interface, mode, is_veth: nic.is_veth(), batch, next_queue: 0, poller, link, queues, nic })
+    Ok(AfXdp { interface, mode, is_veth, batch, next_queue: 0, poller, link, queues, nic, quiet })
 }
 
 impl AfXdp {
@@ -171,6 +174,14 @@ impl Driver for AfXdp {
             counters.overflow_drops = counters.overflow_drops.wrapping_add(overflow as u32);
         }
         counters
+    }
+
+    fn is_open_after_error(&mut self) -> bool {
+        self.nic.is_there()
+    }
+
+    fn warnings(&self) -> &[String] {
+        self.quiet.warnings()
     }
 }
 
@@ -249,7 +260,6 @@ fn explain(name: &str, error: io::Error) -> AfXdpError {
         Some(libc::EBUSY | libc::EEXIST) => AfXdpError::Occupied(name),
         Some(libc::ENOBUFS) => AfXdpError::LockedMemory(name),
         Some(libc::ENOSYS | libc::EAFNOSUPPORT) => AfXdpError::NotInKernel,
-        _ if error.kind() == io::ErrorKind::NotFound => AfXdpError::NoSuchInterface(name),
         _ => AfXdpError::Other(name, error),
     }
 }

@@ -25,14 +25,8 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// The error kind `NotFound`: there is no such interface.
-    pub fn open(name: &str) -> io::Result<Self> {
-        let name = CString::new(name).map_err(|_| io::ErrorKind::NotFound)?;
-        // SAFETY: the string is terminated and outlives the call.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        if index == 0 || name.as_bytes().len() >= libc::IFNAMSIZ {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+    pub fn open(name: &str, index: u32) -> io::Result<Self> {
+        let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: no pointers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         check(fd)?;
@@ -43,20 +37,10 @@ impl Nic {
         Ok(nic)
     }
 
-    pub fn mtu_bytes(&self) -> io::Result<u32> {
-        let mut request = self.request();
-        // SAFETY: the request is an ifreq that outlives the call.
-        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCGIFMTU as _, &mut request) })?;
-        // SAFETY: the call has filled this field of the union.
-        Ok(unsafe { request.ifr_ifru.ifru_mtu }.max(0) as u32)
-    }
-
-    pub fn is_ethernet(&self) -> io::Result<bool> {
-        let mut request = self.request();
-        // SAFETY: the request is an ifreq that outlives the call.
-        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &mut request) })?;
-        // SAFETY: the call has filled this field of the union.
-        Ok(unsafe { request.ifr_ifru.ifru_hwaddr }.sa_family == libc::ARPHRD_ETHER)
+    /// Not removed; another one of the same name is another.
+    pub fn is_there(&self) -> bool {
+        // SAFETY: the string is terminated and outlives the call.
+        unsafe { libc::if_nametoindex(self.name.as_ptr()) == self.index }
     }
 
     /// The two ends are one machine, perhaps in two namespaces.
