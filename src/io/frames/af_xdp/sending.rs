@@ -121,3 +121,115 @@ impl<W: Wire> Sending<'_, W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::chunks::Umem;
+    use super::super::memory::Mapping;
+    use super::super::ring::tests::both_ends;
+    use super::super::ring::{Consumer, Descriptor, Producer};
+    use super::*;
+    use crate::net::InterfaceId;
+
+    const CHUNKS: u32 = 8;
+    const PATH: InterfaceId = InterfaceId(0);
+
+    /// A card that sends when it is called, and says only when it is waited for that it is done.
+    struct Card {
+        transmitting: Transmitting,
+        ring: Consumer<Descriptor>,
+        completion: Producer<u64>,
+        in_flight: Vec<u64>,
+        sent: usize,
+        waits: u32,
+        /// Frames that it is done with in each wait.
+        speed: usize,
+        is_down: bool,
+    }
+
+    impl Card {
+        fn new(speed: usize) -> Self {
+            let memory = Arc::new(Mapping::for_frames(CHUNKS as usize * 2048).unwrap());
+            let (our_ring, ring) = both_ends(CHUNKS, 0);
+            let (completion, our_completion) = both_ends(CHUNKS, 0);
+            let transmitting =
+                Transmitting::new(Umem { memory, chunk_bytes: 2048 }, 0..CHUNKS, our_ring, our_completion);
+            Card { transmitting, ring, completion, in_flight: Vec::new(), sent: 0, waits: 0, speed, is_down: false }
+        }
+    }
+
+    impl Wire for Card {
+        fn transmitting(&mut self) -> &mut Transmitting {
+            &mut self.transmitting
+        }
+
+        fn kick(&mut self) -> io::Result<()> {
+            self.transmitting.publish();
+            if self.is_down {
+                return Err(io::Error::from_raw_os_error(libc::ENETDOWN));
+            }
+            let before = self.in_flight.len();
+            self.in_flight.extend(std::iter::from_fn(|| self.ring.pop()).map(|frame| frame.address));
+            self.sent += self.in_flight.len() - before;
+            self.ring.release();
+            Ok(())
+        }
+
+        fn is_stuck(&self) -> bool {
+            self.transmitting.ring.pending() > 0
+        }
+
+        fn wait(&mut self) {
+            self.waits += 1;
+            for address in self.in_flight.drain(..self.speed.min(self.in_flight.len())) {
+                assert!(self.completion.push(address));
+            }
+            self.completion.publish();
+        }
+    }
+
+    /// (sent, congested, refused, unsent of data)
+    fn send_frames(card: &mut Card, count: usize) -> (u64, u64, u64, u64) {
+        let mut outbox = Outbox::new(count * 60, count);
+        assert!((0..count).all(|_| outbox.push(Path::frames(PATH), true, &[1; 60])));
+        let report = send(card, &outbox, &|_| true);
+        let SendReport { sent_datagrams, congested_datagrams, refused_datagrams, unsent_data_datagrams, .. } = report;
+        (sent_datagrams, congested_datagrams, refused_datagrams, unsent_data_datagrams)
+    }
+
+    #[test]
+    fn a_card_that_keeps_up_is_waited_for() {
+        let mut card = Card::new(8);
+        assert_eq!(send_frames(&mut card, 30), (30, 0, 0, 0));
+        assert_eq!((card.sent, card.waits), (30, 3));
+    }
+
+    #[test]
+    fn a_card_that_does_not_is_waited_for_a_little_and_the_rest_is_congestion() {
+        let mut card = Card::new(1);
+        assert_eq!(send_frames(&mut card, 30), (12, 18, 0, 18));
+        assert_eq!((card.sent, card.waits), (12, MAX_WAITS));
+        let mut card = Card::new(0);
+        assert_eq!(send_frames(&mut card, 30), (8, 22, 0, 22));
+        assert_eq!((card.sent, card.waits), (8, MAX_WAITS));
+    }
+
+    #[test]
+    fn while_it_is_down_at_most_one_ring_full_waits_and_nothing_counts_as_sent() {
+        let mut card = Card::new(8);
+        card.is_down = true;
+        assert_eq!(send_frames(&mut card, 3), (0, 0, 3, 3));
+        assert_eq!(send_frames(&mut card, 30), (0, 0, 30, 30));
+        assert_eq!(card.transmitting.ring.pending(), 3);
+        card.is_down = false;
+        assert_eq!(send_frames(&mut card, 2), (2, 0, 0, 0));
+        assert_eq!(card.sent, 5, "those that waited, and these");
+
+        let mut card = Card::new(8);
+        card.is_down = true;
+        assert_eq!(send_frames(&mut card, 30), (0, 0, 30, 30));
+        assert_eq!(card.transmitting.ring.pending(), CHUNKS);
+    }
+}
