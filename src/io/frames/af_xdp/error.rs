@@ -58,7 +58,10 @@ pub enum AfXdpError {
         "this kernel does not tell AF_XDP the VLAN tags on {0}, a veth interface (Linux 6.8 and later do; {1}): set `driver = \"af_packet\"`"
     )]
     HidesTags(String, io::Error),
-    #[error("AF_XDP cannot be had on {name}: {}", Refusals(.refused))]
+    #[error(
+        "AF_XDP cannot be had on {name} ({}): set `driver = \"af_packet\"`, or, where its MTU is what is in the way, a smaller one",
+        Refusals(.refused)
+    )]
     NoMode { name: String, refused: Vec<(Mode, io::Error)> },
     #[error("AF_XDP on {0}: {1}")]
     Other(String, io::Error),

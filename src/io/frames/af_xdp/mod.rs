@@ -12,10 +12,14 @@
 //! memory   what is shared with the kernel          checksum what a local kernel left undone
 //! ```
 //!
+//! What it is worth: single packets cost less than by AF_PACKET, on veth by a quarter, on a card with zero copy by far more. Bulk TCP
+//! costs more, on veth three to seven times (`cargo bench --bench ports`): there AF_PACKET carries joined segments.
+//!
 //! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic. Limits:
 //!
 //! - No segmentation and no checksum offload, neither way: joined frames are not made (native XDP keeps the interface from it).
-//! - VLAN tags that the card takes out are lost to XDP: the card is told to leave them in, and refused when it does not.
+//! - VLAN tags that the card takes out are lost to XDP: the card is told to leave them in (and not told otherwise
+//!   afterwards), and refused when it does not.
 //! - Frames longer than a chunk leaves room for (1,792 bytes, or 3,840 where the MTU asks for it) are dropped and counted.
 //! - All of a card's receive queues must be ours when it is opened, at most [`MAX_QUEUES`]. One of them sends for all, which keeps order.
 //! - Frames that wait while the interface is down go out when it is up again: at most as many as one batch.

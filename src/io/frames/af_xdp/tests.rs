@@ -1,113 +1,18 @@
 //! With a real kernel: veth pairs in a network namespace of each test's own, where this is permitted.
 
-#![allow(unsafe_code)]
+mod namespace;
 
-use std::ffi::CString;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
-use std::thread;
 
+use self::namespace::{Tap, has_program, in_namespace, ip, is_readable, try_ip};
 use super::*;
 
 const INTERFACE: InterfaceId = InterfaceId(3);
 /// Longer than anything here takes.
 const PATIENCE_MS: i32 = 3000;
-
-/// Runs in a thread that has a new network namespace, with the interfaces `xa` and `xb` joined to one another. The namespace is gone when
-/// the thread has ended and what it opened is closed.
-fn in_namespace(queues: u32, test: impl FnOnce() + Send + 'static) {
-    let thread = thread::spawn(move || {
-        // SAFETY: no pointers; it changes this thread's namespace only.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            return eprintln!("NOT RUN: no network namespace: {}", io::Error::last_os_error());
-        }
-        let ends = format!("numrxqueues {queues} numtxqueues {queues}");
-        if !try_ip(&format!("link add xa {ends} type veth peer name xb {ends}")) {
-            return eprintln!("NOT RUN: no veth pairs here, or no `ip`");
-        }
-        for name in ["xa", "xb"] {
-            // IPv6 would speak by itself.
-            std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").ok();
-            ip(&format!("link set {name} up"));
-        }
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn try_ip(arguments: &str) -> bool {
-    let output = Command::new("ip").args(arguments.split(' ')).stderr(Stdio::null()).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
-fn ip(arguments: &str) {
-    assert!(try_ip(arguments), "ip {arguments}");
-}
-
-fn has_program(name: &str) -> bool {
-    let output = Command::new("ip").args(["link", "show", "dev", name]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().contains("prog/xdp")
-}
-
-/// The other end: a packet socket.
-struct Tap(OwnedFd);
-
-impl Tap {
-    fn open(name: &str) -> Self {
-        let protocol = (libc::ETH_P_ALL as u16).to_be();
-        // SAFETY: no pointers; the descriptor is fresh. The name is terminated, the options are numbers, and the address is as long as said.
-        unsafe {
-            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, i32::from(protocol));
-            assert!(fd >= 0);
-            let fd = OwnedFd::from_raw_fd(fd);
-            for (level, option, value) in [
-                (libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1),
-                (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, 64 << 20),
-            ] {
-                let value: i32 = value;
-                assert_eq!(libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), 4), 0);
-            }
-            let mut address: libc::sockaddr_ll = std::mem::zeroed();
-            address.sll_family = libc::AF_PACKET as u16;
-            address.sll_protocol = protocol;
-            address.sll_ifindex = libc::if_nametoindex(CString::new(name).unwrap().as_ptr()) as i32;
-            let len = size_of_val(&address) as u32;
-            assert_eq!(libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len), 0);
-            Tap(fd)
-        }
-    }
-
-    fn try_send(&self, frame: &[u8]) -> bool {
-        // SAFETY: as many readable bytes as said.
-        unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) == frame.len() as isize }
-    }
-
-    fn send(&self, frame: &[u8]) {
-        assert!(self.try_send(frame), "{}", io::Error::last_os_error());
-    }
-
-    /// The next frame that the other end has sent.
-    fn recv(&self, timeout_ms: i32) -> Option<Vec<u8>> {
-        if !is_readable(self.0.as_fd(), timeout_ms) {
-            return None;
-        }
-        let mut frame = vec![0; 4096];
-        // SAFETY: as many writable bytes as said.
-        let len = unsafe { libc::recv(self.0.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
-        frame.truncate(usize::try_from(len).unwrap());
-        Some(frame)
-    }
-}
-
-fn is_readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> bool {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd that outlives the call.
-    unsafe { libc::poll(&mut poll, 1, timeout_ms) == 1 && poll.revents & libc::POLLIN != 0 }
-}
 
 /// Of a type that nobody else uses, to everybody.
 fn frame(number: u32, len: usize) -> Vec<u8> {
@@ -407,6 +312,34 @@ fn what_is_no_ethernet_interface_is_refused_in_words() {
     in_namespace(1, || {
         assert!(matches!(open(INTERFACE, "lo").unwrap_err(), FramesError::NotEthernet(_)));
         assert!(matches!(open(INTERFACE, "missing").unwrap_err(), FramesError::Missing(..)));
+    });
+}
+
+#[test]
+fn a_larger_mtu_has_larger_chunks_and_one_that_native_xdp_cannot_is_refused_in_words() {
+    in_namespace(1, || {
+        let set_mtu = |mtu: u32| {
+            for name in ["xa", "xb"] {
+                ip(&format!("link set dev {name} mtu {mtu}"));
+            }
+        };
+        let pass = |driver: &mut AfXdp, tap: &Tap, len| {
+            tap.send(&frame(1, len));
+            receive(driver, 1) == [frame(1, len)]
+                && send(driver, &[frame(2, len)]).sent_datagrams == 1
+                && tap.recv(PATIENCE_MS) == Some(frame(2, len))
+        };
+        let tap = Tap::open("xb");
+        let mut driver = opened("xa");
+        set_mtu(2000);
+        tap.send(&frame(0, 1793));
+        assert!(pass(&mut driver, &tap, 1792), "the longest of an MTU of 1500");
+        assert_eq!(driver.counters(), RecvCounters { truncated: 1, overflow_drops: 0 }, "what came before it");
+        drop(driver);
+        assert!(pass(&mut opened("xa"), &tap, 2014));
+        set_mtu(9000);
+        let error = open(INTERFACE, "xa").unwrap_err().to_string();
+        assert!(error.contains("xa (native, copy: ") && error.contains("generic: not used on a veth pair"), "{error}");
     });
 }
 
