@@ -12,8 +12,8 @@
 //! memory   what is shared with the kernel          checksum what a local kernel left undone
 //! ```
 //!
-//! What it is worth: single packets cost less than by AF_PACKET, on veth by a quarter, on a card with zero copy by far more. Bulk TCP
-//! costs more, on veth three to seven times (`cargo bench --bench ports`): there AF_PACKET carries joined segments.
+//! What it is worth: single packets cost less than by AF_PACKET, on veth by a fifth to a quarter. Bulk TCP costs more, on veth four to
+//! eleven times (`cargo bench --bench ports`): there AF_PACKET carries joined segments.
 //!
 //! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic. Limits:
 //!

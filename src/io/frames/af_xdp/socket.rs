@@ -27,9 +27,10 @@ const SEND_BUFFER_BYTES: c_int = 8 << 20;
 const XDP_MAX_TX_SKB_BUDGET: c_int = 9;
 /// Calls for one batch: all chunks at the old budget, and as many refusals.
 const MAX_KICKS: u32 = 2 * TRANSMIT_CHUNKS / 32;
-/// The kernel takes a closed socket off its queue a little later: what is busy may be our own, from before.
-const MAX_BIND_RETRIES: u32 = 50;
-const BIND_RETRY: Duration = Duration::from_millis(10);
+/// The kernel takes a closed socket off its queue, and lets go of its memory, a little later: what is in the way may be our own, from
+/// before, or from an attempt with zero copy.
+const MAX_RETRIES: u32 = 50;
+const RETRY: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub struct Queue {
@@ -156,7 +157,7 @@ fn register(socket: BorrowedFd<'_>, umem: &Umem, chunks: u32) -> io::Result<()> 
         chunk_size: umem.chunk_bytes,
         headroom: 0,
     };
-    set_option(socket, libc::XDP_UMEM_REG, &registration)
+    patiently(|| set_option(socket, libc::XDP_UMEM_REG, &registration))
 }
 
 fn bind(socket: BorrowedFd<'_>, place: Place) -> io::Result<()> {
@@ -169,14 +170,19 @@ fn bind(socket: BorrowedFd<'_>, place: Place) -> io::Result<()> {
         sxdp_shared_umem_fd: 0,
     };
     let len = size_of_val(&address) as libc::socklen_t;
-    for _ in 0..MAX_BIND_RETRIES {
-        // SAFETY: the address is `len` readable bytes that outlive the call.
-        match check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => thread::sleep(BIND_RETRY),
+    // SAFETY: the address is `len` readable bytes that outlive the call.
+    patiently(|| check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }))
+}
+
+/// Tries again when a queue is busy or there is no more memory to lock.
+fn patiently(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..MAX_RETRIES {
+        match attempt() {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOBUFS)) => thread::sleep(RETRY),
             result => return result,
         }
     }
-    Err(io::Error::from_raw_os_error(libc::EBUSY))
+    attempt()
 }
 
 fn map<E: Entry>(
