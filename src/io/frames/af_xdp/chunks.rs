@@ -45,7 +45,7 @@ pub struct Receiving {
 }
 
 impl Receiving {
-    /// Hands the chunks from number `first` on to the kernel: at most as many as the fill ring has room for.
+    /// Hands the chunks, which are nobody else's, to the kernel: at most as many as the fill ring has room for.
     pub fn new(umem: Umem, chunks: std::ops::Range<u32>, fill: Producer<u64>, ring: Consumer<Descriptor>) -> Self {
         let mut receiving = Receiving { umem, fill, ring };
         for chunk in chunks {
@@ -80,7 +80,7 @@ impl Receiving {
     #[inline]
     pub fn bytes(&self, lent: &Lent) -> &[u8] {
         // SAFETY: the kernel has given the chunk up by putting it into the receive ring, and gets it back only with `lent` itself,
-        // which no safe code can copy. The bounds are checked.
+        // which cannot be copied and is kept with the number of its queue. The bounds are checked.
         unsafe { self.umem.memory.bytes(lent.0.address as usize, lent.0.len as usize) }
     }
 
@@ -101,6 +101,7 @@ pub struct Transmitting {
 }
 
 impl Transmitting {
+    /// The chunks are nobody else's; each of the rings has room for all of them.
     pub fn new(
         umem: Umem,
         chunks: std::ops::Range<u32>,

@@ -22,7 +22,7 @@
 //!   afterwards), and refused when it does not.
 //! - Frames longer than a chunk leaves room for (1,792 bytes, or 3,840 where the MTU asks for it) are dropped and counted.
 //! - All of a card's receive queues must be ours when it is opened, at most [`MAX_QUEUES`]. One of them sends for all, which keeps order.
-//! - Frames that wait while the interface is down go out when it is up again: at most as many as one batch.
+//! - Frames that wait while the interface is down go out when it is up again: at most a ring full (1,024).
 //! - A veth pair: the other end's kernel leaves checksums undone, so they are completed here ([`checksum`]); and it leaves the outer
 //!   VLAN tag beside the frame, so the program puts it back, which needs Linux 6.8. Generic mode is not used there.
 
