@@ -110,6 +110,13 @@ impl Poller {
     }
 }
 
+/// Readable when one of what it waits for is: pollers may wait for pollers.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
 impl Waker {
     pub fn wake(&self) {
         let one = 1u64.to_ne_bytes();

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::af_xdp::AfXdpError;
 use super::interface;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub enum FramesError {
     NotTun(String),
     #[error("this kernel has no {1}, which {0} needs; load its module, choose another `driver`, or use another kernel")]
     Lacking(String, &'static str),
+    #[error(transparent)]
+    AfXdp(#[from] AfXdpError),
     #[error("{0}: cannot {1}: {2}")]
     Other(String, &'static str, io::Error),
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
+//! af_xdp      past the kernel's stack, all frames of an interface
 //! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
 //! quiet       the kernel does not answer in our place
 //! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
@@ -11,6 +12,7 @@
 //! quiet: CAP_NET_ADMIN), before the process drops them; nothing that a driver does later needs any.
 
 pub mod af_packet;
+pub mod af_xdp;
 mod error;
 pub mod interface;
 pub mod offload;
@@ -82,7 +84,7 @@ pub enum Choice {
 pub fn open(interface: InterfaceId, name: &str, choice: Choice) -> Result<Box<dyn Driver>, FramesError> {
     match choice {
         Choice::Auto | Choice::AfPacket => Ok(Box::new(af_packet::AfPacket::open(interface, name)?)),
-        Choice::AfXdp => Err(FramesError::Lacking(name.to_owned(), "AF_XDP")),
+        Choice::AfXdp => Ok(Box::new(af_xdp::open(interface, name)?)),
     }
 }
 
