@@ -12,11 +12,15 @@
 //! link is asked who has the address, and only when nobody answers from where it was is another answer believed. Next hops
 //! are pinned: they are never put out.
 
+mod entry;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use self::entry::{Doubt, Entry, Rank, Seed, State, key, reachable_time};
 use super::bucket::Bucket;
 use super::deadlines::Deadlines;
 use super::waiting::Waiting;
@@ -38,8 +42,6 @@ const STRANGERS_BURST: u32 = 32;
 pub(super) const MAX_ASKS: u8 = 3;
 /// RETRANS_TIMER.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_secs(1);
-/// REACHABLE_TIME; between half and one and a half of it, as section 6.3.2 has it.
-const REACHABLE_SECS: u64 = 30;
 /// DELAY_FIRST_PROBE_TIME.
 const DELAY: Duration = Duration::from_secs(5);
 /// Nobody answered: so long nobody is asked again.
@@ -52,45 +54,6 @@ pub(super) const IDLE: Duration = Duration::from_secs(600);
 pub(super) const DOUBT: Duration = Duration::from_millis(100);
 /// An answer within this time of our question is one to it.
 const AWAITED: Duration = Duration::from_millis(1500);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Nothing is known, and nobody has been asked yet.
-    Unasked,
-    Incomplete {
-        asked: u8,
-    },
-    Reachable,
-    Stale,
-    Delay,
-    Probe {
-        asked: u8,
-    },
-    /// Nobody answered.
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    address: IpAddr,
-    mac: Mac,
-    state: State,
-    is_pinned: bool,
-    /// By a packet of ours.
-    last_used: Option<Timestamp>,
-    changed_at: Timestamp,
-    /// We have asked, and an answer until then is one to us.
-    awaited_until: Option<Timestamp>,
-    doubted_at: Option<Timestamp>,
-    doubt: Option<Doubt>,
-}
-
-/// All of the link has been asked whether an address has moved.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-struct Doubt {
-    /// Who else answered, first.
-    other: Option<Mac>,
-}
 
 /// What is to be done with a packet whose neighbour is not known to be there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -508,193 +471,5 @@ impl Neighbours {
 
     fn leave(&mut self, state: State) {
         self.incomplete -= usize::from(matches!(state, State::Incomplete { .. }));
-    }
-}
-
-/// Who makes room first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Rank {
-    Failed,
-    NeverUsed,
-    Incomplete,
-    Used,
-}
-
-impl Entry {
-    fn has_mac(&self) -> bool {
-        !matches!(self.state, State::Unasked | State::Incomplete { .. } | State::Failed)
-    }
-
-    fn rank(&self) -> Rank {
-        match self.state {
-            State::Failed | State::Unasked => Rank::Failed,
-            State::Incomplete { .. } => Rank::Incomplete,
-            _ if self.last_used.is_none() => Rank::NeverUsed,
-            _ => Rank::Used,
-        }
-    }
-
-    fn seen_at(&self) -> Timestamp {
-        self.last_used.unwrap_or(self.changed_at)
-    }
-}
-
-/// Spread, so that not all are asked at once.
-fn reachable_time(address: IpAddr, now: Timestamp) -> Duration {
-    let spread = (key(address) as u64 ^ now.as_micros()) % (REACHABLE_SECS * 1000);
-    Duration::from_millis(REACHABLE_SECS * 500 + spread)
-}
-
-/// IPv4 lies where IPv6 has groups, which are nobody's neighbours.
-fn key(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(address) => 0xff << 120 | u128::from(address.to_bits()),
-        IpAddr::V6(address) => address.to_bits(),
-    }
-}
-
-/// Multiplies halves of the key with halves of a secret: quick, and outsiders cannot foresee what collides.
-#[derive(Clone, Copy)]
-struct Seed(u64);
-
-impl std::fmt::Debug for Seed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Seed")
-    }
-}
-
-impl BuildHasher for Seed {
-    type Hasher = KeyHasher;
-
-    fn build_hasher(&self) -> KeyHasher {
-        KeyHasher(self.0)
-    }
-}
-
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u128(u128::from(*byte)));
-    }
-
-    #[inline]
-    fn write_u128(&mut self, key: u128) {
-        let half = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            product as u64 ^ (product >> 64) as u64
-        };
-        let mixed = half(key as u64 ^ self.0, (key >> 64) as u64 ^ 0x9e37_79b9_7f4a_7c15);
-        self.0 = half(mixed ^ self.0.rotate_left(32), 0xbf58_476d_1ce4_e5b9);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
-
-    fn address(number: usize) -> IpAddr {
-        IpAddr::from((0x0a00_0000 | number as u32).to_be_bytes())
-    }
-
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_secs(100) + Duration::from_millis(millis)
-    }
-
-    fn answer(neighbours: &mut Neighbours, number: usize, now: Timestamp) -> News {
-        neighbours.hear(address(number), MAC, Sign::Answer { is_override: true }, now)
-    }
-
-    /// As many as there is room for, all asked for by packets and found. The time after that.
-    fn full() -> (Neighbours, Timestamp) {
-        let mut neighbours = Neighbours::new(1);
-        let mut now = at(0);
-        for number in 0..MAX_NEIGHBOURS {
-            now = at(10 * number as u64);
-            assert_eq!(neighbours.find_out(address(number), b"?", now), Ok(Unsure::Ask { waits: true }));
-            assert_eq!(answer(&mut neighbours, number, now), News::Found);
-            neighbours.release(address(number), |packet| assert_eq!(packet, b"?"));
-            assert_eq!(neighbours.find(address(number), now), Some(MAC));
-        }
-        assert_eq!((neighbours.len(), neighbours.waiting(), neighbours.incomplete), (MAX_NEIGHBOURS, 0, 0));
-        (neighbours, now)
-    }
-
-    #[test]
-    fn strangers_have_no_place_where_all_are_in_use() {
-        let (mut neighbours, now) = full();
-        neighbours.hear(address(5000), MAC, Sign::AskedUs, now);
-        assert_eq!((neighbours.mac_of(address(5000)), neighbours.len()), (None, MAX_NEIGHBOURS));
-        // A packet is worth more: who was used longest ago makes room.
-        let later = now + Duration::from_millis(100);
-        assert_eq!(neighbours.find_out(address(5000), b"?", later), Ok(Unsure::Ask { waits: true }));
-        assert_eq!((neighbours.mac_of(address(0)), neighbours.mac_of(address(1))), (None, Some(MAC)));
-        // The next one takes the place of that one, not of another that is known.
-        assert_eq!(neighbours.find_out(address(5001), b"?", later), Ok(Unsure::Ask { waits: true }));
-        assert_eq!((neighbours.mac_of(address(1)), neighbours.len()), (Some(MAC), MAX_NEIGHBOURS));
-        assert_eq!((neighbours.take_lost(), neighbours.waiting()), (1, 1));
-    }
-
-    #[test]
-    fn next_hops_hold_their_places() {
-        let (mut neighbours, now) = full();
-        let hops: Vec<IpAddr> = (0..MAX_PINNED + 100).map(address).collect();
-        neighbours.pin(&hops, now);
-        assert_eq!(neighbours.pinned, MAX_PINNED);
-        for number in 0..2000 {
-            let now = now + Duration::from_millis(number as u64 * 20);
-            while neighbours.poll_due(now).is_some() {}
-            let _ = neighbours.find_out(address(10_000 + number), b"?", now);
-            if answer(&mut neighbours, 10_000 + number, now) == News::Found {
-                neighbours.release(address(10_000 + number), |_| ());
-            }
-        }
-        assert!(hops[..MAX_PINNED].iter().all(|hop| neighbours.slot(*hop).is_some()));
-        assert!(neighbours.len() == MAX_NEIGHBOURS && neighbours.mac_of(address(MAX_PINNED + 200)).is_none());
-        neighbours.pin(&[], now);
-        assert_eq!(neighbours.pinned, 0);
-    }
-
-    #[test]
-    fn not_more_than_so_many_are_asked_for_in_a_second_and_at_once() {
-        let mut neighbours = Neighbours::new(1);
-        let asked = |neighbours: &mut Neighbours, from: usize, now| {
-            let all = from..from + 1000;
-            all.filter(|number| neighbours.find_out(address(*number), b"?", now).is_ok()).count()
-        };
-        let mut counted = vec![asked(&mut neighbours, 0, at(0))];
-        assert_eq!(counted[0], QUESTIONS_BURST as usize);
-        assert_eq!(neighbours.find_out(address(0), b"?", at(0)), Ok(Unsure::Waits));
-        for round in 1..=25 {
-            counted.push(asked(&mut neighbours, 1000 * round, at(round as u64 * 100)));
-        }
-        let all: usize = counted.iter().sum();
-        assert!((250..=MAX_INCOMPLETE).contains(&all), "{counted:?}");
-        assert_eq!((neighbours.incomplete, neighbours.waiting()), (all, 64));
-    }
-
-    #[test]
-    fn a_rumour_ends_with_the_answer_of_the_one_that_was_known_or_of_another() {
-        let mut neighbours = Neighbours::new(1);
-        let other = Mac([2, 0, 0, 0, 0, 10]);
-        let claim =
-            |neighbours: &mut Neighbours, millis| neighbours.hear(address(1), other, Sign::Claim, at(millis));
-        neighbours.find_out(address(1), b"", at(0)).unwrap();
-        assert_eq!(answer(&mut neighbours, 1, at(1)), News::Found);
-        assert_eq!((claim(&mut neighbours, 10), claim(&mut neighbours, 11)), (News::Doubt, News::Nothing));
-        assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(12)), News::Nothing);
-        assert_eq!(answer(&mut neighbours, 1, at(13)), News::Confirmed);
-        assert_eq!((neighbours.poll_due(at(500)), neighbours.mac_of(address(1))), (None, Some(MAC)));
-        assert_eq!((claim(&mut neighbours, 900), claim(&mut neighbours, 1100)), (News::Nothing, News::Doubt));
-        assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(1101)), News::Nothing);
-        assert_eq!((neighbours.poll_due(at(1199)), neighbours.find(address(1), at(1199))), (None, Some(MAC)));
-        assert_eq!(neighbours.poll_due(at(1200)), Some(Due::Moved { address: address(1) }));
-        assert_eq!(neighbours.find(address(1), at(1200)), Some(other));
     }
 }
