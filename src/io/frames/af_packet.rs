@@ -1,23 +1,25 @@
 //! Frames of any Ethernet interface, by a packet socket.
 //!
-//! **In** by a ring of slots that the kernel fills and we read where they are. Its layout is TPACKET_V2: a frame can be read as soon as it
-//! has come. V3 packs frames more tightly, but hands over a block only when it is full or a millisecond or more has passed: a
-//! millisecond on every round trip.
+//! **In** by a ring of slots that the kernel fills and we read where they are. Its layout is TPACKET_V2: a frame can be read
+//! as soon as it has come. V3 packs frames more tightly, but hands over a block only when it is full or a millisecond or more
+//! has passed: a millisecond on every round trip.
 //!
-//! A slot holds a frame of the longest packet that a port takes. What is longer, joined segments of up to 64 KiB above all, waits
-//! in the socket's queue instead (`PACKET_COPY_THRESH`; its slot says so, which keeps the order) and is fetched by a call of
-//! its own, straight to where it is taken apart: one call for forty frames costs little, and slots of 64 KiB would cost 256 MiB for each
-//! interface.
+//! A slot holds a frame of the longest packet that a port takes. What is longer, joined segments of up to 64 KiB above all,
+//! waits in the socket's queue instead (`PACKET_COPY_THRESH`; its slot says so, which keeps the order) and is fetched by a
+//! call of its own, straight to where it is taken apart: one call for forty frames costs little, and slots of 64 KiB would
+//! cost 256 MiB for each interface.
 //!
-//! Before each frame stands what offload has left to do (`PACKET_VNET_HDR`, see [`offload`](super::offload)). The kernel takes a VLAN tag
-//! out of every frame and tells it beside; it is put back here. Frames that we send do not come back (`PACKET_IGNORE_OUTGOING`), nor
-//! do those to others (the interface is not made promiscuous, and what a switch floods to it is for the reader to ignore).
+//! Before each frame stands what offload has left to do (`PACKET_VNET_HDR`, see [`offload`](super::offload)). The kernel
+//! takes a VLAN tag out of every frame and tells it beside; it is put back here. Frames that we send do not come back
+//! (`PACKET_IGNORE_OUTGOING`), nor do those to others (the interface is not made promiscuous, and what a switch floods to it
+//! is for the reader to ignore).
 //!
-//! **Out** by `sendmmsg`, straight from the outbox: see [`transmit`](super::transmit). A ring for sending was measured and is no faster: over a
-//! veth pair, 32 frames a call, a frame costs 1,230 ns (60 bytes) and 1,290 ns (1,514 bytes) by `sendmmsg`, and 1,320 ns and 1,370 ns by a ring,
-//! into which it must be copied first; it would also need slots of 64 KiB for joined segments. Nor does it help to pass by the queueing
-//! discipline (`PACKET_QDISC_BYPASS`: 1,330 ns and 1,360 ns), and then the operator's shaping would not hold, a full queue would not be told from
-//! a lost frame, and `tcpdump` would not see what we send.
+//! **Out** by `sendmmsg`, straight from the outbox: see [`transmit`](super::transmit). A ring for sending was measured and is
+//! no faster: over a veth pair, 32 frames a call, a frame costs 1,230 ns (60 bytes) and 1,290 ns (1,514 bytes) by `sendmmsg`,
+//! and 1,320 ns and 1,370 ns by a ring, into which it must be copied first; it would also need slots of 64 KiB for joined
+//! segments. Nor does it help to pass by the queueing discipline (`PACKET_QDISC_BYPASS`: 1,330 ns and 1,360 ns), and then the
+//! operator's shaping would not hold, a full queue would not be told from a lost frame, and `tcpdump` would not see what we
+//! send.
 
 mod ring;
 

@@ -18,7 +18,8 @@ pub enum FramesError {
     #[error("not permitted to take the frames of {0}: that needs the capability CAP_NET_RAW; grant it")]
     NotPermitted(String),
     #[error(
-        "not permitted to open the TUN device {0}: that needs the capability CAP_NET_ADMIN; grant it, or create the device before and give it to our user (`ip tuntap add {0} mode tun user ... vnet_hdr`)"
+        "not permitted to open the TUN device {0}: that needs the capability CAP_NET_ADMIN; grant it, or create the device \
+         before, for our user, with its MTU and up (`ip tuntap add {0} mode tun user ... vnet_hdr`)"
     )]
     TunNotPermitted(String),
     #[error("another program has the TUN device {0} open; stop it, or choose another name")]

@@ -3,14 +3,15 @@
 //!
 //! A packet socket gets copies; the frames themselves go on into the kernel's stack. Two things stop them:
 //!
-//! - A *barrier*: two or three instructions of BPF on the interface's ingress (tcx, Linux 6.6), behind the place where packet sockets get
-//!   their copy, that drop every untagged frame. It stands and falls with its descriptor, so that nothing remains of it when we
-//!   end, however we end. It also spares the kernel the work. Tagged frames pass: they reach a VLAN interface that the kernel has of its own,
-//!   or nobody.
-//! - *Settings* of the interface, where there is no barrier, and against what the kernel says by itself: no IPv6 (neither answers nor router
-//!   solicitations), no answers to ARP, no forwarding, and nothing from sources to which the interface is not the way, which
-//!   is all of them as long as the kernel has no routes by it (strict reverse path filter). They are set back when the last driver of the interface is closed, as far as privileges
-//!   still allow; they are lost with the interface.
+//! - A *barrier*: nine instructions of BPF on the interface's ingress (tcx, Linux 6.6), behind the place where packet
+//!   sockets get their copy, that drop every untagged frame. It stands and falls with its descriptor, so that nothing remains
+//!   of it when we end, however we end. It also spares the kernel the work. Tagged frames pass: they reach a VLAN interface
+//!   that the kernel has of its own, or nobody.
+//! - *Settings* of the interface, where there is no barrier, and against what the kernel says by itself: no IPv6 (neither
+//!   answers nor router solicitations), no answers to ARP, no forwarding, and nothing from sources to which the interface is
+//!   not the way, which is all of them as long as the kernel has no routes by it (strict reverse path filter). They are set
+//!   back when the last driver of the interface is closed, as far as privileges still allow; they are lost with the
+//!   interface.
 //!
 //! A socket filter would stop only the copies; nftables would need its own rules kept beside an operator's.
 

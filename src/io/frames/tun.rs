@@ -1,9 +1,12 @@
-//! Packets that the kernel routes to and from us: a TUN device, for hosts where the appliance shares the machine with the kernel's own routing.
+//! Packets that the kernel routes to and from us: a TUN device, for hosts where the appliance shares the machine with the
+//! kernel's own routing.
 //!
-//! Five requests to the kernel are all there is to it, so they are made here rather than by a crate with ways of waiting of its own.
-//! Joined segments come and go as they do with frames ([`offload`](super::offload)): a bulk transfer costs one call for some forty packets.
+//! Five requests to the kernel are all there is to it, so they are made here rather than by a crate with ways of waiting of
+//! its own. Joined segments come and go as they do with frames ([`offload`](super::offload)): a bulk transfer costs one call
+//! for some forty packets.
 //!
-//! A device that is there (made with `ip tuntap`, perhaps for our user alone) is used and stays; otherwise one is made, and vanishes with us.
+//! A device that is there (made with `ip tuntap`, perhaps for our user alone) is used and stays; otherwise one is made, and
+//! vanishes with us.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
