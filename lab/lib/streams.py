@@ -68,9 +68,12 @@ class UdpStream:
         self.sock.close()
         return sorted(set(self.sent) - set(self.answered))
 
-    def longest_silence(self):
-        """Seconds between two answers, or before the first."""
-        times = sorted([min(self.sent.values()), *self.answered.values()])
+    def longest_silence(self, since=0.0):
+        """Seconds between two answers, or before the first; `since` a time of the monotonic clock, and until now if it goes on."""
+        times = sorted([min(self.sent.values()), *self.answered.copy().values()])
+        if not self.stopping.is_set():
+            times.append(time.monotonic())
+        times = [time for time in times if time >= since - self.pause]
         return max((later - earlier for earlier, later in zip(times, times[1:])), default=float("inf"))
 
     def _send(self):
