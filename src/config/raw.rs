@@ -1,6 +1,8 @@
 //! The file as written: names, addresses and keys are still text, every one with its place. Types and shapes are right,
 //! nothing else is promised. [`super::validate`] makes a [`super::model::Config`] of it.
 
+mod port;
+
 use std::ops::Range;
 
 use toml::de::DeTable;
@@ -8,6 +10,7 @@ use toml::de::DeTable;
 use super::diagnostic::Problems;
 use super::section::{At, Section, TextOrSection};
 use super::spec::ROOT;
+pub use port::{Bfd, Interface, Port, Tun};
 
 type Text = Option<At<String>>;
 type Texts = Option<At<Vec<At<String>>>>;
@@ -25,6 +28,7 @@ pub struct Raw {
     pub limits: Limits,
     pub sessions: Sessions,
     pub dns: Dns,
+    pub interfaces: Vec<Interface>,
     pub realms: Vec<Realm>,
     pub hosts: Vec<Host>,
     pub dns_forwards: Vec<DnsForward>,
@@ -185,8 +189,13 @@ pub enum Extent {
 
 #[derive(Debug)]
 pub struct Attachment {
+    pub span: Range<usize>,
     pub wireguard: Option<Peer>,
     pub ipsec: Option<IpsecPeer>,
+    pub port: Option<Port>,
+    pub tun: Option<Tun>,
+    pub priority: Number,
+    pub weight: Number,
     pub mtu_bytes: Number,
 }
 
@@ -262,6 +271,7 @@ impl Raw {
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             sessions: root.section("sessions", problems).map(|s| read_sessions(&s, problems)).unwrap_or_default(),
             dns: root.section("dns", problems).map(|s| read_dns(&s, problems)).unwrap_or_default(),
+            interfaces: root.sections("interface", problems).iter().map(|s| port::interface(s, problems)).collect(),
             realms: root.sections("realm", problems).iter().map(|s| read_realm(s, problems)).collect(),
             hosts: root.sections("host", problems).iter().map(|s| read_host(s, problems)).collect(),
             dns_forwards: root
@@ -427,7 +437,16 @@ fn read_attachment(s: &Section<'_>, problems: &mut Problems) -> Attachment {
         keepalive_secs: p.integer("keepalive_secs", problems),
     });
     let ipsec = s.section("ipsec", problems).map(|p| read_ipsec(&p, problems));
-    Attachment { wireguard, ipsec, mtu_bytes: s.integer("mtu_bytes", problems) }
+    Attachment {
+        span: s.span.clone(),
+        wireguard,
+        ipsec,
+        port: s.section("port", problems).map(|p| port::port(&p, problems)),
+        tun: s.section("tun", problems).map(|t| Tun { name: t.text("name", problems) }),
+        priority: s.integer("priority", problems),
+        weight: s.integer("weight", problems),
+        mtu_bytes: s.integer("mtu_bytes", problems),
+    }
 }
 
 fn read_ipsec(s: &Section<'_>, problems: &mut Problems) -> IpsecPeer {

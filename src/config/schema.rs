@@ -118,7 +118,9 @@ mod tests {
         assert_eq!(schema["properties"]["realm"]["items"]["required"], json!(["name", "networks"]));
         assert_eq!(schema["properties"]["ix"]["properties"]["alias4"]["default"], json!(["100.64.0.0/10"]));
         let attach = &schema["properties"]["realm"]["items"]["properties"]["attach"]["items"];
-        assert_eq!(attach["oneOf"], json!([{ "required": ["wireguard"] }, { "required": ["ipsec"] }]));
-        assert!(attach["properties"].get("port").is_none());
+        assert_eq!(
+            attach["oneOf"],
+            json!(["wireguard", "ipsec", "port", "tun"].map(|kind| json!({ "required": [kind] })))
+        );
     }
 }

@@ -46,6 +46,11 @@ impl<'a> Section<'a> {
         section
     }
 
+    /// Whether it is written at all, right or wrong.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     pub fn text(&self, key: &str, problems: &mut Problems) -> Option<At<String>> {
         let (spec, item) = self.item(key)?;
         let Shape::Text(format) = spec.shape else { return None };

@@ -7,6 +7,7 @@
 mod dns;
 mod ipsec;
 mod napt;
+pub mod port;
 mod sessions;
 
 /// One table of the file.
@@ -157,6 +158,7 @@ pub static ROOT: TableSpec = TableSpec {
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
         optional("sessions", "How long sessions may be idle.", Shape::Table(&sessions::SESSIONS)),
         optional("dns", "The internal zone: signatures and transfers.", Shape::Table(&dns::DNS)),
+        port::INTERFACES,
         optional("realm", "One attached address space.", Shape::Tables { of: &REALM, max: MAX_REALMS }),
         optional("host", "A host with a name.", Shape::Tables { of: &HOST, max: MAX_HOSTS }),
         optional(
@@ -401,7 +403,7 @@ pub static REALM: TableSpec = TableSpec {
         optional("dns", "The realm's own domains, and the resolvers that answer them.", Shape::Table(&dns::REALM)),
         optional(
             "attach",
-            "Tunnels, the preferred one first. None: the realm is planned.",
+            "Tunnels and ports, the preferred one first, or in the order of their `priority`. None: the realm is planned.",
             Shape::Tables { of: &ATTACH, max: MAX_ATTACHMENTS_PER_REALM },
         ),
         optional("show_as", "Shows the realm's hosts by a few addresses (NAPT).", Shape::Table(&napt::SHOW_AS)),
@@ -449,21 +451,30 @@ pub static NETWORK: TableSpec = TableSpec {
 
 pub static ATTACH: TableSpec = TableSpec {
     title: "[[realm.attach]]",
-    doc: "One tunnel of a realm: by WireGuard or by IPsec.",
+    doc: "One way to a realm: a tunnel (WireGuard, IPsec), or a port without encryption (Ethernet, TUN).",
     keys: &[
         optional("wireguard", "The WireGuard peer.", Shape::Table(&PEER)),
         optional("ipsec", "The IPsec peer.", Shape::Table(&ipsec::PEER)),
+        optional("port", "An Ethernet interface, or a VLAN of it.", Shape::Table(&port::PORT)),
+        optional("tun", "A TUN device of this machine.", Shape::Table(&port::TUN)),
+        optional(
+            "priority",
+            "Of the realm's attachments that are up, those with the lowest number carry its traffic. All of them have              one, or none; then their order in the file decides.",
+            integer(0, 255),
+        ),
+        optional(
+            "weight",
+            "Shares of the flows among attachments of the same `priority`. Default: 1.",
+            integer(1, 100),
+        ),
         optional(
             "mtu_bytes",
-            "The largest inner packet. Default: 1420 for WireGuard, 1390 for IPsec.",
+            "The largest inner packet. Default: 1420 for WireGuard, 1390 for IPsec, 1500 for TUN. A port has `mtu`.",
             integer(1280, 1920),
         ),
     ],
-    one_of: &["wireguard", "ipsec"],
-    planned: &[Planned {
-        name: "port",
-        instead: "attach the realm by `wireguard = { … }` or `ipsec = { … }`, or leave `attach` out and keep it planned",
-    }],
+    one_of: &["wireguard", "ipsec", "port", "tun"],
+    planned: &[],
 };
 
 pub static PEER: TableSpec = TableSpec {

@@ -27,6 +27,7 @@ pub mod overlap;
 pub mod plan;
 mod plan_reach;
 mod plan_text;
+pub mod ports;
 pub mod prepare;
 pub mod release;
 mod routes;

@@ -5,14 +5,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
+
 use crate::config;
-use crate::config::model::{Attachment, Config, Peer, Sessions, WireGuardPeer};
+use crate::config::model::{Attachment, Config, Peer, RealmRef, Sessions, WireGuardPeer};
 use crate::dataplane::Setup;
 use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
 use crate::ike;
+use crate::link::Medium;
 use crate::nat;
+use crate::net::link::MAX_INTERFACES;
 use crate::net::mapping::Located;
 use crate::net::random::Random;
 use crate::net::{Canonical, Generation, RealmId, TunnelId, VlanTags, service};
@@ -20,6 +24,7 @@ use crate::wireguard::{self, PeerConfig};
 
 use super::compile::Compiled;
 use super::ipsec::{self, IpsecError};
+use super::ports::{self, InterfaceNumbers};
 use super::routes::route_specs;
 use super::view::Views;
 use super::zone::{self, ZoneKeyError};
@@ -39,6 +44,11 @@ pub enum SnapshotError {
     ZoneKey(#[from] ZoneKeyError),
     #[error(transparent)]
     Ipsec(#[from] IpsecError),
+    #[error(
+        "there are more interfaces and TUN devices than {MAX_INTERFACES}, counting those that are still in use; take away \
+         the ones that go first, and apply the rest after that"
+    )]
+    TooManyInterfaces,
     #[error("the IX's own address {0} lies in no network; release and allocate the service network again")]
     NoServiceAddress(Canonical),
 }
@@ -48,6 +58,7 @@ pub enum SnapshotError {
 #[derive(Clone, Debug, Default)]
 pub struct TunnelNumbers {
     by_key: HashMap<TunnelKey, TunnelId>,
+    interfaces: InterfaceNumbers,
     /// Of the zone that was made last.
     zone_serial: Option<u32>,
 }
@@ -112,25 +123,35 @@ pub fn snapshot(
         realm.attachments.iter().map(|attachment| TunnelKey::of(attachment, *id)).collect()
     };
     numbers.update(&attached.flat_map(keys_of).collect::<Vec<_>>());
+    numbers.interfaces.update(config)?;
 
     let ipsec_peers = ipsec::Peers::new(config)?;
     let views = Views::new(config, &compiled);
     let mut realms: Vec<Option<Realm>> = Vec::new();
     let mut tunnels: Vec<Option<Tunnel>> = Vec::new();
-    for (realm, id) in config.realms.iter().zip(&compiled.realm_ids) {
+    for (index, (realm, id)) in config.realms.iter().zip(&compiled.realm_ids).enumerate() {
         let mut of_realm = Vec::new();
         let mut view = None;
         for attachment in &realm.attachments {
             let number = numbers.by_key[&TunnelKey::of(attachment, *id)];
+            let Attachment { mtu_bytes, priority, weight, .. } = *attachment;
+            let by_port = |medium| {
+                let config = ports::config(&numbers.interfaces, &attachment.peer, medium, number, mtu_bytes);
+                Transport::Port(Arc::new(config))
+            };
             let (peer, copy_dscp) = match &attachment.peer {
                 Peer::WireGuard(peer) => (wireguard_peer(peer, number, attachment.mtu_bytes), false),
                 Peer::Ipsec(peer) => {
                     let view = view.get_or_insert_with(|| views.of(*id, config.limits.ike.selectors));
                     (Transport::Ipsec(Arc::new(ipsec_peers.peer(peer, number, view)?)), peer.copy_dscp)
                 }
-                Peer::Port(_) | Peer::Tun(_) => todo!("ports"),
+                Peer::Port(port) => {
+                    let proxy = if port.proxy { views.of(*id, usize::MAX).ours } else { Vec::<IpNet>::new() };
+                    let is_default = config.default_realm == Some(RealmRef(index));
+                    (by_port(ports::ethernet(realm, port, is_default, proxy)), false)
+                }
+                Peer::Tun(_) => (by_port(Medium::Tun), false),
             };
-            let Attachment { mtu_bytes, priority, weight, .. } = *attachment;
             let tunnel = Tunnel { realm: *id, mtu_bytes, peer, copy_dscp, priority, weight };
             put(&mut tunnels, number.index(), tunnel);
             of_realm.push(number);
@@ -154,7 +175,7 @@ pub fn snapshot(
         napt: compiled.napt,
         realms,
         tunnels,
-        interfaces: Vec::new(),
+        interfaces: numbers.interfaces.list(),
         timers: timers(&config.sessions),
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
     })
@@ -293,7 +314,7 @@ fn zone_spec(
     }
 }
 
-fn put<T>(slots: &mut Vec<Option<T>>, index: usize, value: T) {
+pub(super) fn put<T>(slots: &mut Vec<Option<T>>, index: usize, value: T) {
     if slots.len() <= index {
         slots.resize_with(index + 1, || None);
     }

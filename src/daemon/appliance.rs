@@ -23,6 +23,7 @@ use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::io::sockets::{Sockets, Watch};
+use crate::link::{Medium, PortConfig};
 use crate::net::{Generation, PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
@@ -237,9 +238,23 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
             peer: PeerName::Ipsec { remote_id: peer.remote_id.to_string(), local_id: peer.local_id.to_string() },
             has_endpoint: peer.initiate,
         },
-        Transport::Port(_) => todo!("ports"),
+        Transport::Port(port) => TunnelName {
+            tunnel: port.tunnel,
+            realm: tunnel.realm,
+            peer: port_name(port, snapshot),
+            has_endpoint: false,
+        },
     });
     Names { tunnels: tunnels.collect(), realms }
+}
+
+fn port_name(port: &PortConfig, snapshot: &Snapshot) -> PeerName {
+    let interface = snapshot.interfaces.get(port.interface.index()).and_then(Option::as_ref);
+    let name = interface.map_or_else(String::new, |interface| interface.name.clone());
+    match &port.medium {
+        Medium::Ethernet(ethernet) => PeerName::Port { interface: name, vlan: ethernet.vlan },
+        Medium::Tun => PeerName::Tun { name },
+    }
 }
 
 fn log_warnings(warnings: &[config::Diagnostic]) {

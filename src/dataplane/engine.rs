@@ -395,6 +395,7 @@ impl Engine {
                     received: counters.received,
                     sent: counters.sent,
                     ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
+                    port: None,
                     mtu: self.tunnels.mtu_report(id, now),
                 })
             })

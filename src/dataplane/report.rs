@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::dns;
 pub use crate::dns::forward::{Gauges, ResolverHealth, ResolverReport, RouteReport};
+use crate::link;
 use crate::net::{Generation, RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -99,6 +100,8 @@ pub struct TunnelReport {
     pub sent: Traffic,
     /// `None`: it is no IPsec tunnel.
     pub ipsec: Option<Box<IpsecReport>>,
+    /// `None`: it is no port.
+    pub port: Option<Box<link::PortStatus>>,
     pub mtu: MtuReport,
 }
 

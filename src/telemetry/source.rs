@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::dataplane::report::{Drops, Report};
-use crate::net::{RealmId, TunnelId};
+use crate::net::{RealmId, TunnelId, VlanTags};
 use crate::packet::DropReason;
 
 /// One moment of one appliance.
@@ -84,14 +84,22 @@ pub enum PeerName {
     WireGuard([u8; 32]),
     /// The IKE identities, as they are written in the file.
     Ipsec { remote_id: String, local_id: String },
+    /// The kernel's name of the interface.
+    Port { interface: String, vlan: VlanTags },
+    /// The device.
+    Tun { name: String },
 }
 
 impl TunnelName {
-    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret. Or the identity.
+    /// The beginning of the key as `wg` prints it: enough to tell tunnels apart, and no secret. Or the identity, or the
+    /// interface and the VLAN.
     pub fn peer(&self) -> String {
         match &self.peer {
             PeerName::WireGuard(public_key) => STANDARD.encode(public_key)[..8].to_owned(),
             PeerName::Ipsec { remote_id, .. } => remote_id.clone(),
+            PeerName::Port { interface, vlan } if *vlan == VlanTags::default() => interface.clone(),
+            PeerName::Port { interface, vlan } => format!("{interface} {vlan}"),
+            PeerName::Tun { name } => name.clone(),
         }
     }
 
@@ -99,6 +107,8 @@ impl TunnelName {
         match &self.peer {
             PeerName::WireGuard(_) => "WireGuard",
             PeerName::Ipsec { .. } => "IPsec",
+            PeerName::Port { .. } => "port",
+            PeerName::Tun { .. } => "TUN",
         }
     }
 }
@@ -176,6 +186,7 @@ pub(crate) mod samples {
                     received: Traffic { packets: 1_053, bytes: 1_500_000 },
                     sent: Traffic { packets: 10, bytes: 900 },
                     ipsec: None,
+                    port: None,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         outer_bytes: Some(1452),
@@ -197,6 +208,7 @@ pub(crate) mod samples {
                     received: Traffic::default(),
                     sent: Traffic::default(),
                     ipsec: None,
+                    port: None,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         inner_bytes: 1420,
@@ -300,6 +312,7 @@ pub(crate) mod samples {
             received,
             sent,
             ipsec: Some(Box::new(ipsec)),
+            port: None,
             mtu: MtuReport {
                 configured_bytes: 1390,
                 outer_bytes: Some(1452),

@@ -13,7 +13,9 @@ mod napt;
 mod napt_grants;
 mod network_alias;
 mod networks;
+mod plain_ports;
 mod ports;
+mod priorities;
 mod ranges;
 mod references;
 mod tunnels;
@@ -54,6 +56,16 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     );
     let zone = zone::zone(raw, &names, ix.as_ref(), directory, secrets, problems);
     let internal = ix.as_ref().map_or("", |ix| ix.domain.as_str());
+    let file = plain_ports::realm::File {
+        raw,
+        networks: &networks,
+        default_realm,
+        hosts: &hosts,
+        services: &services,
+        grants: &grants,
+        napt: &napt,
+    };
+    plain_ports::realm::check(&tunnels.ports, &file, ix.as_ref(), problems);
     let (dns, dns_forwards) = dns::dns(raw, internal, &networks, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
@@ -83,7 +95,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         limits,
         sessions,
         dns: zone?,
-        interfaces: Vec::new(),
+        interfaces: tunnels.interfaces,
         realms: realms.collect::<Option<_>>()?,
         default_realm,
         hosts: hosts.into_iter().collect::<Option<_>>()?,

@@ -1,5 +1,5 @@
 //! WireGuard: our key, the peers' keys, where they are. A public key is the identity of a tunnel, so it stands for one
-//! tunnel in the whole file. And every realm's attachments, WireGuard or IPsec, in the order of the file.
+//! tunnel in the whole file. And every realm's attachments, of whatever kind, in the order of the file.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,8 +11,10 @@ use zeroize::Zeroizing;
 
 use super::globals::socket_addr;
 use super::ipsec::{self, IpsecPeers};
+use super::plain_ports::{self, PlacedPort, Ports};
+use super::priorities::priorities;
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Attachment, Ike, Peer, WireGuard, WireGuardPeer};
+use crate::config::model::{Attachment, Ike, Interface, Peer, WireGuard, WireGuardPeer};
 use crate::config::pasted::ends_in_key;
 use crate::config::raw::{self, Raw};
 use crate::config::secrets::{SecretError, SecretReader, decode_key};
@@ -27,6 +29,10 @@ pub struct Tunnels {
     pub wireguard: Option<WireGuard>,
     pub ike: Option<Ike>,
     pub attachments: Vec<Vec<Attachment>>,
+    /// Of all ports, each once.
+    pub interfaces: Vec<Interface>,
+    /// Ports, for what the rest of the file has to say about them.
+    pub ports: Vec<PlacedPort>,
 }
 
 pub fn tunnels(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Tunnels {
@@ -34,25 +40,61 @@ pub fn tunnels(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems
     let ike = ipsec::ike(raw, directory, secrets, problems);
     let private_key = wireguard.as_ref().and_then(|wireguard| wireguard.private_key.as_ref());
     let our_public_key = private_key.and_then(|key| public_key_of(key));
-    let mut by_wireguard = Peers { directory, secrets, our_public_key, seen: HashMap::new() };
-    let mut by_ipsec = IpsecPeers::new(raw, directory, secrets);
-    let mut attachment = |raw: &raw::Attachment, problems: &mut Problems| {
-        let wireguard = raw.wireguard.as_ref().map(|peer| by_wireguard.peer(peer, problems));
-        let ipsec = raw.ipsec.as_ref().map(|peer| by_ipsec.peer(peer, problems));
-        let (peer, default_mtu_bytes) = match (wireguard, ipsec) {
-            (Some(peer), None) => (Peer::WireGuard(peer?), DEFAULT_MTU_BYTES),
-            (None, Some(peer)) => (Peer::Ipsec(Box::new(peer?)), ipsec::DEFAULT_MTU_BYTES),
+    let mut kinds = Kinds {
+        wireguard: Peers { directory, secrets, our_public_key, seen: HashMap::new() },
+        ipsec: IpsecPeers::new(raw, directory, secrets),
+        ports: Ports::default(),
+    };
+    let mut of_realm = |(realm, raw): (usize, &raw::Realm)| -> Vec<Attachment> {
+        let orders = priorities(raw, problems);
+        let attachments = raw.attachments.iter().zip(orders).filter_map(|(attachment, (priority, weight))| {
+            let (peer, mtu_bytes) = kinds.attachment(realm, attachment, problems)?;
+            Some(Attachment { peer, priority, weight, mtu_bytes })
+        });
+        attachments.collect()
+    };
+    let attachments = raw.realms.iter().enumerate().map(&mut of_realm).collect();
+    let interfaces = kinds.ports.interfaces(raw, problems);
+    Tunnels { wireguard, ike, attachments, interfaces, ports: kinds.ports.placed }
+}
+
+/// What has been seen of every kind of attachment.
+struct Kinds<'a> {
+    wireguard: Peers<'a>,
+    ipsec: IpsecPeers<'a>,
+    ports: Ports,
+}
+
+impl Kinds<'_> {
+    /// With the largest inner packet. `None`: it is wrong, which has been reported.
+    fn attachment(&mut self, realm: usize, raw: &raw::Attachment, problems: &mut Problems) -> Option<(Peer, u16)> {
+        let wireguard = raw.wireguard.as_ref().map(|peer| self.wireguard.peer(peer, problems));
+        let ipsec = raw.ipsec.as_ref().map(|peer| self.ipsec.peer(peer, problems));
+        let port = raw.port.as_ref().map(|port| self.ports.port(realm, port, problems));
+        let tun = raw.tun.as_ref().map(|tun| self.ports.tun(tun, problems));
+        let (peer, default_mtu_bytes) = match (wireguard, ipsec, port, tun) {
+            (Some(peer), None, None, None) => (Peer::WireGuard(peer?), DEFAULT_MTU_BYTES),
+            (None, Some(peer), None, None) => (Peer::Ipsec(Box::new(peer?)), ipsec::DEFAULT_MTU_BYTES),
+            (None, None, Some(peer), None) => (Peer::Port(Box::new(peer?)), plain_ports::DEFAULT_MTU_BYTES),
+            (None, None, None, Some(peer)) => (Peer::Tun(peer?), plain_ports::DEFAULT_MTU_BYTES),
             _ => return None,
         };
-        let mtu_bytes = raw.mtu_bytes.as_ref().and_then(|mtu| u16::try_from(mtu.value).ok());
-        Some(Attachment { peer, mtu_bytes: mtu_bytes.unwrap_or(default_mtu_bytes), priority: 0, weight: 1 })
-    };
-    let mut of_realm = |realm: &raw::Realm| -> Vec<Attachment> {
-        let attachments = realm.attachments.iter().filter_map(|raw| attachment(raw, problems));
-        (0..).zip(attachments).map(|(priority, attachment)| Attachment { priority, ..attachment }).collect()
-    };
-    let attachments = raw.realms.iter().map(&mut of_realm).collect();
-    Tunnels { wireguard, ike, attachments }
+        let mtu = mtu(raw, problems).and_then(|mtu| u16::try_from(mtu.value).ok());
+        Some((peer, mtu.unwrap_or(default_mtu_bytes)))
+    }
+}
+
+/// A port says it among what else it has from the carrier, a tunnel beside the peer.
+fn mtu<'a>(raw: &'a raw::Attachment, problems: &mut Problems) -> Option<&'a At<u64>> {
+    let inside = raw.port.as_ref().and_then(|port| port.mtu.as_ref());
+    if let (Some(inside), Some(beside)) = (inside, &raw.mtu_bytes) {
+        problems
+            .error(&beside.span, "the port has both `mtu` and `mtu_bytes`")
+            .why("both are its largest packet")
+            .remedy("remove `mtu_bytes`, and keep `mtu` in the port")
+            .also(&inside.span, "the other one is here");
+    }
+    inside.or(raw.mtu_bytes.as_ref())
 }
 
 fn wireguard(raw: &Raw, directory: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<WireGuard> {

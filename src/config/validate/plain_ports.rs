@@ -1,0 +1,236 @@
+//! Plain ports and TUN devices: each interface and VLAN stands for one realm, because it is all that tells whose a frame is.
+//! What a port says of itself is checked here, what it says of its realm by [`realm`].
+
+mod addresses;
+mod next_hops;
+pub mod realm;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use self::next_hops::NextHops;
+use crate::config::diagnostic::Problems;
+use crate::config::model::{Bfd, Driver, Interface, PortPeer, TunPeer};
+use crate::config::raw::{self, Raw};
+use crate::config::section::At;
+use crate::net::VlanTags;
+use crate::net::link::MAX_INTERFACES;
+
+pub const DEFAULT_MTU_BYTES: u16 = 1500;
+const DEFAULT_LIVENESS_MS: u64 = 1000;
+const DEFAULT_LIVENESS_MULTIPLIER: u64 = 3;
+const DEFAULT_BFD_MS: u64 = 300;
+const DEFAULT_BFD_MULTIPLIER: u64 = 3;
+/// IFNAMSIZ of Linux, without the zero byte at the end.
+const MAX_NAME_BYTES: usize = 15;
+
+/// A port without mistakes of its own, and where its parts stand.
+pub struct PlacedPort {
+    /// Index into the realms of the file.
+    pub realm: usize,
+    pub span: Range<usize>,
+    pub address_spans: Vec<Range<usize>>,
+    pub route_spans: Vec<Range<usize>>,
+    pub proxy_span: Range<usize>,
+    pub peer: PortPeer,
+}
+
+/// All ports and TUN devices of the file, in its order.
+#[derive(Default)]
+pub struct Ports {
+    pub placed: Vec<PlacedPort>,
+    /// Where each place was first used.
+    seen: HashMap<(String, VlanTags), Range<usize>>,
+    /// Where each name was first used: as an interface, or as a TUN device.
+    names: BTreeMap<String, Named>,
+}
+
+struct Named {
+    is_tun: bool,
+    span: Range<usize>,
+}
+
+impl Ports {
+    pub fn port(&mut self, realm: usize, port: &raw::Port, problems: &mut Problems) -> Option<PortPeer> {
+        let before = problems.error_count();
+        let interface = port.interface.as_ref().and_then(|text| interface_name(text, problems));
+        if let (Some(name), Some(text)) = (&interface, &port.interface) {
+            self.name(name, false, &text.span, problems);
+        }
+        let vlan = VlanTags { service: vlan(&port.service_vlan), customer: vlan(&port.vlan) };
+        if let Some(name) = interface.clone().filter(|_| port.vlans_are_right) {
+            self.claim(name, vlan, &port.span, problems);
+        }
+        let addresses = addresses::addresses(port.addresses.as_ref()?, problems);
+        let hops = NextHops::read(port, addresses.as_deref(), problems);
+        let bfd = port.bfd.as_ref().map(|bfd| read_bfd(bfd, port, problems));
+        (problems.error_count() == before).then_some(())?;
+        let (address_spans, addresses) = addresses?.into_iter().map(|at| (at.span, at.value)).unzip();
+        let peer = PortPeer {
+            interface: interface?,
+            vlan,
+            addresses,
+            gateways: hops.gateways,
+            routes: hops.routes,
+            accept_ra: port.accept_ra.as_ref().is_some_and(|flag| flag.value),
+            proxy: port.proxy.as_ref().is_some_and(|flag| flag.value),
+            liveness_interval: millis(&port.liveness_ms, DEFAULT_LIVENESS_MS),
+            liveness_multiplier: byte(&port.liveness_multiplier, DEFAULT_LIVENESS_MULTIPLIER),
+            bfd,
+        };
+        self.placed.push(PlacedPort {
+            realm,
+            span: port.span.clone(),
+            address_spans,
+            route_spans: hops.route_spans,
+            proxy_span: port.proxy.as_ref().map_or(port.span.clone(), |flag| flag.span.clone()),
+            peer: peer.clone(),
+        });
+        Some(peer)
+    }
+
+    pub fn tun(&mut self, tun: &raw::Tun, problems: &mut Problems) -> Option<TunPeer> {
+        let text = tun.name.as_ref()?;
+        let name = interface_name(text, problems)?;
+        self.name(&name, true, &text.span, problems);
+        Some(TunPeer { name })
+    }
+
+    /// Of all ports, each once; and a word about those that the file describes in vain.
+    pub fn interfaces(&mut self, raw: &Raw, problems: &mut Problems) -> Vec<Interface> {
+        let mut drivers: HashMap<&str, (Driver, &Range<usize>)> = HashMap::new();
+        for interface in &raw.interfaces {
+            let Some(text) = &interface.name else { continue };
+            let Some(name) = interface_name(text, problems) else { continue };
+            if let Some((_, first)) = drivers.get(text.value.as_str()) {
+                problems
+                    .error(&text.span, format!("a second [[interface]] is called `{name}`"))
+                    .why("what is said of an interface is said once")
+                    .remedy("join the two")
+                    .also(first, "the first one is here");
+                continue;
+            }
+            drivers.insert(&text.value, (driver(interface), &text.span));
+            match self.names.get(&name) {
+                Some(named) if named.is_tun => report_both_kinds(&name, &text.span, &named.span, problems),
+                Some(_) => {}
+                None => {
+                    problems
+                        .warning(&text.span, format!("no port is on the interface `{name}`"))
+                        .why("it stays closed, and what is said of it has no effect")
+                        .remedy("remove it, or compare the name with `interface` of the ports");
+                }
+            }
+        }
+        let ours = self.names.iter().filter(|(_, named)| !named.is_tun);
+        let interfaces = ours.map(|(name, _)| Interface {
+            driver: drivers.get(name.as_str()).map_or(Driver::default(), |(driver, _)| *driver),
+            name: name.clone(),
+        });
+        interfaces.collect()
+    }
+
+    /// Several ports share an interface; a TUN device is one attachment's.
+    fn name(&mut self, name: &str, is_tun: bool, span: &Range<usize>, problems: &mut Problems) {
+        let is_full = self.names.len() == MAX_INTERFACES;
+        match self.names.get(name) {
+            Some(named) if named.is_tun != is_tun => report_both_kinds(name, span, &named.span, problems),
+            Some(named) if is_tun => {
+                problems
+                    .error(span, format!("a second attachment has the TUN device `{name}`"))
+                    .why("the device is all that tells whose a packet is; with two realms that would be a guess")
+                    .remedy("give each attachment a device of its own")
+                    .also(&named.span, "the first one is here");
+            }
+            Some(_) => {}
+            None => {
+                self.names.insert(name.to_owned(), Named { is_tun, span: span.clone() });
+                if is_full {
+                    problems
+                        .error(span, format!("these are more than {MAX_INTERFACES} interfaces and TUN devices"))
+                        .why("every table of the appliance is bounded")
+                        .remedy("hand several realms over by VLANs of one interface");
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, interface: String, vlan: VlanTags, span: &Range<usize>, problems: &mut Problems) {
+        if let Some(first) = self.seen.get(&(interface.clone(), vlan)) {
+            problems
+                .error(span, format!("a second port is on {interface}, {vlan}"))
+                .why("interface and VLAN are all that tells whose a frame is; with two realms that would be a guess")
+                .remedy("give each port a VLAN or an interface of its own")
+                .also(first, "the first one is here");
+        } else {
+            self.seen.insert((interface, vlan), span.clone());
+        }
+    }
+}
+
+fn report_both_kinds(name: &str, span: &Range<usize>, first: &Range<usize>, problems: &mut Problems) {
+    problems
+        .error(span, format!("`{name}` is both an Ethernet interface and a TUN device"))
+        .why("the kernel knows one interface of a name")
+        .remedy("give the TUN device another name")
+        .also(first, "the other one is here");
+}
+
+/// What the kernel takes as a name (`dev_valid_name`), but for `%`, which asks it to choose a number.
+fn interface_name(text: &At<String>, problems: &mut Problems) -> Option<String> {
+    let name = text.value.as_str();
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || ['/', ':', '%'].contains(&c);
+    if name.len() <= MAX_NAME_BYTES && ![".", ".."].contains(&name) && !name.contains(is_bad) {
+        return Some(name.to_owned());
+    }
+    problems
+        .error(&text.span, "this cannot be the name of an interface")
+        .why(format!(
+            "the kernel takes 1 to {MAX_NAME_BYTES} bytes without spaces, slashes and colons; a VLAN is no part of the name"
+        ))
+        .remedy("write what `ip link` shows, for example `eth1`, and the VLAN as `vlan = 100`");
+    None
+}
+
+fn driver(interface: &raw::Interface) -> Driver {
+    match interface.driver.as_ref().map(|word| word.value) {
+        Some("af_packet") => Driver::AfPacket,
+        Some("af_xdp") => Driver::AfXdp,
+        _ => Driver::Auto,
+    }
+}
+
+fn read_bfd(bfd: &raw::Bfd, port: &raw::Port, problems: &mut Problems) -> Bfd {
+    if port.gateways.is_none() && port.routes.is_empty() {
+        problems
+            .error(&bfd.span, "BFD has nobody to speak with")
+            .why("it watches the routers of the link, and the port has neither `gateway` nor `routes`")
+            .remedy("name the carrier's router in `gateway`, or remove `bfd`");
+    }
+    Bfd {
+        is_active: bfd.mode.as_ref().is_none_or(|word| word.value == "active"),
+        interval: millis(&bfd.interval_ms, DEFAULT_BFD_MS),
+        multiplier: byte(&bfd.multiplier, DEFAULT_BFD_MULTIPLIER),
+    }
+}
+
+fn vlan(number: &Option<At<u64>>) -> Option<u16> {
+    u16::try_from(number.as_ref()?.value).ok()
+}
+
+fn millis(number: &Option<At<u64>>, default: u64) -> Duration {
+    Duration::from_millis(number.as_ref().map_or(default, |number| number.value))
+}
+
+/// Within the bounds of the specification, which are within those of a byte.
+fn byte(number: &Option<At<u64>>, default: u64) -> u8 {
+    u8::try_from(number.as_ref().map_or(default, |number| number.value)).unwrap_or(u8::MAX)
+}
+
+/// For messages.
+fn listed(nets: &[IpNet]) -> String {
+    nets.iter().map(|net| net.trunc().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,123 @@
+//! The routers of a link: gateways, and those that are the way to a part of the realm only. All are on the link, because a
+//! frame goes no further.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
+use super::addresses::not_unicast;
+use super::listed;
+use crate::config::diagnostic::Problems;
+use crate::config::model::PortRoute;
+use crate::config::raw;
+use crate::config::section::At;
+use crate::config::validate::networks::parse_prefix;
+
+/// Those without mistakes.
+pub struct NextHops {
+    pub gateways: Vec<IpAddr>,
+    pub routes: Vec<PortRoute>,
+    pub route_spans: Vec<Range<usize>>,
+}
+
+impl NextHops {
+    /// `own`: `None` where they are wrong; then nobody can say what is on the link.
+    pub fn read(port: &raw::Port, own: Option<&[At<IpNet>]>, problems: &mut Problems) -> Self {
+        let own: Option<Vec<IpNet>> = own.map(|own| own.iter().map(|at| at.value).collect());
+        let own = own.as_deref();
+        let mut seen: HashMap<IpAddr, &Range<usize>> = HashMap::new();
+        let mut gateways = Vec::new();
+        for text in port.gateways.iter().flat_map(|list| &list.value) {
+            let Some(gateway) = next_hop(text, "the gateway", own, problems) else { continue };
+            if let Some(first) = seen.insert(gateway, &text.span) {
+                problems
+                    .error(&text.span, format!("{gateway} is a gateway already"))
+                    .why("a router is one way, however often it is named")
+                    .remedy("remove one of them")
+                    .also(first, "the first one is here");
+            }
+            gateways.push(gateway);
+        }
+        let mut hops = NextHops { gateways, routes: Vec::new(), route_spans: Vec::new() };
+        hops.read_routes(port, own, problems);
+        hops
+    }
+
+    fn read_routes(&mut self, port: &raw::Port, own: Option<&[IpNet]>, problems: &mut Problems) {
+        let mut seen: HashMap<(IpNet, IpAddr), &Range<usize>> = HashMap::new();
+        for raw in &port.routes {
+            let (Some(prefix_text), Some(via_text)) = (&raw.prefix, &raw.via) else { continue };
+            let prefix: Option<IpNet> = parse_prefix(prefix_text, "10.1.0.0/16", problems);
+            let via = next_hop(via_text, "the next hop", own, problems);
+            let (Some(prefix), Some(via)) = (prefix, via) else { continue };
+            if prefix.addr().is_ipv4() != via.is_ipv4() {
+                problems
+                    .error(&via_text.span, format!("{prefix} and {via} are of different address families"))
+                    .why("an IPv4 packet goes by an IPv4 router, and an IPv6 packet by an IPv6 one")
+                    .remedy("name the router's address of the other family");
+            } else if let Some(first) = seen.insert((prefix, via), &prefix_text.span) {
+                problems
+                    .error(&prefix_text.span, format!("{prefix} by {via} is a route already"))
+                    .why("the same prefix may be written again for another router only")
+                    .remedy("remove one of them")
+                    .also(first, "the first one is here");
+            }
+            self.routes.push(PortRoute { prefix, via });
+            self.route_spans.push(prefix_text.span.clone());
+        }
+    }
+}
+
+fn next_hop(text: &At<String>, what: &str, own: Option<&[IpNet]>, problems: &mut Problems) -> Option<IpAddr> {
+    let Ok(address) = text.value.parse::<IpAddr>() else {
+        problems
+            .error(&text.span, "this is not an IP address")
+            .why("a router of the link is named by its address, without a prefix length")
+            .remedy("write for example `172.20.0.1`");
+        return None;
+    };
+    let ends = |net: &&IpNet| {
+        net.addr().is_ipv4()
+            && net.prefix_len() <= 30
+            && [net.network(), net.broadcast()].contains(&address)
+            && net.contains(&address)
+    };
+    let own = own.unwrap_or_default();
+    let why = not_unicast(address).or(own.iter().find(ends).map(|_| "it is the first or the last address of the link"));
+    if let Some(why) = why {
+        problems
+            .error(&text.span, format!("{address} cannot be {what}"))
+            .why(why)
+            .remedy("write the address of the carrier's router on the link");
+        return None;
+    }
+    if own.iter().any(|net| net.addr() == address) {
+        problems
+            .error(&text.span, format!("{what} is our own address"))
+            .why("a packet to ourselves would go nowhere")
+            .remedy("write the address of the carrier's router on the link");
+        return None;
+    }
+    if !own.is_empty() && !is_on_link(address, own) {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        let of_family: Vec<IpNet> =
+            own.iter().filter(|net| net.addr().is_ipv4() == address.is_ipv4()).copied().collect();
+        let prefixes = match of_family.is_empty() {
+            true => format!("we have no {family} address on this link"),
+            false => format!("the link's {family} prefixes are {}", listed(&of_family)),
+        };
+        problems
+            .error(&text.span, format!("{what} {address} is not on the link"))
+            .why(format!("a frame reaches who is on the link only, and {prefixes}"))
+            .remedy("compare the address and the prefix length with what the carrier gave");
+        return None;
+    }
+    Some(address)
+}
+
+fn is_on_link(address: IpAddr, own: &[IpNet]) -> bool {
+    let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    is_link_local || own.iter().any(|net| net.contains(&address))
+}
