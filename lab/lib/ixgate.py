@@ -46,9 +46,9 @@ class Ixgate:
         self.call("check", self.config)
 
     def start(self):
-        """Starts it with every capability taken away: nothing that it does may need one, but for raw frames of ports."""
-        raw = ",+net_raw" if any(realm.ports for realm in self.scenario.realms) else ""
-        argv = ["setpriv", f"--bounding-set=-all{raw}", "--inh-caps=-all", self.binary, "run", self.config]
+        """Starts it with every capability taken away: nothing that it does may need one, but for the opening of ports."""
+        ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
+        argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]
         self.process = self.namespace.spawn(argv, self.log_file, self.environment)
         self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
 

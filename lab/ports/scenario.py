@@ -39,8 +39,8 @@ def on_link(interface, vlan, **more):
 
 
 REALMS = [
-    realm("wireguard", 1),
-    realm("ipsec", 2, ipsec=Ipsec()),
+    realm("by-wireguard", 1),
+    realm("by-ipsec", 2, ipsec=Ipsec()),
     realm("vlan-a", 3, hosts=(("pc", 10), ("pacs", 20)), ports=[port("eth1", 100)]),
     realm("vlan-b", 4, ports=[port("eth1", 200, mtu=SMALL_MTU_BYTES)]),
     realm("qinq", 5, ports=[port("eth1", 100, 300)]),
@@ -55,7 +55,7 @@ REALMS = [
 ]
 NAMES = [r.name for r in REALMS]
 # These reach everybody; everybody reaches the first two of them, and of the third one machine.
-CENTRES = ["wireguard", "ipsec", "vlan-a"]
+CENTRES = ["by-wireguard", "by-ipsec", "vlan-a"]
 # One IP version on a tunnel with the other on a port, both ways.
 MIXED = [("clinic4", "vlan6"), ("vlan6", "clinic4"), ("clinic6", "untagged4"), ("untagged4", "clinic6")]
 PORTS = ["icmp", f"tcp/{PORT}", f"tcp/{HTTP_PORT}", f"udp/{PORT}-{CLOSED_PORT}", "udp/33434-33534"]
@@ -65,7 +65,7 @@ SCENARIO = Scenario(
     services=[Service("pacs", "pacs.vlan-a", [f"tcp/{PORT}"])],
     grants=[
         *(Grant([centre], [f"realm:{name}" for name in NAMES if name != centre], PORTS) for centre in CENTRES),
-        Grant([name for name in NAMES if name not in CENTRES], ["realm:wireguard", "realm:ipsec"], PORTS),
+        Grant([name for name in NAMES if name not in CENTRES], ["realm:by-wireguard", "realm:by-ipsec"], PORTS),
         Grant([name for name in NAMES if name not in CENTRES], ["pacs"]),
         *(Grant([frm], [f"realm:{to}"], PORTS) for frm, to in MIXED),
     ],
@@ -74,7 +74,7 @@ SCENARIO = Scenario(
 
 def allowed(frm, to):
     """The protocols open from a realm to HOST.REALM, written out once more."""
-    if frm in CENTRES or realm_of(to) in ("wireguard", "ipsec") or (frm, realm_of(to)) in MIXED:
+    if frm in CENTRES or realm_of(to) in ("by-wireguard", "by-ipsec") or (frm, realm_of(to)) in MIXED:
         return ALL
     return {"tcp"} if to == "pacs.vlan-a" else set()
 
@@ -129,7 +129,7 @@ def check_mixed_by_name(world, report):
 
 def check_traceroute(world, report):
     report.group("traceroute")
-    for frm, to in (("vlan-a", "wireguard"), ("wireguard", "vlan-a"), ("qinq", "ipsec"), ("vlan-a", "vlan-c")):
+    for frm, to in (("vlan-a", "by-wireguard"), ("by-wireguard", "vlan-a"), ("qinq", "by-ipsec"), ("vlan-a", "vlan-c")):
         for version in BOTH:
             target = world.seen(f"pc.{to}", version)
             done = world.host(f"pc.{frm}").run(["traceroute", f"-{version}", "-n", "-q", "1", "-w", "2", "-m", "6", target], timeout=20)
@@ -143,11 +143,11 @@ def check_traceroute(world, report):
 
 def check_icmp_errors(world, report):
     report.group("ICMP errors")
-    for frm, to in (("pc.wireguard", "pc.vlan-a"), ("pc.vlan-a", "pc.ipsec"), ("pc.vlan-a", "pc.qinq")):
+    for frm, to in (("pc.by-wireguard", "pc.vlan-a"), ("pc.vlan-a", "pc.by-ipsec"), ("pc.vlan-a", "pc.qinq")):
         for version in BOTH:
             got = probe.try_udp(world.host(frm), world.address(frm, version), world.seen(to, version), CLOSED_PORT, "anybody?")
             report.equal(f"port unreachable, {frm} to {to}, IPv{version}", REFUSED, got)
-    for frm in ("pc.wireguard", "pc.vlan-a"):
+    for frm in ("pc.by-wireguard", "pc.vlan-a"):
         target = world.seen("pc.vlan-b")
         big = probe.ping(world.host(frm), target, "-M", "do", "-s", SMALL_MTU_BYTES + 50 - 28)
         told = re.search(r"mtu ?=? ?(\d+)", big.stdout)
@@ -162,7 +162,7 @@ def check_icmp_errors(world, report):
 def check_spoofing(world, report):
     report.group("false sources")
     lies = ["10.9.9.9", str(world.seen("pc.vlan-b")), "192.168.2.10", "172.20.0.1", "fd00:99::1", str(world.seen("pc.vlan-b", 6))]
-    for frm, to in (("pc.vlan-a", "pc.wireguard"), ("pc.qinq", "pc.ipsec"), ("pc.onlink", "pc.wireguard")):
+    for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.qinq", "pc.by-ipsec"), ("pc.onlink", "pc.by-wireguard")):
         crossing.check_false_sources(world, report, frm, to, lies)
 
 
@@ -172,9 +172,9 @@ def check_files(world, report):
     folder = world.directory / "www"
     folder.mkdir()
     expected = files.write_random(folder / "file", FILE_BYTES)
-    for label in ("pc.wireguard", "pc.vlan-c", "pc.vlan-b"):
+    for label in ("pc.by-wireguard", "pc.vlan-c", "pc.vlan-b"):
         files.serve(world, label, folder, HTTP_PORT)
-    for frm, to in (("pc.vlan-a", "pc.wireguard"), ("pc.vlan-a", "pc.vlan-c"), ("pc.vlan-a", "pc.vlan-b"), ("pc.wireguard", "pc.vlan-c")):
+    for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.vlan-a", "pc.vlan-c"), ("pc.vlan-a", "pc.vlan-b"), ("pc.by-wireguard", "pc.vlan-c")):
         try:
             got = probe.fetch(world.host(frm), world.seen(to), HTTP_PORT, "/file", keep_body=False)
             report.equal(f"{frm} from {to}", expected, got.sha256)
@@ -206,7 +206,7 @@ class KernelWatch:
             report.equal(f"nobody answers ARP for {address}", [], who_has(edge, "eth1-100", address))
         ours = who_has(edge, "eth1-100", bare(IX_ADDRESS[4]))
         report.equal("one answers for the port's own address", [netns.mac(self.ix, "eth1")], ours)
-        outer = self.world.site("wireguard").outer
+        outer = self.world.site("by-wireguard").outer
         edge.ip(f"route add {IX_OUTER}/32 via {bare(IX_ADDRESS[4])}", f"route add {outer}/32 via {bare(IX_ADDRESS[4])}")
         for address, what in ((IX_OUTER, "the machine's own address"), (outer, "a neighbour of the machine")):
             done = probe.ping(edge, address)
