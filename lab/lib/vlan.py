@@ -154,6 +154,15 @@ def match_id(program, vlan, otherwise):
     program.unless_equal(7, vlan, otherwise)
 
 
+def why_not():
+    """In words, why tags cannot be had here; None when they can. Tries it."""
+    try:
+        trunk({Tags(1): 1}).pinned("trial").unlink()
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
 def attach(namespace, interface, program):
     """Every frame that comes in by the interface goes through the program."""
     path = program.pinned(f"{namespace.name}.{interface}".replace(".", "-"))

@@ -3,6 +3,7 @@
 import re
 import socket
 import struct
+from pathlib import Path
 
 from lab.lib import crossing, files, netns, probe
 from lab.lib.crossing import realm_of
@@ -81,6 +82,7 @@ def allowed(frm, to):
 
 def check(world, report):
     watch = KernelWatch(world)
+    check_privileges(world, report)
     check_links(world, report)
     crossing.check_pairs(world, report, allowed, (SILENCE, "ENETUNREACH", "EHOSTUNREACH"), workers=48)
     crossing.check_arrivals(world, report, allowed)
@@ -92,6 +94,13 @@ def check(world, report):
     check_files(world, report)
     watch.check(report)
     check_what_it_says(world, report)
+
+
+def check_privileges(world, report):
+    report.group("privileges")
+    status = Path(f"/proc/{world.ixgate.process.pid}/status").read_text(encoding="ascii")
+    kept = {name: int(bits, 16) for name, bits in re.findall(r"^(Cap(?:Eff|Prm)):\s+(\w+)", status, re.MULTILINE)}
+    report.equal("capabilities after the ports are open", {"CapPrm": 0, "CapEff": 0}, kept)
 
 
 def on_ports(world):
