@@ -144,7 +144,7 @@ def main():
     frames = Frames(list(made))
     print(json.dumps({"ready": frames.count}), flush=True)
 
-    sent, seconds = 0, 0.0
+    sent, seconds, before = 0, 0.0, time.process_time()
     while running:
         if not flooding:
             time.sleep(0.01)
@@ -158,7 +158,8 @@ def main():
             round_sent += frames.send(sock, due)
         seconds += time.monotonic() - began
         sent += round_sent
-    print(json.dumps({"sent": sent, "seconds": seconds, "per_sec": int(sent / seconds) if seconds else 0}), flush=True)
+    print(json.dumps({"sent": sent, "seconds": seconds, "per_sec": int(sent / seconds) if seconds else 0,
+                      "cpu_secs": round(time.process_time() - before, 2)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -200,11 +200,10 @@ class KernelWatch:
         self.ix.sysctl("net.ipv4.ip_forward", 1)
         self.ix.sysctl("net.ipv6.conf.all.forwarding", 1)
         rules = ["add table inet watch"]
-        for hook in ("forward", "output"):
-            match = f'{"iifname" if hook == "forward" else "oifname"} {{ "eth1", "eth2" }}'
+        for hook, match in (("input", "iifname"), ("forward", "iifname"), ("output", "oifname")):
             rules += [f"add counter inet watch {hook}",
                       f"add chain inet watch {hook} {{ type filter hook {hook} priority 0; }}",
-                      f"add rule inet watch {hook} {match} counter name {hook}"]
+                      f'add rule inet watch {hook} {match} {{ "eth1", "eth2" }} counter name {hook}']
         self.ix.nft("; ".join(rules))
 
     def check(self, report):
@@ -221,7 +220,7 @@ class KernelWatch:
             done = probe.ping(edge, address)
             report.equal(f"no way to {what} by the port", False, probe.ping_answered(done))
         counts = self.ix.nft_counters("inet watch")
-        report.equal("packets that the kernel forwarded from ports, and sent to them", {"forward": 0, "output": 0}, counts)
+        report.equal("packets that the kernel took from ports, forwarded, sent", {"input": 0, "forward": 0, "output": 0}, counts)
 
 
 def check_what_it_says(world, report):
