@@ -1,5 +1,8 @@
 """Who reaches whom: every pair of hosts by TCP, UDP, ping and names, against what was granted; and who was seen by whom.
 
+A realm that speaks both IP versions uses that of the far host: an IPv6 address of it has no IPv4 form, under which a host with
+IPv4 alone could see it.
+
 `allowed(realm, HOST.REALM)` says which of "tcp", "udp", "icmp" are open from a realm to a host.
 """
 
@@ -37,7 +40,7 @@ def check_pairs(world, report, allowed, silent=(SILENCE,), workers=32):
 
         for (frm, to), got in probe.all_at_once(attempt, list(ordered_pairs(world, version)), workers):
             what = f"{frm} to {to} ({world.seen(to, version)})"
-            if protocol in allowed(realm_of(frm), to):
+            if protocol in allowed(realm_of(frm), to) and world.seen_from(frm, version, to):
                 report.equal(what, f"{to} {frm} {to} {protocol}{version}", got)
             else:
                 report.that(what, got in silent, " or ".join(silent), got)
@@ -49,7 +52,8 @@ def check_pairs(world, report, allowed, silent=(SILENCE,), workers=32):
             return probe.ping(world.host(frm), world.seen(to, version), count=1)
 
         for (frm, to), done in probe.all_at_once(ping, list(ordered_pairs(world, version)), workers):
-            report.equal(f"{frm} pings {to}", "icmp" in allowed(realm_of(frm), to), probe.ping_answered(done))
+            opened = "icmp" in allowed(realm_of(frm), to) and world.seen_from(frm, version, to) is not None
+            report.equal(f"{frm} pings {to}", opened, probe.ping_answered(done))
 
 
 def check_arrivals(world, report, allowed):
@@ -57,9 +61,9 @@ def check_arrivals(world, report, allowed):
     report.group("who saw whom")
     for arrival in world.responders.arrived():
         frm, to = arrival.sender(), arrival.addressee()
-        version = 6 if ":" in arrival.source else 4
+        version = int(arrival.text[-1])  # that of the sender
         right = arrival.who == to and arrival.protocol in allowed(realm_of(frm), to)
-        as_seen = str(world.seen(frm, version)) if frm in world.labels() else "nobody"
+        as_seen = str(world.seen_from(frm, version, arrival.who))
         report.that(f"{arrival.protocol} at {arrival.who}", right and arrival.source == as_seen,
                     f"only what is granted, from {as_seen}", arrival)
 
@@ -79,6 +83,8 @@ def check_names(world, report, allowed):
         what = f"{asker} asks IPv{version} of {host}"
         if realm_of(host) == asker:
             report.equal(what, f"NOERROR {world.address(host, version)}", str(found))
+        elif allowed(asker, host) and not world.address(host, version) and world.address(askers[asker], 10 - version):
+            report.equal(f"{what}: who speaks both is told the host's own", "NOERROR", str(found))
         elif allowed(asker, host):
             report.equal(what, f"NOERROR {world.seen(host, version)}", str(found))
         else:

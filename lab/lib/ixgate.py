@@ -6,13 +6,16 @@ import signal
 import subprocess
 import time
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 from lab.lib import probe
+from lab.lib.netns import run
 from lab.lib.plan import DOMAIN, same_place
 from lab.lib.site import IX_OUTER, IX_PORT
 from lab.lib.strongswan import IX_ID
 
 METRICS_PORT = 9469
+PROC = Path("/run/lab-proc")
 
 
 class Ixgate:
@@ -85,6 +88,15 @@ class Ixgate:
 
     def status_text(self):
         return self.call("status", "--api", f"unix:{self.socket}")
+
+    def process_status(self):
+        """What the kernel says of the process: /proc/PID/status, by name."""
+        # The /proc of this machine knows it by another number.
+        if not PROC.is_mount():
+            PROC.mkdir(exist_ok=True)
+            run(["mount", "-t", "proc", "proc", PROC])
+        lines = (PROC / str(self.process.pid) / "status").read_text(encoding="ascii").splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def metrics(self):
         """As Prometheus reads them."""

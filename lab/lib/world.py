@@ -137,6 +137,12 @@ class World:
         host, _, realm = label.partition(".")
         return self.ixgate.alias(self.site(realm).realm, host, version)
 
+    def seen_from(self, label, version, to):
+        """The address under which TO sees HOST.REALM where that one speaks the IP version; None: it cannot be shown there."""
+        target = version if self.address(to, version) else 10 - version
+        address = self.address(label, version)
+        return self.ixgate.shown(label.partition(".")[2], address, target) or (address if target == version == 6 else None)
+
     def labels(self):
         """HOST.REALM of every host."""
         return [f"{h.name}.{s.realm.name}" for s in self.sites for h in s.realm.hosts]

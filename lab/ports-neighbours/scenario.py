@@ -215,5 +215,4 @@ def announce(namespace, interface, address):
 
 def memory_kb(world):
     """What ixgate has in memory."""
-    status = Path(f"/proc/{world.ixgate.process.pid}/status").read_text(encoding="ascii")
-    return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1))
+    return int(world.ixgate.process_status()["VmRSS"].split()[0])

@@ -3,7 +3,6 @@
 import re
 import socket
 import struct
-from pathlib import Path
 
 from lab.lib import crossing, files, netns, probe
 from lab.lib.crossing import realm_of
@@ -80,6 +79,12 @@ def allowed(frm, to):
     return {"tcp"} if to == "pacs.vlan-a" else set()
 
 
+def prepare(world):
+    """The machine's kernel is a router."""
+    world.ix.sysctl("net.ipv4.ip_forward", 1)
+    world.ix.sysctl("net.ipv6.conf.all.forwarding", 1)
+
+
 def check(world, report):
     watch = KernelWatch(world)
     check_privileges(world, report)
@@ -98,8 +103,8 @@ def check(world, report):
 
 def check_privileges(world, report):
     report.group("privileges")
-    status = Path(f"/proc/{world.ixgate.process.pid}/status").read_text(encoding="ascii")
-    kept = {name: int(bits, 16) for name, bits in re.findall(r"^(Cap(?:Eff|Prm)):\s+(\w+)", status, re.MULTILINE)}
+    status = world.ixgate.process_status()
+    kept = {name: int(status[name], 16) for name in ("CapPrm", "CapEff")}
     report.equal("capabilities after the ports are open", {"CapPrm": 0, "CapEff": 0}, kept)
 
 
@@ -170,7 +175,7 @@ def check_icmp_errors(world, report):
 
 def check_spoofing(world, report):
     report.group("false sources")
-    lies = ["10.9.9.9", str(world.seen("pc.vlan-b")), "192.168.2.10", "172.20.0.1", "fd00:99::1", str(world.seen("pc.vlan-b", 6))]
+    lies = ["10.9.9.9", str(world.seen("pc.vlan-b")), "192.168.2.10", "172.20.0.9", "fd00:99::1", str(world.seen("pc.vlan-b", 6))]
     for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.qinq", "pc.by-ipsec"), ("pc.onlink", "pc.by-wireguard")):
         crossing.check_false_sources(world, report, frm, to, lies)
 
@@ -181,9 +186,10 @@ def check_files(world, report):
     folder = world.directory / "www"
     folder.mkdir()
     expected = files.write_random(folder / "file", FILE_BYTES)
-    for label in ("pc.by-wireguard", "pc.vlan-c", "pc.vlan-b"):
+    for label in ("pc.by-wireguard", "pc.vlan-c", "pc.vlan-b", "pc.qinq"):
         files.serve(world, label, folder, HTTP_PORT)
-    for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.vlan-a", "pc.vlan-c"), ("pc.vlan-a", "pc.vlan-b"), ("pc.by-wireguard", "pc.vlan-c")):
+    for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.vlan-a", "pc.vlan-c"), ("pc.vlan-a", "pc.vlan-b"),
+                    ("pc.by-wireguard", "pc.vlan-c"), ("pc.by-ipsec", "pc.qinq")):
         try:
             got = probe.fetch(world.host(frm), world.seen(to), HTTP_PORT, "/file", keep_body=False)
             report.equal(f"{frm} from {to}", expected, got.sha256)
@@ -197,8 +203,6 @@ class KernelWatch:
 
     def __init__(self, world):
         self.world, self.ix = world, world.ix
-        self.ix.sysctl("net.ipv4.ip_forward", 1)
-        self.ix.sysctl("net.ipv6.conf.all.forwarding", 1)
         rules = ["add table inet watch"]
         for hook, match in (("input", "iifname"), ("forward", "iifname"), ("output", "oifname")):
             rules += [f"add counter inet watch {hook}",
