@@ -24,6 +24,8 @@ mod hidden;
 mod ipsec;
 #[path = "config/napt.rs"]
 mod napt;
+#[path = "config/plain_ports.rs"]
+mod plain_ports;
 #[path = "config/zone.rs"]
 mod zone;
 
@@ -110,10 +112,6 @@ fn mistakes_of_syntax() {
 #[test]
 fn what_is_not_served_yet_is_refused_and_not_ignored() {
     check(&[
-        (
-            realm("a", "\"10.0.0.0/24\"") + "[[realm.attach]]\nport = \"eth0\"\n",
-            &["5:1 port: `port` is not served yet in this version"],
-        ),
         (
             realm("a", "{ prefix = \"10.0.0.0/24\", show_as = [] }"),
             &["3:39 show_as: `show_as` is not served yet in this version"],

@@ -194,6 +194,8 @@ pub struct Attachment {
     pub ipsec: Option<IpsecPeer>,
     pub port: Option<Port>,
     pub tun: Option<Tun>,
+    /// It is written, right or wrong.
+    pub has_priority: bool,
     pub priority: Number,
     pub weight: Number,
     pub mtu_bytes: Number,
@@ -443,6 +445,7 @@ fn read_attachment(s: &Section<'_>, problems: &mut Problems) -> Attachment {
         ipsec,
         port: s.section("port", problems).map(|p| port::port(&p, problems)),
         tun: s.section("tun", problems).map(|t| Tun { name: t.text("name", problems) }),
+        has_priority: s.has("priority"),
         priority: s.integer("priority", problems),
         weight: s.integer("weight", problems),
         mtu_bytes: s.integer("mtu_bytes", problems),

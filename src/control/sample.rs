@@ -7,12 +7,12 @@ use ipnet::IpNet;
 
 use crate::config::model::{
     AliasMode, Api, Attachment, Config, Dns, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike,
-    IpsecPeer, Ix, Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, Profile, Realm, RealmRef, RemoteAuth,
-    Selectors, Service, ServiceRef, Sessions, WireGuard, WireGuardPeer,
+    IpsecPeer, Ix, Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, PortPeer, Profile, Realm, RealmRef,
+    RemoteAuth, Selectors, Service, ServiceRef, Sessions, TunPeer, WireGuard, WireGuardPeer,
 };
-use crate::net::Space6;
 use crate::net::address_range::AddressRange;
 use crate::net::policy::PortRule;
+use crate::net::{Space6, VlanTags};
 
 pub struct Sample {
     config: Config,
@@ -93,9 +93,20 @@ impl Sample {
         self.attach(realm, Peer::WireGuard(peer))
     }
 
-    fn attach(mut self, realm: &str, peer: Peer) -> Self {
+    /// One more port of `realm`: with a VLAN and a gateway.
+    pub fn port(self, realm: &str, interface: &str, vlan: u16) -> Self {
+        self.attach(realm, Peer::Port(Box::new(port_peer(interface, vlan))))
+    }
+
+    pub fn tun(self, realm: &str, name: &str) -> Self {
+        self.attach(realm, Peer::Tun(TunPeer { name: name.into() }))
+    }
+
+    pub fn attach(mut self, realm: &str, peer: Peer) -> Self {
         let realm = self.realm_ref(realm);
-        self.config.realms[realm.0].attachments.push(Attachment { peer, mtu_bytes: 1390, priority: 0, weight: 1 });
+        let attachments = &mut self.config.realms[realm.0].attachments;
+        let priority = attachments.len() as u8;
+        attachments.push(Attachment { peer, mtu_bytes: 1390, priority, weight: 1 });
         self
     }
 
@@ -155,6 +166,22 @@ pub fn ipsec_peer(remote_id: &str) -> IpsecPeer {
         replay_window_packets: 1024,
         liveness: Duration::from_secs(30),
         copy_dscp: true,
+    }
+}
+
+/// 172.20.0.2, whose gateway is 172.20.0.1.
+pub fn port_peer(interface: &str, vlan: u16) -> PortPeer {
+    PortPeer {
+        interface: interface.into(),
+        vlan: VlanTags { service: None, customer: Some(vlan) },
+        addresses: vec!["172.20.0.2/30".parse().unwrap()],
+        gateways: vec!["172.20.0.1".parse().unwrap()],
+        routes: Vec::new(),
+        accept_ra: false,
+        proxy: false,
+        liveness_interval: Duration::from_secs(1),
+        liveness_multiplier: 3,
+        bfd: None,
     }
 }
 

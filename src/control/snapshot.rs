@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::config;
 use crate::config::model::{Attachment, Config, Peer, RealmRef, Sessions, WireGuardPeer};
 use crate::dataplane::Setup;
-use crate::dataplane::snapshot::{Limits, Realm, Service, Snapshot, Transport, Tunnel};
+use crate::dataplane::snapshot::{Interface, Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
 use crate::ike;
@@ -90,6 +90,12 @@ impl TunnelKey {
 }
 
 impl TunnelNumbers {
+    /// The interfaces of a configuration by number, before it is compiled: they are opened first.
+    pub fn interfaces(&mut self, config: &Config) -> Result<Vec<Option<Interface>>, SnapshotError> {
+        self.interfaces.update(config)?;
+        Ok(self.interfaces.list())
+    }
+
     /// For the zone of the next generation.
     pub fn next_zone_serial(&mut self, now: SystemTime) -> u32 {
         let serial = zone::next_serial(self.zone_serial, now);

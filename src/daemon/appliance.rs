@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::dnssec_key::{self, SigningKeyError};
+use super::interfaces::{self, InterfacePlan};
 use super::open::{IkePlan, OpenError, Plan};
 use super::run::{Reloaded, run};
 use super::worker::Core;
@@ -24,7 +25,7 @@ use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::io::sockets::{Sockets, Watch};
 use crate::link::{Medium, PortConfig};
-use crate::net::{Generation, PathReport, Timestamp};
+use crate::net::{Generation, LinkReport, PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
 
@@ -61,10 +62,13 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let config::Loaded { mut config, warnings, .. } = config::load(file)?;
     log_warnings(&warnings);
     // Ports first: a start that fails for them has given nobody an alias.
-    let mut opened = Plan::of(&config).open()?;
+    let mut numbers = TunnelNumbers::default();
+    let interfaces = numbers.interfaces(&config).map_err(PrepareError::from)?;
+    let plan = Plan::of(&config, &interfaces);
+    let open = Arc::new(Mutex::new(plan.interfaces.clone()));
+    let mut opened = plan.open()?;
     let mut store = Store::open(&config.ix.state_dir)?;
     dnssec_key::ensure(&mut config)?;
-    let mut numbers = TunnelNumbers::default();
     let generation = Generation(1);
     let Prepared { snapshot, changes } = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now())?;
     changes.iter().for_each(|change| tracing::info!("{change}"));
@@ -90,6 +94,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         numbers,
         generation,
         published: Arc::new(published),
+        open,
     };
     Ok(run(opened, engine, names, clock, move || reloader.reload()))
 }
@@ -105,6 +110,8 @@ struct Reloader {
     generation: Generation,
     /// For those who are served beside the packet path.
     published: Arc<watch::Sender<Arc<Snapshot>>>,
+    /// The interfaces that the worker has.
+    open: Arc<Mutex<Vec<InterfacePlan>>>,
 }
 
 impl Reloader {
@@ -112,13 +119,21 @@ impl Reloader {
         let config::Loaded { mut config, warnings, .. } = config::load(&self.file)?;
         log_warnings(&warnings);
         let waiting = waits_for_restart(&self.config, &config)?;
+        let mut waiting: Vec<String> = waiting.into_iter().map(str::to_owned).collect();
         dnssec_key::ensure(&mut config)?;
         let generation = Generation(self.generation.0 + 1);
         // As at the start: a port that cannot be had has given nobody an alias.
-        let sockets = match config.uses_ipsec() && !self.ike_ports.is_open() {
+        let mut sockets = match config.uses_ipsec() && !self.ike_ports.is_open() {
             true => IkePlan::open_later(&config)?,
             false => Sockets::default(),
         };
+        let numbered = self.numbers.interfaces(&config).map_err(PrepareError::from)?;
+        let interfaces = interfaces::plans(&config, &numbered);
+        {
+            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            interfaces::open_new(&interfaces, &open, &mut sockets).map_err(OpenError::from)?;
+            waiting.extend(interfaces::waiting_for_restart(&interfaces, &open));
+        }
         let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, SystemTime::now())?;
         prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
         if !waiting.is_empty() {
@@ -133,8 +148,12 @@ impl Reloader {
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
         let summary = format!("generation {}, {realms} realms, {tunnels} tunnels", generation.0);
         let (published, snapshot) = (self.published.clone(), prepared.snapshot.clone());
-        let adopted = Box::new(move || drop(published.send_replace(snapshot)));
-        Ok(Reloaded { snapshot: prepared.snapshot, sockets, names, summary, adopted })
+        let (open, now_open) = (self.open.clone(), interfaces.clone());
+        let adopted = Box::new(move || {
+            *open.lock().unwrap_or_else(PoisonError::into_inner) = now_open;
+            drop(published.send_replace(snapshot));
+        });
+        Ok(Reloaded { snapshot: prepared.snapshot, sockets, interfaces, names, summary, adopted })
     }
 
     /// Remembers what runs now: the new file, except where the old settings still hold.
@@ -169,6 +188,10 @@ impl Core for Engine {
 
     fn handle_path_report(&mut self, report: PathReport, now: Timestamp) {
         Engine::handle_path_report(self, report, now);
+    }
+
+    fn handle_link(&mut self, report: LinkReport, now: Timestamp) {
+        Engine::handle_link(self, report, now);
     }
 
     fn handle_timeout(&mut self, now: Timestamp) {

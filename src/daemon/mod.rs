@@ -8,6 +8,7 @@
 //!   the zone over TCP
 //!   systemd: ready, watchdog
 //!   names asked outside         <-- questions, answers -->
+//! links thread (netlink)        -- how interfaces are -->
 //! ```
 //!
 //! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts
@@ -16,6 +17,8 @@
 
 pub mod appliance;
 pub mod dnssec_key;
+pub mod interfaces;
+mod links;
 pub mod open;
 pub mod run;
 pub mod socket_file;

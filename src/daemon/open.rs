@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::interfaces::{self, InterfaceError, InterfacePlan};
 use super::socket_file::{SocketFile, SocketFileError};
 use super::transfer::Transfers;
 use crate::config::model::{Config, Ike};
 use crate::dataplane::Snapshot;
+use crate::dataplane::snapshot::Interface;
 use crate::io::raw_esp::{RawError, RawEspSocket};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
@@ -29,6 +31,8 @@ pub struct Plan {
     pub api_socket: PathBuf,
     pub metrics: Option<SocketAddr>,
     pub transfer: Option<TransferPlan>,
+    /// Of ports.
+    pub interfaces: Vec<InterfacePlan>,
 }
 
 /// Where name servers fetch the zone.
@@ -55,6 +59,7 @@ pub struct Opened {
     pub(super) api: SocketFile,
     pub(super) metrics: Option<TcpListener>,
     pub(super) transfers: Option<Transfers>,
+    pub(super) interfaces: Vec<InterfacePlan>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +76,8 @@ pub enum OpenError {
     RawEsp(#[from] RawError),
     #[error(transparent)]
     Api(#[from] SocketFileError),
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
     #[error("cannot serve metrics on tcp {address}: {source}; change `metrics.listen`, or set it to \"off\"")]
     Metrics { address: SocketAddr, source: io::Error },
     #[error("cannot serve zone transfers on tcp {address}: {source}; change `listen` in [dns.transfer]")]
@@ -78,8 +85,10 @@ pub enum OpenError {
 }
 
 impl Plan {
-    pub fn of(config: &Config) -> Self {
+    /// `interfaces`: of the configuration, by number.
+    pub fn of(config: &Config, interfaces: &[Option<Interface>]) -> Self {
         Plan {
+            interfaces: interfaces::plans(config, interfaces),
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.private_key.as_ref().map(|_| config.wireguard.listen),
             ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
@@ -107,9 +116,10 @@ impl Plan {
         if let Some(ike) = self.ike {
             ike.open(&mut sockets, self.offload)?;
         }
+        interfaces::open_new(&self.interfaces, &[], &mut sockets)?;
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
         let transfers = self.transfer.map(TransferPlan::open).transpose()?;
-        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics, transfers })
+        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics, transfers, interfaces: self.interfaces })
     }
 }
 
@@ -167,7 +177,7 @@ impl Opened {
     }
 
     pub fn listens(&self) -> Vec<Listen> {
-        let mut listens = listens_of(&self.sockets);
+        let mut listens = listens_of(&self.sockets, &self.interfaces);
         listens.push(Listen { what: "API", address: format!("unix:{}", self.api.path().display()) });
         if let Some(address) = self.metrics_address() {
             listens.push(Listen { what: "metrics", address: format!("http://{address}/metrics") });
@@ -180,13 +190,28 @@ impl Opened {
 }
 
 /// Sockets for outer datagrams, in words.
-pub(super) fn listens_of(sockets: &Sockets) -> Vec<Listen> {
+pub(super) fn listens_of(sockets: &Sockets, interfaces: &[InterfacePlan]) -> Vec<Listen> {
     let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
     let udp = ports.into_iter().filter_map(|(port, what)| Some((what, sockets.udp_address(port)?)));
     let mut listens: Vec<_> = udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
     let raw = sockets.raw_esp_addresses();
     listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
+    let kinds: Vec<_> = sockets.drivers().map(|driver| (driver.path().port, driver.kind())).collect();
+    listens.extend(interfaces.iter().filter_map(|plan| {
+        let port = if plan.is_tun { Port::Tun(plan.interface) } else { Port::Frames(plan.interface) };
+        let (_, kind) = kinds.iter().find(|(of, _)| *of == port)?;
+        Some(Listen { what: plan.what(), address: format!("{} ({kind})", plan.name) })
+    }));
     listens
+}
+
+/// What of `listens` is still so when these are the interfaces.
+pub(super) fn retain_interfaces(listens: &mut Vec<Listen>, interfaces: &[InterfacePlan]) {
+    let is_one_of = |listen: &Listen, plan: &InterfacePlan| {
+        listen.what == plan.what() && listen.address.split(' ').next() == Some(plan.name.as_str())
+    };
+    let is_interface = |listen: &Listen| [interfaces::PORTS, interfaces::TUN].contains(&listen.what);
+    listens.retain(|listen| !is_interface(listen) || interfaces.iter().any(|plan| is_one_of(listen, plan)));
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, OpenError> {
@@ -212,6 +237,7 @@ pub(super) mod tests {
             api_socket: directory.path().join("state/ixgate.sock"),
             metrics: Some("127.0.0.1:0".parse().unwrap()),
             transfer: None,
+            interfaces: Vec::new(),
         }
     }
 

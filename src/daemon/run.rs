@@ -16,7 +16,9 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::open::{Opened, listens_of};
+use super::interfaces::InterfacePlan;
+use super::links::Follower;
+use super::open::{Opened, listens_of, retain_interfaces};
 use super::transfer::{self, Transfers};
 use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
@@ -39,6 +41,8 @@ pub struct Reloaded<S> {
     pub snapshot: Arc<S>,
     /// For ports that were not needed before.
     pub sockets: Sockets,
+    /// All that are needed now.
+    pub interfaces: Vec<InterfacePlan>,
     pub names: Names,
     /// For the log: what is different.
     pub summary: String,
@@ -125,13 +129,15 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, sockets, api: api_socket, metrics, transfers } = opened;
+    let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
+    let follower = Follower::spawn(handle.clone()).map_err(RunError::Start)?;
+    follower.follow(interfaces);
     let shown = RwLock::new(Shown { listens, names });
-    let facts = Facts { ix_name, shown, clock, started: clock.now(), transfers: Default::default() };
+    let facts = Facts { ix_name, shown, clock, started: clock.now(), transfers: Default::default(), follower };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -183,6 +189,7 @@ struct Facts {
     clock: Clock,
     started: Timestamp,
     transfers: Arc<transfer::Counters>,
+    follower: Follower,
 }
 
 struct Shown {
@@ -273,8 +280,10 @@ where
 
 async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>) {
     let mut shown = observer.facts.shown.write().await;
-    let further = listens_of(&reloaded.sockets);
-    match observer.handle.publish(reloaded.snapshot, reloaded.sockets).await {
+    let Reloaded { snapshot, sockets, interfaces, .. } = reloaded;
+    let further = listens_of(&sockets, &interfaces);
+    let kept = interfaces.iter().map(|plan| plan.interface).collect();
+    match observer.handle.publish(snapshot, sockets, kept).await {
         Ok(()) => tracing::info!("new configuration: {}", reloaded.summary),
         // Handed over: it will be adopted when the worker is heard of again.
         Err(error @ WorkerError::Silent) => tracing::error!("the new configuration is not adopted yet: {error}"),
@@ -284,7 +293,9 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
         }
     }
     log_listens(&further);
+    retain_interfaces(&mut shown.listens, &interfaces);
     shown.listens.extend(further);
+    observer.facts.follower.follow(interfaces);
     (reloaded.adopted)();
     shown.names = reloaded.names;
 }

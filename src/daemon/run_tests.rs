@@ -41,6 +41,7 @@ fn reload() -> impl FnMut() -> Result<Reloaded<u32>, &'static str> {
             _ => Ok(Reloaded {
                 snapshot: Arc::new(9),
                 sockets: further(),
+                interfaces: Vec::new(),
                 names: names("renamed"),
                 summary: "1 realm".to_owned(),
                 adopted: Box::new(|| {}),

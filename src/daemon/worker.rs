@@ -25,7 +25,7 @@ use crate::io::clock::Clock;
 use crate::io::poller::{Poller, Waker};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
-use crate::net::{PathReport, Timestamp};
+use crate::net::{InterfaceId, LinkReport, PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
 
@@ -61,6 +61,8 @@ pub trait Core: Send + 'static {
     fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp);
     /// Somebody says that a path carries no longer packets.
     fn handle_path_report(&mut self, report: PathReport, now: Timestamp);
+    /// The kernel says how an interface is.
+    fn handle_link(&mut self, report: LinkReport, now: Timestamp);
     fn handle_timeout(&mut self, now: Timestamp);
     fn publish(&mut self, snapshot: Arc<Self::Snapshot>, now: Timestamp);
     /// Peers are told of the end, as many as the outbox takes. `false`: nobody is left to tell.
@@ -122,9 +124,18 @@ pub struct Handle<C: Core> {
 
 enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
-    Publish(Arc<C::Snapshot>, Box<Sockets>, oneshot::Sender<Result<(), WorkerError>>),
+    Publish(Box<Publication<C>>, oneshot::Sender<Result<(), WorkerError>>),
+    Link(LinkReport),
+    /// Of an interface that is another one now.
+    Adopt(Box<Sockets>),
     Outside(ExchangeId, Option<Vec<u8>>),
     Shutdown,
+}
+
+struct Publication<C: Core> {
+    snapshot: Arc<C::Snapshot>,
+    sockets: Sockets,
+    interfaces: Vec<InterfaceId>,
 }
 
 /// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there.
@@ -177,12 +188,33 @@ impl<C: Core> Handle<C> {
         await_reply(answer).await
     }
 
-    /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has. On an error that is not
-    /// [`WorkerError::Silent`] they are closed, and the old snapshot holds.
-    pub async fn publish(&self, snapshot: Arc<C::Snapshot>, sockets: Sockets) -> Result<(), WorkerError> {
+    /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has, less the drivers of other
+    /// interfaces than `interfaces`. On an error that is not [`WorkerError::Silent`] they are closed, and the old snapshot holds.
+    pub async fn publish(
+        &self,
+        snapshot: Arc<C::Snapshot>,
+        sockets: Sockets,
+        interfaces: Vec<InterfaceId>,
+    ) -> Result<(), WorkerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Publish(snapshot, Box::new(sockets), reply))?;
+        self.send(Command::Publish(Box::new(Publication { snapshot, sockets, interfaces }), reply))?;
         await_reply(answer).await?
+    }
+
+    /// How an interface is now. Blocks while there is no room; to be called from a thread of its own.
+    pub fn tell_link(&self, report: LinkReport) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Link(report))
+    }
+
+    /// `sockets` take the places of those that there are. Blocks as [`Handle::tell_link`] does.
+    pub fn adopt(&self, sockets: Sockets) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Adopt(Box::new(sockets)))
+    }
+
+    fn send_patiently(&self, command: Command<C>) -> Result<(), WorkerError> {
+        self.commands.send(command).map_err(|_| WorkerError::Gone)?;
+        self.waker.wake();
+        Ok(())
     }
 
     /// Stop reading, send what is to be sent, end.
@@ -267,13 +299,15 @@ impl<C: Core> Worker<C> {
             match self.commands.try_recv() {
                 // Whoever asked may have given up: nothing to do about that.
                 Ok(Command::Report(reply)) => drop(reply.send(self.report())),
-                Ok(Command::Publish(snapshot, sockets, reply)) => {
-                    let adopted = self.sockets.adopt(*sockets, &self.poller);
-                    if adopted.is_ok() {
-                        self.core.publish(snapshot, self.clock.now());
-                        self.flush();
+                Ok(Command::Publish(publication, reply)) => drop(reply.send(self.publish(*publication))),
+                Ok(Command::Link(report)) => {
+                    self.core.handle_link(report, self.clock.now());
+                    self.flush();
+                }
+                Ok(Command::Adopt(sockets)) => {
+                    if let Err(error) = self.sockets.adopt(*sockets, &self.poller) {
+                        tracing::error!("an interface that has come again cannot be used: {error}");
                     }
-                    let _ = reply.send(adopted.map_err(|error| WorkerError::Ports(error.kind())));
                 }
                 Ok(Command::Outside(exchange, bytes)) => {
                     self.core.handle_outside(exchange, bytes.as_deref(), self.clock.now());
@@ -286,6 +320,14 @@ impl<C: Core> Worker<C> {
         // More may be waiting: look again after this turn, without sleeping.
         self.poller.waker().wake();
         Ok(false)
+    }
+
+    fn publish(&mut self, Publication { snapshot, sockets, interfaces }: Publication<C>) -> Result<(), WorkerError> {
+        self.sockets.adopt(sockets, &self.poller).map_err(|error| WorkerError::Ports(error.kind()))?;
+        self.core.publish(snapshot, self.clock.now());
+        self.flush();
+        self.sockets.retain_interfaces(|interface| interfaces.contains(&interface));
+        Ok(())
     }
 
     fn serve_timers(&mut self) {
@@ -302,7 +344,7 @@ impl<C: Core> Worker<C> {
             if self.sockets.recv_batch(&mut self.batch)? == 0 {
                 return Ok(true);
             }
-            self.core.handle_input(self.batch.datagrams(), self.clock.now());
+            self.core.handle_input(self.sockets.datagrams(&self.batch), self.clock.now());
             self.flush();
         }
         Ok(false)

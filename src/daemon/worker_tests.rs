@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::dataplane::report::Totals;
 use crate::io::udp::{Offload, UdpSocket};
-use crate::net::{Generation, PathReport, Port};
+use crate::net::{Generation, LinkReport, PathReport, Port};
 use crate::packet::DropReason;
 
 /// Sends every datagram back. `panic` makes it panic, `stop` makes it wait for the test.
@@ -66,6 +66,8 @@ impl Core for Echo {
         self.deadline = Some(now + Duration::from_millis(1));
     }
 
+    fn handle_link(&mut self, _: LinkReport, _: Timestamp) {}
+
     fn publish(&mut self, snapshot: Arc<u32>, _: Timestamp) {
         self.generation = Generation(*snapshot);
     }
@@ -108,6 +110,7 @@ impl Core for Echo {
     fn report(&self, _: Timestamp) -> Report {
         let dns = crate::dns::forward::Counters { by_cache: self.told.0, failures: self.told.1, ..Default::default() };
         Report {
+            made_at: Timestamp::ZERO,
             generation: self.generation,
             totals: Totals { originated: self.timeouts, ..self.totals },
             unattributed_drops: [0; DropReason::COUNT],
@@ -187,7 +190,7 @@ async fn moves_datagrams_reports_adopts_snapshots_and_drains() {
     let mut further = Sockets::default();
     further.add_udp(UdpSocket::bind_for(Port::Ike, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap());
     let ike = further.udp_address(Port::Ike).unwrap();
-    bench.handle.publish(Arc::new(7), further).await.unwrap();
+    bench.handle.publish(Arc::new(7), further, Vec::new()).await.unwrap();
     assert_eq!(bench.handle.report().await.unwrap().path.generation, Generation(7));
     bench.echo(b"as before");
     bench.client.connect(ike).unwrap();
@@ -224,7 +227,7 @@ async fn ports_that_the_worker_did_not_get_are_known_to_be_closed() {
         }
     }
     assert!(watch.is_open());
-    assert_eq!(bench.handle.publish(Arc::new(7), first).await, Err(WorkerError::Busy));
+    assert_eq!(bench.handle.publish(Arc::new(7), first, Vec::new()).await, Err(WorkerError::Busy));
     assert!(!watch.is_open(), "nobody has them: the next reload opens them anew");
     open_gate.send(()).unwrap();
     answers.pop();
@@ -233,8 +236,8 @@ async fn ports_that_the_worker_did_not_get_are_known_to_be_closed() {
     }
     let again = ike_socket();
     let watch = again.watch();
-    bench.handle.publish(Arc::new(8), again).await.unwrap();
-    bench.handle.publish(Arc::new(9), Sockets::default()).await.unwrap();
+    bench.handle.publish(Arc::new(8), again, Vec::new()).await.unwrap();
+    bench.handle.publish(Arc::new(9), Sockets::default(), Vec::new()).await.unwrap();
     assert!(watch.is_open(), "the worker has them");
     bench.handle.shut_down().unwrap();
     assert!(matches!(bench.ending.await.unwrap(), Ending::Drained(_)));

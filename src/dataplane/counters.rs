@@ -133,9 +133,14 @@ impl Counters {
 
     /// Packets that were counted as forwarded turned out not to be taken by the kernel.
     pub fn unsent(&mut self, packets: u64) {
+        self.lost(packets, DropReason::EgressQueueFull);
+    }
+
+    /// Packets that were counted as forwarded came to nothing in their port.
+    pub fn lost(&mut self, packets: u64, reason: DropReason) {
         let packets = packets.min(self.totals.forwarded);
         self.totals.forwarded -= packets;
-        self.unattributed_drops[DropReason::EgressQueueFull.index()] += packets;
+        self.unattributed_drops[reason.index()] += packets;
     }
 
     pub fn total_drops(&self) -> u64 {

@@ -11,11 +11,12 @@ use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::random::Random;
-use crate::net::{PathReport, RealmId, Timestamp, TunnelId};
+use crate::net::{LinkReport, PathReport, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
+use super::carriers::Carriers;
 use super::counters::Counters;
 use super::event::{Event, PortNews, What};
 use super::fragment::Fragmenter;
@@ -71,6 +72,7 @@ enum Walking {
 /// `None`, then read [`Engine::poll_timeout`].
 pub struct Engine {
     snapshot: Arc<Snapshot>,
+    carriers: Carriers,
     tunnels: Tunnels,
     police: Police,
     sessions: Sessions,
@@ -100,6 +102,7 @@ impl Engine {
             now,
         );
         let mut engine = Engine {
+            carriers: Carriers::new(setup.seed.rotate_left(12)),
             tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16)),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
@@ -133,6 +136,7 @@ impl Engine {
                 self.tunnels.forget_path(tunnel.peer.tunnel());
             }
         }
+        self.tunnels.forget_interfaces(&self.snapshot, &snapshot, now);
         let mapping = &snapshot.mapping;
         self.local.host().retain_connections(|realm, address| {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
@@ -142,10 +146,12 @@ impl Engine {
         self.sessions.set_timers(snapshot.timers);
         self.tunnels.begin();
         self.tunnels.configure(&snapshot, now);
+        self.carriers.configure(&snapshot);
         self.snapshot = snapshot;
         self.local.names.handle_publish(&self.snapshot, now);
         self.drive_local(now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
+        self.look_at_carriers();
         self.finish(now);
     }
 
@@ -171,10 +177,19 @@ impl Engine {
         self.finish(now);
     }
 
+    /// The kernel says how an interface is that ports are on.
+    pub fn handle_link(&mut self, report: LinkReport, now: Timestamp) {
+        self.tunnels.begin();
+        self.tunnels.handle_link(report, &mut self.outbox, now);
+        self.look_at_carriers();
+        self.finish(now);
+    }
+
     /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.tunnels.begin();
         self.tunnels.handle_timeout(&mut self.outbox, now);
+        self.look_at_carriers();
         if now >= self.next_expiry {
             self.sessions.expire(EXPIRE_PER_TICK, now.as_secs());
             napt::release(&mut self.sessions, &mut self.napt);
@@ -224,12 +239,21 @@ impl Engine {
             let realm = Some(self.snapshot.realm_name(event.realm()));
             return Some(Event { realm, what: What::Napt(PortNews::of(event, &self.snapshot.mapping)) });
         }
-        let event = self.tunnels.poll_event()?;
+        let Some(event) = self.tunnels.poll_event() else { return self.poll_switch() };
         let realm = event.tunnel().map(|tunnel| match self.realm_of(tunnel) {
             Some(realm) => self.snapshot.realm_name(realm),
             None => "(removed)".to_owned(),
         });
         Some(Event { realm, what: event })
+    }
+
+    /// After what happened to the tunnels, so that the log tells cause and effect in order.
+    fn poll_switch(&mut self) -> Option<Event> {
+        let switch = self.carriers.poll_switch()?;
+        let names = |tunnels: &[TunnelId]| tunnels.iter().map(|tunnel| self.snapshot.tunnel_words(*tunnel)).collect();
+        let (now, lost, gained) = (names(&switch.now), names(&switch.lost), names(&switch.gained));
+        let realm = Some(self.snapshot.realm_name(switch.realm));
+        Some(Event { realm, what: What::Switched { now, lost, gained } })
     }
 
     /// When to call [`Engine::handle_timeout`], and why.
@@ -251,6 +275,7 @@ impl Engine {
     pub fn report(&self, now: Timestamp) -> Report {
         let (ike_sas, ike_half_open) = self.tunnels.ike_sa_counts();
         Report {
+            made_at: now,
             generation: self.snapshot.generation,
             totals: self.counters.totals,
             unattributed_drops: self.counters.unattributed_drops,
@@ -271,10 +296,18 @@ impl Engine {
         }
     }
 
+    fn look_at_carriers(&mut self) {
+        let tunnels = &self.tunnels;
+        self.carriers.look(|tunnel| tunnels.is_up(tunnel));
+    }
+
     /// What the transports still have to do in this call.
     fn finish(&mut self, now: Timestamp) {
         let Engine { tunnels, outbox, counters, snapshot, .. } = self;
         tunnels.finish(outbox, |reason| counters.control_refused(reason));
+        while let Some(lost) = tunnels.poll_lost() {
+            counters.lost(lost.packets, lost.reason);
+        }
         tunnels.watch_paths(outbox, now, |tunnel, bytes| {
             if let Some(realm) = snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm) {
                 counters.sent(tunnel, realm, bytes);
@@ -325,6 +358,7 @@ impl Engine {
     fn walk_one(&mut self, what: Walking, now: Timestamp) {
         Walk {
             snapshot: &self.snapshot,
+            carriers: &self.carriers,
             tunnels: &mut self.tunnels,
             police: &mut self.police,
             sessions: &mut self.sessions,
@@ -352,8 +386,8 @@ impl Engine {
 
     /// Answers what the IX itself was asked.
     fn drive_local(&mut self, now: Timestamp) {
-        let Engine { local, snapshot, tunnels, fragmenter, outbox, counters, .. } = self;
-        local.drive(snapshot, tunnels, fragmenter, outbox, counters, now);
+        let Engine { local, snapshot, carriers, tunnels, fragmenter, outbox, counters, .. } = self;
+        local.drive(snapshot, carriers, tunnels, fragmenter, outbox, counters, now);
     }
 
     fn realm_of(&self, tunnel: TunnelId) -> Option<RealmId> {
@@ -372,6 +406,7 @@ impl Engine {
                     sent: counters.sent,
                     drops: counters.drops,
                     sessions: self.sessions.opened_by(realm),
+                    switches: self.carriers.switches_of(realm),
                     dns_cached: self.local.names.cached_of(realm),
                 })
             })
@@ -395,7 +430,8 @@ impl Engine {
                     received: counters.received,
                     sent: counters.sent,
                     ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
-                    port: None,
+                    port: self.tunnels.port_status(id, now).map(Box::new),
+                    carries: self.carriers.carries(tunnel.realm, id, |tunnel| self.tunnels.is_up(tunnel)),
                     mtu: self.tunnels.mtu_report(id, now),
                 })
             })

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::ike;
+use crate::link;
+use crate::link::endpoint::{Down, HopDown};
 use crate::nat::napt::{BlockEvent, PortBlock};
 use crate::net::mapping::Mapping;
 use crate::net::{Path, TunnelId};
@@ -23,6 +25,13 @@ pub enum What {
     WireGuard(wireguard::Event),
     Ipsec(IpsecNews),
     Napt(PortNews),
+    Link(link::Event),
+    /// Other attachments than before carry the realm's traffic; `now` is not empty. All in words.
+    Switched {
+        now: Vec<String>,
+        lost: Vec<String>,
+        gained: Vec<String>,
+    },
 }
 
 /// What became of ports that are given on demand: with the log it can be told who had them. Hosts are shown as their realm
@@ -103,6 +112,11 @@ impl Event {
                 !matches!(news, IpsecNews::Up { .. } | IpsecNews::ChildUp { .. } | IpsecNews::Moved { .. })
             }
             What::Napt(_) => false,
+            What::Link(event) => !matches!(
+                event,
+                link::Event::Up { .. } | link::Event::NextHopUp { .. } | link::Event::AddressClaimed { .. }
+            ),
+            What::Switched { lost, .. } => !lost.is_empty(),
         }
     }
 }
@@ -121,7 +135,15 @@ impl What {
                 | Refused { tunnel, .. },
             ) => Some(*tunnel),
             What::Ipsec(IpsecNews::Failed { tunnel, .. }) => *tunnel,
-            What::Napt(_) => None,
+            What::Napt(_) | What::Switched { .. } => None,
+            What::Link(
+                link::Event::Up { tunnel }
+                | link::Event::Down { tunnel, .. }
+                | link::Event::NextHopUp { tunnel, .. }
+                | link::Event::NextHopDown { tunnel, .. }
+                | link::Event::DuplicateAddress { tunnel, .. }
+                | link::Event::AddressClaimed { tunnel, .. },
+            ) => Some(*tunnel),
             What::Ipsec(
                 IpsecNews::Up { tunnel, .. }
                 | IpsecNews::Down { tunnel, .. }
@@ -145,6 +167,8 @@ impl fmt::Display for Event {
             What::WireGuard(event) => write_wireguard(f, event),
             What::Ipsec(news) => write_ipsec(f, news),
             What::Napt(news) => write_ports(f, news),
+            What::Link(event) => write_link(f, event),
+            What::Switched { now, lost, gained } => write_switch(f, now, lost, gained),
         }
     }
 }
@@ -158,6 +182,45 @@ fn write_ports(f: &mut fmt::Formatter<'_>, news: &PortNews) -> fmt::Result {
         }
     };
     write!(f, "ports {}-{} of {} {verb} {host}", block.first, block.last, block.address)
+}
+
+fn write_link(f: &mut fmt::Formatter<'_>, event: &link::Event) -> fmt::Result {
+    use link::Event::*;
+    match *event {
+        Up { .. } => f.write_str("port up"),
+        Down { why, .. } => write!(f, "port down: {}", down_words(why)),
+        NextHopUp { hop, .. } => write!(f, "next hop {hop} is there"),
+        NextHopDown { hop, why, .. } => write!(f, "next hop {hop} is gone: {}", hop_down_words(why)),
+        DuplicateAddress { address, mac, .. } => {
+            write!(f, "the port's address {address} is {mac}'s, too: it is not used until they are gone")
+        }
+        AddressClaimed { address, .. } => write!(f, "the port's address {address} is ours"),
+    }
+}
+
+fn down_words(why: Down) -> &'static str {
+    match why {
+        Down::NoLink => "the interface is down or has no carrier",
+        Down::NoAddress => "none of its addresses is ours (yet)",
+        Down::NoNextHop => "none of its next hops is alive",
+    }
+}
+
+fn hop_down_words(why: HopDown) -> &'static str {
+    match why {
+        HopDown::Silent => "it does not answer",
+        HopDown::BfdTimeout => "BFD hears nothing of it any more",
+        HopDown::BfdRemote => "it says so by BFD",
+    }
+}
+
+fn write_switch(f: &mut fmt::Formatter<'_>, now: &[String], lost: &[String], gained: &[String]) -> fmt::Result {
+    write!(f, "carried by {} now: ", now.join(" and "))?;
+    match (lost, gained) {
+        ([], []) => f.write_str("the configuration says so"),
+        ([], gained) => write!(f, "{} came up", gained.join(" and ")),
+        (lost, _) => write!(f, "{} went down", lost.join(" and ")),
+    }
 }
 
 fn write_wireguard(f: &mut fmt::Formatter<'_>, event: &wireguard::Event) -> fmt::Result {

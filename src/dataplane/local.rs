@@ -8,15 +8,16 @@ use std::net::IpAddr;
 use crate::host::translate::{AddressPair, translate};
 use crate::host::{Host, HostPacket, Peer};
 use crate::net::mapping::Located;
+use crate::net::policy::protocol;
 use crate::net::{RealmId, Timestamp};
 use crate::packet::reassembled::MAX_DATAGRAM_BYTES;
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
 use crate::wire::{ipv4, ipv6};
 
+use super::carriers::{Carriers, Flow};
 use super::counters::Counters;
 use super::fragment::Fragmenter;
 use super::names::Names;
-use super::route::tunnel_of;
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 
@@ -95,6 +96,7 @@ impl Local {
     pub fn drive(
         &mut self,
         snapshot: &Snapshot,
+        carriers: &Carriers,
         tunnels: &mut Tunnels,
         fragmenter: &mut Fragmenter,
         outbox: &mut Outbox,
@@ -104,8 +106,9 @@ impl Local {
         self.names.drive(&mut self.host, snapshot, now);
         self.host.arrange();
         while let Some(packet) = self.host.poll_transmit(now) {
+            let flow = flow(&packet);
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
-            let Some(tunnel) = tunnel_of(realm, snapshot, tunnels) else { continue };
+            let Some(tunnel) = carriers.of(realm, |tunnel| tunnels.is_up(tunnel), || flow) else { continue };
             let mtu_bytes = tunnels.mtu_bytes(tunnel);
             let packet = &mut self.packet[..len];
             let sealed = if len > usize::from(mtu_bytes) {
@@ -116,6 +119,12 @@ impl Local {
             counters.totals.originated += u64::from(sealed.is_ok());
         }
     }
+}
+
+fn flow(packet: &HostPacket) -> Flow {
+    let port = |at: usize| packet.l4.get(at..at + 2).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    let ports = if matches!(packet.protocol, protocol::TCP | protocol::UDP) { (port(0), port(2)) } else { (0, 0) };
+    Flow { source: packet.source, destination: packet.destination, protocol: packet.protocol, ports }
 }
 
 /// Writes a packet of the IX's stack as its receiver's realm is to see it. The realm, and the length.

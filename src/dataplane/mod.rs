@@ -16,6 +16,7 @@ pub mod report;
 pub mod snapshot;
 pub mod walk;
 
+mod carriers;
 mod classify;
 mod encap;
 mod fragment;

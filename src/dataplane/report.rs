@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::dns;
 pub use crate::dns::forward::{Gauges, ResolverHealth, ResolverReport, RouteReport};
-use crate::link;
-use crate::net::{Generation, RealmId, TunnelId};
+pub use crate::link::endpoint::{AddressStatus, NextHopStatus, PortCounts, PortStatus};
+use crate::net::{Generation, RealmId, Timestamp, TunnelId};
 use crate::packet::DropReason;
 
 /// Drops by [`DropReason::index`].
@@ -22,6 +22,8 @@ pub struct Traffic {
 /// Everything that one worker knows about itself.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// When it was made: statuses tell since when something is so.
+    pub made_at: Timestamp,
     pub generation: Generation,
     pub totals: Totals,
     /// Of outer datagrams that belong to no realm yet.
@@ -83,6 +85,8 @@ pub struct RealmReport {
     pub sessions: usize,
     /// Forwarded answers that are remembered for this realm's hosts.
     pub dns_cached: usize,
+    /// How often other attachments than before came to carry its traffic.
+    pub switches: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -101,7 +105,9 @@ pub struct TunnelReport {
     /// `None`: it is no IPsec tunnel.
     pub ipsec: Option<Box<IpsecReport>>,
     /// `None`: it is no port.
-    pub port: Option<Box<link::PortStatus>>,
+    pub port: Option<Box<PortStatus>>,
+    /// Of the realm's attachments, this one carries its traffic now, alone or with others.
+    pub carries: bool,
     pub mtu: MtuReport,
 }
 
@@ -137,6 +143,8 @@ pub enum MtuSource {
     Probe,
     /// A router on the way said so (ICMP), or our own link.
     Icmp,
+    /// A port's interface carries no more.
+    Link,
 }
 
 impl MtuSource {
@@ -145,6 +153,7 @@ impl MtuSource {
             MtuSource::Configured => "configured",
             MtuSource::Probe => "probe",
             MtuSource::Icmp => "icmp",
+            MtuSource::Link => "link",
         }
     }
 }

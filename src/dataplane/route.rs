@@ -1,16 +1,16 @@
-//! route: owner realm of the canonical destination -> tunnel. And whether the packet may go there: hops and size.
+//! route: owner realm of the canonical destination -> tunnel ([`super::carriers`]). And whether the packet may go there: hops and size.
 //!
 //! Drops: NoTunnel, HopLimitExceeded, PacketTooBig. The sender is told of the second and third.
 //!
 //! Where the IP version changes on the way, it is the packet's length afterwards that must fit, and the sender is told what it
 //! may send in its own version.
 
-use crate::net::{RealmId, TunnelId};
 use crate::packet::{Batch, DropReason, Meta};
+use crate::wire::headers::{Headers, Transport};
 use crate::wire::icmp::Report;
 
+use super::carriers::{Carriers, Flow};
 use super::fragment;
-use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 
 /// IP and TCP headers without options.
@@ -20,7 +20,7 @@ const TCP_OVER_IPV6_BYTES: u16 = 60;
 /// `report` is called for every packet whose sender is to be told, with the packet as it was sent.
 pub(super) fn route(
     batch: &mut Batch,
-    snapshot: &Snapshot,
+    carriers: &Carriers,
     tunnels: &Tunnels,
     mut report: impl FnMut(&Meta, &[u8], Report),
 ) {
@@ -28,7 +28,7 @@ pub(super) fn route(
         if meta.destination.realm.is_ix() {
             continue;
         }
-        match route_one(meta, bytes, snapshot, tunnels) {
+        match route_one(meta, bytes, carriers, tunnels) {
             Ok(()) => {}
             Err(Refusal { reason, told }) => {
                 if let Some(told) = told {
@@ -50,10 +50,16 @@ pub(super) fn max_packet_bytes(meta: &Meta) -> u16 {
     meta.max_mss_bytes + tcp_overhead(meta.shown.destination.is_ipv6())
 }
 
-/// The tunnel that carries a realm's traffic: the first that is up; if none is, the first.
-pub(super) fn tunnel_of(realm: RealmId, snapshot: &Snapshot, tunnels: &Tunnels) -> Option<TunnelId> {
-    let candidates = &snapshot.realm(realm)?.tunnels;
-    candidates.iter().find(|tunnel| tunnels.is_up(**tunnel)).or(candidates.first()).copied()
+fn flow(meta: &Meta) -> Flow {
+    let Headers { protocol, transport, .. } = meta.headers;
+    let ports = match transport {
+        Transport::Tcp { source_port, destination_port, .. } | Transport::Udp { source_port, destination_port } => {
+            (source_port, destination_port)
+        }
+        Transport::EchoRequest { ident } | Transport::EchoReply { ident } => (ident, 0),
+        Transport::IcmpError | Transport::IcmpOther | Transport::Other => (0, 0),
+    };
+    Flow { source: meta.source.canonical, destination: meta.destination.canonical, protocol, ports }
 }
 
 struct Refusal {
@@ -61,9 +67,9 @@ struct Refusal {
     told: Option<Report>,
 }
 
-fn route_one(meta: &mut Meta, packet: &[u8], snapshot: &Snapshot, tunnels: &Tunnels) -> Result<(), Refusal> {
+fn route_one(meta: &mut Meta, packet: &[u8], carriers: &Carriers, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
-    let Some(egress) = tunnel_of(meta.destination.realm, snapshot, tunnels) else { return Err(no_tunnel) };
+    let egress = carriers.of(meta.destination.realm, |tunnel| tunnels.is_up(tunnel), || flow(meta)).ok_or(no_tunnel)?;
     let way = tunnels.way(egress);
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });

@@ -3,13 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::dns;
 use crate::ike;
 use crate::link;
 use crate::nat::{self, napt};
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
-use crate::net::{Generation, RealmId, TunnelId};
+use crate::net::{Generation, RealmId, TunnelId, VlanTags};
 use crate::wireguard;
 
 #[derive(Debug)]
@@ -130,6 +133,28 @@ impl Snapshot {
     /// The address under which `viewer` sees one of the IX's own, in the IP version of `like`.
     pub fn service_seen_by(&self, service: Located, viewer: RealmId, like: IpAddr) -> Option<IpAddr> {
         self.mapping.seen_by_like(viewer, service, like)
+    }
+
+    /// For people: which of its realm's attachments it is.
+    pub fn tunnel_words(&self, tunnel: TunnelId) -> String {
+        match self.tunnel(tunnel).map(|tunnel| &tunnel.peer) {
+            Some(Transport::WireGuard(peer)) => {
+                format!("WireGuard {}", STANDARD.encode(peer.public_key).get(..8).unwrap_or_default())
+            }
+            Some(Transport::Ipsec(peer)) => format!("IPsec {}", peer.remote_id),
+            Some(Transport::Port(port)) => self.port_words(port),
+            None => "(removed)".to_owned(),
+        }
+    }
+
+    fn port_words(&self, port: &link::PortConfig) -> String {
+        let interface = self.interfaces.get(port.interface.index()).and_then(Option::as_ref);
+        let name = interface.map_or("(removed)", |interface| &interface.name);
+        match &port.medium {
+            link::Medium::Tun => format!("TUN {name}"),
+            link::Medium::Ethernet(ethernet) if ethernet.vlan == VlanTags::default() => format!("port {name}"),
+            link::Medium::Ethernet(ethernet) => format!("port {name} {}", ethernet.vlan),
+        }
     }
 
     /// For people: a realm's name, or its number when it is gone.

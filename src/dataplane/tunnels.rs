@@ -7,6 +7,7 @@
 //!               '-- one byte 0xff ---- NAT keepalive          ^              v
 //!               '-- else ------------- ESP -----------------> ipsec    wear, moves, signs of life, as events
 //! Port::RawEsp ----------------------- ESP -----------------> ipsec
+//! Port::Frames, Port::Tun ----------------------------------> link
 //! ```
 //!
 //! The way in is decided by the port, the way out by the tunnel's number. A WireGuard packet pays one comparison for it,
@@ -15,13 +16,14 @@
 use std::collections::BTreeSet;
 
 use crate::ike;
+use crate::link;
 use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
 use super::event::What;
-use super::report::{FailureReport, IpsecReport};
+use super::report::{FailureReport, IpsecReport, PortStatus};
 use super::snapshot::{Snapshot, Transport};
 
 mod echo;
@@ -30,14 +32,18 @@ mod ipsec;
 mod nat_t;
 mod path_mtu;
 mod path_watch;
+mod ports;
 
 use self::echo::{EchoProbes, Targets};
 pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
 use self::path_mtu::{PathMtus, Way};
+use self::ports::LinkMtus;
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
+/// What Ethernet adds: two addresses, two VLAN tags, the type; and padding of the shortest frames.
+const FRAME_OVERHEAD_BYTES: usize = 6 + 6 + 4 + 4 + 2;
 
 /// [`Tunnels::begin`], any calls, [`Tunnels::finish`]; then send the outbox, drain [`Tunnels::poll_event`], read
 /// [`Tunnels::poll_timeout`].
@@ -47,6 +53,8 @@ pub(super) struct Tunnels {
     ipsec: Option<Box<Ipsec>>,
     /// What to make it of, and its seed.
     without_ipsec: Option<(ike::Setup, u64)>,
+    link: link::Endpoint,
+    link_mtus: LinkMtus,
     path_mtus: PathMtus,
     echoes: EchoProbes,
     /// Whose path is to be looked at again: they are configured anew.
@@ -68,6 +76,8 @@ impl Tunnels {
             wireguard,
             ipsec: None,
             without_ipsec: ike.map(|setup| (setup, seed)),
+            link: link::Endpoint::new(seed.rotate_left(32)),
+            link_mtus: LinkMtus::default(),
             path_mtus: PathMtus::default(),
             echoes: EchoProbes::default(),
             touched: BTreeSet::new(),
@@ -76,17 +86,18 @@ impl Tunnels {
 
     /// Reconciles with the configured peers: those that did not change keep their keys.
     pub fn configure(&mut self, snapshot: &Snapshot, now: Timestamp) {
-        let (mut peers, mut ipsec) = (Vec::new(), Vec::new());
+        let (mut peers, mut ipsec, mut ports) = (Vec::new(), Vec::new(), Vec::new());
         for tunnel in snapshot.tunnels.iter().flatten() {
             match &tunnel.peer {
                 Transport::WireGuard(peer) => peers.push(peer.clone()),
                 Transport::Ipsec(peer) => ipsec.push(Configured { peer: peer.clone(), copy_dscp: tunnel.copy_dscp }),
-                Transport::Port(_) => todo!("ports"),
+                Transport::Port(port) => ports.push((**port).clone()),
             }
         }
         self.path_mtus.configure(snapshot.tunnels.iter().map(|tunnel| tunnel.as_ref().map(|tunnel| tunnel.mtu_bytes)));
         self.echoes.configure(Targets::new(snapshot));
         self.touched = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.tunnel()).collect();
+        self.configure_ports(ports, now);
         self.wireguard.configure(&peers, now);
         if !ipsec.is_empty()
             && let Some((setup, seed)) = self.without_ipsec.take()
@@ -109,15 +120,25 @@ impl Tunnels {
     #[inline]
     pub fn open(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
         if datagram.path.port != Port::WireGuard {
-            return match &mut self.ipsec {
-                Some(ipsec) => ipsec.open(datagram, out, outbox, now),
-                None => Opened::dropped(DropReason::DataUnknownSession),
-            };
+            return self.open_other(datagram, out, outbox, now);
         }
         if datagram.bytes.len() > MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES {
             return Opened::dropped(DropReason::InnerTooLong);
         }
         self.wireguard.open(datagram, out, outbox, now)
+    }
+
+    fn open_other(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
+        if matches!(datagram.path.port, Port::Frames(_) | Port::Tun(_)) {
+            if datagram.bytes.len() > MAX_PACKET_BYTES + FRAME_OVERHEAD_BYTES {
+                return Opened::dropped(DropReason::InnerTooLong);
+            }
+            return self.link.open(datagram, out, outbox, now);
+        }
+        match &mut self.ipsec {
+            Some(ipsec) => ipsec.open(datagram, out, outbox, now),
+            None => Opened::dropped(DropReason::DataUnknownSession),
+        }
     }
 
     /// The call ends. `refused` hears of messages that [`Tunnels::open`] called understood before they were looked at.
@@ -130,6 +151,9 @@ impl Tunnels {
     /// Seals `packet` straight into `outbox`.
     #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
+        if self.link.serves(tunnel) {
+            return self.link.seal(tunnel, packet, outbox);
+        }
         outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
         let sealed = match &mut self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.seal(tunnel, packet, outbox),
@@ -156,6 +180,7 @@ impl Tunnels {
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
         match &self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.is_up(tunnel),
+            _ if self.link.serves(tunnel) => self.link.is_up(tunnel),
             _ => self.wireguard.is_up(tunnel),
         }
     }
@@ -166,6 +191,7 @@ impl Tunnels {
         if let Some(ipsec) = &mut self.ipsec {
             ipsec.handle_timeout(outbox, now);
         }
+        self.link.handle_timeout(outbox, now);
     }
 
     /// See [`super::Engine::say_goodbye`].
@@ -174,18 +200,23 @@ impl Tunnels {
     }
 
     pub fn poll_event(&mut self) -> Option<What> {
-        self.wireguard.poll_event().map(What::WireGuard).or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
+        let wireguard = self.wireguard.poll_event().map(What::WireGuard);
+        wireguard
+            .or_else(|| self.link.poll_event().map(What::Link))
+            .or_else(|| self.ipsec.as_mut()?.poll_news().map(What::Ipsec))
     }
 
     /// Events that nobody polled in time.
     pub fn events_lost(&self) -> u64 {
-        self.wireguard.events_lost() + self.ipsec.as_ref().map_or(0, |ipsec| ipsec.news_lost())
+        self.wireguard.events_lost()
+            + self.link.events_lost()
+            + self.ipsec.as_ref().map_or(0, |ipsec| ipsec.news_lost())
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let ipsec = self.ipsec.as_ref().and_then(|ipsec| ipsec.poll_timeout());
         let (mtus, echoes) = (self.path_mtus.poll_timeout(), self.echoes.poll_timeout());
-        [self.wireguard.poll_timeout(), ipsec, mtus, echoes].into_iter().flatten().min()
+        [self.wireguard.poll_timeout(), ipsec, self.link.poll_timeout(), mtus, echoes].into_iter().flatten().min()
     }
 
     pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {
@@ -194,6 +225,9 @@ impl Tunnels {
         {
             return ipsec.status(tunnel);
         }
+        if self.link.serves(tunnel) {
+            return Some(TunnelStatus { up: self.link.is_up(tunnel), path: None, last_handshake: None });
+        }
         let status = self.wireguard.status(tunnel)?;
         Some(TunnelStatus { up: status.up, path: status.path, last_handshake: status.last_handshake })
     }
@@ -201,6 +235,11 @@ impl Tunnels {
     /// `None`: it is no IPsec tunnel.
     pub fn ipsec_report(&self, tunnel: TunnelId, now: Timestamp) -> Option<IpsecReport> {
         self.ipsec.as_ref()?.report(tunnel, now)
+    }
+
+    /// `None`: it is no port.
+    pub fn port_status(&self, tunnel: TunnelId, now: Timestamp) -> Option<PortStatus> {
+        self.link.status(tunnel, now)
     }
 
     /// IKE SAs, and those of them whose peer is not known yet.

@@ -21,6 +21,7 @@ use crate::nat::{Reassembler, Sessions};
 use crate::net::Timestamp;
 use crate::packet::{Batch, Outbox};
 
+use super::carriers::Carriers;
 use super::classify::{Tables, classify};
 use super::counters::Counters;
 use super::encap::encap;
@@ -36,6 +37,7 @@ use super::tunnels::Tunnels;
 /// What the stages work on, besides the batch.
 pub(super) struct Walk<'a> {
     pub snapshot: &'a Snapshot,
+    pub carriers: &'a Carriers,
     pub tunnels: &'a mut Tunnels,
     pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
@@ -56,6 +58,7 @@ impl Walk<'_> {
     pub fn run(self, batch: &mut Batch) {
         let Walk {
             snapshot,
+            carriers,
             tunnels,
             police,
             sessions,
@@ -77,7 +80,7 @@ impl Walk<'_> {
         police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });
-        route(batch, snapshot, tunnels, |meta, packet, report| {
+        route(batch, carriers, tunnels, |meta, packet, report| {
             reporter.prepare(meta, packet, report, snapshot, now_secs);
         });
         deliver(batch, host, now);

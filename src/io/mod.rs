@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod frames;
+pub mod netlink;
 pub mod poller;
 pub mod raw_esp;
 pub mod rng;

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Most file descriptors that one `wait` reports; the others are reported by the next.
 const MAX_EVENTS: usize = 16;
+/// Tokens are 0 to 63: one bit for each.
+pub const MAX_TOKENS: usize = u64::BITS as usize;
 /// The token of the waker itself.
 const WAKER: u64 = u64::MAX;
 
@@ -63,7 +65,7 @@ impl Poller {
 
     /// Reports `fd` as `token` (0 to 63) whenever it can be read. Closing `fd` ends that.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u8) -> io::Result<()> {
-        assert!(token < 64, "one bit per token");
+        assert!(usize::from(token) < MAX_TOKENS, "one bit per token");
         self.watch(fd, u64::from(token))
     }
 

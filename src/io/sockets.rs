@@ -1,72 +1,111 @@
-//! All sockets for outer datagrams together: one place to receive from, one to send an outbox to.
+//! All sockets for outer datagrams, and all interfaces, together: one place to receive from, one to send an outbox to.
 //!
 //! ```text
 //! Port::WireGuard   UDP         Port::IkeNatT   UDP (4500)
 //! Port::Ike         UDP (500)   Port::RawEsp    IP protocol 50, one socket for each IP version
+//! Port::Frames, Port::Tun       a driver for each interface
 //! ```
 //!
 //! A datagram is stamped with the port that it came by ([`Path::port`]), and a run leaves by the socket of its path's
 //! port. Receiving goes around: each call serves the next socket that has something, so that a flood on one port cannot
-//! starve the others.
+//! starve the others. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
+//!
+//! Interfaces come and go while we run: one that is down has nothing, and one that is gone for good is closed here, when the
+//! poller reports it; whoever follows the links opens it again and has it adopted.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 
-use super::poller::{Poller, Ready};
+use super::frames::Driver;
+use super::poller::{MAX_TOKENS, Poller, Ready};
 use super::raw_esp::RawEspSocket;
 use super::udp::{RecvBatch, RecvCounters, SendReport, UdpSocket};
-use crate::net::{Path, PathReport, Port};
-use crate::packet::Outbox;
+use crate::net::{InterfaceId, MAX_INTERFACES, Path, PathReport, Port};
+use crate::packet::{Datagram, Outbox};
 
 /// WireGuard, two of IKE, ESP in both IP versions.
-const LANES: usize = 5;
+const DATAGRAM_LANES: usize = 5;
+/// And one for each interface.
+const LANES: usize = DATAGRAM_LANES + MAX_INTERFACES;
+/// Every lane has a token of the poller, and a bit.
+const _: () = assert!(LANES <= MAX_TOKENS);
 
-/// Which socket a path belongs to: its place in [`Sockets`].
-fn lane(path: &Path) -> usize {
+/// Which socket a path belongs to: its place in [`Sockets`]. `None`: an interface that cannot be.
+fn lane(path: &Path) -> Option<usize> {
     match path.port {
-        Port::WireGuard => 0,
-        Port::Ike => 1,
-        Port::IkeNatT => 2,
-        Port::RawEsp if path.remote.is_ipv4() => 3,
-        Port::RawEsp => 4,
-        Port::Frames(_) | Port::Tun(_) => todo!("ports"),
+        Port::WireGuard => Some(0),
+        Port::Ike => Some(1),
+        Port::IkeNatT => Some(2),
+        Port::RawEsp if path.remote.is_ipv4() => Some(3),
+        Port::RawEsp => Some(4),
+        Port::Frames(interface) | Port::Tun(interface) => lane_of(interface),
     }
+}
+
+fn lane_of(interface: InterfaceId) -> Option<usize> {
+    Some(DATAGRAM_LANES + interface.index()).filter(|lane| *lane < LANES)
 }
 
 #[derive(Debug)]
 enum Socket {
     Udp(UdpSocket),
     RawEsp(RawEspSocket),
+    Frames(Box<dyn Driver>),
+}
+
+/// How much of its errors was read.
+enum Heard {
+    /// There may be more.
+    Some,
+    All,
+    /// It is of no use any more.
+    Gone,
 }
 
 impl Socket {
-    fn lane(&self) -> usize {
+    fn lane(&self) -> Option<usize> {
         match self {
             Socket::Udp(udp) => lane(&Path::from_port(udp.port(), udp.local_address())),
             Socket::RawEsp(raw) => lane(&Path::from_port(Port::RawEsp, (raw.address(), 0).into())),
+            Socket::Frames(driver) => lane(&driver.path()),
         }
     }
 
-    fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+    fn receive(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
         match self {
             Socket::Udp(udp) => udp.recv_batch(batch),
             Socket::RawEsp(raw) => raw.recv_batch(batch),
+            Socket::Frames(driver) => driver.receive(),
         }
     }
 
-    fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> bool {
-        match self {
+    fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> Heard {
+        let has_more = match self {
             Socket::Udp(udp) => udp.recv_errors(reports),
             Socket::RawEsp(raw) => raw.recv_errors(reports),
-        }
+            Socket::Frames(driver) => match driver.is_open_after_error() {
+                true => false,
+                false => return Heard::Gone,
+            },
+        };
+        if has_more { Heard::Some } else { Heard::All }
     }
 
     fn send(&mut self, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool) -> SendReport {
         match self {
             Socket::Udp(udp) => udp.send_some(outbox, carries),
             Socket::RawEsp(raw) => raw.send_some(outbox, carries),
+            Socket::Frames(driver) => driver.send_some(outbox, carries),
+        }
+    }
+
+    /// An interface carries frames, or packets, and never both.
+    fn carries(&self, path: &Path) -> bool {
+        match self {
+            Socket::Udp(_) | Socket::RawEsp(_) => true,
+            Socket::Frames(driver) => driver.path().port == path.port,
         }
     }
 
@@ -74,6 +113,7 @@ impl Socket {
         match self {
             Socket::Udp(udp) => udp.counters(),
             Socket::RawEsp(raw) => raw.counters(),
+            Socket::Frames(driver) => driver.counters(),
         }
     }
 
@@ -81,24 +121,41 @@ impl Socket {
         match self {
             Socket::Udp(udp) => udp.as_fd(),
             Socket::RawEsp(raw) => raw.as_fd(),
+            Socket::Frames(driver) => driver.fd(),
         }
     }
 }
 
-/// One socket, or none, for each port (and, of raw ESP, IP version).
-#[derive(Debug, Default)]
+/// One socket, or none, for each port (of raw ESP, for each IP version too; of frames, for each interface).
+#[derive(Debug)]
 pub struct Sockets {
     lanes: [Option<Socket>; LANES],
     /// Bit n: socket n may have something to read.
-    readable: u8,
+    readable: u64,
     /// Bit n: its error queue may have.
-    errors: u8,
+    errors: u64,
     /// The socket whose turn it is.
     turn: usize,
+    /// How many frames the last receive gave, and in which lane. `None`: what it gave is in the batch.
+    frames: Option<(usize, usize)>,
     /// Lives as long as the sockets.
     owned: Arc<()>,
     /// Of those taken over, if somebody watches them.
     adopted: Vec<Arc<()>>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Sockets {
+            lanes: std::array::from_fn(|_| None),
+            readable: 0,
+            errors: 0,
+            turn: 0,
+            frames: None,
+            owned: Arc::new(()),
+            adopted: Vec::new(),
+        }
+    }
 }
 
 /// Tells whether sockets are still open, whoever has them now.
@@ -122,10 +179,21 @@ impl Sockets {
         self.add(Socket::RawEsp(raw));
     }
 
+    /// Takes the place of one of the same interface.
+    pub fn add_driver(&mut self, driver: Box<dyn Driver>) {
+        self.add(Socket::Frames(driver));
+    }
+
     fn add(&mut self, socket: Socket) {
-        let lane = socket.lane();
+        let lane = socket.lane().expect("fewer interfaces than MAX_INTERFACES");
         self.readable |= 1 << lane;
+        self.close(lane);
         self.lanes[lane] = Some(socket);
+    }
+
+    fn close(&mut self, lane: usize) {
+        self.frames = self.frames.filter(|(latest, _)| *latest != lane);
+        self.lanes[lane] = None;
     }
 
     /// Has the poller report every socket, by tokens that [`Sockets::note_ready`] knows.
@@ -140,7 +208,8 @@ impl Sockets {
         Watch(Arc::downgrade(&self.owned))
     }
 
-    /// Takes over all of `more`, and has the poller report them too. On an error they are closed.
+    /// Takes over all of `more`, each in the place of the one that was there, and has the poller report them too. On an error
+    /// they are closed.
     pub fn adopt(&mut self, more: Sockets, poller: &Poller) -> io::Result<()> {
         more.register(poller)?;
         if Arc::weak_count(&more.owned) > 0 {
@@ -150,55 +219,104 @@ impl Sockets {
         Ok(())
     }
 
+    /// Closes the drivers of all other interfaces.
+    pub fn retain_interfaces(&mut self, is_kept: impl Fn(InterfaceId) -> bool) {
+        for lane in DATAGRAM_LANES..LANES {
+            if !is_kept(InterfaceId((lane - DATAGRAM_LANES) as u8)) {
+                self.close(lane);
+            }
+        }
+    }
+
     /// What the poller has reported.
     pub fn note_ready(&mut self, ready: Ready) {
         for token in (0..LANES as u8).filter(|token| ready.is_readable(*token)) {
             self.readable |= 1 << token;
-            self.errors |= u8::from(ready.has_errors(token)) << token;
+            self.errors |= u64::from(ready.has_errors(token)) << token;
         }
     }
 
     /// What paths were said to carry, from all sockets that the poller has reported: at most a batch of each. `true`: there
     /// may be more.
     pub fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> bool {
-        for lane in 0..LANES {
-            let socket = self.lanes[lane].as_mut().filter(|_| self.errors & (1 << lane) != 0);
-            if !socket.is_some_and(|socket| socket.recv_errors(reports)) {
-                self.errors &= !(1 << lane);
+        if self.errors == 0 {
+            return false;
+        }
+        let reported = self.errors;
+        for lane in (0..LANES).filter(|lane| reported & (1 << lane) != 0) {
+            match self.lanes[lane].as_mut().map_or(Heard::All, |socket| socket.recv_errors(reports)) {
+                Heard::Some => continue,
+                Heard::All => {}
+                Heard::Gone => self.close(lane),
             }
+            self.errors &= !(1 << lane);
         }
         self.errors != 0
     }
 
-    /// Receives from the next socket that has something: the number of messages. 0: none has, until the poller reports
-    /// one.
+    /// Receives from the next socket that has something: the number of messages or frames, for [`Sockets::datagrams`]. 0:
+    /// none has, until the poller reports one.
     pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
-        for _ in 0..LANES {
-            let lane = self.turn;
-            self.turn = (self.turn + 1) % LANES;
-            let Some(socket) = self.lanes[lane].as_mut().filter(|_| self.readable & (1 << lane) != 0) else { continue };
-            match socket.recv_batch(batch)? {
-                0 => self.readable &= !(1 << lane),
-                received => return Ok(received),
+        self.frames = None;
+        while let Some(lane) = self.next_readable() {
+            self.turn = (lane + 1) % LANES;
+            let received = match &mut self.lanes[lane] {
+                Some(socket) => socket.receive(batch)?,
+                None => 0,
+            };
+            if received == 0 {
+                self.readable &= !(1 << lane);
+                continue;
             }
+            self.frames = matches!(self.lanes[lane], Some(Socket::Frames(_))).then_some((lane, received));
+            return Ok(received);
         }
         Ok(0)
+    }
+
+    /// From the one whose turn it is on.
+    fn next_readable(&self) -> Option<usize> {
+        let not_before = self.readable & (u64::MAX << self.turn);
+        let next = if not_before != 0 { not_before } else { self.readable };
+        (next != 0).then(|| next.trailing_zeros() as usize)
+    }
+
+    /// Everything that the last [`Sockets::recv_batch`] gave: out of the batch that it was called with, or where the driver has
+    /// it.
+    pub fn datagrams<'a>(&'a self, batch: &'a RecvBatch) -> impl Iterator<Item = Datagram<'a>> {
+        let latest = self.frames.and_then(|(lane, count)| match &self.lanes[lane] {
+            Some(Socket::Frames(driver)) => Some((driver, count)),
+            _ => None,
+        });
+        let batch = if self.frames.is_none() { Some(batch) } else { None };
+        let frames = latest.into_iter().flat_map(|(driver, count)| {
+            let path = driver.path();
+            (0..count).map(move |index| Datagram::new(path, driver.frame(index)))
+        });
+        batch.into_iter().flat_map(RecvBatch::datagrams).chain(frames)
     }
 
     /// Sends each run by the socket of its port. A run without one (its port is not configured) counts as refused.
     pub fn send(&mut self, outbox: &Outbox) -> SendReport {
         let mut report = SendReport::default();
-        let mut wanted = [false; LANES];
+        let mut wanted = 0u64;
         for run in outbox.runs() {
-            let lane = lane(&run.path);
-            wanted[lane] = true;
-            if self.lanes[lane].is_none() {
-                report.refuse(run.segments() as u64, run.data, io::ErrorKind::NotConnected.into());
+            let lane = lane(&run.path).filter(|lane| self.lanes[*lane].as_ref().is_some_and(|s| s.carries(&run.path)));
+            match lane {
+                Some(lane) => wanted |= 1 << lane,
+                None => report.refuse(run.segments() as u64, run.data, io::ErrorKind::NotConnected.into()),
             }
         }
-        for (number, socket) in self.lanes.iter_mut().enumerate().filter(|(number, _)| wanted[*number]) {
-            if let Some(socket) = socket {
-                report.add(socket.send(outbox, &|path| lane(path) == number));
+        while wanted != 0 {
+            let number = wanted.trailing_zeros() as usize;
+            wanted &= wanted - 1;
+            if let Some(socket) = &mut self.lanes[number] {
+                let port = match socket {
+                    Socket::Frames(driver) => Some(driver.path().port),
+                    _ => None,
+                };
+                let is_its_own = |path: &Path| port.map_or(lane(path) == Some(number), |port| path.port == port);
+                report.add(socket.send(outbox, &is_its_own));
             }
         }
         report
@@ -212,6 +330,14 @@ impl Sockets {
         })
     }
 
+    /// Of all interfaces, in their order.
+    pub fn drivers(&self) -> impl Iterator<Item = &dyn Driver> {
+        self.lanes.iter().flatten().filter_map(|socket| match socket {
+            Socket::Frames(driver) => Some(&**driver),
+            Socket::Udp(_) | Socket::RawEsp(_) => None,
+        })
+    }
+
     /// The address of a UDP port, with the number that the kernel chose where 0 was asked for.
     pub fn udp_address(&self, port: Port) -> Option<SocketAddr> {
         self.udp().find(|udp| udp.port() == port).map(UdpSocket::local_address)
@@ -221,7 +347,7 @@ impl Sockets {
     pub fn raw_esp_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.lanes.iter().flatten().filter_map(|socket| match socket {
             Socket::RawEsp(raw) => Some(raw.address()),
-            Socket::Udp(_) => None,
+            Socket::Udp(_) | Socket::Frames(_) => None,
         })
     }
 
@@ -243,137 +369,10 @@ impl Sockets {
     fn udp(&self) -> impl Iterator<Item = &UdpSocket> {
         self.lanes.iter().flatten().filter_map(|socket| match socket {
             Socket::Udp(udp) => Some(udp),
-            Socket::RawEsp(_) => None,
+            Socket::RawEsp(_) | Socket::Frames(_) => None,
         })
     }
 }
 
-/// Over the machine's own loopback. Nothing here sleeps: what was sent over loopback has arrived when `send` returns.
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::super::raw_esp::RawError;
-    use super::super::udp::Offload;
-    use super::*;
-
-    fn udp(port: Port) -> UdpSocket {
-        UdpSocket::bind_for(port, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap()
-    }
-
-    fn three_ports() -> Sockets {
-        let mut sockets = Sockets::default();
-        [Port::WireGuard, Port::Ike, Port::IkeNatT].into_iter().for_each(|port| sockets.add_udp(udp(port)));
-        sockets
-    }
-
-    fn receive_all(sockets: &mut Sockets) -> Vec<(Path, Vec<u8>)> {
-        let (mut batch, mut all) = (RecvBatch::new(), Vec::new());
-        while sockets.recv_batch(&mut batch).unwrap() > 0 {
-            all.extend(batch.datagrams().map(|datagram| (datagram.path, datagram.bytes.to_vec())));
-        }
-        all
-    }
-
-    fn to(sockets: &Sockets, by: Port, port: Port) -> Path {
-        Path::from_port(by, sockets.udp_address(port).unwrap())
-    }
-
-    #[test]
-    fn each_run_leaves_by_the_port_of_its_path_and_arrives_with_the_port_that_it_came_to() {
-        let (mut a, mut b) = (three_ports(), three_ports());
-        let mut outbox = Outbox::new(100_000, 100);
-        for (by, port, byte) in [
-            (Port::Ike, Port::Ike, 1),
-            (Port::WireGuard, Port::WireGuard, 2),
-            (Port::IkeNatT, Port::IkeNatT, 3),
-            (Port::IkeNatT, Port::Ike, 4),
-            (Port::Ike, Port::Ike, 5),
-        ] {
-            assert!(outbox.push(to(&b, by, port), true, &[byte; 100]));
-        }
-        let report = a.send(&outbox);
-        assert_eq!((report.sent_datagrams, report.refused_datagrams), (5, 0));
-        let mut seen: Vec<_> = receive_all(&mut b).into_iter().map(|(path, bytes)| (bytes[0], path)).collect();
-        seen.sort_by_key(|(byte, _)| *byte);
-        let expected = [(Port::Ike, Port::Ike), (Port::WireGuard, Port::WireGuard), (Port::IkeNatT, Port::IkeNatT)]
-            .into_iter()
-            .chain([(Port::Ike, Port::IkeNatT), (Port::Ike, Port::Ike)])
-            .map(|(came_to, sent_by)| to(&a, came_to, sent_by));
-        assert_eq!(seen, (1..).zip(expected).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn a_flood_on_one_port_does_not_keep_the_others_waiting() {
-        let (mut a, mut b) = (three_ports(), three_ports());
-        let mut outbox = Outbox::new(1 << 20, 1000);
-        // Different lengths: the kernel joins none of them.
-        for len in 1..200 {
-            assert!(outbox.push(to(&b, Port::WireGuard, Port::WireGuard), true, &vec![0; len]));
-        }
-        assert!(outbox.push(to(&b, Port::Ike, Port::Ike), true, &[1]));
-        assert!(outbox.push(to(&b, Port::IkeNatT, Port::IkeNatT), true, &[2]));
-        assert_eq!(a.send(&outbox).sent_datagrams, 201);
-        let mut batch = RecvBatch::new();
-        let mut first = Vec::new();
-        for _ in 0..3 {
-            assert!(b.recv_batch(&mut batch).unwrap() > 0);
-            first.extend(batch.datagrams().map(|datagram| datagram.path.port));
-        }
-        assert!(first.contains(&Port::Ike) && first.contains(&Port::IkeNatT), "{first:?}");
-        receive_all(&mut b);
-    }
-
-    #[test]
-    fn what_has_been_read_is_looked_at_again_when_the_poller_says_so() {
-        let (mut a, mut b) = (three_ports(), three_ports());
-        let mut poller = Poller::new().unwrap();
-        b.register(&poller).unwrap();
-        assert!(receive_all(&mut b).is_empty());
-        let mut outbox = Outbox::new(1000, 10);
-        assert!(outbox.push(to(&b, Port::IkeNatT, Port::IkeNatT), false, &[7; 10]));
-        a.send(&outbox);
-        assert!(receive_all(&mut b).is_empty(), "nobody has said that there is something");
-        let ready = poller.wait(Some(Duration::from_secs(10))).unwrap();
-        b.note_ready(ready);
-        assert_eq!(receive_all(&mut b).len(), 1);
-    }
-
-    #[test]
-    fn a_run_for_a_port_that_is_not_there_counts_as_refused() {
-        let mut sockets = Sockets::default();
-        sockets.add_udp(udp(Port::WireGuard));
-        let nowhere = Path::from_port(Port::Ike, "127.0.0.1:9".parse().unwrap());
-        let mut outbox = Outbox::new(1000, 10);
-        for data in [true, true, false] {
-            assert!(outbox.push(nowhere, data, &[7; 10]));
-        }
-        assert!(outbox.push(Path { port: Port::WireGuard, ..nowhere }, true, &[7; 10]));
-        let report = sockets.send(&outbox);
-        assert_eq!((report.sent_datagrams, report.refused_datagrams, report.unsent_data_datagrams), (1, 3, 2));
-        assert_eq!(report.first_error.unwrap().kind(), io::ErrorKind::NotConnected);
-    }
-
-    #[test]
-    fn raw_esp_and_udp_go_their_own_ways() {
-        let (mut a, mut b) = (three_ports(), three_ports());
-        for (sockets, address) in [(&mut a, "127.0.51.1"), (&mut b, "127.0.51.2")] {
-            match RawEspSocket::bind(address.parse().unwrap()) {
-                Ok(raw) => sockets.add_raw_esp(raw),
-                Err(error @ RawError::NotPermitted(_)) => return eprintln!("NOT RUN: {error}"),
-                Err(error) => panic!("{error}"),
-            }
-        }
-        assert_eq!(b.raw_esp_addresses().collect::<Vec<_>>(), ["127.0.51.2".parse::<IpAddr>().unwrap()]);
-        let mut outbox = Outbox::new(1000, 10);
-        let raw = |address: &str| Path::from_port(Port::RawEsp, SocketAddr::new(address.parse().unwrap(), 0));
-        assert!(outbox.push(raw("127.0.51.2"), true, b"ESP raw"));
-        assert!(outbox.push(to(&b, Port::IkeNatT, Port::IkeNatT), true, b"ESP udp"));
-        assert!(outbox.push(raw("::1"), true, b"ESP six"));
-        let report = a.send(&outbox);
-        assert_eq!((report.sent_datagrams, report.refused_datagrams), (2, 1), "no socket for ESP over IPv6");
-        let seen = receive_all(&mut b);
-        assert!(seen.contains(&(raw("127.0.51.1"), b"ESP raw".to_vec())), "{seen:?}");
-        assert!(seen.contains(&(to(&a, Port::IkeNatT, Port::IkeNatT), b"ESP udp".to_vec())), "{seen:?}");
-    }
-}
+mod tests;

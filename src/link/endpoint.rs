@@ -1,15 +1,44 @@
 //! All ports: frames in, packets out, packets in, frames out.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use super::config::PortConfig;
-use crate::net::{LinkReport, Mac, Timestamp, TunnelId};
+use super::config::{Medium, PortConfig};
+use super::deadlines::Deadlines;
+use super::frame;
+use super::news::News;
+use super::places::Places;
+use super::port::Port;
+use super::sort::{Sorted, is_group};
+use super::station::Sealed;
+use crate::net::link::MAX_INTERFACES;
+use crate::net::path;
+use crate::net::{InterfaceId, LinkReport, Mac, Timestamp, TunnelId};
+use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
+use crate::wire::ethernet;
 
 /// Every port of the appliance. After any `handle_*`, `open` or `configure` drain [`Endpoint::poll_event`] and
 /// [`Endpoint::poll_lost`], and read [`Endpoint::poll_timeout`].
 #[derive(Debug)]
-pub struct Endpoint {}
+pub struct Endpoint {
+    /// By tunnel number.
+    ports: Vec<Option<Box<Port>>>,
+    places: Places,
+    /// Of each interface, the port that its TUN device is.
+    tuns: [Option<TunnelId>; MAX_INTERFACES],
+    links: [Option<LinkReport>; MAX_INTERFACES],
+    /// By tunnel number.
+    deadlines: Deadlines,
+    news: News,
+    /// The latest time that we were told.
+    now: Timestamp,
+}
+
+/// No tunnel has a higher number.
+const MAX_TUNNELS: usize = 1 << 16;
+/// What is due again at once is due a little later.
+const MIN_DELAY: Duration = Duration::from_micros(100);
 
 /// Something worth a line in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +141,10 @@ pub struct PortCounts {
     pub unresolved: u64,
     pub echoes: u64,
     pub conflicts: u64,
+    /// Next hops that came or went.
     pub switches: u64,
+    /// Neighbours that answered from another hardware address than before.
+    pub mac_changes: u64,
 }
 
 /// Packets that [`Endpoint::seal`] took and that came to nothing.
@@ -125,60 +157,205 @@ pub struct Lost {
 
 impl Endpoint {
     /// `seed`: random and secret.
-    pub fn new(_seed: u64) -> Self {
-        Endpoint {}
+    pub fn new(seed: u64) -> Self {
+        Endpoint {
+            ports: Vec::new(),
+            places: Places::default(),
+            tuns: [None; MAX_INTERFACES],
+            links: [None; MAX_INTERFACES],
+            deadlines: Deadlines::default(),
+            news: News::new(seed),
+            now: Timestamp::ZERO,
+        }
     }
 
-    /// Reconciles with the configured ports: those that did not change keep their neighbours.
-    pub fn configure(&mut self, _ports: Vec<PortConfig>, _now: Timestamp) {}
+    /// Reconciles with the configured ports: those that did not change keep their neighbours. What they have to say is sent by the
+    /// next [`Endpoint::handle_timeout`], which is due at once.
+    pub fn configure(&mut self, ports: Vec<PortConfig>, now: Timestamp) {
+        self.now = self.now.max(now);
+        let mut wanted: Vec<Option<PortConfig>> = Vec::new();
+        for config in ports {
+            let index = config.tunnel.index();
+            if index < MAX_TUNNELS && config.interface.index() < MAX_INTERFACES {
+                wanted.resize_with(wanted.len().max(index + 1), || None);
+                wanted[index] = Some(config);
+            }
+        }
+        wanted.resize_with(wanted.len().max(self.ports.len()), || None);
+        self.ports.resize_with(wanted.len(), || None);
+        for (slot, config) in wanted.into_iter().enumerate() {
+            self.configure_one(slot, config);
+        }
+        self.find_places();
+    }
+
+    fn configure_one(&mut self, slot: usize, config: Option<PortConfig>) {
+        let tunnel = TunnelId(slot as u32);
+        let port = &mut self.ports[slot];
+        let Some(config) = config else {
+            if let Some(port) = port.take() {
+                self.news.lose(tunnel, port.waiting(), DropReason::PortDown);
+                self.deadlines.set(slot, None);
+            }
+            return;
+        };
+        match port {
+            Some(port) if port.config == config => return,
+            Some(port) if port.can_become(&config) => port.become_like(config, &mut self.news, self.now),
+            _ => {
+                let lost = port.as_ref().map_or(0, |port| port.waiting());
+                self.news.lose(tunnel, lost, DropReason::PortDown);
+                let link = self.links[config.interface.index()];
+                *port = Some(Box::new(Port::new(config, link, &mut self.news, self.now)));
+            }
+        }
+        self.deadlines.set(slot, Some(self.now));
+    }
+
+    fn find_places(&mut self) {
+        self.tuns = [None; MAX_INTERFACES];
+        let mut places = Vec::new();
+        for config in self.ports.iter().flatten().map(|port| &port.config) {
+            match &config.medium {
+                Medium::Ethernet(ethernet) => places.push((config.interface, ethernet.vlan, config.tunnel)),
+                Medium::Tun => _ = self.tuns[config.interface.index()].get_or_insert(config.tunnel),
+            }
+        }
+        self.places = Places::new(&places);
+    }
 
     /// Whether the number is a port's.
     #[inline]
-    pub fn serves(&self, _tunnel: TunnelId) -> bool {
-        false
+    pub fn serves(&self, tunnel: TunnelId) -> bool {
+        matches!(self.ports.get(tunnel.index()), Some(Some(_)))
     }
 
     /// The kernel says how an interface is. Until then, an interface is down.
-    pub fn handle_link(&mut self, _report: LinkReport, _now: Timestamp) {}
+    pub fn handle_link(&mut self, report: LinkReport, now: Timestamp) {
+        self.now = self.now.max(now);
+        let Some(link) = self.links.get_mut(report.interface.index()) else { return };
+        *link = Some(report);
+        for (slot, port) in self.ports.iter_mut().enumerate() {
+            if let Some(port) = port.as_mut().filter(|port| port.config.interface == report.interface) {
+                port.handle_link(report, &mut self.news, self.now);
+                self.deadlines.set(slot, Some(self.now));
+            }
+        }
+    }
 
     /// Takes a frame (or a packet of a TUN device); what is for a realm to walk is written into `out`. What is to be answered on
     /// the link goes into `outbox`.
-    pub fn open(&mut self, _frame: Datagram<'_>, _out: &mut [u8], _outbox: &mut Outbox, _now: Timestamp) -> Opened {
-        Opened::dropped(DropReason::OuterMalformed)
+    #[inline]
+    pub fn open(&mut self, frame: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
+        self.now = self.now.max(now);
+        let opened = match frame.path.port {
+            path::Port::Frames(interface) => self.open_frame(interface, frame.bytes, out, outbox),
+            path::Port::Tun(interface) => self.open_tun(interface, frame.bytes, out),
+            _ => Err(DropReason::OuterMalformed),
+        };
+        opened.unwrap_or_else(Opened::dropped)
+    }
+
+    #[inline]
+    fn open_frame(
+        &mut self,
+        interface: InterfaceId,
+        frame: &[u8],
+        out: &mut [u8],
+        outbox: &mut Outbox,
+    ) -> Result<Opened, DropReason> {
+        let header = ethernet::parse(frame).ok_or(DropReason::FrameMalformed)?;
+        let tunnel = self.places.find(interface, header.tags).ok_or(DropReason::FrameNoPort)?;
+        let Some(Some(port)) = self.ports.get_mut(tunnel.index()) else { return Err(DropReason::FrameNoPort) };
+        let Some(station) = &mut port.station else { return Err(DropReason::FrameNoPort) };
+        let to_us = !header.destination.is_group();
+        let handled = match station.sort(&header, &frame[header.header_bytes..])? {
+            Sorted::Walks(packet) => return deliver(tunnel, packet, out),
+            Sorted::Arp(bytes) => station.handle_arp(bytes, to_us, outbox, self.now),
+            Sorted::Discovery(packet) => station.handle_nd(packet, header.source, to_us, outbox, self.now),
+            Sorted::Ours(packet) => station.handle_ours(packet, header.source, outbox, self.now),
+        };
+        handled?; // what is refused has changed nothing
+        port.settle(&mut self.news, outbox, self.now);
+        self.schedule(tunnel);
+        Ok(Opened::Control)
+    }
+
+    #[inline]
+    fn open_tun(&mut self, interface: InterfaceId, bytes: &[u8], out: &mut [u8]) -> Result<Opened, DropReason> {
+        let tunnel = self.tuns.get(interface.index()).copied().flatten().ok_or(DropReason::FrameNoPort)?;
+        let version = bytes.first().map_or(0, |first| first >> 4);
+        let packet = frame::ip_packet(version, bytes).ok_or(DropReason::FrameMalformed)?;
+        if frame::destination(packet).is_none_or(is_group) {
+            return Err(DropReason::DestinationNotUnicast);
+        }
+        deliver(tunnel, packet, out)
     }
 
     /// Sends `packet` by its port: as a frame into `outbox`, or it waits until its neighbour is found. Time is that of the latest
     /// call that brought it.
-    pub fn seal(&mut self, _tunnel: TunnelId, _packet: &[u8], _outbox: &mut Outbox) -> Result<(), DropReason> {
-        Err(DropReason::TunnelDown)
+    #[inline]
+    pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
+        let Some(Some(port)) = self.ports.get_mut(tunnel.index()) else { return Err(DropReason::NoTunnel) };
+        let sealed = port.seal(packet, outbox, self.now)?;
+        if sealed == Sealed::Sent {
+            return Ok(());
+        }
+        self.schedule(tunnel);
+        if let Sealed::Refused(reason) = sealed { Err(reason) } else { Ok(()) }
     }
 
     /// Whether packets can leave. Cheap enough to ask for every packet.
     #[inline]
-    pub fn is_up(&self, _tunnel: TunnelId) -> bool {
-        false
+    pub fn is_up(&self, tunnel: TunnelId) -> bool {
+        matches!(self.ports.get(tunnel.index()), Some(Some(port)) if port.is_up())
     }
 
-    pub fn handle_timeout(&mut self, _outbox: &mut Outbox, _now: Timestamp) {}
+    pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
+        self.now = self.now.max(now);
+        while let Some(slot) = self.deadlines.due(self.now) {
+            if let Some(port) = &mut self.ports[slot] {
+                port.settle(&mut self.news, outbox, self.now);
+            }
+            self.schedule(TunnelId(slot as u32));
+        }
+    }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        None
+        self.deadlines.first().map(|(at, _)| (at, "port timers"))
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.news.poll_event()
     }
 
     pub fn poll_lost(&mut self) -> Option<Lost> {
-        None
+        self.news.poll_lost()
     }
 
     /// Events that nobody polled in time.
     pub fn events_lost(&self) -> u64 {
-        0
+        self.news.events_lost()
     }
 
-    pub fn status(&self, _tunnel: TunnelId, _now: Timestamp) -> Option<PortStatus> {
-        None
+    pub fn status(&self, tunnel: TunnelId, _now: Timestamp) -> Option<PortStatus> {
+        Some(self.ports.get(tunnel.index())?.as_ref()?.status())
+    }
+
+    #[cold]
+    fn schedule(&mut self, tunnel: TunnelId) {
+        let at = self.ports[tunnel.index()].as_ref().and_then(|port| port.poll_timeout());
+        self.deadlines.set(tunnel.index(), at.map(|at| at.max(self.now + MIN_DELAY)));
+    }
+}
+
+#[inline]
+fn deliver(tunnel: TunnelId, packet: &[u8], out: &mut [u8]) -> Result<Opened, DropReason> {
+    match out.get_mut(..packet.len()) {
+        Some(out) if packet.len() <= MAX_PACKET_BYTES => {
+            out.copy_from_slice(packet);
+            Ok(Opened::Packet { tunnel, len: packet.len() })
+        }
+        _ => Ok(Opened::Dropped { reason: DropReason::InnerTooLong, tunnel: Some(tunnel) }),
     }
 }

@@ -22,12 +22,36 @@
 //! endpoint    all ports; frames in, packets out  neighbours  who is where: bounded, ageing, packets that wait
 //! arp         ARP's part in it                   nd          neighbour discovery's part in it
 //! claims      our own addresses: probe, announce, defend (RFC 5227, RFC 4862)
+//! routers     default routers that announce themselves (RFC 4861, RFC 4191)
 //! next_hops   which neighbour is the way         liveness    which of them are alive: probes, BFD
 //! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
 //! ```
 
+mod arp;
+pub mod bfd;
+mod bucket;
+pub mod claims;
 pub mod config;
+mod deadlines;
+mod discovery;
+mod echo;
 pub mod endpoint;
+mod frame;
+pub mod liveness;
+pub mod nd;
+mod neighbours;
+mod news;
+pub mod next_hops;
+mod ours;
+mod places;
+mod port;
+pub mod routers;
+mod sort;
+mod station;
+mod waiting;
 
 pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 pub use endpoint::{Endpoint, Event, PortStatus};
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ pub mod time;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};
-pub use link::{InterfaceId, LinkReport, Mac, VlanTags};
+pub use link::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, VlanTags};
 pub use path::{Path, PathReport, Port};
 pub use selector::Selector;
 pub use time::Timestamp;

@@ -100,6 +100,35 @@ drop_reasons! {
         "A router marked congestion on the tunnel packet, and the packet inside cannot be marked: RFC 6040 drops it instead.",
         "Normal in small numbers under congestion; if much, look at the capacity of the carrier's path.";
 
+    // Frames of plain ports.
+    FrameMalformed = "frame_malformed", Carrier,
+        "The frame is cut short, comes from a group address, or its packet, ARP or neighbour discovery contradicts itself.",
+        "Look for a broken device on the link; harmless in small numbers.";
+    FrameNoPort = "frame_no_port", Carrier,
+        "No realm is attached by the VLAN that the frame came with.",
+        "Compare `vlan` and `service_vlan` of the realm's `port` with what the carrier hands over.";
+    FrameNotForUs = "frame_not_for_us", Carrier,
+        "The frame is for another station: its destination is neither our hardware address nor a group that we are in.",
+        "Normal in small numbers, while a switch learns and where others share the link.";
+    FrameNotIp = "frame_not_ip", Carrier,
+        "The frame carries neither IP nor ARP.",
+        "Normal in small numbers: switches speak LLDP and spanning tree on their ports.";
+    PortOverLimit = "port_over_limit", Carrier,
+        "More neighbour messages (ARP, neighbour discovery) or pings came in a second than one port may have.",
+        "Look for a flood or a loop on the link; the rest of the appliance does not suffer from it.";
+    PortDown = "port_down", Ours,
+        "The port has no link, or none of its own addresses is in use.",
+        "See `ixgate status REALM`: is the cable in, and does somebody else have the port's address?";
+    NoNextHop = "no_next_hop", ReceiverNetwork,
+        "No gateway or route of the port leads to the destination, or none of them is alive.",
+        "See `ixgate status REALM` for its next hops; else give the port a `gateway` of that IP version, or `routes`.";
+    NeighbourUnresolved = "neighbour_unresolved", ReceiverNetwork,
+        "Nobody on the port's link answers for the next hop's address.",
+        "See that the host is there; if many are asked for that are not, somebody scans that network.";
+    NeighbourQueueFull = "neighbour_queue_full", ReceiverNetwork,
+        "The next hop is being asked for, and no more packets can wait for its answer.",
+        "Normal for the first packets to a host; else see `neighbour_unresolved`.";
+
     // The inner packet, as it came out of the tunnel.
     InnerMalformed = "inner_malformed", SenderNetwork,
         "The packet inside the tunnel is no valid IPv4 or IPv6 packet.",

@@ -12,7 +12,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::source::{self, Source};
-use crate::dataplane::report::{IpsecReport, RealmReport, ResolverHealth, TunnelReport};
+use crate::dataplane::report::{IpsecReport, PortStatus, RealmReport, ResolverHealth, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -46,6 +46,10 @@ pub enum Unit {
     Failures,
     Fragments,
     Events,
+    /// To other attachments, or other next hops.
+    Switches,
+    NextHops,
+    Neighbours,
     /// Which one, not how many.
     Number,
     /// 1, with what it is about in the labels.
@@ -75,6 +79,9 @@ impl Unit {
             Unit::Failures => "_failures",
             Unit::Fragments => "_fragments",
             Unit::Events => "_events",
+            Unit::Switches => "_switches",
+            Unit::NextHops => "_next_hops",
+            Unit::Neighbours => "_neighbours",
             Unit::Number => "_number",
             Unit::Info => "_info",
             Unit::Flag => "",
@@ -121,7 +128,7 @@ pub static METRICS: &[Declaration] = &[
         name: "ixgate_path_received_datagrams_total",
         kind: Kind::Counter,
         unit: Unit::Datagrams,
-        help: "Outer datagrams that came in on the ports of WireGuard, IKE and ESP.",
+        help: "Outer datagrams that came in on the ports of WireGuard, IKE and ESP, and frames of plain ports.",
         read: |s| one(s.path.totals.datagrams_in as f64),
     },
     Declaration {
@@ -371,10 +378,102 @@ pub static METRICS: &[Declaration] = &[
         read: |s| by_realm(s, |r| r.sessions as f64),
     },
     Declaration {
+        name: "ixgate_realm_switches_total",
+        kind: Kind::Counter,
+        unit: Unit::Switches,
+        help: "How often other attachments than before came to carry the realm's traffic.",
+        read: |s| by_realm(s, |r| r.switches as f64),
+    },
+    Declaration {
+        name: "ixgate_attachment_up",
+        kind: Kind::Gauge,
+        unit: Unit::Flag,
+        help: "1 when packets can leave by the attachment of the realm, else 0.",
+        read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.up)))),
+    },
+    Declaration {
+        name: "ixgate_attachment_carries",
+        kind: Kind::Gauge,
+        unit: Unit::Flag,
+        help: "1 when the attachment carries its realm's traffic now, alone or with others, else 0.",
+        read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.carries)))),
+    },
+    Declaration {
+        name: "ixgate_port_alive_next_hops",
+        kind: Kind::Gauge,
+        unit: Unit::NextHops,
+        help: "Next hops of the port that answer.",
+        read: |s| by_port(s, |port| port.next_hops.iter().filter(|hop| hop.is_alive).count() as f64),
+    },
+    Declaration {
+        name: "ixgate_port_switches_total",
+        kind: Kind::Counter,
+        unit: Unit::Switches,
+        help: "How often a next hop of the port came or went, since the port was configured.",
+        read: |s| by_port(s, |port| port.counts.switches as f64),
+    },
+    Declaration {
+        name: "ixgate_port_known_neighbours",
+        kind: Kind::Gauge,
+        unit: Unit::Neighbours,
+        help: "Neighbours that the port knows, or looks for.",
+        read: |s| by_port(s, |port| port.neighbours as f64),
+    },
+    Declaration {
+        name: "ixgate_port_limit_neighbours",
+        kind: Kind::Gauge,
+        unit: Unit::Neighbours,
+        help: "Neighbours that the port may know.",
+        read: |s| by_port(s, |port| port.neighbours_max as f64),
+    },
+    Declaration {
+        name: "ixgate_port_waiting_packets",
+        kind: Kind::Gauge,
+        unit: Unit::Packets,
+        help: "Packets that wait until their neighbour on the port's link is found.",
+        read: |s| by_port(s, |port| port.waiting as f64),
+    },
+    Declaration {
+        name: "ixgate_port_unresolved_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets dropped because their neighbour on the port's link was not found.",
+        read: |s| by_port(s, |port| port.counts.unresolved as f64),
+    },
+    Declaration {
+        name: "ixgate_port_neighbour_messages_total",
+        kind: Kind::Counter,
+        unit: Unit::Messages,
+        help: "ARP and neighbour discovery messages that came by the port: looked at, or ignored because more came than one port may \
+               have.",
+        read: neighbour_messages,
+    },
+    Declaration {
+        name: "ixgate_port_echo_messages_total",
+        kind: Kind::Counter,
+        unit: Unit::Messages,
+        help: "Pings of the port's own addresses that were answered.",
+        read: |s| by_port(s, |port| port.counts.echoes as f64),
+    },
+    Declaration {
+        name: "ixgate_port_conflict_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "How often somebody else on the link was seen to have an address of the port.",
+        read: |s| by_port(s, |port| port.counts.conflicts as f64),
+    },
+    Declaration {
+        name: "ixgate_port_mac_change_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "How often a neighbour on the port's link answered from another hardware address than before.",
+        read: |s| by_port(s, |port| port.counts.mac_changes as f64),
+    },
+    Declaration {
         name: "ixgate_tunnel_up",
         kind: Kind::Gauge,
         unit: Unit::Flag,
-        help: "1 when the tunnel has keys and packets can be sent, else 0.",
+        help: "1 when the tunnel has keys (a port: link, address and next hop) and packets can be sent, else 0.",
         read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.up)))),
     },
     Declaration {
@@ -675,6 +774,18 @@ fn by_ipsec(source: &Source, value: impl Fn(&IpsecReport) -> f64) -> Vec<Sample>
     by_tunnel(source, |tunnel| tunnel.ipsec.as_ref().map(|ipsec| value(ipsec)))
 }
 
+fn by_port(source: &Source, value: impl Fn(&PortStatus) -> f64) -> Vec<Sample> {
+    by_tunnel(source, |tunnel| tunnel.port.as_ref().map(|port| value(port)))
+}
+
+/// Of all that came, some were over the limit.
+fn neighbour_messages(source: &Source) -> Vec<Sample> {
+    let over = |port: &PortStatus| port.counts.neighbour_messages_over_limit;
+    let handled = by_port(source, |port| port.counts.neighbour_messages.saturating_sub(over(port)) as f64);
+    let ignored = by_port(source, |port| over(port) as f64);
+    labelled(handled, "outcome", "handled").chain(labelled(ignored, "outcome", "ignored")).collect()
+}
+
 fn handshakes(source: &Source) -> Vec<Sample> {
     let established = labelled(by_ipsec(source, |ipsec| ipsec.counts.established as f64), "result", "established");
     let failed = labelled(by_ipsec(source, |ipsec| ipsec.counts.failures as f64), "result", "failed");
@@ -722,7 +833,7 @@ fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::source::samples::{ipsec_realm, names_of_others, three_realms};
+    use super::super::source::samples::{ipsec_realm, names_of_others, port_realm, three_realms};
     use super::*;
 
     #[test]
@@ -743,14 +854,15 @@ mod tests {
 
     #[test]
     fn every_metric_and_every_drop_reason_is_printed() {
-        let text = render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap();
+        let text =
+            render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap() + &render(&port_realm()).unwrap();
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
             assert!(text.contains(&format!("# TYPE {} ", metric.name)));
         }
         for reason in DropReason::ALL {
             let line = format!("ixgate_path_drops_packets_total{{reason=\"{}\",", reason.name());
-            assert_eq!(text.matches(&line).count(), 2, "{}", reason.name());
+            assert_eq!(text.matches(&line).count(), 3, "{}", reason.name());
         }
     }
 
@@ -791,6 +903,27 @@ mod tests {
             assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
         }
         assert!(!text.contains("198.51.100.7") && !text.contains("203.0.113.99"), "never an address");
+    }
+
+    #[test]
+    fn ports_are_counted_by_tunnel() {
+        let text = render(&port_realm()).unwrap();
+        let tunnel = "realm=\"region-a\",tunnel=\"eth1 VLAN 100\"";
+        for line in [
+            format!("ixgate_attachment_up{{{tunnel}}} 1"),
+            format!("ixgate_attachment_carries{{{tunnel}}} 1"),
+            "ixgate_attachment_carries{realm=\"hospital-b\",tunnel=\"AQEBAQEB\"} 0".to_owned(),
+            "ixgate_realm_switches_total{realm=\"region-a\"} 1".to_owned(),
+            format!("ixgate_port_alive_next_hops{{{tunnel}}} 1"),
+            format!("ixgate_port_switches_total{{{tunnel}}} 2"),
+            format!("ixgate_port_waiting_packets{{{tunnel}}} 2"),
+            format!("ixgate_port_neighbour_messages_total{{{tunnel},outcome=\"handled\"}} 83"),
+            format!("ixgate_port_neighbour_messages_total{{{tunnel},outcome=\"ignored\"}} 7"),
+            format!("ixgate_port_conflict_events_total{{{tunnel}}} 1"),
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("172.20.0") && !text.contains("02:00"), "never an address");
     }
 
     #[test]

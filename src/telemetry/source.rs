@@ -136,10 +136,11 @@ pub fn all_drops(path: &Report) -> Drops {
 pub(crate) mod samples {
     use super::*;
     use crate::dataplane::report::{
-        ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, RealmReport, ResolverHealth,
-        ResolverReport, RouteReport, Totals, Traffic, TunnelReport,
+        AddressStatus, ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, NextHopStatus,
+        PortCounts, PortStatus, RealmReport, ResolverHealth, ResolverReport, RouteReport, Totals, Traffic,
+        TunnelReport,
     };
-    use crate::net::Generation;
+    use crate::net::{Generation, Mac, Timestamp};
 
     /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
     pub(crate) fn three_realms() -> Source {
@@ -157,6 +158,7 @@ pub(crate) mod samples {
         let mut unattributed_drops = [0; DropReason::COUNT];
         unattributed_drops[DropReason::HandshakeUnknownPeer.index()] = 7;
         let path = Report {
+            made_at: Timestamp::ZERO,
             generation: Generation(4),
             totals: Totals {
                 datagrams_in: 1_063,
@@ -187,6 +189,7 @@ pub(crate) mod samples {
                     sent: Traffic { packets: 10, bytes: 900 },
                     ipsec: None,
                     port: None,
+                    carries: true,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         outer_bytes: Some(1452),
@@ -209,6 +212,7 @@ pub(crate) mod samples {
                     sent: Traffic::default(),
                     ipsec: None,
                     port: None,
+                    carries: false,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         inner_bytes: 1420,
@@ -311,8 +315,9 @@ pub(crate) mod samples {
             last_data_received: Some(secs(1)),
             received,
             sent,
-            ipsec: Some(Box::new(ipsec)),
             port: None,
+            carries: true,
+            ipsec: Some(Box::new(ipsec)),
             mtu: MtuReport {
                 configured_bytes: 1390,
                 outer_bytes: Some(1452),
@@ -366,7 +371,54 @@ pub(crate) mod samples {
         source
     }
 
+    /// [`three_realms`], of which the first is attached by a port: up, watched, with one neighbour of two and switched once.
+    pub(crate) fn port_realm() -> Source {
+        let mut source = three_realms();
+        let vlan = VlanTags { service: None, customer: Some(100) };
+        source.names.tunnels[0].peer = PeerName::Port { interface: "eth1".to_owned(), vlan };
+        let next_hop = |address: &str, is_alive: bool| NextHopStatus {
+            address: address.parse().unwrap(),
+            mac: is_alive.then_some(Mac([2, 0, 0, 0, 0, 1])),
+            is_alive,
+            watched_by: "probes",
+            bfd: None,
+            is_used: is_alive,
+            since: Some(Timestamp::from_secs(5)),
+        };
+        let tunnel = &mut source.path.tunnels[0];
+        (tunnel.remote, tunnel.last_handshake) = (None, None);
+        tunnel.port = Some(Box::new(PortStatus {
+            down: None,
+            mac: Some(Mac([2, 0, 0, 0, 0, 9])),
+            link_mtu_bytes: Some(1500),
+            addresses: vec![AddressStatus { address: "172.20.0.2".parse().unwrap(), state: "ours", other: None }],
+            next_hops: vec![next_hop("172.20.0.1", true), next_hop("172.20.0.3", false)],
+            neighbours: 1,
+            neighbours_max: 1024,
+            waiting: 2,
+            counts: PortCounts {
+                neighbour_messages: 90,
+                neighbour_messages_over_limit: 7,
+                unresolved: 4,
+                echoes: 3,
+                conflicts: 1,
+                switches: 2,
+                mac_changes: 5,
+            },
+        }));
+        source.path.realms[0].switches = 1;
+        source
+    }
+
     fn realm(number: u16, received: Traffic, drops: Drops) -> RealmReport {
-        RealmReport { realm: RealmId(number), received, sent: Traffic::default(), drops, sessions: 12, dns_cached: 0 }
+        RealmReport {
+            realm: RealmId(number),
+            received,
+            sent: Traffic::default(),
+            drops,
+            sessions: 12,
+            dns_cached: 0,
+            switches: 0,
+        }
     }
 }

@@ -348,7 +348,7 @@ fn mistakes_about_how_to_speak() {
         (file(&format!("{OURS}\nport = 4500"), PSK), &["3:8 4500: `port` and `nat_t_port` are the same"]),
         (
             realm("a", "\"10.0.0.0/24\"") + none,
-            &["4:1 [[realm.attach]]: one of `wireguard`, `ipsec` is missing in [[realm.attach]]"],
+            &["4:1 [[realm.attach]]: one of `wireguard`, `ipsec`, `port`, `tun` is missing in [[realm.attach]]"],
         ),
         (
             file(OURS, PSK) + &wireguard,

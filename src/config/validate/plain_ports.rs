@@ -66,6 +66,14 @@ impl Ports {
         }
         let addresses = addresses::addresses(port.addresses.as_ref()?, problems);
         let hops = NextHops::read(port, addresses.as_deref(), problems);
+        if let (Some(flag), Some(own)) = (port.accept_ra.as_ref().filter(|flag| flag.value), &addresses)
+            && own.iter().all(|net| net.value.addr().is_ipv4())
+        {
+            problems
+                .error(&flag.span, "`accept_ra` without an IPv6 address")
+                .why("only who speaks IPv6 on the link hears its routers")
+                .remedy("add our IPv6 address to `address`, or remove `accept_ra`");
+        }
         let bfd = port.bfd.as_ref().map(|bfd| read_bfd(bfd, port, problems));
         (problems.error_count() == before).then_some(())?;
         let (address_spans, addresses) = addresses?.into_iter().map(|at| (at.span, at.value)).unzip();

@@ -9,14 +9,14 @@ pub fn priorities(realm: &raw::Realm, problems: &mut Problems) -> Vec<(u8, u8)> 
     let written = attachments.iter().find_map(|attachment| attachment.priority.as_ref());
     for attachment in attachments {
         match (written, &attachment.priority, &attachment.weight) {
-            (Some(written), None, _) => {
+            (Some(written), None, _) if !attachment.has_priority => {
                 problems
                     .error(&attachment.span, "`priority` is missing in this [[realm.attach]]")
                     .why("another attachment of the realm has one, so the order of the file no longer says which is preferred")
                     .remedy("give every attachment of the realm a `priority`, or none")
                     .also(&written.span, "the other one is here");
             }
-            (None, None, Some(weight)) => {
+            (None, None, Some(weight)) if !attachment.has_priority => {
                 problems
                     .error(&weight.span, "`weight` without `priority`")
                     .why("without it the first attachment that is up carries everything, and there is nothing to share")

@@ -100,6 +100,12 @@ impl PathMtus {
         self.ways.get(tunnel.index()).copied().unwrap_or(Way::new(MIN_INNER_BYTES, false))
     }
 
+    /// The tunnel is a port, whose link carries so much (`None`: it is not known). That is all that there is to know of its way.
+    pub fn note_link(&mut self, tunnel: TunnelId, link_bytes: Option<u32>, now: Timestamp) {
+        let link = link_bytes.map(|bytes| u16::try_from(bytes).unwrap_or(u16::MAX));
+        self.change(tunnel, |known| known.learn_link(link, now));
+    }
+
     /// The peer is elsewhere, or is another one: what was known of its path is worth nothing.
     pub fn forget(&mut self, tunnel: TunnelId) {
         if let Some(configured) = self.known(tunnel).map(|known| known.configured) {

@@ -1,11 +1,31 @@
 //! Frames of an interface, and packets of a TUN device: one narrow interface, several drivers.
+//!
+//! ```text
+//! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
+//! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
+//! quiet       the kernel does not answer in our place
+//! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
+//! ```
+//!
+//! Descriptors are opened here, with the privileges that this needs (frames: CAP_NET_RAW; a TUN device, and keeping the kernel
+//! quiet: CAP_NET_ADMIN), before the process drops them; nothing that a driver does later needs any.
+
+pub mod af_packet;
+mod error;
+pub mod interface;
+pub mod offload;
+mod quiet;
+mod sys;
+mod transmit;
+pub mod tun;
 
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+pub use self::error::FramesError;
 use super::udp::{RecvCounters, SendReport};
-use crate::net::Path;
+use crate::net::{InterfaceId, Path};
 use crate::packet::Outbox;
 
 /// One interface, opened. Frames go in and out whole, VLAN tags in place, checksums complete, none longer than the link's MTU: joined
@@ -31,4 +51,47 @@ pub trait Driver: Debug + Send {
     fn send_some(&mut self, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool) -> SendReport;
 
     fn counters(&self) -> RecvCounters;
+
+    /// Joined frames that came and were taken apart, and that were sent, so far.
+    fn joined(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    /// The poller has seen an error: reads it away, so that it is not seen again. `false`: the interface is gone for good, and
+    /// the driver is to be closed; one of the same name is another.
+    fn is_open_after_error(&mut self) -> bool {
+        true
+    }
+
+    /// What the operator should know: what could not be arranged, and what follows from it.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
 }
+
+/// Which driver an interface gets.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Choice {
+    #[default]
+    Auto,
+    AfPacket,
+    AfXdp,
+}
+
+/// Takes the frames of an Ethernet interface, from here on.
+pub fn open(interface: InterfaceId, name: &str, choice: Choice) -> Result<Box<dyn Driver>, FramesError> {
+    match choice {
+        Choice::Auto | Choice::AfPacket => Ok(Box::new(af_packet::AfPacket::open(interface, name)?)),
+        Choice::AfXdp => Err(FramesError::Lacking(name.to_owned(), "AF_XDP")),
+    }
+}
+
+/// Opens a TUN device, or makes it.
+pub fn open_tun(interface: InterfaceId, name: &str, mtu_bytes: u16) -> Result<Box<dyn Driver>, FramesError> {
+    Ok(Box::new(tun::Tun::open(interface, name, mtu_bytes)?))
+}
+
+#[cfg(test)]
+mod testbed;
+#[cfg(test)]
+mod tests;

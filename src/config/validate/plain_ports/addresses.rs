@@ -77,9 +77,6 @@ fn unusable(net: IpNet) -> Option<&'static str> {
                 _ => None,
             }
         }),
-        IpNet::V6(net) if net.addr().is_unicast_link_local() => {
-            Some("a port makes its link-local address itself, out of its hardware address (RFC 4291 appendix A)")
-        }
         IpNet::V6(net) => not_unicast6(net.addr()).or_else(|| {
             let is_anycast = net.prefix_len() <= 126 && net.addr() == net.network();
             is_anycast.then_some("all routers of the link have it (the subnet-router anycast address, RFC 4291)")

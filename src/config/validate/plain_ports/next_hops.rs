@@ -50,14 +50,19 @@ impl NextHops {
         for raw in &port.routes {
             let (Some(prefix_text), Some(via_text)) = (&raw.prefix, &raw.via) else { continue };
             let prefix: Option<IpNet> = parse_prefix(prefix_text, "10.1.0.0/16", problems);
-            let via = next_hop(via_text, "the next hop", own, problems);
-            let (Some(prefix), Some(via)) = (prefix, via) else { continue };
-            if prefix.addr().is_ipv4() != via.is_ipv4() {
+            let is_other = |prefix: IpNet| {
+                via_text.value.parse::<IpAddr>().is_ok_and(|via| via.is_ipv4() != prefix.addr().is_ipv4())
+            };
+            if let Some(prefix) = prefix.filter(|prefix| is_other(*prefix)) {
                 problems
-                    .error(&via_text.span, format!("{prefix} and {via} are of different address families"))
+                    .error(&via_text.span, format!("{prefix} and {} are of different address families", via_text.value))
                     .why("an IPv4 packet goes by an IPv4 router, and an IPv6 packet by an IPv6 one")
                     .remedy("name the router's address of the other family");
-            } else if let Some(first) = seen.insert((prefix, via), &prefix_text.span) {
+                continue;
+            }
+            let via = next_hop(via_text, "the next hop", own, problems);
+            let (Some(prefix), Some(via)) = (prefix, via) else { continue };
+            if let Some(first) = seen.insert((prefix, via), &prefix_text.span) {
                 problems
                     .error(&prefix_text.span, format!("{prefix} by {via} is a route already"))
                     .why("the same prefix may be written again for another router only")
@@ -111,13 +116,20 @@ fn next_hop(text: &At<String>, what: &str, own: Option<&[IpNet]>, problems: &mut
         problems
             .error(&text.span, format!("{what} {address} is not on the link"))
             .why(format!("a frame reaches who is on the link only, and {prefixes}"))
-            .remedy("compare the address and the prefix length with what the carrier gave");
+            .remedy(match (of_family.is_empty(), address.is_ipv4()) {
+                (true, false) => {
+                    "add our IPv6 address to `address`; where the carrier gave none, a link-local one, for example `fe80::2/64`"
+                }
+                _ => "compare the address and the prefix length with what the carrier gave",
+            });
         return None;
     }
     Some(address)
 }
 
+/// A port that has an IPv6 address has a link-local one, too: that given, or one that it makes of its hardware address.
 fn is_on_link(address: IpAddr, own: &[IpNet]) -> bool {
     let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-    is_link_local || own.iter().any(|net| net.contains(&address))
+    let has_link_local = own.iter().any(|net| net.addr().is_ipv6());
+    (is_link_local && has_link_local) || own.iter().any(|net| net.contains(&address))
 }

@@ -64,14 +64,17 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
         let has_networks = file.natives(port.realm).any(|net| net.addr().is_ipv4() == is_ipv4);
         let own = port.peer.addresses.iter().position(|net| net.addr().is_ipv4() == is_ipv4);
         match own {
-            None if has_networks && !(speaks_link_local(port) && !is_ipv4) => {
+            None if has_networks && !speaks(port, is_ipv4) => {
                 problems
                     .error(
                         &port.span,
                         format!("the port has no {family} address, and realm `{name}` has {family} networks"),
                     )
                     .why("nothing of these could pass the port")
-                    .remedy(format!("add our {family} address on the link to `address`"));
+                    .remedy(match is_ipv4 {
+                        true => "add our IPv4 address on the link to `address`",
+                        false => "add our IPv6 address on the link to `address`; where the carrier gave none, `fe80::2/64` or such",
+                    });
             }
             Some(at) if !has_networks => {
                 problems
@@ -84,10 +87,8 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
     }
 }
 
-/// Who has an IPv6 router needs no address but the link-local one, which a port makes itself.
-fn speaks_link_local(port: &PlacedPort) -> bool {
-    let vias = port.peer.routes.iter().map(|route| &route.via);
-    port.peer.accept_ra || port.peer.gateways.iter().chain(vias).any(IpAddr::is_ipv6)
+fn speaks(port: &PlacedPort, is_ipv4: bool) -> bool {
+    port.peer.addresses.iter().any(|net| net.addr().is_ipv4() == is_ipv4)
 }
 
 fn has_gateway(port: &PlacedPort, is_ipv4: bool) -> bool {
@@ -101,7 +102,7 @@ fn check_ways(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
     let known = IpNet::aggregate(&links.chain(port.peer.routes.iter().map(|route| route.prefix)).collect());
     let lost = file.natives(port.realm).filter(|net| {
         let family = net.addr().is_ipv4();
-        !has_gateway(port, family) && !known.iter().any(|known| known.contains(net))
+        speaks(port, family) && !has_gateway(port, family) && !known.iter().any(|known| known.contains(net))
     });
     let lost: Vec<IpNet> = lost.collect();
     if let Some(first) = lost.first() {

@@ -24,6 +24,9 @@ pub struct Way {
 pub(super) struct Known {
     pub configured: u16,
     pub at: Option<At>,
+    /// It is a port, whose packets have nothing around them but a frame; and what the link carries, where that is less than
+    /// what is configured.
+    pub port: Option<Option<u16>>,
     /// The longest outer packet that is known to arrive, as far as it matters. `None`: nothing is known.
     pub outer: Option<u16>,
     pub source: MtuSource,
@@ -69,6 +72,7 @@ impl Known {
         Known {
             configured,
             at: None,
+            port: None,
             outer: None,
             source,
             since: None,
@@ -81,6 +85,9 @@ impl Known {
     }
 
     pub fn way(&self) -> Way {
+        if let Some(narrower) = self.port {
+            return Way::new(narrower.unwrap_or(self.configured), false);
+        }
         let Some(At { frame, .. }) = self.at else { return Way::new(self.configured, true) };
         let inner = self.outer.map_or(self.configured, |outer| frame.inner_bytes(outer, self.configured));
         Way::new(inner, inner < MIN_INNER_BYTES || self.is_guess())
@@ -108,6 +115,15 @@ impl Known {
     pub fn learn(&mut self, outer: u16, source: MtuSource, now: Timestamp) {
         if self.outer != Some(outer) || self.source != source {
             (self.outer, self.source, self.since) = (Some(outer), source, Some(now));
+        }
+    }
+
+    pub fn learn_link(&mut self, link: Option<u16>, now: Timestamp) {
+        let narrower = link.filter(|link| *link < self.configured);
+        if self.port != Some(narrower) {
+            self.port = Some(narrower);
+            self.source = if narrower.is_some() { MtuSource::Link } else { MtuSource::Configured };
+            self.since = narrower.map(|_| now);
         }
     }
 

@@ -1,0 +1,83 @@
+//! The netlink socket: non-blocking, and deaf to everybody but the kernel.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Links, in the bits of a netlink address (rtnetlink(7)).
+const RTMGRP_LINK: u32 = 1;
+const ADDRESS_BYTES: libc::socklen_t = mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+/// The kernel had more to tell than there was room for.
+pub fn is_loss(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
+}
+
+impl Socket {
+    /// Hears of every change of a link; and may ask.
+    pub fn open_following_links() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) } as isize)?;
+        // SAFETY: a fresh file descriptor that nobody else owns.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let mut address = kernel();
+        address.nl_groups = RTMGRP_LINK;
+        // SAFETY: `address` is a sockaddr_nl of the length given, and outlives the call.
+        check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) } as isize)?;
+        Ok(Socket { fd })
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let address = kernel();
+        // SAFETY: `bytes` is readable for its length, `address` is a sockaddr_nl of the length given; both outlive the call.
+        let sent = unsafe {
+            let to = (&raw const address).cast();
+            libc::sendto(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0, to, ADDRESS_BYTES)
+        };
+        check(sent).map(|_| ())
+    }
+
+    /// The length of a datagram of the kernel's. `None`: there is none now.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            let (mut from, mut from_bytes) = (kernel(), ADDRESS_BYTES);
+            // SAFETY: `buffer` is writable for its length, `from` for `from_bytes`; all outlive the call.
+            let received = unsafe {
+                let from = (&raw mut from).cast();
+                libc::recvfrom(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0, from, &mut from_bytes)
+            };
+            match check(received) {
+                Ok(len) if from.nl_pid == 0 => return Ok(Some(len as usize)),
+                // Another process's.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The kernel's address, number 0; as our own: any.
+fn kernel() -> libc::sockaddr_nl {
+    // SAFETY: of a C structure of integers, all zeros are a value.
+    let mut address: libc::sockaddr_nl = unsafe { mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address
+}
+
+fn check(result: isize) -> io::Result<isize> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

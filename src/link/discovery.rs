@@ -1,0 +1,118 @@
+//! Neighbour discovery's part of a port: what others say of IPv6 addresses, and what we answer.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::claims::Sighting;
+use super::nd::{self, Heard, RouterAdvertisement};
+use super::neighbours::Sign;
+use super::station::Station;
+use crate::net::{Mac, Timestamp};
+use crate::packet::{DropReason, Outbox};
+
+impl Station {
+    /// `to_us`: the frame was for our hardware address alone.
+    #[cold]
+    pub(super) fn handle_nd(
+        &mut self,
+        packet: &[u8],
+        source_mac: Mac,
+        to_us: bool,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        let heard = nd::read(packet, source_mac).ok_or(DropReason::FrameMalformed)?;
+        let is_answer = match heard {
+            Heard::Advertised { target, is_solicited, .. } => {
+                is_solicited && to_us && self.neighbours.is_awaited(target.into(), now)
+            }
+            _ => false,
+        };
+        if !self.admit(is_answer, now) {
+            return Err(DropReason::PortOverLimit);
+        }
+        match heard {
+            _ if source_mac == self.framing.mac() => {} // ours, sent back by a switch
+            Heard::Solicited { target, from, mac } if from.is_unspecified() => {
+                self.handle_dad(target, mac.unwrap_or(source_mac), outbox, now);
+            }
+            Heard::Solicited { target, from, mac } => {
+                self.handle_solicitation(target, from, mac, source_mac, outbox, now);
+            }
+            Heard::Advertised { target, mac, is_solicited, is_override, .. } => {
+                let sign = if is_solicited && to_us { Sign::Answer { is_override } } else { Sign::Claim };
+                self.handle_advertisement(target, mac, source_mac, sign, outbox, now);
+            }
+            Heard::Router(advertisement) => self.handle_router(&advertisement, outbox, now),
+            Heard::Other => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody wants to have `target`.
+    fn handle_dad(&mut self, target: Ipv6Addr, mac: Mac, outbox: &mut Outbox, now: Timestamp) {
+        self.claims.handle_sighting(target.into(), mac, Sighting::Probe, now);
+        if self.claims.is_ours(target.into()) {
+            self.advertise(target, nd::ALL_NODES, None, true, outbox);
+        }
+    }
+
+    fn handle_solicitation(
+        &mut self,
+        target: Ipv6Addr,
+        from: Ipv6Addr,
+        mac: Option<Mac>,
+        source_mac: Mac,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) {
+        if self.claims.concerns(from.into()) {
+            self.claims.handle_sighting(from.into(), source_mac, Sighting::Use, now);
+            return;
+        }
+        let is_ours = self.claims.is_ours(target.into());
+        if !is_ours && !self.is_proxy_for(target.into(), from.into()) {
+            return;
+        }
+        let to = mac.unwrap_or(source_mac);
+        if !to.is_group() && !to.is_zero() {
+            // A proxy does not override who has the address himself (RFC 4861 section 7.2.8).
+            self.advertise(target, from, Some(to), is_ours, outbox);
+        }
+        if let Some(mac) = mac {
+            self.hear(from.into(), mac, Sign::AskedUs, outbox, now);
+        }
+    }
+
+    fn handle_advertisement(
+        &mut self,
+        target: Ipv6Addr,
+        mac: Option<Mac>,
+        source_mac: Mac,
+        sign: Sign,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) {
+        let target = IpAddr::V6(target);
+        if self.claims.concerns(target) {
+            return self.claims.handle_sighting(target, mac.unwrap_or(source_mac), Sighting::Use, now);
+        }
+        // Without an address of its own it confirms the one that is known.
+        if let Some(mac) = mac.or_else(|| self.neighbours.mac_of(target)) {
+            self.hear(target, mac, sign, outbox, now);
+        }
+    }
+
+    fn handle_router(&mut self, advertisement: &RouterAdvertisement, outbox: &mut Outbox, now: Timestamp) {
+        let from = IpAddr::V6(advertisement.from);
+        let Some(routers) = &mut self.routers else { return };
+        if self.claims.concerns(from) {
+            return;
+        }
+        if routers.handle(advertisement.from, advertisement, now) {
+            self.set_routers(now);
+        }
+        if let Some(mac) = advertisement.mac {
+            self.hear(from, mac, Sign::Claim, outbox, now);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Default routers that announce themselves (RFC 4861 section 6.3), for ports that accept them.
+//!
+//! What is believed of an advertisement: that its sender forwards, for how long, and how gladly (RFC 4191). No prefix gives us an
+//! address, and no option a route. The list is ordered: the greatest preference first, among equals who came first, so that a
+//! router that only repeats itself moves no traffic.
+//!
+//! Whoever may send on the link may announce itself; that is what `accept_ra` trusts. It cannot push routers of its own
+//! preference out of a full list, nor make the list longer than [`MAX_ROUTERS`].
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use super::nd::{Preference, RouterAdvertisement};
+use crate::net::Timestamp;
+
+/// Routers at a time (RFC 4861 section 6.3.4 asks for two at least).
+pub const MAX_ROUTERS: usize = 8;
+
+/// RFC 4861 section 10.
+const MAX_SOLICITATION_DELAY: Duration = Duration::from_secs(1);
+const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
+/// RFC 7559 section 2: as long as nobody answers the interval is doubled, up to this.
+const MAX_SOLICITATION_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Of one port. Empty until [`Routers::start`].
+#[derive(Debug, Default)]
+pub struct Routers {
+    entries: Vec<Entry>,
+    /// The addresses of `entries`, in order.
+    list: Vec<Ipv6Addr>,
+    solicit: Option<Solicit>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    router: Ipv6Addr,
+    preference: Preference,
+    expires: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Solicit {
+    at: Timestamp,
+    interval: Duration,
+}
+
+impl Routers {
+    pub fn new() -> Self {
+        Routers::default()
+    }
+
+    /// The link came up: who announced itself before is not believed any more, routers are asked for. `random` spreads hosts
+    /// that start together.
+    pub fn start(&mut self, now: Timestamp, random: u64) {
+        self.stop();
+        let delay = Duration::from_micros(random % MAX_SOLICITATION_DELAY.as_micros() as u64);
+        self.solicit = Some(Solicit { at: now + delay, interval: SOLICITATION_INTERVAL });
+    }
+
+    /// The link went down.
+    pub fn stop(&mut self) {
+        self.entries.clear();
+        self.list.clear();
+        self.solicit = None;
+    }
+
+    /// `true`: the list is another one now.
+    pub fn handle(&mut self, from: Ipv6Addr, advertisement: &RouterAdvertisement, now: Timestamp) -> bool {
+        if !from.is_unicast_link_local() {
+            return false;
+        }
+        let known = self.entries.iter().position(|entry| entry.router == from);
+        if advertisement.lifetime.is_zero() {
+            known.map(|at| self.entries.remove(at));
+            return self.settle();
+        }
+        self.solicit = None;
+        let preference = advertisement.preference;
+        let entry = Entry { router: from, preference, expires: now + advertisement.lifetime };
+        match known {
+            Some(at) if self.entries[at].preference == preference => self.entries[at] = entry,
+            Some(at) => {
+                self.entries.remove(at);
+                self.insert(entry);
+            }
+            None if self.entries.len() < MAX_ROUTERS => self.insert(entry),
+            None if self.entries.last().is_some_and(|last| last.preference < preference) => {
+                self.entries.pop();
+                self.insert(entry);
+            }
+            None => {}
+        }
+        self.settle()
+    }
+
+    /// The best first.
+    pub fn list(&self) -> &[Ipv6Addr] {
+        &self.list
+    }
+
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let expiries = self.entries.iter().map(|entry| entry.expires);
+        expiries.chain(self.solicit.map(|solicit| solicit.at)).min()
+    }
+
+    /// `true`: the list is another one now. When the last one was not heard any more, routers are asked for again.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> bool {
+        self.entries.retain(|entry| entry.expires > now);
+        let is_changed = self.settle();
+        if is_changed && self.entries.is_empty() {
+            self.solicit = Some(Solicit { at: now, interval: SOLICITATION_INTERVAL });
+        }
+        is_changed
+    }
+
+    /// Whether a router solicitation is to be sent now.
+    pub fn poll_solicit(&mut self, now: Timestamp) -> bool {
+        let Some(solicit) = self.solicit.as_mut().filter(|solicit| solicit.at <= now) else { return false };
+        solicit.at = now + solicit.interval;
+        solicit.interval = (solicit.interval * 2).min(MAX_SOLICITATION_INTERVAL);
+        true
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        let at = self.entries.partition_point(|other| other.preference >= entry.preference);
+        self.entries.insert(at, entry);
+    }
+
+    fn settle(&mut self) -> bool {
+        let is_same = self.entries.iter().map(|entry| &entry.router).eq(&self.list);
+        if !is_same {
+            self.list.clear();
+            self.list.extend(self.entries.iter().map(|entry| entry.router));
+        }
+        !is_same
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,426 @@
+//! A port's station on its Ethernet link: our addresses, our neighbours, the way to everybody else.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::arp;
+use super::bucket::Bucket;
+use super::claims::{ClaimAction, ClaimEvent, Claims};
+use super::config::EthernetConfig;
+use super::echo::is_host;
+use super::endpoint::{Event, NextHopStatus, PortCounts};
+use super::frame::{self, Framing};
+use super::liveness::{Watch, WatchAction};
+use super::nd;
+use super::neighbours::{Due, Neighbours, Sign, Unsure};
+use super::news::News;
+use super::next_hops::NextHops;
+use super::routers::Routers;
+use crate::net::random::{Random, Seeded};
+use crate::net::{InterfaceId, Mac, Timestamp, TunnelId};
+use crate::packet::{DropReason, Outbox};
+use crate::wire::ethernet::ether_type;
+
+/// ARP and neighbour discovery that a port looks at in a second ...
+pub(super) const MESSAGES_PER_SEC: u32 = 1000;
+const MESSAGES_BURST: u32 = 200;
+/// ... and, of its own, answers to what we asked: these pass also in a flood.
+const ANSWERS_PER_SEC: u32 = 500;
+const ANSWERS_BURST: u32 = 100;
+/// Pings of the port's own addresses.
+pub(super) const ECHOES_PER_SEC: u32 = 200;
+const ECHOES_BURST: u32 = 50;
+/// Room for the longest message of neighbour discovery that we send: a report of all our groups.
+const MAX_ND_BYTES: usize = 400;
+
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) framing: Framing,
+    pub(super) claims: Claims,
+    pub(super) neighbours: Neighbours,
+    pub(super) next_hops: NextHops,
+    pub(super) watch: Watch,
+    /// Where routers may announce themselves.
+    pub(super) routers: Option<Routers>,
+    pub(super) echoes: Bucket,
+    pub(super) counts: PortCounts,
+    pub(super) proxy: Vec<IpNet>,
+    networks: Vec<IpNet>,
+    /// First and last address of our IPv4 prefixes, which no station has.
+    broadcasts: Vec<Ipv4Addr>,
+    messages: Bucket,
+    answers: Bucket,
+    /// Waited, and found no room in the outbox then.
+    lost_to_outbox: usize,
+}
+
+impl Station {
+    pub fn new(interface: InterfaceId, config: &EthernetConfig, random: &mut Seeded, now: Timestamp) -> Self {
+        let next_hops = NextHops::new(config);
+        let mut neighbours = Neighbours::new(random.u64());
+        neighbours.pin(next_hops.watched(), now);
+        Station {
+            framing: Framing::new(interface, config.vlan),
+            claims: Claims::new(&config.addresses),
+            neighbours,
+            watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random.u64()),
+            next_hops,
+            routers: config.accept_ra.then(Routers::new),
+            echoes: Bucket::new(ECHOES_PER_SEC, ECHOES_BURST),
+            counts: PortCounts::default(),
+            proxy: config.proxy.clone(),
+            networks: config.networks.clone(),
+            broadcasts: broadcasts(&config.addresses),
+            messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
+            answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
+            lost_to_outbox: 0,
+        }
+    }
+
+    /// The same addresses in the same place, and other ways: who is where stays known.
+    pub fn reconfigure(
+        &mut self,
+        before: &EthernetConfig,
+        config: &EthernetConfig,
+        random: &mut Seeded,
+        now: Timestamp,
+    ) {
+        self.next_hops = NextHops::new(config);
+        let is_watched_alike = before.gateways == config.gateways
+            && before.routes == config.routes
+            && (before.liveness, before.bfd) == (config.liveness, config.bfd);
+        if !is_watched_alike {
+            self.watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
+            if self.claims.mac().is_some() {
+                self.watch.start(now);
+            }
+        }
+        for hop in self.next_hops.watched().to_vec() {
+            let is_alive = self.watch.status(hop).is_some_and(|status| status.is_alive);
+            self.next_hops.set_alive(hop, is_alive);
+        }
+        if before.accept_ra != config.accept_ra {
+            self.routers = config.accept_ra.then(Routers::new);
+            if let (Some(routers), Some(_)) = (&mut self.routers, self.claims.mac()) {
+                routers.start(now, random.u64());
+            }
+        }
+        self.proxy.clone_from(&config.proxy);
+        self.networks.clone_from(&config.networks);
+        self.set_routers(now);
+    }
+
+    /// The link is up, perhaps with another hardware address: all begins anew.
+    pub fn start(&mut self, mac: Mac, random: &mut Seeded, now: Timestamp) {
+        self.framing.set_mac(mac);
+        self.claims.start(mac, now, random.u64());
+        self.watch.start(now);
+        if let Some(routers) = &mut self.routers {
+            routers.start(now, random.u64());
+        }
+    }
+
+    /// The link is down. How many packets are lost by it.
+    pub fn stop(&mut self, now: Timestamp) -> usize {
+        self.claims.stop();
+        self.watch.stop(now);
+        if let Some(routers) = &mut self.routers {
+            routers.stop();
+        }
+        self.set_routers(now);
+        self.neighbours.clear(now)
+    }
+
+    #[inline]
+    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<Sealed, DropReason> {
+        let destination = frame::destination(packet).ok_or(DropReason::InnerMalformed)?;
+        let hop = self.next_hops.of(destination).ok_or(DropReason::NoNextHop)?;
+        let Some(mac) = self.neighbours.find(hop, now) else {
+            return self.seal_unsure(hop, packet, outbox, now);
+        };
+        self.framing.send_packet(mac, packet, outbox).then_some(Sealed::Sent).ok_or(DropReason::EgressQueueFull)
+    }
+
+    #[cold]
+    fn seal_unsure(
+        &mut self,
+        hop: IpAddr,
+        packet: &[u8],
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<Sealed, DropReason> {
+        let can_ask = self.claims.source_towards(hop).is_some() && self.is_neighbour(hop);
+        let found = match can_ask {
+            true => self.neighbours.find_out(hop, packet, now),
+            false => Err(DropReason::NeighbourUnresolved),
+        };
+        match found {
+            Ok(Unsure::Send(mac)) => {
+                let is_sent = self.framing.send_packet(mac, packet, outbox);
+                is_sent.then_some(Sealed::TimersMoved).ok_or(DropReason::EgressQueueFull)
+            }
+            Ok(Unsure::Waits) => Ok(Sealed::TimersMoved),
+            Ok(Unsure::Ask { waits }) => {
+                self.ask(hop, None, outbox);
+                Ok(if waits { Sealed::TimersMoved } else { Sealed::Refused(DropReason::NeighbourQueueFull) })
+            }
+            Err(reason) => {
+                self.counts.unresolved += u64::from(reason == DropReason::NeighbourUnresolved);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Whether a neighbour message may be looked at. `is_answer`: to a question of ours that is open.
+    pub(super) fn admit(&mut self, is_answer: bool, now: Timestamp) -> bool {
+        self.counts.neighbour_messages += 1;
+        let is_admitted = is_answer && self.answers.take(now) || self.messages.take(now);
+        self.counts.neighbour_messages_over_limit += u64::from(!is_admitted);
+        is_admitted
+    }
+
+    /// Somebody says of himself, or another of him, where he is.
+    pub(super) fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, outbox: &mut Outbox, now: Timestamp) {
+        use super::neighbours::News;
+        if mac.is_group() || mac.is_zero() || mac == self.framing.mac() || !self.is_neighbour(address) {
+            return;
+        }
+        let is_awaited = matches!(sign, Sign::Answer { .. }) && self.neighbours.is_awaited(address, now);
+        let news = self.neighbours.hear(address, mac, sign, now);
+        match news {
+            News::Nothing | News::Confirmed => {}
+            News::Found => self.release(address, mac, outbox),
+            News::Doubt => self.ask(address, None, outbox),
+        }
+        if is_awaited && matches!(news, News::Found | News::Confirmed) {
+            self.watch.handle_heard(address, now);
+        }
+    }
+
+    fn release(&mut self, address: IpAddr, mac: Mac, outbox: &mut Outbox) {
+        let (framing, lost) = (&self.framing, &mut self.lost_to_outbox);
+        self.neighbours.release(address, |packet| {
+            *lost += usize::from(!framing.send_packet(mac, packet, outbox));
+        });
+    }
+
+    /// Whether somebody else on the link can have the address.
+    pub(super) fn is_neighbour(&self, address: IpAddr) -> bool {
+        let is_on_link = || self.claims.on_link(address) || self.next_hops.of(address) == Some(address);
+        is_host(address) && !self.is_broadcast(address) && !self.claims.concerns(address) && is_on_link()
+    }
+
+    #[inline]
+    pub(super) fn is_broadcast(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(address) if address.is_broadcast() || self.broadcasts.contains(&address))
+    }
+
+    /// Whether `asker` is to be told that `target` is here, although it is not an address of ours.
+    pub(super) fn is_proxy_for(&self, target: IpAddr, asker: IpAddr) -> bool {
+        let is_in = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&target));
+        is_in(&self.proxy)
+            && !is_in(&self.networks)
+            && target != asker
+            && !self.is_broadcast(target)
+            && !self.claims.concerns(target)
+            && self.neighbours.mac_of(target).is_none()
+    }
+
+    /// Asks where `target` is: who is thought to be it, or everybody.
+    pub(super) fn ask(&mut self, target: IpAddr, mac: Option<Mac>, outbox: &mut Outbox) {
+        match (self.claims.source_towards(target), target) {
+            (Some(IpAddr::V4(source)), IpAddr::V4(target)) => {
+                arp::request(&self.framing, source, target, mac.unwrap_or(Mac::BROADCAST), outbox);
+            }
+            (Some(IpAddr::V6(source)), IpAddr::V6(target)) => self.solicit(source, target, mac, outbox),
+            _ => {}
+        }
+    }
+
+    fn solicit(&self, source: Ipv6Addr, target: Ipv6Addr, mac: Option<Mac>, outbox: &mut Outbox) {
+        let to = mac.unwrap_or_else(|| nd::group_mac(nd::solicited_node(target)));
+        self.send_nd(to, outbox, |out| nd::emit_solicitation(out, source, target, self.framing.mac(), mac.is_some()).0);
+    }
+
+    pub(super) fn send_nd(&self, to: Mac, outbox: &mut Outbox, write: impl FnOnce(&mut [u8]) -> usize) {
+        self.framing.send(to, ether_type::IPV6, outbox, MAX_ND_BYTES, write);
+    }
+
+    /// Does what is due, and tells what has changed.
+    pub fn settle(&mut self, tunnel: TunnelId, news: &mut News, outbox: &mut Outbox, now: Timestamp) {
+        while let Some(action) = self.claims.poll_action(now) {
+            self.claim(action, outbox);
+        }
+        while let Some(action) = self.watch.poll_action(now) {
+            self.look(action, outbox, now);
+        }
+        while let Some(due) = self.neighbours.poll_due(now) {
+            match due {
+                Due::Ask { target, mac } => self.ask(target, mac, outbox),
+                Due::Unanswered { lost } => {
+                    self.counts.unresolved += lost as u64;
+                    news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
+                }
+                Due::Moved { address } => {
+                    self.counts.mac_changes += 1;
+                    self.watch.handle_heard(address, now);
+                }
+            }
+        }
+        self.settle_routers(outbox, now);
+        while let Some(event) = self.claims.poll_event() {
+            news.push(match event {
+                ClaimEvent::Claimed(address) => Event::AddressClaimed { tunnel, address },
+                ClaimEvent::Duplicate(address, mac) => {
+                    self.counts.conflicts += 1;
+                    Event::DuplicateAddress { tunnel, address, mac }
+                }
+            });
+        }
+        while let Some((hop, is_alive, why)) = self.watch.poll_change() {
+            self.switch(hop, is_alive, now);
+            match (is_alive, why) {
+                (true, _) => news.push(Event::NextHopUp { tunnel, hop }),
+                (false, Some(why)) => news.push(Event::NextHopDown { tunnel, hop, why }),
+                (false, None) => {} // by the link, which has an event of its own
+            }
+        }
+        news.lose(tunnel, self.neighbours.take_lost(), DropReason::NeighbourUnresolved);
+        news.lose(tunnel, std::mem::take(&mut self.lost_to_outbox), DropReason::EgressQueueFull);
+    }
+
+    fn switch(&mut self, hop: IpAddr, is_alive: bool, now: Timestamp) {
+        self.counts.switches += u64::from(self.next_hops.set_alive(hop, is_alive));
+        if !is_alive {
+            self.neighbours.forget_mac(hop, now); // another station may have its address by now
+        }
+    }
+
+    fn claim(&mut self, action: ClaimAction, outbox: &mut Outbox) {
+        match action {
+            ClaimAction::ArpProbe(address) => arp::probe(&self.framing, address, outbox),
+            ClaimAction::ArpAnnounce(address) => arp::announce(&self.framing, address, outbox),
+            ClaimAction::DadSolicit(address) => self.solicit(Ipv6Addr::UNSPECIFIED, address, None, outbox),
+            ClaimAction::Advertise(address) => self.advertise(address, nd::ALL_NODES, None, true, outbox),
+            ClaimAction::ReportGroups => {
+                let source = self.claims.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
+                let groups = self.claims.groups();
+                let to = nd::group_mac(MLD_ROUTERS);
+                self.send_nd(to, outbox, |out| nd::emit_group_report(out, source, &groups));
+            }
+        }
+    }
+
+    /// Says that `target` is here; to the one who asked, or to everybody.
+    pub(super) fn advertise(
+        &self,
+        target: Ipv6Addr,
+        destination: Ipv6Addr,
+        asker: Option<Mac>,
+        is_override: bool,
+        outbox: &mut Outbox,
+    ) {
+        // A proxy speaks from an address of its own.
+        let source = match self.claims.is_ours(target.into()) {
+            true => Some(IpAddr::V6(target)),
+            false => self.claims.source_towards(destination.into()),
+        };
+        let Some(IpAddr::V6(source)) = source else { return };
+        let to = asker.unwrap_or_else(|| nd::group_mac(nd::ALL_NODES));
+        let is_solicited = asker.is_some();
+        self.send_nd(to, outbox, |out| {
+            let mac = self.framing.mac();
+            nd::emit_advertisement(out, source, destination, target, mac, is_solicited, is_override, true)
+        });
+    }
+
+    fn look(&mut self, action: WatchAction, outbox: &mut Outbox, now: Timestamp) {
+        match action {
+            WatchAction::Probe(hop) => {
+                self.neighbours.note_asked(hop, now);
+                self.ask(hop, self.neighbours.mac_of(hop), outbox);
+            }
+            WatchAction::Bfd { to, source_port, payload } => {
+                let Some(source) = self.claims.source_towards(to) else { return };
+                match self.neighbours.mac_of(to) {
+                    Some(mac) => super::ours::send_bfd(&self.framing, mac, (source, to), source_port, &payload, outbox),
+                    None if self.neighbours.find_out(to, &[], now) == Ok(Unsure::Ask { waits: true }) => {
+                        self.ask(to, None, outbox);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn settle_routers(&mut self, outbox: &mut Outbox, now: Timestamp) {
+        let Some(routers) = &mut self.routers else { return };
+        let is_changed = routers.handle_timeout(now);
+        if routers.poll_solicit(now) {
+            let source = self.claims.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
+            let mac = self.framing.mac();
+            self.send_nd(nd::group_mac(nd::ALL_ROUTERS), outbox, |out| nd::emit_router_solicitation(out, source, mac));
+        }
+        if is_changed {
+            self.set_routers(now);
+        }
+    }
+
+    /// Those that announce themselves are next hops, too.
+    pub(super) fn set_routers(&mut self, now: Timestamp) {
+        let routers = self.routers.as_ref().map_or(&[][..], Routers::list);
+        self.next_hops.set_routers(routers);
+        let mut pinned = self.next_hops.watched().to_vec();
+        for router in routers.iter().map(|router| IpAddr::V6(*router)) {
+            if !pinned.contains(&router) {
+                pinned.push(router);
+            }
+        }
+        self.neighbours.pin(&pinned, now);
+    }
+
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let routers = self.routers.as_ref().and_then(Routers::poll_timeout);
+        let deadlines =
+            [self.claims.poll_timeout(), self.watch.poll_timeout(), self.neighbours.poll_timeout(), routers];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub fn next_hop_status(&self) -> Vec<NextHopStatus> {
+        let of = |hop: &IpAddr| {
+            let status = self.watch.status(*hop)?;
+            Some(NextHopStatus {
+                address: *hop,
+                mac: self.neighbours.mac_of(*hop),
+                is_alive: status.is_alive,
+                watched_by: status.watched_by,
+                bfd: status.bfd,
+                is_used: self.next_hops.is_used(*hop),
+                since: status.since,
+            })
+        };
+        self.next_hops.watched().iter().filter_map(of).collect()
+    }
+}
+
+/// All MLDv2-capable routers (RFC 3810 section 5.2.14).
+const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+
+/// What became of a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sealed {
+    Sent,
+    /// Sent, or waiting; and something is due earlier than it was.
+    TimersMoved,
+    /// The same without the packet.
+    Refused(DropReason),
+}
+
+fn broadcasts(addresses: &[IpNet]) -> Vec<Ipv4Addr> {
+    let nets = addresses.iter().filter_map(|net| match net {
+        IpNet::V4(net) if net.prefix_len() <= 30 => Some([net.network(), net.broadcast()]),
+        _ => None,
+    });
+    nets.flatten().collect()
+}
