@@ -1,6 +1,7 @@
 """Ports configured or connected wrongly: each mistake is told apart, in words."""
 
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 
@@ -20,25 +21,30 @@ def port(interface, **options):
 
 @dataclass
 class Case:
-    """What is wrong, and what `ixgate status REALM` must say about it: every pattern, in any case; MAC is the intruder's."""
+    """What is wrong, and what must be said about it: every pattern, in any case; MAC is the intruder's."""
 
     what: str
     says: list
     port: Port
 
 
-CASES = {
-    "missing": Case("there is no such interface", ["eth1", "there is no interface|no such interface|is missing"], port("eth1")),
-    "kernel-address": Case("the kernel has an address on the interface", ["eth2", "10\\.9\\.9\\.9", "kernel"], port("eth2")),
-    "large-mtu": Case("the port's MTU is larger than the link's", ["1900", "1500", "MTU"], port("eth3", more={"mtu": 1900})),
-    "nobody": Case("nobody has the gateway's address", ["172\\.20\\.0\\.1", "no answer|does not answer|not answered|silent|unanswered"],
+# On the cable, told by `ixgate status REALM`.
+SILENT = "no answer|does not answer|not answered|silent|unanswered"
+CABLE = {
+    "nobody": Case("nobody has the gateway's address", ["172\\.20\\.0\\.1", SILENT],
                    port("eth4", address=["172.20.0.2/29"], more={"liveness_ms": 200})),
-    "wrong-vlan": Case("the carrier has another VLAN", ["172\\.20\\.0\\.1", "no answer|does not answer|not answered|silent|unanswered"],
-                       port("eth5", vlan=100, more={"liveness_ms": 200})),
-    "duplicate": Case("somebody else has our address", ["172\\.20\\.0\\.2", "duplicate|somebody else|another station", "MAC"],
+    "wrong-vlan": Case("the carrier has another VLAN", ["172\\.20\\.0\\.1", SILENT], port("eth5", vlan=100, more={"liveness_ms": 200})),
+    "taken": Case("somebody else has our address", ["172\\.20\\.0\\.2", "duplicate|somebody else|another station", "MAC"],
                       port("eth6", shared=True)),
     "no-link": Case("the cable is not plugged in", ["eth7", "no carrier|no link|link is down|not connected"], port("eth7")),
 }
+# On the machine: it does not start, and says why.
+MACHINE = [
+    Case("there is no such interface", ["eth1", "there is no interface", "eth8"], port("eth1")),
+    Case("the kernel has an address on the interface", ["eth2", "10\\.9\\.9\\.9", "kernel", "ip address flush"], port("eth2")),
+    Case("the port's MTU is larger than the link's", ["eth3", "1900", "1500", "MTU"], port("eth3", more={"mtu": 1900})),
+    Case("the interface is no Ethernet", ["lo", "Ethernet|kernel has"], port("lo")),
+]
 
 
 @dataclass
@@ -70,13 +76,15 @@ def realm(name, attached, **options):
 
 
 SCENARIO = Scenario(
-    realms=[realm("right", port("eth8")), *(realm(name, case.port, comes_up=False) for name, case in CASES.items())],
-    grants=[Grant([name], ["realm:right"], ["icmp"]) for name in CASES],
+    realms=[realm("right", port("eth8")), *(realm(name, case.port, comes_up=False) for name, case in CABLE.items())],
+    grants=[Grant([name], ["realm:right"], ["icmp"]) for name in CABLE],
 )
 
 
 def prepare(world):
-    world.ix.ip("addr add 10.9.9.9/24 dev eth2", "link del eth1")
+    for number in (2, 3):
+        netns.veth(world.ix, f"eth{number}", world.ix, f"far{number}")
+    world.ix.ip("addr add 10.9.9.9/24 dev eth2")
     world.site("nobody").gateway.ip("addr flush dev eth4", "addr add 172.20.0.3/29 dev eth4")
     world.switch("eth7").cut()
     # The edge is in VLAN 200; the IX sends to 100.
@@ -92,7 +100,8 @@ def prepare(world):
 
 def check(world, report):
     check_written(world, report)
-    check_told(world, report)
+    check_machine(world, report)
+    check_cable(world, report)
     report.group("what is right works beside it")
     done = probe.ping(world.site("right").gateway, "172.20.0.2")
     report.that("the port of `right` answers", probe.ping_answered(done), "answers", done.stdout)
@@ -104,10 +113,24 @@ def check(world, report):
     report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())
 
 
-def check_told(world, report):
-    report.group("wrong on the machine and on the cable: `ixgate status REALM`")
+def check_machine(world, report):
+    report.group("wrong on the machine: `ixgate run`")
+    for number, case in enumerate(MACHINE):
+        folder = world.directory / f"machine-{number}"
+        folder.mkdir()
+        shutil.copy2(world.ixgate.key_file, folder)
+        # Beside the one that runs: other ports of the machine.
+        text = written([case.port], world).replace(":51820", ":51821").replace(":9469", ":9470")
+        (folder / "ixgate.toml").write_text(text, encoding="utf-8")
+        done = world.ix.run([world.ixgate.binary, "run", folder / "ixgate.toml"], timeout=10)
+        right = done.returncode == 1 and all(re.search(pattern, done.stdout, re.IGNORECASE) for pattern in case.says)
+        report.that(case.what, right, f"an end, with words that match {case.says}", f"exit code {done.returncode}: {done.stdout}")
+
+
+def check_cable(world, report):
+    report.group("wrong on the cable: `ixgate status REALM`")
     mac = netns.mac(world.outsiders["intruder"], "wire")
-    for name, case in CASES.items():
+    for name, case in CABLE.items():
         patterns = [mac if pattern == "MAC" else pattern for pattern in case.says]
         missing = []
 
@@ -134,9 +157,14 @@ def check_written(world, report):
     report.group("wrong in the file: `ixgate check`")
     for number, case in enumerate(WRITTEN):
         file = world.directory / f"written-{number}.toml"
-        sites = [Planned(at, attached) for at, attached in enumerate(case.ports)]
-        file.write_text(toml(Scenario([site.realm for site in sites]), sites, world.ixgate.key_file.name), encoding="utf-8")
+        file.write_text(written(case.ports, world), encoding="utf-8")
         done = subprocess.run([world.ixgate.binary, "check", file], capture_output=True, text=True, check=False)
         words = done.stdout + done.stderr
         right = done.returncode != 0 and all(re.search(pattern, words, re.IGNORECASE) for pattern in case.says)
         report.that(case.what, right, f"refused, in words that match {case.says}", f"exit code {done.returncode}: {words}")
+
+
+def written(ports, world):
+    """A configuration file with a realm for each of the ports."""
+    sites = [Planned(number, attached) for number, attached in enumerate(ports)]
+    return toml(Scenario([site.realm for site in sites]), sites, world.ixgate.key_file.name)
