@@ -29,14 +29,14 @@ class Case:
 
 
 # On the cable, told by `ixgate status REALM`.
-SILENT = "no answer|does not answer|not answered|silent|unanswered"
+SILENT = "no next hop answers"
 CABLE = {
     "nobody": Case("nobody has the gateway's address", ["172\\.20\\.0\\.1", SILENT],
                    port("eth4", address=["172.20.0.2/29"], more={"liveness_ms": 200})),
     "wrong-vlan": Case("the carrier has another VLAN", ["172\\.20\\.0\\.1", SILENT], port("eth5", vlan=100, more={"liveness_ms": 200})),
-    "taken": Case("somebody else has our address", ["172\\.20\\.0\\.2", "duplicate|somebody else|another station", "MAC"],
+    "taken": Case("somebody else has our address", ["172\\.20\\.0\\.2", "somebody else has our address", "MAC has it, too"],
                       port("eth6", shared=True)),
-    "no-link": Case("the cable is not plugged in", ["eth7", "no carrier|no link|link is down|not connected"], port("eth7")),
+    "no-link": Case("the cable is not plugged in", ["eth7", "down, no link"], port("eth7")),
 }
 # On the machine: it does not start, and says why.
 MACHINE = [
@@ -108,7 +108,7 @@ def check(world, report):
     told = probe.ping(world.host("pc.right"), world.ixgate.resolver())
     report.that("the IX answers its host", probe.ping_answered(told), "answers", told.stdout)
     words = world.ixgate.failures("right")
-    report.that("status blames nobody there", not re.search("duplicate|no answer|kernel has", words, re.IGNORECASE), "no blame", words)
+    report.that("status blames nobody there", not re.search("down|not used|what to do", words), "no blame", words)
     report.equal("in = out + drops", True, world.ixgate.balanced())
     report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())
 
@@ -131,7 +131,7 @@ def check_cable(world, report):
     report.group("wrong on the cable: `ixgate status REALM`")
     mac = netns.mac(world.outsiders["intruder"], "wire")
     for name, case in CABLE.items():
-        patterns = [mac if pattern == "MAC" else pattern for pattern in case.says]
+        patterns = [pattern.replace("MAC", mac) for pattern in case.says]
         missing = []
 
         def told():
