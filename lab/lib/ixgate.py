@@ -53,7 +53,7 @@ class Ixgate:
         ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
         argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]
         self.process = self.namespace.spawn(argv, self.log_file, self.environment)
-        self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
+        self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 30)
 
     def reload(self, sites):
         """Writes the configuration anew from the scenario, and has it read; returns when it is in force."""

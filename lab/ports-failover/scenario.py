@@ -232,6 +232,9 @@ def received(world, name):
 def show_counters(world, name):
     """By the appliance's own account, and by the gateway's."""
     for way, tunnel in attachments(world, name).items():
-        shown = {key: tunnel[key] for key in ("up", "received", "sent", "port") if tunnel.get(key) is not None}
+        shown = {key: tunnel[key] for key in ("up", "received", "sent")}
+        if port := tunnel["port"]:
+            hops = {hop["address"]: hop["bfd"] or ("alive" if hop["alive"] else "dead") for hop in port["next_hops"]}
+            shown |= {"down": port["down"], "next_hops": hops, "switches": port["counts"]["switches"]}
         progress(f"    {way}: {json.dumps(shown)}")
     progress(f"    arrived: {arrivals(world.site(name).gateway)}")
