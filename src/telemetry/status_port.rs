@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::source::{PeerName, Source};
 use crate::dataplane::report;
-use crate::link::endpoint::Down;
+use crate::dataplane::report::Down;
 use crate::net::{Mac, Timestamp, VlanTags};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

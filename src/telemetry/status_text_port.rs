@@ -112,7 +112,7 @@ mod tests {
     use super::super::status::Status;
     use super::super::status_text::{details, overview};
     use crate::dataplane::report::AddressStatus;
-    use crate::link::endpoint::Down;
+    use crate::dataplane::report::Down;
     use crate::net::Mac;
 
     fn of(source: &super::super::source::Source) -> (Status, String) {

@@ -11,7 +11,7 @@
 //!
 //! **How long.** RFC 5227 waits 4 to 7 s before an address is used. Its times are for links with up to a second of latency (its
 //! section 1.3) and for many hosts that are switched on together. A port is one station on a hand-off where answers take
-//! milliseconds, so after link-up there are as many probes, sent within a second ([`claim::LINK_UP`]): 0.9 to 1.5 s. What is asked
+//! milliseconds, so after link-up there are as many probes, sent within a second (`claim.rs`): 0.9 to 1.5 s. What is asked
 //! for again after a conflict is asked for in the times of the RFC: somebody else was there. A conflict that a probe lost on a link
 //! that was not forwarding yet did not show is seen later, as every conflict is as long as the address is ours.
 //!

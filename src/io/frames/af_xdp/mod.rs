@@ -1,6 +1,6 @@
 //! Frames by AF_XDP: the interface's receive queues hand them over before the kernel's own network stack sees them.
 //!
-//! A small program on the interface ([`bpf`]) sends every frame to the socket of its receive queue; what has none (queues added
+//! A small program on the interface (`bpf.rs`) sends every frame to the socket of its receive queue; what has none (queues added
 //! later) goes the kernel's way. So, other than with AF_PACKET, the kernel answers nothing that comes in, whatever addresses
 //! it has. The program is gone with the process, however that ends.
 //!
@@ -23,7 +23,7 @@
 //! - Frames longer than a chunk leaves room for (1,792 bytes, or 3,840 where the MTU asks for it) are dropped and counted.
 //! - All of a card's receive queues must be ours when it is opened, at most [`MAX_QUEUES`]. One of them sends for all, which keeps order.
 //! - Frames that wait while the interface is down go out when it is up again: at most a ring full (1,024).
-//! - A veth pair: the other end's kernel leaves checksums undone, so they are completed here ([`checksum`]); and it leaves the outer
+//! - A veth pair: the other end's kernel leaves checksums undone, so they are completed here (`checksum.rs`); and it leaves the outer
 //!   VLAN tag beside the frame, so the program puts it back, which needs Linux 6.8. Generic mode is not used there.
 
 mod bpf;
