@@ -11,9 +11,10 @@
 //! are told without. `forward` has one more pair in it, in each way.
 //!
 //! Packets are UDP of as many flows, or segments of one TCP flow, which the kernel may carry joined. To forward is, for our drivers: wait
-//! (epoll), receive, copy with another destination address, send. The walk through the appliance (`cargo bench --bench path`) is not in
-//! it, where the kernel's forwarding has its routing in it. The kernel does nothing else here: no firewall, no connection tracking.
-//! Medians of all rounds; the ways take turns within each.
+//! (epoll), receive, copy with another destination address, send. `ixgate` is the whole appliance between the same drivers: from a realm
+//! on one port to another on the other, each with addresses that the other does not know, with grants, sessions, translation, neighbours.
+//! The kernel's forwarding has its routing in it and nothing else: no firewall, no translation, no connection tracking. Medians of all
+//! rounds; the ways take turns within each.
 
 use std::error::Error;
 use std::fs;
@@ -21,10 +22,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use ixgate::dataplane::Engine;
 use ixgate::io::frames::{self, Choice, Driver, interface};
 use ixgate::io::poller::Poller;
-use ixgate::net::{InterfaceId, Mac};
-use ixgate::packet::Outbox;
+use ixgate::net::{InterfaceId, LinkReport, Mac, Timestamp};
+use ixgate::packet::{Datagram, Outbox};
+use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets;
 
 const SIZES_BYTES: [usize; 4] = [64, 200, 512, 1420];
@@ -35,6 +38,10 @@ const QUICK_ROUNDS: usize = 7;
 /// Nobody's: whatever has it is dropped at once.
 const NOBODY: Mac = Mac([2, 0, 0, 0, 0, 0x99]);
 const INSIDE: &str = "--inside-namespace";
+const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
+/// The appliance's clock: long enough for it to have claimed its addresses.
+const NOW: Timestamp = Timestamp::from_secs(20);
 /// Looks without result, after which frames count as lost.
 const PATIENCE: usize = 1_000_000;
 
@@ -66,10 +73,12 @@ enum Way {
     Send(Choice),
     Receive(Choice),
     Forward(Choice),
+    /// By the engine: what packets of ports cost.
+    Appliance(Choice),
     KernelForwards,
 }
 
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 9] = [
     Way::Send(Choice::AfPacket),
     Way::Send(Choice::AfXdp),
     Way::Receive(Choice::AfPacket),
@@ -77,6 +86,8 @@ const WAYS: [Way; 7] = [
     Way::KernelForwards,
     Way::Forward(Choice::AfPacket),
     Way::Forward(Choice::AfXdp),
+    Way::Appliance(Choice::AfPacket),
+    Way::Appliance(Choice::AfXdp),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,9 +112,9 @@ fn measure() -> Outcome<()> {
         println!("{:?}: {}", lane.way, lane.kinds());
     }
     println!("ns per packet, medians of {rounds} rounds of {} packets; one core", BATCH * BATCHES);
-    let columns = ["send", "", "receive", "", "forward", "", "", "to kernel's", ""];
+    let columns = ["send", "", "receive", "", "forward", "", "", "ixgate", "", "to kernel's", ""];
     println!("{:<4}{:>6}{}", "", "", columns.map(|column| format!("{column:>10} ")).concat());
-    let columns = ["packet", "xdp", "packet", "xdp", "kernel", "packet", "xdp", "packet", "xdp"];
+    let columns = ["packet", "xdp", "packet", "xdp", "kernel", "packet", "xdp", "packet", "xdp", "packet", "xdp"];
     println!("{:<4}{:>6}{}", "", "bytes", columns.map(|column| format!("{column:>10} ")).concat());
     for traffic in [Traffic::Udp, Traffic::Tcp] {
         for size in SIZES_BYTES {
@@ -136,13 +147,14 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn print_line(
     traffic: Traffic,
     size: usize,
-    [send, xdp_sends, receive, xdp_receives, kernel, forward, xdp]: &[f64; 7],
+    [send, xdp_sends, receive, xdp_receives, kernel, forward, xdp, appliance, xdp_appliance]: &[f64; 9],
 ) {
     let name = if traffic == Traffic::Udp { "UDP" } else { "TCP" };
     let beyond = |total: &f64| total - send;
-    let [kernel, forward, xdp] = [kernel, forward, xdp].map(beyond);
-    let nanos = [*send, *xdp_sends, beyond(receive), beyond(xdp_receives), kernel, forward, xdp];
-    let ratios = [forward / kernel, xdp / kernel];
+    let [kernel, appliance, xdp_appliance] = [kernel, appliance, xdp_appliance].map(beyond);
+    let [receive, xdp_receives, forward, xdp] = [receive, xdp_receives, forward, xdp].map(beyond);
+    let nanos = [*send, *xdp_sends, receive, xdp_receives, kernel, forward, xdp, appliance, xdp_appliance];
+    let ratios = [appliance / kernel, xdp_appliance / kernel];
     let nanos = nanos.map(|nanos| format!("{nanos:>10.0} ")).concat();
     println!("{name:<4}{size:>6}{nanos}{}", ratios.map(|ratio| format!("{ratio:>10.2} ")).concat());
 }
@@ -154,6 +166,8 @@ struct Lane {
     device: Option<Device>,
     /// Where the generator's frames go.
     next: Mac,
+    /// Where their packets go.
+    server: Ipv4Addr,
     sink: String,
     frames: Outbox,
 }
@@ -164,6 +178,7 @@ struct Device {
     to: Option<Box<dyn Driver>>,
     poller: Poller,
     outbox: Outbox,
+    engine: Option<Box<Engine>>,
 }
 
 impl Lane {
@@ -179,15 +194,21 @@ impl Lane {
                 pair(&first, &near)?;
                 near.clone()
             }
-            Way::Forward(_) | Way::KernelForwards => {
+            Way::Forward(_) | Way::Appliance(_) | Way::KernelForwards => {
                 pair(&first, &near)?;
                 pair(&far, &last)?;
                 last
             }
         };
+        let mut server = SERVER;
         let device = match way {
             Way::Receive(choice) => Some(Device::open(&near, None, choice)?),
             Way::Forward(choice) => Some(Device::open(&near, Some(&far), choice)?),
+            Way::Appliance(choice) => {
+                let mut device = Device::open(&near, Some(&far), choice)?;
+                (device.engine, server) = appliance(&near, &far).map(|(engine, server)| (Some(engine), server))?;
+                Some(device)
+            }
             Way::Send(_) | Way::KernelForwards => None,
         };
         if way == Way::KernelForwards {
@@ -199,7 +220,7 @@ impl Lane {
         };
         let next = if matches!(way, Way::Send(_)) { None } else { interface::mac(&near)? };
         let frames = Outbox::new(BATCH * 2048, BATCH);
-        Ok(Lane { way, generator, device, next: next.unwrap_or(NOBODY), sink, frames })
+        Ok(Lane { way, generator, device, next: next.unwrap_or(NOBODY), server, sink, frames })
     }
 
     fn kinds(&self) -> String {
@@ -213,7 +234,7 @@ impl Lane {
     fn prepare(&mut self, traffic: Traffic, size: usize) -> Outcome<()> {
         self.frames.clear();
         for number in 0..BATCH {
-            let frame = frame(self.next, traffic, number, size);
+            let frame = frame(self.next, self.server, traffic, number, size);
             if !self.frames.push(self.generator.path(), true, &frame) {
                 return Err("the outbox is too small".into());
             }
@@ -246,11 +267,11 @@ impl Lane {
 
 impl Device {
     fn open(near: &str, far: Option<&str>, choice: Choice) -> Outcome<Self> {
-        let from = frames::open(InterfaceId(1), near, choice)?;
-        let to = far.map(|far| frames::open(InterfaceId(2), far, choice)).transpose()?;
+        let from = frames::open(InterfaceId(0), near, choice)?;
+        let to = far.map(|far| frames::open(InterfaceId(1), far, choice)).transpose()?;
         let poller = Poller::new()?;
         poller.add(from.fd(), 0)?;
-        Ok(Device { from, to, poller, outbox: Outbox::new(BATCH * 2048, BATCH) })
+        Ok(Device { from, to, poller, outbox: Outbox::new(BATCH * 2048, BATCH), engine: None })
     }
 
     /// All that the generator has sent.
@@ -259,7 +280,12 @@ impl Device {
         while passed < BATCH {
             self.poller.wait(Some(Duration::ZERO))?;
             let received = self.from.receive()?;
-            if let Some(to) = &mut self.to {
+            if let (Some(to), Some(engine)) = (&mut self.to, &mut self.engine) {
+                let (from, path) = (&self.from, self.from.path());
+                engine.handle_input((0..received).map(|index| Datagram::new(path, from.frame(index))), NOW);
+                to.send_some(engine.outbox(), &|_| true);
+                engine.outbox().clear();
+            } else if let Some(to) = &mut self.to {
                 self.outbox.clear();
                 for frame in (0..received).map(|index| self.from.frame(index)) {
                     let space = self.outbox.space(frame.len()).ok_or("the outbox is too small")?;
@@ -279,9 +305,56 @@ impl Device {
     }
 }
 
+/// Realms on two ports, one with a grant to the other, past all that happens once: the addresses are claimed, the server's neighbour
+/// entry is there, and a TCP session. Also gives the server's address as the client sees it.
+fn appliance(near: &str, far: &str) -> Outcome<(Box<Engine>, Ipv4Addr)> {
+    let realm = |name: &str, interface: &str, network: u8| {
+        format!(
+            "[[realm]]\nname = \"{name}\"\nnetworks = [\"10.{network}.0.0/24\"]\nattach = [{{ port = {{ interface = \"{interface}\", \
+             address = \"10.{network}.0.1/24\" }} }}]\n"
+        )
+    };
+    let grant = "[[grant]]\nfrom = [\"near\"]\nto = [\"realm:far\"]\nports = [\"any\"]\n";
+    let appliance = Appliance::build(&[realm("near", near, 1), realm("far", far, 2), grant.to_owned()].concat());
+    let IpAddr::V4(server) = appliance.seen_by("near", "far", &SERVER.to_string()) else {
+        return Err("an IPv4 host has no IPv4 alias".into());
+    };
+    let mut engine = Box::new(appliance.engine(Timestamp::ZERO));
+    let mut macs = Vec::new();
+    for (number, name) in (0..).zip([near, far]) {
+        let mac = interface::mac(name)?.ok_or("no hardware address")?;
+        let report = LinkReport { interface: InterfaceId(number), is_up: true, mac, mtu_bytes: 1500 };
+        engine.handle_link(report, Timestamp::ZERO);
+        macs.push(mac);
+    }
+    while let Some((due, _)) = engine.poll_timeout().filter(|(due, _)| *due <= NOW) {
+        engine.handle_timeout(due);
+        engine.outbox().clear();
+    }
+    let ends = [CLIENT.into(), server.into()];
+    let opening = packets::segment((ends[0], 1024), (ends[1], 9), (0, 0), 2, &[]);
+    let answer = [
+        &macs[1].0[..],
+        &NOBODY.0,
+        &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2],
+        &NOBODY.0,
+        &SERVER.octets(),
+        &macs[1].0,
+        &[10, 2, 0, 1],
+    ];
+    for (interface, frame) in
+        [(0, [&macs[0].0[..], &[2, 0, 0, 0, 0, 1], &[8, 0], &opening].concat()), (1, answer.concat())]
+    {
+        let path = ixgate::net::Path::frames(InterfaceId(interface));
+        engine.handle_input([Datagram::new(path, &frame)].into_iter(), NOW);
+        engine.outbox().clear();
+    }
+    Ok((engine, server))
+}
+
 /// With an IP packet of `size_bytes`.
-fn frame(next: Mac, traffic: Traffic, number: usize, size_bytes: usize) -> Vec<u8> {
-    let ends = [Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 2, 0, 2)].map(IpAddr::from);
+fn frame(next: Mac, server: Ipv4Addr, traffic: Traffic, number: usize, size_bytes: usize) -> Vec<u8> {
+    let ends = [CLIENT, server].map(IpAddr::from);
     let packet = match traffic {
         Traffic::Udp => packets::udp((ends[0], 1024 + number as u16), (ends[1], 9), &vec![7; size_bytes - 28]),
         Traffic::Tcp => {
