@@ -20,6 +20,13 @@ fn role(index: usize, tunnels: &[TunnelStatus]) -> String {
     let this = &tunnels[index];
     let others = || tunnels.iter().enumerate().filter(move |(other, _)| *other != index).map(|(_, other)| other);
     let carriers: Vec<&TunnelStatus> = others().filter(|other| other.up && other.carries).collect();
+    if let (true, Some(version)) = (this.up && this.carries, &this.carries_only) {
+        let rest: Vec<_> = carriers.iter().copied().filter(|other| other.carries_only != this.carries_only).collect();
+        return match rest.is_empty() {
+            true => format!("carries {version} only; nothing carries the rest"),
+            false => format!("carries {version} only: {} the rest", carry(&rest)),
+        };
+    }
     match (this.up, this.carries) {
         (true, true) if carriers.is_empty() => {
             let preferred: Vec<_> = others().filter(|other| !other.up && other.priority < this.priority).collect();

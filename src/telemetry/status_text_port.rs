@@ -1,6 +1,7 @@
 //! Ports and TUN devices in words, for a terminal.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::quantity::{count, duration};
@@ -85,6 +86,24 @@ fn hop_words(hop: &NextHopStatus) -> String {
         None => hop.watched_by.clone(),
     };
     format!("{}, {state}{used}{at}, watched by {watched}", hop.address)
+}
+
+/// The IP version that a port does not carry, while it carries the other, and why.
+pub fn version_down(port: &PortStatus) -> Option<(&'static str, &'static str)> {
+    if port.down.is_some() {
+        return None;
+    }
+    let (name, why, is_it): (_, _, fn(&IpAddr) -> bool) = match (&port.down_ipv4, &port.down_ipv6) {
+        (Some(why), _) => ("IPv4", why, IpAddr::is_ipv4),
+        (None, Some(why)) => ("IPv6", why, IpAddr::is_ipv6),
+        (None, None) => return None,
+    };
+    let is_taken = port.addresses.iter().any(|own| is_it(&own.address) && own.other_mac.is_some());
+    match why.as_str() {
+        "no_address" if is_taken => Some((name, "somebody else has our address")),
+        "no_address" => Some((name, "our address is being probed")),
+        _ => Some((name, "none of its next hops is alive")),
+    }
 }
 
 /// What `status` says to do about a port that is down; docs/operators.md says more.
