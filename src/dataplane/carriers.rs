@@ -337,9 +337,8 @@ mod tests {
             carriers.look(|tunnel, _| up.contains(&tunnel.0));
             let switch = carriers.poll_switch();
             assert_eq!(carriers.poll_switch(), None);
-            switch
-                .map(|switch| (assert_eq!(switch.only, None), switch).1)
-                .map(|switch| (switch.now, switch.lost, switch.gained))
+            assert!(switch.iter().all(|switch| switch.only.is_none()));
+            switch.map(|switch| (switch.now, switch.lost, switch.gained))
         };
         let (one, two) = (vec![TunnelId(0)], vec![TunnelId(1)]);
         assert_eq!(look(&[]), None);
@@ -351,5 +350,30 @@ mod tests {
         assert_eq!(look(&[1]), None, "the same again");
         assert_eq!(look(&[0, 1]), Some((one.clone(), vec![], one)), "the better one is back; the other is not lost");
         assert_eq!(carriers.switches_of(REALM), 2);
+    }
+
+    #[test]
+    fn ip_versions_are_carried_and_switch_each_for_itself() {
+        let mut carriers = carriers(&[(1, 1), (2, 1)]);
+        let (one, two) = (TunnelId(0), TunnelId(1));
+        let mut look = |four: &[u32], six: &[u32]| {
+            let is_up = |tunnel: TunnelId, version| match version {
+                IpVersion::V4 => four.contains(&tunnel.0),
+                IpVersion::V6 => six.contains(&tunnel.0),
+            };
+            carriers.look(is_up);
+            let switches =
+                std::iter::from_fn(|| carriers.poll_switch()).map(|switch| (switch.only, switch.now)).collect();
+            (switches, [one, two].map(|tunnel| carriers.share(REALM, tunnel, is_up)))
+        };
+        let none: Vec<(Option<IpVersion>, Vec<TunnelId>)> = Vec::new();
+        assert_eq!(look(&[0, 1], &[0, 1]), (none.clone(), [Share::All, Share::None]));
+        let (four, six) = (Share::Only(IpVersion::V4), Share::Only(IpVersion::V6));
+        assert_eq!(look(&[1], &[0, 1]), (vec![(Some(IpVersion::V4), vec![two])], [six, four]));
+        assert_eq!(look(&[1], &[1]), (vec![(Some(IpVersion::V6), vec![two])], [Share::None, Share::All]));
+        assert_eq!(look(&[], &[0, 1]), (vec![(Some(IpVersion::V6), vec![one])], [six, Share::None]));
+        assert_eq!(look(&[0], &[0]).0, vec![(Some(IpVersion::V4), vec![one])]);
+        assert_eq!(look(&[1], &[1]), (vec![(None, vec![two])], [Share::None, Share::All]), "told once");
+        assert_eq!(carriers.switches_of(REALM), 5);
     }
 }

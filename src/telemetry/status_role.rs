@@ -124,4 +124,25 @@ mod tests {
         let many: Vec<_> = (0..6).map(|_| (true, true, 0, 1)).collect();
         assert!(roles(&many)[0].ends_with("b (priority 0), c (priority 0), d (priority 0) and 2 more"));
     }
+
+    #[test]
+    fn an_ip_version_that_goes_elsewhere_is_told() {
+        let status = Status::of(&three_realms(), std::time::Duration::from_secs(60));
+        let one = &status.realms[0].tunnels[0];
+        let tunnel = |name: &str, priority: u8, carries: bool, only: Option<&str>| TunnelStatus {
+            peer: name.to_owned(),
+            up: true,
+            carries,
+            carries_only: only.map(str::to_owned),
+            priority,
+            ..one.clone()
+        };
+        let mut tunnels = [tunnel("a", 1, true, Some("IPv6")), tunnel("b", 2, true, Some("IPv4"))];
+        tell(&mut tunnels);
+        assert_eq!(tunnels[0].role, "carries IPv6 only: b (priority 2) carries the rest");
+        assert_eq!(tunnels[1].role, "carries IPv4 only: a (priority 1) carries the rest");
+        let mut tunnels = [tunnel("a", 1, true, Some("IPv6")), tunnel("b", 2, false, None)];
+        tell(&mut tunnels);
+        assert_eq!(tunnels[0].role, "carries IPv6 only; nothing carries the rest");
+    }
 }

@@ -132,7 +132,7 @@ mod tests {
     use super::super::status_text::{details, overview};
     use crate::dataplane::report::AddressStatus;
     use crate::link::endpoint::Down;
-    use crate::net::Mac;
+    use crate::net::{Mac, PerVersion};
 
     fn of(source: &super::super::source::Source) -> (Status, String) {
         let status = Status::of(source, std::time::Duration::from_secs(60));
@@ -179,6 +179,30 @@ eth1 VLAN 100: up
             let (status, text) = of(&source);
             assert!(text.contains(&format!("\nport eth1 VLAN 100: {words}\n{remedy}")), "{text}");
             assert!(overview(&status).contains(&format!("eth1 VLAN 100  {words} ")), "{}", overview(&status));
+        }
+    }
+
+    #[test]
+    fn an_ip_version_that_is_down_is_told_beside_the_one_that_is_up() {
+        let (taken, hop) = (Some(Down::NoAddress), Some(Down::NoNextHop));
+        for (v4, v6, other, words) in [
+            (hop, None, None, "IPv4 down: none of its next hops is alive"),
+            (None, hop, None, "IPv6 down: none of its next hops is alive"),
+            (taken, None, None, "IPv4 down: our address is being probed"),
+            (taken, None, Some(Mac([2, 0, 0, 0, 0, 7])), "IPv4 down: somebody else has our address"),
+        ] {
+            let mut source = port_realm();
+            let port = source.path.tunnels[0].port.as_mut().unwrap();
+            port.down_for = PerVersion { v4, v6 };
+            port.addresses[0].other = other;
+            let (status, text) = of(&source);
+            assert!(text.contains(&format!("\nport eth1 VLAN 100: up; {words}\n")), "{text}");
+            let short = format!("up; {}", words.split(':').next().unwrap());
+            assert!(overview(&status).contains(&short), "{}", overview(&status));
+            let json = serde_json::to_string(&status).unwrap();
+            let name = if v4.is_some() { "down_ipv4" } else { "down_ipv6" };
+            let why = if v4 == taken { "no_address" } else { "no_next_hop" };
+            assert!(json.contains(r#""down":null"#) && json.contains(&format!(r#""{name}":"{why}""#)), "{json}");
         }
     }
 
