@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::dns;
 pub use crate::dns::forward::{Gauges, ResolverHealth, ResolverReport, RouteReport};
-pub use crate::link::endpoint::{AddressStatus, NextHopStatus, PortCounts, PortStatus};
+pub use crate::link::endpoint::{AddressStatus, Down, NextHopStatus, PortCounts, PortStatus};
 use crate::net::{Generation, IpVersion, RealmId, Timestamp, TunnelId};
 use crate::packet::DropReason;
 

@@ -14,8 +14,7 @@ use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
 use super::status_port::PortStatus;
 use super::status_role;
-use crate::dataplane::report::{self, Drops, RealmReport, Share, Totals, Traffic, TunnelReport};
-use crate::link::endpoint::Down;
+use crate::dataplane::report::{self, Down, Drops, RealmReport, Share, Totals, Traffic, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 
 /// "Data passed in the last n seconds", unless the asker says otherwise.

@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::source::{PeerName, Source};
-use crate::dataplane::report;
-use crate::link::endpoint::Down;
+use crate::dataplane::report::{self, Down};
 use crate::net::{Mac, Timestamp, VlanTags};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

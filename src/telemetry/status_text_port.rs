@@ -130,8 +130,7 @@ mod tests {
     use super::super::source::samples::port_realm;
     use super::super::status::Status;
     use super::super::status_text::{details, overview};
-    use crate::dataplane::report::AddressStatus;
-    use crate::link::endpoint::Down;
+    use crate::dataplane::report::{AddressStatus, Down};
     use crate::net::{Mac, PerVersion};
 
     fn of(source: &super::super::source::Source) -> (Status, String) {
