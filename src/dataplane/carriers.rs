@@ -1,7 +1,7 @@
 //! Which of a realm's attachments carries a packet.
 //!
 //! ```text
-//! of those that are up, the ones with the lowest priority number; among several of these each flow has its own, in
+//! of those that are up for its IP version, the ones with the lowest priority number; among several of these each flow has its own, in
 //! proportion to the weights; if none is up, the first of all
 //! ```
 //!
@@ -13,9 +13,11 @@ use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
-use crate::net::{Canonical, RealmId, TunnelId};
+use crate::link::Medium;
+use crate::net::{Canonical, IpVersion, PerVersion, RealmId, TunnelId};
 
-use super::snapshot::Snapshot;
+use super::report::Share;
+use super::snapshot::{Snapshot, Transport};
 
 /// What is sent the same way together. Ports are 0 where there are none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -40,6 +42,8 @@ pub(super) struct Carriers {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Switch {
     pub realm: RealmId,
+    /// `None`: all packets.
+    pub only: Option<IpVersion>,
     /// One at least.
     pub now: Vec<TunnelId>,
     /// They carried it, and are down.
@@ -59,8 +63,10 @@ enum Choice {
 struct Several {
     /// By priority, and in the order of the file.
     candidates: Vec<Candidate>,
+    /// Versions in which the attachments can differ.
+    versions: Vec<IpVersion>,
     /// The latest that carried the realm; none before the first.
-    carriers: Vec<TunnelId>,
+    carriers: PerVersion<Vec<TunnelId>>,
     switches: u64,
 }
 
@@ -86,7 +92,11 @@ impl Carriers {
                 let (priority, weight) = snapshot.tunnel(*tunnel).map(|tunnel| (tunnel.priority, tunnel.weight))?;
                 Some(Candidate { tunnel: *tunnel, priority, weight })
             });
-            Choice::new(candidates.collect(), before.get_mut(number).map(std::mem::take))
+            Choice::new(
+                candidates.collect(),
+                versions_of(snapshot, tunnels),
+                before.get_mut(number).map(std::mem::take),
+            )
         });
         self.realms = choices.collect();
         let numbered = (0..=u16::MAX).map(RealmId).zip(&self.realms);
@@ -94,7 +104,7 @@ impl Carriers {
         self.several = several.map(|(realm, _)| realm).collect();
     }
 
-    /// The attachment for a packet of `flow` to the realm. `None`: it has none.
+    /// The attachment for a packet of `flow` to the realm. `is_up`: for the packet's IP version. `None`: it has none.
     #[inline]
     pub fn of(
         &self,
@@ -110,7 +120,7 @@ impl Carriers {
     }
 
     /// Looks which attachments are up, and takes note of what has changed since the last time.
-    pub fn look(&mut self, is_up: impl Fn(TunnelId) -> bool) {
+    pub fn look(&mut self, is_up: impl Fn(TunnelId, IpVersion) -> bool) {
         for realm in &self.several {
             let Choice::Several(several) = &mut self.realms[usize::from(realm.0)] else { continue };
             self.switches.extend(several.look(*realm, &is_up));
@@ -130,18 +140,22 @@ impl Carriers {
         }
     }
 
-    /// Whether the attachment carries the realm's traffic, alone or with others.
-    pub fn carries(&self, realm: RealmId, tunnel: TunnelId, is_up: impl Fn(TunnelId) -> bool) -> bool {
+    /// Which of the realm's traffic the attachment carries, alone or with others.
+    pub fn share(&self, realm: RealmId, tunnel: TunnelId, is_up: impl Fn(TunnelId, IpVersion) -> bool) -> Share {
         match self.realms.get(usize::from(realm.0)) {
-            Some(Choice::Several(several)) => several.up(&is_up).any(|candidate| candidate.tunnel == tunnel),
-            Some(Choice::One(one)) => *one == tunnel && is_up(tunnel),
-            _ => false,
+            Some(Choice::Several(several)) => several.share(tunnel, is_up),
+            Some(Choice::One(one))
+                if *one == tunnel && IpVersion::ALL.iter().any(|version| is_up(tunnel, *version)) =>
+            {
+                Share::All
+            }
+            _ => Share::None,
         }
     }
 }
 
 impl Choice {
-    fn new(mut candidates: Vec<Candidate>, before: Option<Choice>) -> Self {
+    fn new(mut candidates: Vec<Candidate>, versions: Vec<IpVersion>, before: Option<Choice>) -> Self {
         match &candidates[..] {
             [] => Choice::None,
             [one] => Choice::One(one.tunnel),
@@ -149,9 +163,9 @@ impl Choice {
                 candidates.sort_by_key(|candidate| candidate.priority);
                 let (carriers, switches) = match before {
                     Some(Choice::Several(before)) => (before.carriers, before.switches),
-                    _ => (Vec::new(), 0),
+                    _ => (PerVersion::default(), 0),
                 };
-                Choice::Several(Box::new(Several { candidates, carriers, switches }))
+                Choice::Several(Box::new(Several { candidates, versions, carriers, switches }))
             }
         }
     }
@@ -180,8 +194,33 @@ impl Several {
         all.min_by(|(one, _), (other, _)| one.total_cmp(other)).map_or(first.tunnel, |(_, tunnel)| tunnel)
     }
 
-    fn look(&mut self, realm: RealmId, is_up: impl Fn(TunnelId) -> bool) -> Option<Switch> {
-        let is_same = self.up(&is_up).map(|candidate| candidate.tunnel).eq(self.carriers.iter().copied());
+    fn share(&self, tunnel: TunnelId, is_up: impl Fn(TunnelId, IpVersion) -> bool) -> Share {
+        let carries = |version| self.up(|tunnel| is_up(tunnel, version)).any(|candidate| candidate.tunnel == tunnel);
+        let carried: Vec<IpVersion> = self.versions.iter().copied().filter(|version| carries(*version)).collect();
+        match carried[..] {
+            [] => Share::None,
+            [one] if self.versions.len() > 1 => Share::Only(one),
+            _ => Share::All,
+        }
+    }
+
+    fn look(&mut self, realm: RealmId, is_up: impl Fn(TunnelId, IpVersion) -> bool) -> Vec<Switch> {
+        let mut switches: Vec<Switch> = Vec::new();
+        for version in self.versions.clone() {
+            let Some(switch) = self.look_at(realm, version, |tunnel| is_up(tunnel, version)) else { continue };
+            match switches.first_mut() {
+                Some(same) if (&same.now, &same.lost, &same.gained) == (&switch.now, &switch.lost, &switch.gained) => {
+                    same.only = None;
+                }
+                _ => switches.push(switch),
+            }
+        }
+        self.switches += switches.len() as u64;
+        switches
+    }
+
+    fn look_at(&mut self, realm: RealmId, version: IpVersion, is_up: impl Fn(TunnelId) -> bool) -> Option<Switch> {
+        let is_same = self.up(&is_up).map(|candidate| candidate.tunnel).eq(self.carriers[version].iter().copied());
         if is_same {
             return None;
         }
@@ -189,15 +228,29 @@ impl Several {
         if now.is_empty() {
             return None;
         }
-        let before = std::mem::replace(&mut self.carriers, now.clone());
+        let before = std::mem::replace(&mut self.carriers[version], now.clone());
         if before.is_empty() {
             return None;
         }
-        self.switches += 1;
         let gained = now.iter().copied().filter(|tunnel| !before.contains(tunnel)).collect();
         let lost = before.into_iter().filter(|tunnel| !now.contains(tunnel) && !is_up(*tunnel)).collect();
-        Some(Switch { realm, now, lost, gained })
+        let only = (self.versions.len() > 1).then_some(version);
+        Some(Switch { realm, only, now, lost, gained })
     }
+}
+
+/// Those that a realm has networks of, as its ports are told them. Without a port, one stands for both: tunnels carry either.
+fn versions_of(snapshot: &Snapshot, tunnels: &[TunnelId]) -> Vec<IpVersion> {
+    let networks = |tunnel: &TunnelId| match &snapshot.tunnel(*tunnel)?.peer {
+        Transport::Port(port) => match &port.medium {
+            Medium::Ethernet(ethernet) => Some(ethernet.networks.clone()),
+            Medium::Tun => None,
+        },
+        Transport::WireGuard(_) | Transport::Ipsec(_) => None,
+    };
+    let Some(networks) = tunnels.iter().find_map(networks) else { return vec![IpVersion::V4] };
+    let has = |version: &IpVersion| networks.iter().any(|network| IpVersion::of(network.addr()) == *version);
+    IpVersion::ALL.into_iter().filter(has).collect()
 }
 
 impl Candidate {
@@ -223,7 +276,7 @@ mod tests {
         let candidates = (0..).map(TunnelId).zip(attachments);
         let candidates = candidates.map(|(tunnel, &(priority, weight))| Candidate { tunnel, priority, weight });
         carriers.realms.resize_with(4, Choice::default);
-        carriers.realms[3] = Choice::new(candidates.collect(), None);
+        carriers.realms[3] = Choice::new(candidates.collect(), IpVersion::ALL.to_vec(), None);
         carriers.several = vec![REALM];
         carriers
     }
@@ -281,9 +334,10 @@ mod tests {
     fn a_switch_is_told_once_and_the_first_carrier_is_none() {
         let mut carriers = carriers(&[(1, 1), (2, 1)]);
         let mut look = |up: &[u32]| {
-            carriers.look(|tunnel| up.contains(&tunnel.0));
+            carriers.look(|tunnel, _| up.contains(&tunnel.0));
             let switch = carriers.poll_switch();
             assert_eq!(carriers.poll_switch(), None);
+            assert!(switch.iter().all(|switch| switch.only.is_none()));
             switch.map(|switch| (switch.now, switch.lost, switch.gained))
         };
         let (one, two) = (vec![TunnelId(0)], vec![TunnelId(1)]);
@@ -296,5 +350,30 @@ mod tests {
         assert_eq!(look(&[1]), None, "the same again");
         assert_eq!(look(&[0, 1]), Some((one.clone(), vec![], one)), "the better one is back; the other is not lost");
         assert_eq!(carriers.switches_of(REALM), 2);
+    }
+
+    #[test]
+    fn ip_versions_are_carried_and_switch_each_for_itself() {
+        let mut carriers = carriers(&[(1, 1), (2, 1)]);
+        let (one, two) = (TunnelId(0), TunnelId(1));
+        let mut look = |four: &[u32], six: &[u32]| {
+            let is_up = |tunnel: TunnelId, version| match version {
+                IpVersion::V4 => four.contains(&tunnel.0),
+                IpVersion::V6 => six.contains(&tunnel.0),
+            };
+            carriers.look(is_up);
+            let switches =
+                std::iter::from_fn(|| carriers.poll_switch()).map(|switch| (switch.only, switch.now)).collect();
+            (switches, [one, two].map(|tunnel| carriers.share(REALM, tunnel, is_up)))
+        };
+        let none: Vec<(Option<IpVersion>, Vec<TunnelId>)> = Vec::new();
+        assert_eq!(look(&[0, 1], &[0, 1]), (none.clone(), [Share::All, Share::None]));
+        let (four, six) = (Share::Only(IpVersion::V4), Share::Only(IpVersion::V6));
+        assert_eq!(look(&[1], &[0, 1]), (vec![(Some(IpVersion::V4), vec![two])], [six, four]));
+        assert_eq!(look(&[1], &[1]), (vec![(Some(IpVersion::V6), vec![two])], [Share::None, Share::All]));
+        assert_eq!(look(&[], &[0, 1]), (vec![(Some(IpVersion::V6), vec![one])], [six, Share::None]));
+        assert_eq!(look(&[0], &[0]).0, vec![(Some(IpVersion::V4), vec![one])]);
+        assert_eq!(look(&[1], &[1]), (vec![(None, vec![two])], [Share::None, Share::All]), "told once");
+        assert_eq!(carriers.switches_of(REALM), 5);
     }
 }

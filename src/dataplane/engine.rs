@@ -253,7 +253,7 @@ impl Engine {
         let names = |tunnels: &[TunnelId]| tunnels.iter().map(|tunnel| self.snapshot.tunnel_words(*tunnel)).collect();
         let (now, lost, gained) = (names(&switch.now), names(&switch.lost), names(&switch.gained));
         let realm = Some(self.snapshot.realm_name(switch.realm));
-        Some(Event { realm, what: What::Switched { now, lost, gained } })
+        Some(Event { realm, what: What::Switched { only: switch.only, now, lost, gained } })
     }
 
     /// When to call [`Engine::handle_timeout`], and why.
@@ -298,7 +298,7 @@ impl Engine {
 
     fn look_at_carriers(&mut self) {
         let tunnels = &self.tunnels;
-        self.carriers.look(|tunnel| tunnels.is_up(tunnel));
+        self.carriers.look(|tunnel, version| tunnels.is_up_for(tunnel, version));
     }
 
     /// What the transports still have to do in this call.
@@ -431,7 +431,9 @@ impl Engine {
                     sent: counters.sent,
                     ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
                     port: self.tunnels.port_status(id, now).map(Box::new),
-                    carries: self.carriers.carries(tunnel.realm, id, |tunnel| self.tunnels.is_up(tunnel)),
+                    share: self
+                        .carriers
+                        .share(tunnel.realm, id, |tunnel, version| self.tunnels.is_up_for(tunnel, version)),
                     mtu: self.tunnels.mtu_report(id, now),
                 })
             })

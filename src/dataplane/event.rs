@@ -9,7 +9,7 @@ use crate::link;
 use crate::link::endpoint::{Down, HopDown};
 use crate::nat::napt::{BlockEvent, PortBlock};
 use crate::net::mapping::Mapping;
-use crate::net::{Path, TunnelId};
+use crate::net::{IpVersion, Path, TunnelId};
 use crate::wireguard;
 
 /// Prints as one sentence.
@@ -28,6 +28,8 @@ pub enum What {
     Link(link::Event),
     /// Other attachments than before carry the realm's traffic; `now` is not empty. All in words.
     Switched {
+        /// `None`: all of it.
+        only: Option<IpVersion>,
         now: Vec<String>,
         lost: Vec<String>,
         gained: Vec<String>,
@@ -168,7 +170,7 @@ impl fmt::Display for Event {
             What::Ipsec(news) => write_ipsec(f, news),
             What::Napt(news) => write_ports(f, news),
             What::Link(event) => write_link(f, event),
-            What::Switched { now, lost, gained } => write_switch(f, now, lost, gained),
+            What::Switched { only, now, lost, gained } => write_switch(f, *only, now, lost, gained),
         }
     }
 }
@@ -214,12 +216,22 @@ fn hop_down_words(why: HopDown) -> &'static str {
     }
 }
 
-fn write_switch(f: &mut fmt::Formatter<'_>, now: &[String], lost: &[String], gained: &[String]) -> fmt::Result {
-    write!(f, "carried by {} now: ", now.join(" and "))?;
+fn write_switch(
+    f: &mut fmt::Formatter<'_>,
+    only: Option<IpVersion>,
+    now: &[String],
+    lost: &[String],
+    gained: &[String],
+) -> fmt::Result {
+    let (what, for_it) = match only {
+        Some(version) => (format!("{} ", version.name()), format!(" for {}", version.name())),
+        None => (String::new(), String::new()),
+    };
+    write!(f, "{what}carried by {} now: ", now.join(" and "))?;
     match (lost, gained) {
         ([], []) => f.write_str("the configuration says so"),
-        ([], gained) => write!(f, "{} came up", gained.join(" and ")),
-        (lost, _) => write!(f, "{} went down", lost.join(" and ")),
+        ([], gained) => write!(f, "{} came up{for_it}", gained.join(" and ")),
+        (lost, _) => write!(f, "{} went down{for_it}", lost.join(" and ")),
     }
 }
 

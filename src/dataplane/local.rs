@@ -9,7 +9,7 @@ use crate::host::translate::{AddressPair, translate};
 use crate::host::{Host, HostPacket, Peer};
 use crate::net::mapping::Located;
 use crate::net::policy::protocol;
-use crate::net::{RealmId, Timestamp};
+use crate::net::{IpVersion, RealmId, Timestamp};
 use crate::packet::reassembled::MAX_DATAGRAM_BYTES;
 use crate::packet::{Batch, DropReason, Fate, Meta, Outbox};
 use crate::wire::{ipv4, ipv6};
@@ -109,7 +109,9 @@ impl Local {
         while let Some(packet) = self.host.poll_transmit(now) {
             let flow = flow(&packet);
             let Some((realm, len)) = emit(packet, snapshot, &mut self.packet[..]) else { continue };
-            let Some(tunnel) = carriers.of(realm, |tunnel| tunnels.is_up(tunnel), || flow) else { continue };
+            let Some(version) = IpVersion::of_packet(&self.packet[..len]) else { continue };
+            let is_up = |tunnel| tunnels.is_up_for(tunnel, version);
+            let Some(tunnel) = carriers.of(realm, is_up, || flow) else { continue };
             let mtu_bytes = tunnels.mtu_bytes(tunnel);
             let packet = &mut self.packet[..len];
             let sealed = if len > usize::from(mtu_bytes) {

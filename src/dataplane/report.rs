@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::dns;
 pub use crate::dns::forward::{Gauges, ResolverHealth, ResolverReport, RouteReport};
 pub use crate::link::endpoint::{AddressStatus, Down, NextHopStatus, PortCounts, PortStatus};
-use crate::net::{Generation, RealmId, Timestamp, TunnelId};
+use crate::net::{Generation, IpVersion, RealmId, Timestamp, TunnelId};
 use crate::packet::DropReason;
 
 /// Drops by [`DropReason::index`].
@@ -106,9 +106,17 @@ pub struct TunnelReport {
     pub ipsec: Option<Box<IpsecReport>>,
     /// `None`: it is no port.
     pub port: Option<Box<PortStatus>>,
-    /// Of the realm's attachments, this one carries its traffic now, alone or with others.
-    pub carries: bool,
+    pub share: Share,
     pub mtu: MtuReport,
+}
+
+/// What one of a realm's attachments carries of its traffic now, alone or with others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Share {
+    None,
+    /// The other IP version goes elsewhere, or nowhere.
+    Only(IpVersion),
+    All,
 }
 
 /// What a tunnel carries.

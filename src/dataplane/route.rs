@@ -5,6 +5,7 @@
 //! Where the IP version changes on the way, it is the packet's length afterwards that must fit, and the sender is told what it
 //! may send in its own version.
 
+use crate::net::IpVersion;
 use crate::packet::{Batch, DropReason, Meta};
 use crate::wire::headers::{Headers, Transport};
 use crate::wire::icmp::Report;
@@ -69,7 +70,9 @@ struct Refusal {
 
 fn route_one(meta: &mut Meta, packet: &[u8], carriers: &Carriers, tunnels: &Tunnels) -> Result<(), Refusal> {
     let no_tunnel = Refusal { reason: DropReason::NoTunnel, told: None };
-    let egress = carriers.of(meta.destination.realm, |tunnel| tunnels.is_up(tunnel), || flow(meta)).ok_or(no_tunnel)?;
+    let leaves_as = IpVersion::of(meta.shown.destination);
+    let is_up = |tunnel| tunnels.is_up_for(tunnel, leaves_as);
+    let egress = carriers.of(meta.destination.realm, is_up, || flow(meta)).ok_or(no_tunnel)?;
     let way = tunnels.way(egress);
     if meta.headers.hop_limit <= 1 {
         return Err(Refusal { reason: DropReason::HopLimitExceeded, told: Some(Report::TimeExceeded) });

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::ike;
 use crate::link;
-use crate::net::{Path, Port, Timestamp, TunnelId};
+use crate::net::{IpVersion, Path, Port, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
@@ -175,8 +175,17 @@ impl Tunnels {
         self.path_mtus.way(tunnel).mtu_bytes
     }
 
-    /// Whether packets can be sealed to the peer. Cheap enough to ask for every packet.
+    /// Whether packets of that IP version can be sealed to the peer. Cheap enough to ask for every packet.
     #[inline]
+    pub fn is_up_for(&self, tunnel: TunnelId, version: IpVersion) -> bool {
+        match &self.ipsec {
+            Some(ipsec) if ipsec.serves(tunnel) => ipsec.is_up(tunnel),
+            _ if self.link.serves(tunnel) => self.link.is_up_for(tunnel, version),
+            _ => self.wireguard.is_up(tunnel),
+        }
+    }
+
+    /// Whether packets of any IP version can be.
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
         match &self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.is_up(tunnel),

@@ -13,7 +13,7 @@ use super::sort::{Sorted, is_group};
 use super::station::Sealed;
 use crate::net::link::MAX_INTERFACES;
 use crate::net::path;
-use crate::net::{InterfaceId, LinkReport, Mac, Timestamp, TunnelId};
+use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wire::ethernet;
@@ -95,8 +95,10 @@ pub enum HopDown {
 /// What `status` shows of a port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortStatus {
-    /// `None`: it carries packets.
+    /// `None`: it carries packets, of one IP version at least.
     pub down: Option<Down>,
+    /// Why it carries none of an IP version that it is there for.
+    pub down_for: PerVersion<Option<Down>>,
     pub mac: Option<Mac>,
     /// The interface's own MTU, where the kernel has told.
     pub link_mtu_bytes: Option<u32>,
@@ -305,10 +307,15 @@ impl Endpoint {
         if let Sealed::Refused(reason) = sealed { Err(reason) } else { Ok(()) }
     }
 
-    /// Whether packets can leave. Cheap enough to ask for every packet.
-    #[inline]
+    /// Whether packets of either IP version can leave.
     pub fn is_up(&self, tunnel: TunnelId) -> bool {
         matches!(self.ports.get(tunnel.index()), Some(Some(port)) if port.is_up())
+    }
+
+    /// Whether packets of that IP version can leave. Cheap enough to ask for every packet.
+    #[inline]
+    pub fn is_up_for(&self, tunnel: TunnelId, version: IpVersion) -> bool {
+        matches!(self.ports.get(tunnel.index()), Some(Some(port)) if port.is_up_for(version))
     }
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {

@@ -10,8 +10,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::config::{EthernetConfig, MAX_GATEWAYS, MAX_ROUTES};
+use super::config::{EthernetConfig, MAX_GATEWAYS, MAX_ROUTES, Route};
 use crate::net::range_map::RangeMap;
+use crate::net::{IpVersion, PerVersion};
 
 #[cfg(test)]
 mod tests;
@@ -32,13 +33,23 @@ pub struct NextHops {
     /// Places in `watched`, by address.
     places: Vec<(IpAddr, u16)>,
     routers: Vec<IpAddr>,
-    /// Where everything else goes now.
-    default_v4: Option<IpAddr>,
-    default_v6: Option<IpAddr>,
-    /// How many of `watched`.
-    alive: usize,
-    /// Without gateways: something does not need any of the routes.
+    versions: PerVersion<Version>,
+}
+
+/// What an IP version needs, and what it has.
+#[derive(Clone, Copy, Default, Debug)]
+struct Version {
+    /// The port has an address of it, and the realm networks of it (or none at all).
+    is_served: bool,
+    has_gateways: bool,
+    /// Routers may announce themselves: without gateways, one has to.
+    awaits_routers: bool,
     has_networks_without_route: bool,
+    /// Of `watched`.
+    hops: usize,
+    alive: usize,
+    /// Where everything goes that no route is for.
+    default: Option<IpAddr>,
 }
 
 /// What a prefix says.
@@ -68,8 +79,7 @@ impl NextHops {
         let vias = routes.iter().map(|route| (route.prefix.trunc(), place(route.via)));
         let (ways, v4, v6) = compile(links.chain(vias).collect());
         let on_link = networks_on_link(config, gateways);
-        let is_routed = |network: &IpNet| routes.iter().any(|route| route.prefix.contains(network));
-        let has_networks_without_route = on_link.iter().any(|network| !is_routed(network));
+        let versions = PerVersion::from_fn(|version| Version::new(version, config, gateways, routes, &watched));
         let (on_link_v4, on_link_v6) = split(on_link.into_iter().map(|network| (network, ())));
         NextHops {
             ways,
@@ -82,10 +92,7 @@ impl NextHops {
             watched,
             places,
             routers: Vec::new(),
-            default_v4: None,
-            default_v6: None,
-            alive: 0,
-            has_networks_without_route,
+            versions,
         }
     }
 
@@ -104,10 +111,11 @@ impl NextHops {
                 Some(_) => at = way.outer,
             }
         }
-        let (default, is_on_link) = match destination {
-            IpAddr::V4(address) => (self.default_v4, self.on_link_v4.lookup(address.to_bits()).is_some()),
-            IpAddr::V6(address) => (self.default_v6, self.on_link_v6.lookup(address.to_bits()).is_some()),
+        let is_on_link = match destination {
+            IpAddr::V4(address) => self.on_link_v4.lookup(address.to_bits()).is_some(),
+            IpAddr::V6(address) => self.on_link_v6.lookup(address.to_bits()).is_some(),
         };
+        let default = self.versions[IpVersion::of(destination)].default;
         default.or((found.is_none() && is_on_link).then_some(destination))
     }
 
@@ -124,7 +132,8 @@ impl NextHops {
             return false;
         }
         self.is_alive[place] = is_alive;
-        self.alive = if is_alive { self.alive + 1 } else { self.alive - 1 };
+        let alive = &mut self.versions[IpVersion::of(hop)].alive;
+        *alive = if is_alive { *alive + 1 } else { *alive - 1 };
         self.choose_defaults();
         true
     }
@@ -137,18 +146,23 @@ impl NextHops {
         self.choose_defaults();
     }
 
-    /// Packets can leave: there are no gateways, or at least one is alive. Where there are none, and all networks are behind routes,
-    /// one of the routes' hops has to be.
-    #[inline]
-    pub fn is_up(&self) -> bool {
-        let has_default = self.default_v4.is_some() || self.default_v6.is_some();
-        has_default
-            || self.gateways == 0 && (self.has_networks_without_route || self.watched.is_empty() || self.alive > 0)
+    /// Whether the port is for packets of that IP version at all.
+    pub fn serves(&self, version: IpVersion) -> bool {
+        self.versions[version].is_served
+    }
+
+    /// Packets of that IP version can leave: it has no gateways, or at least one is alive. Where there are none, and all networks are
+    /// behind routes, one of the routes' hops has to be.
+    pub fn is_up(&self, version: IpVersion) -> bool {
+        let has = &self.versions[version];
+        let is_routed = !has.has_networks_without_route && has.alive > 0;
+        let is_on_link = !has.awaits_routers && (has.has_networks_without_route || has.hops == 0);
+        has.default.is_some() || !has.has_gateways && (is_routed || is_on_link)
     }
 
     /// Packets go there now.
     pub fn is_used(&self, hop: IpAddr) -> bool {
-        if [self.default_v4, self.default_v6].contains(&Some(hop)) {
+        if self.versions[IpVersion::of(hop)].default == Some(hop) {
             return true;
         }
         let Ok(at) = self.places.binary_search_by_key(&hop, |(address, _)| *address) else { return false };
@@ -159,8 +173,33 @@ impl NextHops {
     fn choose_defaults(&mut self) {
         let alive = self.watched[..self.gateways].iter().zip(&self.is_alive).filter(|(_, is_alive)| **is_alive);
         let all: Vec<IpAddr> = alive.map(|(hop, _)| *hop).chain(self.routers.iter().copied()).collect();
-        self.default_v4 = all.iter().copied().find(IpAddr::is_ipv4);
-        self.default_v6 = all.iter().copied().find(IpAddr::is_ipv6);
+        for version in IpVersion::ALL {
+            self.versions[version].default = all.iter().copied().find(|hop| IpVersion::of(*hop) == version);
+        }
+    }
+}
+
+impl Version {
+    fn new(
+        version: IpVersion,
+        config: &EthernetConfig,
+        gateways: &[IpAddr],
+        routes: &[Route],
+        watched: &[IpAddr],
+    ) -> Self {
+        let is_of_it = |address: IpAddr| IpVersion::of(address) == version;
+        let mut networks = config.networks.iter().filter(|network| is_of_it(network.addr())).peekable();
+        let is_wanted = networks.peek().is_some() || config.networks.is_empty();
+        let is_routed = |network: &IpNet| routes.iter().any(|route| route.prefix.contains(network));
+        Version {
+            is_served: is_wanted && config.addresses.iter().any(|own| is_of_it(own.addr())),
+            has_gateways: gateways.iter().any(|hop| is_of_it(*hop)),
+            awaits_routers: config.accept_ra && version == IpVersion::V6,
+            has_networks_without_route: networks.any(|network| !is_routed(network)),
+            hops: watched.iter().filter(|hop| is_of_it(**hop)).count(),
+            alive: 0,
+            default: None,
+        }
     }
 }
 

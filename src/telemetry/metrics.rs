@@ -12,7 +12,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use super::source::{self, Source};
-use crate::dataplane::report::{IpsecReport, PortStatus, RealmReport, ResolverHealth, TunnelReport};
+use crate::dataplane::report::{IpsecReport, PortStatus, RealmReport, ResolverHealth, Share, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 use crate::packet::DropReason;
 
@@ -396,7 +396,7 @@ pub static METRICS: &[Declaration] = &[
         kind: Kind::Gauge,
         unit: Unit::Flag,
         help: "1 when the attachment carries its realm's traffic now, alone or with others, else 0.",
-        read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.carries)))),
+        read: |s| by_tunnel(s, |t| Some(f64::from(u8::from(t.share != Share::None)))),
     },
     Declaration {
         name: "ixgate_port_alive_next_hops",

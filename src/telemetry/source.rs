@@ -149,10 +149,10 @@ pub(crate) mod samples {
     use super::*;
     use crate::dataplane::report::{
         AddressStatus, ChildReport, FailureReport, Gauges, IkeCounts, IpsecReport, MtuReport, MtuSource, NextHopStatus,
-        PortCounts, PortStatus, RealmReport, ResolverHealth, ResolverReport, RouteReport, Totals, Traffic,
+        PortCounts, PortStatus, RealmReport, ResolverHealth, ResolverReport, RouteReport, Share, Totals, Traffic,
         TunnelReport,
     };
-    use crate::net::{Generation, Mac, Timestamp};
+    use crate::net::{Generation, Mac, PerVersion, Timestamp};
 
     /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
     pub(crate) fn three_realms() -> Source {
@@ -203,7 +203,7 @@ pub(crate) mod samples {
                     sent: Traffic { packets: 10, bytes: 900 },
                     ipsec: None,
                     port: None,
-                    carries: true,
+                    share: Share::All,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         outer_bytes: Some(1452),
@@ -226,7 +226,7 @@ pub(crate) mod samples {
                     sent: Traffic::default(),
                     ipsec: None,
                     port: None,
-                    carries: false,
+                    share: Share::None,
                     mtu: MtuReport {
                         configured_bytes: 1420,
                         inner_bytes: 1420,
@@ -332,7 +332,7 @@ pub(crate) mod samples {
             received,
             sent,
             port: None,
-            carries: true,
+            share: Share::All,
             ipsec: Some(Box::new(ipsec)),
             mtu: MtuReport {
                 configured_bytes: 1390,
@@ -407,6 +407,7 @@ pub(crate) mod samples {
         (tunnel.remote, tunnel.last_handshake) = (None, None);
         tunnel.port = Some(Box::new(PortStatus {
             down: None,
+            down_for: PerVersion::default(),
             mac: Some(Mac([2, 0, 0, 0, 0, 9])),
             link_mtu_bytes: Some(1500),
             addresses: vec![AddressStatus { address: "172.20.0.2".parse().unwrap(), state: "ours", other: None }],

@@ -14,8 +14,7 @@ use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
 use super::status_port::PortStatus;
 use super::status_role;
-use crate::dataplane::report::Down;
-use crate::dataplane::report::{self, Drops, RealmReport, Totals, Traffic, TunnelReport};
+use crate::dataplane::report::{self, Down, Drops, RealmReport, Share, Totals, Traffic, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 
 /// "Data passed in the last n seconds", unless the asker says otherwise.
@@ -118,6 +117,9 @@ pub struct TunnelStatus {
     /// It carries the realm's traffic now, alone or with others.
     #[serde(default)]
     pub carries: bool,
+    /// "IPv4" or "IPv6", where the other goes elsewhere or nowhere. Null: it carries both, all that there is, or nothing.
+    #[serde(default)]
+    pub carries_only: Option<String>,
     #[serde(default)]
     pub priority: u8,
     #[serde(default)]
@@ -346,7 +348,11 @@ fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, source: &Source, 
         remote: report.and_then(|report| report.remote),
         up: report.is_some_and(|report| report.up),
         state: state_of(name, report, window),
-        carries: report.is_some_and(|report| report.carries),
+        carries: report.is_some_and(|report| report.share != Share::None),
+        carries_only: report.and_then(|report| match report.share {
+            Share::Only(version) => Some(version.name().to_owned()),
+            Share::None | Share::All => None,
+        }),
         priority: name.priority,
         weight: name.weight,
         role: String::new(),

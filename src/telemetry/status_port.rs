@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::source::{PeerName, Source};
-use crate::dataplane::report;
-use crate::dataplane::report::Down;
+use crate::dataplane::report::{self, Down};
 use crate::net::{Mac, Timestamp, VlanTags};
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,6 +19,11 @@ pub struct PortStatus {
     pub driver: Option<String>,
     /// Why nothing passes: "no_link", "no_address" or "no_next_hop". Null: packets pass.
     pub down: Option<String>,
+    /// Why nothing of IPv4 passes, likewise. Null: it passes, or is not the port's to carry.
+    #[serde(default)]
+    pub down_ipv4: Option<String>,
+    #[serde(default)]
+    pub down_ipv6: Option<String>,
     /// Ours.
     pub mac: Option<String>,
     /// Of the interface.
@@ -89,6 +93,8 @@ impl PortStatus {
             service_vlan: vlan.service,
             driver: source.driver_of(interface).map(str::to_owned),
             down: port.down.map(|down| down_name(down).to_owned()),
+            down_ipv4: port.down_for.v4.map(|down| down_name(down).to_owned()),
+            down_ipv6: port.down_for.v6.map(|down| down_name(down).to_owned()),
             mac: port.mac.map(text),
             link_mtu_bytes: port.link_mtu_bytes,
             addresses: port.addresses.iter().map(AddressStatus::of).collect(),

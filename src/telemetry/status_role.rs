@@ -20,6 +20,13 @@ fn role(index: usize, tunnels: &[TunnelStatus]) -> String {
     let this = &tunnels[index];
     let others = || tunnels.iter().enumerate().filter(move |(other, _)| *other != index).map(|(_, other)| other);
     let carriers: Vec<&TunnelStatus> = others().filter(|other| other.up && other.carries).collect();
+    if let (true, Some(version)) = (this.up && this.carries, &this.carries_only) {
+        let rest: Vec<_> = carriers.iter().copied().filter(|other| other.carries_only != this.carries_only).collect();
+        return match rest.is_empty() {
+            true => format!("carries {version} only; nothing carries the rest"),
+            false => format!("carries {version} only: {} the rest", carry(&rest)),
+        };
+    }
     match (this.up, this.carries) {
         (true, true) if carriers.is_empty() => {
             let preferred: Vec<_> = others().filter(|other| !other.up && other.priority < this.priority).collect();
@@ -116,5 +123,26 @@ mod tests {
         );
         let many: Vec<_> = (0..6).map(|_| (true, true, 0, 1)).collect();
         assert!(roles(&many)[0].ends_with("b (priority 0), c (priority 0), d (priority 0) and 2 more"));
+    }
+
+    #[test]
+    fn an_ip_version_that_goes_elsewhere_is_told() {
+        let status = Status::of(&three_realms(), std::time::Duration::from_secs(60));
+        let one = &status.realms[0].tunnels[0];
+        let tunnel = |name: &str, priority: u8, carries: bool, only: Option<&str>| TunnelStatus {
+            peer: name.to_owned(),
+            up: true,
+            carries,
+            carries_only: only.map(str::to_owned),
+            priority,
+            ..one.clone()
+        };
+        let mut tunnels = [tunnel("a", 1, true, Some("IPv6")), tunnel("b", 2, true, Some("IPv4"))];
+        tell(&mut tunnels);
+        assert_eq!(tunnels[0].role, "carries IPv6 only: b (priority 2) carries the rest");
+        assert_eq!(tunnels[1].role, "carries IPv4 only: a (priority 1) carries the rest");
+        let mut tunnels = [tunnel("a", 1, true, Some("IPv6")), tunnel("b", 2, false, None)];
+        tell(&mut tunnels);
+        assert_eq!(tunnels[0].role, "carries IPv6 only; nothing carries the rest");
     }
 }

@@ -176,7 +176,15 @@ fn realm_rows(realm: &RealmStatus, window_secs: u64) -> Vec<Vec<String>> {
 /// A tunnel that could carry, and leaves it to others of its realm, waits.
 fn state_words(tunnel: &TunnelStatus) -> String {
     let waits = if tunnel.up && !tunnel.carries && !tunnel.role.is_empty() { ", waits" } else { "" };
-    format!("{}{waits}", tunnel.state.words())
+    let version = tunnel.port.as_ref().and_then(status_text_port::version_down);
+    let down = version.map_or_else(String::new, |(version, _)| format!("; {version} down"));
+    format!("{}{waits}{down}", tunnel.state.words())
+}
+
+/// What of a port is down while the rest is up.
+fn version_down(tunnel: &TunnelStatus) -> String {
+    let down = tunnel.port.as_ref().and_then(status_text_port::version_down);
+    down.map_or_else(String::new, |(version, why)| format!("; {version} down: {why}"))
 }
 
 /// Ports have none.
@@ -188,7 +196,7 @@ fn tunnel_section(tunnel: &TunnelStatus) -> String {
     let TunnelStatus { peer, kind, state, .. } = tunnel;
     let mut text = match has_handshakes(tunnel) {
         true => format!("\ntunnel {peer} ({kind}): {}\n", state.words()),
-        false => format!("\n{kind} {peer}: {}\n", state.words()),
+        false => format!("\n{kind} {peer}: {}{}\n", state.words(), version_down(tunnel)),
     };
     if let Some(remedy) = tunnel.port.as_ref().and_then(|port| status_text_port::remedy(port, *state)) {
         let _ = writeln!(text, "  what to do       {remedy}");

@@ -1,6 +1,7 @@
 //! Ports and TUN devices in words, for a terminal.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::quantity::{count, duration};
@@ -87,6 +88,24 @@ fn hop_words(hop: &NextHopStatus) -> String {
     format!("{}, {state}{used}{at}, watched by {watched}", hop.address)
 }
 
+/// The IP version that a port does not carry, while it carries the other, and why.
+pub fn version_down(port: &PortStatus) -> Option<(&'static str, &'static str)> {
+    if port.down.is_some() {
+        return None;
+    }
+    let (name, why, is_it): (_, _, fn(&IpAddr) -> bool) = match (&port.down_ipv4, &port.down_ipv6) {
+        (Some(why), _) => ("IPv4", why, IpAddr::is_ipv4),
+        (None, Some(why)) => ("IPv6", why, IpAddr::is_ipv6),
+        (None, None) => return None,
+    };
+    let is_taken = port.addresses.iter().any(|own| is_it(&own.address) && own.other_mac.is_some());
+    match why.as_str() {
+        "no_address" if is_taken => Some((name, "somebody else has our address")),
+        "no_address" => Some((name, "our address is being probed")),
+        _ => Some((name, "none of its next hops is alive")),
+    }
+}
+
 /// What `status` says to do about a port that is down; docs/operators.md says more.
 pub fn remedy(port: &PortStatus, state: TunnelState) -> Option<String> {
     let interface = &port.interface;
@@ -111,9 +130,8 @@ mod tests {
     use super::super::source::samples::port_realm;
     use super::super::status::Status;
     use super::super::status_text::{details, overview};
-    use crate::dataplane::report::AddressStatus;
-    use crate::dataplane::report::Down;
-    use crate::net::Mac;
+    use crate::dataplane::report::{AddressStatus, Down};
+    use crate::net::{Mac, PerVersion};
 
     fn of(source: &super::super::source::Source) -> (Status, String) {
         let status = Status::of(source, std::time::Duration::from_secs(60));
@@ -160,6 +178,30 @@ eth1 VLAN 100: up
             let (status, text) = of(&source);
             assert!(text.contains(&format!("\nport eth1 VLAN 100: {words}\n{remedy}")), "{text}");
             assert!(overview(&status).contains(&format!("eth1 VLAN 100  {words} ")), "{}", overview(&status));
+        }
+    }
+
+    #[test]
+    fn an_ip_version_that_is_down_is_told_beside_the_one_that_is_up() {
+        let (taken, hop) = (Some(Down::NoAddress), Some(Down::NoNextHop));
+        for (v4, v6, other, words) in [
+            (hop, None, None, "IPv4 down: none of its next hops is alive"),
+            (None, hop, None, "IPv6 down: none of its next hops is alive"),
+            (taken, None, None, "IPv4 down: our address is being probed"),
+            (taken, None, Some(Mac([2, 0, 0, 0, 0, 7])), "IPv4 down: somebody else has our address"),
+        ] {
+            let mut source = port_realm();
+            let port = source.path.tunnels[0].port.as_mut().unwrap();
+            port.down_for = PerVersion { v4, v6 };
+            port.addresses[0].other = other;
+            let (status, text) = of(&source);
+            assert!(text.contains(&format!("\nport eth1 VLAN 100: up; {words}\n")), "{text}");
+            let short = format!("up; {}", words.split(':').next().unwrap());
+            assert!(overview(&status).contains(&short), "{}", overview(&status));
+            let json = serde_json::to_string(&status).unwrap();
+            let name = if v4.is_some() { "down_ipv4" } else { "down_ipv6" };
+            let why = if v4 == taken { "no_address" } else { "no_next_hop" };
+            assert!(json.contains(r#""down":null"#) && json.contains(&format!(r#""{name}":"{why}""#)), "{json}");
         }
     }
 

@@ -181,3 +181,104 @@ fn an_interface_number_that_goes_to_another_interface_brings_nothing_with_it() {
     let removed = several.ix.world.events.iter().find(|event| event.contains("(removed)"));
     assert_eq!(removed, None, "a port that is gone says nothing more");
 }
+
+/// `clinic` of both IP versions by a port with a router for each, and by WireGuard when either fails; `twins` hold the far ends.
+const BOTH: &str = r#"
+[ix]
+domain = "ix.example"
+[wireguard]
+private_key_file = "secrets/wireguard.key"
+[[realm]]
+name = "clinic"
+networks = ["192.168.1.0/24", "fd00:c::/64"]
+[[realm.attach]]
+priority = 1
+port = { interface = "eth1", address = ["172.20.0.2/30", "2001:db8:9::2/64"], gateway = ["172.20.0.1", "2001:db8:9::1"], liveness_ms = 200 }
+[[realm.attach]]
+priority = 2
+wireguard = { public_key = "{key:clinic}" }
+[[realm]]
+name = "twins"
+networks = ["192.168.1.0/24", "fd00:d::/64"]
+[[realm.attach]]
+port = { interface = "eth2", address = ["172.20.0.2/30", "2001:db8:9::2/64"], gateway = ["172.20.0.1", "2001:db8:9::1"] }
+[[grant]]
+from = ["clinic", "twins"]
+to = ["realm:twins", "realm:clinic"]
+ports = ["any"]
+"#;
+
+fn start_both() -> Several {
+    let appliance = Appliance::build(BOTH);
+    let mut world = Mixed::new(&appliance, 1);
+    let [eth1, eth2] = ["eth1", "eth2"].map(|name| world.interface(name));
+    let routers = [
+        ("four", eth1, 1, &["172.20.0.1"][..]),
+        ("six", eth1, 2, &["2001:db8:9::1"]),
+        ("far", eth2, 1, &["172.20.0.1", "2001:db8:9::1"]),
+    ];
+    let mut ends = Vec::new();
+    for (name, interface, number, addresses) in routers {
+        let station = Station::new(interface, None, [2, 0, 0, 0, 0, number], addresses);
+        ends.push((name, End::Station(world.attach_station(station))));
+    }
+    ends.push(("backup", End::Site(world.attach_wireguard(&appliance, "clinic"))));
+    [eth1, eth2].into_iter().for_each(|interface| world.set_link(interface, true, 1500));
+    world.run_for(Duration::from_secs(10));
+    let mut ix = Fixture { world, appliance, ends };
+    ix.take_all();
+    ix.world.events.clear();
+    Several { ix, eth1, eth2, switches_before: 0 }
+}
+
+impl Several {
+    /// By which a packet of each IP version comes to the clinic.
+    fn ways(&mut self) -> [&'static str; 2] {
+        let shown = self.ix.appliance.seen_by("twins", "clinic", "192.168.1.10");
+        let four = self.pass("far", &udp((ip("192.168.1.20"), 443), (shown, 5000), b"four"));
+        let six = self.pass("far", &udp((ip("fd00:d::20"), 443), (ip("fd00:c::10"), 5000), b"six"));
+        [four, six]
+    }
+
+    fn silence(&mut self, name: &str, is_silent: bool) {
+        let End::Station(station) = self.ix.end(name) else { panic!("a router") };
+        self.ix.world.ports.stations[station].is_silent = is_silent;
+        self.ix.world.run_for(Duration::from_secs(10));
+        self.ix.take_all();
+    }
+
+    /// By which the IX's own answers come to the clinic: to pings of its gateway, sent by the backup.
+    fn own_ways(&mut self) -> [&'static str; 2] {
+        let four = self.pass("backup", &echo(ip("192.168.1.10"), ip("100.64.0.1"), 7, false));
+        let six = self.pass("backup", &echo(ip("fd00:c::10"), ip("fd69:7867:6174::1"), 7, false));
+        [four, six]
+    }
+
+    fn ask_twins(&mut self, by: &str) -> &'static str {
+        let shown = self.ix.appliance.seen_by("clinic", "twins", "192.168.1.20");
+        self.pass(by, &udp((ip("192.168.1.10"), 6000), (shown, 53), b"question"))
+    }
+}
+
+#[test]
+fn a_dead_gateway_moves_its_own_ip_version_to_the_backup_and_not_the_other() {
+    let mut several = start_both();
+    assert_eq!(several.ways(), ["four", "six"]);
+    for (dead, version, ways) in [("four", "IPv4", ["backup", "six"]), ("six", "IPv6", ["four", "backup"])] {
+        several.silence(dead, true);
+        assert_eq!((several.ways(), several.own_ways()), (ways, ways));
+        assert_eq!(several.ask_twins("backup"), "far", "and from there, too");
+        let switches = several.switches();
+        let [one] = &switches[..] else { panic!("{switches:?}") };
+        assert!(one.starts_with(&format!("realm clinic: {version} carried by WireGuard ")), "{one}");
+        assert!(one.ends_with(&format!(": port eth1 went down for {version}")), "{one}");
+        several.silence(dead, false);
+        several.ix.world.run_for(Duration::from_secs(30));
+        several.ix.take_all();
+        assert_eq!(several.ways(), ["four", "six"], "back again");
+        assert_eq!(several.switches().len(), 2, "{:?}", several.switches());
+        several.ix.world.events.clear();
+    }
+    let reasons = [DropReason::NoNextHop, DropReason::PortDown, DropReason::NoTunnel];
+    assert_eq!(reasons.map(|reason| several.ix.drops("twins", reason)), [0; 3]);
+}

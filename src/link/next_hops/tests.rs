@@ -60,6 +60,24 @@ fn check(hops: &NextHops, expected: &[(&str, Option<&str>)]) {
     }
 }
 
+/// For IPv4, for IPv6.
+fn ups(hops: &NextHops) -> (bool, bool) {
+    (hops.is_up(IpVersion::V4), hops.is_up(IpVersion::V6))
+}
+
+#[test]
+fn a_version_is_served_where_there_are_an_address_and_networks_of_it() {
+    let serves = |words: &Words| {
+        let hops = NextHops::new(&config(words));
+        (hops.serves(IpVersion::V4), hops.serves(IpVersion::V6))
+    };
+    assert_eq!(serves(&CARRIER), (true, true));
+    assert_eq!(serves(&Words { addresses: &["172.20.0.2/24"], ..CARRIER }), (true, false));
+    assert_eq!(serves(&Words { addresses: &["fe80::2/64"], ..CARRIER }), (false, true));
+    assert_eq!(serves(&Words { networks: &["fd00::/48"], ..CARRIER }), (false, true));
+    assert_eq!(serves(&Words { networks: &[], ..CARRIER }), (true, true));
+}
+
 #[test]
 fn the_most_specific_way_is_taken() {
     let hops = all_alive_but(&CARRIER, &[]);
@@ -97,11 +115,11 @@ fn a_dead_route_falls_back_step_by_step() {
 fn nobody_is_alive_before_it_is_said_so() {
     let mut hops = NextHops::new(&config(&CARRIER));
     check(&hops, &[("8.8.8.8", None), ("10.1.2.3", None), ("172.20.0.77", Some("172.20.0.77"))]);
-    assert!(!hops.is_up());
+    assert_eq!(ups(&hops), (false, false));
     assert!(hops.set_alive(ip("172.20.0.4"), true));
     assert!(!hops.set_alive(ip("172.20.0.4"), true), "nothing new");
     assert!(!hops.set_alive(ip("172.20.0.77"), true), "nobody asked about that one");
-    assert!(hops.is_up());
+    assert_eq!(ups(&hops), (true, false));
     check(&hops, &[("8.8.8.8", Some("172.20.0.4"))]);
     assert!(hops.is_used(ip("172.20.0.4")) && !hops.is_used(ip("172.20.0.1")));
     assert!(hops.set_alive(ip("172.20.0.1"), true), "the preferred one");
@@ -115,10 +133,10 @@ fn nobody_is_alive_before_it_is_said_so() {
 fn each_ip_version_has_its_own_gateways() {
     let hops = all_alive_but(&CARRIER, &["2001:db8:9::1"]);
     check(&hops, &[("8.8.8.8", Some("172.20.0.1")), ("fd00::1", None)]);
-    assert!(hops.is_up(), "one of them is alive");
+    assert_eq!(ups(&hops), (true, false));
     let hops = all_alive_but(&CARRIER, &["172.20.0.1", "172.20.0.4"]);
     check(&hops, &[("8.8.8.8", None), ("fd00::1", Some("2001:db8:9::1"))]);
-    assert!(hops.is_up());
+    assert_eq!(ups(&hops), (false, true));
 }
 
 #[test]
@@ -174,26 +192,30 @@ fn routers_that_announce_themselves_are_behind_the_configured_gateways() {
 fn a_port_of_announced_routers_alone_waits_for_one() {
     let words = Words { gateways: &[], routes: &[], accept_ra: true, ..CARRIER };
     let mut hops = NextHops::new(&config(&words));
-    assert!(hops.is_up());
+    assert_eq!(ups(&hops), (true, false));
     check(&hops, &[("fd00::1", None), ("192.168.0.1", Some("192.168.0.1"))]);
     hops.set_routers(&["fe80::a".parse().unwrap()]);
     check(&hops, &[("fd00::1", Some("fe80::a"))]);
+    assert_eq!(ups(&hops), (true, true));
+    let routed = Words { routes: &[("fd00::/48", "2001:db8:9::7")], ..words };
+    assert_eq!(ups(&NextHops::new(&config(&routed))), (true, false));
+    assert_eq!(ups(&all_alive_but(&routed, &[])), (true, true), "no router is needed");
 }
 
 #[test]
 fn a_port_is_up_as_long_as_something_gets_away() {
     let dead_gateways = &["172.20.0.1", "172.20.0.4", "2001:db8:9::1"];
-    assert!(!all_alive_but(&CARRIER, dead_gateways).is_up(), "routes do not stand in for gateways");
-    assert!(all_alive_but(&CARRIER, &["172.20.0.1", "172.20.0.9"]).is_up());
+    assert_eq!(ups(&all_alive_but(&CARRIER, dead_gateways)), (false, false), "routes do not stand in for gateways");
+    assert_eq!(ups(&all_alive_but(&CARRIER, &["172.20.0.1", "172.20.0.9"])), (true, true));
     let on_link = Words { gateways: &[], routes: &[], ..CARRIER };
-    assert!(NextHops::new(&config(&on_link)).is_up());
+    assert_eq!(ups(&NextHops::new(&config(&on_link))), (true, true));
     let partly_routed = Words { gateways: &[], ..CARRIER };
-    assert!(NextHops::new(&config(&partly_routed)).is_up(), "192.168.0.0/16 is on the link");
+    assert_eq!(ups(&NextHops::new(&config(&partly_routed))), (true, true), "192.168.0.0/16 is on the link");
     let all_routed = Words { gateways: &[], networks: &["10.0.0.0/8"], ..CARRIER };
     let mut hops = NextHops::new(&config(&all_routed));
-    assert!(!hops.is_up());
+    assert_eq!(ups(&hops), (false, true));
     hops.set_alive(ip("172.20.0.10"), true);
-    assert!(hops.is_up());
+    assert_eq!(ups(&hops), (true, true));
 }
 
 #[test]
@@ -202,7 +224,7 @@ fn identical_prefixes_of_two_ports_have_nothing_to_do_with_one_another() {
     east.set_alive(ip("172.20.0.1"), true);
     check(&east, &[("8.8.8.8", Some("172.20.0.1"))]);
     check(&west, &[("8.8.8.8", None)]);
-    assert!(east.is_up() && !west.is_up());
+    assert_eq!((ups(&east), ups(&west)), ((true, false), (false, false)));
 }
 
 #[test]

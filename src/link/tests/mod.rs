@@ -20,6 +20,7 @@ mod frames;
 mod hops;
 mod own;
 mod resolve;
+mod versions;
 
 pub const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub const ETH: InterfaceId = InterfaceId(0);
