@@ -21,10 +21,13 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+#[cfg(test)]
+pub(super) use self::ring::SLOTS;
 use self::ring::{Ring, Slot};
 use super::error::FramesError;
 use super::offload::split::{Splitter, put_tag};
 use super::offload::{HEADER_BYTES, Header, Link};
+use super::quiet::Quiet;
 use super::transmit::{PacketSink, Transmit};
 use super::{Driver, interface, sys};
 use crate::io::udp::{RecvCounters, SendReport};
@@ -42,6 +45,7 @@ const MAX_PENDING_ERRORS: usize = 4;
 
 #[derive(Debug)]
 pub struct AfPacket {
+    quiet: Quiet,
     fd: OwnedFd,
     path: Path,
     ring: Ring,
@@ -64,6 +68,14 @@ enum Frame {
 
 impl AfPacket {
     pub fn open(interface: InterfaceId, name: &str) -> Result<Self, FramesError> {
+        AfPacket::open_keeping(interface, name, Quiet::new)
+    }
+
+    pub(super) fn open_keeping(
+        interface: InterfaceId,
+        name: &str,
+        keep_quiet: fn(&str, u32) -> Quiet,
+    ) -> Result<Self, FramesError> {
         let index = interface::index(name)?;
         if interface::mac(name)?.is_none() {
             return Err(FramesError::NotEthernet(name.to_owned()));
@@ -82,6 +94,7 @@ impl AfPacket {
         sys::bind_packet(fd.as_fd(), index, libc::ETH_P_ALL as u16)
             .map_err(|error| FramesError::of(name, "take its frames", error))?;
         Ok(AfPacket {
+            quiet: keep_quiet(name, index),
             fd,
             path: Path::frames(interface),
             ring,
@@ -199,8 +212,16 @@ impl Driver for AfPacket {
         RecvCounters { truncated: self.truncated, overflow_drops: self.overflow_drops.get() }
     }
 
+    fn joined(&self) -> (u64, u64) {
+        (self.splitter.taken_apart(), self.transmit.joined())
+    }
+
     fn is_open_after_error(&mut self) -> bool {
         // "Network is down", left when the interface went down or away: read, it is gone.
         sys::option(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).is_ok()
+    }
+
+    fn warnings(&self) -> &[String] {
+        self.quiet.warnings()
     }
 }

@@ -22,6 +22,10 @@ pub enum FramesError {
     TunNotPermitted(String),
     #[error("another program has the TUN device {0} open; stop it, or choose another name")]
     TunInUse(String),
+    #[error(
+        "{0} is there and is no TUN device; choose another name, or take it as a port: `port = {{ interface = \"{0}\" }}`"
+    )]
+    NotTun(String),
     #[error("this kernel has no {1}, which {0} needs; load its module, choose another `driver`, or use another kernel")]
     Lacking(String, &'static str),
     #[error("{0}: cannot {1}: {2}")]

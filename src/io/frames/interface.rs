@@ -17,12 +17,14 @@ pub fn list() -> Vec<String> {
     names
 }
 
+pub fn check_name(name: &str) -> Result<(), FramesError> {
+    let is_name = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['/', ' ', '\0']);
+    if is_name { Ok(()) } else { Err(FramesError::BadName(name.to_owned())) }
+}
+
 /// The kernel's number of an interface.
 pub fn index(name: &str) -> Result<u32, FramesError> {
-    let is_name = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['/', ' ', '\0']);
-    if !is_name {
-        return Err(FramesError::BadName(name.to_owned()));
-    }
+    check_name(name)?;
     sys::interface_index(name).ok_or_else(|| FramesError::missing(name))
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
 //! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
+//! quiet       the kernel does not answer in our place
 //! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
 //! ```
 //!
@@ -13,8 +14,10 @@ pub mod af_packet;
 mod error;
 pub mod interface;
 pub mod offload;
+mod quiet;
 mod sys;
 mod transmit;
+pub mod tun;
 
 use std::fmt::Debug;
 use std::io;
@@ -49,6 +52,11 @@ pub trait Driver: Debug + Send {
 
     fn counters(&self) -> RecvCounters;
 
+    /// Joined frames that came and were taken apart, and that were sent, so far.
+    fn joined(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     /// The poller has seen an error: reads it away, so that it is not seen again. `false`: the interface is gone for good, and
     /// the driver is to be closed; one of the same name is another.
     fn is_open_after_error(&mut self) -> bool {
@@ -76,6 +84,11 @@ pub fn open(interface: InterfaceId, name: &str, choice: Choice) -> Result<Box<dy
         Choice::Auto | Choice::AfPacket => Ok(Box::new(af_packet::AfPacket::open(interface, name)?)),
         Choice::AfXdp => Err(FramesError::Lacking(name.to_owned(), "AF_XDP")),
     }
+}
+
+/// Opens a TUN device, or makes it.
+pub fn open_tun(interface: InterfaceId, name: &str, mtu_bytes: u16) -> Result<Box<dyn Driver>, FramesError> {
+    Ok(Box::new(tun::Tun::open(interface, name, mtu_bytes)?))
 }
 
 #[cfg(test)]

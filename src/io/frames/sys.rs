@@ -153,6 +153,7 @@ impl<'a> Outgoing<'a> {
 }
 
 /// One message of these parts, without waiting.
+#[cfg(test)]
 pub fn send(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> io::Result<()> {
     let mut outgoing = Outgoing::new();
     outgoing.begin();
@@ -174,6 +175,66 @@ pub fn receive(fd: BorrowedFd<'_>, parts: &mut [&mut [u8]; 2]) -> io::Result<(us
         return Err(io::Error::last_os_error());
     }
     Ok((received as usize, header.msg_flags & libc::MSG_TRUNC != 0))
+}
+
+/// Opens or makes a TUN device; needs CAP_NET_ADMIN, or that it was made for our user.
+pub fn open_tun(name: &str) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: a string that ends with zero and outlives the call.
+    let fd = owned(unsafe { libc::open(c"/dev/net/tun".as_ptr(), flags) })?;
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
+    // SAFETY: the request takes an ifreq, which outlives the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETIFF as _, ptr::from_mut(&mut request)) })?;
+    Ok(fd)
+}
+
+/// What may be left to the one who reads from the device.
+pub fn set_tun_offload(fd: BorrowedFd<'_>, offload: u32) -> io::Result<()> {
+    // SAFETY: the request takes a number, no pointer.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD as _, c_ulong::from(offload)) })
+}
+
+/// The device is still there.
+pub fn is_tun_attached(fd: BorrowedFd<'_>) -> bool {
+    let mut request = interface_request("");
+    // SAFETY: the request writes an ifreq, which outlives the call.
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF as _, ptr::from_mut(&mut request)) == 0 }
+}
+
+/// One packet, into the parts in turn: how much came.
+pub fn read(fd: BorrowedFd<'_>, parts: &mut [&mut [u8]; 2]) -> io::Result<usize> {
+    let vector = parts.each_mut().map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
+    // SAFETY: two parts of writable bytes, borrowed exclusively, that outlive the call.
+    let count = unsafe { libc::readv(fd.as_raw_fd(), vector.as_ptr(), vector.len() as c_int) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// One packet of these parts, at most [`MAX_PARTS`].
+pub fn write<'a>(fd: BorrowedFd<'_>, parts: impl Iterator<Item = &'a [u8]>) -> io::Result<usize> {
+    let mut outgoing = Outgoing::new();
+    parts.for_each(|part| outgoing.push(part));
+    // SAFETY: `used` parts of initialised bytes borrowed for 'a, which outlives the call; the kernel only reads them.
+    let count = unsafe { libc::writev(fd.as_raw_fd(), outgoing.parts.as_ptr(), outgoing.used as c_int) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+pub fn set_mtu(name: &str, mtu_bytes: u32) -> io::Result<()> {
+    let mut request = interface_request(name);
+    request.ifr_ifru.ifru_mtu = mtu_bytes as c_int;
+    ask(libc::SIOCSIFMTU as c_ulong, &mut request)
+}
+
+pub fn bring_up(name: &str) -> io::Result<()> {
+    let mut request = interface_request(name);
+    ask(libc::SIOCGIFFLAGS as c_ulong, &mut request)?;
+    // SAFETY: the call has written this member, plain bits.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    if c_int::from(flags) & libc::IFF_UP != 0 {
+        return Ok(());
+    }
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as i16;
+    ask(libc::SIOCSIFFLAGS as c_ulong, &mut request)
 }
 
 pub fn interface_index(name: &str) -> Option<u32> {

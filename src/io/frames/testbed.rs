@@ -24,11 +24,8 @@ pub fn with_testbed(test: impl FnOnce(Testbed) + Send + 'static) {
         if let Err(error) = enter_new_namespace() {
             return eprintln!("NOT RUN: cannot make a network namespace: {error}");
         }
-        let (there, task) = There::start();
         sh("ip link set lo up");
-        sh(&format!("ip link add ixa type veth peer name ixb netns {task}"));
-        there.sh("ip link set lo up; sysctl -qw net.ipv6.conf.ixb.addr_gen_mode=1; ip link set ixb up");
-        sh("ip link set ixa up");
+        let there = There::behind("ixa");
         test(Testbed { there });
     });
     if let Err(panic) = ours.join() {
@@ -43,6 +40,15 @@ impl Testbed {
 }
 
 impl There {
+    /// One more, joined to an interface of ours.
+    pub fn behind(ours: &str) -> Self {
+        let (there, task) = There::start();
+        sh(&format!("ip link add {ours} type veth peer name ixb netns {task}"));
+        there.sh("ip link set lo up; sysctl -qw net.ipv6.conf.ixb.addr_gen_mode=1; ip link set ixb up");
+        sh(&format!("ip link set {ours} up"));
+        there
+    }
+
     /// With the number of its thread.
     fn start() -> (Self, i32) {
         let (jobs, queue) = channel::<Box<dyn FnOnce() + Send>>();

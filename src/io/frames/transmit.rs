@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | EAGAIN, ENOBUFS | the queue before the card is full | waited for, a few milliseconds in all; the rest is congestion |
 //! | any other, of a joined frame | the kernel or the device does not take it | its segments one by one; after a few times, no more joining |
-//! | ENETDOWN, ENXIO, ENODEV, EBADFD | the interface is down or gone | the rest is refused |
+//! | ENETDOWN, ENXIO, ENODEV, EBADFD, EIO | the interface is down or gone | the rest is refused |
 //! | any other | this frame alone | refused |
 
 use std::io;
@@ -20,7 +20,7 @@ use crate::packet::outbox::{MAX_SEGMENTS, Run};
 
 /// Waits for room in one `send`, of [`WAIT_MS`] each: 4 ms in all.
 const MAX_WAITS: u32 = 2;
-const WAIT_MS: i32 = 2;
+pub const WAIT_MS: i32 = 2;
 /// Joined frames that the kernel may refuse before none is offered any more.
 const MAX_REFUSALS: u32 = 8;
 /// A message's own header, and a run of segments.
@@ -79,6 +79,8 @@ pub struct Transmit {
     link: Link,
     joins: bool,
     refusals: u32,
+    /// Joined frames offered so far.
+    joined: u64,
     /// Filled anew for each call.
     messages: Vec<Message>,
 }
@@ -86,7 +88,11 @@ pub struct Transmit {
 impl Transmit {
     /// `joins`: the kernel is offered joined frames.
     pub fn new(link: Link, joins: bool) -> Self {
-        Transmit { link, joins, refusals: 0, messages: Vec::with_capacity(MAX_MESSAGES) }
+        Transmit { link, joins, refusals: 0, joined: 0, messages: Vec::with_capacity(MAX_MESSAGES) }
+    }
+
+    pub fn joined(&self) -> u64 {
+        self.joined
     }
 
     pub fn joins(&self) -> bool {
@@ -123,6 +129,7 @@ impl Transmit {
             let message = self.message(*run, *offset, bytes, at.segment_bytes);
             parts += 1 + (message.end - message.start).div_ceil(at.segment_bytes);
             *offset = message.end;
+            self.joined += u64::from(message.is_joined());
             self.messages.push(message);
         }
     }
@@ -191,7 +198,7 @@ impl Sending<'_> {
                         at += 1;
                     }
                     Answer::Skip => {
-                        self.unsent(&messages[at], GivenUp::Refused(error.raw_os_error().unwrap_or(libc::EIO)));
+                        self.unsent(&messages[at], GivenUp::Refused(error.raw_os_error().unwrap_or(libc::EINVAL)));
                         at += 1;
                     }
                 },
@@ -210,13 +217,13 @@ impl Sending<'_> {
     }
 
     fn answer(&mut self, error: &io::Error) -> Answer {
-        match error.raw_os_error().unwrap_or(libc::EIO) {
+        match error.raw_os_error().unwrap_or(libc::EINVAL) {
             libc::EAGAIN | libc::ENOBUFS | libc::EINTR if self.waits < MAX_WAITS => {
                 self.waits += 1;
                 Answer::Again
             }
             libc::EAGAIN | libc::ENOBUFS | libc::EINTR => Answer::GiveUp(GivenUp::Full),
-            error @ (libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EBADFD) => {
+            error @ (libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EBADFD | libc::EIO) => {
                 Answer::GiveUp(GivenUp::Refused(error))
             }
             _ => Answer::Skip,

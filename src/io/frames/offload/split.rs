@@ -151,6 +151,8 @@ pub struct Splitter {
     current: Option<Split>,
     pieces: Box<[u8]>,
     used: usize,
+    /// Joined frames so far.
+    taken_apart: u64,
 }
 
 impl Splitter {
@@ -170,6 +172,7 @@ impl Splitter {
             current: None,
             pieces: vec![0; Splitter::PIECES_BYTES].into(),
             used: 0,
+            taken_apart: 0,
         }
     }
 
@@ -198,6 +201,7 @@ impl Splitter {
             // Whole, only too long for its slot: one piece, as it is.
             false => header.complete(frame).then(|| Split::whole(self.len)),
         };
+        self.taken_apart += u64::from(header.is_joined());
         self.current.as_ref().is_some_and(|split| split.max_bytes() <= self.pieces.len())
     }
 
@@ -219,6 +223,10 @@ impl Splitter {
         };
         self.used += len;
         Some((start, len))
+    }
+
+    pub fn taken_apart(&self) -> u64 {
+        self.taken_apart
     }
 
     pub fn is_busy(&self) -> bool {

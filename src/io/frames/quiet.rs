@@ -1,0 +1,253 @@
+//! Keeps the kernel quiet on an interface while a driver has it: what comes in is ours, and the kernel must neither answer it nor
+//! forward it, whatever addresses it has elsewhere and however its forwarding is set.
+//!
+//! A packet socket gets copies; the frames themselves go on into the kernel's stack. Two things stop them:
+//!
+//! - A *barrier*: two or three instructions of BPF on the interface's ingress (tcx, Linux 6.6), behind the place where packet sockets get
+//!   their copy, that drop every untagged frame. It stands and falls with its descriptor, so that nothing remains of it when we
+//!   end, however we end. It also spares the kernel the work. Tagged frames pass: they reach a VLAN interface that the kernel has of its own,
+//!   or nobody.
+//! - *Settings* of the interface, where there is no barrier, and against what the kernel says by itself: no IPv6 (neither answers nor router
+//!   solicitations), no answers to ARP, no forwarding, and nothing from sources to which the interface is not the way, which
+//!   is all of them (strict reverse path filter). They are set back when the last driver of the interface is closed, as far as privileges
+//!   still allow; they are lost with the interface.
+//!
+//! A socket filter would stop only the copies; nftables would need its own rules kept beside an operator's.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_long, c_void};
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Of one interface: file below `/proc/sys/net`, what it must hold, and what the kernel does otherwise.
+const SETTINGS: [(&str, &str, &str, &str); 5] = [
+    ("ipv6", "disable_ipv6", "1", "speaks IPv6"),
+    ("ipv6", "forwarding", "0", "may forward IPv6"),
+    ("ipv4", "arp_ignore", "8", "may answer ARP"),
+    ("ipv4", "forwarding", "0", "may forward IPv4"),
+    ("ipv4", "rp_filter", "1", "may answer for its other addresses"),
+];
+/// What the kernel does without being asked, which the barrier does not stop.
+const SPEAKS: &str = "disable_ipv6";
+
+/// The kernel is quiet on an interface as long as this lives.
+#[derive(Debug)]
+pub struct Quiet {
+    place: Place,
+    _barrier: Option<OwnedFd>,
+    warnings: Vec<String>,
+}
+
+/// An interface, in its network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    namespace: u64,
+    interface_index: u32,
+}
+
+/// What settings were, before the first driver of the interface.
+struct Kept {
+    place: Place,
+    drivers: usize,
+    before: Vec<(PathBuf, String)>,
+}
+
+/// Of all drivers of the process: one that replaces another must not learn from it how things were.
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+fn kept() -> MutexGuard<'static, Vec<Kept>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Quiet {
+    /// What cannot be arranged is among the warnings.
+    pub fn new(name: &str, interface_index: u32) -> Self {
+        Quiet::behind(barrier(interface_index), name, interface_index)
+    }
+
+    #[cfg(test)]
+    pub fn without_barrier(name: &str, interface_index: u32) -> Self {
+        Quiet::behind(Err(io::ErrorKind::Unsupported.into()), name, interface_index)
+    }
+
+    /// Changes nothing.
+    #[cfg(test)]
+    pub fn not_at_all(_name: &str, interface_index: u32) -> Self {
+        // No driver is counted in this namespace, so that none is missed.
+        Quiet { place: Place { namespace: 0, interface_index }, _barrier: None, warnings: Vec::new() }
+    }
+
+    fn behind(barrier: io::Result<OwnedFd>, name: &str, interface_index: u32) -> Self {
+        let namespace = fs::metadata("/proc/thread-self/ns/net").map_or(0, |entry| entry.ino());
+        let place = Place { namespace, interface_index };
+        let mut warnings = Vec::new();
+        let mut before = Vec::new();
+        for (family, setting, wanted, otherwise) in SETTINGS {
+            let file = Path::new("/proc/sys/net").join(family).join("conf").join(name).join(setting);
+            match set(&file, wanted) {
+                Ok(Some(value)) => before.push((file, value)),
+                Ok(None) => {}
+                Err(_) if barrier.is_ok() && setting != SPEAKS => {}
+                // No IPv6 in this kernel.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warnings.push(format!(
+                    "the kernel {otherwise} on {name} while we have it: cannot set net.{family}.conf.{name}.{setting}={wanted} ({error}); \
+                     set it before we start, or let us write to /proc/sys with CAP_NET_ADMIN"
+                )),
+            }
+        }
+        if let (Err(error), false) = (&barrier, warnings.is_empty()) {
+            warnings.push(format!(
+                "no barrier before the kernel on {name}: {error}; it takes Linux 6.6 and the capabilities CAP_BPF and CAP_NET_ADMIN"
+            ));
+        }
+        remember(place, before);
+        Quiet { place, _barrier: barrier.ok(), warnings }
+    }
+
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let mut kept = kept();
+        let Some(at) = kept.iter().position(|entry| entry.place == self.place) else { return };
+        kept[at].drivers -= 1;
+        if kept[at].drivers == 0 {
+            for (file, value) in kept.swap_remove(at).before {
+                // The interface may be gone, our privileges too.
+                let _ = fs::write(file, value);
+            }
+        }
+    }
+}
+
+fn remember(place: Place, before: Vec<(PathBuf, String)>) {
+    let mut kept = kept();
+    match kept.iter_mut().find(|entry| entry.place == place) {
+        // What they were for the second is what the first has made of them.
+        Some(entry) => entry.drivers += 1,
+        None => kept.push(Kept { place, drivers: 1, before }),
+    }
+}
+
+/// What it was, if it was anything else.
+fn set(file: &Path, wanted: &str) -> io::Result<Option<String>> {
+    let value = fs::read_to_string(file)?.trim().to_owned();
+    if value == wanted {
+        return Ok(None);
+    }
+    fs::write(file, wanted)?;
+    Ok(Some(value))
+}
+
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    /// Destination in the low half, source in the high half.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers, offset, immediate }
+}
+
+/// ```text
+/// if there is a VLAN tag with a number other than 0 { what else is on the ingress decides } else { drop }
+/// ```
+const BARRIER: [Instruction; 9] = [
+    instruction(0x61, 0x10, 20, 0),   // r0 = context.vlan_present
+    instruction(0x15, 0x00, 5, 0),    // if r0 == 0, to the drop
+    instruction(0x61, 0x10, 24, 0),   // r0 = context.vlan_tci
+    instruction(0x57, 0x00, 0, 4095), // r0 &= the number
+    instruction(0x15, 0x00, 2, 0),    // if r0 == 0, to the drop
+    instruction(0xb7, 0x00, 0, -1),   // r0 = TCX_NEXT
+    instruction(0x95, 0x00, 0, 0),    // return r0
+    instruction(0xb7, 0x00, 0, 2),    // r0 = TCX_DROP
+    instruction(0x95, 0x00, 0, 0),    // return r0
+];
+
+const BPF_PROG_LOAD: c_long = 5;
+const BPF_LINK_CREATE: c_long = 28;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_TCX_INGRESS: u32 = 46;
+
+/// The members of `union bpf_attr` for `BPF_PROG_LOAD`, as far as they are used; those behind count as zero.
+#[repr(C)]
+struct Load {
+    program_type: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log: [u32; 4],
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface_index: u32,
+    attach_type: u32,
+}
+
+/// The same for `BPF_LINK_CREATE`.
+#[repr(C)]
+struct Attach {
+    program: u32,
+    interface_index: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u64,
+    revision: u64,
+}
+
+/// Stands until it is closed.
+fn barrier(interface_index: u32) -> io::Result<OwnedFd> {
+    let load = Load {
+        program_type: BPF_PROG_TYPE_SCHED_CLS,
+        instructions: BARRIER.len() as u32,
+        code: BARRIER.as_ptr().addr() as u64,
+        license: c"Dual MIT/GPL".as_ptr().addr() as u64,
+        log: [0; 4],
+        kernel_version: 0,
+        flags: 0,
+        name: *b"ixgate_barrier\0\0",
+        interface_index: 0,
+        attach_type: BPF_TCX_INGRESS,
+    };
+    // SAFETY: `Load` is laid out as the kernel has it for this command; what it points to is static and only read.
+    let program = unsafe { bpf(BPF_PROG_LOAD, &load)? };
+    let attach = Attach {
+        program: program.as_raw_fd() as u32,
+        interface_index,
+        attach_type: BPF_TCX_INGRESS,
+        flags: 0,
+        relative: 0,
+        revision: 0,
+    };
+    // SAFETY: `Attach` is laid out as the kernel has it for this command, and holds no pointers. The link keeps the program.
+    unsafe { bpf(BPF_LINK_CREATE, &attach) }
+}
+
+/// # Safety
+/// `attributes` is what the command reads, without padding, and its pointers are good for it.
+unsafe fn bpf<T>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
+    let start: *const c_void = std::ptr::from_ref(attributes).cast();
+    // SAFETY: the caller promises that the kernel may read so many bytes from there; it writes nothing.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, start, size_of::<T>()) };
+    match fd {
+        0.. => {
+            // SAFETY: both commands return a new descriptor that nobody else owns.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
