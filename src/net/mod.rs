@@ -9,6 +9,7 @@ pub mod address_range;
 pub mod alias_pool;
 pub mod canonical;
 pub mod id;
+mod learned_route;
 pub mod link;
 pub mod mapping;
 pub mod path;
@@ -22,6 +23,7 @@ pub mod time;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};
+pub use learned_route::LearnedRoute;
 pub use link::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, VlanTags};
 pub use path::{Path, PathReport, Port};
 pub use selector::Selector;
