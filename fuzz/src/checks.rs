@@ -14,6 +14,8 @@ mod dns_query;
 mod endpoint;
 #[path = "esp.rs"]
 mod esp;
+#[path = "link.rs"]
+mod link;
 #[path = "napt.rs"]
 mod napt;
 #[path = "packet.rs"]
@@ -61,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     ("ike_traffic_selectors", traffic_selectors),
     ("ike_unknown", unknown),
     ("ike_vendor_id", vendor_id),
+    ("link", link),
     ("napt", napt),
     ("reassembly", reassembly),
     ("translate", translate),
@@ -76,6 +79,7 @@ pub const DEPTHS: &[Depth] = &[
     ("dns_forward", dns_forward::forward),
     ("dns_query", dns_query::query),
     ("dns_rewrite", dns_forward::rewrite),
+    ("link", link::link),
     ("napt", napt::napt),
     ("reassembly", reassembly::reassembly),
     ("translate", translate::translate),
@@ -105,6 +109,11 @@ pub fn endpoint(script: &[u8]) {
 /// ESP from a peer that has the keys: see `esp.rs`.
 pub fn esp_open(script: &[u8]) {
     esp::open(script);
+}
+
+/// Ports and who shares their links: see `link.rs`.
+pub fn link(script: &[u8]) {
+    link::link(script);
 }
 
 /// Bindings and their blocks: see `napt.rs`.

@@ -71,7 +71,7 @@ impl InterfacePlan {
     /// Looks whether it can be used, and opens it.
     pub fn open(&self) -> Result<Box<dyn Driver>, InterfaceError> {
         let driver = if self.is_tun {
-            return Err(FramesError::Lacking(self.name.clone(), "TUN").into());
+            frames::open_tun(self.interface, &self.name, self.mtu_bytes)?
         } else {
             self.check_addresses()?;
             frames::open(self.interface, &self.name, self.choice)?

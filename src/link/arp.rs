@@ -33,7 +33,7 @@ impl Station {
         if packet.sender_mac == self.framing.mac() {
             return Ok(()); // ours, sent back by a switch
         }
-        if packet.sender.is_unspecified() {
+        if packet.sender.is_unspecified() && packet.operation == Operation::Request {
             self.claims.handle_sighting(target, packet.sender_mac, Sighting::Probe, now);
         } else if self.claims.concerns(sender) {
             self.claims.handle_sighting(sender, packet.sender_mac, Sighting::Use, now);

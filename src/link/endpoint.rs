@@ -10,6 +10,7 @@ use super::news::News;
 use super::places::Places;
 use super::port::Port;
 use super::sort::{Sorted, is_group};
+use super::station::Sealed;
 use crate::net::link::MAX_INTERFACES;
 use crate::net::path;
 use crate::net::{InterfaceId, LinkReport, Mac, Timestamp, TunnelId};
@@ -274,9 +275,10 @@ impl Endpoint {
             Sorted::Discovery(packet) => station.handle_nd(packet, header.source, to_us, outbox, self.now),
             Sorted::Ours(packet) => station.handle_ours(packet, header.source, outbox, self.now),
         };
+        handled?; // what is refused has changed nothing
         port.settle(&mut self.news, outbox, self.now);
         self.schedule(tunnel);
-        handled.map(|()| Opened::Control)
+        Ok(Opened::Control)
     }
 
     #[inline]
@@ -295,11 +297,12 @@ impl Endpoint {
     #[inline]
     pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
         let Some(Some(port)) = self.ports.get_mut(tunnel.index()) else { return Err(DropReason::NoTunnel) };
-        let are_timers_moved = port.seal(packet, outbox, self.now)?;
-        if are_timers_moved {
-            self.schedule(tunnel);
+        let sealed = port.seal(packet, outbox, self.now)?;
+        if sealed == Sealed::Sent {
+            return Ok(());
         }
-        Ok(())
+        self.schedule(tunnel);
+        if let Sealed::Refused(reason) = sealed { Err(reason) } else { Ok(()) }
     }
 
     /// Whether packets can leave. Cheap enough to ask for every packet.

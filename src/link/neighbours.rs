@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Anybody on the link can say anything, so: the table is bounded, what others say unasked makes few entries and none at
-//! the cost of those that packets go to, and a claim of another hardware address than the known one is a rumour: the link
-//! is asked who has the address, and the answer is believed. Next hops are pinned: they are never put out.
+//! the cost of those that packets go to, and a claim of another hardware address than the known one is a rumour: all of the
+//! link is asked who has the address, and only when nobody answers from where it was is another answer believed. Next hops
+//! are pinned: they are never put out.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -47,6 +48,8 @@ pub(super) const HOLD_DOWN: Duration = Duration::from_secs(3);
 const HOLD_DOWN_PINNED: Duration = Duration::from_secs(1);
 /// An entry that no packet went to for so long is forgotten.
 pub(super) const IDLE: Duration = Duration::from_secs(600);
+/// Somebody else has the address if he answers and, for so long, the one that had it does not.
+pub(super) const DOUBT: Duration = Duration::from_millis(100);
 /// An answer within this time of our question is one to it.
 const AWAITED: Duration = Duration::from_millis(1500);
 
@@ -79,6 +82,14 @@ struct Entry {
     /// We have asked, and an answer until then is one to us.
     awaited_until: Option<Timestamp>,
     doubted_at: Option<Timestamp>,
+    doubt: Option<Doubt>,
+}
+
+/// All of the link has been asked whether an address has moved.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Doubt {
+    /// Who else answered, first.
+    other: Option<Mac>,
 }
 
 /// What is to be done with a packet whose neighbour is not known to be there.
@@ -86,8 +97,10 @@ struct Entry {
 pub(super) enum Unsure {
     /// It can go; the neighbour will be asked whether it is still there.
     Send(Mac),
-    /// It waits; with `ask`, the link is to be asked now.
-    Waits { ask: bool },
+    /// The link is being asked.
+    Waits,
+    /// The link is to be asked now. Without `waits` there was no room for the packet.
+    Ask { waits: bool },
 }
 
 /// How we heard of a neighbour.
@@ -109,8 +122,6 @@ pub(super) enum News {
     Found,
     /// It answered, from where we thought.
     Confirmed,
-    /// It answered, from elsewhere.
-    Moved,
     /// Somebody claims to be it: the link is to be asked now.
     Doubt,
 }
@@ -122,6 +133,8 @@ pub(super) enum Due {
     Ask { target: IpAddr, mac: Option<Mac> },
     /// Nobody answered: so many packets that waited for it are lost.
     Unanswered { lost: usize },
+    /// It answered, and from elsewhere than before.
+    Moved { address: IpAddr },
 }
 
 #[derive(Debug)]
@@ -130,6 +143,7 @@ pub(super) struct Neighbours {
     entries: Vec<Entry>,
     /// Places in `entries` that are nobody's.
     free: Vec<u16>,
+    /// Of each entry, and behind these of each doubt.
     deadlines: Deadlines,
     waiting: Waiting,
     incomplete: usize,
@@ -178,29 +192,26 @@ impl Neighbours {
         };
         let entry = &mut self.entries[usize::from(slot)];
         entry.last_used = Some(now);
-        match entry.state {
-            State::Reachable | State::Delay | State::Probe { .. } => Ok(Unsure::Send(entry.mac)),
+        let Entry { state, mac, is_pinned, .. } = *entry;
+        match state {
+            State::Reachable | State::Delay | State::Probe { .. } => Ok(Unsure::Send(mac)),
             State::Stale => {
-                let mac = entry.mac;
                 self.enter(slot, State::Delay, now);
                 Ok(Unsure::Send(mac))
             }
             State::Failed => Err(DropReason::NeighbourUnresolved),
-            State::Incomplete { .. } => self.wait(slot, packet, false),
-            State::Unasked if self.incomplete >= MAX_INCOMPLETE && !entry.is_pinned => {
-                Err(DropReason::NeighbourUnresolved)
-            }
+            State::Incomplete { .. } if self.wait(slot, packet) => Ok(Unsure::Waits),
+            State::Incomplete { .. } => Err(DropReason::NeighbourQueueFull),
+            State::Unasked if self.incomplete >= MAX_INCOMPLETE && !is_pinned => Err(DropReason::NeighbourUnresolved),
             State::Unasked => {
                 self.enter(slot, State::Incomplete { asked: 1 }, now);
-                self.wait(slot, packet, true)
+                Ok(Unsure::Ask { waits: self.wait(slot, packet) })
             }
         }
     }
 
-    fn wait(&mut self, slot: u16, packet: &[u8], ask: bool) -> Result<Unsure, DropReason> {
-        let has_room = packet.is_empty() || self.waiting.push(slot, packet);
-        // Who is not asked for yet is asked for even if the packet cannot wait.
-        if has_room || ask { Ok(Unsure::Waits { ask }) } else { Err(DropReason::NeighbourQueueFull) }
+    fn wait(&mut self, slot: u16, packet: &[u8]) -> bool {
+        packet.is_empty() || self.waiting.push(slot, packet)
     }
 
     fn add_asked_for(&mut self, address: IpAddr, now: Timestamp) -> Result<u16, DropReason> {
@@ -221,44 +232,63 @@ impl Neighbours {
         let is_answer = matches!(sign, Sign::Answer { .. }) && self.is_awaited(address, now);
         let entry = &mut self.entries[usize::from(slot)];
         let is_known = entry.has_mac();
-        let is_same = entry.mac == mac;
+        if is_known && entry.mac != mac {
+            return self.hear_of_another(slot, mac, sign, now);
+        }
+        entry.mac = mac;
         if is_answer {
             entry.awaited_until = None;
-        }
-        if is_known && !is_same && sign == (Sign::Answer { is_override: false }) {
-            if entry.state == State::Reachable {
-                self.enter(slot, State::Stale, now);
-            }
-            return News::Nothing;
-        }
-        if is_known && !is_same && !is_answer {
-            return self.doubt(slot, now);
-        }
-        if !is_known || !is_same {
-            entry.mac = mac;
+            entry.doubt = None;
         }
         match (is_known, is_answer) {
-            (true, false) => {}
+            (true, false) => return News::Nothing,
             (_, true) => self.enter(slot, State::Reachable, now),
             (false, false) => self.enter(slot, State::Stale, now),
         }
-        match () {
-            () if !is_known => News::Found,
-            () if !is_same => News::Moved,
-            () if is_answer => News::Confirmed,
-            () => News::Nothing,
+        if is_known { News::Confirmed } else { News::Found }
+    }
+
+    /// `mac` is not the one that we know.
+    fn hear_of_another(&mut self, slot: u16, mac: Mac, sign: Sign, now: Timestamp) -> News {
+        let entry = &mut self.entries[usize::from(slot)];
+        match (sign, &mut entry.doubt) {
+            (Sign::Answer { is_override: false }, _) => {
+                if entry.state == State::Reachable {
+                    self.enter(slot, State::Stale, now);
+                }
+                News::Nothing
+            }
+            (Sign::Answer { is_override: true }, Some(doubt)) => {
+                doubt.other.get_or_insert(mac);
+                News::Nothing
+            }
+            (_, Some(_)) => News::Nothing,
+            (_, None) => self.begin_to_doubt(slot, now),
         }
     }
 
     /// At most once in [`ASK_INTERVAL`].
-    fn doubt(&mut self, slot: u16, now: Timestamp) -> News {
+    fn begin_to_doubt(&mut self, slot: u16, now: Timestamp) -> News {
         let entry = &mut self.entries[usize::from(slot)];
         if entry.doubted_at.is_some_and(|at| now < at + ASK_INTERVAL) {
             return News::Nothing;
         }
         entry.doubted_at = Some(now);
+        entry.doubt = Some(Doubt::default());
         entry.awaited_until = Some(now + AWAITED);
+        self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, Some(now + DOUBT));
         News::Doubt
+    }
+
+    fn end_doubt(&mut self, slot: usize, now: Timestamp) -> Option<Due> {
+        self.deadlines.set(slot + MAX_NEIGHBOURS, None);
+        let entry = &mut self.entries[slot];
+        let other = entry.doubt.take()?.other?;
+        entry.mac = other;
+        entry.awaited_until = None;
+        let address = entry.address;
+        self.enter(slot as u16, State::Reachable, now);
+        Some(Due::Moved { address })
     }
 
     /// Hands over what waited for a neighbour that was found, in order.
@@ -336,6 +366,12 @@ impl Neighbours {
     /// To be called until there is nothing.
     pub fn poll_due(&mut self, now: Timestamp) -> Option<Due> {
         while let Some(slot) = self.deadlines.due(now) {
+            if slot >= MAX_NEIGHBOURS {
+                match self.end_doubt(slot - MAX_NEIGHBOURS, now) {
+                    Some(due) => return Some(due),
+                    None => continue,
+                }
+            }
             let entry = self.entries[slot];
             let (target, slot) = (entry.address, slot as u16);
             match entry.state {
@@ -407,6 +443,7 @@ impl Neighbours {
             changed_at: now,
             awaited_until: None,
             doubted_at: None,
+            doubt: None,
         };
         if self.index.len() >= MAX_NEIGHBOURS {
             self.remove(self.least(highest)?);
@@ -440,6 +477,7 @@ impl Neighbours {
         self.lost += self.waiting.release(slot, |_| ());
         self.index.remove(&key(entry.address));
         self.deadlines.set(usize::from(slot), None);
+        self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, None);
         self.free.push(slot);
     }
 
@@ -447,6 +485,9 @@ impl Neighbours {
         let entry = &mut self.entries[usize::from(slot)];
         let before = std::mem::replace(&mut entry.state, state);
         entry.changed_at = now;
+        if !entry.has_mac() {
+            entry.doubt = None;
+        }
         if matches!(state, State::Incomplete { .. } | State::Probe { .. }) {
             entry.awaited_until = Some(now + AWAITED);
         }

@@ -68,15 +68,14 @@ impl Port {
         self.judge(news);
     }
 
-    /// Whether something is due earlier now.
     #[inline]
-    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<bool, DropReason> {
+    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<Sealed, DropReason> {
         if matches!(self.down, Some(Down::NoLink | Down::NoAddress)) {
             return Err(DropReason::PortDown);
         }
         match &mut self.station {
-            Some(station) => Ok(station.seal(packet, outbox, now)? == Sealed::TimersMoved),
-            None if outbox.push(Path::tun(self.config.interface), true, packet) => Ok(false),
+            Some(station) => station.seal(packet, outbox, now),
+            None if outbox.push(Path::tun(self.config.interface), true, packet) => Ok(Sealed::Sent),
             None => Err(DropReason::EgressQueueFull),
         }
     }
@@ -97,11 +96,12 @@ impl Port {
     fn judge(&mut self, news: &mut News) {
         let tunnel = self.config.tunnel;
         let down = self.why_down();
-        if down != std::mem::replace(&mut self.down, down) {
-            news.push(match down {
-                None => Event::Up { tunnel },
-                Some(why) => Event::Down { tunnel, why },
-            });
+        match (std::mem::replace(&mut self.down, down), down) {
+            (before, after) if before == after => {}
+            // The link has just come up, and addresses are being claimed: no line in the log.
+            (Some(Down::NoLink), Some(Down::NoAddress)) => {}
+            (_, None) => news.push(Event::Up { tunnel }),
+            (_, Some(why)) => news.push(Event::Down { tunnel, why }),
         }
     }
 

@@ -160,11 +160,10 @@ impl Station {
                 let is_sent = self.framing.send_packet(mac, packet, outbox);
                 is_sent.then_some(Sealed::TimersMoved).ok_or(DropReason::EgressQueueFull)
             }
-            Ok(Unsure::Waits { ask }) => {
-                if ask {
-                    self.ask(hop, None, outbox);
-                }
-                Ok(Sealed::TimersMoved)
+            Ok(Unsure::Waits) => Ok(Sealed::TimersMoved),
+            Ok(Unsure::Ask { waits }) => {
+                self.ask(hop, None, outbox);
+                Ok(if waits { Sealed::TimersMoved } else { Sealed::Refused(DropReason::NeighbourQueueFull) })
             }
             Err(reason) => {
                 self.counts.unresolved += u64::from(reason == DropReason::NeighbourUnresolved);
@@ -188,13 +187,13 @@ impl Station {
             return;
         }
         let is_awaited = matches!(sign, Sign::Answer { .. }) && self.neighbours.is_awaited(address, now);
-        match self.neighbours.hear(address, mac, sign, now) {
+        let news = self.neighbours.hear(address, mac, sign, now);
+        match news {
             News::Nothing | News::Confirmed => {}
             News::Found => self.release(address, mac, outbox),
-            News::Moved => self.counts.mac_changes += 1,
             News::Doubt => self.ask(address, None, outbox),
         }
-        if is_awaited {
+        if is_awaited && matches!(news, News::Found | News::Confirmed) {
             self.watch.handle_heard(address, now);
         }
     }
@@ -262,6 +261,10 @@ impl Station {
                 Due::Unanswered { lost } => {
                     self.counts.unresolved += lost as u64;
                     news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
+                }
+                Due::Moved { address } => {
+                    self.counts.mac_changes += 1;
+                    self.watch.handle_heard(address, now);
                 }
             }
         }
@@ -342,7 +345,7 @@ impl Station {
                 let Some(source) = self.claims.source_towards(to) else { return };
                 match self.neighbours.mac_of(to) {
                     Some(mac) => super::ours::send_bfd(&self.framing, mac, (source, to), source_port, &payload, outbox),
-                    None if self.neighbours.find_out(to, &[], now) == Ok(Unsure::Waits { ask: true }) => {
+                    None if self.neighbours.find_out(to, &[], now) == Ok(Unsure::Ask { waits: true }) => {
                         self.ask(to, None, outbox);
                     }
                     None => {}
@@ -404,12 +407,14 @@ impl Station {
 /// All MLDv2-capable routers (RFC 3810 section 5.2.14).
 const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 
-/// What became of a packet that was not refused.
+/// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sealed {
     Sent,
     /// Sent, or waiting; and something is due earlier than it was.
     TimersMoved,
+    /// The same without the packet.
+    Refused(DropReason),
 }
 
 fn broadcasts(addresses: &[IpNet]) -> Vec<Ipv4Addr> {

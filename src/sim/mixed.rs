@@ -14,10 +14,11 @@ use std::time::Duration;
 use super::appliance::Appliance;
 use super::ipsec_site::{IpsecSite, Plan};
 use super::peer::Peer;
+use super::ports::{Ports, Station};
 use super::random::Random;
 use crate::dataplane::{Engine, Report};
 use crate::ike;
-use crate::net::{Path, PathReport, Port, Timestamp};
+use crate::net::{InterfaceId, Path, PathReport, Port, Timestamp};
 use crate::packet::Datagram;
 
 pub const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
@@ -51,6 +52,8 @@ struct InFlight {
 pub struct Mixed {
     pub engine: Engine,
     pub sites: Vec<Gateway>,
+    /// What its plain ports are on.
+    pub ports: Ports,
     /// What the appliance reported, as text.
     pub events: Vec<String>,
     /// Datagrams lost, of a thousand.
@@ -71,6 +74,7 @@ impl Mixed {
         Mixed {
             engine: appliance.engine(now),
             sites: Vec::new(),
+            ports: Ports::default(),
             events: Vec::new(),
             lost_permille: 0,
             links: HashMap::new(),
@@ -112,6 +116,53 @@ impl Mixed {
         self.sites.push(Gateway::Ipsec(Box::new(gateway)));
         self.leave_ipsec(self.sites.len() - 1);
         self.sites.len() - 1
+    }
+
+    /// The number of an interface, or TUN device, of the configuration.
+    pub fn interface(&self, name: &str) -> InterfaceId {
+        let interfaces = &self.engine.snapshot().interfaces;
+        let place = interfaces.iter().position(|one| one.as_ref().is_some_and(|one| one.name == name));
+        InterfaceId(place.expect("a configured interface") as u8)
+    }
+
+    /// The link comes up, goes, or carries another MTU, and the appliance is told.
+    pub fn set_link(&mut self, interface: InterfaceId, is_up: bool, mtu_bytes: u32) {
+        let report = self.ports.set_link(interface, is_up, mtu_bytes);
+        self.engine.handle_link(report, self.now);
+        self.flush_appliance();
+    }
+
+    pub fn attach_station(&mut self, station: Station) -> usize {
+        self.ports.stations.push(station);
+        self.ports.stations.len() - 1
+    }
+
+    /// A host behind a station sends a packet.
+    pub fn send_by_port(&mut self, station: usize, packet: &[u8]) {
+        if let Some((path, frame)) = self.ports.forward(station, packet) {
+            self.launch(None, path.port, path.remote, frame);
+        }
+    }
+
+    /// Any frame comes by an interface; or, of a TUN device, any packet.
+    pub fn inject(&mut self, path: Path, bytes: Vec<u8>) {
+        self.launch(None, path.port, path.remote, bytes);
+    }
+
+    /// What the station was given to forward, since the last call.
+    pub fn take_station_inbox(&mut self, station: usize) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.ports.stations[station].inbox)
+    }
+
+    fn leave_by_port(&mut self, path: Path, bytes: Vec<u8>) {
+        match path.port {
+            Port::Frames(interface) => {
+                let answers = self.ports.transmit(interface, &bytes);
+                answers.into_iter().for_each(|answer| self.launch(None, path.port, path.remote, answer));
+            }
+            Port::Tun(interface) => self.ports.from_tun.push((interface, bytes)),
+            _ => {}
+        }
     }
 
     /// # Panics
@@ -238,6 +289,10 @@ impl Mixed {
         self.engine.outbox().clear();
         let mut reports = Vec::new();
         for (path, may_fragment, bytes) in outgoing {
+            if matches!(path.port, Port::Frames(_) | Port::Tun(_)) {
+                self.leave_by_port(path, bytes);
+                continue;
+            }
             let to = (0..self.sites.len()).find(|site| Self::address(*site) == path.remote.ip());
             let (Some(site), Some(port)) = (to, port(path)) else { continue };
             match self.links.get(&site).filter(|link| outer_bytes(&path, &bytes) > link.mtu_bytes.into()) {

@@ -8,6 +8,7 @@
 //! - [`gateway`]: IKE and ESP as one; [`ipsec_world`]: gateways, a bad network between them, virtual time, invariants.
 //! - [`lan`]: an appliance and its sites with nothing in between: what is sent arrives at once.
 //! - [`ipsec_site`]: the gateway of an IPsec site; [`mixed`]: an appliance with sites of both kinds, in virtual time.
+//! - [`ports`]: Ethernet links with carriers' routers on them, and TUN devices; part of [`mixed`].
 //! - [`appliance`]: an engine from configuration text, with keys made for its peers.
 //! - [`virtual_time`]: the clock that the peers' boringtun reads.
 //! - `world`: engine, peers, lossy links and virtual time, from a seed (only with the `sim` feature, as boringtun must be
@@ -24,6 +25,7 @@ pub mod loopback;
 pub mod mixed;
 pub mod packets;
 pub mod peer;
+pub mod ports;
 pub mod random;
 pub mod site;
 pub mod story;

@@ -128,7 +128,7 @@ pub static METRICS: &[Declaration] = &[
         name: "ixgate_path_received_datagrams_total",
         kind: Kind::Counter,
         unit: Unit::Datagrams,
-        help: "Outer datagrams that came in on the ports of WireGuard, IKE and ESP.",
+        help: "Outer datagrams that came in on the ports of WireGuard, IKE and ESP, and frames of plain ports.",
         read: |s| one(s.path.totals.datagrams_in as f64),
     },
     Declaration {

@@ -12,7 +12,7 @@ use ixgate::sim::packets::{echo, packet, port_unreachable, tcp, time_exceeded, u
 pub type Seed = (&'static str, String, Vec<u8>);
 
 pub fn all() -> Vec<Seed> {
-    [translate(), walk(), reassembly(), napt(), dns_query(), dns_rewrite(), dns_forward()].concat()
+    [translate(), walk(), reassembly(), link(), napt(), dns_query(), dns_rewrite(), dns_forward()].concat()
 }
 
 fn named(target: &'static str, seeds: Vec<(&str, Vec<u8>)>) -> Vec<Seed> {
@@ -169,6 +169,38 @@ fn napt() -> Vec<Seed> {
             ("on_demand", [&[0x87][..], &many(0), &many(8), &many(16), &many(24), &close(3), &many(32)].concat()),
             ("by_address", [&[0x91][..], &lives, &lives].concat()),
             ("new_configuration", [&[0xa1][..], &many(0), &[7, 4, 0, 0], &many(0), &[7, 5, 0, 0], &lives].concat()),
+        ],
+    )
+}
+
+/// Deeds on a link: see `fuzz/src/link.rs`. 0x80 is the tagged port.
+fn link() -> Vec<Seed> {
+    let seal = |to: u8| [8, to, 60];
+    let time = [12, 200, 4]; // 3.2 s
+    let both = [seal(1), seal(3), [0x88, 3, 60], [0x28, 5, 60], [0xa8, 5, 60], seal(4), [8, 250, 9]].concat();
+    let scan: Vec<u8> = (0..100).flat_map(|to| [seal(to * 2 + 4), [0x28, to * 2 + 4, 9]]).flatten().collect();
+    let rumours = [[1, 1, 2], [0x41, 1, 99], [0x53, 1, 99], [0x46, 1, 99], [0x44, 1, 2], [5, 4, 2], [2, 4, 2]].concat();
+    let claims = [[3, 2, 2], [0x31, 2, 2], [6, 2, 2], [0x24, 9, 2], [0x83, 2, 2]].concat();
+    let pings =
+        [[7, 1, 0], [0x17, 1, 0], [0x27, 1, 3], [0x37, 1, 3], [0x47, 1, 9], [0x57, 1, 9], [0xc7, 1, 9]].concat();
+    let tun = [[0x88, 1, 9].to_vec(), vec![0xc8, 1, 9], vec![0, 28, 1, 0x45, 0, 0, 28], vec![0; 24]].concat();
+    let strangers: Vec<u8> = (10..240).flat_map(|who| [[1, who, 2], [4, who, 2]]).flatten().collect();
+    let with = |setting: u8, deeds: &[&[u8]]| [&[setting][..], &deeds.concat()].concat();
+    named(
+        "link",
+        vec![
+            ("passes", with(1, &[&both, &time, &both])),
+            ("by_gateways", with(0, &[&both, &time, &both, &pings])),
+            ("scan", with(1, &[&scan, &time, &scan, &both])),
+            ("rumours", with(1, &[&both, &rumours, &both, &time, &rumours, &both])),
+            ("rumours_of_gateways", with(0, &[&both, &rumours, &time, &both])),
+            ("claims", with(1, &[&both, &claims, &both, &time, &time, &both])),
+            ("pings", with(4, &[&pings, &both, &[1, 4, 70], &pings])),
+            ("flaps", with(1, &[&both, &[14, 0, 0], &both, &[14, 0, 0], &time, &both])),
+            ("reconfigured", with(1, &[&both, &[14, 0x21, 1], &both, &[14, 0, 1], &time, &time, &both])),
+            ("bfd", with(0x18, &[&time, &pings, &both])),
+            ("tun", with(1, &[&tun])),
+            ("strangers", with(1, &[&strangers, &both])),
         ],
     )
 }

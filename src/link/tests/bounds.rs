@@ -22,6 +22,7 @@ fn a_flood_of_spoofed_messages_is_bounded_and_traffic_goes_on() {
     let host = station(9, &["10.20.0.9"]);
     let mut lab = Lab::new(vec![port(PORT, ETH, config)], vec![gateway, host]);
     lab.send_to("10.20.0.9").unwrap();
+    lab.got(1);
     let (mut sent, mut most) = (0, 0);
     let before = lab.status(PORT).counts;
     let (messages_before, asked_before) = (lab.messages, lab.stations[0].asked);
@@ -41,7 +42,7 @@ fn a_flood_of_spoofed_messages_is_bounded_and_traffic_goes_on() {
         lab.hear(&frame);
         if number % 100 == 0 {
             lab.run(Duration::from_millis(1));
-            for to in [FAR4, FAR6, "10.20.0.9"] {
+            for to in [FAR4, "2001:db8:99:5::9", "10.20.0.9"] {
                 assert_eq!(lab.send_to(to), Ok(()));
                 sent += 1;
             }
@@ -110,7 +111,8 @@ fn unresolvable_destinations_cost_little_and_others_do_not_suffer() {
         assert_eq!(most.1, 64, "the bound is reached");
         lab.run(Duration::from_secs(7));
         let lost: u64 = lab.lost.iter().map(|lost| lost.packets).sum();
-        assert!(lost > 100 && lab.lost.iter().all(|lost| lost.reason == DropReason::NeighbourUnresolved));
+        assert!(lost >= 64, "{lost}");
+        assert!(lab.lost.iter().all(|lost| lost.reason == DropReason::NeighbourUnresolved));
         let status = lab.status(PORT);
         assert_eq!((status.neighbours, status.waiting), (1, 0), "all is forgotten but the one that is there");
         assert!(status.counts.unresolved > 190_000);

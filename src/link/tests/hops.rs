@@ -52,6 +52,7 @@ fn a_gateway_that_moves_to_another_station_is_followed() {
         let address = other.addresses[usize::from(is_v6)];
         lab.stations.push(other.clone());
         lab.hear(&other.announcement(address));
+        lab.run(crate::link::neighbours::DOUBT);
         lab.send_to(far).unwrap();
         assert_eq!((lab.got(0), lab.got(1)), (0, 1));
         assert_eq!(lab.status(PORT).counts.mac_changes, 1);
@@ -82,6 +83,28 @@ fn a_claim_to_be_the_gateway_is_a_rumour_until_it_answers() {
         assert_eq!(lab.stations[0].asked, asked + 1, "once a second");
         lab.send_to(if is_v6 { FAR6 } else { FAR4 }).unwrap();
         assert_eq!((lab.got(0), lab.status(PORT).counts.mac_changes), (1, 0));
+    }
+}
+
+/// He answers all questions, and first.
+#[test]
+fn a_thief_who_answers_is_not_believed_as_long_as_the_gateway_answers_too() {
+    for (is_v6, far) in [(false, FAR4), (true, FAR6)] {
+        let mut lab = usual();
+        let mut thief = lab.stations[0].clone();
+        thief.mac = mac(66);
+        let address = thief.addresses[usize::from(is_v6)];
+        lab.stations.insert(0, thief.clone());
+        for round in 0..300 {
+            lab.hear(&thief.announcement(address));
+            if !is_v6 {
+                let reply = thief.arp(Operation::Reply, address, OURS, ip("172.20.0.2"));
+                lab.hear(&thief.frame(OURS, ether_type::ARP, &reply));
+            }
+            lab.run(Duration::from_millis(37));
+            assert_eq!((lab.send_to(far), lab.got(0), lab.got(1)), (Ok(()), 0, 1), "round {round}");
+        }
+        assert_eq!(lab.status(PORT).counts.mac_changes, 0);
     }
 }
 

@@ -46,18 +46,20 @@ fn pings_are_answered_up_to_a_rate() {
 }
 
 #[test]
-fn we_answer_for_our_addresses_as_soon_as_they_are_ours() {
-    for (there, here) in PAIRS {
+fn we_answer_for_our_addresses_once_they_are_ours() {
+    for ((there, here), nobodys) in PAIRS.into_iter().zip(["172.20.0.77", "2001:db8:9::77"]) {
         let mut lab = usual();
-        let question = lab.stations[0].question(ip(there), ip(here));
-        let before = lab.messages;
-        lab.hear(&question);
-        assert_eq!(lab.messages, before + 1);
+        let answers = |lab: &mut Lab, target: &str| {
+            let before = lab.messages;
+            lab.hear(&lab.stations[0].question(ip(there), ip(target)));
+            lab.messages - before
+        };
+        assert_eq!((answers(&mut lab, here), answers(&mut lab, nobodys)), (1, 0));
         lab.link(ETH, false);
+        lab.stations.push(station(2, &[here])); // meanwhile somebody takes it
         lab.link(ETH, true);
-        let before = lab.messages;
-        lab.hear(&lab.stations[0].question(ip(there), ip("172.20.0.77").min(ip(there))));
-        assert_eq!(lab.messages, before, "not ours");
+        lab.run(Duration::from_secs(2));
+        assert_eq!(answers(&mut lab, here), 0, "not any more");
     }
 }
 
