@@ -73,7 +73,8 @@ install_lab_servers() {
     install_missing_server nginx nginx nginx=nginx || return 1
     install_missing_server unbound unbound unbound=unbound || return 1
     install_missing_server named named named=bind9 || return 1
-    install_missing_server turnserver coturn turnserver=coturn
+    install_missing_server turnserver coturn turnserver=coturn || return 1
+    install_missing_server bird bird bird=bird2
 }
 
 # What the tests need besides Rust: an independent dissector for the golden captures.

@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from lab.lib import sandbox
+from lab.lib import sandbox, vlan
 from lab.lib.plan import fqdn
 from lab.lib.report import Report, progress
 from lab.lib.world import World
@@ -80,6 +80,9 @@ def run_inside(options):
     directory = sandbox.own_run()
     raise_open_files_limit()
     scenario = module(options.scenario)
+    if any(realm.ports for realm in scenario.SCENARIO.realms) and (reason := vlan.why_not()):
+        print(f"NOT RUN: {reason}.", file=sys.stderr)
+        return sandbox.NOT_RUN
     report = Report(options.scenario, options.verbose)
     world = World(scenario.SCENARIO, directory, Path(os.environ["IXGATE"]), options.long)
     interrupted = False

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import time
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 from lab.lib import probe
+from lab.lib.netns import run
 from lab.lib.plan import DOMAIN, same_place
 from lab.lib.site import IX_OUTER, IX_PORT
 from lab.lib.strongswan import IX_ID
 
 METRICS_PORT = 9469
+PROC = Path("/run/lab-proc")
 
 
 class Ixgate:
@@ -46,8 +49,9 @@ class Ixgate:
         self.call("check", self.config)
 
     def start(self):
-        """Starts it with every capability taken away: nothing that it does may need one."""
-        argv = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", self.binary, "run", self.config]
+        """Starts it with every capability taken away: nothing that it does may need one, but for the opening of ports."""
+        ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
+        argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]
         self.process = self.namespace.spawn(argv, self.log_file, self.environment)
         self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 15)
 
@@ -84,6 +88,15 @@ class Ixgate:
 
     def status_text(self):
         return self.call("status", "--api", f"unix:{self.socket}")
+
+    def process_status(self):
+        """What the kernel says of the process: /proc/PID/status, by name."""
+        # The /proc of this machine knows it by another number.
+        if not PROC.is_mount():
+            PROC.mkdir(exist_ok=True)
+            run(["mount", "-t", "proc", "proc", PROC])
+        lines = (PROC / str(self.process.pid) / "status").read_text(encoding="ascii").splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def metrics(self):
         """As Prometheus reads them."""
@@ -131,11 +144,12 @@ class Ixgate:
 
     def alias(self, realm, host, version=4):
         """Under which address others see a host by default."""
-        address = realm.host(host).address(version)
+        own = realm.host(host)
+        address = own.address(version) or own.address(10 - version)
+        if alias := self.shown(realm.name, address, version):
+            return alias
         if version == 6:
             return address  # unique: its own canonical form
-        if alias := self.shown(realm.name, address, 4):
-            return alias
         raise RuntimeError(f"`ixgate plan` shows no alias for {host}.{realm.name}")
 
     def shown(self, realm_name, address, version):
@@ -198,8 +212,7 @@ def toml(scenario, sites, key_file):
             "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
             *([f"show_as = {toml_value(realm.show_as)}"] if realm.show_as else []),
             *([f"dns = {toml_value(realm.dns)}"] if realm.dns else []),
-            "[[realm.attach]]", site.attach(),
-            *([f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []), "",
+            *attachments(site), "",
         ]
         for host in (h for h in realm.hosts if h.named):
             addresses = [str(host.address(v)) for v in (4, 6) if host.address(v)]
@@ -212,6 +225,25 @@ def toml(scenario, sites, key_file):
         ports = [f"ports = {json.dumps(grant.ports)}"] if grant.ports else []
         out += ["[[grant]]", f"from = {json.dumps(grant.frm)}", f"to = {json.dumps(grant.to)}", *ports, ""]
     return "\n".join([*out, scenario.more])
+
+
+def attachments(site):
+    """Every `[[realm.attach]]` of a realm."""
+    realm, out = site.realm, []
+    for port in realm.ports:
+        words = {"interface": port.interface, "vlan": port.vlan, "service_vlan": port.service_vlan, "address": port.address,
+                 "gateway": port.gateway or None, **port.more}
+        table = toml_value({key: value for key, value in words.items() if value is not None})
+        out += ["[[realm.attach]]", *preference(port), f"port = {table}"]
+    if tunnel := site.attach():
+        mtu = [f"mtu_bytes = {realm.mtu_bytes}"] if realm.mtu_bytes else []
+        out += ["[[realm.attach]]", *preference(realm), tunnel, *mtu]
+    return out
+
+
+def preference(attachment):
+    words = (("priority", attachment.priority), ("weight", getattr(attachment, "weight", None)))
+    return [f"{key} = {value}" for key, value in words if value is not None]
 
 
 def toml_value(value):

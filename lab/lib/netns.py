@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import json
 import os
+import socket
 import subprocess
 
 CLONE_NEWNET = 0x40000000
@@ -98,6 +99,13 @@ def veth(a, name_a, b, name_b):
     """A cable between two namespaces."""
     a.ip(f"link add {name_a} type veth peer name {name_b} netns {b.name}", f"link set {name_a} up")
     b.ip(f"link set {name_b} up")
+
+
+def mac(namespace, interface):
+    """An interface's Ethernet address."""
+    with namespace.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((interface, 0))
+        return sock.getsockname()[4].hex(":")
 
 
 def run(argv, input=None):

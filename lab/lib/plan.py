@@ -48,9 +48,44 @@ class Ipsec:
     ix: dict = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Tags:
+    """VLAN tags of a frame: `service` outside (802.1ad), `customer` inside (802.1Q); None: no such tag."""
+
+    customer: int = None
+    service: int = None
+
+
+@dataclass
+class Port:
+    """How a carrier hands a realm over as Ethernet (port.py)."""
+
+    # The IX's own addresses on the link, with its prefix, and the edge's; no `gateway`: the realm's hosts are on the link.
+    address: list
+    gateway: list = field(default_factory=list)
+    interface: str = "eth1"
+    # 802.1Q; 802.1ad around it.
+    vlan: int = None
+    service_vlan: int = None
+    priority: int = None
+    weight: int = None
+    # Other stations may join the link.
+    shared: bool = False
+    # Further keys of `port = { ... }` in ixgate's configuration.
+    more: dict = field(default_factory=dict)
+
+    def tags(self):
+        return Tags(self.vlan, self.service_vlan)
+
+    def cable(self):
+        """The edge's interface: the IX's, and the tags."""
+        return "-".join(str(part) for part in (self.interface, self.service_vlan, self.vlan) if part is not None)
+
+
 @dataclass
 class Realm:
-    """One network with its gateway, attached to the IX by one tunnel: WireGuard, or IPsec where `ipsec` is given."""
+    """One network with its gateway, attached to the IX by one tunnel (WireGuard, or IPsec where `ipsec` is given), by `ports`, by a
+    TUN device, or by ports and IPsec."""
 
     name: str
     networks: list
@@ -64,6 +99,11 @@ class Realm:
     # Largest inner packet that the IX sends into this tunnel; None: its default.
     mtu_bytes: int = None
     ipsec: Ipsec = None
+    ports: list = field(default_factory=list)
+    # The name of a TUN device between ixgate and the kernel of its machine, which is the realm's only host.
+    tun: str = None
+    # Of the tunnel, where there are ports beside it.
+    priority: int = None
     # Its own domains and who answers them: `dns = { domains, resolvers }` of ixgate's configuration.
     dns: dict = None
     # False: the scenario is about why its tunnel does not come up.
@@ -73,6 +113,10 @@ class Realm:
     path_mtu_bytes: int = None
     # True: every host is a namespace of its own behind the gateway. False: the gateway holds their addresses itself.
     separate_hosts: bool = True
+
+    def attachments(self):
+        """How many it has."""
+        return len(self.ports) + (not self.ports or self.ipsec is not None)
 
     def host(self, name):
         return next(h for h in self.hosts if h.name == name)

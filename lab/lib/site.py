@@ -72,6 +72,16 @@ class Site:
             if v6 := host.address(6):
                 inside.ip(f"route add ::/0 via {str(v6).rpartition('::')[0]}::1")
 
+    def _hosts_on_gateway(self):
+        commands = []
+        for host in self.realm.hosts:
+            self.namespaces[host.name] = self.gateway
+            for version, remote in ((4, REMOTE4), (6, REMOTE6)):
+                if address := host.address(version):
+                    commands.append(f"addr add {address} dev {self.device}" + (" nodad" if version == 6 else ""))
+                    commands.append(f"route replace {remote} dev {self.device} src {address}")
+        self.gateway.ip(*commands)
+
 
 class WireGuardSite(Site):
     def __init__(self, realm, number, directory):
@@ -131,16 +141,6 @@ class WireGuardSite(Site):
         done = self.gateway.run(["wg", "set", self.device, *words])
         if done.returncode != 0:
             raise RuntimeError(f"wg set in {self.realm.name}: {done.stdout}")
-
-    def _hosts_on_gateway(self):
-        commands = []
-        for host in self.realm.hosts:
-            self.namespaces[host.name] = self.gateway
-            for version, remote in ((4, REMOTE4), (6, REMOTE6)):
-                if address := host.address(version):
-                    commands.append(f"addr add {address} dev {self.device}" + (" nodad" if version == 6 else ""))
-                    commands.append(f"route replace {remote} dev {self.device} src {address}")
-        self.gateway.ip(*commands)
 
 
 def network_prefix(network):

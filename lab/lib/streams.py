@@ -43,6 +43,40 @@ class TcpDrip:
             return
 
 
+class PacedTcp:
+    """TCP at a steady pace, which may fall behind and never catches up: what arrives in a while tells how good the way is."""
+
+    SLICE_SECS = 0.01
+
+    def __init__(self, world, sender, receiver, bytes_per_sec, port=7200):
+        self.bytes_per_sec, self.received, self.stopping = bytes_per_sec, 0, threading.Event()
+        with world.host(receiver).entered():
+            listener = socket.create_server((str(world.address(receiver)), port))
+        threading.Thread(target=self._receive, args=[listener], daemon=True).start()
+        with world.host(sender).entered():
+            self.connection = socket.create_connection((str(world.seen(receiver)), port), timeout=5)
+        self.connection.settimeout(60)
+        threading.Thread(target=self._send, daemon=True).start()
+
+    def stop(self):
+        self.stopping.set()
+
+    def _send(self):
+        block = b"x" * int(self.bytes_per_sec * self.SLICE_SECS)
+        due = time.monotonic()
+        with self.connection:
+            while not self.stopping.is_set():
+                self.connection.sendall(block)
+                due = max(due + self.SLICE_SECS, time.monotonic() - self.SLICE_SECS)
+                time.sleep(max(due - time.monotonic(), 0))
+
+    def _receive(self, listener):
+        connection, _ = listener.accept()
+        with connection, listener:
+            while block := connection.recv(1 << 18):
+                self.received += len(block)
+
+
 class UdpStream:
     """Numbered requests to a responder, at a steady pace, each answered or lost: nothing repeats them."""
 
@@ -68,9 +102,12 @@ class UdpStream:
         self.sock.close()
         return sorted(set(self.sent) - set(self.answered))
 
-    def longest_silence(self):
-        """Seconds between two answers, or before the first."""
-        times = sorted([min(self.sent.values()), *self.answered.values()])
+    def longest_silence(self, since=0.0):
+        """Seconds between two answers, or before the first; `since` a time of the monotonic clock, and until now if it goes on."""
+        times = sorted([min(self.sent.values()), *self.answered.copy().values()])
+        if not self.stopping.is_set():
+            times.append(time.monotonic())
+        times = [time for time in times if time >= since - self.pause]
         return max((later - earlier for earlier, later in zip(times, times[1:])), default=float("inf"))
 
     def _send(self):

@@ -4,6 +4,7 @@
    host ── gateway (wireguard-go) ────────┐                     198.51.100.0/24, a bridge in namespace `ix`,
    host ── gateway (strongSwan) ──────────┼── outer ── ixgate   stands for the carriers' networks and the Internet
    host ── gateway (strongSwan) ── NAT ───┘
+                                              └── eth1 ══ the carrier's switch ── edge (a router) ── host
 ```
 
 Namespaces: `ix`; one per realm, by its name (the gateway); one per host, HOST.REALM, unless the gateway itself holds the
@@ -19,6 +20,7 @@ from lab.lib.ixgate import Ixgate
 from lab.lib.nat import Nat
 from lab.lib.narrow import NarrowPath
 from lab.lib.netns import Namespace, run
+from lab.lib.port import EdgeSite, KernelSite, Switch, cable_ports
 from lab.lib.report import progress
 from lab.lib.responder import Responders
 from lab.lib.site import IX_OUTER, WireGuardSite
@@ -36,6 +38,7 @@ class World:
         self.nats = {}  # by name
         self.outsiders = {}  # by name
         self.paths = {}  # by MTU
+        self.switches = {}  # by interface
         self.pki = None
         self.ix = None
         self.ixgate = None
@@ -53,9 +56,11 @@ class World:
             self.pki = Pki(self.directory, self.scenario.ix_key)
 
         for number, realm in enumerate(realms, start=1):
-            site = StrongSwanSite(realm, number, self) if realm.ipsec else WireGuardSite(realm, number, self.directory)
+            site = self._make_site(realm, number)
             self.sites.append(site)
             site.cable_to(self)
+            if realm.ports:
+                cable_ports(site, self)
         if prepare:
             prepare(self)
         for site in self.sites:
@@ -69,7 +74,7 @@ class World:
         self._resolve_by_the_ix()
         progress("starting ixgate")
         self.ixgate.start()
-        expected = sum(realm.comes_up for realm in realms)
+        expected = sum(realm.attachments() for realm in realms if realm.comes_up)
         seconds = self.ixgate.wait_for_tunnels(expected)
         progress(f"{expected} tunnels up after {seconds:.1f} s")
 
@@ -82,6 +87,12 @@ class World:
                 pass
         for namespace in self.namespaces():
             namespace.stop()
+
+    def switch(self, interface):
+        """The carrier's switch at an interface of the IX, made when first asked for."""
+        if interface not in self.switches:
+            self.switches[interface] = Switch(self.ix, interface)
+        return self.switches[interface]
 
     def nat(self, name):
         """A NAT on the outer network, made when first asked for."""
@@ -126,6 +137,12 @@ class World:
         host, _, realm = label.partition(".")
         return self.ixgate.alias(self.site(realm).realm, host, version)
 
+    def seen_from(self, label, version, to):
+        """The address under which TO sees HOST.REALM where that one speaks the IP version; None: it cannot be shown there."""
+        target = version if self.address(to, version) else 10 - version
+        address = self.address(label, version)
+        return self.ixgate.shown(label.partition(".")[2], address, target) or (address if target == version == 6 else None)
+
     def labels(self):
         """HOST.REALM of every host."""
         return [f"{h.name}.{s.realm.name}" for s in self.sites for h in s.realm.hosts]
@@ -133,6 +150,7 @@ class World:
     def namespaces(self):
         found = {n.name: n for s in self.sites for n in [*s.namespaces.values(), s.gateway]}
         around = [*(nat.namespace for nat in self.nats.values()), *(router for path in self.paths.values() for router in (path.near, path.far))]
+        around += [switch.namespace for switch in self.switches.values()]
         return [*found.values(), *around, *self.outsiders.values(), *([self.ix] if self.ix else [])]
 
     def spawn(self, label, argv, log_name, env=None):
@@ -144,6 +162,13 @@ class World:
         listens = lambda: f":{port} " in self.host(label).run(["ss", "-Hltun"]).stdout
         if wait_until(listens, timeout, pause=0.05) is None:
             raise RuntimeError(f"nothing listens on port {port} of {label}")
+
+    def _make_site(self, realm, number):
+        if realm.tun:
+            return KernelSite(realm, number, self.directory, self.ix)
+        if realm.ipsec:
+            return StrongSwanSite(realm, number, self)
+        return EdgeSite(realm, number, self.directory) if realm.ports else WireGuardSite(realm, number, self.directory)
 
     def _resolve_by_the_ix(self):
         """In the whole sandbox, names are resolved by the IX, as on a host that has it configured. The sandbox has a

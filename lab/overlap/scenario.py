@@ -1,10 +1,8 @@
 """Three realms, one prefix: every granted and ungranted pair by TCP, UDP, ICMP and DNS."""
 
-import itertools
 import re
-from ipaddress import ip_address
 
-from lab.lib import dns, probe
+from lab.lib import crossing, dns, probe
 from lab.lib.plan import Grant, Host, Realm, Scenario, Service, fqdn
 from lab.lib.probe import REFUSED, SILENCE
 from lab.lib.responder import PORT
@@ -49,8 +47,10 @@ REALMS = [r.name for r in SCENARIO.realms]
 
 
 def check(world, report):
-    check_pairs(world, report)
-    check_names(world, report)
+    crossing.check_pairs(world, report, allowed)
+    crossing.check_arrivals(world, report, allowed)
+    check_other_ports(world, report)
+    crossing.check_names(world, report, allowed)
     check_other_names(world, report)
     check_icmp_errors(world, report)
     check_spoofing(world, report)
@@ -63,76 +63,16 @@ def allowed(frm, to):
     return OPEN.get((frm, realm_name), {}).get(host, set())
 
 
-def ordered_pairs(world):
-    """Every host with every host of another realm."""
-    for frm, to in itertools.permutations(world.labels(), 2):
-        if frm.partition(".")[2] != to.partition(".")[2]:
-            yield frm, to
-
-
-def check_pairs(world, report):
-    pairs = list(ordered_pairs(world))
-    tries = {"tcp": probe.try_tcp, "udp": probe.try_udp}
-    for version, protocol in itertools.product((4, 6), tries):
-        report.group(f"{protocol.upper()} over IPv{version}, every pair of hosts")
-
-        def attempt(frm, to):
-            text = f"{frm} {to} {protocol}{version}"
-            return tries[protocol](world.host(frm), world.address(frm, version), world.seen(to, version), PORT, text)
-
-        for (frm, to), got in probe.all_at_once(attempt, pairs):
-            opened = protocol in allowed(frm.partition(".")[2], to)
-            expected = f"{to} {frm} {to} {protocol}{version}" if opened else SILENCE
-            report.equal(f"{frm} to {to} ({world.seen(to, version)})", expected, got)
-
-    for version in (4, 6):
-        report.group(f"ping over IPv{version}, every pair of hosts")
-
-        def ping(frm, to):
-            return probe.ping(world.host(frm), world.seen(to, version), count=1)
-
-        for (frm, to), done in probe.all_at_once(ping, pairs):
-            opened = "icmp" in allowed(frm.partition(".")[2], to)
-            report.equal(f"{frm} pings {to}", opened, probe.ping_answered(done))
-
-    report.group("who saw whom")
-    for arrival in world.responders.arrived():
-        frm, to = arrival.sender(), arrival.addressee()
-        version = 6 if ":" in arrival.source else 4
-        right = arrival.who == to and arrival.protocol in allowed(frm.partition(".")[2], to)
-        as_seen = str(world.seen(frm, version)) if frm in world.labels() else "nobody"
-        report.that(f"{arrival.protocol} at {arrival.who}", right and arrival.source == as_seen,
-                    f"only what is granted, from {as_seen}", arrival)
-
+def check_other_ports(world, report):
     report.group("a granted host's other ports")
     frm, pacs = "pc.region-a", world.seen("pacs.hospital-b")
     text = f"{frm} pacs.hospital-b closed"
     server = world.host("pacs.hospital-b")
     world.responders.add("ungranted-port", server, world.address("pacs.hospital-b"), UNGRANTED_PORT)
-    for name, attempt in tries.items():
+    for name, attempt in crossing.TRIES.items():
         got = attempt(world.host(frm), world.address(frm), pacs, UNGRANTED_PORT, text)
         report.equal(f"{name}/{UNGRANTED_PORT} of pacs.hospital-b", SILENCE, got)
     report.equal("arrivals there", [], world.responders.arrived(who="ungranted-port"))
-
-
-def check_names(world, report):
-    """Names of hosts from everywhere: the address that is valid for the asker, or none and why."""
-    report.group("names, every asker and host (dig)")
-    cases = list(itertools.product(REALMS, world.labels(), (4, 6)))
-
-    def ask(asker, host, version):
-        kind = "A" if version == 4 else "AAAA"
-        return probe.dig(world.host(f"pc.{asker}"), world.ixgate.resolver(), fqdn(host), kind)
-
-    for (asker, host, version), found in probe.all_at_once(ask, cases, workers=8):
-        what = f"{asker} asks IPv{version} of {host}"
-        if host.partition(".")[2] == asker:
-            report.equal(what, f"NOERROR {world.address(host, version)}", str(found))
-        elif allowed(asker, host):
-            report.equal(what, f"NOERROR {world.seen(host, version)}", str(found))
-        else:
-            denied = found.status == "NXDOMAIN" and not found.answers and bool(found.extended_error)
-            report.that(what, denied, "NXDOMAIN with an extended error, no address", found)
 
 
 def check_other_names(world, report):
@@ -193,24 +133,9 @@ def check_icmp_errors(world, report):
 
 
 def check_spoofing(world, report):
-    """Sources that are not the realm's: nothing arrives, everything is counted."""
     report.group("false sources")
-    frm, to = "pc.region-a", "pc.clinic-c"
-    lies = ["10.9.9.9", str(world.seen("pc.hospital-b")), "192.168.2.10", "203.0.113.7"]
-    lies6 = ["fd00:b::10", "fd00:99::1"]
-    before = world.ixgate.drops("source_not_in_realm")
-    sent = 0
-    for lie in map(ip_address, [*lies, *lies6]):
-        with probe.spoofing_socket(world.host(frm), lie) as liar:
-            for _ in range(5):
-                liar.sendto(f"spoofed {to} {lie}".encode(), (str(world.seen(to, lie.version)), PORT))
-                sent += 1
-    # A packet with the right source, sent last, tells when the others must have been judged.
-    last = probe.try_udp(world.host(frm), world.address(frm), world.seen(to), PORT, f"{frm} {to} last")
-    report.equal("the true source still passes", f"{to} {frm} {to} last", last)
-    report.equal("arrivals from false sources", [], world.responders.arrived(frm="spoofed"))
-    counted = world.ixgate.drops("source_not_in_realm") - before
-    report.that("counted as source_not_in_realm", counted >= sent, f"at least {sent}", counted)
+    lies = ["10.9.9.9", str(world.seen("pc.hospital-b")), "192.168.2.10", "203.0.113.7", "fd00:b::10", "fd00:99::1"]
+    crossing.check_false_sources(world, report, "pc.region-a", "pc.clinic-c", lies)
 
 
 def check_what_it_says(world, report):

@@ -1,0 +1,218 @@
+"""Neighbours that mean harm: an address that somebody else takes, 100,000 made-up neighbours and 65,536 unknown addresses a second."""
+
+import json
+import re
+import signal
+import statistics
+import struct
+import socket
+import sys
+import time
+from pathlib import Path
+
+from lab.lib import netns, probe
+from lab.lib import flood as flood_program
+from lab.lib.netns import Namespace
+from lab.lib.plan import Grant, Host, Port, Realm, Scenario, Tags
+from lab.lib.responder import PORT
+from lab.lib.streams import PacedTcp, UdpStream
+from lab.lib.wait import wait_until
+
+MESSAGES_PER_SEC, UNKNOWN_PER_SEC = 100_000, 65_536
+ROUNDS, ROUND_SECS = 3, 3
+TCP_PORT, TCP_BYTES_PER_SEC = 7200, 2_000_000
+UDP_PER_SEC = 200
+SHARE = 0.9
+MEMORY_GROWTH_MB = 128
+# An address is tried again a minute after it was lost (RFC 5227 gives the choice), spread over 15 s.
+RECOVERY_SECS = 90
+
+
+def port(interface, vlan=None, shared=False):
+    return Port(["172.20.0.2/30", "2001:db8:9::2/64"], ["172.20.0.1", "2001:db8:9::1"], interface, vlan, shared=shared,
+                more={"liveness_ms": 200})
+
+
+def realm(name, six, **options):
+    return Realm(name, ["192.168.1.0/24", f"fd00:{six}::/64"], [Host("pc", ["192.168.1.10/24", f"fd00:{six}::10/64"])], **options)
+
+
+# On the link itself, with room for 65,536 neighbours.
+CAMPUS = {4: "10.50.0.1", 6: "fd00:c::1"}
+
+SCENARIO = Scenario(
+    realms=[
+        realm("clinic", "a"),
+        realm("hospital", "b", ports=[port("eth1")]),
+        Realm("campus", ["10.50.0.0/16", "fd00:c::/64"], [Host("pc", ["10.50.0.10/16", "fd00:c::10/64"])],
+              ports=[Port([f"{CAMPUS[4]}/16", f"{CAMPUS[6]}/64"], [], "eth2")]),
+        realm("ward", "d", ports=[port("eth2", 100)]),  # another realm on the interface that is flooded
+        realm("sender", "e", ports=[port("eth3")]),
+        realm("victim", "f", ports=[port("eth4", shared=True)]),
+    ],
+    grants=[
+        Grant(["clinic", "ward"], ["realm:hospital"], ["icmp", f"udp/{PORT}", f"tcp/{TCP_PORT}"]),
+        Grant(["hospital"], ["realm:clinic", "realm:ward", "realm:campus", "realm:victim"], ["icmp", f"udp/{PORT}", f"tcp/{TCP_PORT}"]),
+        Grant(["sender"], ["realm:campus"], [f"udp/{flood_program.PORT}"]),
+    ],
+)
+
+
+def check(world, report):
+    lost_at, intruder = check_duplicate(world, report)
+    check_floods(world, report)
+    check_recovery(world, report, lost_at, intruder)
+    report.group("the account")
+    report.equal("in = out + drops", True, world.ixgate.balanced())
+    report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())
+
+
+def check_duplicate(world, report):
+    """A second station takes the port's IPv4 address; the port gives way, and says so."""
+    report.group("somebody else has our address")
+    intruder = world.outsiders["intruder"] = Namespace("intruder")
+    world.switch("eth4").join(Tags(), intruder, "wire")
+    answers(world, report, "the realm is reached", "pc.victim", True)
+    intruder.ip("addr add 172.20.0.2/30 dev wire")
+    for _ in range(3):  # one is defended against (RFC 5227 section 2.4)
+        announce(intruder, "wire", "172.20.0.2")
+        time.sleep(0.3)
+    mac = netns.mac(intruder, "wire")
+    wanted = f"duplicate.*{mac}|{mac}.*duplicate"
+
+    def told():
+        return re.search(wanted, world.ixgate.failures("victim"), re.IGNORECASE | re.DOTALL)
+
+    wait_until(told, 5)
+    report.that("status says so, and who it is", told(), wanted, world.ixgate.failures("victim"))
+    lost_at = time.monotonic()
+    done = probe.ping(world.site("victim").gateway, "172.20.0.2")
+    known = world.site("victim").gateway.run(["ip", "neigh", "show", "172.20.0.2"]).stdout
+    report.that("the address is the other's now", mac in known, mac, f"{known}{done.stdout}")
+    intruder.ip("link set wire down")
+    return lost_at, intruder
+
+
+def check_recovery(world, report, lost_at, intruder):
+    report.group("the other is gone")
+    ours = netns.mac(world.ix, "eth4")
+
+    def recovered():
+        world.site("victim").gateway.run(["ip", "neigh", "flush", "dev", "eth4"])
+        return probe.ping_answered(probe.ping(world.host("pc.hospital"), world.seen("pc.victim"), count=1))
+
+    took = wait_until(recovered, RECOVERY_SECS, pause=1)
+    report.that("the realm is reached again", took is not None, f"within {RECOVERY_SECS} s", world.ixgate.failures("victim"))
+    report.fact("after the conflict", f"{time.monotonic() - lost_at:.0f} s")
+    known = world.site("victim").gateway.run(["ip", "neigh", "show", "172.20.0.2"]).stdout
+    report.that("the address is the port's", ours in known, ours, known)
+    words = world.ixgate.failures("victim")
+    report.that("status has no conflict any more", "duplicate" not in words.lower(), "no `duplicate`", words)
+
+
+def check_floods(world, report):
+    """Quiet and flooded by turns, so that what else the machine does is in both."""
+    report.group("floods")
+    generators = start_generators(world)
+    streams = {"clinic to hospital": PacedTcp(world, "pc.clinic", "pc.hospital", TCP_BYTES_PER_SEC, TCP_PORT),
+               "hospital to ward, on the flooded interface": PacedTcp(world, "pc.hospital", "pc.ward", TCP_BYTES_PER_SEC, TCP_PORT)}
+    before_kb = memory_kb(world)
+    rates = {(name, flooded): [] for name in streams for flooded in (False, True)}
+    lost = {False: 0, True: 0}
+    asked = {False: 0, True: 0}
+    peak_kb = before_kb
+    for number in range(2 * ROUNDS):
+        flooded = number % 2 == 1
+        signal_all(generators, signal.SIGUSR1 if flooded else signal.SIGUSR2)
+        time.sleep(0.3)
+        datagrams = UdpStream(world, "pc.clinic", "pc.hospital", UDP_PER_SEC)
+        starts = {name: stream.received for name, stream in streams.items()}
+        began = time.monotonic()
+        time.sleep(ROUND_SECS)
+        for name, stream in streams.items():
+            rates[name, flooded].append((stream.received - starts[name]) / (time.monotonic() - began))
+        lost[flooded] += len(datagrams.stop())
+        asked[flooded] += len(datagrams.sent)
+        peak_kb = max(peak_kb, memory_kb(world))
+    signal_all(generators, signal.SIGUSR2)
+    for stream in streams.values():
+        stream.stop()
+
+    for name in streams:
+        quiet, flooded = (statistics.median(rates[name, state]) for state in (False, True))
+        report.that(f"{name}: TCP under the floods", flooded >= SHARE * quiet, f"{SHARE:.0%} of {quiet / 1e6:.2f} MB/s",
+                    f"{flooded / 1e6:.2f} MB/s")
+        report.fact(f"{name}: TCP quiet, flooded", f"{quiet / 1e6:.2f}, {flooded / 1e6:.2f} MB/s ({flooded / max(quiet, 1):.0%})")
+    answered = {state: 1 - lost[state] / max(asked[state], 1) for state in lost}
+    report.that("UDP requests answered under the floods", answered[True] >= SHARE * answered[False],
+                f"{SHARE:.0%} of {answered[False]:.1%}", f"{answered[True]:.1%}")
+    report.fact("UDP requests answered quiet, flooded", f"{answered[False]:.1%}, {answered[True]:.1%}")
+    more_mb = (peak_kb - before_kb) // 1024
+    report.that("memory is bounded", more_mb < MEMORY_GROWTH_MB, f"less than {MEMORY_GROWTH_MB} MB more", f"{more_mb} MB more")
+    report.fact("memory (VmRSS) before, at most", f"{before_kb // 1024}, {peak_kb // 1024} MB")
+    check_generators(report, generators)
+    answers(world, report, "the flooded link's own hosts are reached afterwards", "pc.campus", True)
+    report.fact("drops", world.ixgate.all_drops())
+    campus = next(realm for realm in world.ixgate.status()["realms"] if realm["name"] == "campus")
+    report.fact("the flooded port", json.dumps(campus["tunnels"]))
+
+
+def start_generators(world):
+    """They stand in the carrier's switches, on the last cable: what they send costs this machine the least. Returns when all frames are
+    made."""
+    link, sender, mac = world.switch("eth2").namespace, world.switch("eth3").namespace, netns.mac(world.ix, "eth3")
+    four, six = (world.ixgate.shown("campus", address, version) for version, address in ((4, "10.50.0.0"), (6, "fd00:c::")))
+    half = MESSAGES_PER_SEC // 2
+    wanted = {
+        "ARP": (link, half, ["trunk", "arp", "--target", CAMPUS[4]]),
+        "ND": (link, half, ["trunk", "nd", "--target", CAMPUS[6]]),
+        "IPv4 destinations": (sender, UNKNOWN_PER_SEC // 2, ["trunk", "destinations", "--target", four, "--source", "192.168.1.10", "--mac", mac]),
+        "IPv6 destinations": (sender, UNKNOWN_PER_SEC // 2, ["trunk", "destinations", "--target", six, "--source", "fd00:e::10", "--mac", mac]),
+    }
+    generators = {}
+    for name, (namespace, rate, words) in wanted.items():
+        log = world.directory / f"flood.{name.replace(' ', '-')}.log"
+        argv = [sys.executable, "-B", Path(flood_program.__file__), *words, "--rate", rate]
+        generators[name] = (namespace.spawn(argv, log), log, rate)
+    for name, (_, log, _) in generators.items():
+        if wait_until(lambda: '"ready"' in log.read_text(encoding="utf-8"), 30) is None:
+            raise RuntimeError(f"the flood of {name} does not start: {log.read_text(encoding='utf-8')}")
+    return generators
+
+
+def signal_all(generators, number):
+    for process, _, _ in generators.values():
+        process.send_signal(number)
+
+
+def check_generators(report, generators):
+    """The floods were as hard as was said."""
+    for name, (process, log, rate) in generators.items():
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=5)
+        done = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+        report.fact(f"flood of {name}", f"{done['sent']} frames, {done['per_sec']} a second (wanted {rate})")
+        if done["per_sec"] >= 0.9 * rate:
+            report.that(f"{name}: as many as was said", True, rate, done["per_sec"])
+        else:
+            report.skip(f"{name}: as many as was said", f"this machine sent {done['per_sec']} a second, not {rate}")
+
+
+def answers(world, report, what, to, expected):
+    done = probe.ping(world.host("pc.hospital"), world.seen(to))
+    report.that(what, probe.ping_answered(done) == expected, "answers" if expected else "silence", done.stdout)
+
+
+def announce(namespace, interface, address):
+    """An ARP announcement (RFC 5227 section 2.3)."""
+    with namespace.entered():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with sock:
+        sock.bind((interface, 0))
+        own, ip = sock.getsockname()[4], socket.inet_aton(address)
+        sock.send(b"\xff" * 6 + own + struct.pack("!HHHBBH6s4s6s4s", 0x0806, 1, 0x0800, 6, 4, 1, own, ip, bytes(6), ip))
+
+
+def memory_kb(world):
+    """What ixgate has in memory."""
+    return int(world.ixgate.process_status()["VmRSS"].split()[0])

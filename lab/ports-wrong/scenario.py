@@ -1,0 +1,142 @@
+"""Ports configured or connected wrongly: each mistake is told apart, in words."""
+
+import re
+import subprocess
+from dataclasses import dataclass, field
+
+from lab.lib import netns, probe
+from lab.lib.ixgate import toml
+from lab.lib.netns import Namespace
+from lab.lib.plan import Grant, Host, Port, Realm, Scenario, Tags
+from lab.lib.wait import wait_until
+
+LIMIT_SECS = 20
+OURS, EDGE = ["172.20.0.2/30"], ["172.20.0.1"]
+
+
+def port(interface, **options):
+    return Port(options.pop("address", OURS), options.pop("gateway", EDGE), interface, **options)
+
+
+@dataclass
+class Case:
+    """What is wrong, and what `ixgate status REALM` must say about it: every pattern, in any case; MAC is the intruder's."""
+
+    what: str
+    says: list
+    port: Port
+
+
+CASES = {
+    "missing": Case("there is no such interface", ["eth1", "there is no interface|no such interface|is missing"], port("eth1")),
+    "kernel-address": Case("the kernel has an address on the interface", ["eth2", "10\\.9\\.9\\.9", "kernel"], port("eth2")),
+    "large-mtu": Case("the port's MTU is larger than the link's", ["1900", "1500", "MTU"], port("eth3", more={"mtu": 1900})),
+    "nobody": Case("nobody has the gateway's address", ["172\\.20\\.0\\.1", "no answer|does not answer|not answered|silent|unanswered"],
+                   port("eth4", address=["172.20.0.2/29"], more={"liveness_ms": 200})),
+    "wrong-vlan": Case("the carrier has another VLAN", ["172\\.20\\.0\\.1", "no answer|does not answer|not answered|silent|unanswered"],
+                       port("eth5", vlan=100, more={"liveness_ms": 200})),
+    "duplicate": Case("somebody else has our address", ["172\\.20\\.0\\.2", "duplicate|somebody else|another station", "MAC"],
+                      port("eth6", shared=True)),
+    "no-link": Case("the cable is not plugged in", ["eth7", "no carrier|no link|link is down|not connected"], port("eth7")),
+}
+
+
+@dataclass
+class Written:
+    """What is wrong in the file: `ixgate check` refuses it, in these words."""
+
+    what: str
+    says: list
+    ports: list = field(default_factory=list)
+
+
+WRITTEN = [
+    Written("the gateway is not on the link", ["172\\.20\\.9\\.1", "not on the link"], [port("eth1", gateway=["172.20.9.1"])]),
+    Written("two realms on one interface and VLAN", ["second port", "eth1", "100"], [port("eth1", vlan=100), port("eth1", vlan=100)]),
+    Written("two realms on one interface, untagged", ["second port", "eth1"], [port("eth1"), port("eth1")]),
+    Written("two realms in one VLAN of a VLAN", ["second port", "eth1", "300"], [port("eth1", vlan=100, service_vlan=300)] * 2),
+    Written("the length of the link's prefix is missing", ["prefix length"], [port("eth1", address=["172.20.0.2"])]),
+    Written("the gateway is the port itself", ["our own address|is ours"], [port("eth1", gateway=["172.20.0.2"])]),
+    Written("a VLAN that there is not", ["4094"], [port("eth1", vlan=4095)]),
+    Written("longer frames than are served", ["1920"], [port("eth1", more={"mtu": 9000})]),
+    Written("a route by somebody who is not on the link", ["10\\.8\\.0\\.1", "not on the link"],
+            [port("eth1", more={"routes": [{"prefix": "192.168.1.0/25", "via": "10.8.0.1"}]})]),
+    Written("BFD with nobody", ["BFD"], [port("eth1", address=["192.168.1.1/24"], gateway=[], more={"bfd": {"mode": "active"}})]),
+]
+
+
+def realm(name, attached, **options):
+    return Realm(name, ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])], ports=[attached], **options)
+
+
+SCENARIO = Scenario(
+    realms=[realm("right", port("eth8")), *(realm(name, case.port, comes_up=False) for name, case in CASES.items())],
+    grants=[Grant([name], ["realm:right"], ["icmp"]) for name in CASES],
+)
+
+
+def prepare(world):
+    world.ix.ip("addr add 10.9.9.9/24 dev eth2", "link del eth1")
+    world.site("nobody").gateway.ip("addr flush dev eth4", "addr add 172.20.0.3/29 dev eth4")
+    world.switch("eth7").cut()
+    # The edge is in VLAN 200; the IX sends to 100.
+    edge = world.site("wrong-vlan").gateway
+    edge.ip("link del eth5-100")
+    world.switch("eth5").ports.clear()
+    world.switch("eth5").plug(Tags(200), edge, "eth5-200")
+    edge.ip("addr add 172.20.0.1/30 dev eth5-200")
+    intruder = world.outsiders["intruder"] = Namespace("intruder")
+    world.switch("eth6").join(Tags(), intruder, "wire")
+    intruder.ip("addr add 172.20.0.2/30 dev wire")
+
+
+def check(world, report):
+    check_written(world, report)
+    check_told(world, report)
+    report.group("what is right works beside it")
+    done = probe.ping(world.site("right").gateway, "172.20.0.2")
+    report.that("the port of `right` answers", probe.ping_answered(done), "answers", done.stdout)
+    told = probe.ping(world.host("pc.right"), world.ixgate.resolver())
+    report.that("the IX answers its host", probe.ping_answered(told), "answers", told.stdout)
+    words = world.ixgate.failures("right")
+    report.that("status blames nobody there", not re.search("duplicate|no answer|kernel has", words, re.IGNORECASE), "no blame", words)
+    report.equal("in = out + drops", True, world.ixgate.balanced())
+    report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())
+
+
+def check_told(world, report):
+    report.group("wrong on the machine and on the cable: `ixgate status REALM`")
+    mac = netns.mac(world.outsiders["intruder"], "wire")
+    for name, case in CASES.items():
+        patterns = [mac if pattern == "MAC" else pattern for pattern in case.says]
+        missing = []
+
+        def told():
+            words = world.ixgate.failures(name)
+            missing[:] = [pattern for pattern in patterns if not re.search(pattern, words, re.IGNORECASE)]
+            return not missing
+
+        right = wait_until(told, LIMIT_SECS, pause=0.5) is not None
+        report.that(f"{name}: {case.what}", right, f"words that match {patterns}", f"without {missing}:\n{world.ixgate.failures(name)}")
+
+
+class Planned:
+    """A realm that is only written down."""
+
+    def __init__(self, number, attached):
+        self.realm = realm(f"realm-{number}", attached)
+
+    def attach(self):
+        return None
+
+
+def check_written(world, report):
+    report.group("wrong in the file: `ixgate check`")
+    for number, case in enumerate(WRITTEN):
+        file = world.directory / f"written-{number}.toml"
+        sites = [Planned(at, attached) for at, attached in enumerate(case.ports)]
+        file.write_text(toml(Scenario([site.realm for site in sites]), sites, world.ixgate.key_file.name), encoding="utf-8")
+        done = subprocess.run([world.ixgate.binary, "check", file], capture_output=True, text=True, check=False)
+        words = done.stdout + done.stderr
+        right = done.returncode != 0 and all(re.search(pattern, words, re.IGNORECASE) for pattern in case.says)
+        report.that(case.what, right, f"refused, in words that match {case.says}", f"exit code {done.returncode}: {words}")
