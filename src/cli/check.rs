@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::diagnostics::{Style, render};
 use super::output::{json, print};
-use crate::config::model::Config;
+use crate::config::model::{Attachment, Config, Peer};
 use crate::config::{self, Diagnostic, Loaded, Report};
 
 #[derive(Args, Clone, Debug)]
@@ -48,7 +48,9 @@ pub fn run(args: CheckArgs) -> ExitCode {
 /// `ok: 2 realms, …`
 fn summary(config: &Config) -> String {
     let networks = config.realms.iter().map(|r| r.networks.len()).sum();
-    let tunnels = config.realms.iter().map(|r| r.attachments.len()).sum();
+    let is_port = |attachment: &&Attachment| matches!(attachment.peer, Peer::Port(_) | Peer::Tun(_));
+    let ports = config.attachments().filter(is_port).count();
+    let tunnels = config.attachments().count() - ports;
     let pools: usize = config.realms.iter().filter_map(|r| r.napt.as_ref()).map(|napt| napt.pools.len()).sum();
     let mut counts = vec![
         counted(config.realms.len(), "realm"),
@@ -58,6 +60,9 @@ fn summary(config: &Config) -> String {
         counted(config.services.len(), "service"),
         counted(config.grants.len(), "grant"),
     ];
+    if ports > 0 {
+        counts.push(counted(ports, "port"));
+    }
     if pools > 0 {
         counts.push(counted(pools, "pool"));
     }
@@ -128,6 +133,10 @@ mod tests {
         assert_eq!(summary(&loaded.config), "ok: 1 realm, 2 networks, 0 tunnels, 0 hosts, 0 services, 0 grants");
         let json = as_json(&Ok(loaded));
         assert_eq!(json, json!({ "ok": true, "errors": [], "warnings": [] }));
+        let port =
+            "attach = [{ port = { interface = \"eth1\", address = \"10.0.0.1/24\" } }, { tun = { name = \"ix0\" } }]";
+        let loaded = parse(&format!("[[realm]]\nname = \"a\"\nnetworks = [\"10.0.0.0/24\"]\n{port}\n")).unwrap();
+        assert!(summary(&loaded.config).ends_with("0 tunnels, 0 hosts, 0 services, 0 grants, 2 ports"));
     }
 
     #[test]

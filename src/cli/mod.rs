@@ -26,7 +26,7 @@ First steps:
   ixgate check ix.toml                                  every error at once, with line and remedy
   ixgate plan ix.toml                                   who will see whom under which address
   ixgate run ix.toml                                    the appliance
-  ixgate status                                         from another shell: tunnels, traffic, drops
+  ixgate status                                         from another shell: tunnels, ports, traffic, drops
 
 For an IPsec peer: `ixgate keygen psk`, or `ixgate keygen ca` and `ixgate keygen certificate`.
 

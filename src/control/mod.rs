@@ -25,6 +25,7 @@ pub mod ipsec;
 pub mod napt;
 pub mod overlap;
 pub mod plan;
+mod plan_ports;
 mod plan_reach;
 mod plan_text;
 pub mod ports;

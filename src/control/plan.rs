@@ -17,9 +17,10 @@ use super::change::{Changes, Subject};
 use super::compile::{CompileError, Compiled, compile_addresses};
 use super::inventory::Inventory;
 use super::overlap::{Overlap, overlaps};
+use super::plan_ports::{self, Handoff, PlannedPort};
 use super::plan_reach::{self, ForwardedDomain, RealmGrant};
 use super::view::{View, Views};
-use crate::config::model::{Config, IpsecPeer, LocalAuth, Peer, Profile, RemoteAuth};
+use crate::config::model::{Attachment, Config, IpsecPeer, LocalAuth, Peer, Profile, RemoteAuth};
 use crate::net::mapping::{Located, Network};
 use crate::net::policy::PortRule;
 use crate::net::{Canonical, NetworkId, RealmId};
@@ -47,6 +48,8 @@ pub struct Plan {
     pub forwarded_domains: Vec<ForwardedDomain>,
     /// In the order of the file.
     pub tunnels: Vec<PlannedTunnel>,
+    /// What the carrier at the other end of each port routes to us.
+    pub handoffs: Vec<Handoff>,
     pub overlaps: Vec<Overlap>,
     pub changes: Changes,
     /// Aliases that nobody uses now and nobody else can get.
@@ -164,15 +167,21 @@ pub struct NamedAddress {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PlannedTunnel {
     pub realm: String,
-    /// "wireguard" or "ipsec".
+    /// "wireguard", "ipsec", "port" or "tun".
     pub kind: &'static str,
-    /// The peer's public key or identity.
+    /// The peer's public key or identity; interface and VLAN; the TUN device.
     pub peer: String,
     /// Where we call it; otherwise it calls.
     pub remote: Option<SocketAddr>,
     pub mtu_bytes: u16,
+    /// Of the realm's attachments that are up, those with the lowest number carry its traffic ...
+    pub priority: u8,
+    /// ... in these shares.
+    pub weight: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipsec: Option<PlannedIpsec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<PlannedPort>,
 }
 
 /// What the peer has to be told, or be asked for.
@@ -206,6 +215,7 @@ pub fn plan(config: &Config, before: &Allocations) -> Result<Plan, PlanError> {
         realm_grants: plan_reach::realm_grants(config),
         forwarded_domains: plan_reach::forwarded_domains(config, &compiled),
         tunnels: reader.tunnels(),
+        handoffs: plan_ports::handoffs(config, &compiled),
         overlaps: overlaps(own_networks),
         reserved: reader.reserved(),
         changes,
@@ -314,12 +324,17 @@ impl Reader<'_> {
                 let (kind, peer, remote) = match &attachment.peer {
                     Peer::WireGuard(peer) => ("wireguard", STANDARD.encode(peer.public_key), peer.endpoint),
                     Peer::Ipsec(peer) => ("ipsec", peer.remote_id.to_string(), peer.remote.filter(|_| peer.initiate)),
-                    Peer::Port(port) => ("port", format!("{} {}", port.interface, port.vlan), None),
+                    Peer::Port(_) => ("port", plan_ports::place(&attachment.peer).unwrap_or_default(), None),
                     Peer::Tun(tun) => ("tun", tun.name.clone(), None),
                 };
+                let port = match &attachment.peer {
+                    Peer::Port(port) => Some(PlannedPort::of(port)),
+                    _ => None,
+                };
                 let ipsec = attachment.ipsec().zip(view.as_ref()).map(|(peer, view)| planned_ipsec(peer, view));
-                let mtu_bytes = attachment.mtu_bytes;
-                PlannedTunnel { realm: realm.name.clone(), kind, peer, remote, mtu_bytes, ipsec }
+                let Attachment { mtu_bytes, priority, weight, .. } = *attachment;
+                let realm = realm.name.clone();
+                PlannedTunnel { realm, kind, peer, remote, mtu_bytes, priority, weight, ipsec, port }
             })
         });
         tunnels.collect()

@@ -7,6 +7,7 @@ use std::fmt;
 use super::change::Change;
 use super::overlap::Overlap;
 use super::plan::{Exception, NamedAddress, Plan, PlannedForward, PlannedTunnel, Service};
+use super::plan_ports;
 use super::plan_reach::{ForwardedDomain, RealmGrant};
 
 /// Realm names in one line.
@@ -24,6 +25,7 @@ impl fmt::Display for Plan {
         forwarded_domains(self, f)?;
         services(self, f)?;
         tunnels(self, f)?;
+        plan_ports::handoffs_text(self, f)?;
         overlap_lines(self, f)?;
         reserved(self, f)?;
         changes(self, f)
@@ -184,10 +186,23 @@ fn tunnels(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if plan.tunnels.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\nTunnels, and what an IPsec peer has to agree with (ours: behind us; theirs: behind the peer)")?;
+    writeln!(
+        f,
+        "\nTunnels and ports, and what an IPsec peer has to agree with (ours: behind us; theirs: behind the peer)"
+    )?;
     let line = |tunnel: &PlannedTunnel| {
-        let calls = tunnel.remote.map_or_else(|| "it calls".to_string(), |remote| format!("we call {remote}"));
-        let start = format!("{}  {} {}  {calls}", tunnel.realm, tunnel.kind, tunnel.peer);
+        let order = if in_order(plan, &tunnel.realm) {
+            String::new()
+        } else {
+            format!("  priority {}, weight {}", tunnel.priority, tunnel.weight)
+        };
+        let about = match (&tunnel.port, tunnel.remote) {
+            (Some(port), _) => format!("  {}", plan_ports::words(port)),
+            (None, _) if tunnel.kind == "tun" => String::new(),
+            (None, None) => "  it calls".to_string(),
+            (None, Some(remote)) => format!("  we call {remote}"),
+        };
+        let start = format!("{}  {} {}{order}{about}", tunnel.realm, tunnel.kind, tunnel.peer);
         match &tunnel.ipsec {
             None => start,
             Some(ipsec) => format!(
@@ -202,6 +217,12 @@ fn tunnels(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
     };
     limited(plan.tunnels.iter().map(line), "  ", f)
+}
+
+/// The realm's attachments are preferred in the order of the file, which then says it all.
+fn in_order(plan: &Plan, realm: &str) -> bool {
+    let mut of_realm = (0..).zip(plan.tunnels.iter().filter(|tunnel| tunnel.realm == realm));
+    of_realm.all(|(order, tunnel)| tunnel.priority == order && tunnel.weight == 1)
 }
 
 fn overlap_lines(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,7 +281,7 @@ fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-fn listed(names: &[impl fmt::Display]) -> String {
+pub(super) fn listed(names: &[impl fmt::Display]) -> String {
     let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| name.to_string()).collect();
     match names.len() - shown.len() {
         0 => shown.join(", "),
@@ -279,7 +300,11 @@ fn limited(lines: impl ExactSizeIterator<Item = String>, indent: &str, f: &mut f
     Ok(())
 }
 
-fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn table<const N: usize>(
+    head: [&str; N],
+    rows: Vec<[String; N]>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let mut widths = head.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

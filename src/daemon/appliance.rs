@@ -254,18 +254,24 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
             realm: tunnel.realm,
             peer: PeerName::WireGuard(peer.public_key),
             has_endpoint: peer.endpoint.is_some(),
+            priority: tunnel.priority,
+            weight: tunnel.weight,
         },
         Transport::Ipsec(peer) => TunnelName {
             tunnel: peer.tunnel,
             realm: tunnel.realm,
             peer: PeerName::Ipsec { remote_id: peer.remote_id.to_string(), local_id: peer.local_id.to_string() },
             has_endpoint: peer.initiate,
+            priority: tunnel.priority,
+            weight: tunnel.weight,
         },
         Transport::Port(port) => TunnelName {
             tunnel: port.tunnel,
             realm: tunnel.realm,
             peer: port_name(port, snapshot),
             has_endpoint: false,
+            priority: tunnel.priority,
+            weight: tunnel.weight,
         },
     });
     Names { tunnels: tunnels.collect(), realms }

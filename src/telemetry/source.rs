@@ -22,6 +22,14 @@ pub struct Source {
     pub transfers: TransferCounts,
 }
 
+impl Source {
+    /// By what the frames of an interface are moved, as the list of what we listen on has it: "NAME (DRIVER)".
+    pub fn driver_of(&self, interface: &str) -> Option<&str> {
+        let mut drivers = self.listens.iter().filter_map(|listen| listen.address.split_once(" ("));
+        drivers.find(|(name, _)| *name == interface)?.1.strip_suffix(')')
+    }
+}
+
 /// Of the zone to name servers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct TransferCounts {
@@ -75,6 +83,10 @@ pub struct TunnelName {
     pub peer: PeerName,
     /// We know where to call it, so we initiate.
     pub has_endpoint: bool,
+    /// Of those that are up, the ones with the lowest number carry the realm's traffic ...
+    pub priority: u8,
+    /// ... in these shares.
+    pub weight: u8,
 }
 
 /// What a peer is known by.
@@ -151,6 +163,8 @@ pub(crate) mod samples {
             realm: RealmId(realm),
             peer: PeerName::WireGuard([slot as u8; 32]),
             has_endpoint,
+            priority: 0,
+            weight: 1,
         });
         let mut drops = [0; DropReason::COUNT];
         drops[DropReason::NotGranted.index()] = 3;
@@ -260,6 +274,8 @@ pub(crate) mod samples {
                     local_id: "fqdn:ix.example".to_owned(),
                 },
                 has_endpoint: false,
+                priority: 0,
+                weight: 1,
             }],
         };
         let failure = |ago, remote: &str, cause, what: &str, nearest: Option<&str>| FailureReport {
@@ -376,6 +392,8 @@ pub(crate) mod samples {
         let mut source = three_realms();
         let vlan = VlanTags { service: None, customer: Some(100) };
         source.names.tunnels[0].peer = PeerName::Port { interface: "eth1".to_owned(), vlan };
+        source.listens.push(Listen { what: "ports", address: "eth1 (AF_PACKET ring)".to_owned() });
+        source.path.made_at = Timestamp::from_secs(65);
         let next_hop = |address: &str, is_alive: bool| NextHopStatus {
             address: address.parse().unwrap(),
             mac: is_alive.then_some(Mac([2, 0, 0, 0, 0, 1])),

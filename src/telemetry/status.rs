@@ -12,7 +12,10 @@ use super::source::{self, PeerName, Source, TunnelName};
 use super::status_dns::DnsStatus;
 use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
-use crate::dataplane::report::{Drops, RealmReport, Totals, Traffic, TunnelReport};
+use super::status_port::PortStatus;
+use super::status_role;
+use crate::dataplane::report::{self, Drops, RealmReport, Totals, Traffic, TunnelReport};
+use crate::link::endpoint::Down;
 use crate::net::{RealmId, TunnelId};
 
 /// "Data passed in the last n seconds", unless the asker says otherwise.
@@ -104,14 +107,24 @@ pub struct RealmStatus {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TunnelStatus {
-    /// The beginning of the peer's public key, or its IKE identity.
+    /// The beginning of the peer's public key, or its IKE identity; interface and VLAN; the TUN device.
     pub peer: String,
-    /// "WireGuard" or "IPsec".
+    /// "WireGuard", "IPsec", "port" or "TUN".
     #[serde(default)]
     pub kind: String,
     pub remote: Option<SocketAddr>,
     pub up: bool,
     pub state: TunnelState,
+    /// It carries the realm's traffic now, alone or with others.
+    #[serde(default)]
+    pub carries: bool,
+    #[serde(default)]
+    pub priority: u8,
+    #[serde(default)]
+    pub weight: u8,
+    /// Why it carries, or does not, where the realm has others: a sentence. Empty where it has not.
+    #[serde(default)]
+    pub role: String,
     pub last_handshake_secs_ago: Option<u64>,
     pub last_data_secs_ago: Option<u64>,
     pub received: TrafficStatus,
@@ -119,6 +132,9 @@ pub struct TunnelStatus {
     /// Null for WireGuard.
     #[serde(default)]
     pub ipsec: Option<IpsecStatus>,
+    /// Null for tunnels.
+    #[serde(default)]
+    pub port: Option<PortStatus>,
     /// Null while the packet path does not know the tunnel yet.
     #[serde(default)]
     pub mtu: Option<MtuStatus>,
@@ -138,6 +154,16 @@ pub enum TunnelState {
     NeverAnswered,
     /// We wait for a call, and none has ever come.
     NeverCalled,
+    /// A port whose interface is down or has no carrier.
+    NoLink,
+    /// A port of which no address of ours is known to be ours alone yet.
+    NoAddress,
+    /// A port whose addresses somebody else has.
+    DuplicateAddress,
+    /// A port whose routers are silent.
+    NoNextHop,
+    /// A port that the packet path does not know yet.
+    Starting,
 }
 
 impl TunnelState {
@@ -148,6 +174,11 @@ impl TunnelState {
             TunnelState::Lost => "down, stopped answering",
             TunnelState::NeverAnswered => "down, never answered",
             TunnelState::NeverCalled => "down, never called us",
+            TunnelState::NoLink => "down, no link",
+            TunnelState::NoAddress => "down, our address is being probed",
+            TunnelState::DuplicateAddress => "down, somebody else has our address",
+            TunnelState::NoNextHop => "down, no next hop answers",
+            TunnelState::Starting => "down, just configured",
         }
     }
 }
@@ -299,14 +330,15 @@ fn tunnels_of(source: &Source, window: Duration) -> HashMap<RealmId, Vec<TunnelS
         source.path.tunnels.iter().map(|report| (report.tunnel, report)).collect();
     let mut tunnels: HashMap<RealmId, Vec<TunnelStatus>> = HashMap::new();
     for name in &source.names.tunnels {
-        let status = tunnel_of(name, reports.get(&name.tunnel).copied(), window);
+        let status = tunnel_of(name, reports.get(&name.tunnel).copied(), source, window);
         tunnels.entry(name.realm).or_default().push(status);
     }
+    tunnels.values_mut().for_each(|of_realm| status_role::tell(of_realm));
     tunnels
 }
 
 /// A tunnel that the worker does not know yet (just configured) is shown as one that has done nothing.
-fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) -> TunnelStatus {
+fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, source: &Source, window: Duration) -> TunnelStatus {
     let secs = |ago: Option<Duration>| ago.map(|ago| ago.as_secs());
     TunnelStatus {
         peer: name.peer(),
@@ -314,11 +346,16 @@ fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration)
         remote: report.and_then(|report| report.remote),
         up: report.is_some_and(|report| report.up),
         state: state_of(name, report, window),
+        carries: report.is_some_and(|report| report.carries),
+        priority: name.priority,
+        weight: name.weight,
+        role: String::new(),
         last_handshake_secs_ago: secs(report.and_then(|report| report.last_handshake)),
         last_data_secs_ago: secs(report.and_then(|report| report.last_data_received)),
         received: report.map(|report| report.received.into()).unwrap_or_default(),
         sent: report.map(|report| report.sent.into()).unwrap_or_default(),
         ipsec: ipsec_of(name, report),
+        port: report.and_then(|report| PortStatus::of(&name.peer, report.port.as_ref()?, source)),
         mtu: report.map(|report| MtuStatus::of(&report.mtu)),
     }
 }
@@ -335,9 +372,25 @@ fn state_of(name: &TunnelName, report: Option<&TunnelReport>, window: Duration) 
             TunnelState::Carrying
         }
         Some(report) if report.up => TunnelState::Idle,
+        _ if matches!(name.peer, PeerName::Port { .. } | PeerName::Tun { .. }) => {
+            port_down(report.and_then(|report| report.port.as_deref()))
+        }
         _ if handshake.is_some() => TunnelState::Lost,
         _ if name.has_endpoint => TunnelState::NeverAnswered,
         _ => TunnelState::NeverCalled,
+    }
+}
+
+fn port_down(port: Option<&report::PortStatus>) -> TunnelState {
+    let Some(port) = port else { return TunnelState::Starting };
+    match port.down {
+        Some(Down::NoLink) => TunnelState::NoLink,
+        Some(Down::NoAddress) if port.addresses.iter().any(|address| address.other.is_some()) => {
+            TunnelState::DuplicateAddress
+        }
+        Some(Down::NoAddress) => TunnelState::NoAddress,
+        Some(Down::NoNextHop) => TunnelState::NoNextHop,
+        None => TunnelState::Starting,
     }
 }
 
@@ -399,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_is_told_in_one_of_five_states() {
+    fn a_tunnel_is_told_in_one_of_its_states() {
         let source = three_realms();
         let (mut name, up) = (source.names.tunnels[0].clone(), source.path.tunnels[0].clone());
         let state = |name: &TunnelName, report: &TunnelReport| state_of(name, Some(report), Duration::from_secs(60));

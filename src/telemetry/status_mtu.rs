@@ -31,7 +31,7 @@ pub struct MtuStatus {
     pub unfragmented_bytes: u16,
     /// Outer packets go without DF: the path does not carry 1,280 bytes inside, or nobody says what it carries.
     pub may_fragment: bool,
-    /// "configured": believed. "probe": measured. "icmp": a router said so.
+    /// "configured": believed. "probe": measured. "icmp": a router said so. "link": the interface carries no more.
     pub source: String,
     pub since_secs_ago: Option<u64>,
     /// It is being measured.
@@ -57,6 +57,7 @@ impl MtuStatus {
             (true, _) => "being probed",
             (_, "probe") => "probed",
             (_, "icmp") => "told by a router",
+            (_, "link") => "the interface's",
             _ => "as configured",
         };
         if self.may_fragment { format!("{how}, no DF") } else { how.to_owned() }
@@ -76,7 +77,7 @@ pub struct TunnelMtu {
     pub realm: String,
     pub tunnel: String,
     pub kind: String,
-    /// It carries the realm's traffic: the first that is up, or the first.
+    /// It carries the realm's traffic, alone or with others.
     pub carries: bool,
     pub mtu: MtuStatus,
 }
@@ -94,13 +95,13 @@ pub struct PairMtu {
 impl MtuMap {
     pub fn of(status: &Status) -> Self {
         let rows = status.realms.iter().flat_map(|realm| {
-            let carrying = carrying(realm).map(std::ptr::from_ref);
+            let carrying: Vec<_> = carrying(realm).map(std::ptr::from_ref).collect();
             realm.tunnels.iter().filter_map(move |tunnel| {
                 Some(TunnelMtu {
                     realm: realm.name.clone(),
                     tunnel: tunnel.peer.clone(),
                     kind: tunnel.kind.clone(),
-                    carries: carrying == Some(std::ptr::from_ref(tunnel)),
+                    carries: carrying.contains(&std::ptr::from_ref(tunnel)),
                     mtu: tunnel.mtu.clone()?,
                 })
             })
@@ -109,12 +110,21 @@ impl MtuMap {
     }
 }
 
-fn carrying(realm: &RealmStatus) -> Option<&TunnelStatus> {
-    realm.tunnels.iter().find(|tunnel| tunnel.up).or(realm.tunnels.first())
+/// Those that are up and carry; if none does, the preferred one.
+fn carrying(realm: &RealmStatus) -> impl Iterator<Item = &TunnelStatus> {
+    let carries = |tunnel: &&TunnelStatus| tunnel.up && tunnel.carries;
+    let any = realm.tunnels.iter().find(carries).is_some();
+    let preferred = realm.tunnels.iter().filter(move |_| !any).min_by_key(|tunnel| tunnel.priority);
+    realm.tunnels.iter().filter(carries).chain(preferred)
+}
+
+/// Of those that share the flows, the narrowest.
+fn mtu_of(realm: &RealmStatus) -> Option<&MtuStatus> {
+    carrying(realm).filter_map(|tunnel| tunnel.mtu.as_ref()).min_by_key(|mtu| mtu.effective_bytes)
 }
 
 fn pairs(status: &Status) -> Vec<PairMtu> {
-    let ends = status.realms.iter().filter_map(|realm| Some((&realm.name, carrying(realm)?.mtu.as_ref()?)));
+    let ends = status.realms.iter().filter_map(|realm| Some((&realm.name, mtu_of(realm)?)));
     let ends: Vec<(&String, &MtuStatus)> = ends.take(MAX_LISTED_REALMS).collect();
     let mut pairs = Vec::new();
     for (at, (one, one_mtu)) in ends.iter().enumerate() {
@@ -231,13 +241,27 @@ hospital-b     1392 1352/1332  -
     fn the_tunnel_that_carries_counts_for_the_pair() {
         let mut status = status();
         let mut standby = status.realms[0].tunnels[0].clone();
-        standby.up = false;
+        (standby.up, standby.carries) = (false, false);
         standby.mtu.as_mut().unwrap().effective_bytes = 1300;
         status.realms[0].tunnels.insert(0, standby);
         let map = MtuMap::of(&status);
         assert_eq!(map.pairs.iter().map(|pair| pair.mtu_bytes).collect::<Vec<_>>(), [1392]);
         assert_eq!(map.tunnels.iter().map(|tunnel| tunnel.carries).collect::<Vec<_>>(), [false, true, true]);
         assert!(map.to_string().contains("AAAAAAAA (waits)"));
+    }
+
+    #[test]
+    fn of_those_that_share_the_flows_the_narrowest_counts() {
+        let mut status = status();
+        let mut other = status.realms[0].tunnels[0].clone();
+        other.mtu.as_mut().unwrap().effective_bytes = 1300;
+        status.realms[0].tunnels.push(other.clone());
+        assert_eq!(MtuMap::of(&status).pairs[0].mtu_bytes, 1300);
+        other.carries = false;
+        status.realms[0].tunnels[1] = other;
+        let map = MtuMap::of(&status);
+        assert_eq!(map.pairs[0].mtu_bytes, 1392, "one that waits does not");
+        assert_eq!(map.tunnels.iter().map(|tunnel| tunnel.carries).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

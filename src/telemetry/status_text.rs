@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::quantity::{bytes, count, duration};
 use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
 use super::table::Table;
-use super::{status_text_dns, status_text_ipsec};
+use super::{status_text_dns, status_text_ipsec, status_text_port};
 
 /// Width of the words at the beginning of the first lines.
 const HEADING_COLUMNS: usize = 10;
@@ -161,9 +161,9 @@ fn realm_rows(realm: &RealmStatus, window_secs: u64) -> Vec<Vec<String>> {
         vec![
             of_realm(&realm.name),
             tunnel.peer.clone(),
-            tunnel.state.words().to_owned(),
+            state_words(tunnel),
             if passed { "yes" } else { "no" }.to_owned(),
-            ago(tunnel.last_handshake_secs_ago),
+            if has_handshakes(tunnel) { ago(tunnel.last_handshake_secs_ago) } else { "-".to_owned() },
             bytes(tunnel.received.bytes),
             bytes(tunnel.sent.bytes),
             of_realm(&sessions),
@@ -173,16 +173,42 @@ fn realm_rows(realm: &RealmStatus, window_secs: u64) -> Vec<Vec<String>> {
     rows.collect()
 }
 
+/// A tunnel that could carry, and leaves it to others of its realm, waits.
+fn state_words(tunnel: &TunnelStatus) -> String {
+    let waits = if tunnel.up && !tunnel.carries && !tunnel.role.is_empty() { ", waits" } else { "" };
+    format!("{}{waits}", tunnel.state.words())
+}
+
+/// Ports have none.
+fn has_handshakes(tunnel: &TunnelStatus) -> bool {
+    !["port", "TUN"].contains(&tunnel.kind.as_str())
+}
+
 fn tunnel_section(tunnel: &TunnelStatus) -> String {
-    let mut text = format!("\ntunnel {} ({}): {}\n", tunnel.peer, tunnel.kind, tunnel.state.words());
-    let remote = tunnel.remote.map_or_else(|| "not known yet".to_owned(), |remote| remote.to_string());
-    let _ = writeln!(text, "  peer's address   {remote}");
-    let _ = writeln!(text, "  last handshake   {}", ago(tunnel.last_handshake_secs_ago));
+    let TunnelStatus { peer, kind, state, .. } = tunnel;
+    let mut text = match has_handshakes(tunnel) {
+        true => format!("\ntunnel {peer} ({kind}): {}\n", state.words()),
+        false => format!("\n{kind} {peer}: {}\n", state.words()),
+    };
+    if let Some(remedy) = tunnel.port.as_ref().and_then(|port| status_text_port::remedy(port, *state)) {
+        let _ = writeln!(text, "  what to do       {remedy}");
+    }
+    if !tunnel.role.is_empty() {
+        let _ = writeln!(text, "  role             {}", tunnel.role);
+    }
+    if has_handshakes(tunnel) {
+        let remote = tunnel.remote.map_or_else(|| "not known yet".to_owned(), |remote| remote.to_string());
+        let _ = writeln!(text, "  peer's address   {remote}");
+        let _ = writeln!(text, "  last handshake   {}", ago(tunnel.last_handshake_secs_ago));
+    }
     let _ = writeln!(text, "  last data        {}", ago(tunnel.last_data_secs_ago));
     let _ = writeln!(text, "  received         {}", traffic(&tunnel.received));
     let _ = writeln!(text, "  sent             {}", traffic(&tunnel.sent));
     if let Some(ipsec) = &tunnel.ipsec {
         text.push_str(&status_text_ipsec::section(tunnel, ipsec));
+    }
+    if let Some(port) = &tunnel.port {
+        text.push_str(&status_text_port::section(port));
     }
     text
 }

@@ -278,6 +278,28 @@ fn routes_lead_to_routers_on_the_link() {
 }
 
 #[test]
+fn routers_are_bounded() {
+    let routers = |count: usize| {
+        let route = |i: usize| format!("{{ prefix = \"10.0.0.0/24\", via = \"172.20.{}.{}\" }}", i / 250, i % 250 + 3);
+        let routes: Vec<_> = (0..count).map(route).collect();
+        port(&format!("\"172.20.0.2/22\"], {GATEWAY}, routes = [{}]", routes.join(", ")))
+    };
+    read(&routers(255));
+    assert_eq!(parse(&routers(256)).unwrap_err().diagnostics[0].message, "the port has 257 routers");
+    // The same ones for many prefixes.
+    let route = |i: usize| format!("{{ prefix = \"10.0.{}.{}/32\", via = \"172.20.0.3\" }}", i / 256, i % 256);
+    let many = |count| {
+        port(&format!(
+            "\"172.20.0.2/22\"], {GATEWAY}, routes = [{}]",
+            (0..count).map(route).collect::<Vec<_>>().join(", ")
+        ))
+    };
+    let many = |count| many(count).replace("10.0.0.0/24\"]", "10.0.0.0/16\"]");
+    read(&many(4096));
+    assert_eq!(parse(&many(4097)).unwrap_err().diagnostics[0].message, "`routes` has 4097 entries");
+}
+
+#[test]
 fn liveness_and_bfd_are_within_bounds() {
     check(&[
         (with(&format!("{GATEWAY}, liveness_ms = 99")), &["5:107 99: `liveness_ms` is out of bounds"]),
@@ -403,4 +425,21 @@ fn priorities_are_in_all_attachments_or_in_none() {
         two("priority = 1\nweight = 2", "priority = 2"),
         "7:10 warning 2: no other attachment of the realm has `priority = 1`",
     )]);
+}
+
+/// (Quadratic code takes minutes here.)
+#[test]
+fn a_file_with_ten_thousand_ports_is_checked() {
+    let mut text = "[ix]\nalias4 = [\"100.0.0.0/8\"]\n".to_owned();
+    for i in 0..500 {
+        let networks: Vec<_> = (0..40).map(|n| format!("\"10.0.{n}.0/24\"")).collect();
+        text += &realm(&format!("r{i}"), &networks.join(", "));
+        for vlan in 1..=20 {
+            let place = format!("vlan = {vlan}, service_vlan = {}", i + 1);
+            text += &attached(&format!("\"172.20.0.2/30\"], {GATEWAY}")).replace("vlan = 1", &place);
+        }
+        text += &format!("[[host]]\nname = \"h\"\nrealm = \"r{i}\"\naddress = \"10.0.1.7\"\n");
+    }
+    let config = parse(&text).unwrap().config;
+    assert_eq!((config.attachments().count(), config.interfaces.len()), (10_000, 1));
 }

@@ -7,6 +7,8 @@ use crate::net::link::MAX_INTERFACES;
 pub const MAX_ADDRESSES: usize = 8;
 pub const MAX_GATEWAYS: usize = 16;
 pub const MAX_ROUTES: usize = 4096;
+/// Routers that one port has to do with; each has a place of its own among its neighbours.
+pub const MAX_NEXT_HOPS: usize = 256;
 
 pub const DRIVERS: &[&str] = &["auto", "af_packet", "af_xdp"];
 pub const BFD_MODES: &[&str] = &["active", "passive"];

@@ -1,7 +1,7 @@
 //! The routers of a link: gateways, and those that are the way to a part of the realm only. All are on the link, because a
 //! frame goes no further.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -13,6 +13,7 @@ use crate::config::diagnostic::Problems;
 use crate::config::model::PortRoute;
 use crate::config::raw;
 use crate::config::section::At;
+use crate::config::spec::port::MAX_NEXT_HOPS;
 use crate::config::validate::networks::parse_prefix;
 
 /// Those without mistakes.
@@ -42,6 +43,14 @@ impl NextHops {
         }
         let mut hops = NextHops { gateways, routes: Vec::new(), route_spans: Vec::new() };
         hops.read_routes(port, own, problems);
+        let vias = hops.routes.iter().map(|route| route.via);
+        let routers: HashSet<IpAddr> = hops.gateways.iter().copied().chain(vias).collect();
+        if routers.len() > MAX_NEXT_HOPS {
+            problems
+                .error(&port.span, format!("the port has {} routers", routers.len()))
+                .why(format!("each is asked all the time whether it is there; at most {MAX_NEXT_HOPS} are"))
+                .remedy("let some of the link's routers pass on what is behind the others");
+        }
         hops
     }
 
