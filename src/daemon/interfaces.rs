@@ -3,14 +3,18 @@
 
 use std::net::IpAddr;
 
-use crate::config::model::{Config, Driver as Wanted, Peer};
+use crate::config::model::{Config, Driver as Wanted, Peer, RoutesFrom};
 use crate::dataplane::snapshot::Interface;
 use crate::io::frames::{self, Choice, Driver, FramesError, interface};
+use crate::io::netns::{self, NamespaceError};
 use crate::io::sockets::Sockets;
 use crate::net::InterfaceId;
 
 pub const PORTS: &str = "ports";
 pub const TUN: &str = "TUN";
+pub const DAEMONS: &str = "routing daemon";
+/// Of a daemon's TUN device: whatever attachment its packets go by, they fit.
+const DAEMON_MTU_BYTES: u16 = 1280;
 
 /// One to be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,12 +26,24 @@ pub struct InterfacePlan {
     pub choice: Choice,
     /// The largest packet of any port on it.
     pub mtu_bytes: u16,
+    /// It is a routing daemon's, and in its namespace.
+    pub daemon: Option<DaemonPlan>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonPlan {
+    /// Whose networks it learns.
+    pub realm: String,
+    pub namespace: String,
+    pub max_prefixes: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     #[error(transparent)]
     Frames(#[from] FramesError),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     #[error(
         "the kernel has {} on {name}, and would answer there in our place; remove them (`ip address flush dev {name}`), and \
          take {name} away from what sets them again (NetworkManager, systemd-networkd, a DHCP client)",
@@ -49,7 +65,21 @@ fn list(addresses: &[IpAddr]) -> String {
 pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<InterfacePlan> {
     let numbered = (0..).map(InterfaceId).zip(interfaces);
     let plan = |(interface, known): (InterfaceId, &Option<Interface>)| {
-        let Interface { name, is_tun } = known.clone()?;
+        let Interface { name, is_tun, namespace } = known.clone()?;
+        if let Some(namespace) = namespace {
+            let of = |from: &RoutesFrom| (&from.namespace, &from.tun) == (&namespace, &name);
+            let realm = config.realms.iter().find(|realm| realm.routes_from.as_ref().is_some_and(of))?;
+            let max_prefixes = realm.routes_from.as_ref().map_or(0, |from| from.max_prefixes);
+            let daemon = Some(DaemonPlan { realm: realm.name.clone(), namespace, max_prefixes });
+            return Some(InterfacePlan {
+                interface,
+                name,
+                is_tun,
+                choice: Choice::Auto,
+                mtu_bytes: DAEMON_MTU_BYTES,
+                daemon,
+            });
+        }
         let mtus = config.attachments().filter(|attachment| match &attachment.peer {
             Peer::Port(port) => !is_tun && port.interface == name,
             Peer::Tun(tun) => is_tun && tun.name == name,
@@ -62,7 +92,7 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
             Wanted::AfPacket => Choice::AfPacket,
             Wanted::AfXdp => Choice::AfXdp,
         };
-        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes })
+        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes, daemon: None })
     };
     numbered.filter_map(plan).collect()
 }
@@ -70,6 +100,10 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
 impl InterfacePlan {
     /// Looks whether it can be used, and opens it.
     pub fn open(&self) -> Result<Box<dyn Driver>, InterfaceError> {
+        if let Some(daemon) = &self.daemon {
+            let open = || frames::open_tun(self.interface, &self.name, self.mtu_bytes);
+            return Ok(netns::within(&daemon.namespace, open)??);
+        }
         let driver = if self.is_tun {
             frames::open_tun(self.interface, &self.name, self.mtu_bytes)?
         } else {
@@ -83,6 +117,9 @@ impl InterfacePlan {
 
     /// A new configuration may want more of one that is open.
     pub fn check_mtu(&self) -> Result<(), InterfaceError> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
         let link = interface::mtu(&self.name)?;
         match u32::from(self.mtu_bytes) > link {
             true => Err(InterfaceError::MtuLargerThanLink { name: self.name.clone(), wanted: self.mtu_bytes, link }),
@@ -102,12 +139,18 @@ impl InterfacePlan {
 
     /// For `status`.
     pub fn what(&self) -> &'static str {
-        if self.is_tun { TUN } else { PORTS }
+        match self.daemon {
+            Some(_) => DAEMONS,
+            None if self.is_tun => TUN,
+            None => PORTS,
+        }
     }
 
     /// The same interface of the same kind: what is open stays open.
     pub fn is_same(&self, other: &InterfacePlan) -> bool {
+        let namespace = |plan: &InterfacePlan| plan.daemon.as_ref().map(|daemon| daemon.namespace.clone());
         (self.interface, &self.name, self.is_tun) == (other.interface, &other.name, other.is_tun)
+            && namespace(self) == namespace(other)
     }
 }
 
@@ -139,6 +182,7 @@ mod tests {
             is_tun: false,
             choice: Choice::Auto,
             mtu_bytes,
+            daemon: None,
         }
     }
 

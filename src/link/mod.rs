@@ -25,6 +25,7 @@
 //! routers     default routers that announce themselves (RFC 4861, RFC 4191)
 //! next_hops   which neighbour is the way         liveness    which of them are alive: probes, BFD
 //! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
+//! speakers    whose BGP is handed on
 //! ```
 
 mod arp;
@@ -47,6 +48,7 @@ mod places;
 mod port;
 pub mod routers;
 mod sort;
+pub mod speakers;
 mod station;
 mod waiting;
 

@@ -30,6 +30,7 @@ use super::raw::Raw;
 use super::secrets::SecretReader;
 use names::Names;
 use napt_grants::Granted;
+pub use networks::reserved as refusal_of_network;
 
 /// `None`, or a value that must not be used, when `problems` holds errors.
 pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<model::Config> {
