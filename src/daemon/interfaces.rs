@@ -2,10 +2,12 @@
 //! starts, or before a new configuration is adopted.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::model::{Config, Driver as Wanted, Peer, RoutesFrom};
 use crate::dataplane::snapshot::Interface;
 use crate::io::frames::{self, Choice, Driver, FramesError, interface};
+use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
 use crate::io::sockets::Sockets;
 use crate::net::InterfaceId;
@@ -36,6 +38,44 @@ pub struct DaemonPlan {
     pub realm: String,
     pub namespace: String,
     pub max_prefixes: usize,
+    pub opened: OpenedRoutes,
+}
+
+/// Opened along with the device, while there is the right to; whoever follows the routes takes it out.
+#[derive(Clone, Default, Debug)]
+pub struct OpenedRoutes(Arc<Mutex<Option<Routes>>>);
+
+impl OpenedRoutes {
+    fn put(&self, routes: Routes) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(routes);
+    }
+
+    pub fn is_some(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub fn take(&self) -> Option<Routes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Plans are compared by what is planned.
+impl PartialEq for OpenedRoutes {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for OpenedRoutes {}
+
+impl DaemonPlan {
+    /// In the namespace.
+    fn open(&self, interface: InterfaceId, name: &str) -> Result<Box<dyn Driver>, InterfaceError> {
+        let driver = frames::open_tun(interface, name, DAEMON_MTU_BYTES)?;
+        let fail = |error| FramesError::of(name, "follow its routes", error);
+        self.opened.put(Routes::open(interface::index(name)?, self.max_prefixes).map_err(fail)?);
+        Ok(driver)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +110,12 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
             let of = |from: &RoutesFrom| (&from.namespace, &from.tun) == (&namespace, &name);
             let realm = config.realms.iter().find(|realm| realm.routes_from.as_ref().is_some_and(of))?;
             let max_prefixes = realm.routes_from.as_ref().map_or(0, |from| from.max_prefixes);
-            let daemon = Some(DaemonPlan { realm: realm.name.clone(), namespace, max_prefixes });
+            let daemon = Some(DaemonPlan {
+                realm: realm.name.clone(),
+                namespace,
+                max_prefixes,
+                opened: OpenedRoutes::default(),
+            });
             return Some(InterfacePlan {
                 interface,
                 name,
@@ -101,8 +146,7 @@ impl InterfacePlan {
     /// Looks whether it can be used, and opens it.
     pub fn open(&self) -> Result<Box<dyn Driver>, InterfaceError> {
         if let Some(daemon) = &self.daemon {
-            let open = || frames::open_tun(self.interface, &self.name, self.mtu_bytes);
-            return Ok(netns::within(&daemon.namespace, open)??);
+            return netns::within(&daemon.namespace, || daemon.open(self.interface, &self.name))?;
         }
         let driver = if self.is_tun {
             frames::open_tun(self.interface, &self.name, self.mtu_bytes)?

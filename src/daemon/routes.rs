@@ -137,6 +137,10 @@ impl Thread {
                 next_look: Timestamp::ZERO,
                 is_overflow_said: false,
             });
+            if daemon.opened.is_some() {
+                // The device was opened anew: of an earlier one's routes nothing is true any more.
+                (followed.routes, followed.next_look) = (None, Timestamp::ZERO);
+            }
             if let Some(routes) = &mut followed.routes {
                 routes.table().set_max_prefixes(daemon.max_prefixes);
             }
@@ -207,7 +211,10 @@ impl Thread {
 impl Followed {
     fn read(&mut self, now: Timestamp, poller: &Poller, number: usize) -> Result<(), FollowError> {
         let Some(routes) = &mut self.routes else {
-            let mut routes = self.open()?;
+            let mut routes = match self.daemon.opened.take() {
+                Some(routes) => routes,
+                None => self.open()?,
+            };
             poller.add(routes.fd(), token(number))?;
             routes.ask()?;
             self.next_look = now + LOOK_AGAIN;
