@@ -50,13 +50,16 @@ fn routes(config: &Config) -> Vec<(String, String)> {
 #[test]
 fn the_widest_are_networks_beside_those_of_the_file() {
     let file = sample(&["192.168.0.0/16"]).build();
-    let heard = heard("x", &["10.1.0.0/24", "10.1.0.0/16", "192.168.7.0/24", "10.2.0.0/24", "2001:db8:1::/48"]);
+    let mut heard = heard("x", &["10.1.0.0/24", "10.1.0.0/16", "192.168.7.0/24", "10.2.0.0/24"]);
+    heard.get_mut("x").unwrap().routes.push(route_by("2001:db8:1::/48", "fe80::1", 1));
     let (config, learned) = joined(&file, &heard);
     assert_eq!(networks(&config), ["192.168.0.0/16", "10.1.0.0/16", "10.2.0.0/24", "2001:db8:1::/48"]);
     let within: Vec<_> = learned.accepted.iter().filter_map(|one| Some((one.route.prefix, one.within?))).collect();
     let net = |text: &str| text.parse::<IpNet>().unwrap();
     assert_eq!(within, [(net("10.1.0.0/24"), net("10.1.0.0/16")), (net("192.168.7.0/24"), net("192.168.0.0/16"))]);
-    assert_eq!((refused(&learned), routes(&config)), (vec![], vec![]), "all by the gateway");
+    assert_eq!(refused(&learned), []);
+    let by_router = ("2001:db8:1::/48".to_owned(), "fe80::1".to_owned());
+    assert_eq!(routes(&config), [by_router], "all others by the gateway");
     assert_eq!(config.realms[0].networks[1].alias, AliasMode::Auto);
 }
 
