@@ -1,5 +1,6 @@
 //! From configured ports to what the path runs on: which interface has which number, who is behind whom on the link.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
@@ -34,9 +35,8 @@ impl InterfaceNumbers {
         self.by_name.retain(|name, _| wanted.contains(name));
         let mut free = (0..MAX_INTERFACES as u8).map(InterfaceId).filter(|number| !taken.contains(number));
         for name in wanted {
-            if !self.by_name.contains_key(&name) {
-                let number = free.next().ok_or(SnapshotError::TooManyInterfaces)?;
-                self.by_name.insert(name, number);
+            if let Entry::Vacant(vacant) = self.by_name.entry(name) {
+                vacant.insert(free.next().ok_or(SnapshotError::TooManyInterfaces)?);
             }
         }
         Ok(())

@@ -250,9 +250,10 @@ mod tests {
 
     #[test]
     fn another_driver_waits_for_the_next_start() {
-        let (auto, xdp) = (plan("eth1", 1500), InterfacePlan { choice: Choice::AfXdp, ..plan("eth1", 1500) });
-        assert_eq!(waiting_for_restart(&[xdp.clone()], &[auto.clone()]), ["`driver` of eth1"]);
-        assert!(waiting_for_restart(&[xdp.clone()], &[]).is_empty());
-        assert!(waiting_for_restart(&[xdp.clone()], &[xdp]).is_empty());
+        let auto = [plan("eth1", 1500)];
+        let xdp = [InterfacePlan { choice: Choice::AfXdp, ..plan("eth1", 1500) }];
+        assert_eq!(waiting_for_restart(&xdp, &auto), ["`driver` of eth1"]);
+        assert!(waiting_for_restart(&xdp, &[]).is_empty());
+        assert!(waiting_for_restart(&xdp, &xdp).is_empty());
     }
 }

@@ -22,7 +22,7 @@ use super::door;
 use super::event::{Event, PortNews, What};
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
-use super::local::Local;
+use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
 use super::police::Police;
@@ -137,7 +137,6 @@ impl Engine {
                 self.tunnels.forget_path(tunnel.peer.tunnel());
             }
         }
-        self.tunnels.forget_interfaces(&self.snapshot, &snapshot, now);
         let mapping = &snapshot.mapping;
         self.local.host().retain_connections(|realm, address| {
             mapping.locate_canonical(address).is_some_and(|located| located.realm == realm)
@@ -147,6 +146,7 @@ impl Engine {
         self.sessions.set_timers(snapshot.timers);
         self.tunnels.begin();
         self.tunnels.configure(&snapshot, now);
+        self.tunnels.forget_interfaces(&self.snapshot, &snapshot, now);
         self.carriers.configure(&snapshot);
         self.snapshot = snapshot;
         self.local.names.handle_publish(&self.snapshot, now);
@@ -415,7 +415,7 @@ impl Engine {
     /// Answers what the IX itself was asked.
     fn drive_local(&mut self, now: Timestamp) {
         let Engine { local, snapshot, carriers, tunnels, fragmenter, outbox, counters, .. } = self;
-        local.drive(snapshot, carriers, tunnels, fragmenter, outbox, counters, now);
+        local.drive(snapshot, Egress { carriers, tunnels, fragmenter, outbox, counters }, now);
     }
 
     fn realm_of(&self, tunnel: TunnelId) -> Option<RealmId> {

@@ -67,6 +67,15 @@ fn pair(source: IpAddr, destination: IpAddr) -> Option<AddressPair> {
     }
 }
 
+/// What its answers leave by.
+pub(super) struct Egress<'a> {
+    pub carriers: &'a Carriers,
+    pub tunnels: &'a mut Tunnels,
+    pub fragmenter: &'a mut Fragmenter,
+    pub outbox: &'a mut Outbox,
+    pub counters: &'a mut Counters,
+}
+
 /// The IX's stack, and the buffers that its answers pass through.
 pub(super) struct Local {
     host: Host,
@@ -93,16 +102,8 @@ impl Local {
     }
 
     /// Answers every waiting query and sends what the stack has to send.
-    pub fn drive(
-        &mut self,
-        snapshot: &Snapshot,
-        carriers: &Carriers,
-        tunnels: &mut Tunnels,
-        fragmenter: &mut Fragmenter,
-        outbox: &mut Outbox,
-        counters: &mut Counters,
-        now: Timestamp,
-    ) {
+    pub fn drive(&mut self, snapshot: &Snapshot, egress: Egress<'_>, now: Timestamp) {
+        let Egress { carriers, tunnels, fragmenter, outbox, counters } = egress;
         self.names.drive(&mut self.host, snapshot, now);
         self.host.arrange();
         while let Some(packet) = self.host.poll_transmit(now) {

@@ -72,7 +72,10 @@ impl Links {
         while let Some(len) = socket.receive(&mut self.buffer).transpose() {
             match len {
                 Ok(len) => message::read(&self.buffer[..len]).for_each(|message| self.table.handle_message(message)),
-                Err(error) if socket::is_loss(&error) => return Ok(self.table.handle_loss()),
+                Err(error) if socket::is_loss(&error) => {
+                    self.table.handle_loss();
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -18,13 +18,18 @@
 //! The kernel has no address on the interface, so nobody else answers for these.
 //!
 //! ```text
-//! config      what a port is                     frame       bytes of frames on the way in and out
-//! endpoint    all ports; frames in, packets out  neighbours  who is where: bounded, ageing, packets that wait
-//! arp         ARP's part in it                   nd          neighbour discovery's part in it
+//! config      what a port is                     endpoint    all ports; frames in, packets out
+//! places      which port a frame belongs to      port        one port: link, station, whether it is up
+//! station     a port's station on Ethernet       sort        what a frame is
+//! frame       bytes of frames, in and out        neighbours  who is where: bounded, ageing
+//! waiting     packets that wait for neighbours   arp         ARP's part in it
+//! discovery   neighbour discovery's part in it   nd          its messages
 //! claims      our own addresses: probe, announce, defend (RFC 5227, RFC 4862)
 //! routers     default routers that announce themselves (RFC 4861, RFC 4191)
 //! next_hops   which neighbour is the way         liveness    which of them are alive: probes, BFD
-//! bfd         RFC 5880/5881 sessions             echo        ping of our own addresses
+//! bfd         RFC 5880/5881 sessions             ours        packets to our own addresses
+//! echo        ping of these                      news        events, and packets that were lost
+//! deadlines   when what is due                   bucket      how often something may happen
 //! speakers    whose BGP is handed on
 //! ```
 

@@ -592,3 +592,108 @@ impl Hasher for KeyHasher {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    fn address(number: usize) -> IpAddr {
+        IpAddr::from((0x0a00_0000 | number as u32).to_be_bytes())
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_secs(100) + Duration::from_millis(millis)
+    }
+
+    fn answer(neighbours: &mut Neighbours, number: usize, now: Timestamp) -> News {
+        neighbours.hear(address(number), MAC, Sign::Answer { is_override: true }, now)
+    }
+
+    /// As many as there is room for, all asked for by packets and found. The time after that.
+    fn full() -> (Neighbours, Timestamp) {
+        let mut neighbours = Neighbours::new(1);
+        let mut now = at(0);
+        for number in 0..MAX_NEIGHBOURS {
+            now = at(10 * number as u64);
+            assert_eq!(neighbours.find_out(address(number), b"?", now), Ok(Unsure::Ask { waits: true }));
+            assert_eq!(answer(&mut neighbours, number, now), News::Found);
+            neighbours.release(address(number), |packet| assert_eq!(packet, b"?"));
+            assert_eq!(neighbours.find(address(number), now), Some(MAC));
+        }
+        assert_eq!((neighbours.len(), neighbours.waiting(), neighbours.incomplete), (MAX_NEIGHBOURS, 0, 0));
+        (neighbours, now)
+    }
+
+    #[test]
+    fn strangers_have_no_place_where_all_are_in_use() {
+        let (mut neighbours, now) = full();
+        neighbours.hear(address(5000), MAC, Sign::AskedUs, now);
+        assert_eq!((neighbours.mac_of(address(5000)), neighbours.len()), (None, MAX_NEIGHBOURS));
+        // A packet is worth more: who was used longest ago makes room.
+        let later = now + Duration::from_millis(100);
+        assert_eq!(neighbours.find_out(address(5000), b"?", later), Ok(Unsure::Ask { waits: true }));
+        assert_eq!((neighbours.mac_of(address(0)), neighbours.mac_of(address(1))), (None, Some(MAC)));
+        // The next one takes the place of that one, not of another that is known.
+        assert_eq!(neighbours.find_out(address(5001), b"?", later), Ok(Unsure::Ask { waits: true }));
+        assert_eq!((neighbours.mac_of(address(1)), neighbours.len()), (Some(MAC), MAX_NEIGHBOURS));
+        assert_eq!((neighbours.take_lost(), neighbours.waiting()), (1, 1));
+    }
+
+    #[test]
+    fn next_hops_hold_their_places() {
+        let (mut neighbours, now) = full();
+        let hops: Vec<IpAddr> = (0..MAX_PINNED + 100).map(address).collect();
+        neighbours.pin(&hops, now);
+        assert_eq!(neighbours.pinned, MAX_PINNED);
+        for number in 0..2000 {
+            let now = now + Duration::from_millis(number as u64 * 20);
+            while neighbours.poll_due(now).is_some() {}
+            let _ = neighbours.find_out(address(10_000 + number), b"?", now);
+            if answer(&mut neighbours, 10_000 + number, now) == News::Found {
+                neighbours.release(address(10_000 + number), |_| ());
+            }
+        }
+        assert!(hops[..MAX_PINNED].iter().all(|hop| neighbours.slot(*hop).is_some()));
+        assert!(neighbours.len() == MAX_NEIGHBOURS && neighbours.mac_of(address(MAX_PINNED + 200)).is_none());
+        neighbours.pin(&[], now);
+        assert_eq!(neighbours.pinned, 0);
+    }
+
+    #[test]
+    fn not_more_than_so_many_are_asked_for_in_a_second_and_at_once() {
+        let mut neighbours = Neighbours::new(1);
+        let asked = |neighbours: &mut Neighbours, from: usize, now| {
+            let all = from..from + 1000;
+            all.filter(|number| neighbours.find_out(address(*number), b"?", now).is_ok()).count()
+        };
+        let mut counted = vec![asked(&mut neighbours, 0, at(0))];
+        assert_eq!(counted[0], QUESTIONS_BURST as usize);
+        assert_eq!(neighbours.find_out(address(0), b"?", at(0)), Ok(Unsure::Waits));
+        for round in 1..=25 {
+            counted.push(asked(&mut neighbours, 1000 * round, at(round as u64 * 100)));
+        }
+        let all: usize = counted.iter().sum();
+        assert!((250..=MAX_INCOMPLETE).contains(&all), "{counted:?}");
+        assert_eq!((neighbours.incomplete, neighbours.waiting()), (all, 64));
+    }
+
+    #[test]
+    fn a_rumour_ends_with_the_answer_of_the_one_that_was_known_or_of_another() {
+        let mut neighbours = Neighbours::new(1);
+        let other = Mac([2, 0, 0, 0, 0, 10]);
+        let claim = |neighbours: &mut Neighbours, millis| neighbours.hear(address(1), other, Sign::Claim, at(millis));
+        neighbours.find_out(address(1), b"", at(0)).unwrap();
+        assert_eq!(answer(&mut neighbours, 1, at(1)), News::Found);
+        assert_eq!((claim(&mut neighbours, 10), claim(&mut neighbours, 11)), (News::Doubt, News::Nothing));
+        assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(12)), News::Nothing);
+        assert_eq!(answer(&mut neighbours, 1, at(13)), News::Confirmed);
+        assert_eq!((neighbours.poll_due(at(500)), neighbours.mac_of(address(1))), (None, Some(MAC)));
+        assert_eq!((claim(&mut neighbours, 900), claim(&mut neighbours, 1100)), (News::Nothing, News::Doubt));
+        assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(1101)), News::Nothing);
+        assert_eq!((neighbours.poll_due(at(1199)), neighbours.find(address(1), at(1199))), (None, Some(MAC)));
+        assert_eq!(neighbours.poll_due(at(1200)), Some(Due::Moved { address: address(1) }));
+        assert_eq!(neighbours.find(address(1), at(1200)), Some(other));
+    }
+}

@@ -9,6 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::appliance::Appliance;
@@ -16,7 +17,7 @@ use super::ipsec_site::{IpsecSite, Plan};
 use super::peer::Peer;
 use super::ports::{Ports, Station};
 use super::random::Random;
-use crate::dataplane::{Engine, Report};
+use crate::dataplane::{Engine, Report, Snapshot};
 use crate::ike;
 use crate::net::{InterfaceId, Path, PathReport, Port, Timestamp};
 use crate::packet::Datagram;
@@ -116,6 +117,12 @@ impl Mixed {
         self.sites.push(Gateway::Ipsec(Box::new(gateway)));
         self.leave_ipsec(self.sites.len() - 1);
         self.sites.len() - 1
+    }
+
+    /// The appliance adopts another configuration.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        self.engine.publish(snapshot, self.now);
+        self.flush_appliance();
     }
 
     /// The number of an interface, or TUN device, of the configuration.

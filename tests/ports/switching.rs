@@ -161,3 +161,23 @@ fn flows_are_shared_by_weight_and_stay_where_they_are() {
     assert_eq!(again, by, "each where it was");
     assert_eq!(several.switch_count("twins"), 2);
 }
+
+#[test]
+fn an_interface_number_that_goes_to_another_interface_brings_nothing_with_it() {
+    let mut several = start();
+    several.ask("port", flag::SYN, 5000);
+    // eth1's number may be given to eth9 only by the configuration after the next.
+    let other = SEVERAL.replace("\"eth1\"", "\"eth9\"");
+    let without = several.ix.appliance.change(&SEVERAL.replace("\"eth1\", vlan = 100", "\"eth3\", vlan = 100"));
+    several.ix.world.publish(without);
+    let with_other = several.ix.appliance.change(&other);
+    several.ix.world.publish(with_other);
+    assert_eq!(several.ix.world.interface("eth9"), several.eth1, "its number");
+    let id = several.ix.appliance.realm("clinic");
+    several.ix.world.run_for(Duration::from_secs(20));
+    let report = several.ix.world.report();
+    let port = report.tunnels.iter().find(|tunnel| tunnel.realm == id && tunnel.port.is_some()).expect("a port");
+    assert!(!port.up, "nobody has told how eth9 is: {port:?}");
+    let removed = several.ix.world.events.iter().find(|event| event.contains("(removed)"));
+    assert_eq!(removed, None, "a port that is gone says nothing more");
+}

@@ -24,18 +24,6 @@ impl LinkMtus {
 }
 
 impl Tunnels {
-    /// Interface numbers that mean something else in `next` than in `snapshot`: until the kernel has told, they are down.
-    pub fn forget_interfaces(&mut self, snapshot: &Snapshot, next: &Snapshot, now: Timestamp) {
-        let name = |snapshot: &Snapshot, number: usize| Some(snapshot.interfaces.get(number)?.as_ref()?.name.clone());
-        for number in 0..snapshot.interfaces.len().min(MAX_INTERFACES) {
-            if name(snapshot, number).is_some_and(|before| Some(before) != name(next, number)) {
-                let interface = InterfaceId(number as u8);
-                self.link_mtus.by_interface[number] = None;
-                self.link.handle_link(LinkReport { interface, is_up: false, mac: Mac::default(), mtu_bytes: 0 }, now);
-            }
-        }
-    }
-
     pub(super) fn configure_ports(&mut self, ports: Vec<PortConfig>, now: Timestamp) {
         self.link_mtus.ports = ports.iter().map(|port| (port.tunnel, port.interface)).collect();
         self.link.configure(ports, now);
@@ -44,15 +32,31 @@ impl Tunnels {
         }
     }
 
+    /// Interface numbers that mean something else in `next`, which has been adopted, than in `before`: until the kernel has told,
+    /// they are down.
+    pub fn forget_interfaces(&mut self, before: &Snapshot, next: &Snapshot, now: Timestamp) {
+        let at = |snapshot: &Snapshot, number: usize| snapshot.interfaces.get(number).cloned().flatten();
+        for number in 0..before.interfaces.len().min(MAX_INTERFACES) {
+            if at(before, number).is_some() && at(before, number) != at(next, number) {
+                let interface = InterfaceId(number as u8);
+                self.note_link(LinkReport { interface, is_up: false, mac: Mac::default(), mtu_bytes: 0 }, now);
+            }
+        }
+    }
+
     /// The kernel says how an interface is.
     pub fn handle_link(&mut self, report: LinkReport, outbox: &mut Outbox, now: Timestamp) {
+        self.note_link(report, now);
+        self.link.handle_timeout(outbox, now);
+    }
+
+    fn note_link(&mut self, report: LinkReport, now: Timestamp) {
         let Some(mtu) = self.link_mtus.by_interface.get_mut(report.interface.index()) else { return };
         *mtu = (report.mtu_bytes > 0).then_some(report.mtu_bytes);
         self.link.handle_link(report, now);
         for (tunnel, _) in self.link_mtus.ports.iter().filter(|(_, interface)| *interface == report.interface) {
             self.path_mtus.note_link(*tunnel, self.link_mtus.of(report.interface), now);
         }
-        self.link.handle_timeout(outbox, now);
     }
 
     /// Packets that were taken for sent and came to nothing.

@@ -9,7 +9,7 @@
 //!   or nobody.
 //! - *Settings* of the interface, where there is no barrier, and against what the kernel says by itself: no IPv6 (neither answers nor router
 //!   solicitations), no answers to ARP, no forwarding, and nothing from sources to which the interface is not the way, which
-//!   is all of them (strict reverse path filter). They are set back when the last driver of the interface is closed, as far as privileges
+//!   is all of them as long as the kernel has no routes by it (strict reverse path filter). They are set back when the last driver of the interface is closed, as far as privileges
 //!   still allow; they are lost with the interface.
 //!
 //! A socket filter would stop only the copies; nftables would need its own rules kept beside an operator's.

@@ -20,6 +20,16 @@ pub fn open_packet() -> io::Result<OwnedFd> {
     owned(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })
 }
 
+/// The interface that it was bound to is still there.
+pub fn is_packet_bound(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: plain C data; all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: `address` is `len` writable bytes; both outlive the call.
+    let result = unsafe { libc::getsockname(fd.as_raw_fd(), ptr::from_mut(&mut address).cast(), &mut len) };
+    result == 0 && address.sll_ifindex > 0
+}
+
 /// From now on it receives every frame of the interface. 0 for `protocol`: none, it only sends.
 pub fn bind_packet(fd: BorrowedFd<'_>, interface_index: u32, protocol: u16) -> io::Result<()> {
     let address = libc::sockaddr_ll {

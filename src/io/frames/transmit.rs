@@ -272,3 +272,6 @@ impl Sink for PacketSink<'_> {
         sys::wait_writable(self.fd, WAIT_MS);
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

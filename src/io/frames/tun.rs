@@ -74,7 +74,7 @@ impl Tun {
 
     fn cut(&mut self) {
         while self.packets.len() < BATCH {
-            let Some(piece) = self.splitter.next() else { return };
+            let Some(piece) = self.splitter.next_piece() else { return };
             self.packets.push(piece);
         }
     }

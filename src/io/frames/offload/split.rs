@@ -206,7 +206,7 @@ impl Splitter {
     }
 
     /// The next piece: where [`Splitter::piece`] finds it. `None`: all is taken apart, or (see [`Splitter::is_busy`]) there is no room.
-    pub fn next(&mut self) -> Option<(usize, usize)> {
+    pub fn next_piece(&mut self) -> Option<(usize, usize)> {
         let split = self.current.as_mut()?;
         if split.is_done() {
             self.current = None;

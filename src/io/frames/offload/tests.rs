@@ -95,7 +95,7 @@ fn split(frame: &[u8], header: Header, link: Link, tag: Option<[u8; 4]>) -> Vec<
     let mut pieces = Vec::new();
     while splitter.is_busy() {
         splitter.clear();
-        while let Some(piece) = splitter.next() {
+        while let Some(piece) = splitter.next_piece() {
             pieces.push(splitter.piece(piece).to_vec());
         }
     }
@@ -232,7 +232,7 @@ proptest! {
         if splitter.start(frame.len(), header, tag) {
             while splitter.is_busy() {
                 splitter.clear();
-                while splitter.next().is_some() {}
+                while splitter.next_piece().is_some() {}
             }
         }
         if let Some(mut join) = Join::start(&frame, link) {
@@ -340,7 +340,7 @@ fn a_frame_that_gives_more_than_there_is_room_for_is_taken_apart_in_turns() {
     while splitter.is_busy() {
         splitter.clear();
         turns += 1;
-        pieces += std::iter::from_fn(|| splitter.next()).count();
+        pieces += std::iter::from_fn(|| splitter.next_piece()).count();
     }
     assert_eq!(pieces, 60_000 / 8);
     assert!(turns > 1);
