@@ -869,7 +869,7 @@ fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::source::samples::{ipsec_realm, names_of_others, port_realm, three_realms};
+    use super::super::source::samples::{ipsec_realm, learned_routes, names_of_others, port_realm, three_realms};
     use super::*;
 
     #[test]
@@ -890,8 +890,11 @@ mod tests {
 
     #[test]
     fn every_metric_and_every_drop_reason_is_printed() {
-        let text =
-            render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap() + &render(&port_realm()).unwrap();
+        let mut ports = port_realm();
+        ports.names.realms[0].routes = Some(learned_routes().into());
+        let text = render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap() + &render(&ports).unwrap();
+        let refused = "ixgate_realm_learned_prefixes{outcome=\"refused\"";
+        assert!(text.contains(refused), "{text}");
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
             assert!(text.contains(&format!("# TYPE {} ", metric.name)));

@@ -295,6 +295,26 @@ pub(crate) mod samples {
         }
     }
 
+    /// Of a realm's routing daemon: one prefix learned, one refused.
+    pub(crate) fn learned_routes() -> LearnedRoutes {
+        LearnedRoutes {
+            namespace: "bgp-x".to_owned(),
+            tun: "ix-x".to_owned(),
+            max_prefixes: 1000,
+            trouble: None,
+            overflow: 3,
+            changes: 2,
+            accepted: vec![LearnedRoute {
+                prefix: "10.0.7.0/24".parse().unwrap(),
+                via: vec!["172.20.0.1".parse().unwrap()],
+                since: Timestamp::ZERO,
+                within: None,
+                alias: "100.64.7.0/24".parse().ok(),
+            }],
+            refused: vec![("0.0.0.0/0".parse().unwrap(), "a default route is no network".to_owned())],
+        }
+    }
+
     /// One realm behind one IPsec tunnel, and a stranger.
     pub(crate) fn ipsec_realm() -> Source {
         let mut source = three_realms();

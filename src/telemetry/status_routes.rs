@@ -104,3 +104,28 @@ pub fn details(status: &RoutesStatus) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::samples::learned_routes;
+    use super::*;
+
+    #[test]
+    fn what_is_learned_is_listed_with_alias_next_hop_and_age_and_what_is_refused_with_its_reason() {
+        let status = RoutesStatus::of(&learned_routes(), Timestamp::ZERO + Duration::from_secs(90));
+        let text = details(&status);
+        for words in [
+            "1 of 1,000 prefixes learned",
+            "namespace bgp-x",
+            "100.64.7.0/24",
+            "172.20.0.1",
+            "1m 30s",
+            "3 more",
+            "refused 0.0.0.0/0: a default",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let trouble = RoutesStatus { trouble: Some("no such device".to_owned()), ..status };
+        assert!(details(&trouble).contains("NOTHING IS LEARNED: no such device"));
+    }
+}
