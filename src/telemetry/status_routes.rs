@@ -119,7 +119,7 @@ mod tests {
             "namespace bgp-x",
             "100.64.7.0/24",
             "172.20.0.1",
-            "1m 30s",
+            "1 min 30 s",
             "3 more",
             "refused 0.0.0.0/0: a default",
         ] {
