@@ -16,6 +16,8 @@ use ixgate::wire::ethernet::ether_type;
 use ixgate::wire::headers::Headers;
 use ixgate::wire::tcp::flag;
 
+#[path = "ports/doors.rs"]
+mod doors;
 #[path = "ports/frames.rs"]
 mod frames;
 #[path = "ports/switching.rs"]

@@ -200,6 +200,7 @@ fn ports(setting: u8) -> Vec<PortConfig> {
         proxy: if setting & 4 != 0 { vec!["172.20.0.64/26".parse().unwrap()] } else { vec![] },
         liveness: Liveness::default(),
         bfd: (setting & 0x18 == 0x18).then_some(bfd),
+        speakers: Default::default(),
     };
     let place = |tunnel, interface, medium| PortConfig { tunnel: TunnelId(tunnel), interface, medium, mtu_bytes: 1500 };
     let mut ports = vec![

@@ -51,6 +51,8 @@ class Ixgate:
     def start(self):
         """Starts it with every capability taken away: nothing that it does may need one, but for the opening of ports."""
         ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
+        # To open what is in a routing daemon's namespace.
+        ports += ",+sys_admin" if any(realm.routes_from for realm in self.scenario.realms) else ""
         argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]
         self.process = self.namespace.spawn(argv, self.log_file, self.environment)
         self._await("answers on its socket", lambda: self.socket.exists() and self.try_status() is not None, 30)
@@ -212,6 +214,7 @@ def toml(scenario, sites, key_file):
             "[[realm]]", f'name = "{realm.name}"', f"networks = [{networks}]",
             *([f"show_as = {toml_value(realm.show_as)}"] if realm.show_as else []),
             *([f"dns = {toml_value(realm.dns)}"] if realm.dns else []),
+            *([f"routes_from = {toml_value(realm.routes_from)}"] if realm.routes_from else []),
             *attachments(site), "",
         ]
         for host in (h for h in realm.hosts if h.named):

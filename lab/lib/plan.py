@@ -102,6 +102,8 @@ class Realm:
     ports: list = field(default_factory=list)
     # The name of a TUN device between ixgate and the kernel of its machine, which is the realm's only host.
     tun: str = None
+    # `routes_from = { ... }` in ixgate's configuration: a routing daemon says further networks.
+    routes_from: dict = None
     # Of the tunnel, where there are ports beside it.
     priority: int = None
     # Its own domains and who answers them: `dns = { domains, resolvers }` of ixgate's configuration.

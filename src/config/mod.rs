@@ -77,6 +77,11 @@ pub fn parse(text: &str, path: &Path, secrets: &dyn SecretReader) -> Result<Load
     }
 }
 
+/// Why no realm can have this network, if so.
+pub fn refusal_of_network(net: ipnet::IpNet) -> Option<&'static str> {
+    validate::refusal_of_network(net)
+}
+
 fn read_file(path: &Path) -> Result<String, Report> {
     let unreadable = |e: std::io::Error| {
         let mut problem = Problem::error(&(0..0), "the file cannot be read");

@@ -8,6 +8,7 @@ mod dns;
 mod ipsec;
 mod napt;
 mod port;
+mod routes_from;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub use ipsec::{
     Certificate, Encapsulation, Identity, Ike, IkeLimits, IpsecPeer, Lifetimes, LocalAuth, Ppk, Profile, RemoteAuth,
     RsaPadding, Selectors,
 };
+
+pub use routes_from::RoutesFrom;
 
 pub use port::{Bfd, Driver, Interface, PortPeer, PortRoute, TunPeer};
 
@@ -196,6 +199,8 @@ pub struct Realm {
     pub networks: Vec<Network>,
     pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
+    /// More networks are learned while we run.
+    pub routes_from: Option<RoutesFrom>,
     /// `show_as`: its hosts are seen by a pool where they have no alias. Then, towards everybody, [`AliasMode::Auto`] does
     /// not occur: such a network is [`AliasMode::HostsOnly`].
     pub napt: Option<Napt>,

@@ -2,6 +2,7 @@
 //! nothing else is promised. [`super::validate`] makes a [`super::model::Config`] of it.
 
 mod port;
+mod routes_from;
 
 use std::ops::Range;
 
@@ -11,6 +12,7 @@ use super::diagnostic::Problems;
 use super::section::{At, Section, TextOrSection};
 use super::spec::ROOT;
 pub use port::{Bfd, Interface, Port, Tun};
+pub use routes_from::RoutesFrom;
 
 type Text = Option<At<String>>;
 type Texts = Option<At<Vec<At<String>>>>;
@@ -117,6 +119,7 @@ pub struct Realm {
     pub networks: Vec<Network>,
     pub dns: Option<RealmDns>,
     pub attachments: Vec<Attachment>,
+    pub routes_from: Option<RoutesFrom>,
     pub show_as: Option<ShowAs>,
 }
 
@@ -382,7 +385,12 @@ fn read_limits(s: &Section<'_>, problems: &mut Problems) -> Limits {
 }
 
 fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
-    let networks = s.texts_or_sections("networks", problems).unwrap_or_default();
+    let routes_from = s.section("routes_from", problems).map(|r| routes_from::routes_from(&r, problems));
+    let networks = match s.has("routes_from") {
+        true => s.texts_or_sections_or_none("networks", problems),
+        false => s.texts_or_sections("networks", problems),
+    };
+    let networks = networks.unwrap_or_default();
     Realm {
         span: s.span.clone(),
         name: s.text("name", problems),
@@ -391,6 +399,7 @@ fn read_realm(s: &Section<'_>, problems: &mut Problems) -> Realm {
             .section("dns", problems)
             .map(|d| RealmDns { domains: d.texts("domains", problems), resolvers: d.texts("resolvers", problems) }),
         attachments: s.sections("attach", problems).iter().map(|a| read_attachment(a, problems)).collect(),
+        routes_from,
         show_as: s.section("show_as", problems).map(|s| read_show_as(&s, problems)),
     }
 }

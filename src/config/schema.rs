@@ -17,7 +17,8 @@ pub fn schema() -> Value {
 
 fn table(spec: &TableSpec) -> Value {
     let properties: Map<_, _> = spec.keys.iter().map(|k| (k.name.to_owned(), key(k))).collect();
-    let required: Vec<_> = spec.keys.iter().filter(|k| k.required).map(|k| k.name).collect();
+    let (replaceable, required): (Vec<_>, Vec<_>) =
+        spec.keys.iter().filter(|k| k.required).map(|k| k.name).partition(|name| !spec.instead_of(name).is_empty());
     let mut value = json!({
         "type": "object",
         "description": spec.doc,
@@ -28,6 +29,11 @@ fn table(spec: &TableSpec) -> Value {
     if let (false, Value::Object(fields)) = (spec.one_of.is_empty(), &mut value) {
         let one_of: Vec<_> = spec.one_of.iter().map(|key| json!({ "required": [key] })).collect();
         fields.insert("oneOf".into(), json!(one_of));
+    }
+    if let (Some(name), Value::Object(fields)) = (replaceable.first(), &mut value) {
+        let any_of: Vec<_> =
+            [name].into_iter().chain(spec.instead_of(name)).map(|key| json!({ "required": [key] })).collect();
+        fields.insert("anyOf".into(), json!(any_of));
     }
     value
 }
@@ -55,7 +61,7 @@ fn shape(shape: Shape) -> Value {
         Shape::Table(spec) => table(spec),
         Shape::Tables { of, max } => list(table(of), 0, max),
         Shape::TextsOrTables { text: format, table: spec, max } => {
-            list(json!({ "anyOf": [text(format), table(spec)] }), 1, max)
+            list(json!({ "anyOf": [text(format), table(spec)] }), 0, max)
         }
     }
 }
@@ -115,7 +121,9 @@ mod tests {
     fn unknown_keys_are_not_part_of_the_schema() {
         let schema = schema();
         assert_eq!(schema["additionalProperties"], json!(false));
-        assert_eq!(schema["properties"]["realm"]["items"]["required"], json!(["name", "networks"]));
+        assert_eq!(schema["properties"]["realm"]["items"]["required"], json!(["name"]));
+        let either = json!([{ "required": ["networks"] }, { "required": ["routes_from"] }]);
+        assert_eq!(schema["properties"]["realm"]["items"]["anyOf"], either);
         assert_eq!(schema["properties"]["ix"]["properties"]["alias4"]["default"], json!(["100.64.0.0/10"]));
         let attach = &schema["properties"]["realm"]["items"]["properties"]["attach"]["items"];
         assert_eq!(

@@ -128,10 +128,20 @@ impl<'a> Section<'a> {
         Some(At { value, span: item.span() })
     }
 
+    /// One at least.
     pub fn texts_or_sections(&self, key: &str, problems: &mut Problems) -> Option<Vec<TextOrSection<'a>>> {
+        self.read_texts_or_sections(key, 1, problems)
+    }
+
+    /// Or none, where something else stands in for them.
+    pub fn texts_or_sections_or_none(&self, key: &str, problems: &mut Problems) -> Option<Vec<TextOrSection<'a>>> {
+        self.read_texts_or_sections(key, 0, problems)
+    }
+
+    fn read_texts_or_sections(&self, key: &str, min: usize, problems: &mut Problems) -> Option<Vec<TextOrSection<'a>>> {
         let (spec, item) = self.item(key)?;
         let Shape::TextsOrTables { text, table, max } = spec.shape else { return None };
-        let items = read_list(item, spec, text.example, 1, max, problems)?;
+        let items = read_list(item, spec, text.example, min, max, problems)?;
         let read = |item: &'a Spanned<DeValue<'a>>| match item.get_ref() {
             DeValue::Table(t) => Some(TextOrSection::Section(Section::open(t, item.span(), table, problems))),
             _ => read_text(item, spec.name, text, problems).map(TextOrSection::Text),
@@ -198,7 +208,11 @@ impl<'a> Section<'a> {
             return;
         }
         self.report_one_of(problems);
-        for key in self.spec.keys.iter().filter(|k| k.required && !self.table.contains_key(k.name)) {
+        let is_missing = |key: &&KeySpec| {
+            let is_there = |name: &&str| self.table.contains_key(*name);
+            key.required && !is_there(&key.name) && !self.spec.instead_of(key.name).iter().any(|name| is_there(name))
+        };
+        for key in self.spec.keys.iter().filter(is_missing) {
             problems
                 .error(&self.span, format!("`{}` is missing in {}", key.name, self.spec.title))
                 .why(key.doc)

@@ -8,6 +8,7 @@ mod dns;
 mod ipsec;
 mod napt;
 pub mod port;
+mod routes_from;
 mod sessions;
 
 /// One table of the file.
@@ -66,7 +67,7 @@ pub enum Shape {
         of: &'static TableSpec,
         max: usize,
     },
-    /// 1 to `max` texts or tables, mixed.
+    /// Up to `max` texts or tables, mixed; one at least where nothing else stands in for them.
     TextsOrTables {
         text: Format,
         table: &'static TableSpec,
@@ -86,6 +87,14 @@ pub struct Format {
 impl TableSpec {
     pub fn key(&self, name: &str) -> Option<&'static KeySpec> {
         self.keys.iter().find(|k| k.name == name)
+    }
+
+    /// Keys that a required one may be left out for.
+    pub fn instead_of(&self, name: &str) -> &'static [&'static str] {
+        match (self.title, name) {
+            ("[[realm]]", "networks") => &["routes_from"],
+            _ => &[],
+        }
     }
 
     pub fn planned(&self, name: &str) -> Option<&'static Planned> {
@@ -405,6 +414,11 @@ pub static REALM: TableSpec = TableSpec {
             "attach",
             "Tunnels and ports, the preferred one first, or in the order of their `priority`. None: the realm is planned.",
             Shape::Tables { of: &ATTACH, max: MAX_ATTACHMENTS_PER_REALM },
+        ),
+        optional(
+            "routes_from",
+            "Takes more networks from a routing daemon. Beside it, `networks` may be empty or left out.",
+            Shape::Table(&routes_from::ROUTES_FROM),
         ),
         optional("show_as", "Shows the realm's hosts by a few addresses (NAPT).", Shape::Table(&napt::SHOW_AS)),
     ],

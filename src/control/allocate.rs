@@ -13,14 +13,14 @@
 //!
 //! A realm needs no alias for itself: nothing it sends to its own addresses comes to the centre.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::allocations::{AliasRecord, AliasState, Allocations, Holder, RealmRecord};
 use super::change::{Changes, Subject, changes_between};
 use super::inventory::{Inventory, Wanted};
-use crate::config::model::{Config, Realm};
+use crate::config::model::{Config, Realm, RealmRef};
 use crate::net::alias_pool::AliasPool;
 use crate::net::{RealmId, service};
 
@@ -59,6 +59,34 @@ pub fn allocate(config: &Config, state: &Allocations) -> Result<(Allocations, Ch
     let image = draft.settle();
     let changes = changes_between(state, &image);
     Ok((image, changes))
+}
+
+/// Those of `new` networks for which the pool has nothing left, when everything else has got its share.
+pub fn without_alias(
+    config: &Config,
+    state: &Allocations,
+    new: &HashSet<(RealmRef, IpNet)>,
+) -> Result<Vec<(RealmRef, IpNet)>, AllocateError> {
+    let (realms, ids) = number_realms(config, state)?;
+    let image = Allocations { space6: Some(config.ix.space6.prefix()), realms, aliases: state.aliases.clone() };
+    let of_holder: BTreeMap<Holder, (RealmRef, IpNet)> = new
+        .iter()
+        .filter_map(|(realm, net)| Some((Holder::default_of(ids[realm.0]?, net.trunc()), (*realm, *net))))
+        .collect();
+    let mut draft = Draft::new(config, Inventory::new(config, &ids), image);
+    draft.apply_pins()?;
+    draft.give_service_network()?;
+    let mut without = Vec::new();
+    // As they would be given, but those of the file first.
+    let (new, others): (Vec<_>, Vec<_>) =
+        draft.new_holders().into_iter().partition(|holder| of_holder.contains_key(holder));
+    others.into_iter().try_for_each(|holder| draft.give(holder, &[]))?;
+    for holder in new {
+        if draft.give(holder, &[]).is_err() {
+            without.extend(of_holder.get(&holder));
+        }
+    }
+    Ok(without)
 }
 
 /// The numbers of the configured realms, by `RealmRef`, where they are recorded.
@@ -149,12 +177,17 @@ impl<'a> Draft<'a> {
     }
 
     fn give_default_aliases(&mut self) -> Result<(), AllocateError> {
+        self.new_holders().into_iter().try_for_each(|holder| self.give(holder, &[]))
+    }
+
+    /// Who has no alias yet, in the order in which they are given.
+    fn new_holders(&self) -> Vec<Holder> {
         let holders = self.inventory.wanted.iter().map(|wanted| Holder::default_of(wanted.owner, wanted.native));
         let mut new: Vec<Holder> = holders.filter(|holder| !self.current.contains_key(holder)).collect();
         // Stable: within one realm and size, the order of the file. Realm numbers, not places in the file, order the
         // rest, because known realms may be listed in any order.
         new.sort_by_key(|holder| (holder.alias_len(), holder.owner));
-        new.into_iter().try_for_each(|holder| self.give(holder, &[]))
+        new
     }
 
     fn give_own_aliases(&mut self) -> Result<(), AllocateError> {

@@ -22,6 +22,7 @@ pub mod compile;
 pub mod http;
 pub mod inventory;
 pub mod ipsec;
+pub mod learned;
 pub mod napt;
 pub mod overlap;
 pub mod plan;

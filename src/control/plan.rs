@@ -62,6 +62,20 @@ pub struct PlannedRealm {
     pub number: u16,
     /// Not in the state yet.
     pub new: bool,
+    /// More networks come from here while we run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes_from: Option<PlannedDaemon>,
+}
+
+/// A routing daemon.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PlannedDaemon {
+    pub namespace: String,
+    pub tun: String,
+    pub peers: Vec<IpAddr>,
+    /// Empty: everything that a realm can have.
+    pub allow: Vec<IpNet>,
+    pub max_prefixes: usize,
 }
 
 /// An address of the centre itself.
@@ -346,6 +360,13 @@ impl Reader<'_> {
             name: realm.name.clone(),
             number: id.0,
             new: !self.before.realms.contains_key(&realm.name),
+            routes_from: realm.routes_from.as_ref().map(|from| PlannedDaemon {
+                namespace: from.namespace.clone(),
+                tun: from.tun.clone(),
+                peers: from.peers.clone(),
+                allow: from.allow.clone(),
+                max_prefixes: from.max_prefixes,
+            }),
         });
         planned.collect()
     }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::change::Change;
 use super::overlap::Overlap;
-use super::plan::{Exception, NamedAddress, Plan, PlannedForward, PlannedTunnel, Service};
+use super::plan::{Exception, NamedAddress, Plan, PlannedDaemon, PlannedForward, PlannedTunnel, Service};
 use super::plan_ports;
 use super::plan_reach::{ForwardedDomain, RealmGrant};
 
@@ -21,6 +21,7 @@ impl fmt::Display for Plan {
         exceptions(self, f)?;
         napt(self, f)?;
         names(self, f)?;
+        daemons(self, f)?;
         realm_grants(self, f)?;
         forwarded_domains(self, f)?;
         services(self, f)?;
@@ -51,6 +52,25 @@ fn networks(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         [network.realm.clone(), number.to_string(), prefix, alias, network.canonical.to_string()]
     });
     table(["realm", "number", "network", "seen as", "canonical"], rows.collect(), f)
+}
+
+fn daemons(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let with = || plan.realms.iter().filter_map(|realm| Some((&realm.name, realm.routes_from.as_ref()?)));
+    if with().next().is_none() {
+        return Ok(());
+    }
+    writeln!(f, "\nMore networks are learned while it runs (`ixgate status REALM`)")?;
+    let line = |(name, from): (&String, &PlannedDaemon)| {
+        let listed = |list: Vec<String>| list.join(", ");
+        let peers = listed(from.peers.iter().map(ToString::to_string).collect());
+        let within = match from.allow.is_empty() {
+            true => String::new(),
+            false => format!(" in {}", listed(from.allow.iter().map(ToString::to_string).collect())),
+        };
+        let PlannedDaemon { namespace, tun, max_prefixes, .. } = from;
+        format!("{name}  up to {max_prefixes} prefixes{within}, from the namespace {namespace}, by {tun} with {peers}")
+    };
+    limited(with().map(line).collect::<Vec<_>>().into_iter(), "  ", f)
 }
 
 fn exceptions(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::model::{Config, Peer, PortPeer, Realm};
+use crate::config::model::{Config, Peer, PortPeer, Realm, RoutesFrom};
+use crate::dataplane::door::Door;
 use crate::dataplane::snapshot::Interface;
+use crate::link::speakers::Speakers;
 use crate::link::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 use crate::net::link::MAX_INTERFACES;
-use crate::net::{InterfaceId, TunnelId};
+use crate::net::{InterfaceId, RealmId, TunnelId};
 
 use super::snapshot::SnapshotError;
 
@@ -19,14 +21,16 @@ use super::snapshot::SnapshotError;
 #[derive(Clone, Debug, Default)]
 pub struct InterfaceNumbers {
     /// A TUN device of the same name is another interface.
-    by_name: HashMap<(String, bool), InterfaceId>,
+    by_name: HashMap<Interface, InterfaceId>,
 }
 
 impl InterfaceNumbers {
     /// Forgets vanished names and numbers new ones. A number that gets free now is given out the next time only: nobody may
     /// take the one that comes for the one that goes.
     pub(super) fn update(&mut self, config: &Config) -> Result<(), SnapshotError> {
-        let wanted: BTreeSet<(String, bool)> = config.attachments().filter_map(|a| interface_of(&a.peer)).collect();
+        let daemons = config.realms.iter().filter_map(|realm| realm.routes_from.as_ref()).map(interface_of_daemon);
+        let wanted: BTreeSet<Interface> =
+            config.attachments().filter_map(|a| interface_of(&a.peer)).chain(daemons).collect();
         let taken: BTreeSet<InterfaceId> = self.by_name.values().copied().collect();
         self.by_name.retain(|name, _| wanted.contains(name));
         let mut free = (0..MAX_INTERFACES as u8).map(InterfaceId).filter(|number| !taken.contains(number));
@@ -45,20 +49,44 @@ impl InterfaceNumbers {
     /// By number.
     pub(super) fn list(&self) -> Vec<Option<Interface>> {
         let mut list = Vec::new();
-        for ((name, is_tun), number) in &self.by_name {
-            super::snapshot::put(&mut list, number.index(), Interface { name: name.clone(), is_tun: *is_tun });
+        for (interface, number) in &self.by_name {
+            super::snapshot::put(&mut list, number.index(), interface.clone());
         }
         list
     }
 }
 
-/// The kernel's name, and whether it is a TUN device.
-fn interface_of(peer: &Peer) -> Option<(String, bool)> {
+fn interface_of(peer: &Peer) -> Option<Interface> {
+    let interface = |name: &String, is_tun| Interface { name: name.clone(), is_tun, namespace: None };
     match peer {
-        Peer::Port(port) => Some((port.interface.clone(), false)),
-        Peer::Tun(tun) => Some((tun.name.clone(), true)),
+        Peer::Port(port) => Some(interface(&port.interface, false)),
+        Peer::Tun(tun) => Some(interface(&tun.name, true)),
         Peer::WireGuard(_) | Peer::Ipsec(_) => None,
     }
+}
+
+fn interface_of_daemon(from: &RoutesFrom) -> Interface {
+    Interface { name: from.tun.clone(), is_tun: true, namespace: Some(from.namespace.clone()) }
+}
+
+/// Where the realm's routing daemon and its routers find each other. `numbers_of`: of the realm's attachments, in their order.
+pub(super) fn door(numbers: &InterfaceNumbers, realm: &Realm, id: RealmId, numbers_of: &[TunnelId]) -> Option<Door> {
+    let from = realm.routes_from.as_ref()?;
+    let ports = realm.attachments.iter().zip(numbers_of).filter_map(|(attachment, tunnel)| match &attachment.peer {
+        Peer::Port(port) => Some(port.addresses.iter().map(|net| (net.addr(), *tunnel))),
+        _ => None,
+    });
+    Some(Door {
+        realm: id,
+        interface: numbers.by_name.get(&interface_of_daemon(from)).copied()?,
+        speakers: speakers(realm),
+        ways: ports.flatten().filter(|(address, _)| from.local.contains(address)).collect(),
+    })
+}
+
+fn speakers(realm: &Realm) -> Speakers {
+    let of = |from: &RoutesFrom| Speakers { local: from.local.clone(), peers: from.peers.clone() };
+    realm.routes_from.as_ref().map(of).unwrap_or_default()
 }
 
 /// `is_default`: the realm has every address that nobody else has. `proxy`: what it sees of the others.
@@ -82,6 +110,7 @@ pub(super) fn ethernet(realm: &Realm, port: &PortPeer, is_default: bool, proxy: 
         proxy,
         liveness: Liveness { interval: port.liveness_interval, multiplier: port.liveness_multiplier },
         bfd: port.bfd.map(|bfd| Bfd { is_active: bfd.is_active, interval: bfd.interval, multiplier: bfd.multiplier }),
+        speakers: speakers(realm),
     })
 }
 

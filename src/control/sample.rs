@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::config::model::{
     AliasMode, Api, Attachment, Config, Dns, Encapsulation, Grant, GrantTarget, Host, HostRef, Identity, Ike,
     IpsecPeer, Ix, Lifetimes, Limits, LocalAuth, Metrics, Napt, Network, Peer, PortPeer, Profile, Realm, RealmRef,
-    RemoteAuth, Selectors, Service, ServiceRef, Sessions, TunPeer, WireGuard, WireGuardPeer,
+    RemoteAuth, RoutesFrom, Selectors, Service, ServiceRef, Sessions, TunPeer, WireGuard, WireGuardPeer,
 };
 use crate::net::address_range::AddressRange;
 use crate::net::policy::PortRule;
@@ -65,7 +65,28 @@ impl Sample {
         let networks =
             networks.iter().flat_map(|text| if text.contains('-') { range(text) } else { vec![network(text)] });
         let networks = networks.collect();
-        self.config.realms.push(Realm { name: name.into(), networks, dns: None, attachments: Vec::new(), napt: None });
+        self.config.realms.push(Realm {
+            name: name.into(),
+            networks,
+            dns: None,
+            attachments: Vec::new(),
+            routes_from: None,
+            napt: None,
+        });
+        self
+    }
+
+    /// Takes networks of `realm` from a daemon, in the namespace `bgp-REALM`, with the addresses of [`port_peer`].
+    pub fn routes_from(mut self, realm: &str, max_prefixes: usize) -> Self {
+        let number = self.realm_ref(realm).0;
+        self.config.realms[number].routes_from = Some(RoutesFrom {
+            namespace: format!("bgp-{realm}"),
+            tun: "ix0".into(),
+            local: vec!["172.20.0.2".parse().unwrap()],
+            peers: vec!["172.20.0.1".parse().unwrap()],
+            allow: Vec::new(),
+            max_prefixes,
+        });
         self
     }
 

@@ -135,6 +135,7 @@ pub fn snapshot(
     let views = Views::new(config, &compiled);
     let mut realms: Vec<Option<Realm>> = Vec::new();
     let mut tunnels: Vec<Option<Tunnel>> = Vec::new();
+    let mut doors = Vec::new();
     for (index, (realm, id)) in config.realms.iter().zip(&compiled.realm_ids).enumerate() {
         let mut of_realm = Vec::new();
         let mut view = None;
@@ -162,6 +163,7 @@ pub fn snapshot(
             put(&mut tunnels, number.index(), tunnel);
             of_realm.push(number);
         }
+        doors.extend(ports::door(&numbers.interfaces, realm, *id, &of_realm));
         put(
             &mut realms,
             usize::from(id.0),
@@ -182,6 +184,7 @@ pub fn snapshot(
         realms,
         tunnels,
         interfaces: numbers.interfaces.list(),
+        doors,
         timers: timers(&config.sessions),
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
     })

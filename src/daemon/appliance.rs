@@ -1,19 +1,23 @@
 //! Joins the file, the state store and the engine into the running appliance.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::watch;
 
 use super::dnssec_key::{self, SigningKeyError};
 use super::interfaces::{self, InterfacePlan};
 use super::open::{IkePlan, OpenError, Plan};
-use super::run::{Reloaded, run};
+use super::routes::Shared;
+use super::run::{Cause, Learning, Reloaded, run};
 use super::worker::Core;
 use crate::config;
-use crate::config::model::{Config, Ike, Ix, Limits};
+use crate::config::model::{Config, Ike, Ix, Limits, RealmRef};
+use crate::control::learned::{self, Heard, LearnedRealm};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
@@ -25,9 +29,9 @@ use crate::io::clock::Clock;
 use crate::io::rng;
 use crate::io::sockets::{Sockets, Watch};
 use crate::link::{Medium, PortConfig};
-use crate::net::{Generation, LinkReport, PathReport, Timestamp};
+use crate::net::{Generation, LinkReport, PathReport, RealmId, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{Names, PeerName, RealmName, TunnelName};
+use crate::telemetry::source::{LearnedRoute, LearnedRoutes, Names, PeerName, RealmName, TunnelName};
 
 /// Why the appliance did not start; exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +88,9 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let (published, current) = watch::channel(snapshot.clone());
     opened.serve_zone(current);
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
-    let names = names(&config, &snapshot);
+    // Nothing is learned yet: what was before keeps its aliases, reserved.
+    let heard = Shared::default();
+    let names = names(&config, &snapshot, &[], &Heard::default());
     let ike_ports = if config.uses_ipsec() { opened.sockets.watch() } else { Watch::default() };
     let mut reloader = Reloader {
         file: file.to_owned(),
@@ -95,8 +101,10 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         generation,
         published: Arc::new(published),
         open,
+        heard: heard.clone(),
+        latest: None,
     };
-    Ok(run(opened, engine, names, clock, move || reloader.reload()))
+    Ok(run(opened, engine, names, clock, move |cause| reloader.reload(cause), Learning { heard }))
 }
 
 /// What a reload needs: the configuration that runs, and the state that it may change.
@@ -112,12 +120,26 @@ struct Reloader {
     published: Arc<watch::Sender<Arc<Snapshot>>>,
     /// The interfaces that the worker has.
     open: Arc<Mutex<Vec<InterfacePlan>>>,
+    /// What routing daemons say now, and said when the configuration was last made.
+    heard: Shared,
+    latest: Option<Heard>,
 }
 
 impl Reloader {
-    fn reload(&mut self) -> Result<Reloaded<Snapshot>, ReloadError> {
-        let config::Loaded { mut config, warnings, .. } = config::load(&self.file)?;
-        log_warnings(&warnings);
+    /// `None`: there is nothing new.
+    fn reload(&mut self, cause: Cause) -> Result<Option<Reloaded<Snapshot>>, ReloadError> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if cause == Cause::Routes && self.latest.as_ref() == Some(&heard) {
+            return Ok(None);
+        }
+        let mut config = match cause {
+            Cause::Routes => self.config.clone(),
+            Cause::File => {
+                let config::Loaded { config, warnings, .. } = config::load(&self.file)?;
+                log_warnings(&warnings);
+                config
+            }
+        };
         let waiting = waits_for_restart(&self.config, &config)?;
         let mut waiting: Vec<String> = waiting.into_iter().map(str::to_owned).collect();
         dnssec_key::ensure(&mut config)?;
@@ -134,7 +156,9 @@ impl Reloader {
             interfaces::open_new(&interfaces, &open, &mut sockets).map_err(OpenError::from)?;
             waiting.extend(interfaces::waiting_for_restart(&interfaces, &open));
         }
-        let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, SystemTime::now())?;
+        let joined = learned::join(&config, self.store.allocations(), &heard);
+        let (in_force, learned) = joined.map_err(PrepareError::from)?;
+        let prepared = prepare(&in_force, &mut self.store, &mut self.numbers, generation, SystemTime::now())?;
         prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
         if !waiting.is_empty() {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
@@ -143,7 +167,9 @@ impl Reloader {
         if !self.ike_ports.is_open() && config.uses_ipsec() {
             self.ike_ports = sockets.watch();
         }
-        let names = names(&config, &prepared.snapshot);
+        let names = names(&config, &prepared.snapshot, &learned, &heard);
+        log_refused(&config, &learned, self.latest.as_ref());
+        self.latest = Some(heard);
         self.adopt(config);
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
         let summary = format!("generation {}, {realms} realms, {tunnels} tunnels", generation.0);
@@ -153,7 +179,7 @@ impl Reloader {
             *open.lock().unwrap_or_else(PoisonError::into_inner) = now_open;
             drop(published.send_replace(snapshot));
         });
-        Ok(Reloaded { snapshot: prepared.snapshot, sockets, interfaces, names, summary, adopted })
+        Ok(Some(Reloaded { snapshot: prepared.snapshot, sockets, interfaces, names, summary, adopted }))
     }
 
     /// Remembers what runs now: the new file, except where the old settings still hold.
@@ -240,12 +266,15 @@ impl Core for Engine {
 }
 
 /// The file's names for the numbers in a report.
-fn names(config: &Config, snapshot: &Snapshot) -> Names {
+fn names(config: &Config, snapshot: &Snapshot, learned: &[LearnedRealm], heard: &Heard) -> Names {
+    let routes = |name: &str| learned_routes(config, snapshot, learned, heard, name).map(Arc::new);
     let order = |name: &str| config.realms.iter().position(|realm| realm.name == name);
     let mut realms: Vec<_> = (0..=u16::MAX)
         .map(crate::net::RealmId)
         .zip(&snapshot.realms)
-        .filter_map(|(realm, entry)| Some(RealmName { realm, name: entry.as_ref()?.name.clone() }))
+        .filter_map(|(realm, entry)| {
+            Some(RealmName { realm, name: entry.as_ref()?.name.clone(), routes: routes(&entry.as_ref()?.name) })
+        })
         .collect();
     realms.sort_by_key(|realm| order(&realm.name));
     let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| match &tunnel.peer {
@@ -275,6 +304,67 @@ fn names(config: &Config, snapshot: &Snapshot) -> Names {
         },
     });
     Names { tunnels: tunnels.collect(), realms }
+}
+
+/// `None`: the realm has no routing daemon.
+fn learned_routes(
+    config: &Config,
+    snapshot: &Snapshot,
+    learned: &[LearnedRealm],
+    heard: &Heard,
+    name: &str,
+) -> Option<LearnedRoutes> {
+    let index = config.realms.iter().position(|realm| realm.name == name)?;
+    let from = config.realms[index].routes_from.as_ref()?;
+    let known = learned.iter().find(|realm| realm.realm == RealmRef(index));
+    let said = heard.get(name);
+    let id = (0..=u16::MAX)
+        .map(RealmId)
+        .zip(&snapshot.realms)
+        .find(|(_, realm)| realm.as_ref().is_some_and(|r| r.name == name));
+    let aliases: HashMap<IpNet, Option<Ipv4Net>> = id.map_or_else(HashMap::new, |(id, _)| {
+        let networks = snapshot.mapping.networks().iter().filter(|network| network.realm == id);
+        networks.map(|network| (network.native, network.alias)).collect()
+    });
+    let accepted = known.iter().flat_map(|realm| &realm.accepted).map(|one| LearnedRoute {
+        prefix: one.route.prefix,
+        via: one.route.via.clone(),
+        since: one.route.since,
+        within: one.within,
+        alias: aliases.get(&one.route.prefix).copied().flatten(),
+    });
+    let refused = known.iter().flat_map(|realm| &realm.refused);
+    Some(LearnedRoutes {
+        namespace: from.namespace.clone(),
+        tun: from.tun.clone(),
+        max_prefixes: from.max_prefixes,
+        trouble: match said {
+            Some(said) => said.trouble.clone(),
+            None => Some("its routing daemon was not looked at yet".to_owned()),
+        },
+        overflow: said.map_or(0, |said| said.overflow),
+        changes: said.map_or(0, |said| said.changes),
+        accepted: accepted.collect(),
+        refused: refused.map(|one| (one.route.prefix, one.why.to_string())).collect(),
+    })
+}
+
+/// Those that were not there before.
+fn log_refused(config: &Config, learned: &[LearnedRealm], before: Option<&Heard>) {
+    const MOST: usize = 20;
+    for realm in learned {
+        let name = &config.realms[realm.realm.0].name;
+        let known: HashSet<IpNet> = before
+            .and_then(|heard| heard.get(name))
+            .map_or_else(HashSet::new, |heard| heard.routes.iter().map(|route| route.prefix).collect());
+        let new: Vec<_> = realm.refused.iter().filter(|one| !known.contains(&one.route.prefix)).collect();
+        for one in new.iter().take(MOST) {
+            tracing::warn!("realm {name}: its daemon's {} is refused: {}", one.route.prefix, one.why);
+        }
+        if new.len() > MOST {
+            tracing::warn!("realm {name}: {} more prefixes are refused; see `ixgate status {name}`", new.len() - MOST);
+        }
+    }
 }
 
 fn port_name(port: &PortConfig, snapshot: &Snapshot) -> PeerName {

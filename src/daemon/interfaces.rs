@@ -2,15 +2,21 @@
 //! starts, or before a new configuration is adopted.
 
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::model::{Config, Driver as Wanted, Peer};
+use crate::config::model::{Config, Driver as Wanted, Peer, RoutesFrom};
 use crate::dataplane::snapshot::Interface;
 use crate::io::frames::{self, Choice, Driver, FramesError, interface};
+use crate::io::netlink::routes::Routes;
+use crate::io::netns::{self, NamespaceError};
 use crate::io::sockets::Sockets;
 use crate::net::InterfaceId;
 
 pub const PORTS: &str = "ports";
 pub const TUN: &str = "TUN";
+pub const DAEMONS: &str = "routing daemon";
+/// Of a daemon's TUN device: whatever attachment its packets go by, they fit.
+const DAEMON_MTU_BYTES: u16 = 1280;
 
 /// One to be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,12 +28,62 @@ pub struct InterfacePlan {
     pub choice: Choice,
     /// The largest packet of any port on it.
     pub mtu_bytes: u16,
+    /// It is a routing daemon's, and in its namespace.
+    pub daemon: Option<DaemonPlan>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DaemonPlan {
+    /// Whose networks it learns.
+    pub realm: String,
+    pub namespace: String,
+    pub max_prefixes: usize,
+    pub opened: OpenedRoutes,
+}
+
+/// Opened along with the device, while there is the right to; whoever follows the routes takes it out.
+#[derive(Clone, Default, Debug)]
+pub struct OpenedRoutes(Arc<Mutex<Option<Routes>>>);
+
+impl OpenedRoutes {
+    fn put(&self, routes: Routes) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(routes);
+    }
+
+    pub fn is_some(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    pub fn take(&self) -> Option<Routes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Plans are compared by what is planned.
+impl PartialEq for OpenedRoutes {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for OpenedRoutes {}
+
+impl DaemonPlan {
+    /// In the namespace.
+    fn open(&self, interface: InterfaceId, name: &str) -> Result<Box<dyn Driver>, InterfaceError> {
+        let driver = frames::open_tun(interface, name, DAEMON_MTU_BYTES)?;
+        let fail = |error| FramesError::of(name, "follow its routes", error);
+        self.opened.put(Routes::open(interface::index(name)?, self.max_prefixes).map_err(fail)?);
+        Ok(driver)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     #[error(transparent)]
     Frames(#[from] FramesError),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     #[error(
         "the kernel has {} on {name}, and would answer there in our place; remove them (`ip address flush dev {name}`), and \
          take {name} away from what sets them again (NetworkManager, systemd-networkd, a DHCP client)",
@@ -49,7 +105,26 @@ fn list(addresses: &[IpAddr]) -> String {
 pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<InterfacePlan> {
     let numbered = (0..).map(InterfaceId).zip(interfaces);
     let plan = |(interface, known): (InterfaceId, &Option<Interface>)| {
-        let Interface { name, is_tun } = known.clone()?;
+        let Interface { name, is_tun, namespace } = known.clone()?;
+        if let Some(namespace) = namespace {
+            let of = |from: &RoutesFrom| (&from.namespace, &from.tun) == (&namespace, &name);
+            let realm = config.realms.iter().find(|realm| realm.routes_from.as_ref().is_some_and(of))?;
+            let max_prefixes = realm.routes_from.as_ref().map_or(0, |from| from.max_prefixes);
+            let daemon = Some(DaemonPlan {
+                realm: realm.name.clone(),
+                namespace,
+                max_prefixes,
+                opened: OpenedRoutes::default(),
+            });
+            return Some(InterfacePlan {
+                interface,
+                name,
+                is_tun,
+                choice: Choice::Auto,
+                mtu_bytes: DAEMON_MTU_BYTES,
+                daemon,
+            });
+        }
         let mtus = config.attachments().filter(|attachment| match &attachment.peer {
             Peer::Port(port) => !is_tun && port.interface == name,
             Peer::Tun(tun) => is_tun && tun.name == name,
@@ -62,7 +137,7 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
             Wanted::AfPacket => Choice::AfPacket,
             Wanted::AfXdp => Choice::AfXdp,
         };
-        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes })
+        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes, daemon: None })
     };
     numbered.filter_map(plan).collect()
 }
@@ -70,6 +145,9 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
 impl InterfacePlan {
     /// Looks whether it can be used, and opens it.
     pub fn open(&self) -> Result<Box<dyn Driver>, InterfaceError> {
+        if let Some(daemon) = &self.daemon {
+            return netns::within(&daemon.namespace, || daemon.open(self.interface, &self.name))?;
+        }
         let driver = if self.is_tun {
             frames::open_tun(self.interface, &self.name, self.mtu_bytes)?
         } else {
@@ -83,6 +161,9 @@ impl InterfacePlan {
 
     /// A new configuration may want more of one that is open.
     pub fn check_mtu(&self) -> Result<(), InterfaceError> {
+        if self.daemon.is_some() {
+            return Ok(());
+        }
         let link = interface::mtu(&self.name)?;
         match u32::from(self.mtu_bytes) > link {
             true => Err(InterfaceError::MtuLargerThanLink { name: self.name.clone(), wanted: self.mtu_bytes, link }),
@@ -102,12 +183,18 @@ impl InterfacePlan {
 
     /// For `status`.
     pub fn what(&self) -> &'static str {
-        if self.is_tun { TUN } else { PORTS }
+        match self.daemon {
+            Some(_) => DAEMONS,
+            None if self.is_tun => TUN,
+            None => PORTS,
+        }
     }
 
     /// The same interface of the same kind: what is open stays open.
     pub fn is_same(&self, other: &InterfacePlan) -> bool {
+        let namespace = |plan: &InterfacePlan| plan.daemon.as_ref().map(|daemon| daemon.namespace.clone());
         (self.interface, &self.name, self.is_tun) == (other.interface, &other.name, other.is_tun)
+            && namespace(self) == namespace(other)
     }
 }
 
@@ -139,6 +226,7 @@ mod tests {
             is_tun: false,
             choice: Choice::Auto,
             mtu_bytes,
+            daemon: None,
         }
     }
 

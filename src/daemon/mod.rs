@@ -9,6 +9,7 @@
 //!   systemd: ready, watchdog
 //!   names asked outside         <-- questions, answers -->
 //! links thread (netlink)        -- how interfaces are -->
+//! routes thread (netlink)       what routing daemons learn, to the main thread: a new configuration
 //! ```
 //!
 //! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts
@@ -20,6 +21,7 @@ pub mod dnssec_key;
 pub mod interfaces;
 mod links;
 pub mod open;
+mod routes;
 pub mod run;
 pub mod socket_file;
 mod tls_lines;
@@ -28,5 +30,5 @@ pub mod upstream;
 pub mod worker;
 
 pub use open::{OpenError, Opened, Plan};
-pub use run::{Reloaded, run};
+pub use run::{Cause, Reloaded};
 pub use worker::Core;

@@ -210,7 +210,8 @@ pub(super) fn retain_interfaces(listens: &mut Vec<Listen>, interfaces: &[Interfa
     let is_one_of = |listen: &Listen, plan: &InterfacePlan| {
         listen.what == plan.what() && listen.address.split(' ').next() == Some(plan.name.as_str())
     };
-    let is_interface = |listen: &Listen| [interfaces::PORTS, interfaces::TUN].contains(&listen.what);
+    let is_interface =
+        |listen: &Listen| [interfaces::PORTS, interfaces::TUN, interfaces::DAEMONS].contains(&listen.what);
     listens.retain(|listen| !is_interface(listen) || interfaces.iter().any(|plan| is_one_of(listen, plan)));
 }
 

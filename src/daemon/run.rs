@@ -4,7 +4,6 @@
 //! configuration again; a bad one is logged and nothing changes. If the worker ends by itself, so does the process, with
 //! [`EXIT_DEFECT`]: an appliance that answers but does not forward must not look alive.
 
-use std::mem;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::interfaces::InterfacePlan;
 use super::links::Follower;
 use super::open::{Opened, listens_of, retain_interfaces};
+use super::routes::{RouteFollower, Shared};
 use super::transfer::{self, Transfers};
 use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
@@ -67,25 +67,50 @@ pub enum RunError {
     DrainTimeout,
 }
 
-/// What a signal asks for.
+/// Why a configuration is to be made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// The file may be another.
+    File,
+    /// Routing daemons have learned something.
+    Routes,
+}
+
+/// What is learned from routing daemons, and the clock that says since when.
+pub(super) struct Learning {
+    pub heard: Shared,
+}
+
+/// What a signal, or a routing daemon's news, asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
     Drain,
-    Reload,
+    Reload(Cause),
 }
 
 /// Runs until told to end. `reload` loads, validates and compiles the configuration again; it may block.
-pub fn run<C, R, E>(opened: Opened, core: C, names: Names, clock: Clock, reload: R) -> ExitCode
+pub(super) fn run<C, R, E>(
+    opened: Opened,
+    core: C,
+    names: Names,
+    clock: Clock,
+    reload: R,
+    learning: Learning,
+) -> ExitCode
 where
     C: Core,
-    R: FnMut() -> Result<Reloaded<C::Snapshot>, E> + Send + 'static,
+    R: FnMut(Cause) -> Result<Option<Reloaded<C::Snapshot>>, E> + Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.map_err(RunError::Start).and_then(|runtime| {
         let result = runtime.block_on(async {
-            let orders = orders_from_signals().map_err(RunError::Start)?;
-            supervise(opened, core, names, clock, reload, orders).await
+            let (sender, orders) = mpsc::channel(8);
+            orders_from_signals(&sender).map_err(RunError::Start)?;
+            // Nobody listens: the process is ending.
+            let tell = move || _ = sender.blocking_send(Order::Reload(Cause::Routes));
+            let follower = RouteFollower::spawn(learning.heard, clock, tell).map_err(RunError::Start)?;
+            supervise(opened, core, names, clock, reload, orders, Some(follower)).await
         });
         // A reload that hangs on a file must not keep the process.
         runtime.shutdown_background();
@@ -101,18 +126,17 @@ where
     }
 }
 
-fn orders_from_signals() -> std::io::Result<mpsc::Receiver<Order>> {
-    let (sender, orders) = mpsc::channel(4);
+fn orders_from_signals(sender: &mpsc::Sender<Order>) -> std::io::Result<()> {
     let kinds = [
         (SignalKind::terminate(), Order::Drain),
         (SignalKind::interrupt(), Order::Drain),
-        (SignalKind::hangup(), Order::Reload),
+        (SignalKind::hangup(), Order::Reload(Cause::File)),
     ];
     for (kind, order) in kinds {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(order).await.is_ok() {} });
     }
-    Ok(orders)
+    Ok(())
 }
 
 async fn supervise<C, R, E>(
@@ -122,10 +146,11 @@ async fn supervise<C, R, E>(
     clock: Clock,
     reload: R,
     mut orders: mpsc::Receiver<Order>,
+    daemons: Option<RouteFollower>,
 ) -> Result<(), RunError>
 where
     C: Core,
-    R: FnMut() -> Result<Reloaded<C::Snapshot>, E> + Send + 'static,
+    R: FnMut(Cause) -> Result<Option<Reloaded<C::Snapshot>>, E> + Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
@@ -135,9 +160,10 @@ where
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let follower = Follower::spawn(handle.clone()).map_err(RunError::Start)?;
-    follower.follow(interfaces);
+    let daemons = Arc::new(daemons);
+    follow(&follower, &daemons, interfaces);
     let shown = RwLock::new(Shown { listens, names });
-    let facts = Facts { ix_name, shown, clock, started: clock.now(), transfers: Default::default(), follower };
+    let facts = Facts { ix_name, shown, clock, started: clock.now(), transfers: Default::default(), follower, daemons };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -153,8 +179,9 @@ where
     }
     log_listens(&observer.facts.shown.read().await.listens);
     let reload = Arc::new(Mutex::new(reload));
-    let reload_again = || Some(tokio::spawn(reload_into(observer.clone(), reload.clone())));
-    let (mut reloading, mut is_reload_wanted) = (None, false);
+    let reload_again = |cause| Some(tokio::spawn(reload_into(observer.clone(), reload.clone(), cause)));
+    // The file stands for both: it is joined with what is learned.
+    let (mut reloading, mut wanted): (_, Option<Cause>) = (None, None);
     let mut heartbeat = heartbeat();
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
     tracing::info!("ixgate {} \"{}\" is running", env!("CARGO_PKG_VERSION"), observer.facts.ix_name);
@@ -166,11 +193,13 @@ where
             order = orders.recv() => match order {
                 // Orders end only when the runtime does.
                 Some(Order::Drain) | None => break,
-                Some(Order::Reload) if reloading.is_some() => is_reload_wanted = true,
-                Some(Order::Reload) => reloading = reload_again(),
+                Some(Order::Reload(cause)) if reloading.is_some() => {
+                    wanted = if cause == Cause::File { Some(cause) } else { wanted.or(Some(cause)) };
+                }
+                Some(Order::Reload(cause)) => reloading = reload_again(cause),
             },
             () = finished(&mut reloading) => {
-                reloading = if mem::take(&mut is_reload_wanted) { reload_again() } else { None };
+                reloading = wanted.take().and_then(&reload_again);
             }
         }
     }
@@ -190,6 +219,8 @@ struct Facts {
     started: Timestamp,
     transfers: Arc<transfer::Counters>,
     follower: Follower,
+    /// `None`: nobody asks for what they learn.
+    daemons: Arc<Option<RouteFollower>>,
 }
 
 struct Shown {
@@ -257,25 +288,38 @@ async fn finished(task: &mut Option<JoinHandle<()>>) {
 }
 
 /// In a task of its own: loading a large configuration must not delay the end or the heartbeat.
-async fn reload_into<C, R, E>(observer: Observer<C>, reload: Arc<Mutex<R>>)
+async fn reload_into<C, R, E>(observer: Observer<C>, reload: Arc<Mutex<R>>, cause: Cause)
 where
     C: Core,
-    R: FnMut() -> Result<Reloaded<C::Snapshot>, E> + Send + 'static,
+    R: FnMut(Cause) -> Result<Option<Reloaded<C::Snapshot>>, E> + Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    // systemd wants the time along with the announcement.
-    if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
+    if cause == Cause::File {
+        // systemd wants the time along with the announcement.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, now]);
+        }
+        tracing::info!("told to load the configuration again");
     }
-    tracing::info!("told to load the configuration again");
     // A reload that panicked before has changed nothing: it may be tried again.
-    let loaded = tokio::task::spawn_blocking(move || (reload.lock().unwrap_or_else(PoisonError::into_inner))()).await;
-    match loaded {
-        Ok(Ok(reloaded)) => adopt(&observer, reloaded).await,
+    let load = move || (reload.lock().unwrap_or_else(PoisonError::into_inner))(cause);
+    match tokio::task::spawn_blocking(load).await {
+        Ok(Ok(Some(reloaded))) => adopt(&observer, reloaded).await,
+        Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::error!("the configuration stays as it was: {error}"),
         Err(panic) => tracing::error!("the configuration stays as it was: loading it failed by a defect: {panic}"),
     }
-    notify(&[NotifyState::Ready]);
+    if cause == Cause::File {
+        notify(&[NotifyState::Ready]);
+    }
+}
+
+/// Links in our own namespace, routes in those of daemons.
+fn follow(follower: &Follower, daemons: &Option<RouteFollower>, interfaces: Vec<InterfacePlan>) {
+    if let Some(daemons) = daemons {
+        daemons.follow(&interfaces);
+    }
+    follower.follow(interfaces.into_iter().filter(|plan| plan.daemon.is_none()).collect());
 }
 
 async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>) {
@@ -295,7 +339,7 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
     log_listens(&further);
     retain_interfaces(&mut shown.listens, &interfaces);
     shown.listens.extend(further);
-    observer.facts.follower.follow(interfaces);
+    follow(&observer.facts.follower, &observer.facts.daemons, interfaces);
     (reloaded.adopted)();
     shown.names = reloaded.names;
 }

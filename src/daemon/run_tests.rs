@@ -21,7 +21,7 @@ struct Running {
 }
 
 fn names(realm: &str) -> Names {
-    Names { realms: vec![RealmName { realm: RealmId(1), name: realm.to_owned() }], tunnels: Vec::new() }
+    Names { realms: vec![RealmName { realm: RealmId(1), name: realm.to_owned(), routes: None }], tunnels: Vec::new() }
 }
 
 fn further() -> Sockets {
@@ -32,20 +32,20 @@ fn further() -> Sockets {
 }
 
 /// The first reload is bad, the next one names the realm otherwise.
-fn reload() -> impl FnMut() -> Result<Reloaded<u32>, &'static str> {
+fn reload() -> impl FnMut(Cause) -> Result<Option<Reloaded<u32>>, &'static str> {
     let mut attempts = 0;
-    move || {
+    move |_| {
         attempts += 1;
         match attempts {
             1 => Err("line 3: no such realm"),
-            _ => Ok(Reloaded {
+            _ => Ok(Some(Reloaded {
                 snapshot: Arc::new(9),
                 sockets: further(),
                 interfaces: Vec::new(),
                 names: names("renamed"),
                 summary: "1 realm".to_owned(),
                 adopted: Box::new(|| {}),
-            }),
+            })),
         }
     }
 }
@@ -54,12 +54,12 @@ fn start() -> Running {
     start_with(reload())
 }
 
-fn start_with(reload: impl FnMut() -> Result<Reloaded<u32>, &'static str> + Send + 'static) -> Running {
+fn start_with(reload: impl FnMut(Cause) -> Result<Option<Reloaded<u32>>, &'static str> + Send + 'static) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let opened = plan(&directory).open().unwrap();
     let (wireguard, metrics) = (opened.udp_address(Port::WireGuard).unwrap(), opened.metrics_address().unwrap());
     let (orders, receiver) = mpsc::channel(4);
-    let task = tokio::spawn(supervise(opened, Echo::new(), names("first"), Clock::start(), reload, receiver));
+    let task = tokio::spawn(supervise(opened, Echo::new(), names("first"), Clock::start(), reload, receiver, None));
     Running { directory, orders, wireguard, metrics, task }
 }
 
@@ -121,10 +121,10 @@ async fn prometheus_can_scrape_over_http() {
 #[tokio::test]
 async fn a_bad_reload_changes_nothing_and_a_good_one_is_adopted() {
     let running = start();
-    running.orders.send(Order::Reload).await.unwrap();
+    running.orders.send(Order::Reload(Cause::File)).await.unwrap();
     let before = running.status().await;
     assert_eq!((before.generation, before.realms[0].name.as_str()), (1, "first"));
-    running.orders.send(Order::Reload).await.unwrap();
+    running.orders.send(Order::Reload(Cause::File)).await.unwrap();
     let after = loop {
         let status = running.status().await;
         if status.realms[0].name == "renamed" {
@@ -149,12 +149,12 @@ async fn a_panic_in_the_path_ends_the_process_with_words() {
 #[tokio::test]
 async fn a_slow_reload_delays_neither_answers_nor_the_end() {
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
-    let running = start_with(move || {
+    let running = start_with(move |_| {
         let _ = gate.recv();
         Err("too late")
     });
     for _ in 0..3 {
-        running.orders.send(Order::Reload).await.unwrap();
+        running.orders.send(Order::Reload(Cause::File)).await.unwrap();
     }
     assert_eq!(running.status().await.generation, 1);
     running.orders.send(Order::Drain).await.unwrap();

@@ -11,13 +11,14 @@ use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::random::Random;
-use crate::net::{LinkReport, PathReport, RealmId, Timestamp, TunnelId};
+use crate::net::{InterfaceId, LinkReport, PathReport, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
 use super::carriers::Carriers;
 use super::counters::Counters;
+use super::door;
 use super::event::{Event, PortNews, What};
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
@@ -319,6 +320,11 @@ impl Engine {
     /// ingress and decap.
     fn open(&mut self, datagram: Datagram<'_>, now: Timestamp) {
         self.counters.totals.datagrams_in += 1;
+        if let Port::Tun(interface) = datagram.path.port
+            && self.snapshot.door_of(interface).is_some()
+        {
+            return self.leave_by_door(interface, datagram.bytes);
+        }
         match self.tunnels.open(datagram, self.batch.slot(), &mut self.outbox, now) {
             Opened::Packet { tunnel, len } => self.opened(tunnel, len, now),
             Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
@@ -338,7 +344,29 @@ impl Engine {
         if len > MAX_PACKET_BYTES {
             return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
         }
+        if !self.snapshot.doors.is_empty()
+            && let Some(entered) = door::enter(&self.snapshot.doors, realm, &self.batch.slot()[..len], &mut self.outbox)
+        {
+            return match entered {
+                Ok(()) => self.counters.totals.forwarded += 1,
+                Err(reason) => self.counters.dropped_outside(reason, Some(realm)),
+            };
+        }
         self.batch.push(tunnel, realm, len);
+    }
+
+    /// From a routing daemon to its realm.
+    #[cold]
+    fn leave_by_door(&mut self, interface: InterfaceId, bytes: &[u8]) {
+        let Engine { snapshot, carriers, tunnels, outbox, counters, .. } = self;
+        let Some(door) = snapshot.door_of(interface) else { return };
+        match door::leave(door, bytes, carriers, tunnels, outbox) {
+            Ok((tunnel, len)) => {
+                counters.sent(tunnel, door.realm, len);
+                counters.totals.forwarded += 1;
+            }
+            Err(reason) => counters.dropped_outside(reason, Some(door.realm)),
+        }
     }
 
     fn walk(&mut self, now: Timestamp) {

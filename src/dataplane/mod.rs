@@ -18,6 +18,7 @@ pub mod walk;
 
 mod carriers;
 mod classify;
+pub mod door;
 mod encap;
 mod fragment;
 mod icmp_report;

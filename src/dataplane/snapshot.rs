@@ -12,8 +12,10 @@ use crate::link;
 use crate::nat::{self, napt};
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::Policy;
-use crate::net::{Generation, RealmId, TunnelId, VlanTags};
+use crate::net::{Generation, InterfaceId, RealmId, TunnelId, VlanTags};
 use crate::wireguard;
+
+use super::door::Door;
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub service: Service,
     /// What the ports are on, by interface number.
     pub interfaces: Vec<Option<Interface>>,
+    /// Of realms that take networks from a routing daemon.
+    pub doors: Vec<Door>,
     /// How long sessions may be idle.
     pub timers: nat::Timers,
     pub limits: Limits,
@@ -62,11 +66,13 @@ pub struct Tunnel {
 }
 
 /// An Ethernet interface, or a TUN device.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Interface {
     /// The kernel's.
     pub name: String,
     pub is_tun: bool,
+    /// The network namespace that it is in, where it is a routing daemon's. `None`: ours.
+    pub namespace: Option<String>,
 }
 
 /// By what a tunnel's packets are sealed and opened, and for whom.
@@ -128,6 +134,10 @@ impl Snapshot {
 
     pub fn tunnel(&self, tunnel: TunnelId) -> Option<&Tunnel> {
         self.tunnels.get(tunnel.index())?.as_ref()
+    }
+
+    pub fn door_of(&self, interface: InterfaceId) -> Option<&Door> {
+        self.doors.iter().find(|door| door.interface == interface)
     }
 
     /// The address under which `viewer` sees one of the IX's own, in the IP version of `like`.

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod frames;
 pub mod netlink;
+pub mod netns;
 pub mod poller;
 pub mod raw_esp;
 pub mod rng;

@@ -5,10 +5,12 @@
 //! itself tells at most once a second.)
 //!
 //! ```text
+//! routes   what a routing daemon has learned
 //! message  bytes to messages    table  messages to news of the interfaces that are followed    socket  system calls
 //! ```
 
 mod message;
+pub mod routes;
 mod socket;
 mod table;
 

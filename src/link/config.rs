@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::speakers::Speakers;
 use crate::net::{InterfaceId, TunnelId, VlanTags};
 
 /// One attachment of a realm by a port.
@@ -55,6 +56,8 @@ pub struct EthernetConfig {
     /// How often gateways are asked whether they are there; dead after [`Liveness::multiplier`] unanswered.
     pub liveness: Liveness,
     pub bfd: Option<Bfd>,
+    /// Whose packets to and from our own addresses are a routing daemon's.
+    pub speakers: Speakers,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -275,6 +275,7 @@ impl Endpoint {
             Sorted::Walks(packet) => return deliver(tunnel, packet, out),
             Sorted::Arp(bytes) => station.handle_arp(bytes, to_us, outbox, self.now),
             Sorted::Discovery(packet) => station.handle_nd(packet, header.source, to_us, outbox, self.now),
+            Sorted::Ours(packet) if station.is_for_daemon(packet) => return deliver(tunnel, packet, out),
             Sorted::Ours(packet) => station.handle_ours(packet, header.source, outbox, self.now),
         };
         handled?; // what is refused has changed nothing

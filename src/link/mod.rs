@@ -30,6 +30,7 @@
 //! bfd         RFC 5880/5881 sessions             ours        packets to our own addresses
 //! echo        ping of these                      news        events, and packets that were lost
 //! deadlines   when what is due                   bucket      how often something may happen
+//! speakers    whose BGP is handed on
 //! ```
 
 mod arp;
@@ -52,6 +53,7 @@ mod places;
 mod port;
 pub mod routers;
 mod sort;
+pub mod speakers;
 mod station;
 mod waiting;
 

@@ -17,6 +17,7 @@ use super::neighbours::{Due, Neighbours, Sign, Unsure};
 use super::news::News;
 use super::next_hops::NextHops;
 use super::routers::Routers;
+use super::speakers::Speakers;
 use crate::net::random::{Random, Seeded};
 use crate::net::{InterfaceId, Mac, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
@@ -46,6 +47,7 @@ pub(super) struct Station {
     pub(super) echoes: Bucket,
     pub(super) counts: PortCounts,
     pub(super) proxy: Vec<IpNet>,
+    speakers: Speakers,
     networks: Vec<IpNet>,
     /// First and last address of our IPv4 prefixes, which no station has.
     broadcasts: Vec<Ipv4Addr>,
@@ -70,6 +72,7 @@ impl Station {
             echoes: Bucket::new(ECHOES_PER_SEC, ECHOES_BURST),
             counts: PortCounts::default(),
             proxy: config.proxy.clone(),
+            speakers: config.speakers.clone(),
             networks: config.networks.clone(),
             broadcasts: broadcasts(&config.addresses),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
@@ -86,9 +89,9 @@ impl Station {
         random: &mut Seeded,
         now: Timestamp,
     ) {
-        self.next_hops = NextHops::new(config);
-        let is_watched_alike = before.gateways == config.gateways
-            && before.routes == config.routes
+        // Routes come and go; what is known of their hops stays as long as these are the same.
+        let hops = std::mem::replace(&mut self.next_hops, NextHops::new(config));
+        let is_watched_alike = hops.watched() == self.next_hops.watched()
             && (before.liveness, before.bfd) == (config.liveness, config.bfd);
         if !is_watched_alike {
             self.watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
@@ -107,6 +110,7 @@ impl Station {
             }
         }
         self.proxy.clone_from(&config.proxy);
+        self.speakers.clone_from(&config.speakers);
         self.networks.clone_from(&config.networks);
         self.set_routers(now);
     }
@@ -130,6 +134,12 @@ impl Station {
         }
         self.set_routers(now);
         self.neighbours.clear(now)
+    }
+
+    /// Whether a packet to an address of ours is for the routing daemon that uses it, too.
+    #[cold]
+    pub fn is_for_daemon(&self, packet: &[u8]) -> bool {
+        self.speakers.admit(packet) && frame::destination(packet).is_some_and(|address| self.claims.is_ours(address))
     }
 
     #[inline]

@@ -221,6 +221,9 @@ drop_reasons! {
     PacketTooBig = "packet_too_big", SenderNetwork,
         "The packet is larger than the receiving tunnel carries; the sender was told the size that fits.",
         "Normal once per path; if it persists, the sender's network filters ICMP.";
+    DaemonNotBgp = "daemon_not_bgp", Ours,
+        "A routing daemon sent something else into its realm than BGP (TCP port 179), or from or to another address than agreed.",
+        "Normal in small numbers: kernels look for routers on every device. Else compare `local` and `peers` of the realm's `routes_from` with the daemon's configuration.";
     NoTunnel = "no_tunnel", Ours,
         "The destination realm is planned but has no attachment.",
         "Add a [[realm.attach]] to it.";

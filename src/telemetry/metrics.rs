@@ -50,6 +50,7 @@ pub enum Unit {
     Switches,
     NextHops,
     Neighbours,
+    Prefixes,
     /// Which one, not how many.
     Number,
     /// 1, with what it is about in the labels.
@@ -67,6 +68,7 @@ impl Unit {
             Unit::Messages => "_messages",
             Unit::Queries => "_queries",
             Unit::Answers => "_answers",
+            Unit::Prefixes => "_prefixes",
             Unit::Signatures => "_signatures",
             Unit::Transfers => "_transfers",
             Unit::Resolvers => "_resolvers",
@@ -247,6 +249,21 @@ pub static METRICS: &[Declaration] = &[
         unit: Unit::Answers,
         help: "Forwarded answers that are remembered for the hosts of a realm (limits.dns_cache_entries).",
         read: |s| by_realm(s, |realm| realm.dns_cached as f64),
+    },
+    Declaration {
+        name: "ixgate_realm_learned_prefixes",
+        kind: Kind::Gauge,
+        unit: Unit::Prefixes,
+        help: "Prefixes that a realm's routing daemon has learned, by what became of them: accepted, refused, or passed over for \
+               lack of room (max_prefixes).",
+        read: learned_prefixes,
+    },
+    Declaration {
+        name: "ixgate_realm_route_change_events_total",
+        kind: Kind::Counter,
+        unit: Unit::Events,
+        help: "How often what a realm's routing daemon has learned has changed.",
+        read: route_changes,
     },
     Declaration {
         name: "ixgate_dns_resolver_answers_total",
@@ -735,6 +752,25 @@ fn realm_drops(source: &Source) -> Vec<Sample> {
     samples
 }
 
+fn learned_prefixes(source: &Source) -> Vec<Sample> {
+    let learned = source.names.realms.iter().filter_map(|realm| Some((&realm.name, realm.routes.as_ref()?)));
+    let samples = learned.flat_map(|(name, routes)| {
+        let sample =
+            |outcome: &str, count: f64| (vec![("realm", name.clone()), ("outcome", outcome.to_owned())], count);
+        [
+            sample("accepted", routes.accepted.len() as f64),
+            sample("refused", routes.refused.len() as f64),
+            sample("passed_over", routes.overflow as f64),
+        ]
+    });
+    samples.collect()
+}
+
+fn route_changes(source: &Source) -> Vec<Sample> {
+    let learned = source.names.realms.iter().filter_map(|realm| Some((&realm.name, realm.routes.as_ref()?)));
+    learned.map(|(name, routes)| (vec![("realm", name.clone())], routes.changes as f64)).collect()
+}
+
 fn by_realm(source: &Source, value: impl Fn(&RealmReport) -> f64) -> Vec<Sample> {
     let names = realm_names(source);
     let named = source.path.realms.iter().filter_map(|report| Some((report, *names.get(&report.realm)?)));
@@ -833,7 +869,7 @@ fn realm_names(source: &Source) -> HashMap<RealmId, &str> {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::source::samples::{ipsec_realm, names_of_others, port_realm, three_realms};
+    use super::super::source::samples::{ipsec_realm, learned_routes, names_of_others, port_realm, three_realms};
     use super::*;
 
     #[test]
@@ -854,8 +890,10 @@ mod tests {
 
     #[test]
     fn every_metric_and_every_drop_reason_is_printed() {
-        let text =
-            render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap() + &render(&port_realm()).unwrap();
+        let mut ports = port_realm();
+        ports.names.realms[0].routes = Some(learned_routes().into());
+        let text = render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap() + &render(&ports).unwrap();
+        assert!(text.contains(",outcome=\"refused\"} 1\n"), "{text}");
         for metric in METRICS {
             assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
             assert!(text.contains(&format!("# TYPE {} ", metric.name)));

@@ -13,6 +13,7 @@ pub mod status_ipsec;
 pub mod status_mtu;
 pub mod status_port;
 mod status_role;
+pub mod status_routes;
 pub mod status_text;
 mod status_text_dns;
 mod status_text_ipsec;

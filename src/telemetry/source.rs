@@ -1,13 +1,16 @@
 //! Everything that status and metrics are made from: the worker's report, its socket's counters, and the names that
 //! belong to the numbers in them.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::dataplane::report::{Drops, Report};
-use crate::net::{RealmId, TunnelId, VlanTags};
+use crate::net::{RealmId, Timestamp, TunnelId, VlanTags};
 use crate::packet::DropReason;
 
 /// One moment of one appliance.
@@ -74,6 +77,36 @@ pub struct Names {
 pub struct RealmName {
     pub realm: RealmId,
     pub name: String,
+    /// `None`: it takes no networks from a routing daemon.
+    pub routes: Option<Arc<LearnedRoutes>>,
+}
+
+/// What a realm's routing daemon has learned, when the configuration was last made of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LearnedRoutes {
+    pub namespace: String,
+    pub tun: String,
+    pub max_prefixes: usize,
+    /// Why nothing can be learned, if so.
+    pub trouble: Option<String>,
+    /// Prefixes beyond `max_prefixes`.
+    pub overflow: u64,
+    /// How often something has changed since the start.
+    pub changes: u64,
+    pub accepted: Vec<LearnedRoute>,
+    /// And why.
+    pub refused: Vec<(IpNet, String)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LearnedRoute {
+    pub prefix: IpNet,
+    pub via: Vec<IpAddr>,
+    pub since: Timestamp,
+    /// The network of the realm that it is a part of.
+    pub within: Option<IpNet>,
+    /// Under which others see it in IPv4.
+    pub alias: Option<Ipv4Net>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,8 +189,11 @@ pub(crate) mod samples {
 
     /// Three realms: one with traffic, one whose tunnel never came up, one without a tunnel.
     pub(crate) fn three_realms() -> Source {
-        let names = [(1, "region-a"), (2, "hospital-b"), (3, "planned-c")]
-            .map(|(number, name)| RealmName { realm: RealmId(number), name: name.to_owned() });
+        let names = [(1, "region-a"), (2, "hospital-b"), (3, "planned-c")].map(|(number, name)| RealmName {
+            realm: RealmId(number),
+            name: name.to_owned(),
+            routes: None,
+        });
         let tunnels = [(0, 1, true), (1, 2, true)].map(|(slot, realm, has_endpoint)| TunnelName {
             tunnel: TunnelId(slot),
             realm: RealmId(realm),
@@ -259,13 +295,33 @@ pub(crate) mod samples {
         }
     }
 
+    /// Of a realm's routing daemon: one prefix learned, one refused.
+    pub(crate) fn learned_routes() -> LearnedRoutes {
+        LearnedRoutes {
+            namespace: "bgp-x".to_owned(),
+            tun: "ix-x".to_owned(),
+            max_prefixes: 1000,
+            trouble: None,
+            overflow: 3,
+            changes: 2,
+            accepted: vec![LearnedRoute {
+                prefix: "10.0.7.0/24".parse().unwrap(),
+                via: vec!["172.20.0.1".parse().unwrap()],
+                since: Timestamp::ZERO,
+                within: None,
+                alias: "100.64.7.0/24".parse().ok(),
+            }],
+            refused: vec![("0.0.0.0/0".parse().unwrap(), "a default route is no network".to_owned())],
+        }
+    }
+
     /// One realm behind one IPsec tunnel, and a stranger.
     pub(crate) fn ipsec_realm() -> Source {
         let mut source = three_realms();
         let secs = Duration::from_secs;
         let (received, sent) = (Traffic { packets: 30, bytes: 3_000 }, Traffic { packets: 20, bytes: 2_000 });
         source.names = Names {
-            realms: vec![RealmName { realm: RealmId(1), name: "clinic".to_owned() }],
+            realms: vec![RealmName { realm: RealmId(1), name: "clinic".to_owned(), routes: None }],
             tunnels: vec![TunnelName {
                 tunnel: TunnelId(0),
                 realm: RealmId(1),

@@ -14,6 +14,7 @@ use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
 use super::status_port::PortStatus;
 use super::status_role;
+use super::status_routes::RoutesStatus;
 use crate::dataplane::report::{self, Down, Drops, RealmReport, Share, Totals, Traffic, TunnelReport};
 use crate::net::{RealmId, TunnelId};
 
@@ -100,6 +101,9 @@ pub struct RealmStatus {
     /// Forwarded answers that are remembered for its hosts.
     #[serde(default)]
     pub dns_cached: usize,
+    /// What its routing daemon has learned. Null: it has none.
+    #[serde(default)]
+    pub routes: Option<RoutesStatus>,
     /// Of packets that this realm sent.
     pub drops: Vec<DropStatus>,
 }
@@ -321,6 +325,7 @@ fn realms_of(source: &Source, window: Duration) -> Vec<RealmStatus> {
             sessions: report.map_or(0, |report| report.sessions),
             dns: source.path.dns_routes.iter().find(|route| route.owner == Some(name.realm)).map(DnsStatus::of),
             dns_cached: report.map_or(0, |report| report.dns_cached),
+            routes: name.routes.as_ref().map(|routes| RoutesStatus::of(routes, source.path.made_at)),
             drops: report.map(|report| drops_of(&report.drops)).unwrap_or_default(),
         }
     });

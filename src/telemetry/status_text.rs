@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::quantity::{bytes, count, duration};
 use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
 use super::table::Table;
-use super::{status_text_dns, status_text_ipsec, status_text_port};
+use super::{status_routes, status_text_dns, status_text_ipsec, status_text_port};
 
 /// Width of the words at the beginning of the first lines.
 const HEADING_COLUMNS: usize = 10;
@@ -47,6 +47,9 @@ pub fn details(status: &Status, realm: &RealmStatus) -> String {
     }
     for tunnel in &realm.tunnels {
         text.push_str(&tunnel_section(tunnel));
+    }
+    if let Some(routes) = &realm.routes {
+        text.push_str(&status_routes::details(routes));
     }
     text.push_str(&status_text_dns::details(realm));
     match realm.drops.is_empty() {

@@ -18,6 +18,7 @@ mod ports;
 mod priorities;
 mod ranges;
 mod references;
+mod routes_from;
 mod tunnels;
 mod zone;
 
@@ -29,6 +30,7 @@ use super::raw::Raw;
 use super::secrets::SecretReader;
 use names::Names;
 use napt_grants::Granted;
+pub use networks::reserved as refusal_of_network;
 
 /// `None`, or a value that must not be used, when `problems` holds errors.
 pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &mut Problems) -> Option<model::Config> {
@@ -66,6 +68,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         napt: &napt,
     };
     plain_ports::realm::check(&tunnels.ports, &file, ix.as_ref(), problems);
+    let routes_from = routes_from::routes_from(raw, &tunnels.attachments, default_realm, problems);
     let (dns, dns_forwards) = dns::dns(raw, internal, &networks, problems);
     if let Some(ix) = &ix {
         canonical6::check(raw, &networks, ix.space6, problems);
@@ -80,11 +83,11 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
-    let parts = raw.realms.iter().zip(networks).zip(dns).zip(tunnels.attachments).zip(napt);
-    let realms = parts.map(|((((realm, networks), dns), attachments), napt)| {
+    let parts = raw.realms.iter().zip(networks).zip(dns).zip(tunnels.attachments).zip(napt).zip(routes_from);
+    let realms = parts.map(|(((((realm, networks), dns), attachments), napt), routes_from)| {
         let networks = networks.into_iter().map(|n| n.network).collect();
         let napt = napt.map(|placed| placed.napt);
-        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, dns, attachments, napt })
+        Some(model::Realm { name: realm.name.as_ref()?.value.clone(), networks, dns, attachments, routes_from, napt })
     });
     Some(model::Config {
         ix: ix?,

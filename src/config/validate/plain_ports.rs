@@ -188,7 +188,7 @@ fn report_both_kinds(name: &str, span: &Range<usize>, first: &Range<usize>, prob
 }
 
 /// What the kernel takes as a name (`dev_valid_name`), but for `%`, which asks it to choose a number.
-fn interface_name(text: &At<String>, problems: &mut Problems) -> Option<String> {
+pub fn interface_name(text: &At<String>, problems: &mut Problems) -> Option<String> {
     let name = text.value.as_str();
     let is_bad = |c: char| c.is_whitespace() || c.is_control() || ['/', ':', '%'].contains(&c);
     if name.len() <= MAX_NAME_BYTES && ![".", ".."].contains(&name) && !name.contains(is_bad) {

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Links, in the bits of a netlink address (rtnetlink(7)).
 const RTMGRP_LINK: u32 = 1;
+const RTMGRP_IPV4_ROUTE: u32 = 0x40;
+const RTMGRP_IPV6_ROUTE: u32 = 0x400;
 const ADDRESS_BYTES: libc::socklen_t = mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
 
 #[derive(Debug)]
@@ -23,13 +25,22 @@ pub fn is_loss(error: &io::Error) -> bool {
 impl Socket {
     /// Hears of every change of a link; and may ask.
     pub fn open_following_links() -> io::Result<Self> {
+        Socket::open(RTMGRP_LINK)
+    }
+
+    /// Hears of every change of a route, and of links.
+    pub fn open_following_routes() -> io::Result<Self> {
+        Socket::open(RTMGRP_LINK | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)
+    }
+
+    fn open(groups: u32) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers.
         let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) } as isize)?;
         // SAFETY: a fresh file descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let mut address = kernel();
-        address.nl_groups = RTMGRP_LINK;
+        address.nl_groups = groups;
         // SAFETY: `address` is a sockaddr_nl of the length given, and outlives the call.
         check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), ADDRESS_BYTES) } as isize)?;
         Ok(Socket { fd })

@@ -42,6 +42,7 @@ fn config(words: &Words) -> EthernetConfig {
         proxy: Vec::new(),
         liveness: Liveness { interval: Duration::from_secs(1), multiplier: 3 },
         bfd: None,
+        speakers: Default::default(),
     }
 }
 

@@ -292,6 +292,7 @@ pub fn ethernet(addresses: &[&str], gateways: &[&str]) -> EthernetConfig {
         proxy: Vec::new(),
         liveness: Liveness::default(),
         bfd: None,
+        speakers: Default::default(),
     }
 }
 

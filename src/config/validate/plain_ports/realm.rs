@@ -76,7 +76,7 @@ fn check_families(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
                         false => "add our IPv6 address on the link to `address`; where the carrier gave none, `fe80::2/64` or such",
                     });
             }
-            Some(at) if !has_networks => {
+            Some(at) if !has_networks && file.raw.realms[port.realm].routes_from.is_none() => {
                 problems
                     .warning(&port.address_spans[at], format!("realm `{name}` has no {family} networks"))
                     .why("nothing of the realm passes under this address")
@@ -119,7 +119,7 @@ fn check_ways(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
 fn check_routes(port: &PlacedPort, file: &File<'_>, problems: &mut Problems) {
     for (route, span) in port.peer.routes.iter().zip(&port.route_spans) {
         let meets = |net: IpNet| net.contains(&route.prefix) || route.prefix.contains(&net);
-        if !file.natives(port.realm).any(meets) {
+        if !file.natives(port.realm).any(meets) && file.raw.realms[port.realm].routes_from.is_none() {
             problems
                 .warning(span, format!("{} is outside the networks of realm `{}`", route.prefix, file.name(port.realm)))
                 .why("no packet goes there, so the route has no effect")

@@ -1,0 +1,297 @@
+//! What realms' routing daemons have learned, joined with the file: the configuration that is in force.
+//!
+//! A daemon's word is worth less than the file's, and less than any rule that `check` knows. A prefix that would break one is
+//! refused by itself, with its reason; everything else goes on. Of prefixes inside one another the widest is a network of the
+//! realm, and the others say only where on a port's link their part is. What came first stays: a prefix that is refused
+//! because of another one's waits until that one goes.
+//!
+//! Aliases are given as for any network, so they are permanent: one that is withdrawn keeps its alias reserved, and is back
+//! under it when it is announced again.
+
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::allocate::{AllocateError, without_alias};
+use super::allocations::Allocations;
+use crate::config::model::{AliasMode, Config, Network, Peer, PortPeer, PortRoute, Realm, RealmRef};
+use crate::link::config::MAX_ROUTES;
+use crate::net::LearnedRoute;
+pub use refusal::Refusal;
+use refusal::{Rules, meets};
+
+/// Next hops on one link that a daemon may name; each is watched.
+pub const MAX_LEARNED_HOPS: usize = 16;
+/// Refusals may free what others were refused for; how often that is looked at again.
+const ROUNDS: usize = 8;
+
+/// By realm's name: what its daemon says.
+pub type Heard = BTreeMap<String, HeardRealm>;
+
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct HeardRealm {
+    pub routes: Vec<LearnedRoute>,
+    /// Prefixes that are there beyond what was agreed.
+    pub overflow: u64,
+    /// How often something has changed since the start.
+    pub changes: u64,
+    /// Why nothing can be heard, if so.
+    pub trouble: Option<String>,
+}
+
+/// What became of one realm's routes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LearnedRealm {
+    pub realm: RealmRef,
+    pub accepted: Vec<Accepted>,
+    pub refused: Vec<Refused>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    pub route: LearnedRoute,
+    /// It is part of a wider network. `None`: it is a network of the realm.
+    pub within: Option<IpNet>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    pub route: LearnedRoute,
+    pub why: Refusal,
+}
+
+/// The configuration in force, and what became of every route of every realm that has a daemon.
+pub fn join(file: &Config, state: &Allocations, heard: &Heard) -> Result<(Config, Vec<LearnedRealm>), AllocateError> {
+    let mut refused = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        let (config, learned) = join_once(file, heard, &refused);
+        let before = refused.len();
+        refused.extend(conflicts6(file, &learned));
+        if refused.len() == before {
+            for (realm, net, why) in exhausted(&config, state, &learned)? {
+                refused.insert((realm, net), why);
+            }
+        }
+        if refused.len() == before {
+            return Ok((config, learned));
+        }
+    }
+    // It did not settle: whatever is open still is refused, and nothing of it looked at again.
+    let (_, learned) = join_once(file, heard, &refused);
+    for realm in &learned {
+        refused.extend(networks_of(realm).map(|net| ((realm.realm, net), Refusal::Unsettled)));
+    }
+    Ok(join_once(file, heard, &refused))
+}
+
+fn networks_of(realm: &LearnedRealm) -> impl Iterator<Item = IpNet> {
+    realm.accepted.iter().filter(|one| one.within.is_none()).map(|one| one.route.prefix)
+}
+
+type RefusedNets = BTreeMap<(RealmRef, IpNet), Refusal>;
+
+fn join_once(file: &Config, heard: &Heard, refused: &RefusedNets) -> (Config, Vec<LearnedRealm>) {
+    let mut config = file.clone();
+    let rules = Rules::new(file);
+    let mut all = Vec::new();
+    for (index, realm) in config.realms.iter_mut().enumerate() {
+        let Some(from) = realm.routes_from.clone() else { continue };
+        let reference = RealmRef(index);
+        let nothing = HeardRealm::default();
+        let routes = &heard.get(&realm.name).unwrap_or(&nothing).routes;
+        let mut joined = Joined::new(reference, realm);
+        let mut routes: Vec<&LearnedRoute> = routes.iter().take(from.max_prefixes).collect();
+        routes.sort_by_key(|route| (route.prefix.prefix_len(), route.prefix));
+        for route in routes {
+            let before = refused.get(&(reference, route.prefix)).cloned();
+            let why = before.or_else(|| rules.refuse(reference, route.prefix));
+            joined.take(route, why);
+        }
+        all.push(joined.finish(realm));
+    }
+    (config, all)
+}
+
+/// One realm in the making.
+struct Joined {
+    /// Of the file, and of daemons.
+    networks: HashSet<IpNet>,
+    of_file: BTreeSet<IpNet>,
+    ways: Ways,
+    learned: LearnedRealm,
+}
+
+impl Joined {
+    fn new(reference: RealmRef, realm: &Realm) -> Self {
+        let of_file: BTreeSet<IpNet> = realm.networks.iter().map(|network| network.native.trunc()).collect();
+        Joined {
+            networks: of_file.iter().copied().collect(),
+            of_file,
+            ways: Ways::new(realm),
+            learned: LearnedRealm { realm: reference, accepted: Vec::new(), refused: Vec::new() },
+        }
+    }
+
+    /// The widest come first.
+    fn take(&mut self, route: &LearnedRoute, why: Option<Refusal>) {
+        let route = route.clone();
+        let within = self.covering(route.prefix);
+        let why = why.or_else(|| {
+            let inside = if within.is_none() { self.inside(route.prefix) } else { None };
+            inside.map(Refusal::HoldsNetwork)
+        });
+        let why = why.or_else(|| self.ways.add(&route).err());
+        match why {
+            Some(why) => self.learned.refused.push(Refused { route, why }),
+            None => {
+                if within.is_none() {
+                    self.networks.insert(route.prefix);
+                }
+                self.learned.accepted.push(Accepted { route, within });
+            }
+        }
+    }
+
+    /// The network that it is a part of, or the same as.
+    fn covering(&self, prefix: IpNet) -> Option<IpNet> {
+        let wider = std::iter::successors(Some(prefix), |net| net.supernet());
+        wider.into_iter().find(|net| self.networks.contains(net))
+    }
+
+    /// A network of the file that is a part of it.
+    fn inside(&self, prefix: IpNet) -> Option<IpNet> {
+        // Networks of the file are disjoint: the first one from here on is inside, or none is.
+        self.of_file.range(IpNet::new(prefix.network(), 0).ok()?..).next().copied().filter(|net| prefix.contains(net))
+    }
+
+    fn finish(mut self, realm: &mut Realm) -> LearnedRealm {
+        let is_shown_by_pool = realm.napt.as_ref().is_some_and(|napt| napt.viewers.is_none());
+        let networks = networks_of(&self.learned).map(|native| Network {
+            native,
+            alias: match AliasMode::default_of(native) {
+                AliasMode::Auto if is_shown_by_pool => AliasMode::HostsOnly,
+                mode => mode,
+            },
+            canonical: None,
+        });
+        realm.networks.extend(networks.collect::<Vec<_>>());
+        self.ways.finish(realm);
+        self.learned.accepted.sort_by_key(|one| one.route.prefix);
+        self.learned.refused.sort_by_key(|one| one.route.prefix);
+        self.learned
+    }
+}
+
+/// Where on the links of a realm's ports its prefixes are.
+struct Ways {
+    /// By attachment.
+    ports: Vec<Option<PortWays>>,
+    has_tunnels: bool,
+}
+
+struct PortWays {
+    port: PortPeer,
+    hops: BTreeSet<IpAddr>,
+    routes: Vec<PortRoute>,
+}
+
+impl Ways {
+    fn new(realm: &Realm) -> Self {
+        let ports = realm.attachments.iter().map(|attachment| match &attachment.peer {
+            Peer::Port(port) => Some(PortWays { port: (**port).clone(), hops: BTreeSet::new(), routes: Vec::new() }),
+            _ => None,
+        });
+        let ports: Vec<_> = ports.collect();
+        Ways { has_tunnels: ports.iter().any(Option::is_none), ports }
+    }
+
+    fn add(&mut self, route: &LearnedRoute) -> Result<(), Refusal> {
+        let mut is_reached = self.has_tunnels || route.via.is_empty();
+        for ways in self.ports.iter_mut().flatten() {
+            for via in &route.via {
+                let is_own = ways.port.addresses.iter().any(|net| net.addr() == *via);
+                if is_own || !is_on_link(&ways.port, *via) || via.is_ipv4() != route.prefix.addr().is_ipv4() {
+                    continue;
+                }
+                if !ways.hops.contains(via) && ways.hops.len() == MAX_LEARNED_HOPS {
+                    return Err(Refusal::TooManyHops);
+                }
+                if ways.port.routes.len() + ways.routes.len() >= MAX_ROUTES {
+                    return Err(Refusal::TooManyRoutes);
+                }
+                ways.hops.insert(*via);
+                ways.routes.push(PortRoute { prefix: route.prefix, via: *via });
+                is_reached = true;
+            }
+        }
+        match (is_reached, route.via.first()) {
+            (false, Some(via)) => Err(Refusal::HopNotOnLink(*via)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where everything goes to the port's own gateway, that is known without.
+    fn finish(self, realm: &mut Realm) {
+        for (attachment, ways) in realm.attachments.iter_mut().zip(self.ports) {
+            let (Peer::Port(port), Some(ways)) = (&mut attachment.peer, ways) else { continue };
+            for is_ipv4 in [true, false] {
+                let gateway = port.gateways.iter().find(|gateway| gateway.is_ipv4() == is_ipv4).copied();
+                let routes = || ways.routes.iter().filter(|route| route.prefix.addr().is_ipv4() == is_ipv4);
+                if routes().any(|route| Some(route.via) != gateway) {
+                    port.routes.extend(routes().copied());
+                }
+            }
+        }
+    }
+}
+
+fn is_on_link(port: &PortPeer, via: IpAddr) -> bool {
+    let is_link_local = matches!(via, IpAddr::V6(via) if via.is_unicast_link_local());
+    is_link_local || port.addresses.iter().any(|net| net.contains(&via))
+}
+
+/// Everybody sees IPv6 networks as they are: of two realms' that meet, the later one is refused.
+fn conflicts6(file: &Config, learned: &[LearnedRealm]) -> RefusedNets {
+    let mut claimed: Vec<(RealmRef, IpNet)> = Vec::new();
+    for (index, realm) in file.realms.iter().enumerate() {
+        for network in realm.networks.iter().filter(|network| network.native.addr().is_ipv6()) {
+            claimed.push((RealmRef(index), network.native));
+            claimed.extend(network.canonical.map(|canonical| (RealmRef(index), IpNet::V6(canonical))));
+        }
+    }
+    let mut new: Vec<_> = learned
+        .iter()
+        .flat_map(|realm| realm.accepted.iter().map(move |one| (one, realm.realm)))
+        .filter(|(one, _)| one.within.is_none() && one.route.prefix.addr().is_ipv6())
+        .map(|(one, realm)| (one.route.since, realm, one.route.prefix))
+        .collect();
+    new.sort();
+    let mut refused = RefusedNets::new();
+    for (_, realm, prefix) in new {
+        match claimed.iter().find(|(owner, net)| *owner != realm && meets(*net, prefix)) {
+            Some((owner, net)) => {
+                let name = file.realms[owner.0].name.clone();
+                refused.insert((realm, prefix), Refusal::OfAnotherRealm { realm: name, network: *net });
+            }
+            None => claimed.push((realm, prefix)),
+        }
+    }
+    refused
+}
+
+/// Networks for which there is no alias left.
+fn exhausted(
+    config: &Config,
+    state: &Allocations,
+    learned: &[LearnedRealm],
+) -> Result<Vec<(RealmRef, IpNet, Refusal)>, AllocateError> {
+    let new: HashSet<(RealmRef, IpNet)> =
+        learned.iter().flat_map(|realm| networks_of(realm).map(move |net| (realm.realm, net))).collect();
+    let without = without_alias(config, state, &new)?;
+    Ok(without.into_iter().map(|(realm, net)| (realm, net, Refusal::NoAliasLeft)).collect())
+}
