@@ -9,6 +9,7 @@
 //!   systemd: ready, watchdog
 //!   names asked outside         <-- questions, answers -->
 //! links thread (netlink)        -- how interfaces are -->
+//! opener thread (privileges)    -- sockets opened later -->
 //! ```
 //!
 //! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts
