@@ -19,18 +19,18 @@ listen = "127.0.62.1:51820"
 private_key_file = "wireguard.key"
 [metrics]
 listen = "off"
+[ike]
+local_id = "fqdn:ix.example"
+listen = "127.0.62.1"
+raw_esp = true
 [[realm]]
 name = "clinic"
 networks = ["192.168.1.0/24"]
 [[realm.attach]]
 wireguard = { public_key = "1RlQmQbsh3fXy8zY2GLGgdyGJ8k1y9KOCSUbHQM0FAI=" }
 "#;
-/// Its ports are below 1024, its socket is raw: it takes two capabilities to open them.
+/// The first for which the ports of IKE are opened: a number below 1024, and a raw socket, take a capability each.
 const MORE: &str = r#"
-[ike]
-local_id = "fqdn:ix.example"
-listen = "127.0.62.1"
-raw_esp = true
 [[realm]]
 name = "lab"
 networks = ["192.168.1.0/24"]
