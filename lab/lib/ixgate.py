@@ -18,6 +18,12 @@ METRICS_PORT = 9469
 PROC = Path("/run/lab-proc")
 
 
+def by_name(file):
+    """Lines of "Name: value"."""
+    lines = file.read_text(encoding="ascii").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 class Ixgate:
     def __init__(self, binary, namespace, directory, scenario):
         self.namespace = namespace
@@ -93,12 +99,18 @@ class Ixgate:
 
     def process_status(self):
         """What the kernel says of the process: /proc/PID/status, by name."""
+        return by_name(self._proc() / "status")
+
+    def thread_status(self):
+        """The same of each of its threads."""
+        return [by_name(thread / "status") for thread in (self._proc() / "task").iterdir()]
+
+    def _proc(self):
         # The /proc of this machine knows it by another number.
         if not PROC.is_mount():
             PROC.mkdir(exist_ok=True)
             run(["mount", "-t", "proc", "proc", PROC])
-        lines = (PROC / str(self.process.pid) / "status").read_text(encoding="ascii").splitlines()
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return PROC / str(self.process.pid)
 
     def metrics(self):
         """As Prometheus reads them."""

@@ -16,6 +16,8 @@ HTTP_PORT = 8000
 FILE_BYTES = 8_000_000
 SMALL_MTU_BYTES = 1300
 ALL = {"icmp", "tcp", "udp"}
+OPENER = "ixgate-opener"  # the thread that may open more, later
+NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 
 # Every network, every host and every link has the same addresses.
 LAN = {4: "192.168.1.{}/24", 6: "fd00:1::{}/64"}
@@ -103,9 +105,15 @@ def check(world, report):
 
 def check_privileges(world, report):
     report.group("privileges")
-    status = world.ixgate.process_status()
-    kept = {name: int(status[name], 16) for name in ("CapPrm", "CapEff")}
-    report.equal("capabilities after the ports are open", {"CapPrm": 0, "CapEff": 0}, kept)
+    threads = world.ixgate.thread_status()
+    sets = ("CapPrm", "CapEff", "CapInh", "CapAmb")
+    kept = {status["Name"]: {name: int(status[name], 16) for name in sets} for status in threads}
+    opener = kept.pop(OPENER, {})
+    report.equal("the opener's capabilities", {**dict.fromkeys(sets, 0), "CapPrm": NET_ADMIN | NET_RAW}, opener)
+    some = {name: of for name, of in kept.items() if any(of.values())}
+    report.equal("other threads that have any", {}, some)
+    report.that("the worker is among them", "ixgate-worker" in kept, "ixgate-worker", ", ".join(kept))
+    report.equal("threads that may get new ones", [], [status["Name"] for status in threads if status["NoNewPrivs"] != "1"])
 
 
 def on_ports(world):

@@ -17,8 +17,10 @@ use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
 
+use self::output::fail;
 use crate::config;
 use crate::daemon::appliance;
+use crate::io::privileges;
 
 const AFTER_HELP: &str = "\
 First steps:
@@ -62,12 +64,15 @@ enum Command {
 /// Parses the process's arguments, does what they say, and gives the exit code.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(args) => run::run(&args, |file| {
-            appliance::launch(file).unwrap_or_else(|error| {
-                tracing::error!("{error}");
-                ExitCode::from(1)
-            })
-        }),
+        Command::Run(args) => match privileges::hold() {
+            Ok(_held) => run::run(&args, |file| {
+                appliance::launch(file).unwrap_or_else(|error| {
+                    tracing::error!("{error}");
+                    ExitCode::from(1)
+                })
+            }),
+            Err(error) => fail(1, &format!("cannot give up privileges, so nothing was started: {error}")),
+        },
         Command::Check(args) => check::run(args),
         Command::Plan(args) => run_plan(&args),
         Command::Status(args) => status::run(&args),

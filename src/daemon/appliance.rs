@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::dnssec_key::{self, SigningKeyError};
 use super::interfaces::{self, InterfacePlan};
-use super::open::{IkePlan, OpenError, Plan};
+use super::open::{self, IkePlan, OpenError, Plan};
 use super::routes::Shared;
 use super::run::{Cause, Learning, Reloaded, run};
 use super::worker::Core;
@@ -26,8 +26,8 @@ use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
-use crate::io::rng;
-use crate::io::sockets::{Sockets, Watch};
+use crate::io::sockets::Watch;
+use crate::io::{privileges, rng};
 use crate::link::{Medium, PortConfig};
 use crate::net::{Generation, LinkReport, PathReport, RealmId, Timestamp};
 use crate::packet::{Datagram, Outbox};
@@ -70,7 +70,10 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let interfaces = numbers.interfaces(&config).map_err(PrepareError::from)?;
     let plan = Plan::of(&config, &interfaces);
     let open = Arc::new(Mutex::new(plan.interfaces.clone()));
-    let mut opened = plan.open()?;
+    let mut opened = privileges::with(|| plan.open())?;
+    if config.realms.iter().all(|realm| realm.routes_from.is_none()) {
+        privileges::enter_no_namespaces();
+    }
     let mut store = Store::open(&config.ix.state_dir)?;
     dnssec_key::ensure(&mut config)?;
     let generation = Generation(1);
@@ -145,20 +148,19 @@ impl Reloader {
         dnssec_key::ensure(&mut config)?;
         let generation = Generation(self.generation.0 + 1);
         // As at the start: a port that cannot be had has given nobody an alias.
-        let mut sockets = match config.uses_ipsec() && !self.ike_ports.is_open() {
-            true => IkePlan::open_later(&config)?,
-            false => Sockets::default(),
-        };
-        let numbered = self.numbers.interfaces(&config).map_err(PrepareError::from)?;
+        let ike = (config.uses_ipsec() && !self.ike_ports.is_open()).then(|| IkePlan::of(&config.ike));
+        // What fails has changed no number of what runs.
+        let mut numbers = self.numbers.clone();
+        let numbered = numbers.interfaces(&config).map_err(PrepareError::from)?;
         let interfaces = interfaces::plans(&config, &numbered);
-        {
-            let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            interfaces::open_new(&interfaces, &open, &mut sockets).map_err(OpenError::from)?;
-            waiting.extend(interfaces::waiting_for_restart(&interfaces, &open));
-        }
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waiting.extend(interfaces::waiting_for_restart(&interfaces, &open));
+        let wanted = interfaces.clone();
+        let sockets = privileges::with(move || open::open_later(ike, &wanted, &open))?;
         let joined = learned::join(&config, self.store.allocations(), &heard);
         let (in_force, learned) = joined.map_err(PrepareError::from)?;
-        let prepared = prepare(&in_force, &mut self.store, &mut self.numbers, generation, SystemTime::now())?;
+        let prepared = prepare(&in_force, &mut self.store, &mut numbers, generation, SystemTime::now())?;
+        self.numbers = numbers;
         prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
         if !waiting.is_empty() {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
@@ -378,4 +380,64 @@ fn port_name(port: &PortConfig, snapshot: &Snapshot) -> PeerName {
 
 fn log_warnings(warnings: &[config::Diagnostic]) {
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::io::secret_file;
+
+    const FILE: &str = r#"
+        [ix]
+        domain = "ix.example"
+        [wireguard]
+        private_key_file = "wireguard.key"
+        [[realm]]
+        name = "clinic"
+        networks = ["192.168.1.0/24"]
+        [[realm.attach]]
+        wireguard = { public_key = "1RlQmQbsh3fXy8zY2GLGgdyGJ8k1y9KOCSUbHQM0FAI=" }
+    "#;
+    /// No machine has its interface.
+    const PORT: &str = r#"
+        [[realm]]
+        name = "lab"
+        networks = ["192.168.1.0/24"]
+        [[realm.attach]]
+        port = { interface = "ixg-none", address = "172.20.0.2/30", gateway = "172.20.0.1" }
+    "#;
+
+    #[test]
+    fn a_reload_that_fails_changes_no_number_of_what_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ix.toml");
+        let state = format!("state_dir = {:?}\n", directory.path().join("state"));
+        let with_state = |text: &str| text.replacen("[ix]\n", &format!("[ix]\n{state}"), 1);
+        let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+        secret_file::write_new(&directory.path().join("wireguard.key"), key, secret_file::SECRET).unwrap();
+        fs::write(&file, with_state(FILE)).unwrap();
+        let config = config::load(&file).unwrap().config;
+        let (mut store, mut numbers) = (Store::open(&config.ix.state_dir).unwrap(), TunnelNumbers::default());
+        let generation = Generation(1);
+        let running = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now()).unwrap();
+        let mut reloader = Reloader {
+            file: file.clone(),
+            config,
+            ike_ports: Watch::default(),
+            store,
+            numbers,
+            generation,
+            published: Arc::new(watch::channel(running.snapshot).0),
+            open: Arc::default(),
+            heard: Shared::default(),
+            latest: None,
+        };
+        let before = format!("{:?}", reloader.numbers);
+        fs::write(&file, with_state(&[FILE, PORT].concat())).unwrap();
+        let error = reloader.reload(Cause::File).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("no interface"), "{error}");
+        assert_eq!((format!("{:?}", reloader.numbers), reloader.generation), (before, generation));
+    }
 }

@@ -11,6 +11,7 @@ use super::interfaces::InterfacePlan;
 use super::worker::{Core, Handle, WorkerError};
 use crate::io::netlink::{Links, News};
 use crate::io::poller::Waker;
+use crate::io::privileges;
 use crate::io::sockets::Sockets;
 use crate::net::{InterfaceId, LinkReport};
 
@@ -101,7 +102,7 @@ impl<C: Core> Thread<C> {
         {
             let opened = *self.opened.entry(report.interface).or_insert(index);
             if opened != index {
-                match reopen(plan) {
+                match reopen(plan.clone()) {
                     Ok(sockets) => {
                         self.opened.insert(report.interface, index);
                         self.handle.adopt(sockets)?;
@@ -118,8 +119,8 @@ impl<C: Core> Thread<C> {
     }
 }
 
-fn reopen(plan: &InterfacePlan) -> Result<Sockets, super::interfaces::InterfaceError> {
+fn reopen(plan: InterfacePlan) -> Result<Sockets, super::interfaces::InterfaceError> {
     let mut sockets = Sockets::default();
-    sockets.add_driver(plan.open()?);
+    sockets.add_driver(privileges::with(move || plan.open())?);
     Ok(sockets)
 }

@@ -10,6 +10,7 @@
 //!   names asked outside         <-- questions, answers -->
 //! links thread (netlink)        -- how interfaces are -->
 //! routes thread (netlink)       what routing daemons learn, to the main thread: a new configuration
+//! opener thread (privileges)    -- sockets opened later -->
 //! ```
 //!
 //! This room wires and decides nothing. Everything that can fail for outside reasons is opened before anything starts

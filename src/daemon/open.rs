@@ -124,15 +124,8 @@ impl Plan {
 }
 
 impl IkePlan {
-    fn of(ike: &Ike) -> Self {
+    pub fn of(ike: &Ike) -> Self {
         IkePlan { listen: ike.listen, port: ike.port, nat_t_port: ike.nat_t_port, raw_esp: ike.raw_esp }
-    }
-
-    /// Of a configuration that attaches a realm by IPsec for the first time.
-    pub fn open_later(config: &Config) -> Result<Sockets, OpenError> {
-        let mut sockets = Sockets::default();
-        IkePlan::of(&config.ike).open(&mut sockets, Offload::Auto)?;
-        Ok(sockets)
     }
 
     fn open(self, sockets: &mut Sockets, offload: Offload) -> Result<(), OpenError> {
@@ -145,6 +138,21 @@ impl IkePlan {
         }
         Ok(())
     }
+}
+
+/// What a new configuration needs beside what is `open`: the ports of IKE, if it is the first to attach a realm by IPsec, and
+/// interfaces.
+pub fn open_later(
+    ike: Option<IkePlan>,
+    interfaces: &[InterfacePlan],
+    open: &[InterfacePlan],
+) -> Result<Sockets, OpenError> {
+    let mut sockets = Sockets::default();
+    if let Some(ike) = ike {
+        ike.open(&mut sockets, Offload::Auto)?;
+    }
+    interfaces::open_new(interfaces, open, &mut sockets)?;
+    Ok(sockets)
 }
 
 impl TransferPlan {

@@ -14,6 +14,7 @@ use crate::io::frames::interface;
 use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
 use crate::io::poller::{Poller, Waker};
+use crate::io::privileges;
 use crate::net::{MAX_INTERFACES, Timestamp};
 
 /// Daemons announce in bursts: as long as more comes so soon, it is waited for ...
@@ -229,12 +230,14 @@ impl Followed {
     }
 
     fn open(&self) -> Result<Routes, FollowError> {
-        let (device, max_prefixes) = (&self.device, self.daemon.max_prefixes);
-        let open = || {
-            let no_device = |_| FollowError::NoDevice(device.clone(), self.daemon.namespace.clone());
-            Ok(Routes::open(interface::index(device).map_err(no_device)?, max_prefixes)?)
-        };
-        netns::within(&self.daemon.namespace, open)?
+        let (device, max_prefixes) = (self.device.clone(), self.daemon.max_prefixes);
+        let namespace = self.daemon.namespace.clone();
+        privileges::with(move || {
+            netns::within(&namespace, || {
+                let no_device = |_| FollowError::NoDevice(device.clone(), namespace.clone());
+                Ok(Routes::open(interface::index(&device).map_err(no_device)?, max_prefixes)?)
+            })?
+        })
     }
 }
 

@@ -3,13 +3,14 @@
 //! The only room with `unsafe`: every system call that the standard library does not offer is wrapped here, small, with
 //! the reason why it is sound. What leaves this room are safe types: [`udp::UdpSocket`] (batches of datagrams with
 //! receive and send offload), [`raw_esp::RawEspSocket`], [`sockets::Sockets`] (all of them together), [`poller::Poller`]
-//! (wait for sockets, a deadline, or another thread), [`clock::Clock`] and [`rng`]. `sim` stands where this room stands when whole appliances run under virtual time.
+//! (wait for sockets, a deadline, or another thread), [`privileges`], [`clock::Clock`] and [`rng`]. `sim` stands where this room stands when whole appliances run under virtual time.
 
 pub mod clock;
 pub mod frames;
 pub mod netlink;
 pub mod netns;
 pub mod poller;
+pub mod privileges;
 pub mod raw_esp;
 pub mod rng;
 pub mod secret_file;

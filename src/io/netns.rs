@@ -17,7 +17,10 @@ const DIRECTORY: &str = "/run/netns";
 pub enum NamespaceError {
     #[error("there is no network namespace {0:?}; make it (`ip netns add {0}`), or correct the name; there are: {1}")]
     Missing(String, String),
-    #[error("not permitted to enter the network namespace {0:?}: that needs the capability CAP_SYS_ADMIN; grant it")]
+    #[error(
+        "not permitted to enter the network namespace {0:?}: that needs the capability CAP_SYS_ADMIN; grant it, and start \
+         ixgate again: it is given up while no realm has `routes_from`"
+    )]
     NotPermitted(String),
     #[error("the network namespace {0:?} cannot be entered: {1}")]
     Other(String, io::Error),

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Descriptors are opened here, with the privileges that this needs (frames: CAP_NET_RAW; a TUN device, and keeping the kernel
-//! quiet: CAP_NET_ADMIN), before the process drops them; nothing that a driver does later needs any.
+//! quiet: CAP_NET_ADMIN), by the thread that has them ([`privileges`](super::privileges)); nothing that a driver does later needs any.
 
 pub mod af_packet;
 pub mod af_xdp;

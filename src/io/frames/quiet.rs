@@ -10,8 +10,7 @@
 //! - *Settings* of the interface, where there is no barrier, and against what the kernel says by itself: no IPv6 (neither
 //!   answers nor router solicitations), no answers to ARP, no forwarding, and nothing from sources to which the interface is
 //!   not the way, which is all of them as long as the kernel has no routes by it (strict reverse path filter). They are set
-//!   back when the last driver of the interface is closed, as far as privileges still allow; they are lost with the
-//!   interface.
+//!   back when the last driver of the interface is closed; they are lost with the interface.
 //!
 //! A socket filter would stop only the copies; nftables would need its own rules kept beside an operator's.
 
@@ -24,6 +23,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::io::privileges;
 
 /// Of one interface: file below `/proc/sys/net`, what it must hold, and what the kernel does otherwise.
 const SETTINGS: [(&str, &str, &str, &str); 5] = [
@@ -117,15 +118,22 @@ impl Quiet {
 }
 
 impl Drop for Quiet {
+    /// The thread that read the frames has no privileges, and must not wait: see [`privileges`].
     fn drop(&mut self) {
-        let mut kept = kept();
-        let Some(at) = kept.iter().position(|entry| entry.place == self.place) else { return };
-        kept[at].drivers -= 1;
-        if kept[at].drivers == 0 {
-            for (file, value) in kept.swap_remove(at).before {
-                // The interface may be gone, our privileges too.
-                let _ = fs::write(file, value);
-            }
+        let place = self.place;
+        privileges::later(move || set_back(place));
+    }
+}
+
+/// One driver less; behind the last one, everything as it was.
+fn set_back(place: Place) {
+    let mut kept = kept();
+    let Some(at) = kept.iter().position(|entry| entry.place == place) else { return };
+    kept[at].drivers -= 1;
+    if kept[at].drivers == 0 {
+        for (file, value) in kept.swap_remove(at).before {
+            // The interface may be gone.
+            let _ = fs::write(file, value);
         }
     }
 }

@@ -46,6 +46,20 @@ pub fn bind_packet(fd: BorrowedFd<'_>, interface_index: u32, protocol: u16) -> i
     check(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&address).cast(), len) })
 }
 
+/// As long as the socket is open, its interface lets in what is sent to any group.
+pub fn hear_all_groups(fd: BorrowedFd<'_>, interface_index: u32) -> io::Result<()> {
+    let membership = libc::packet_mreq {
+        mr_ifindex: interface_index as i32,
+        mr_type: libc::PACKET_MR_ALLMULTI as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    let len = size_of_val(&membership) as libc::socklen_t;
+    let value = ptr::from_ref(&membership).cast();
+    // SAFETY: `membership` is plain C data of `len` bytes that outlives the call, which only reads it.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, value, len) })
+}
+
 /// Rings of slots in memory that the kernel shares.
 pub fn set_ring(fd: BorrowedFd<'_>, name: c_int, request: &libc::tpacket_req) -> io::Result<()> {
     let len = size_of_val(request) as libc::socklen_t;

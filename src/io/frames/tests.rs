@@ -184,6 +184,19 @@ fn an_interface_that_goes_down_or_away_is_no_error_and_one_that_comes_back_goes_
     });
 }
 
+/// The other end takes the place of a card that would let in no groups of which it was not told.
+#[test]
+fn the_interface_lets_in_what_is_sent_to_groups_while_we_have_it() {
+    with_testbed(|_| {
+        let asked = || sh("ip -d link show ixa").contains("allmulti 1");
+        assert!(!asked());
+        let port = open_port();
+        assert!(asked());
+        drop(port);
+        assert!(!asked());
+    });
+}
+
 #[test]
 fn opening_fails_with_words() {
     with_testbed(|_bed| {
