@@ -204,8 +204,8 @@ fn ports(setting: u8) -> Vec<PortConfig> {
     };
     let place = |tunnel, interface, medium| PortConfig { tunnel: TunnelId(tunnel), interface, medium, mtu_bytes: 1500 };
     let mut ports = vec![
-        place(0, PLAIN, Medium::Ethernet(ethernet(VlanTags::default()))),
-        place(1, TAGGED, Medium::Ethernet(ethernet(TAGS))),
+        place(0, PLAIN, Medium::Ethernet(Box::new(ethernet(VlanTags::default())))),
+        place(1, TAGGED, Medium::Ethernet(Box::new(ethernet(TAGS)))),
         place(2, TUN, Medium::Tun),
     ];
     if setting & 0x20 != 0 {

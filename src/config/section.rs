@@ -210,7 +210,7 @@ impl<'a> Section<'a> {
         self.report_one_of(problems);
         let is_missing = |key: &&KeySpec| {
             let is_there = |name: &&str| self.table.contains_key(*name);
-            key.required && !is_there(&key.name) && !self.spec.instead_of(key.name).iter().any(|name| is_there(name))
+            key.required && !is_there(&key.name) && !self.spec.instead_of(key.name).iter().any(is_there)
         };
         for key in self.spec.keys.iter().filter(is_missing) {
             problems

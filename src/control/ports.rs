@@ -100,7 +100,7 @@ pub(super) fn ethernet(realm: &Realm, port: &PortPeer, is_default: bool, proxy: 
     if is_default && (has_gateway(false) || port.accept_ra) {
         networks.push(IpNet::V6(Ipv6Net::default()));
     }
-    Medium::Ethernet(EthernetConfig {
+    Medium::Ethernet(Box::new(EthernetConfig {
         vlan: port.vlan,
         addresses: port.addresses.clone(),
         gateways: port.gateways.clone(),
@@ -111,7 +111,7 @@ pub(super) fn ethernet(realm: &Realm, port: &PortPeer, is_default: bool, proxy: 
         liveness: Liveness { interval: port.liveness_interval, multiplier: port.liveness_multiplier },
         bfd: port.bfd.map(|bfd| Bfd { is_active: bfd.is_active, interval: bfd.interval, multiplier: bfd.multiplier }),
         speakers: speakers(realm),
-    })
+    }))
 }
 
 pub(super) fn config(

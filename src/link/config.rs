@@ -31,7 +31,7 @@ impl PortConfig {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Medium {
-    Ethernet(EthernetConfig),
+    Ethernet(Box<EthernetConfig>),
     /// A TUN device: IP packets, no neighbours.
     Tun,
 }

@@ -301,7 +301,7 @@ pub fn nets(texts: &[&str]) -> Vec<IpNet> {
 }
 
 pub fn port(tunnel: TunnelId, interface: InterfaceId, config: EthernetConfig) -> PortConfig {
-    PortConfig { tunnel, interface, medium: Medium::Ethernet(config), mtu_bytes: 1500 }
+    PortConfig { tunnel, interface, medium: Medium::Ethernet(Box::new(config)), mtu_bytes: 1500 }
 }
 
 /// Both IP versions, one gateway each, which answers.

@@ -126,6 +126,10 @@ impl Table {
         })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     pub fn len(&self) -> usize {
         self.known.len()
     }
