@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use ixgate::dataplane::Engine;
 use ixgate::io::frames::{self, Choice, Driver, interface};
 use ixgate::io::poller::Poller;
-use ixgate::net::{InterfaceId, LinkReport, Mac, Timestamp};
+use ixgate::net::{InterfaceId, LinkReport, Mac, Path, Timestamp};
 use ixgate::packet::{Datagram, Outbox};
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets;
@@ -38,6 +38,9 @@ const QUICK_ROUNDS: usize = 7;
 /// Nobody's: whatever has it is dropped at once.
 const NOBODY: Mac = Mac([2, 0, 0, 0, 0, 0x99]);
 const INSIDE: &str = "--inside-namespace";
+/// As the appliance numbers them: by name, "ixfar..." before "ixnear...".
+const FAR: InterfaceId = InterfaceId(0);
+const NEAR: InterfaceId = InterfaceId(1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 2);
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 /// The appliance's clock: long enough for it to have claimed its addresses.
@@ -267,8 +270,8 @@ impl Lane {
 
 impl Device {
     fn open(near: &str, far: Option<&str>, choice: Choice) -> Outcome<Self> {
-        let from = frames::open(InterfaceId(0), near, choice)?;
-        let to = far.map(|far| frames::open(InterfaceId(1), far, choice)).transpose()?;
+        let from = frames::open(NEAR, near, choice)?;
+        let to = far.map(|far| frames::open(FAR, far, choice)).transpose()?;
         let poller = Poller::new()?;
         poller.add(from.fd(), 0)?;
         Ok(Device { from, to, poller, outbox: Outbox::new(BATCH * 2048, BATCH), engine: None })
@@ -321,9 +324,9 @@ fn appliance(near: &str, far: &str) -> Outcome<(Box<Engine>, Ipv4Addr)> {
     };
     let mut engine = Box::new(appliance.engine(Timestamp::ZERO));
     let mut macs = Vec::new();
-    for (number, name) in (0..).zip([near, far]) {
+    for (number, name) in [(NEAR, near), (FAR, far)] {
         let mac = interface::mac(name)?.ok_or("no hardware address")?;
-        let report = LinkReport { interface: InterfaceId(number), is_up: true, mac, mtu_bytes: 1500 };
+        let report = LinkReport { interface: number, is_up: true, mac, mtu_bytes: 1500 };
         engine.handle_link(report, Timestamp::ZERO);
         macs.push(mac);
     }
@@ -343,9 +346,9 @@ fn appliance(near: &str, far: &str) -> Outcome<(Box<Engine>, Ipv4Addr)> {
         &[10, 2, 0, 1],
     ];
     for (interface, frame) in
-        [(0, [&macs[0].0[..], &[2, 0, 0, 0, 0, 1], &[8, 0], &opening].concat()), (1, answer.concat())]
+        [(NEAR, [&macs[0].0[..], &[2, 0, 0, 0, 0, 1], &[8, 0], &opening].concat()), (FAR, answer.concat())]
     {
-        let path = ixgate::net::Path::frames(InterfaceId(interface));
+        let path = Path::frames(interface);
         engine.handle_input([Datagram::new(path, &frame)].into_iter(), NOW);
         engine.outbox().clear();
     }
