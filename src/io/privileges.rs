@@ -18,9 +18,9 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -40,7 +40,6 @@ const TO_ENTER: Set = Set(1 << SYS_ADMIN);
 const LAST_JOBS: Duration = Duration::from_millis(300);
 
 static OPENER: OnceLock<Opener> = OnceLock::new();
-static ENTERS_NO_NAMESPACES: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static IS_OPENER: Cell<bool> = const { Cell::new(false) };
@@ -71,8 +70,9 @@ pub fn with<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
 
 /// From now on no namespaces are entered.
 pub fn enter_no_namespaces() {
-    ENTERS_NO_NAMESPACES.store(true, Ordering::Relaxed);
-    with(|| ());
+    if let Some(opener) = OPENER.get() {
+        opener.enter_no_namespaces();
+    }
 }
 
 /// Does not wait for it. What is asked for is done in its order.
@@ -109,14 +109,24 @@ fn give_up() -> io::Result<Option<Opener>> {
 #[derive(Debug)]
 struct Opener {
     jobs: Sender<Job>,
+    /// Shared with the thread.
+    enters_namespaces: Arc<AtomicBool>,
 }
 
 impl Opener {
     /// Inherits what is permitted to the caller.
     fn start(kept: Set) -> io::Result<Self> {
         let (jobs, asked) = channel();
-        thread::Builder::new().name("ixgate-opener".to_owned()).spawn(move || serve(&asked, kept))?;
-        Ok(Opener { jobs })
+        let enters_namespaces = Arc::new(AtomicBool::new(true));
+        let enters = enters_namespaces.clone();
+        thread::Builder::new().name("ixgate-opener".to_owned()).spawn(move || serve(&asked, kept, &enters))?;
+        Ok(Opener { jobs, enters_namespaces })
+    }
+
+    /// Given up when this returns.
+    fn enter_no_namespaces(&self) {
+        self.enters_namespaces.store(false, Ordering::Relaxed);
+        self.with(|| ());
     }
 
     fn with<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
@@ -145,11 +155,10 @@ impl Opener {
     }
 }
 
-fn serve(asked: &Receiver<Job>, kept: Set) {
+fn serve(asked: &Receiver<Job>, kept: Set, enters_namespaces: &AtomicBool) {
     IS_OPENER.set(true);
     for job in asked {
-        let left = if ENTERS_NO_NAMESPACES.load(Ordering::Relaxed) { kept.and(TO_OPEN) } else { kept };
-        job(left);
+        job(if enters_namespaces.load(Ordering::Relaxed) { kept } else { kept.and(TO_OPEN) });
     }
 }
 
@@ -274,7 +283,8 @@ mod tests {
     #[test]
     fn all_is_given_up_but_what_the_opener_opens_with() {
         in_a_thread(|| {
-            let kept = said("thread-self", "CapPrm") & TO_OPEN.0;
+            let ours = said("thread-self", "CapPrm");
+            let (kept, left) = (ours & (TO_OPEN.0 | TO_ENTER.0), ours & TO_OPEN.0);
             let opener = give_up().unwrap();
             assert_eq!(sets("thread-self"), [0; 4]);
             assert_eq!(said("thread-self", "NoNewPrivs"), 1);
@@ -283,6 +293,9 @@ mod tests {
             let (id, raised) = opener.with(|| (own_id(), sets("thread-self")));
             assert_eq!(raised, [kept, kept, 0, 0]);
             assert_eq!(sets(&id), [kept, 0, 0, 0]);
+            opener.enter_no_namespaces();
+            assert_eq!(opener.with(|| sets("thread-self")), [left, left, 0, 0]);
+            assert_eq!(sets(&id), [left, 0, 0, 0]);
         });
     }
 
