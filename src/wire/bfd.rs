@@ -184,6 +184,24 @@ mod tests {
         assert_eq!(control.emit(), UP);
     }
 
+    /// As BIRD 2.0.12 sent it when it was told that the session is administratively down.
+    #[test]
+    fn a_packet_of_bird_is_read() {
+        let packet = [
+            0x23, 0x60, 0x03, 0x18, 0x6b, 0x54, 0x5d, 0x1c, 0x22, 0xf2, 0xf9, 0xad, 0x00, 0x0f, 0x42, 0x40, 0x00, 0x01,
+            0x86, 0xa0, 0x00, 0x00, 0x00, 0x00,
+        ];
+        let control = parse(&packet).unwrap();
+        assert_eq!((control.state, control.diagnostic), (State::Down, Diagnostic::NEIGHBOR_SIGNALED_DOWN));
+        assert!(control.is_poll && !control.is_final && !control.is_demand);
+        assert_eq!((control.my_discriminator, control.your_discriminator), (0x6b54_5d1c, 0x22f2_f9ad));
+        assert_eq!(
+            (control.desired_min_tx_us, control.required_min_rx_us, control.multiplier),
+            (1_000_000, 100_000, 3)
+        );
+        assert_eq!(control.emit(), packet);
+    }
+
     #[test]
     fn every_field_has_its_place() {
         assert_eq!(parse(&with(0, 0x21)).unwrap().diagnostic, Diagnostic::DETECTION_TIME_EXPIRED);

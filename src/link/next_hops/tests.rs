@@ -262,6 +262,24 @@ fn a_port_has_so_many_routes_and_gateways_and_no_more() {
     );
 }
 
+/// The worst that a packet can meet: a route of every length around its destination.
+#[test]
+fn the_deepest_nest_is_climbed_step_by_step() {
+    let address = |number: u8| IpAddr::from([172, 20, 0, 100 + number]);
+    let mut all = config(&Words { gateways: &["172.20.0.1"], routes: &[], ..CARRIER });
+    let nested = |len: u8| Route { prefix: IpNet::new(ip("10.255.0.7"), len).unwrap(), via: address(len) };
+    all.routes = (0..=32).map(nested).collect();
+    let mut hops = NextHops::new(&all);
+    for hop in hops.watched().to_vec() {
+        hops.set_alive(hop, true);
+    }
+    for len in (0..=32).rev() {
+        check(&hops, &[("10.255.0.7", Some(&address(len).to_string()))]);
+        hops.set_alive(address(len), false);
+    }
+    check(&hops, &[("10.255.0.7", Some("172.20.0.1"))]);
+}
+
 /// The obviously right answer.
 fn slow(config: &EthernetConfig, alive: &dyn Fn(IpAddr) -> bool, destination: IpAddr) -> Option<IpAddr> {
     let links = config.addresses.iter().filter(|net| net.contains(&destination));
