@@ -41,7 +41,7 @@ fn tests_that_the_conformance_pages_name_exist() {
     for (page, least) in [
         ("conformance-esp.md", 40),
         ("conformance-ikev2.md", 150),
-        ("conformance-link.md", 70),
+        ("conformance-link.md", 60),
         ("conformance-nat.md", 130),
     ] {
         let text = fs::read_to_string(root.join("docs").join(page)).unwrap();
