@@ -42,6 +42,7 @@ fn tests_that_the_conformance_pages_name_exist() {
         ("conformance-bfd.md", 40),
         ("conformance-esp.md", 40),
         ("conformance-ikev2.md", 150),
+        ("conformance-link.md", 60),
         ("conformance-nat.md", 130),
     ] {
         let text = fs::read_to_string(root.join("docs").join(page)).unwrap();

@@ -26,7 +26,7 @@ use crate::dataplane::snapshot::Transport;
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
-use crate::io::sockets::Watch;
+use crate::io::sockets::{Sockets, Watch};
 use crate::io::{privileges, rng};
 use crate::link::{Medium, PortConfig};
 use crate::net::{Generation, LinkReport, PathReport, RealmId, Timestamp};
@@ -156,7 +156,11 @@ impl Reloader {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
         waiting.extend(interfaces::waiting_for_restart(&interfaces, &open));
         let wanted = interfaces.clone();
-        let sockets = privileges::with(move || open::open_later(ike, &wanted, &open))?;
+        // What daemons learn opens nothing, and an interface that is gone does not hold it up.
+        let sockets = match cause {
+            Cause::File => privileges::with(move || open::open_later(ike, &wanted, &open))?,
+            Cause::Routes => Sockets::default(),
+        };
         let joined = learned::join(&config, self.store.allocations(), &heard);
         let (in_force, learned) = joined.map_err(PrepareError::from)?;
         let prepared = prepare(&in_force, &mut self.store, &mut numbers, generation, SystemTime::now())?;

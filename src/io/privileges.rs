@@ -318,7 +318,7 @@ mod tests {
         in_a_thread(|| {
             let opener = give_up().unwrap().unwrap_or_else(|| Opener::start(Set::default()).unwrap());
             let jobs = opener.jobs.clone();
-            let nested = opener.with(move || Opener { jobs }.with(|| 7));
+            let nested = opener.with(move || Opener { jobs, enters_namespaces: Arc::default() }.with(|| 7));
             assert_eq!(nested, 7);
             let panic = catch_unwind(AssertUnwindSafe(|| opener.with(|| panic!("told to")))).unwrap_err();
             assert_eq!(panic.downcast_ref::<&str>(), Some(&"told to"));

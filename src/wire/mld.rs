@@ -72,6 +72,23 @@ mod tests {
     }
 
     #[test]
+    fn a_report_is_that_of_linux_byte_for_byte() {
+        // Taken from a veth pair, before and after the station had a link-local address.
+        let tail = "ff0200000000000000000000000000163a00050200000100";
+        let record = "0000000104000000ff0200000000000000000001ff00000a";
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x0a);
+        for (source, source_hex, sum) in [
+            (Ipv6Addr::UNSPECIFIED, "00000000000000000000000000000000", "6f80"),
+            (link_local, "fe80000000000000000000fffe00000a", "71f5"),
+        ] {
+            let mut out = [0xaa; 200];
+            let len = emit_report(&mut out, source, &[group(0x0a)]).unwrap();
+            let hex: String = out[..len].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, format!("6000000000240001{source_hex}{tail}8f00{sum}{record}"));
+        }
+    }
+
+    #[test]
     fn a_report_is_bounded_and_does_not_write_past_the_end() {
         let groups = [group(7); 40];
         let len = emit_report(&mut [0; 1280], SOURCE, &groups).unwrap();

@@ -167,7 +167,8 @@ fn parse_message(body: &[u8], source: Ipv6Addr, destination: Ipv6Addr) -> Option
                 is_override: body[4] & OVERRIDE != 0,
             };
             // RFC 4861 section 7.1.2; and nobody answers without an address.
-            let is_valid = !(source.is_unspecified() || is_solicited && destination.is_multicast());
+            let is_to_group = is_solicited && destination.is_multicast();
+            let is_valid = !source.is_unspecified() && !is_to_group;
             is_valid.then_some(message)
         }
         kind::REDIRECT => {

@@ -14,11 +14,9 @@ use crate::net::{Mac, Timestamp};
 pub const ANNOUNCE_NUM: u8 = 2;
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-/// How long an address that somebody else has is left alone, at least. It stands for RFC 5227's RATE_LIMIT_INTERVAL, from the first
+/// How long an address that somebody else has is left alone. It stands for RFC 5227's RATE_LIMIT_INTERVAL, from the first
 /// conflict on instead of the tenth.
 pub const HOLD_DOWN: Duration = Duration::from_secs(60);
-/// Of two that both want an address and saw one another, one comes back before the other asks again: longer than a round of probes.
-const HOLD_DOWN_SPREAD: Duration = Duration::from_secs(15);
 
 /// RFC 4862 section 5.1 and RFC 4861 section 10: DupAddrDetectTransmits, and RetransTimer, which is waited for an answer.
 const DAD_TRANSMITS: u8 = 1;
@@ -128,7 +126,7 @@ impl Claim {
         self.state = State::Idle;
     }
 
-    pub fn handle_sighting(&mut self, other: Mac, sighting: Sighting, now: Timestamp, random: &mut Seeded) {
+    pub fn handle_sighting(&mut self, other: Mac, sighting: Sighting, now: Timestamp) {
         match (self.state, sighting) {
             (State::Idle, _) => {}
             // Who asks for what is ours is answered like everybody who asks.
@@ -137,7 +135,7 @@ impl Claim {
                 self.defended_at = Some(now);
                 self.state = State::Ours { announcements_left: announcements_left.max(1), at: now };
             }
-            (State::Ours { .. } | State::Probing { .. }, _) => self.give_up(other, now, random),
+            (State::Ours { .. } | State::Probing { .. }, _) => self.give_up(other, now),
             (State::Duplicate { until, .. }, _) => self.state = State::Duplicate { other, until },
         }
     }
@@ -147,9 +145,8 @@ impl Claim {
         self.defended_at.is_none_or(|at| now.saturating_since(at) >= DEFEND_INTERVAL)
     }
 
-    fn give_up(&mut self, other: Mac, now: Timestamp, random: &mut Seeded) {
-        let until = now + HOLD_DOWN + between(Duration::ZERO, HOLD_DOWN_SPREAD, random);
-        self.state = State::Duplicate { other, until };
+    fn give_up(&mut self, other: Mac, now: Timestamp) {
+        self.state = State::Duplicate { other, until: now + HOLD_DOWN };
         self.held_with = None;
         // Only a link that flaps brings a conflict sooner than a hold-down after the last.
         if self.told.duplicate_at.is_none_or(|at| now.saturating_since(at) >= HOLD_DOWN) {

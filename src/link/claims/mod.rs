@@ -154,7 +154,7 @@ impl Claims {
             return;
         }
         if let Some(claim) = self.claims.iter_mut().find(|claim| claim.address() == address) {
-            claim.handle_sighting(mac, sighting, now, &mut self.random);
+            claim.handle_sighting(mac, sighting, now);
         }
     }
 
