@@ -119,6 +119,24 @@ impl Watch {
         }
     }
 
+    /// What is known of hops that another watch of this port had, too, goes on as it was: sessions, failures, what is not told yet.
+    /// Both were made of the same settings, and both are running or neither.
+    pub fn take_over(&mut self, mut before: Watch, now: Timestamp) {
+        for place in 0..self.hops.len() {
+            let Some(theirs) = before.place_of(self.hops[place].address) else { continue };
+            std::mem::swap(&mut self.hops[place], &mut before.hops[theirs]);
+            if let Some(due) = before.hops[theirs].due {
+                self.timers.remove(&(due, place as u16));
+            }
+            let hop = &mut self.hops[place];
+            if hop.is_change_queued {
+                self.changed.push_back(place as u16);
+            }
+            hop.due = None;
+            self.settle(place, now);
+        }
+    }
+
     /// The link is down, and nobody there: [`Watch::poll_change`] says so without a reason, as it is not theirs.
     pub fn stop(&mut self, now: Timestamp) {
         self.is_running = false;

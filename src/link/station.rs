@@ -94,9 +94,14 @@ impl Station {
         let is_watched_alike = hops.watched() == self.next_hops.watched()
             && (before.liveness, before.bfd) == (config.liveness, config.bfd);
         if !is_watched_alike {
-            self.watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
+            let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
+            let before_it = std::mem::replace(&mut self.watch, watch);
             if self.claims.mac().is_some() {
                 self.watch.start(now);
+            }
+            // Others come and go, be it by a daemon's doing: that must cost no session with those that stay.
+            if (before.liveness, before.bfd) == (config.liveness, config.bfd) {
+                self.watch.take_over(before_it, now);
             }
         }
         for hop in self.next_hops.watched().to_vec() {

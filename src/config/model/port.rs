@@ -17,7 +17,7 @@ pub struct Interface {
 /// By what frames are moved.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Driver {
-    /// The best that the interface has.
+    /// `AfPacket`.
     #[default]
     Auto,
     AfPacket,

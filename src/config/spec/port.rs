@@ -38,8 +38,8 @@ static INTERFACE: TableSpec = TableSpec {
         required("name", "As the kernel calls it.", Shape::Text(INTERFACE_NAME)),
         with_default(
             "driver",
-            "By what frames are moved: `auto` the best that the interface has, `af_packet` on every interface, `af_xdp` \
-             the faster one where kernel and interface have it. `status` shows which it is.",
+            "By what frames are moved: `af_packet` on every interface, `af_xdp` where kernel and interface have it \
+             (less per single packet, more for bulk TCP); `auto` takes `af_packet`. `status` shows which it is.",
             Shape::Choice(DRIVERS),
             "\"auto\"",
         ),

@@ -167,6 +167,27 @@ fn holds_double_and_end() {
 }
 
 #[test]
+fn hops_that_stay_are_watched_on_when_others_come_and_go() {
+    for answers_from in [0, u64::MAX] {
+        let mut before = started(&[HOP, hop(7)], None);
+        run(&mut before, ms(10_000), &mut |to, at| to == HOP && at >= ms(answers_from.min(1 << 40)));
+        let known = before.status(HOP).unwrap();
+        assert_eq!(known.is_alive, answers_from == 0);
+        let mut after = Watch::new(&[hop(0), HOP], WATCHED, None, 6);
+        after.start(ms(10_100));
+        after.take_over(before, ms(10_100));
+        assert_eq!((after.status(HOP), after.status(hop(7))), (Some(known), None));
+        // Silent from now on, or from the beginning: it is told at its time, once, and of the new one nothing but that it is there.
+        let changes = run(&mut after, ms(20_000), &mut |to, _| to == hop(0));
+        let of =
+            |hop: IpAddr| changes.iter().filter(|change| change.1 == hop).map(|change| change.2).collect::<Vec<_>>();
+        assert_eq!((of(hop(0)), of(HOP)), (vec![true], if known.is_alive { vec![false] } else { vec![] }));
+        let gone = changes.iter().find(|change| change.1 == HOP).map_or(ms(10_100), |change| change.0);
+        assert!(gone <= ms(13_000), "{gone:?}");
+    }
+}
+
+#[test]
 fn a_link_that_goes_takes_all_hops_along_and_blames_none() {
     let hops = [hop(1), hop(2)];
     let mut watch = started(&hops, None);
