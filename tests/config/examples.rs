@@ -63,7 +63,8 @@ fn every_example_is_right_and_insists_on_its_secrets() {
 
 /// The part of JSON Schema that ours uses.
 fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
-    if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
+    let any_of = schema.get("anyOf").and_then(Value::as_array);
+    if let Some(any) = any_of.filter(|_| schema.get("type").is_none()) {
         let mut tried = any.iter().map(|s| conforms(value, s, at));
         return if tried.any(|result| result.is_ok()) { Ok(()) } else { Err(format!("{at}: fits nothing")) };
     }
@@ -92,6 +93,12 @@ fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
     for (key, field) in value.as_object().into_iter().flatten() {
         let Some(schema) = schema["properties"].get(key) else { return Err(format!("{at}: unknown key {key}")) };
         conforms(field, schema, &format!("{at}.{key}"))?;
+    }
+    // Beside a type, it says of which keys one must be there.
+    let is_there =
+        |one: &Value| one["required"].as_array().unwrap().iter().all(|key| value.get(key.as_str().unwrap()).is_some());
+    if any_of.is_some_and(|any| !any.iter().any(is_there)) {
+        return Err(format!("{at}: has none of {any_of:?}"));
     }
     let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     match required.find(|key| value.get(key).is_none()) {
