@@ -47,6 +47,10 @@ pub fn parse(frame: &[u8]) -> Option<Header> {
     };
     if header.ether_type == ether_type::SERVICE_TAG {
         header.tags.service = take_tag(frame, &mut header)?;
+        // A switch that knows no service tags passes it as a part of an untagged frame: what is behind it must name no VLAN.
+        if header.tags.service.is_none() {
+            return Some(header);
+        }
     }
     if header.ether_type == ether_type::CUSTOMER_TAG {
         header.tags.customer = take_tag(frame, &mut header)?;
@@ -110,6 +114,13 @@ mod tests {
             assert_eq!(parse(&out[..header_bytes]), Some(expected));
             assert_eq!(parse(&out[..header_bytes - 1]), None, "cut short");
         }
+    }
+
+    #[test]
+    fn behind_a_service_tag_without_a_vlan_no_customer_tag_is_read() {
+        let frame = [&HERE.0[..], &THERE.0, &[0x88, 0xa8, 0, 0, 0x81, 0, 0, 100, 8, 0], &[0; 46]].concat();
+        let header = parse(&frame).unwrap();
+        assert_eq!((header.tags, header.ether_type), (VlanTags::default(), ether_type::CUSTOMER_TAG));
     }
 
     #[test]
