@@ -16,13 +16,13 @@ use super::routes::Shared;
 use super::run::{Cause, Learning, Reloaded, run};
 use super::worker::Core;
 use crate::config;
-use crate::config::model::{Config, Ike, Ix, Limits, RealmRef};
+use crate::config::model::{Config, Ike, Ix, Limits, Realm, RealmRef};
 use crate::control::learned::{self, Heard, LearnedRealm};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
-use crate::dataplane::snapshot::Transport;
+use crate::dataplane::snapshot::{Transport, Tunnel};
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
@@ -273,65 +273,48 @@ impl Core for Engine {
 
 /// The file's names for the numbers in a report.
 fn names(config: &Config, snapshot: &Snapshot, learned: &[LearnedRealm], heard: &Heard) -> Names {
-    let routes = |name: &str| learned_routes(config, snapshot, learned, heard, name).map(Arc::new);
-    let order = |name: &str| config.realms.iter().position(|realm| realm.name == name);
+    let order: HashMap<&str, usize> = (config.realms.iter().map(|realm| realm.name.as_str()).zip(0..)).collect();
+    let routes = |id: RealmId, name: &str| {
+        let realm = RealmRef(*order.get(name)?);
+        learned_routes(&config.realms[realm.0], snapshot, id, learned.iter().find(|one| one.realm == realm), heard)
+    };
     let mut realms: Vec<_> = (0..=u16::MAX)
-        .map(crate::net::RealmId)
+        .map(RealmId)
         .zip(&snapshot.realms)
         .filter_map(|(realm, entry)| {
-            Some(RealmName { realm, name: entry.as_ref()?.name.clone(), routes: routes(&entry.as_ref()?.name) })
+            let name = entry.as_ref()?.name.clone();
+            let routes = routes(realm, &name).map(Arc::new);
+            Some(RealmName { realm, name, routes })
         })
         .collect();
-    realms.sort_by_key(|realm| order(&realm.name));
-    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| match &tunnel.peer {
-        Transport::WireGuard(peer) => TunnelName {
-            tunnel: peer.tunnel,
-            realm: tunnel.realm,
-            peer: PeerName::WireGuard(peer.public_key),
-            has_endpoint: peer.endpoint.is_some(),
-            priority: tunnel.priority,
-            weight: tunnel.weight,
-        },
-        Transport::Ipsec(peer) => TunnelName {
-            tunnel: peer.tunnel,
-            realm: tunnel.realm,
-            peer: PeerName::Ipsec { remote_id: peer.remote_id.to_string(), local_id: peer.local_id.to_string() },
-            has_endpoint: peer.initiate,
-            priority: tunnel.priority,
-            weight: tunnel.weight,
-        },
-        Transport::Port(port) => TunnelName {
-            tunnel: port.tunnel,
-            realm: tunnel.realm,
-            peer: port_name(port, snapshot),
-            has_endpoint: false,
-            priority: tunnel.priority,
-            weight: tunnel.weight,
-        },
+    realms.sort_by_key(|realm| order.get(realm.name.as_str()));
+    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| {
+        let (peer, has_endpoint) = match &tunnel.peer {
+            Transport::WireGuard(peer) => (PeerName::WireGuard(peer.public_key), peer.endpoint.is_some()),
+            Transport::Ipsec(peer) => {
+                let (remote_id, local_id) = (peer.remote_id.to_string(), peer.local_id.to_string());
+                (PeerName::Ipsec { remote_id, local_id }, peer.initiate)
+            }
+            Transport::Port(port) => (port_name(port, snapshot), false),
+        };
+        let Tunnel { realm, priority, weight, .. } = *tunnel;
+        TunnelName { tunnel: tunnel.peer.tunnel(), realm, peer, has_endpoint, priority, weight }
     });
     Names { tunnels: tunnels.collect(), realms }
 }
 
 /// `None`: the realm has no routing daemon.
 fn learned_routes(
-    config: &Config,
+    realm: &Realm,
     snapshot: &Snapshot,
-    learned: &[LearnedRealm],
+    id: RealmId,
+    known: Option<&LearnedRealm>,
     heard: &Heard,
-    name: &str,
 ) -> Option<LearnedRoutes> {
-    let index = config.realms.iter().position(|realm| realm.name == name)?;
-    let from = config.realms[index].routes_from.as_ref()?;
-    let known = learned.iter().find(|realm| realm.realm == RealmRef(index));
-    let said = heard.get(name);
-    let id = (0..=u16::MAX)
-        .map(RealmId)
-        .zip(&snapshot.realms)
-        .find(|(_, realm)| realm.as_ref().is_some_and(|r| r.name == name));
-    let aliases: HashMap<IpNet, Option<Ipv4Net>> = id.map_or_else(HashMap::new, |(id, _)| {
-        let networks = snapshot.mapping.networks().iter().filter(|network| network.realm == id);
-        networks.map(|network| (network.native, network.alias)).collect()
-    });
+    let from = realm.routes_from.as_ref()?;
+    let said = heard.get(&realm.name);
+    let networks = snapshot.mapping.networks().iter().filter(|network| network.realm == id);
+    let aliases: HashMap<IpNet, Option<Ipv4Net>> = networks.map(|network| (network.native, network.alias)).collect();
     let accepted = known.iter().flat_map(|realm| &realm.accepted).map(|one| LearnedRoute {
         prefix: one.route.prefix,
         via: one.route.via.clone(),

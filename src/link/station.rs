@@ -89,20 +89,15 @@ impl Station {
         random: &mut Seeded,
         now: Timestamp,
     ) {
-        // Routes come and go; what is known of their hops stays as long as these are the same.
-        let hops = std::mem::replace(&mut self.next_hops, NextHops::new(config));
-        let is_watched_alike = hops.watched() == self.next_hops.watched()
-            && (before.liveness, before.bfd) == (config.liveness, config.bfd);
-        if !is_watched_alike {
-            let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
-            let before_it = std::mem::replace(&mut self.watch, watch);
-            if self.claims.mac().is_some() {
-                self.watch.start(now);
-            }
-            // Others come and go, be it by a daemon's doing: that must cost no session with those that stay.
-            if (before.liveness, before.bfd) == (config.liveness, config.bfd) {
-                self.watch.take_over(before_it, now);
-            }
+        self.next_hops = NextHops::new(config);
+        let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
+        let before_it = std::mem::replace(&mut self.watch, watch);
+        if self.claims.mac().is_some() {
+            self.watch.start(now);
+        }
+        // Hops come and go, be it by a daemon's doing: that must cost no session with those that stay.
+        if (before.liveness, before.bfd) == (config.liveness, config.bfd) {
+            self.watch.take_over(before_it, now);
         }
         for hop in self.next_hops.watched().to_vec() {
             let is_alive = self.watch.status(hop).is_some_and(|status| status.is_alive);

@@ -57,41 +57,69 @@ pub enum Message {
 
 /// For a dump of all interfaces. What follows the header is all zeros: of any address family.
 pub fn request_links(sequence: u32) -> Vec<u8> {
-    let len = (HEADER_BYTES + IFINFOMSG_BYTES) as u32;
+    request_dump(RTM_GETLINK, IFINFOMSG_BYTES, sequence)
+}
+
+/// For a dump of everything of a kind. What follows the header is all zeros.
+pub(super) fn request_dump(kind: u16, body_bytes: usize, sequence: u32) -> Vec<u8> {
+    let len = (HEADER_BYTES + body_bytes) as u32;
     let mut bytes = Vec::with_capacity(len as usize);
     bytes.extend(len.to_ne_bytes());
-    bytes.extend(RTM_GETLINK.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.resize(len as usize, 0);
     bytes
 }
 
-/// What one datagram holds; messages of other kinds are passed over.
-pub fn read(datagram: &[u8]) -> impl Iterator<Item = Message> {
+/// One message of a datagram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub kind: u16,
+    pub flags: u16,
+    /// Of the request that it answers.
+    pub sequence: u32,
+    pub body: &'a [u8],
+    /// Neither this one nor one before it in the datagram says that something changed while the dump was made.
+    pub is_consistent: bool,
+}
+
+impl Part<'_> {
+    /// Of an `NLMSG_ERROR`: the system's error number. `None`: no error, but an acknowledgement.
+    pub fn error(&self) -> Option<i32> {
+        let error = u32_at(self.body, 0)? as i32;
+        (error != 0).then(|| error.saturating_neg())
+    }
+}
+
+/// Takes a datagram apart.
+pub(super) fn parts(datagram: &[u8]) -> impl Iterator<Item = Part<'_>> {
     let mut rest = datagram;
     let mut is_consistent = true;
-    let messages = std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let len = usize::try_from(u32_at(rest, 0)?).ok()?;
         let message = rest.get(..len).filter(|message| message.len() >= HEADER_BYTES)?;
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        is_consistent &= u16_at(message, 6)? & NLM_F_DUMP_INTR == 0;
-        Some(read_one(u16_at(message, 4)?, &message[HEADER_BYTES..], is_consistent))
-    });
-    messages.flatten()
+        let (kind, flags, sequence) = (u16_at(message, 4)?, u16_at(message, 6)?, u32_at(message, 8)?);
+        is_consistent &= flags & NLM_F_DUMP_INTR == 0;
+        Some(Part { kind, flags, sequence, body: &message[HEADER_BYTES..], is_consistent })
+    })
 }
 
-fn read_one(kind: u16, body: &[u8], is_consistent: bool) -> Option<Message> {
+/// What one datagram holds; messages of other kinds are passed over.
+pub fn read(datagram: &[u8]) -> impl Iterator<Item = Message> {
+    parts(datagram).filter_map(read_one)
+}
+
+fn read_one(part: Part<'_>) -> Option<Message> {
+    let Part { kind, body, is_consistent, .. } = part;
     match kind {
         RTM_NEWLINK => read_link(body).map(Message::Link),
         // A port that leaves a bridge is told so, too, with the bridge's family.
         RTM_DELLINK if *body.first()? == AF_UNSPEC => Some(Message::LinkGone(u32_at(body, 4)?)),
         NLMSG_DONE => Some(Message::Done { is_consistent }),
         NLMSG_OVERRUN => Some(Message::Overrun),
-        NLMSG_ERROR => {
-            let error = u32_at(body, 0)? as i32;
-            (error != 0).then_some(Message::Failed(error.saturating_neg()))
-        }
+        NLMSG_ERROR => part.error().map(Message::Failed),
         _ => None,
     }
 }

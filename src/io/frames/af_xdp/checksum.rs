@@ -4,6 +4,8 @@
 //! place, and AF_XDP, unlike AF_PACKET, does not tell which frames these are. That value tells: a finished checksum equals it for
 //! one packet in 65,536, and to compute that one anew gives what is there already.
 
+use super::super::offload::checksum;
+
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const VLAN: [u8; 2] = [0x81, 0x00];
@@ -22,11 +24,11 @@ pub fn complete(frame: &mut [u8]) {
     let bytes = &mut frame[start..end];
     let place = if protocol == TCP { 16 } else { 6 };
     let Some(field) = bytes.get(place..place + 2) else { return };
-    let pseudo_header = fold(addresses_sum + u64::from(protocol) + bytes.len() as u64);
+    let pseudo_header = checksum::fold(addresses_sum + u64::from(protocol) + bytes.len() as u64);
     if u16::from_be_bytes([field[0], field[1]]) != pseudo_header {
         return;
     }
-    let checksum = match !fold(sum(bytes)) {
+    let checksum = match checksum::finish(checksum::add(0, bytes)) {
         0 if protocol == UDP => 0xffff, // RFC 768: 0 would mean none
         checksum => checksum,
     };
@@ -65,7 +67,7 @@ fn find_in_ipv4(packet: &[u8]) -> Option<Segment> {
         start,
         end,
         protocol,
-        addresses_sum: sum(&header[12..20]),
+        addresses_sum: checksum::add(0, &header[12..20]),
     })
 }
 
@@ -85,25 +87,11 @@ fn find_in_ipv6(packet: &[u8]) -> Option<Segment> {
         start += 8 + usize::from(extension[1]) * 8;
     }
     let is_known = [TCP, UDP].contains(&protocol) && start <= end;
-    is_known.then(|| Segment { start, end, protocol, addresses_sum: sum(&header[8..40]) })
+    is_known.then(|| Segment { start, end, protocol, addresses_sum: checksum::add(0, &header[8..40]) })
 }
 
 fn number(header: &[u8], at: usize) -> usize {
     usize::from(u16::from_be_bytes([header[at], header[at + 1]]))
-}
-
-/// Of 16-bit words, not folded: a frame is too short for it to overflow.
-fn sum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let last = [rest.first(), rest.get(1), rest.get(2), None].map(|byte| byte.copied().unwrap_or(0));
-    words.iter().chain([&last]).map(|word| u64::from(u32::from_be_bytes(*word))).sum()
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
 
 #[cfg(test)]

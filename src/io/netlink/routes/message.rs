@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::super::message::{
-    HEADER_BYTES, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, RTM_DELLINK,
-    RTM_NEWLINK, attributes, u16_at, u32_at,
+    NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, Part, RTM_DELLINK, RTM_NEWLINK, attributes, parts, request_dump, u16_at,
+    u32_at,
 };
 
 const RTM_NEWROUTE: u16 = 24;
@@ -80,43 +80,23 @@ pub enum Message {
 
 /// For a dump of all routes of both IP versions.
 pub fn request_routes(sequence: u32) -> Vec<u8> {
-    let len = (HEADER_BYTES + RTMSG_BYTES) as u32;
-    let mut bytes = Vec::with_capacity(len as usize);
-    bytes.extend(len.to_ne_bytes());
-    bytes.extend(RTM_GETROUTE.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.resize(len as usize, 0);
-    bytes
+    request_dump(RTM_GETROUTE, RTMSG_BYTES, sequence)
 }
 
 /// What one datagram holds; messages of other kinds are passed over.
 pub fn read(datagram: &[u8]) -> impl Iterator<Item = Message> {
-    let mut rest = datagram;
-    let mut is_consistent = true;
-    let messages = std::iter::from_fn(move || {
-        let len = usize::try_from(u32_at(rest, 0)?).ok()?;
-        let message = rest.get(..len).filter(|message| message.len() >= HEADER_BYTES)?;
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
-        is_consistent &= u16_at(message, 6)? & NLM_F_DUMP_INTR == 0;
-        Some(read_one(message, is_consistent))
-    });
-    messages.flatten()
+    parts(datagram).filter_map(read_one)
 }
 
-fn read_one(message: &[u8], is_consistent: bool) -> Option<Message> {
-    let (kind, flags, sequence) = (u16_at(message, 4)?, u16_at(message, 6)?, u32_at(message, 8)?);
-    let body = &message[HEADER_BYTES..];
+fn read_one(part: Part<'_>) -> Option<Message> {
+    let Part { kind, flags, sequence, body, is_consistent } = part;
     match kind {
         RTM_NEWROUTE => read_route(body).map(|route| Message::Route { route, is_added: flags & NLM_F_APPEND != 0 }),
         RTM_DELROUTE => read_route(body).map(Message::Gone),
         RTM_NEWLINK | RTM_DELLINK => Some(Message::Device(u32_at(body, 4)?)),
         NLMSG_DONE => Some(Message::Done { sequence, is_consistent }),
         NLMSG_OVERRUN => Some(Message::Overrun),
-        NLMSG_ERROR => {
-            let error = u32_at(body, 0)? as i32;
-            (error != 0).then_some(Message::Failed { sequence, error: error.saturating_neg() })
-        }
+        NLMSG_ERROR => part.error().map(|error| Message::Failed { sequence, error }),
         _ => None,
     }
 }
@@ -197,6 +177,7 @@ pub mod tests {
     use proptest::prelude::*;
 
     use super::super::super::message::tests::{attribute, message};
+    use super::super::super::message::{HEADER_BYTES, NLM_F_DUMP_INTR};
     use super::*;
 
     pub const BIRD: u8 = 12;
