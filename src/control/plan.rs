@@ -73,7 +73,7 @@ pub struct PlannedDaemon {
     pub namespace: String,
     pub tun: String,
     pub peers: Vec<IpAddr>,
-    /// Empty: everything that a realm can have.
+    /// Empty: every IPv4 prefix that a realm can have, and no IPv6 one.
     pub allow: Vec<IpNet>,
     pub max_prefixes: usize,
 }
