@@ -26,6 +26,7 @@ use crate::link::config::MAX_ROUTES;
 use crate::net::LearnedRoute;
 pub use refusal::Refusal;
 use refusal::Rules;
+pub use share::max_alias_addresses;
 use share::{Share, Shares};
 
 /// Next hops on one link that a daemon may name; each is watched.

@@ -55,7 +55,7 @@ impl Shares {
 impl Share {
     fn whole(from: &RoutesFrom, file: &Config) -> Self {
         let max_networks = from.max_prefixes.saturating_mul(NETWORKS_PER_PREFIX);
-        let max_addresses = from.max_alias_addresses.unwrap_or_else(|| equal_part(file));
+        let max_addresses = max_alias_addresses(from, file);
         Share {
             recorded: HashSet::new(),
             max_networks,
@@ -101,8 +101,11 @@ impl Share {
     }
 }
 
-/// One half of `alias4` is for networks of the file alone.
-fn equal_part(file: &Config) -> u64 {
+/// Addresses of `alias4` for all that the realm of `from` ever learned. One half of them is for networks of the file alone.
+pub fn max_alias_addresses(from: &RoutesFrom, file: &Config) -> u64 {
+    if let Some(max) = from.max_alias_addresses {
+        return max;
+    }
     let pool: u64 = file.ix.alias4.iter().map(|net| addresses(net.prefix_len())).sum();
     let daemons = file.realms.iter().filter(|realm| realm.routes_from.is_some()).count() as u64;
     pool / 2 / daemons.max(1)
