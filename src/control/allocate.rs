@@ -86,6 +86,15 @@ pub fn without_alias(
             without.extend(of_holder.get(&holder));
         }
     }
+    let network_of = |holder: &Holder| of_holder.get(&Holder { viewer: None, ..*holder });
+    let (new, others): (Vec<_>, Vec<_>) =
+        draft.new_own_aliases().into_iter().partition(|holder| network_of(holder).is_some());
+    others.into_iter().try_for_each(|holder| draft.give_own(holder))?;
+    for holder in new {
+        if draft.give_own(holder).is_err() {
+            without.extend(network_of(&holder));
+        }
+    }
     Ok(without)
 }
 
@@ -191,13 +200,19 @@ impl<'a> Draft<'a> {
     }
 
     fn give_own_aliases(&mut self) -> Result<(), AllocateError> {
+        self.new_own_aliases().into_iter().try_for_each(|holder| self.give_own(holder))
+    }
+
+    /// In the order in which they are given.
+    fn new_own_aliases(&self) -> Vec<Holder> {
         let mut new: Vec<Holder> = self.own_aliases_needed().into_iter().collect();
         new.sort_by_key(|holder| (holder.alias_len(), *holder));
-        for holder in new {
-            let avoid = holder.viewer.and_then(|viewer| self.inventory.own4.get(&viewer)).cloned().unwrap_or_default();
-            self.give(holder, &avoid)?;
-        }
-        Ok(())
+        new
+    }
+
+    fn give_own(&mut self, holder: Holder) -> Result<(), AllocateError> {
+        let avoid = holder.viewer.and_then(|viewer| self.inventory.own4.get(&viewer)).cloned().unwrap_or_default();
+        self.give(holder, &avoid)
     }
 
     /// Viewers and the networks that they cannot see under what they see them now.

@@ -2,13 +2,15 @@
 //!
 //! A daemon's word is worth less than the file's, and less than any rule that `check` knows. A prefix that would break one is
 //! refused by itself, with its reason; everything else goes on. Of prefixes inside one another the widest is a network of the
-//! realm, and the others say only where on a port's link their part is. What came first stays: a prefix that is refused
-//! because of another one's waits until that one goes.
+//! realm, and the others say only where on a port's link their part is. No realm's daemon takes anything from another realm:
+//! IPv6 networks, which everybody sees as they are, lie in prefixes that the file gives to one realm, and IPv4 networks are
+//! seen under aliases, of which each realm's have a [`share`].
 //!
 //! Aliases are given as for any network, so they are permanent: one that is withdrawn keeps its alias reserved, and is back
 //! under it when it is announced again.
 
 mod refusal;
+mod share;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,9 @@ use crate::config::model::{AliasMode, Config, Network, Peer, PortPeer, PortRoute
 use crate::link::config::MAX_ROUTES;
 use crate::net::LearnedRoute;
 pub use refusal::Refusal;
-use refusal::{Rules, meets};
+use refusal::Rules;
+pub use share::max_alias_addresses;
+use share::{Share, Shares};
 
 /// Next hops on one link that a daemon may name; each is watched.
 pub const MAX_LEARNED_HOPS: usize = 16;
@@ -67,26 +71,27 @@ pub struct Refused {
 
 /// The configuration in force, and what became of every route of every realm that has a daemon.
 pub fn join(file: &Config, state: &Allocations, heard: &Heard) -> Result<(Config, Vec<LearnedRealm>), AllocateError> {
+    let shares = Shares::new(file, state);
     let mut refused = BTreeMap::new();
+    let mut unsettled = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let (config, learned) = join_once(file, heard, &refused);
-        let before = refused.len();
-        refused.extend(conflicts6(file, &learned));
-        if refused.len() == before {
-            for (realm, net, why) in exhausted(&config, state, &learned)? {
-                refused.insert((realm, net), why);
-            }
-        }
-        if refused.len() == before {
+        let (config, learned) = join_once(file, heard, &shares, &refused);
+        let without = exhausted(&config, state, &learned)?;
+        if without.is_empty() {
             return Ok((config, learned));
         }
+        unsettled = without.iter().map(|(realm, _)| *realm).collect();
+        refused.extend(without.into_iter().map(|network| (network, Refusal::NoAliasLeft)));
     }
-    // It did not settle: whatever is open still is refused, and nothing of it looked at again.
-    let (_, learned) = join_once(file, heard, &refused);
-    for realm in &learned {
-        refused.extend(networks_of(realm).map(|net| ((realm.realm, net), Refusal::Unsettled)));
+    // Of these realms alone, what has no alias yet is refused without another look.
+    for realm in unsettled {
+        let share = shares.of(realm);
+        let routes = heard.get(&file.realms[realm.0].name).into_iter().flat_map(|heard| &heard.routes);
+        for prefix in routes.map(|route| route.prefix).filter(|prefix| !share.is_recorded(*prefix)) {
+            refused.entry((realm, prefix)).or_insert(Refusal::Unsettled);
+        }
     }
-    Ok(join_once(file, heard, &refused))
+    Ok(join_once(file, heard, &shares, &refused))
 }
 
 fn networks_of(realm: &LearnedRealm) -> impl Iterator<Item = IpNet> {
@@ -95,7 +100,7 @@ fn networks_of(realm: &LearnedRealm) -> impl Iterator<Item = IpNet> {
 
 type RefusedNets = BTreeMap<(RealmRef, IpNet), Refusal>;
 
-fn join_once(file: &Config, heard: &Heard, refused: &RefusedNets) -> (Config, Vec<LearnedRealm>) {
+fn join_once(file: &Config, heard: &Heard, shares: &Shares, refused: &RefusedNets) -> (Config, Vec<LearnedRealm>) {
     let mut config = file.clone();
     let rules = Rules::new(file);
     let mut all = Vec::new();
@@ -104,7 +109,7 @@ fn join_once(file: &Config, heard: &Heard, refused: &RefusedNets) -> (Config, Ve
         let reference = RealmRef(index);
         let nothing = HeardRealm::default();
         let routes = &heard.get(&realm.name).unwrap_or(&nothing).routes;
-        let mut joined = Joined::new(reference, realm);
+        let mut joined = Joined::new(reference, realm, shares.of(reference));
         let mut routes: Vec<&LearnedRoute> = routes.iter().take(from.max_prefixes).collect();
         routes.sort_by_key(|route| (route.prefix.prefix_len(), route.prefix));
         for route in routes {
@@ -123,16 +128,20 @@ struct Joined {
     networks: HashSet<IpNet>,
     of_file: BTreeSet<IpNet>,
     ways: Ways,
+    share: Share,
+    is_shown_by_pool: bool,
     learned: LearnedRealm,
 }
 
 impl Joined {
-    fn new(reference: RealmRef, realm: &Realm) -> Self {
+    fn new(reference: RealmRef, realm: &Realm, share: Share) -> Self {
         let of_file: BTreeSet<IpNet> = realm.networks.iter().map(|network| network.native.trunc()).collect();
         Joined {
             networks: of_file.iter().copied().collect(),
             of_file,
             ways: Ways::new(realm),
+            share,
+            is_shown_by_pool: realm.napt.as_ref().is_some_and(|napt| napt.viewers.is_none()),
             learned: LearnedRealm { realm: reference, accepted: Vec::new(), refused: Vec::new() },
         }
     }
@@ -141,9 +150,9 @@ impl Joined {
     fn take(&mut self, route: &LearnedRoute, why: Option<Refusal>) {
         let route = route.clone();
         let within = self.covering(route.prefix);
-        let why = why.or_else(|| {
-            let inside = if within.is_none() { self.inside(route.prefix) } else { None };
-            inside.map(Refusal::HoldsNetwork)
+        let why = why.or_else(|| match within {
+            Some(_) => None,
+            None => self.refuse_network(route.prefix),
         });
         let why = why.or_else(|| self.ways.add(&route).err());
         match why {
@@ -151,9 +160,32 @@ impl Joined {
             None => {
                 if within.is_none() {
                     self.networks.insert(route.prefix);
+                    self.charge(route.prefix);
                 }
                 self.learned.accepted.push(Accepted { route, within });
             }
+        }
+    }
+
+    fn refuse_network(&self, prefix: IpNet) -> Option<Refusal> {
+        let inside = self.inside(prefix).map(Refusal::HoldsNetwork);
+        inside.or_else(|| if self.needs_alias(prefix) { self.share.check(prefix).err() } else { None })
+    }
+
+    fn charge(&mut self, prefix: IpNet) {
+        if self.needs_alias(prefix) {
+            self.share.charge(prefix);
+        }
+    }
+
+    fn needs_alias(&self, native: IpNet) -> bool {
+        self.alias_mode(native) == AliasMode::Auto
+    }
+
+    fn alias_mode(&self, native: IpNet) -> AliasMode {
+        match AliasMode::default_of(native) {
+            AliasMode::Auto if self.is_shown_by_pool => AliasMode::HostsOnly,
+            mode => mode,
         }
     }
 
@@ -170,13 +202,9 @@ impl Joined {
     }
 
     fn finish(mut self, realm: &mut Realm) -> LearnedRealm {
-        let is_shown_by_pool = realm.napt.as_ref().is_some_and(|napt| napt.viewers.is_none());
         let networks = networks_of(&self.learned).map(|native| Network {
             native,
-            alias: match AliasMode::default_of(native) {
-                AliasMode::Auto if is_shown_by_pool => AliasMode::HostsOnly,
-                mode => mode,
-            },
+            alias: self.alias_mode(native),
             canonical: None,
         });
         realm.networks.extend(networks.collect::<Vec<_>>());
@@ -255,43 +283,13 @@ fn is_on_link(port: &PortPeer, via: IpAddr) -> bool {
     is_link_local || port.addresses.iter().any(|net| net.contains(&via))
 }
 
-/// Everybody sees IPv6 networks as they are: of two realms' that meet, the later one is refused.
-fn conflicts6(file: &Config, learned: &[LearnedRealm]) -> RefusedNets {
-    let mut claimed: Vec<(RealmRef, IpNet)> = Vec::new();
-    for (index, realm) in file.realms.iter().enumerate() {
-        for network in realm.networks.iter().filter(|network| network.native.addr().is_ipv6()) {
-            claimed.push((RealmRef(index), network.native));
-            claimed.extend(network.canonical.map(|canonical| (RealmRef(index), IpNet::V6(canonical))));
-        }
-    }
-    let mut new: Vec<_> = learned
-        .iter()
-        .flat_map(|realm| realm.accepted.iter().map(move |one| (one, realm.realm)))
-        .filter(|(one, _)| one.within.is_none() && one.route.prefix.addr().is_ipv6())
-        .map(|(one, realm)| (one.route.since, realm, one.route.prefix))
-        .collect();
-    new.sort();
-    let mut refused = RefusedNets::new();
-    for (_, realm, prefix) in new {
-        match claimed.iter().find(|(owner, net)| *owner != realm && meets(*net, prefix)) {
-            Some((owner, net)) => {
-                let name = file.realms[owner.0].name.clone();
-                refused.insert((realm, prefix), Refusal::OfAnotherRealm { realm: name, network: *net });
-            }
-            None => claimed.push((realm, prefix)),
-        }
-    }
-    refused
-}
-
 /// Networks for which there is no alias left.
 fn exhausted(
     config: &Config,
     state: &Allocations,
     learned: &[LearnedRealm],
-) -> Result<Vec<(RealmRef, IpNet, Refusal)>, AllocateError> {
+) -> Result<Vec<(RealmRef, IpNet)>, AllocateError> {
     let new: HashSet<(RealmRef, IpNet)> =
         learned.iter().flat_map(|realm| networks_of(realm).map(move |net| (realm.realm, net))).collect();
-    let without = without_alias(config, state, &new)?;
-    Ok(without.into_iter().map(|(realm, net)| (realm, net, Refusal::NoAliasLeft)).collect())
+    without_alias(config, state, &new)
 }

@@ -32,7 +32,7 @@ mod plan_text;
 pub mod ports;
 pub mod prepare;
 pub mod release;
-mod routes;
+mod resolvers;
 pub mod snapshot;
 pub mod store;
 pub mod view;

@@ -16,6 +16,7 @@ use super::allocations::{AliasState, Allocations};
 use super::change::{Changes, Subject};
 use super::compile::{CompileError, Compiled, compile_addresses};
 use super::inventory::Inventory;
+use super::learned::max_alias_addresses;
 use super::overlap::{Overlap, overlaps};
 use super::plan_ports::{self, Handoff, PlannedPort};
 use super::plan_reach::{self, ForwardedDomain, RealmGrant};
@@ -73,9 +74,11 @@ pub struct PlannedDaemon {
     pub namespace: String,
     pub tun: String,
     pub peers: Vec<IpAddr>,
-    /// Empty: everything that a realm can have.
+    /// Empty: every IPv4 prefix that a realm can have, and no IPv6 one.
     pub allow: Vec<IpNet>,
     pub max_prefixes: usize,
+    /// Addresses of `alias4`, withdrawn networks' too.
+    pub max_alias_addresses: u64,
 }
 
 /// An address of the centre itself.
@@ -366,6 +369,7 @@ impl Reader<'_> {
                 peers: from.peers.clone(),
                 allow: from.allow.clone(),
                 max_prefixes: from.max_prefixes,
+                max_alias_addresses: max_alias_addresses(from, self.config),
             }),
         });
         planned.collect()

@@ -34,6 +34,12 @@ pub struct PlannedRoute {
     pub via: IpAddr,
 }
 
+impl fmt::Display for PlannedRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} via {}", self.prefix, self.via)
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PlannedLiveness {
     /// "probes", "bfd-active" or "bfd-passive".
@@ -125,7 +131,7 @@ pub(super) fn words(port: &PlannedPort) -> String {
         [] => "no gateway".to_string(),
         gateways => format!("gateway {}", listed(gateways)),
     };
-    let routes = if port.routes.is_empty() { String::new() } else { format!(", {} routes", port.routes.len()) };
+    let routes = if port.routes.is_empty() { String::new() } else { format!(", {}", listed(&port.routes)) };
     let liveness = match port.liveness {
         _ if port.gateways.is_empty() && port.routes.is_empty() && !port.accept_ra => String::new(),
         PlannedLiveness { by: "probes", interval_ms, multiplier } => {
@@ -179,7 +185,7 @@ mod tests {
     use super::super::plan::plan;
     use super::super::sample::{Sample, port_peer};
     use super::*;
-    use crate::config::model::Bfd;
+    use crate::config::model::{Bfd, PortRoute};
     use crate::net::policy::PortRule;
 
     fn sample(peer: PortPeer) -> Sample {
@@ -247,6 +253,38 @@ mod tests {
         let text = plan(&sample(proxy).build(), &Allocations::default()).unwrap().to_string();
         assert!(text.contains("eth1 VLAN 7  100.64.1.0/24                   none (we answer on the link)\n"), "{text}");
         assert!(text.contains("fd69:7867:6174::/120            no IPv6 address of ours\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_behind_other_routers_is_listed_with_them() {
+        let route = |number: u8| PortRoute {
+            prefix: format!("10.20.{number}.0/24").parse().unwrap(),
+            via: "172.20.0.3".parse().unwrap(),
+        };
+        let text = |count| {
+            let peer = PortPeer { routes: (0..count).map(route).collect(), ..port_peer("eth1", 7) };
+            plan(&sample(peer).build(), &Allocations::default()).unwrap().to_string()
+        };
+        let two = "gateway 172.20.0.1, 10.20.0.0/24 via 172.20.0.3, 10.20.1.0/24 via 172.20.0.3, asked every";
+        assert!(text(2).contains(two), "{}", text(2));
+        assert!(text(9).contains("10.20.3.0/24 via 172.20.0.3 and 5 more, asked every"), "{}", text(9));
+    }
+
+    #[test]
+    fn what_may_be_learned_is_said_with_its_bounds() {
+        let sample = Sample::new().realm("a", &[]).port("a", "eth1", 7).routes_from("a", 1000);
+        let mut config = sample.realm("b", &[]).routes_from("b", 10).build();
+        let from = config.realms[0].routes_from.as_mut().unwrap();
+        from.allow = ["10.0.0.0/8", "2001:db8:a::/48"].map(|net| net.parse().unwrap()).into();
+        from.max_alias_addresses = Some(65_536);
+        let text = plan(&config, &Allocations::default()).unwrap().to_string();
+        for line in [
+            "  a  up to 1000 prefixes in 10.0.0.0/8, 2001:db8:a::/48, with 65536 addresses of alias4 at most, from the namespace bgp-a, \
+             by ix0 with 172.20.0.1\n",
+            "  b  up to 10 prefixes of any IPv4, with 1048576 addresses of alias4 at most, from the namespace bgp-b",
+        ] {
+            assert!(text.contains(line), "{line}in\n{text}");
+        }
     }
 
     #[test]

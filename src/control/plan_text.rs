@@ -64,11 +64,14 @@ fn daemons(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listed = |list: Vec<String>| list.join(", ");
         let peers = listed(from.peers.iter().map(ToString::to_string).collect());
         let within = match from.allow.is_empty() {
-            true => String::new(),
+            true => " of any IPv4".to_owned(),
             false => format!(" in {}", listed(from.allow.iter().map(ToString::to_string).collect())),
         };
-        let PlannedDaemon { namespace, tun, max_prefixes, .. } = from;
-        format!("{name}  up to {max_prefixes} prefixes{within}, from the namespace {namespace}, by {tun} with {peers}")
+        let PlannedDaemon { namespace, tun, max_prefixes, max_alias_addresses, .. } = from;
+        format!(
+            "{name}  up to {max_prefixes} prefixes{within}, with {max_alias_addresses} addresses of alias4 at most, from the \
+             namespace {namespace}, by {tun} with {peers}"
+        )
     };
     limited(with().map(line).collect::<Vec<_>>().into_iter(), "  ", f)
 }

@@ -86,6 +86,7 @@ impl Sample {
             peers: vec!["172.20.0.1".parse().unwrap()],
             allow: Vec::new(),
             max_prefixes,
+            max_alias_addresses: None,
         });
         self
     }

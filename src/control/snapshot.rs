@@ -25,7 +25,7 @@ use crate::wireguard::{self, PeerConfig};
 use super::compile::Compiled;
 use super::ipsec::{self, IpsecError};
 use super::ports::{self, InterfaceNumbers};
-use super::routes::route_specs;
+use super::resolvers::route_specs;
 use super::view::Views;
 use super::zone::{self, ZoneKeyError};
 

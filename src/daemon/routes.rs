@@ -113,7 +113,7 @@ impl Thread {
             if self.changes.take_due(now) {
                 tell();
             }
-            let looks = self.followed.iter().map(|followed| followed.next_look);
+            let looks = self.followed.iter_mut().map(Followed::next_wake);
             let next = looks.chain(self.changes.due()).min().map(|at| at.max(now) - now);
             if let Err(error) = self.poller.wait(next.map(|wait| wait.max(Duration::from_millis(1)))) {
                 tracing::error!("routes cannot be followed: {error}");
@@ -210,6 +210,11 @@ impl Thread {
 }
 
 impl Followed {
+    fn next_wake(&mut self) -> Timestamp {
+        let ask = self.routes.as_mut().and_then(|routes| routes.table().poll_timeout());
+        ask.map_or(self.next_look, |ask| ask.min(self.next_look))
+    }
+
     fn read(&mut self, now: Timestamp, poller: &Poller, number: usize) -> Result<(), FollowError> {
         let Some(routes) = &mut self.routes else {
             let mut routes = match self.daemon.opened.take() {
@@ -217,7 +222,7 @@ impl Followed {
                 None => self.open()?,
             };
             poller.add(routes.fd(), token(number))?;
-            routes.ask()?;
+            routes.ask(now)?;
             self.next_look = now + LOOK_AGAIN;
             self.routes = Some(routes);
             return Ok(());

@@ -15,7 +15,9 @@ pub struct RoutesFrom {
     pub local: Vec<IpAddr>,
     /// Whom it may speak with.
     pub peers: Vec<IpAddr>,
-    /// Empty: everything that a realm can have.
+    /// Empty: every IPv4 prefix that a realm can have, and no IPv6 one. Of IPv6, nobody else's.
     pub allow: Vec<IpNet>,
     pub max_prefixes: usize,
+    /// Addresses of `alias4` for learned networks, withdrawn ones too. `None`: an equal part of one half of it.
+    pub max_alias_addresses: Option<u64>,
 }

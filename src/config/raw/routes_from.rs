@@ -17,6 +17,7 @@ pub struct RoutesFrom {
     /// `allow` is written, right or wrong.
     pub has_allow: bool,
     pub max_prefixes: Number,
+    pub max_alias_addresses: Number,
 }
 
 pub fn routes_from(s: &Section<'_>, problems: &mut Problems) -> RoutesFrom {
@@ -29,5 +30,6 @@ pub fn routes_from(s: &Section<'_>, problems: &mut Problems) -> RoutesFrom {
         allow: s.texts("allow", problems),
         has_allow: s.has("allow"),
         max_prefixes: s.integer("max_prefixes", problems),
+        max_alias_addresses: s.integer("max_alias_addresses", problems),
     }
 }

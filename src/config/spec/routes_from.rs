@@ -6,6 +6,7 @@ pub const MAX_LOCAL: usize = 8;
 pub const MAX_PEERS: usize = 16;
 pub const MAX_ALLOW: usize = 256;
 pub const MAX_PREFIXES: u64 = 10_000;
+pub const MAX_ALIAS_ADDRESSES: u64 = 1 << 32;
 
 pub static ROUTES_FROM: TableSpec = TableSpec {
     title: "routes_from",
@@ -42,7 +43,8 @@ pub static ROUTES_FROM: TableSpec = TableSpec {
         ),
         optional(
             "allow",
-            "Learned prefixes lie in one of these. Left out: everything that a realm can have.",
+            "Learned prefixes lie in one of these; IPv6 ones in no other realm's. Left out: IPv4 ones are whatever a realm can \
+             have (as `0.0.0.0/0` says), and no IPv6 one is learned.",
             Shape::TextOrTexts { of: PREFIX, max: MAX_ALLOW },
         ),
         with_default(
@@ -50,6 +52,12 @@ pub static ROUTES_FROM: TableSpec = TableSpec {
             "Prefixes that are learned at most; further ones are passed over.",
             integer(1, MAX_PREFIXES),
             "1000",
+        ),
+        optional(
+            "max_alias_addresses",
+            "Addresses of `alias4` that learned networks may hold, withdrawn ones included. Left out: of one half of `alias4`, what \
+             falls to each realm with `routes_from`.",
+            integer(1, MAX_ALIAS_ADDRESSES),
         ),
     ],
     one_of: &[],

@@ -1,6 +1,7 @@
 //! IPv6 networks: everyone sees them under their canonical prefix, which is their own one unless the file gives another
 //! (RFC 6296). So a canonical prefix must be unique among all realms, must not hide what another realm uses itself, and
-//! must stay out of `space6`.
+//! must stay out of `space6`. The same holds for the prefixes that a realm's routing daemon may learn networks in: whose
+//! they are the file says, and not who announces them first.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
@@ -9,10 +10,10 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::networks::{Placed, range6};
 use crate::config::diagnostic::Problems;
-use crate::config::raw::Raw;
+use crate::config::raw::{self, Raw};
 use crate::net::Space6;
 
-/// One IPv6 network of the file.
+/// One IPv6 network of the file, or a prefix in which networks are learned.
 struct Entry<'a> {
     realm: usize,
     native: Ipv6Net,
@@ -49,6 +50,50 @@ pub fn check(raw: &Raw, networks: &[Vec<Placed>], space6: Space6, problems: &mut
             report_conflict(raw, &entries[index], &entries[other], &mut spare, problems);
         }
     }
+    check_allowed(raw, entries, problems);
+}
+
+/// Prefixes of `allow` against everything else.
+fn check_allowed<'a>(raw: &'a Raw, networks: Vec<Entry<'a>>, problems: &mut Problems) {
+    let of_file = networks.len();
+    let mut entries = networks;
+    for (realm, written) in raw.realms.iter().enumerate() {
+        entries.extend(written.routes_from.iter().flat_map(|from| allowed(realm, from)));
+    }
+    if entries.len() == of_file {
+        return;
+    }
+    for (index, other) in conflicts(&entries) {
+        let (entry, met) = (&entries[index], &entries[other]);
+        // Of two that meet, the later one.
+        if index >= of_file && (other < of_file || met.native_span.start < entry.native_span.start) {
+            report_allowed(raw, entry, met, problems);
+        }
+    }
+}
+
+fn allowed(realm: usize, from: &raw::RoutesFrom) -> impl Iterator<Item = Entry<'_>> {
+    let texts = from.allow.iter().flat_map(|list| &list.value);
+    texts.filter_map(move |text| {
+        // What is wrong by itself is reported with the daemon.
+        let net = text.value.parse::<Ipv6Net>().ok().filter(|net| net.prefix_len() > 0 && *net == net.trunc())?;
+        let (native_span, canonical_span) = (&text.span, &text.span);
+        Some(Entry { realm, native: net, canonical: net, native_span, canonical_span, explicit: false })
+    })
+}
+
+fn report_allowed(raw: &Raw, entry: &Entry<'_>, met: &Entry<'_>, problems: &mut Problems) {
+    let (net, name) = (entry.native, name_of(raw, met.realm));
+    let its = if meet(met.canonical, net) { met.canonical } else { met.native };
+    problems
+        .error(entry.native_span, format!("{net} meets {its} of realm `{name}`"))
+        .why("everybody sees IPv6 networks as they are, so what a daemon may announce in it must be nobody else's")
+        .remedy("name prefixes that only this realm has")
+        .also(met.canonical_span, "the other one is here");
+}
+
+fn name_of(raw: &Raw, realm: usize) -> &str {
+    raw.realms[realm].name.as_ref().map_or("?", |name| name.value.as_str())
 }
 
 fn entries(networks: &[Vec<Placed>]) -> Vec<Entry<'_>> {
@@ -88,7 +133,7 @@ fn check_space6(entry: &Entry<'_>, space6: Space6, spare: &mut Spare, problems: 
 }
 
 fn report_conflict(raw: &Raw, entry: &Entry<'_>, other: &Entry<'_>, spare: &mut Spare, problems: &mut Problems) {
-    let name = |realm: usize| raw.realms[realm].name.as_ref().map_or("?", |n| n.value.as_str());
+    let name = |realm: usize| name_of(raw, realm);
     let (message, remedy_prefix) = if entry.explicit {
         (format!("the canonical prefix {} is not unique", entry.canonical), "")
     } else {

@@ -81,6 +81,9 @@ fn read_one(written: &raw::RoutesFrom, of_realm: &[Attachment], problems: &mut P
     check_local(&local, &ports, problems);
     check_peers(&peers, &local, &ports, problems);
     let allow = written.allow.as_ref().map_or_else(Vec::new, |list| allow(&list.value, problems));
+    if problems.error_count() == before && written.allow.is_some() == written.has_allow {
+        warn_of_ipv6(&local, &peers, &allow, written, problems);
+    }
     (problems.error_count() == before && written.has_allow == written.allow.is_some()).then_some(())?;
     Some(RoutesFrom {
         namespace: namespace?,
@@ -89,6 +92,7 @@ fn read_one(written: &raw::RoutesFrom, of_realm: &[Attachment], problems: &mut P
         peers: peers.into_iter().map(|at| at.value).collect(),
         allow,
         max_prefixes: written.max_prefixes.as_ref().map_or(DEFAULT_MAX_PREFIXES, |number| number.value) as usize,
+        max_alias_addresses: written.max_alias_addresses.as_ref().map(|number| number.value),
     })
 }
 
@@ -195,14 +199,32 @@ fn check_peers(peers: &[At<IpAddr>], local: &[At<IpAddr>], ports: &[&PortPeer], 
 fn allow(texts: &[At<String>], problems: &mut Problems) -> Vec<IpNet> {
     let mut read = |text: &At<String>| {
         let net: IpNet = parse_prefix(text, "10.0.0.0/8", problems)?;
-        if net.prefix_len() > 0 {
+        if net.prefix_len() > 0 || net.addr().is_ipv4() {
             return Some(net);
         }
         problems
-            .error(&text.span, "this allows everything")
-            .why("left out, `allow` is already everything that a realm can have")
-            .remedy("remove `allow`, or name the prefixes that the realm's networks lie in");
+            .error(&text.span, "this allows every IPv6 network")
+            .why("everybody sees IPv6 networks as they are, those of other realms and of the Internet among them")
+            .remedy("name the prefixes that the realm's IPv6 networks lie in, for example `2001:db8:a::/48`");
         None
     };
     texts.iter().filter_map(&mut read).collect()
+}
+
+/// Who speaks by IPv6 most likely announces some.
+fn warn_of_ipv6(
+    local: &[At<IpAddr>],
+    peers: &[At<IpAddr>],
+    allow: &[IpNet],
+    written: &raw::RoutesFrom,
+    problems: &mut Problems,
+) {
+    let speaks_ipv6 = local.iter().chain(peers).any(|address| address.value.is_ipv6());
+    if speaks_ipv6 && !allow.iter().any(|net| net.addr().is_ipv6()) {
+        let span = written.allow.as_ref().map_or(&written.span, |list| &list.span);
+        problems
+            .warning(span, "every IPv6 prefix that the daemon learns is refused")
+            .why("everybody sees IPv6 networks as they are, so the file has to say which of them are this realm's")
+            .remedy("add the prefixes that they lie in to `allow`, for example `2001:db8:a::/48`");
+    }
 }

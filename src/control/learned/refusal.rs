@@ -14,19 +14,25 @@ pub enum Refusal {
     Default,
     Reserved(&'static str),
     NotAllowed,
+    /// No IPv6 prefix is allowed.
+    Ipv6NotAllowed,
     /// The link's own, or an address of a BGP speaker.
     MeetsLink(IpNet),
     MeetsAliases(IpNet),
     MeetsSpace6(IpNet),
     HoldsNetwork(IpNet),
     HoldsHost(IpAddr),
-    OfAnotherRealm {
-        realm: String,
-        network: IpNet,
-    },
     HopNotOnLink(IpAddr),
     TooManyHops,
     TooManyRoutes,
+    /// Withdrawn networks keep theirs.
+    TooManyAliases {
+        max: usize,
+    },
+    /// Addresses of `alias4`.
+    ShareTaken {
+        max: u64,
+    },
     NoAliasLeft,
     Unsettled,
 }
@@ -39,19 +45,29 @@ impl fmt::Display for Refusal {
             }
             Refusal::Reserved(why) => f.write_str(why),
             Refusal::NotAllowed => f.write_str("it lies in none of the prefixes of `allow`"),
+            Refusal::Ipv6NotAllowed => f.write_str(
+                "`allow` names no IPv6 prefix; everybody sees IPv6 networks as they are, so name those that are this realm's",
+            ),
             Refusal::MeetsLink(net) => write!(f, "it overlaps {net}, by which the realm's routers are reached"),
             Refusal::MeetsAliases(net) => write!(f, "it overlaps {net}, under which realms see others"),
             Refusal::MeetsSpace6(net) => write!(f, "it overlaps `space6`, {net}"),
             Refusal::HoldsNetwork(net) => write!(f, "{net} of the file is a part of it, and the file counts for more"),
             Refusal::HoldsHost(host) => write!(f, "{host} in it is a host or a resolver of the default realm"),
-            Refusal::OfAnotherRealm { realm, network } => {
-                write!(f, "it overlaps {network} of realm `{realm}`, and everybody sees IPv6 networks as they are")
-            }
             Refusal::HopNotOnLink(via) => write!(f, "its next hop {via} is not on the port's link"),
             Refusal::TooManyHops => {
                 write!(f, "its next hop is one too many: a link has {} at most", super::MAX_LEARNED_HOPS)
             }
             Refusal::TooManyRoutes => write!(f, "the port has {} routes already", super::MAX_ROUTES),
+            Refusal::TooManyAliases { max } => write!(
+                f,
+                "{max} networks that this realm learned at some time hold an alias, which is twice its `max_prefixes`; raise that, or \
+                 give aliases back (`ixgate plan FILE --release ALIAS`)"
+            ),
+            Refusal::ShareTaken { max } => write!(
+                f,
+                "learned networks of this realm, withdrawn ones too, may hold {max} addresses of `ix.alias4`, and not so many are \
+                 left; raise `max_alias_addresses`, or name the network in the file"
+            ),
             Refusal::NoAliasLeft => f.write_str("no alias of its size is left; add a prefix to `ix.alias4`"),
             Refusal::Unsettled => {
                 f.write_str("too many other prefixes were refused at once; it is looked at again with the next change")
@@ -92,8 +108,8 @@ impl<'a> Rules<'a> {
         if let Some(why) = config::refusal_of_network(prefix) {
             return Some(Refusal::Reserved(why));
         }
-        if !from.allow.is_empty() && !from.allow.iter().any(|net| net.contains(&prefix)) {
-            return Some(Refusal::NotAllowed);
+        if let Some(why) = refusal_of_filter(&from.allow, prefix) {
+            return Some(why);
         }
         let speakers = from.local.iter().chain(&from.peers).map(|address| IpNet::from(*address));
         let links = realm.attachments.iter().filter_map(|attachment| match &attachment.peer {
@@ -114,6 +130,18 @@ impl<'a> Rules<'a> {
     }
 }
 
-pub(super) fn meets(one: IpNet, other: IpNet) -> bool {
+/// Which realm an IPv6 prefix belongs to the file says, so that it is no matter of who came first.
+fn refusal_of_filter(allow: &[IpNet], prefix: IpNet) -> Option<Refusal> {
+    if allow.iter().any(|net| net.contains(&prefix)) {
+        return None;
+    }
+    match prefix {
+        IpNet::V4(_) => (!allow.is_empty()).then_some(Refusal::NotAllowed),
+        IpNet::V6(_) if allow.iter().any(|net| net.addr().is_ipv6()) => Some(Refusal::NotAllowed),
+        IpNet::V6(_) => Some(Refusal::Ipv6NotAllowed),
+    }
+}
+
+fn meets(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use ipnet::Ipv4Net;
 
 use super::*;
+use crate::control::allocate::allocate;
 use crate::control::prepare::prepare;
 use crate::control::sample::{Sample, port_peer};
 use crate::control::snapshot::TunnelNumbers;
@@ -29,6 +30,13 @@ fn sample(networks: &[&str]) -> Sample {
     Sample::new().realm("x", networks).port("x", "eth1", 7).routes_from("x", 1000).realm("other", &["10.0.0.0/16"])
 }
 
+/// Of realm number `realm`.
+fn allowing(mut file: Config, realm: usize, allow: &[&str]) -> Config {
+    let from = file.realms[realm].routes_from.as_mut().unwrap();
+    from.allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+    file
+}
+
 fn joined(file: &Config, heard: &Heard) -> (Config, LearnedRealm) {
     let (config, mut learned) = join(file, &Allocations::default(), heard).unwrap();
     (config, learned.remove(0))
@@ -49,7 +57,7 @@ fn routes(config: &Config) -> Vec<(String, String)> {
 
 #[test]
 fn the_widest_are_networks_beside_those_of_the_file() {
-    let file = sample(&["192.168.0.0/16"]).build();
+    let file = allowing(sample(&["192.168.0.0/16"]).build(), 0, &["0.0.0.0/0", "2001:db8::/32"]);
     let mut heard = heard("x", &["10.1.0.0/24", "10.1.0.0/16", "192.168.7.0/24", "10.2.0.0/24"]);
     heard.get_mut("x").unwrap().routes.push(route_by("2001:db8:1::/48", "fe80::1", 1));
     let (config, learned) = joined(&file, &heard);
@@ -66,6 +74,7 @@ fn the_widest_are_networks_beside_those_of_the_file() {
 #[test]
 fn hostile_prefixes_are_refused_each_with_its_reason() {
     let file = sample(&["192.168.7.0/24"]).alias4(&["100.64.0.0/10"]).build();
+    let file = allowing(file, 0, &["0.0.0.0/0", "fd00::/8"]);
     let all = [
         "0.0.0.0/0",
         "::/0",
@@ -105,10 +114,8 @@ fn hostile_prefixes_are_refused_each_with_its_reason() {
 
 #[test]
 fn only_what_is_allowed_is_learned_and_no_more_than_agreed() {
-    let mut file = sample(&[]).build();
-    let from = file.realms[0].routes_from.as_mut().unwrap();
-    from.allow = vec!["10.0.0.0/8".parse().unwrap()];
-    from.max_prefixes = 2;
+    let mut file = allowing(sample(&[]).build(), 0, &["10.0.0.0/8"]);
+    file.realms[0].routes_from.as_mut().unwrap().max_prefixes = 2;
     let (config, learned) = joined(&file, &heard("x", &["10.1.0.0/16", "11.0.0.0/16", "10.2.0.0/16"]));
     assert_eq!(networks(&config), ["10.1.0.0/16"]);
     assert_eq!(refused(&learned), [("11.0.0.0/16".to_owned(), Refusal::NotAllowed)]);
@@ -143,35 +150,76 @@ fn next_hops_are_on_the_link_and_few() {
 }
 
 #[test]
-fn of_two_realms_with_one_ipv6_network_the_first_keeps_it() {
-    let file =
-        sample(&[]).realm("y", &[]).port("y", "eth2", 7).routes_from("y", 10).realm("z", &["2001:db8:5::/48"]).build();
-    let say = |realm: &str, routes: &[(&str, u64)]| {
-        let routes = routes.iter().map(|(prefix, secs)| route_by(prefix, "fe80::1", *secs)).collect();
-        (realm.to_owned(), HeardRealm { routes, ..HeardRealm::default() })
+fn ipv6_networks_are_whose_the_file_says_whoever_comes_first() {
+    let file = sample(&[]).realm("y", &[]).port("y", "eth2", 7).routes_from("y", 10).build();
+    let prefixes = ["10.1.0.0/16", "2001:db8:1::/48", "2001:db8:2::/48", "2600::/16"];
+    let say = |realm: &str, secs| {
+        let routes = prefixes.map(|prefix| LearnedRoute { via: Vec::new(), ..route_by(prefix, GATEWAY, secs) });
+        (realm.to_owned(), HeardRealm { routes: routes.to_vec(), ..HeardRealm::default() })
     };
-    let x = say("x", &[("2001:db8:1::/48", 9), ("2001:db8:5:1::/64", 1)]);
-    let heard = Heard::from([x, say("y", &[("2001:db8:1:1::/64", 3)])]);
-    let (config, learned) = join(&file, &Allocations::default(), &heard).unwrap();
-    assert_eq!(networks(&config), [""; 0]);
-    let of = |realm: &str, net: &str| Refusal::OfAnotherRealm { realm: realm.into(), network: net.parse().unwrap() };
-    let want = [
-        ("2001:db8:1::/48".to_owned(), of("y", "2001:db8:1:1::/64")),
-        ("2001:db8:5:1::/64".to_owned(), of("z", "2001:db8:5::/48")),
-    ];
-    assert_eq!(refused(&learned[0]), want);
-    assert_eq!((learned[1].accepted.len(), learned[1].refused.len()), (1, 0));
+    let names = |refused: &[Refused]| refused.iter().map(|one| one.route.prefix.to_string()).collect::<Vec<_>>();
+    let networks = |file: &Config, secs: [u64; 2]| {
+        let heard = Heard::from([say("x", secs[0]), say("y", secs[1])]);
+        let (config, learned) = join(file, &Allocations::default(), &heard).unwrap();
+        let of = |number: usize| config.realms[number].networks.iter().map(|net| net.native.to_string()).collect();
+        let networks: [Vec<String>; 2] = [of(0), of(2)];
+        (networks, learned)
+    };
+    let (without, learned) = networks(&file, [1, 2]);
+    assert_eq!(without, [["10.1.0.0/16"], ["10.1.0.0/16"]]);
+    for realm in &learned {
+        assert_eq!(names(&realm.refused), prefixes[1..]);
+        assert!(realm.refused.iter().all(|one| one.why == Refusal::Ipv6NotAllowed));
+    }
+    let file = allowing(file, 0, &["10.0.0.0/8", "2001:db8:1::/48"]);
+    let file = allowing(file, 2, &["10.0.0.0/8", "2001:db8:2::/48"]);
+    for secs in [[1, 9], [9, 1]] {
+        let (networks, learned) = networks(&file, secs);
+        assert_eq!(networks, [["10.1.0.0/16", "2001:db8:1::/48"], ["10.1.0.0/16", "2001:db8:2::/48"]]);
+        assert!(learned.iter().flat_map(|realm| &realm.refused).all(|one| one.why == Refusal::NotAllowed));
+    }
 }
 
 #[test]
 fn where_aliases_run_out_only_what_has_none_is_refused() {
-    let file = sample(&[]).alias4(&["100.64.0.0/14"]).build();
+    let mut file = sample(&[]).alias4(&["100.64.0.0/14"]).build();
+    file.realms[0].routes_from.as_mut().unwrap().max_alias_addresses = Some(1 << 32);
     let (config, learned) =
         joined(&file, &heard("x", &["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16", "10.4.0.0/24", "11.0.0.0/8"]));
     // Of four /16, `other` has one, and the IX a part of another.
     assert_eq!(networks(&config), ["10.1.0.0/16", "10.2.0.0/16", "10.4.0.0/24"]);
     let want = ["10.3.0.0/16", "11.0.0.0/8"].map(|net| (net.to_owned(), Refusal::NoAliasLeft));
     assert_eq!(refused(&learned), want);
+}
+
+#[test]
+fn what_a_viewer_cannot_be_shown_for_want_of_aliases_is_refused_too() {
+    let file = Sample::new().alias4(&["100.64.0.0/23"]).realm("x", &[]).port("x", "eth1", 7).routes_from("x", 1000);
+    let mut file = file.realm("viewer", &["100.64.1.0/24=hosts"]).build();
+    file.realms[0].routes_from.as_mut().unwrap().max_alias_addresses = Some(1 << 32);
+    let (config, learned) = joined(&file, &heard("x", &["10.1.0.0/24"]));
+    assert_eq!(refused(&learned), [("10.1.0.0/24".to_owned(), Refusal::NoAliasLeft)]);
+    assert!(allocate(&config, &Allocations::default()).is_ok());
+}
+
+/// Refusals of one realm free nothing for others, however many there are.
+#[test]
+fn prefixes_inside_one_another_that_have_no_alias_left_are_refused_in_their_realm_alone() {
+    let file = Sample::new().alias4(&["100.64.0.0/20"]).realm("x", &[]).port("x", "eth1", 7).routes_from("x", 1000);
+    let mut file = file.realm("y", &[]).port("y", "eth2", 7).routes_from("y", 10).build();
+    for realm in &mut file.realms {
+        realm.routes_from.as_mut().unwrap().max_alias_addresses = Some(1 << 32);
+    }
+    let nested: Vec<String> = (8..=24).map(|len| format!("11.0.0.0/{len}")).collect();
+    let mut heard_both = heard("x", &nested.iter().map(String::as_str).collect::<Vec<_>>());
+    heard_both.extend(heard("y", &["10.9.0.0/24"]));
+    let (config, learned) = join(&file, &Allocations::default(), &heard_both).unwrap();
+    assert_eq!((learned[1].accepted.len(), learned[1].refused.len()), (1, 0));
+    assert!(learned[0].refused.iter().any(|one| one.why == Refusal::Unsettled));
+    assert!(
+        without_alias(&config, &Allocations::default(), &HashSet::new()).is_ok(),
+        "nothing that has no alias is in force"
+    );
 }
 
 /// An appliance as a daemon's news meets it, with a store on the disk.
@@ -228,4 +276,62 @@ fn aliases_are_given_once_also_over_withdrawals_and_restarts() {
     let mut restarted = Running::new(file(), directory.path());
     assert_eq!(aliases(&restarted.hear(&Heard::new()).0).len(), 0, "the daemon has said nothing yet");
     assert_eq!(aliases(&restarted.hear(&heard("x", &all)).0), given);
+}
+
+/// `x` learns; alone beside it is a realm that comes later.
+fn with_late_realm(pool: &str, max_prefixes: usize) -> (Config, Config) {
+    let before = Sample::new().alias4(&[pool]).realm("x", &[]).port("x", "eth1", 7).routes_from("x", max_prefixes);
+    let (file, mut later) = (before.build(), sample(&[]).build());
+    later.realms[0] = file.realms[0].clone();
+    later.ix = file.ix.clone();
+    (file, later)
+}
+
+#[test]
+fn ever_new_prefixes_use_up_the_share_of_their_realm_and_no_more() {
+    for (pool, len, max_prefixes, most) in [
+        // By number: twice what may be there at one time.
+        ("100.64.0.0/10", 24, 10, 20),
+        // By size: of 4,096 /24 the half.
+        ("100.64.0.0/12", 18, 1000, 32),
+        ("100.64.0.0/12", 13, 1000, 1),
+        ("100.64.0.0/12", 12, 1000, 0),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, later) = with_late_realm(pool, max_prefixes);
+        let mut running = Running::new(file, directory.path());
+        let prefix =
+            |n: u32| IpNet::new(std::net::Ipv4Addr::from_bits((20 << 24) + (n << (32 - len))).into(), len).unwrap();
+        let all: Vec<String> = (0..60).map(|n| prefix(n).to_string()).collect();
+        let mut given = BTreeMap::new();
+        for new in all.chunks(5) {
+            let new: Vec<&str> = new.iter().map(String::as_str).collect();
+            given.extend(aliases(&running.hear(&heard("x", &new)).0));
+        }
+        assert_eq!(given.len(), most, "/{len} of {pool}");
+        // Who has one has it for good, also when the share is used up.
+        let first: Vec<&str> = all.iter().take(most.min(10)).map(String::as_str).collect();
+        assert!(aliases(&running.hear(&heard("x", &first)).0).iter().all(|(net, alias)| given[net] == *alias));
+        let (_, learned) = join(&running.file, running.store.allocations(), &heard("x", &[&all[59]])).unwrap();
+        let why = &learned[0].refused[0].why;
+        assert!(matches!(why, Refusal::TooManyAliases { max: 20 } | Refusal::ShareTaken { .. }), "{why}");
+
+        running.file = later;
+        let (snapshot, _) = running.hear(&heard("x", &first));
+        let other = snapshot.mapping.networks().iter().find(|network| network.realm == RealmId(2)).unwrap();
+        assert!(other.alias.is_some(), "10.0.0.0/16 of the other");
+    }
+}
+
+#[test]
+fn a_share_is_an_equal_part_of_the_half_or_what_the_file_says() {
+    let sample = Sample::new().alias4(&["100.64.0.0/16"]).realm("x", &[]).routes_from("x", 10);
+    let mut file = sample.realm("y", &[]).routes_from("y", 10).build();
+    let max = |file: &Config| {
+        let (_, learned) = join(file, &Allocations::default(), &heard("x", &["20.0.0.0/16"])).unwrap();
+        learned[0].refused.first().map(|one| one.why.clone())
+    };
+    assert_eq!(max(&file), Some(Refusal::ShareTaken { max: 1 << 14 }));
+    file.realms[0].routes_from.as_mut().unwrap().max_alias_addresses = Some(1000);
+    assert_eq!(max(&file), Some(Refusal::ShareTaken { max: 1000 }));
 }

@@ -57,12 +57,12 @@ impl Routes {
                 Err(error) => return Err(error),
             }
         }
-        self.ask()
+        self.ask(now)
     }
 
-    /// Asks, if something is to be asked.
-    pub fn ask(&mut self) -> io::Result<()> {
-        match self.table.begin_dump() {
+    /// Asks, if something is to be asked; see [`Table::poll_timeout`].
+    pub fn ask(&mut self, now: Timestamp) -> io::Result<()> {
+        match self.table.begin_dump(now) {
             Some(sequence) => self.socket.send(&message::request_routes(sequence)),
             None => Ok(()),
         }

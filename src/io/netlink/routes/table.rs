@@ -1,7 +1,11 @@
 //! The routes of one device, from the kernel's messages: as many prefixes as agreed, and no more.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -10,8 +14,12 @@ use crate::net::{LearnedRoute, Timestamp};
 
 /// Routes of one prefix with different metrics; further ones are passed over.
 const MAX_METRICS: usize = 4;
+/// No dump begins sooner after the one before: what never rests makes each of them incomplete.
+const DUMP_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// The same for one that only looks for what had no room: one prefix that comes and goes has the kernel tell its whole table.
+const LOOK_FOR_OTHERS_AT_MOST_EVERY: Duration = Duration::from_secs(10);
 
-/// After [`Table::handle_message`], see [`Table::take_changed`] and [`Table::begin_dump`].
+/// After [`Table::handle_message`], see [`Table::take_changed`], [`Table::begin_dump`] and [`Table::poll_timeout`].
 #[derive(Debug)]
 pub struct Table {
     device: u32,
@@ -20,7 +28,10 @@ pub struct Table {
     /// The number of the dump that runs.
     dump: Option<u32>,
     last_dump: u32,
+    last_begun: Option<Timestamp>,
     wants_dump: bool,
+    /// There is room again for what had none.
+    wants_others: bool,
     /// Prefixes that had no room, in this dump and since.
     overflow: u64,
     /// The same, of all time.
@@ -51,7 +62,9 @@ impl Table {
             known: BTreeMap::new(),
             dump: None,
             last_dump: 0,
+            last_begun: None,
             wants_dump: true,
+            wants_others: false,
             overflow: 0,
             overflow_total: 0,
             is_changed: false,
@@ -70,16 +83,25 @@ impl Table {
     }
 
     /// Whether all routes are to be asked for: with this number.
-    pub fn begin_dump(&mut self) -> Option<u32> {
-        if !self.wants_dump || self.dump.is_some() {
-            return None;
-        }
-        self.wants_dump = false;
+    pub fn begin_dump(&mut self, now: Timestamp) -> Option<u32> {
+        self.poll_timeout().filter(|at| *at <= now)?;
+        (self.wants_dump, self.wants_others) = (false, false);
+        self.last_begun = Some(now);
         self.last_dump = self.last_dump.wrapping_add(1).max(1);
         self.dump = Some(self.last_dump);
         self.overflow = 0;
         self.known.values_mut().flat_map(|known| known.ways.values_mut()).for_each(|way| way.seen = false);
         self.dump
+    }
+
+    /// When [`Table::begin_dump`] has something to ask for.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let after = match (self.dump, self.wants_dump, self.wants_others) {
+            (None, true, _) => DUMP_AT_MOST_EVERY,
+            (None, false, true) => LOOK_FOR_OTHERS_AT_MOST_EVERY,
+            _ => return None,
+        };
+        Some(self.last_begun.map_or(Timestamp::ZERO, |begun| begun + after))
     }
 
     /// Everything is to be asked for again, when the dump that runs has ended.
@@ -218,11 +240,8 @@ impl Table {
         }
     }
 
-    /// There is room again for what had none.
     fn look_for_others(&mut self) {
-        if self.overflow > 0 {
-            self.want_dump();
-        }
+        self.wants_others |= self.overflow > 0;
     }
 
     fn via(&self, hops: &[Hop]) -> Vec<Option<IpAddr>> {
@@ -235,111 +254,4 @@ fn join(before: &[Option<IpAddr>], more: Vec<Option<IpAddr>>) -> Vec<Option<IpAd
     joined.extend(more.into_iter().filter(|via| !before.contains(via)));
     joined.truncate(super::message::MAX_HOPS);
     joined
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::message::read;
-    use super::super::message::tests::{done, new_route, route_gone};
-    use super::*;
-
-    const TUN: u32 = 7;
-    const VIA: &str = "172.20.0.1";
-
-    fn at(secs: u64) -> Timestamp {
-        Timestamp::ZERO + std::time::Duration::from_secs(secs)
-    }
-
-    fn feed(table: &mut Table, bytes: &[Vec<u8>], now: Timestamp) {
-        read(&bytes.concat()).for_each(|message| table.handle_message(message, now));
-    }
-
-    fn table(max_prefixes: usize) -> Table {
-        let mut table = Table::new(TUN, max_prefixes);
-        assert_eq!((table.begin_dump(), table.begin_dump()), (Some(1), None));
-        table
-    }
-
-    fn prefixes(table: &Table) -> Vec<String> {
-        table.routes().map(|route| route.prefix.to_string()).collect()
-    }
-
-    #[test]
-    fn a_dump_and_changes_after_it_are_what_is_known() {
-        let mut table = table(10);
-        let elsewhere = new_route("10.9.0.0/16", "10.0.0.1", 8);
-        feed(&mut table, &[new_route("10.1.0.0/16", VIA, TUN), elsewhere, done(1, 0)], at(1));
-        assert!(table.take_changed() && !table.take_changed());
-        feed(&mut table, &[new_route("10.2.0.0/16", VIA, TUN), new_route("10.1.0.0/16", VIA, TUN)], at(5));
-        assert_eq!(prefixes(&table), ["10.1.0.0/16", "10.2.0.0/16"]);
-        let since: Vec<_> = table.routes().map(|route| (route.since, route.via)).collect();
-        let via = vec![VIA.parse::<IpAddr>().unwrap()];
-        assert_eq!(since, [(at(1), via.clone()), (at(5), via)]);
-        assert!(table.take_changed());
-        feed(&mut table, &[route_gone("10.1.0.0/16", VIA, TUN), route_gone("10.1.0.0/16", VIA, TUN)], at(6));
-        assert_eq!((prefixes(&table), table.take_changed()), (vec!["10.2.0.0/16".into()], true));
-        feed(&mut table, &[new_route("10.2.0.0/16", "172.20.0.9", TUN)], at(7));
-        assert_eq!(table.routes().next().unwrap().via, ["172.20.0.9".parse::<IpAddr>().unwrap()]);
-        feed(&mut table, &[new_route("10.2.0.0/16", "10.0.0.1", 8)], at(8));
-        assert_eq!(prefixes(&table), [""; 0], "it leads elsewhere now");
-    }
-
-    #[test]
-    fn after_a_loss_or_a_change_of_the_device_everything_is_asked_again() {
-        let mut table = table(10);
-        feed(&mut table, &[new_route("10.1.0.0/16", VIA, TUN), new_route("10.2.0.0/16", VIA, TUN), done(1, 0)], at(1));
-        assert_eq!(table.begin_dump(), None);
-        table.handle_loss();
-        assert_eq!(table.begin_dump(), Some(2));
-        feed(&mut table, &[done(1, 0)], at(2));
-        assert_eq!(table.len(), 2, "the end of an earlier dump says nothing");
-        feed(&mut table, &[new_route("10.2.0.0/16", VIA, TUN), done(2, 0)], at(2));
-        assert_eq!(prefixes(&table), ["10.2.0.0/16"]);
-        table.handle_message(Message::Device(8), at(3));
-        assert_eq!(table.begin_dump(), None);
-        table.handle_message(Message::Device(TUN), at(3));
-        assert_eq!(table.begin_dump(), Some(3));
-        feed(&mut table, &[done(3, 0x10)], at(3));
-        assert_eq!((table.len(), table.begin_dump()), (1, Some(4)), "things changed while it was made");
-        feed(&mut table, &[new_route("10.3.0.0/16", VIA, TUN), done(4, 0)], at(3));
-        assert_eq!(prefixes(&table), ["10.3.0.0/16"]);
-    }
-
-    #[test]
-    fn prefixes_are_bounded_and_those_without_room_are_found_again() {
-        let mut table = table(100);
-        let prefix = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
-        let all: Vec<_> = (0..150).map(|n| new_route(&prefix(n), VIA, TUN)).chain([done(1, 0)]).collect();
-        feed(&mut table, &all, at(1));
-        assert_eq!((table.len(), table.overflow(), table.overflow_total()), (100, 50, 50));
-        assert_eq!(table.begin_dump(), None);
-        feed(&mut table, &[route_gone(&prefix(0), VIA, TUN)], at(2));
-        assert_eq!((table.len(), table.begin_dump()), (99, Some(2)));
-        let rest: Vec<_> = (1..150).map(|n| new_route(&prefix(n), VIA, TUN)).chain([done(2, 0)]).collect();
-        feed(&mut table, &rest, at(3));
-        assert_eq!((table.len(), table.overflow(), table.overflow_total()), (100, 49, 99));
-        table.set_max_prefixes(10);
-        assert_eq!((table.len(), table.begin_dump()), (10, Some(3)));
-    }
-
-    #[test]
-    fn metrics_and_next_hops_of_one_prefix_are_joined_and_bounded() {
-        let mut table = table(10);
-        let route = |metric, via: &str, is_added| {
-            let hops = vec![Hop { device: TUN, via: via.parse().ok() }];
-            Message::Route { route: Route { prefix: "10.1.0.0/16".parse().unwrap(), metric, hops }, is_added }
-        };
-        for metric in (0..10).rev() {
-            table.handle_message(route(metric, &format!("172.20.0.{metric}"), false), at(1));
-        }
-        let vias = |table: &Table| table.routes().next().unwrap().via.len();
-        assert_eq!(vias(&table), MAX_METRICS);
-        for n in 0..20 {
-            table.handle_message(route(9, &format!("172.20.1.{n}"), true), at(1));
-        }
-        assert_eq!(vias(&table), MAX_METRICS - 1 + super::super::message::MAX_HOPS);
-        let Message::Route { route, .. } = route(9, "172.20.1.0", true) else { unreachable!() };
-        table.handle_message(Message::Gone(route), at(2));
-        assert_eq!((table.len(), vias(&table)), (1, MAX_METRICS + super::super::message::MAX_HOPS - 2));
-    }
 }
