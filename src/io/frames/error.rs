@@ -9,7 +9,7 @@ use super::interface;
 pub enum FramesError {
     #[error("there is no interface {0:?}; this machine has {1}; plug it in, or correct the name")]
     Missing(String, String),
-    #[error("{0:?} is no name of an interface: 1 to 15 bytes, no slash, no space")]
+    #[error("{0:?} is no name of an interface: 1 to 15 bytes, no slash, colon or space")]
     BadName(String),
     #[error(
         "{0} carries no Ethernet frames; a port needs an Ethernet interface, and a TUN device is `tun = {{ name = \"{0}\" }}`"

@@ -6,9 +6,7 @@ use std::net::IpAddr;
 use super::FramesError;
 use super::sys;
 use crate::net::Mac;
-
-/// Most bytes of a name: `IFNAMSIZ` with its zero.
-const MAX_NAME_BYTES: usize = 15;
+use crate::net::link::is_interface_name;
 
 /// The names of all interfaces, sorted.
 pub fn list() -> Vec<String> {
@@ -18,8 +16,7 @@ pub fn list() -> Vec<String> {
 }
 
 pub fn check_name(name: &str) -> Result<(), FramesError> {
-    let is_name = !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(['/', ' ', '\0']);
-    if is_name { Ok(()) } else { Err(FramesError::BadName(name.to_owned())) }
+    if is_interface_name(name) { Ok(()) } else { Err(FramesError::BadName(name.to_owned())) }
 }
 
 /// The kernel's number of an interface.
