@@ -55,6 +55,7 @@ pub struct AfPacket {
     quiet: Quiet,
     fd: OwnedFd,
     path: Path,
+    interface_index: u32,
     ring: Ring,
     splitter: Splitter,
     transmit: Transmit,
@@ -106,6 +107,7 @@ impl AfPacket {
             quiet: keep_quiet(name, index),
             fd,
             path: Path::frames(interface),
+            interface_index: index,
             ring,
             splitter: Splitter::new(Link::Ethernet),
             transmit: Transmit::new(Link::Ethernet, true),
@@ -185,6 +187,10 @@ impl Driver for AfPacket {
 
     fn path(&self) -> Path {
         self.path
+    }
+
+    fn interface_index(&self) -> u32 {
+        self.interface_index
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

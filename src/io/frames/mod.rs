@@ -39,6 +39,9 @@ pub trait Driver: Debug + Send {
     /// `Path::frames` or `Path::tun` of its interface.
     fn path(&self) -> Path;
 
+    /// The kernel's number of the interface that was opened; one that comes again has another.
+    fn interface_index(&self) -> u32;
+
     /// Becomes readable when a frame has come.
     fn fd(&self) -> BorrowedFd<'_>;
 
@@ -94,6 +97,6 @@ pub fn open_tun(interface: InterfaceId, name: &str, mtu_bytes: u16) -> Result<Bo
 }
 
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 #[cfg(test)]
 mod tests;

@@ -148,6 +148,10 @@ impl Driver for AfXdp {
         Path::frames(self.interface)
     }
 
+    fn interface_index(&self) -> u32 {
+        self.nic.index
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.poller.as_ref().map_or_else(|| self.queues[0].as_fd(), Poller::as_fd)
     }
