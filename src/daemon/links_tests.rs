@@ -8,7 +8,7 @@ use super::super::worker::{self, Ending};
 use super::*;
 use crate::io::clock::Clock;
 use crate::io::frames::testbed::{sh, with_testbed};
-use crate::telemetry::source::NotOpen;
+use crate::telemetry::source::{DriverState, NotOpen};
 use tokio::sync::{mpsc, oneshot};
 
 const MAX_TURNS: usize = 50;
@@ -35,12 +35,12 @@ impl Bench {
         Bench { thread, links: Links::new().unwrap(), told, _ending: ending }
     }
 
-    fn state(&self) -> Result<String, NotOpen> {
+    fn state(&self) -> Result<DriverState, NotOpen> {
         self.thread.states.list()[0].driver.clone()
     }
 
     /// Turns until this is so of the first interface, as the worker knows it.
-    fn until(&mut self, is_so: impl Fn(Result<String, NotOpen>, LinkReport) -> bool) {
+    fn until(&mut self, is_so: impl Fn(Result<DriverState, NotOpen>, LinkReport) -> bool) {
         for _ in 0..MAX_TURNS {
             self.thread.turn(&mut self.links, Duration::from_secs(60)).unwrap();
             if self.latest().is_some_and(|latest| is_so(self.state(), latest)) {
@@ -59,7 +59,7 @@ impl Bench {
     }
 }
 
-fn is_open(state: Result<String, NotOpen>, latest: LinkReport) -> bool {
+fn is_open(state: Result<DriverState, NotOpen>, latest: LinkReport) -> bool {
     state.is_ok() && latest.is_up
 }
 

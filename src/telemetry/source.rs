@@ -41,7 +41,15 @@ pub struct InterfaceState {
     /// What it is for: one of the words below.
     pub what: &'static str,
     /// By what its frames or packets are moved.
-    pub driver: Result<String, NotOpen>,
+    pub driver: Result<DriverState, NotOpen>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DriverState {
+    /// "AF_PACKET ring, offload".
+    pub kind: String,
+    /// Why it is not a better one of those that were asked for.
+    pub note: Option<String>,
 }
 
 /// Why an interface is not open.
@@ -484,7 +492,7 @@ pub(crate) mod samples {
         let mut source = three_realms();
         let vlan = VlanTags { service: None, customer: Some(100) };
         source.names.tunnels[0].peer = PeerName::Port { interface: "eth1".to_owned(), vlan };
-        let driver = Ok("AF_PACKET ring".to_owned());
+        let driver = Ok(DriverState { kind: "AF_PACKET ring".to_owned(), note: None });
         source.interfaces.push(InterfaceState { name: "eth1".to_owned(), what: InterfaceState::PORTS, driver });
         source.path.made_at = Timestamp::from_secs(65);
         let next_hop = |address: &str, is_alive: bool| NextHopStatus {

@@ -310,7 +310,7 @@ fn listens_of(source: &Source) -> Vec<ListenStatus> {
         |listen: &source::Listen| ListenStatus { what: listen.what.to_owned(), address: listen.address.clone() };
     let interface = |one: &source::InterfaceState| ListenStatus {
         what: one.what.to_owned(),
-        address: format!("{} ({})", one.name, one.driver.as_deref().unwrap_or("not open")),
+        address: format!("{} ({})", one.name, one.driver.as_ref().map_or("not open", |driver| &driver.kind)),
     };
     source.listens.iter().map(status).chain(source.interfaces.iter().map(interface)).collect()
 }

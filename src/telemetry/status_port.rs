@@ -17,6 +17,9 @@ pub struct PortStatus {
     pub service_vlan: Option<u16>,
     /// By what frames are moved. Null while it is not known, or not open.
     pub driver: Option<String>,
+    /// Why it is not a better one of those that were asked for. Null: it is the best.
+    #[serde(default)]
+    pub driver_note: Option<String>,
     /// Why the interface is not open, with what to do. Null: it is.
     #[serde(default)]
     pub not_open: Option<String>,
@@ -94,12 +97,13 @@ impl PortStatus {
             PeerName::WireGuard(_) | PeerName::Ipsec { .. } => return None,
         };
         let state = source.interface(interface).map(|state| state.driver.as_ref());
-        let not_open = state.and_then(Result::err);
+        let (driver, not_open) = (state.and_then(Result::ok), state.and_then(Result::err));
         Some(PortStatus {
             interface: interface.clone(),
             vlan: vlan.customer,
             service_vlan: vlan.service,
-            driver: state.and_then(Result::ok).cloned(),
+            driver: driver.map(|driver| driver.kind.clone()),
+            driver_note: driver.and_then(|driver| driver.note.clone()),
             not_open: not_open.map(|not_open| format!("{}; {}", not_open.why, not_open.opens())),
             opens_at_next_start: not_open.is_some_and(|not_open| not_open.at_next_start),
             down: port.down.map(|down| down_name(down).to_owned()),

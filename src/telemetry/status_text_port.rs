@@ -15,7 +15,8 @@ const MAX_NEXT_HOPS_SHOWN: usize = 16;
 pub fn section(port: &PortStatus) -> String {
     let mut text = String::new();
     let unknown = if port.not_open.is_some() { "none" } else { "not known yet" };
-    let _ = writeln!(text, "  driver           {}", port.driver.as_deref().unwrap_or(unknown));
+    let note = port.driver_note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    let _ = writeln!(text, "  driver           {}{note}", port.driver.as_deref().unwrap_or(unknown));
     let mtu = port.link_mtu_bytes.map_or_else(|| "not known yet".to_owned(), |bytes| format!("{bytes} bytes"));
     let we_are = port.mac.as_ref().map_or_else(String::new, |mac| format!("we are {mac}, "));
     let _ = writeln!(text, "  link             {we_are}MTU {mtu}");
@@ -209,6 +210,17 @@ eth1 VLAN 100: up
             );
             assert!(json.contains(&format!(r#""opens_at_next_start":{at_next_start}"#)), "{json}");
         }
+    }
+
+    #[test]
+    fn a_driver_that_is_not_what_was_asked_for_says_why() {
+        let mut source = port_realm();
+        source.interfaces[0].driver.as_mut().unwrap().note = Some("AF_XDP was asked for, ...".to_owned());
+        let (status, text) = of(&source);
+        assert!(text.contains("  driver           AF_PACKET ring (AF_XDP was asked for, ...)\n"), "{text}");
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(json.contains(r#""driver":"AF_PACKET ring","driver_note":"AF_XDP was asked for, ...""#), "{json}");
+        assert!(overview(&status).contains("ports      eth1 (AF_PACKET ring)\n"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{InterfaceError, InterfacePlan};
 use crate::io::frames::Driver;
 use crate::net::InterfaceId;
-use crate::telemetry::source::{InterfaceState, NotOpen};
+use crate::telemetry::source::{DriverState, InterfaceState, NotOpen};
 
 /// Of the interfaces that the running configuration has. Cheap to clone: all clones are one.
 #[derive(Clone, Debug, Default)]
@@ -21,17 +21,18 @@ struct Known {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
-    /// The kernel's number of what was opened, and by what its frames are moved.
+    /// The kernel's number of what was opened, by what its frames are moved, and why by nothing better.
     Open {
         index: u32,
         driver: String,
+        note: Option<String>,
     },
     Closed(NotOpen),
 }
 
 impl State {
     pub fn of_driver(driver: &dyn Driver) -> Self {
-        State::Open { index: driver.interface_index(), driver: driver.kind() }
+        State::Open { index: driver.interface_index(), driver: driver.kind(), note: driver.note().map(str::to_owned) }
     }
 
     pub fn of_error(error: &InterfaceError) -> Self {
@@ -73,7 +74,7 @@ impl States {
 
     pub fn list(&self) -> Vec<InterfaceState> {
         let driver = |state: &State| match state {
-            State::Open { driver, .. } => Ok(driver.clone()),
+            State::Open { driver, note, .. } => Ok(DriverState { kind: driver.clone(), note: note.clone() }),
             State::Closed(not_open) => Err(not_open.clone()),
         };
         let state =
@@ -90,7 +91,10 @@ impl States {
 fn log(name: &str, before: Option<&State>, now: &State) {
     match (before, now) {
         (Some(before), now) if before == now => {}
-        (_, State::Open { driver, .. }) => tracing::info!("interface {name} is open: {driver}"),
+        (_, State::Open { driver, note, .. }) => {
+            let why = note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+            tracing::info!("interface {name} is open: {driver}{why}");
+        }
         (_, State::Closed(not_open)) => {
             tracing::warn!(
                 "interface {name} is not open, and what is on it is down: {}; {}",

@@ -64,7 +64,7 @@ fn at_the_start_what_can_be_opened_is_and_of_the_rest_it_is_known_why() {
         let list = states.list();
         let why = |at: usize| list[at].driver.clone().unwrap_err();
         assert!(why(0).why.contains("no interface") && !why(0).at_next_start, "{:?}", why(0));
-        assert!(list[1].driver.as_ref().unwrap().contains("AF_PACKET"));
+        assert!(list[1].driver.as_ref().unwrap().kind.contains("AF_PACKET"));
         assert!(why(2).why.contains("no Ethernet"), "{:?}", why(2));
         assert_eq!([0, 1, 2].map(|number| states.is_open(InterfaceId(number))), [false, true, false]);
     });
@@ -115,7 +115,7 @@ fn a_reload_is_held_up_by_what_it_brings_and_not_by_what_is_gone() {
 #[test]
 fn states_are_of_what_is_configured() {
     let states = States::default();
-    let open = |index| State::Open { index, driver: "AF_PACKET".to_owned() };
+    let open = |index| State::Open { index, driver: "AF_PACKET".to_owned(), note: None };
     let (eth1, eth2) = (plan(1, "eth1", 1500), plan(2, "eth2", 1500));
     states.add(&eth1, open(7));
     states.change(&eth2, open(8));
@@ -133,7 +133,7 @@ fn another_driver_waits_for_the_next_start() {
     let xdp = [InterfacePlan { choice: Choice::AfXdp, ..plan(0, "eth1", 1500) }];
     let states = States::default();
     assert!(waiting_for_restart(&xdp, &auto, &states).is_empty(), "it is not open: it will be by that driver");
-    states.add(&auto[0], State::Open { index: 1, driver: "AF_PACKET".to_owned() });
+    states.add(&auto[0], State::Open { index: 1, driver: "AF_PACKET".to_owned(), note: None });
     assert_eq!(waiting_for_restart(&xdp, &auto, &states), ["`driver` of eth1"]);
     assert!(waiting_for_restart(&xdp, &[], &states).is_empty());
     assert!(waiting_for_restart(&xdp, &xdp, &states).is_empty());

@@ -31,6 +31,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[cfg(test)]
 pub(super) use self::ring::SLOTS;
 use self::ring::{Ring, Slot};
+use super::af_xdp::AfXdpError;
 use super::error::FramesError;
 use super::offload::split::{Splitter, put_tag};
 use super::offload::{HEADER_BYTES, Header, Link};
@@ -52,7 +53,11 @@ const MAX_PENDING_ERRORS: usize = 4;
 
 #[derive(Debug)]
 pub struct AfPacket {
-    quiet: Quiet,
+    /// Keeps the kernel quiet.
+    _quiet: Quiet,
+    /// Why it is not AF_XDP, where that was asked for.
+    note: Option<String>,
+    warnings: Vec<String>,
     fd: OwnedFd,
     path: Path,
     interface_index: u32,
@@ -79,6 +84,16 @@ impl AfPacket {
         AfPacket::open_keeping(interface, name, Quiet::new)
     }
 
+    /// In the place of AF_XDP, which cannot be had.
+    pub fn open_instead(interface: InterfaceId, name: &str, why: &AfXdpError) -> Result<Self, FramesError> {
+        let mut opened = AfPacket::open(interface, name)?;
+        opened
+            .warnings
+            .push(format!("`driver = \"af_xdp\"` of {name} is AF_PACKET, which is slower with small packets: {why}"));
+        opened.note = Some(format!("AF_XDP was asked for, and cannot be had: {why}"));
+        Ok(opened)
+    }
+
     pub(super) fn open_keeping(
         interface: InterfaceId,
         name: &str,
@@ -103,8 +118,11 @@ impl AfPacket {
             .map_err(|error| FramesError::of(name, "hear what is sent to groups", error))?;
         sys::bind_packet(fd.as_fd(), index, libc::ETH_P_ALL as u16)
             .map_err(|error| FramesError::of(name, "take its frames", error))?;
+        let quiet = keep_quiet(name, index);
         Ok(AfPacket {
-            quiet: keep_quiet(name, index),
+            warnings: quiet.warnings().to_vec(),
+            _quiet: quiet,
+            note: None,
             fd,
             path: Path::frames(interface),
             interface_index: index,
@@ -185,6 +203,10 @@ impl Driver for AfPacket {
         format!("AF_PACKET ring, {joins}")
     }
 
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
     fn path(&self) -> Path {
         self.path
     }
@@ -238,6 +260,6 @@ impl Driver for AfPacket {
     }
 
     fn warnings(&self) -> &[String] {
-        self.quiet.warnings()
+        &self.warnings
     }
 }
