@@ -21,7 +21,7 @@ use crate::io::frames::{self, Choice, Driver, FramesError, interface};
 use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
 use crate::io::sockets::Sockets;
-use crate::net::{InterfaceId, Port};
+use crate::net::{InterfaceId, Port, VlanTags};
 use crate::telemetry::source::InterfaceState;
 
 /// Of a daemon's TUN device: whatever attachment its packets go by, they fit.
@@ -37,6 +37,8 @@ pub struct InterfacePlan {
     pub choice: Choice,
     /// The largest packet of any port on it.
     pub mtu_bytes: u16,
+    /// Of the ports on it.
+    pub vlans: Vec<VlanTags>,
     /// It is a routing daemon's, and in its namespace.
     pub daemon: Option<DaemonPlan>,
 }
@@ -159,22 +161,24 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
                 is_tun,
                 choice: Choice::Auto,
                 mtu_bytes: DAEMON_MTU_BYTES,
+                vlans: Vec::new(),
                 daemon,
             });
         }
-        let mtus = config.attachments().filter(|attachment| match &attachment.peer {
-            Peer::Port(port) => !is_tun && port.interface == name,
-            Peer::Tun(tun) => is_tun && tun.name == name,
-            Peer::WireGuard(_) | Peer::Ipsec(_) => false,
+        let on_it = config.attachments().filter_map(|attachment| match &attachment.peer {
+            Peer::Port(port) if !is_tun && port.interface == name => Some((attachment.mtu_bytes, port.vlan)),
+            Peer::Tun(tun) if is_tun && tun.name == name => Some((attachment.mtu_bytes, VlanTags::default())),
+            _ => None,
         });
-        let mtu_bytes = mtus.map(|attachment| attachment.mtu_bytes).max().unwrap_or_default();
+        let (mtus, vlans): (Vec<u16>, Vec<VlanTags>) = on_it.unzip();
+        let mtu_bytes = mtus.into_iter().max().unwrap_or_default();
         let wanted = config.interfaces.iter().find(|one| one.name == name).map(|one| one.driver);
         let choice = match wanted.unwrap_or_default() {
             Wanted::Auto => Choice::Auto,
             Wanted::AfPacket => Choice::AfPacket,
             Wanted::AfXdp => Choice::AfXdp,
         };
-        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes, daemon: None })
+        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes, vlans, daemon: None })
     };
     numbered.filter_map(plan).collect()
 }
@@ -191,8 +195,22 @@ impl InterfacePlan {
             self.check_ethernet()?;
             frames::open(self.interface, &self.name, self.choice)?
         };
-        driver.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        driver.warnings().iter().chain(&self.stacked()).for_each(|warning| tracing::warn!("{warning}"));
         Ok(driver)
+    }
+
+    /// What the kernel has on top of it, in the VLANs of ports: tagged frames pass the barrier before its stack.
+    fn stacked(&self) -> Vec<String> {
+        let name = &self.name;
+        let is_ours = |number: u16| self.vlans.iter().any(|tags| tags.service.or(tags.customer) == Some(number));
+        let devices = if self.is_tun { Vec::new() } else { interface::vlan_devices(name) };
+        let warning = |(device, number)| {
+            format!(
+                "the kernel has {device} on {name}, in VLAN {number}, which is a port's: it may answer there in our place; remove \
+                 {device} (`ip link del {device}`), or take its addresses away"
+            )
+        };
+        devices.into_iter().filter(|(_, number)| is_ours(*number)).map(warning).collect()
     }
 
     /// Whether it can be a port, before anything is changed on it.
@@ -270,7 +288,12 @@ pub fn open_new(
 ) -> Result<(), InterfaceError> {
     for plan in wanted {
         match running.iter().find(|one| one.is_same(plan)) {
-            Some(before) => plan.check_more_than(before)?,
+            Some(before) => {
+                plan.check_more_than(before)?;
+                if plan.vlans != before.vlans {
+                    plan.stacked().iter().for_each(|warning| tracing::warn!("{warning}"));
+                }
+            }
             None => sockets.add_driver(plan.open()?),
         }
     }

@@ -8,6 +8,7 @@ pub(crate) fn plan(number: u8, name: &str, mtu_bytes: u16) -> InterfacePlan {
         is_tun: false,
         choice: Choice::Auto,
         mtu_bytes,
+        vlans: Vec::new(),
         daemon: None,
     }
 }
@@ -48,6 +49,22 @@ fn a_port_cannot_carry_more_than_its_link() {
         let more = error(&plan(0, "ixa", 1501));
         assert!(more.contains("carries no more than 1500") && more.contains("ip link set ixa mtu 1501"), "{more}");
         plan(0, "ixa", 1500).open().unwrap();
+    });
+}
+
+#[test]
+fn a_vlan_interface_of_the_kernel_in_a_ports_vlan_is_told() {
+    with_testbed(|_bed| {
+        if !sh("ip link add link ixa name ixa.100 type vlan id 100 2>/dev/null && echo made || true").contains("made") {
+            return eprintln!("NOT RUN: this kernel has no VLAN interfaces");
+        }
+        sh("ip link add link ixa name voice type vlan id 7");
+        let tags = |service, customer| VlanTags { service, customer };
+        let stacked = |vlans: &[VlanTags]| InterfacePlan { vlans: vlans.to_vec(), ..plan(0, "ixa", 1500) }.stacked();
+        let told = stacked(&[tags(None, Some(100)), tags(None, Some(8))]);
+        assert!(matches!(&told[..], [one] if one.contains("ixa.100 on ixa, in VLAN 100")), "{told:?}");
+        assert_eq!(stacked(&[tags(Some(7), Some(100))]).len(), 1, "the outer tag is what the kernel looks at");
+        assert!(stacked(&[VlanTags::default()]).is_empty());
     });
 }
 

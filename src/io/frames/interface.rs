@@ -53,6 +53,21 @@ pub fn has_default_route(name: &str) -> bool {
     has_default_route4(&read("route"), name) || has_default_route6(&read("ipv6_route"), name)
 }
 
+/// VLAN interfaces that the kernel has on top of this one (8021q), and their VLAN numbers.
+pub fn vlan_devices(name: &str) -> Vec<(String, u16)> {
+    vlan_devices_in(&fs::read_to_string("/proc/thread-self/net/vlan/config").unwrap_or_default(), name)
+}
+
+/// Below two lines of titles, lines of "device | number | interface".
+fn vlan_devices_in(config: &str, name: &str) -> Vec<(String, u16)> {
+    let device = |line: &str| {
+        let mut words = line.split('|').map(str::trim);
+        let (device, number, of) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+        (of == name).then(|| (device.to_owned(), number))
+    };
+    config.lines().filter_map(device).collect()
+}
+
 /// Lines of "interface destination gateway flags use-count count metric mask ..."
 fn has_default_route4(routes: &str, name: &str) -> bool {
     let is_default = |line: &str| {
@@ -107,6 +122,14 @@ mod tests {
         let v6 =
             [line("00", "00000003", "eth0"), line("40", "00000001", "eth1"), line("00", "00200200", "lo")].concat();
         assert_eq!(["eth0", "eth1", "lo"].map(|name| has_default_route6(&v6, name)), [true, false, false]);
+    }
+
+    #[test]
+    fn vlan_interfaces_are_found_by_what_they_are_on() {
+        let config = "VLAN Dev name    | VLAN ID\nName-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                      eth1.100       | 100  | eth1\neth10.100      | 100  | eth10\nvoice          | 7  | eth1\n";
+        assert_eq!(vlan_devices_in(config, "eth1"), [("eth1.100".to_owned(), 100), ("voice".to_owned(), 7)]);
+        assert_eq!(vlan_devices_in("", "eth1"), []);
     }
 
     #[test]
