@@ -22,12 +22,14 @@
 //! operator's shaping would not hold, a full queue would not be told from a lost frame, and `tcpdump` would not see what we
 //! send.
 
+mod queue;
 mod ring;
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use self::queue::Queue;
 #[cfg(test)]
 pub(super) use self::ring::SLOTS;
 use self::ring::{Ring, Slot};
@@ -48,8 +50,6 @@ const TAG_BYTES: usize = 4;
 const ETHERNET_HEADER_BYTES: usize = 14;
 /// Bytes of joined frames that may wait in the socket's queue, and of frames on their way out.
 const QUEUE_BYTES: i32 = 8 << 20;
-/// Errors that may stand before a message in the socket's queue.
-const MAX_PENDING_ERRORS: usize = 4;
 
 #[derive(Debug)]
 pub struct AfPacket {
@@ -62,6 +62,7 @@ pub struct AfPacket {
     path: Path,
     interface_index: u32,
     ring: Ring,
+    queue: Queue,
     splitter: Splitter,
     transmit: Transmit,
     /// What the latest `receive` gave.
@@ -127,6 +128,7 @@ impl AfPacket {
             path: Path::frames(interface),
             interface_index: index,
             ring,
+            queue: Queue::default(),
             splitter: Splitter::new(Link::Ethernet),
             transmit: Transmit::new(Link::Ethernet, true),
             frames: Vec::with_capacity(BATCH),
@@ -164,19 +166,11 @@ impl AfPacket {
 
     /// The frame of this slot waits whole in the socket's queue.
     fn fetch_queued(&mut self, slot: &Slot) -> bool {
+        let AfPacket { fd, queue, splitter, .. } = self;
         let mut header = [0; HEADER_BYTES];
-        for _ in 0..MAX_PENDING_ERRORS {
-            match sys::receive(self.fd.as_fd(), &mut [&mut header, self.splitter.joined_mut()]) {
-                Ok((len, false)) if len > HEADER_BYTES => {
-                    return self.splitter.start(len - HEADER_BYTES, Header::read(header), slot.vlan);
-                }
-                Ok(_) => return false,
-                // "Network is down" stands before it.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
-                Err(_) => return false,
-            }
-        }
-        false
+        let fetched = queue.fetch(|| sys::receive(fd.as_fd(), &mut [&mut header, splitter.joined_mut()]));
+        let Some(len) = fetched.filter(|len| *len > HEADER_BYTES) else { return false };
+        splitter.start(len - HEADER_BYTES, Header::read(header), slot.vlan)
     }
 
     /// Cuts off as many frames as the batch and the memory for them have room for.
