@@ -192,18 +192,22 @@ impl InterfacePlan {
         let driver = if self.is_tun {
             frames::open_tun(self.interface, &self.name, self.mtu_bytes)?
         } else {
-            self.check_ethernet()?;
+            self.look()?;
             frames::open(self.interface, &self.name, self.choice)?
         };
         driver.warnings().iter().chain(&self.stacked()).for_each(|warning| tracing::warn!("{warning}"));
         Ok(driver)
     }
 
-    /// What the kernel has on top of it, in the VLANs of ports: tagged frames pass the barrier before its stack.
+    /// Of what the kernel has on top of it: tagged frames pass the barrier before its stack.
     fn stacked(&self) -> Vec<String> {
+        if self.is_tun { Vec::new() } else { self.warnings_of(interface::vlan_devices(&self.name)) }
+    }
+
+    /// `devices`: of the kernel, with their VLANs. Those in VLANs of ports are in the way; what it looks at is the outer tag.
+    fn warnings_of(&self, devices: Vec<(String, u16)>) -> Vec<String> {
         let name = &self.name;
         let is_ours = |number: u16| self.vlans.iter().any(|tags| tags.service.or(tags.customer) == Some(number));
-        let devices = if self.is_tun { Vec::new() } else { interface::vlan_devices(name) };
         let warning = |(device, number)| {
             format!(
                 "the kernel has {device} on {name}, in VLAN {number}, which is a port's: it may answer there in our place; remove \
@@ -213,8 +217,11 @@ impl InterfacePlan {
         devices.into_iter().filter(|(_, number)| is_ours(*number)).map(warning).collect()
     }
 
-    /// Whether it can be a port, before anything is changed on it.
-    fn check_ethernet(&self) -> Result<(), InterfaceError> {
+    /// Whether it can be opened, as far as that is known without privileges and without changing anything. A TUN device can be made.
+    pub fn look(&self) -> Result<(), InterfaceError> {
+        if self.is_tun {
+            return Ok(());
+        }
         if interface::mac(&self.name)?.is_none() {
             return Err(FramesError::NotEthernet(self.name.clone()).into());
         }

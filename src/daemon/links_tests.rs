@@ -132,6 +132,21 @@ fn a_link_that_carries_enough_now_is_opened() {
 }
 
 #[test]
+fn a_tun_device_that_was_taken_away_is_made_again() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[InterfacePlan { is_tun: true, ..plan(0, "ixt", 1400) }]);
+        if let Err(not_open) = bench.state() {
+            return eprintln!("NOT RUN: {}", not_open.why);
+        }
+        bench.until(is_open);
+        sh("ip link del ixt");
+        bench.until(|state, latest| state.is_err_and(|not| not.why.contains("taken away")) && !latest.is_up);
+        bench.thread.open_waiting().unwrap();
+        bench.until(is_open);
+    });
+}
+
+#[test]
 fn what_is_configured_no_more_is_not_opened() {
     with_testbed(|_bed| {
         let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
