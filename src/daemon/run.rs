@@ -162,9 +162,8 @@ where
     let follower = Follower::spawn(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let daemons = Arc::new(daemons);
     follow(&follower, &daemons, interfaces);
-    let shown = RwLock::new(Shown { listens, names });
-    let (started, transfers_served) = (clock.now(), Default::default());
-    let facts = Facts { ix_name, shown, clock, started, transfers: transfers_served, follower, daemons, states };
+    let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());
+    let facts = Facts { ix_name, shown, clock, started, transfers: Default::default(), follower, daemons, states };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
