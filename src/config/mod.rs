@@ -31,6 +31,7 @@ use toml::de::DeTable;
 pub use diagnostic::{Diagnostic, Report, Severity, Span};
 pub use schema::schema;
 pub use secrets::{DiskSecrets, MemorySecrets, SecretReader};
+pub use spec::port::MAX_NEXT_HOPS;
 
 use diagnostic::{Problem, Problems};
 use spec::MAX_FILE_BYTES;

@@ -132,8 +132,7 @@ mod tests {
     use super::super::sample::{Sample, port_peer};
     use super::super::snapshot::{SnapshotError, TunnelNumbers, snapshot};
     use super::*;
-    use crate::config::model;
-    use crate::config::schema;
+    use crate::config::{self, model, schema};
     use crate::dataplane::Snapshot;
     use crate::dataplane::snapshot::Transport;
     use crate::link;
@@ -276,5 +275,7 @@ mod tests {
         assert_eq!(most("address"), link::config::MAX_ADDRESSES);
         assert_eq!(most("gateway"), link::config::MAX_GATEWAYS);
         assert_eq!(most("routes"), link::config::MAX_ROUTES);
+        let watched = config::MAX_NEXT_HOPS + link::config::MAX_GATEWAYS + link::routers::MAX_ROUTERS;
+        assert!(watched <= link::MAX_PINNED, "each router that is watched holds its place among the neighbours");
     }
 }

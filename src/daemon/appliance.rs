@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::watch;
 
 use super::dnssec_key::{self, SigningKeyError};
-use super::interfaces::{self, InterfacePlan};
+use super::interfaces::{self, InterfacePlan, States};
 use super::open::{self, IkePlan, OpenError, Plan};
 use super::routes::Shared;
 use super::run::{Cause, Learning, Reloaded, run};
@@ -69,7 +69,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let mut numbers = TunnelNumbers::default();
     let interfaces = numbers.interfaces(&config).map_err(PrepareError::from)?;
     let plan = Plan::of(&config, &interfaces);
-    let open = Arc::new(Mutex::new(plan.interfaces.clone()));
+    let running = Arc::new(Mutex::new(plan.interfaces.clone()));
     let mut opened = privileges::with(|| plan.open())?;
     if config.realms.iter().all(|realm| realm.routes_from.is_none()) {
         privileges::enter_no_namespaces();
@@ -103,7 +103,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         numbers,
         generation,
         published: Arc::new(published),
-        open,
+        running,
+        states: opened.states.clone(),
         heard: heard.clone(),
         latest: None,
     };
@@ -121,8 +122,9 @@ struct Reloader {
     generation: Generation,
     /// For those who are served beside the packet path.
     published: Arc<watch::Sender<Arc<Snapshot>>>,
-    /// The interfaces that the worker has.
-    open: Arc<Mutex<Vec<InterfacePlan>>>,
+    /// The interfaces of the configuration that runs, and how they are.
+    running: Arc<Mutex<Vec<InterfacePlan>>>,
+    states: States,
     /// What routing daemons say now, and said when the configuration was last made.
     heard: Shared,
     latest: Option<Heard>,
@@ -153,12 +155,12 @@ impl Reloader {
         let mut numbers = self.numbers.clone();
         let numbered = numbers.interfaces(&config).map_err(PrepareError::from)?;
         let interfaces = interfaces::plans(&config, &numbered);
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        waiting.extend(interfaces::waiting_for_restart(&interfaces, &open));
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        waiting.extend(interfaces::waiting_for_restart(&interfaces, &running, &self.states));
         let wanted = interfaces.clone();
         // What daemons learn opens nothing, and an interface that is gone does not hold it up.
         let sockets = match cause {
-            Cause::File => privileges::with(move || open::open_later(ike, &wanted, &open))?,
+            Cause::File => privileges::with(move || open::open_later(ike, &wanted, &running))?,
             Cause::Routes => Sockets::default(),
         };
         let joined = learned::join(&config, self.store.allocations(), &heard);
@@ -180,9 +182,9 @@ impl Reloader {
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
         let summary = format!("generation {}, {realms} realms, {tunnels} tunnels", generation.0);
         let (published, snapshot) = (self.published.clone(), prepared.snapshot.clone());
-        let (open, now_open) = (self.open.clone(), interfaces.clone());
+        let (running, now_running) = (self.running.clone(), interfaces.clone());
         let adopted = Box::new(move || {
-            *open.lock().unwrap_or_else(PoisonError::into_inner) = now_open;
+            *running.lock().unwrap_or_else(PoisonError::into_inner) = now_running;
             drop(published.send_replace(snapshot));
         });
         Ok(Some(Reloaded { snapshot: prepared.snapshot, sockets, interfaces, names, summary, adopted }))
@@ -417,7 +419,8 @@ mod tests {
             numbers,
             generation,
             published: Arc::new(watch::channel(running.snapshot).0),
-            open: Arc::default(),
+            running: Arc::default(),
+            states: States::default(),
             heard: Shared::default(),
             latest: None,
         };

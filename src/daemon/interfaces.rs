@@ -1,20 +1,29 @@
-//! The interfaces and TUN devices that ports are on: looked at, and opened. What is wrong with one is said before anything
-//! starts, or before a new configuration is adopted.
+//! The interfaces and TUN devices that ports are on: looked at, and opened.
+//!
+//! At the start, one that cannot be opened keeps nobody else from working: its ports are down, `status` says why, and it is
+//! opened as soon as it can be ([`links`](super::links)). Only what the process itself lacks ends the start. A new configuration
+//! is refused for an interface that the running one does not have: whoever asks for it now has mistyped its name, or has to see to it
+//! first; what runs stays as it was.
 
-use std::net::IpAddr;
+mod states;
+#[cfg(test)]
+pub(super) mod tests;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ipnet::IpNet;
+
+pub use self::states::{State, States};
 use crate::config::model::{Config, Driver as Wanted, Peer, RoutesFrom};
 use crate::dataplane::snapshot::Interface;
+use crate::io::frames::af_xdp::AfXdpError;
 use crate::io::frames::{self, Choice, Driver, FramesError, interface};
 use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
 use crate::io::sockets::Sockets;
-use crate::net::InterfaceId;
+use crate::net::{InterfaceId, Port, VlanTags};
+use crate::telemetry::source::InterfaceState;
 
-pub const PORTS: &str = "ports";
-pub const TUN: &str = "TUN";
-pub const DAEMONS: &str = "routing daemon";
 /// Of a daemon's TUN device: whatever attachment its packets go by, they fit.
 const DAEMON_MTU_BYTES: u16 = 1280;
 
@@ -28,6 +37,8 @@ pub struct InterfacePlan {
     pub choice: Choice,
     /// The largest packet of any port on it.
     pub mtu_bytes: u16,
+    /// Of the ports on it.
+    pub vlans: Vec<VlanTags>,
     /// It is a routing daemon's, and in its namespace.
     pub daemon: Option<DaemonPlan>,
 }
@@ -85,11 +96,18 @@ pub enum InterfaceError {
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     #[error(
-        "the kernel has {} on {name}, and would answer there in our place; remove them (`ip address flush dev {name}`), and \
-         take {name} away from what sets them again (NetworkManager, systemd-networkd, a DHCP client)",
+        "the kernel has {} on {name}, and would answer there in our place; remove that ({}; a login over it is cut off), and take \
+         {name} away from what sets it again (NetworkManager, systemd-networkd, a DHCP client)",
+        list(addresses),
+        removal(name, addresses)
+    )]
+    KernelAddresses { name: String, addresses: Vec<IpNet> },
+    #[error(
+        "{name} has {} and the machine's default route: the machine itself is reached there, and a port needs an interface of its own; \
+         correct the name, or give the machine another way out first",
         list(addresses)
     )]
-    KernelAddresses { name: String, addresses: Vec<IpAddr> },
+    MachinesOwn { name: String, addresses: Vec<IpNet> },
     #[error(
         "a realm's MTU on {name} is {wanted} bytes, but {name} carries no more than {link}; set the port's `mtu` to {link}, or \
          raise the interface's (`ip link set {name} mtu {wanted}`) if the carrier's equipment carries so much"
@@ -97,8 +115,29 @@ pub enum InterfaceError {
     MtuLargerThanLink { name: String, wanted: u16, link: u32 },
 }
 
-fn list(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+impl InterfaceError {
+    /// The process lacks a privilege: no other interface would fare better.
+    pub fn is_of_the_process(&self) -> bool {
+        self.needs_a_start() || matches!(self, InterfaceError::Frames(FramesError::TunNotPermitted(_)))
+    }
+
+    /// It cannot be mended while the process runs.
+    pub fn needs_a_start(&self) -> bool {
+        matches!(
+            self,
+            InterfaceError::Frames(FramesError::NotPermitted(_) | FramesError::AfXdp(AfXdpError::NotPermitted(_)))
+                | InterfaceError::Namespace(NamespaceError::NotPermitted(_))
+        )
+    }
+}
+
+fn list(addresses: &[IpNet]) -> String {
+    addresses.iter().map(|net| net.addr().to_string()).collect::<Vec<_>>().join(" and ")
+}
+
+fn removal(name: &str, addresses: &[IpNet]) -> String {
+    let commands = addresses.iter().map(|net| format!("`ip address del {net} dev {name}`"));
+    commands.collect::<Vec<_>>().join(", ")
 }
 
 /// Those of a configuration, by number.
@@ -122,22 +161,24 @@ pub fn plans(config: &Config, interfaces: &[Option<Interface>]) -> Vec<Interface
                 is_tun,
                 choice: Choice::Auto,
                 mtu_bytes: DAEMON_MTU_BYTES,
+                vlans: Vec::new(),
                 daemon,
             });
         }
-        let mtus = config.attachments().filter(|attachment| match &attachment.peer {
-            Peer::Port(port) => !is_tun && port.interface == name,
-            Peer::Tun(tun) => is_tun && tun.name == name,
-            Peer::WireGuard(_) | Peer::Ipsec(_) => false,
+        let on_it = config.attachments().filter_map(|attachment| match &attachment.peer {
+            Peer::Port(port) if !is_tun && port.interface == name => Some((attachment.mtu_bytes, port.vlan)),
+            Peer::Tun(tun) if is_tun && tun.name == name => Some((attachment.mtu_bytes, VlanTags::default())),
+            _ => None,
         });
-        let mtu_bytes = mtus.map(|attachment| attachment.mtu_bytes).max().unwrap_or_default();
+        let (mtus, vlans): (Vec<u16>, Vec<VlanTags>) = on_it.unzip();
+        let mtu_bytes = mtus.into_iter().max().unwrap_or_default();
         let wanted = config.interfaces.iter().find(|one| one.name == name).map(|one| one.driver);
         let choice = match wanted.unwrap_or_default() {
             Wanted::Auto => Choice::Auto,
             Wanted::AfPacket => Choice::AfPacket,
             Wanted::AfXdp => Choice::AfXdp,
         };
-        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes, daemon: None })
+        Some(InterfacePlan { interface, name, is_tun, choice, mtu_bytes, vlans, daemon: None })
     };
     numbered.filter_map(plan).collect()
 }
@@ -151,20 +192,44 @@ impl InterfacePlan {
         let driver = if self.is_tun {
             frames::open_tun(self.interface, &self.name, self.mtu_bytes)?
         } else {
-            self.check_addresses()?;
+            self.look()?;
             frames::open(self.interface, &self.name, self.choice)?
         };
-        self.check_mtu()?;
-        driver.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        driver.warnings().iter().chain(&self.stacked()).for_each(|warning| tracing::warn!("{warning}"));
         Ok(driver)
     }
 
-    /// A new configuration may want more of one that is open.
-    pub fn check_mtu(&self) -> Result<(), InterfaceError> {
-        if self.daemon.is_some() {
+    /// Of what the kernel has on top of it: tagged frames pass the barrier before its stack.
+    fn stacked(&self) -> Vec<String> {
+        if self.is_tun { Vec::new() } else { self.warnings_of(interface::vlan_devices(&self.name)) }
+    }
+
+    /// `devices`: of the kernel, with their VLANs. Those in VLANs of ports are in the way; what it looks at is the outer tag.
+    fn warnings_of(&self, devices: Vec<(String, u16)>) -> Vec<String> {
+        let name = &self.name;
+        let is_ours = |number: u16| self.vlans.iter().any(|tags| tags.service.or(tags.customer) == Some(number));
+        let warning = |(device, number)| {
+            format!(
+                "the kernel has {device} on {name}, in VLAN {number}, which is a port's: it may answer there in our place; remove \
+                 {device} (`ip link del {device}`), or take its addresses away"
+            )
+        };
+        devices.into_iter().filter(|(_, number)| is_ours(*number)).map(warning).collect()
+    }
+
+    /// Whether it can be opened, as far as that is known without privileges and without changing anything. A TUN device can be made.
+    pub fn look(&self) -> Result<(), InterfaceError> {
+        if self.is_tun {
             return Ok(());
         }
-        let link = interface::mtu(&self.name)?;
+        if interface::mac(&self.name)?.is_none() {
+            return Err(FramesError::NotEthernet(self.name.clone()).into());
+        }
+        self.check_addresses()?;
+        self.check_mtu(interface::mtu(&self.name)?)
+    }
+
+    fn check_mtu(&self, link: u32) -> Result<(), InterfaceError> {
         match u32::from(self.mtu_bytes) > link {
             true => Err(InterfaceError::MtuLargerThanLink { name: self.name.clone(), wanted: self.mtu_bytes, link }),
             false => Ok(()),
@@ -173,20 +238,28 @@ impl InterfacePlan {
 
     fn check_addresses(&self) -> Result<(), InterfaceError> {
         let fail = |error| FramesError::of(&self.name, "read its addresses", error);
-        interface::index(&self.name)?;
-        let addresses = interface::kernel_addresses(&self.name).map_err(fail)?;
+        let (name, addresses) = (self.name.clone(), interface::kernel_addresses(&self.name).map_err(fail)?);
         match addresses.is_empty() {
             true => Ok(()),
-            false => Err(InterfaceError::KernelAddresses { name: self.name.clone(), addresses }),
+            false if interface::has_default_route(&name) => Err(InterfaceError::MachinesOwn { name, addresses }),
+            false => Err(InterfaceError::KernelAddresses { name, addresses }),
+        }
+    }
+
+    /// A new configuration wants more of one that is open. An interface that is gone holds nothing up.
+    fn check_more_than(&self, before: &InterfacePlan) -> Result<(), InterfaceError> {
+        match interface::mtu(&self.name) {
+            Ok(link) if self.daemon.is_none() && self.mtu_bytes > before.mtu_bytes => self.check_mtu(link),
+            _ => Ok(()),
         }
     }
 
     /// For `status`.
     pub fn what(&self) -> &'static str {
         match self.daemon {
-            Some(_) => DAEMONS,
-            None if self.is_tun => TUN,
-            None => PORTS,
+            Some(_) => InterfaceState::DAEMONS,
+            None if self.is_tun => InterfaceState::TUN,
+            None => InterfaceState::PORTS,
         }
     }
 
@@ -198,62 +271,56 @@ impl InterfacePlan {
     }
 }
 
-/// Opens those of `wanted` that are not among `open`, beside the others in `sockets`.
-pub fn open_new(wanted: &[InterfacePlan], open: &[InterfacePlan], sockets: &mut Sockets) -> Result<(), InterfaceError> {
+/// At the start: into `sockets` what can be opened; of the others it is known why.
+pub fn open_all(plans: &[InterfacePlan], sockets: &mut Sockets) -> Result<States, InterfaceError> {
+    let states = States::default();
+    for plan in plans {
+        match plan.open() {
+            Ok(driver) => {
+                states.add(plan, State::of_driver(&*driver));
+                sockets.add_driver(driver);
+            }
+            Err(error) if error.is_of_the_process() => return Err(error),
+            Err(error) => states.add(plan, State::of_error(&error)),
+        }
+    }
+    Ok(states)
+}
+
+/// Opens those of `wanted` that are not among `running`, beside the others in `sockets`. What runs and is not open waits on.
+pub fn open_new(
+    wanted: &[InterfacePlan],
+    running: &[InterfacePlan],
+    sockets: &mut Sockets,
+) -> Result<(), InterfaceError> {
     for plan in wanted {
-        match open.iter().find(|one| one.is_same(plan)) {
-            Some(_) => plan.check_mtu()?,
+        match running.iter().find(|one| one.is_same(plan)) {
+            Some(before) => {
+                plan.check_more_than(before)?;
+                if plan.vlans != before.vlans {
+                    plan.stacked().iter().for_each(|warning| tracing::warn!("{warning}"));
+                }
+            }
             None => sockets.add_driver(plan.open()?),
         }
     }
     Ok(())
 }
 
-/// Those that are open, and will be opened otherwise at the next start only.
-pub fn waiting_for_restart(wanted: &[InterfacePlan], open: &[InterfacePlan]) -> Vec<String> {
-    let differs = |plan: &&InterfacePlan| open.iter().any(|one| one.is_same(plan) && one.choice != plan.choice);
-    wanted.iter().filter(differs).map(|plan| format!("`driver` of {}", plan.name)).collect()
+/// Of those that `sockets` brings beside what runs.
+pub fn states_of(plans: &[InterfacePlan], sockets: &Sockets) -> Vec<(InterfacePlan, State)> {
+    let drivers: Vec<_> = sockets.drivers().map(|driver| (driver.path().port, State::of_driver(driver))).collect();
+    let state = |plan: &InterfacePlan| {
+        let port = if plan.is_tun { Port::Tun(plan.interface) } else { Port::Frames(plan.interface) };
+        drivers.iter().find(|(of, _)| *of == port).map(|(_, state)| state.clone())
+    };
+    plans.iter().filter_map(|plan| Some((plan.clone(), state(plan)?))).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(name: &str, mtu_bytes: u16) -> InterfacePlan {
-        InterfacePlan {
-            interface: InterfaceId(0),
-            name: name.to_owned(),
-            is_tun: false,
-            choice: Choice::Auto,
-            mtu_bytes,
-            daemon: None,
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_told_apart() {
-        let error = |plan: InterfacePlan| plan.open().unwrap_err().to_string();
-        let missing = error(plan("ixg-none", 1500));
-        assert!(missing.contains("no interface") && missing.contains("lo"), "{missing}");
-        let taken = error(plan("lo", 1500));
-        assert!(taken.contains("127.0.0.1") && taken.contains("ip address flush dev lo"), "{taken}");
-    }
-
-    #[test]
-    fn a_port_cannot_carry_more_than_its_link() {
-        let link = interface::mtu("lo").unwrap();
-        let Ok(more) = u16::try_from(link + 1) else { return eprintln!("NOT RUN: lo carries {link} bytes") };
-        let error = plan("lo", more).check_mtu().unwrap_err().to_string();
-        assert!(error.contains(&format!("no more than {link}")), "{error}");
-        plan("lo", 1500).check_mtu().unwrap();
-    }
-
-    #[test]
-    fn another_driver_waits_for_the_next_start() {
-        let auto = [plan("eth1", 1500)];
-        let xdp = [InterfacePlan { choice: Choice::AfXdp, ..plan("eth1", 1500) }];
-        assert_eq!(waiting_for_restart(&xdp, &auto), ["`driver` of eth1"]);
-        assert!(waiting_for_restart(&xdp, &[]).is_empty());
-        assert!(waiting_for_restart(&xdp, &xdp).is_empty());
-    }
+/// Those that are open, and will be opened otherwise at the next start only.
+pub fn waiting_for_restart(wanted: &[InterfacePlan], running: &[InterfacePlan], states: &States) -> Vec<String> {
+    let differs = |plan: &&InterfacePlan| {
+        running.iter().any(|one| one.is_same(plan) && one.choice != plan.choice && states.is_open(plan.interface))
+    };
+    wanted.iter().filter(differs).map(|plan| format!("`driver` of {}", plan.name)).collect()
 }

@@ -1,14 +1,16 @@
 //! Follows the interfaces that ports are on, in a thread of its own: what the kernel says of them goes to the worker, and one
-//! that was taken away and has come back is opened again.
+//! that could not be opened, or was taken away, is opened as soon as it can be: when the kernel tells of it, and every few seconds,
+//! as the kernel does not tell of everything that may be in the way. While it is not open it is down for the worker.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::interfaces::InterfacePlan;
+use super::interfaces::{InterfaceError, InterfacePlan, State, States};
 use super::worker::{Core, Handle, WorkerError};
+use crate::io::frames::FramesError;
 use crate::io::netlink::{Links, News};
 use crate::io::poller::Waker;
 use crate::io::privileges;
@@ -17,6 +19,8 @@ use crate::net::{InterfaceId, LinkReport};
 
 /// After netlink has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What is not open is tried again so often.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// The thread's other end. When it goes, so does the thread.
 pub struct Follower {
@@ -32,16 +36,16 @@ struct Orders {
 }
 
 impl Follower {
-    pub fn spawn<C: Core>(handle: Handle<C>) -> io::Result<Self> {
+    pub fn spawn<C: Core>(handle: Handle<C>, states: States) -> io::Result<Self> {
         let orders = Arc::new(Mutex::new(Orders::default()));
         let links = Links::new()?;
         let waker = links.waker();
-        let thread = Thread { handle, orders: orders.clone(), plans: Vec::new(), opened: HashMap::new() };
+        let thread = Thread { handle, states, orders: orders.clone(), plans: Vec::new(), latest: HashMap::new() };
         thread::Builder::new().name("ixgate-links".to_owned()).spawn(move || thread.run(links))?;
         Ok(Follower { orders, waker })
     }
 
-    /// From now on, these, which are open.
+    /// From now on, these.
     pub fn follow(&self, plans: Vec<InterfacePlan>) {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner).plans = Some(plans);
         self.waker.wake();
@@ -57,70 +61,119 @@ impl Drop for Follower {
 
 struct Thread<C: Core> {
     handle: Handle<C>,
+    states: States,
     orders: Arc<Mutex<Orders>>,
     plans: Vec<InterfacePlan>,
-    /// The kernel's number of an interface when it was opened.
-    opened: HashMap<InterfaceId, u32>,
+    /// What the kernel said last of each.
+    latest: HashMap<InterfaceId, LinkReport>,
 }
 
 impl<C: Core> Thread<C> {
     fn run(mut self, mut links: Links) {
-        loop {
-            let orders = std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
-            if orders.is_ended {
-                return;
-            }
-            if let Some(plans) = orders.plans {
-                self.adopt(plans);
-                links.follow(self.plans.iter().map(|plan| (plan.interface, plan.name.clone())));
-            }
-            if let Err(error) = links.wait() {
-                tracing::error!("interfaces cannot be followed, trying again: {error}");
-                thread::sleep(RETRY_AFTER);
-                links.follow(self.plans.iter().map(|plan| (plan.interface, plan.name.clone())));
-            }
-            while let Some(news) = links.poll_news() {
-                // The worker has ended, and the process is about to.
-                let Ok(()) = self.pass_on(news) else { return };
-            }
-        }
-    }
-
-    fn adopt(&mut self, plans: Vec<InterfacePlan>) {
-        let before = std::mem::replace(&mut self.plans, plans);
-        let is_kept = |interface: &InterfaceId| {
-            let of = |plans: &[InterfacePlan]| plans.iter().find(|plan| plan.interface == *interface).cloned();
-            matches!((of(&before), of(&self.plans)), (Some(before), Some(now)) if before.is_same(&now))
-        };
-        self.opened.retain(|interface, _| is_kept(interface));
-    }
-
-    fn pass_on(&mut self, News { report, index }: News) -> Result<(), WorkerError> {
-        let mut report = report;
-        if let Some(index) = index
-            && let Some(plan) = self.plans.iter().find(|plan| plan.interface == report.interface)
-        {
-            let opened = *self.opened.entry(report.interface).or_insert(index);
-            if opened != index {
-                match reopen(plan.clone()) {
-                    Ok(sockets) => {
-                        self.opened.insert(report.interface, index);
-                        self.handle.adopt(sockets)?;
-                        tracing::info!("interface {} has come again", plan.name);
-                    }
-                    Err(error) => {
-                        tracing::warn!("interface {} has come again, and cannot be used: {error}", plan.name);
-                        report = LinkReport { is_up: false, ..report };
-                    }
+        let mut tried = Instant::now();
+        while self.turn(&mut links, OPEN_AGAIN.saturating_sub(tried.elapsed())).is_ok() {
+            if tried.elapsed() >= OPEN_AGAIN {
+                tried = Instant::now();
+                if self.open_waiting().is_err() {
+                    return;
                 }
             }
         }
-        self.handle.tell_link(report)
+    }
+
+    /// An error: it is to end, as the worker has.
+    fn turn(&mut self, links: &mut Links, until_next_try: Duration) -> Result<(), WorkerError> {
+        let orders = std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        if orders.is_ended {
+            return Err(WorkerError::Gone);
+        }
+        if let Some(plans) = orders.plans {
+            self.adopt(plans);
+            links.follow(self.followed());
+        }
+        let is_any_waiting = self.waiting().next().is_some();
+        if let Err(error) = links.wait(is_any_waiting.then_some(until_next_try)) {
+            tracing::error!("interfaces cannot be followed, trying again: {error}");
+            thread::sleep(RETRY_AFTER);
+            links.follow(self.followed());
+        }
+        while let Some(news) = links.poll_news() {
+            self.pass_on(news)?;
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, plans: Vec<InterfacePlan>) {
+        self.plans = plans;
+        self.latest.retain(|interface, _| self.plans.iter().any(|plan| plan.interface == *interface));
+    }
+
+    /// In our own namespace.
+    fn followed(&self) -> impl Iterator<Item = (InterfaceId, String)> {
+        let ours = self.plans.iter().filter(|plan| plan.daemon.is_none());
+        ours.map(|plan| (plan.interface, plan.name.clone()))
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &InterfacePlan> {
+        self.plans.iter().filter(|plan| !self.states.is_open(plan.interface))
+    }
+
+    fn pass_on(&mut self, News { report, index }: News) -> Result<(), WorkerError> {
+        let interface = report.interface;
+        let Some(plan) = self.plans.iter().find(|plan| plan.interface == interface).cloned() else { return Ok(()) };
+        self.latest.insert(interface, report);
+        match index {
+            Some(index) if self.states.is_open_at(interface, index) => self.handle.tell_link(report),
+            Some(_) => self.open(&plan),
+            None => {
+                self.note_gone(&plan);
+                self.handle.close_interface(interface)?;
+                self.handle.tell_link(report)
+            }
+        }
+    }
+
+    /// Of a TUN device that was not open, it is known why.
+    fn note_gone(&self, plan: &InterfacePlan) {
+        let gone = match plan.is_tun {
+            true if !self.states.is_open(plan.interface) => return,
+            true => FramesError::TunGone(plan.name.clone()),
+            false => FramesError::missing(&plan.name),
+        };
+        self.states.change(plan, State::of_error(&gone.into()));
+    }
+
+    fn open_waiting(&mut self) -> Result<(), WorkerError> {
+        let waiting: Vec<_> = self.waiting().cloned().collect();
+        waiting.iter().try_for_each(|plan| self.open(plan))
+    }
+
+    /// If it can be; the worker is told either way.
+    fn open(&mut self, plan: &InterfacePlan) -> Result<(), WorkerError> {
+        let is_open = match open_one(plan.clone()) {
+            Ok((sockets, state)) => {
+                self.handle.adopt(sockets)?;
+                self.states.change(plan, state);
+                true
+            }
+            Err(error) => {
+                self.states.change(plan, State::of_error(&error));
+                false
+            }
+        };
+        let Some(latest) = self.latest.get(&plan.interface) else { return Ok(()) };
+        self.handle.tell_link(LinkReport { is_up: latest.is_up && is_open, ..*latest })
     }
 }
 
-fn reopen(plan: InterfacePlan) -> Result<Sockets, super::interfaces::InterfaceError> {
+fn open_one(plan: InterfacePlan) -> Result<(Sockets, State), InterfaceError> {
+    let driver = privileges::with(move || plan.open())?;
+    let state = State::of_driver(&*driver);
     let mut sockets = Sockets::default();
-    sockets.add_driver(privileges::with(move || plan.open())?);
-    Ok(sockets)
+    sockets.add_driver(driver);
+    Ok((sockets, state))
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

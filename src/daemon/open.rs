@@ -1,4 +1,5 @@
-//! Opens everything that the appliance listens on, before anything starts: a start works or says why not.
+//! Opens everything that the appliance listens on, before anything starts: a start works or says why not. Only interfaces may come
+//! later.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::interfaces::{self, InterfaceError, InterfacePlan};
+use super::interfaces::{self, InterfaceError, InterfacePlan, States};
 use super::socket_file::{SocketFile, SocketFileError};
 use super::transfer::Transfers;
 use crate::config::model::{Config, Ike};
@@ -60,6 +61,7 @@ pub struct Opened {
     pub(super) metrics: Option<TcpListener>,
     pub(super) transfers: Option<Transfers>,
     pub(super) interfaces: Vec<InterfacePlan>,
+    pub(super) states: States,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,10 +118,10 @@ impl Plan {
         if let Some(ike) = self.ike {
             ike.open(&mut sockets, self.offload)?;
         }
-        interfaces::open_new(&self.interfaces, &[], &mut sockets)?;
+        let states = interfaces::open_all(&self.interfaces, &mut sockets)?;
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
         let transfers = self.transfer.map(TransferPlan::open).transpose()?;
-        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics, transfers, interfaces: self.interfaces })
+        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics, transfers, interfaces: self.interfaces, states })
     }
 }
 
@@ -145,13 +147,13 @@ impl IkePlan {
 pub fn open_later(
     ike: Option<IkePlan>,
     interfaces: &[InterfacePlan],
-    open: &[InterfacePlan],
+    running: &[InterfacePlan],
 ) -> Result<Sockets, OpenError> {
     let mut sockets = Sockets::default();
     if let Some(ike) = ike {
         ike.open(&mut sockets, Offload::Auto)?;
     }
-    interfaces::open_new(interfaces, open, &mut sockets)?;
+    interfaces::open_new(interfaces, running, &mut sockets)?;
     Ok(sockets)
 }
 
@@ -185,7 +187,7 @@ impl Opened {
     }
 
     pub fn listens(&self) -> Vec<Listen> {
-        let mut listens = listens_of(&self.sockets, &self.interfaces);
+        let mut listens = listens_of(&self.sockets);
         listens.push(Listen { what: "API", address: format!("unix:{}", self.api.path().display()) });
         if let Some(address) = self.metrics_address() {
             listens.push(Listen { what: "metrics", address: format!("http://{address}/metrics") });
@@ -197,30 +199,14 @@ impl Opened {
     }
 }
 
-/// Sockets for outer datagrams, in words.
-pub(super) fn listens_of(sockets: &Sockets, interfaces: &[InterfacePlan]) -> Vec<Listen> {
+/// Sockets for outer datagrams, in words; without interfaces.
+pub(super) fn listens_of(sockets: &Sockets) -> Vec<Listen> {
     let ports = [(Port::WireGuard, "WireGuard"), (Port::Ike, "IKE"), (Port::IkeNatT, "IKE and ESP in UDP")];
     let udp = ports.into_iter().filter_map(|(port, what)| Some((what, sockets.udp_address(port)?)));
     let mut listens: Vec<_> = udp.map(|(what, address)| Listen { what, address: format!("udp {address}") }).collect();
     let raw = sockets.raw_esp_addresses();
     listens.extend(raw.map(|address| Listen { what: "ESP", address: format!("ip protocol 50 {address}") }));
-    let kinds: Vec<_> = sockets.drivers().map(|driver| (driver.path().port, driver.kind())).collect();
-    listens.extend(interfaces.iter().filter_map(|plan| {
-        let port = if plan.is_tun { Port::Tun(plan.interface) } else { Port::Frames(plan.interface) };
-        let (_, kind) = kinds.iter().find(|(of, _)| *of == port)?;
-        Some(Listen { what: plan.what(), address: format!("{} ({kind})", plan.name) })
-    }));
     listens
-}
-
-/// What of `listens` is still so when these are the interfaces.
-pub(super) fn retain_interfaces(listens: &mut Vec<Listen>, interfaces: &[InterfacePlan]) {
-    let is_one_of = |listen: &Listen, plan: &InterfacePlan| {
-        listen.what == plan.what() && listen.address.split(' ').next() == Some(plan.name.as_str())
-    };
-    let is_interface =
-        |listen: &Listen| [interfaces::PORTS, interfaces::TUN, interfaces::DAEMONS].contains(&listen.what);
-    listens.retain(|listen| !is_interface(listen) || interfaces.iter().any(|plan| is_one_of(listen, plan)));
 }
 
 fn listen_for_metrics(address: SocketAddr) -> Result<TcpListener, OpenError> {

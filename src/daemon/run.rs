@@ -15,9 +15,9 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::interfaces::InterfacePlan;
+use super::interfaces::{self, InterfacePlan, States};
 use super::links::Follower;
-use super::open::{Opened, listens_of, retain_interfaces};
+use super::open::{Opened, listens_of};
 use super::routes::{RouteFollower, Shared};
 use super::transfer::{self, Transfers};
 use super::upstream;
@@ -154,16 +154,16 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces } = opened;
+    let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces, states } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
-    let follower = Follower::spawn(handle.clone()).map_err(RunError::Start)?;
+    let follower = Follower::spawn(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let daemons = Arc::new(daemons);
     follow(&follower, &daemons, interfaces);
-    let shown = RwLock::new(Shown { listens, names });
-    let facts = Facts { ix_name, shown, clock, started: clock.now(), transfers: Default::default(), follower, daemons };
+    let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());
+    let facts = Facts { ix_name, shown, clock, started, transfers: Default::default(), follower, daemons, states };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -221,6 +221,7 @@ struct Facts {
     follower: Follower,
     /// `None`: nobody asks for what they learn.
     daemons: Arc<Option<RouteFollower>>,
+    states: States,
 }
 
 struct Shown {
@@ -250,6 +251,7 @@ impl<C: Core> Appliance for Observer<C> {
             ix_name: facts.ix_name.clone(),
             uptime: facts.clock.now() - facts.started,
             listens: shown.listens.clone(),
+            interfaces: facts.states.list(),
             names: shown.names.clone(),
             path,
             socket,
@@ -314,18 +316,18 @@ where
     }
 }
 
-/// Links in our own namespace, routes in those of daemons.
+/// From now on these; routes in the namespaces of daemons.
 fn follow(follower: &Follower, daemons: &Option<RouteFollower>, interfaces: Vec<InterfacePlan>) {
     if let Some(daemons) = daemons {
         daemons.follow(&interfaces);
     }
-    follower.follow(interfaces.into_iter().filter(|plan| plan.daemon.is_none()).collect());
+    follower.follow(interfaces);
 }
 
 async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>) {
     let mut shown = observer.facts.shown.write().await;
     let Reloaded { snapshot, sockets, interfaces, .. } = reloaded;
-    let further = listens_of(&sockets, &interfaces);
+    let (further, opened) = (listens_of(&sockets), interfaces::states_of(&interfaces, &sockets));
     let kept = interfaces.iter().map(|plan| plan.interface).collect();
     match observer.handle.publish(snapshot, sockets, kept).await {
         Ok(()) => tracing::info!("new configuration: {}", reloaded.summary),
@@ -337,7 +339,8 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
         }
     }
     log_listens(&further);
-    retain_interfaces(&mut shown.listens, &interfaces);
+    observer.facts.states.retain(&interfaces);
+    opened.into_iter().for_each(|(plan, state)| observer.facts.states.add(&plan, state));
     shown.listens.extend(further);
     follow(&observer.facts.follower, &observer.facts.daemons, interfaces);
     (reloaded.adopted)();

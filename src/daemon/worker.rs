@@ -128,6 +128,8 @@ enum Command<C: Core> {
     Link(LinkReport),
     /// Of an interface that is another one now.
     Adopt(Box<Sockets>),
+    /// The interface is gone, or is called otherwise.
+    Close(InterfaceId),
     Outside(ExchangeId, Option<Vec<u8>>),
     Shutdown,
 }
@@ -157,6 +159,7 @@ pub fn spawn<C: Core>(
         poller,
         commands,
         outside,
+        interfaces: None,
         batch: RecvBatch::new(),
         path_reports: Vec::new(),
         unsent: Unsent::default(),
@@ -211,6 +214,11 @@ impl<C: Core> Handle<C> {
         self.send_patiently(Command::Adopt(Box::new(sockets)))
     }
 
+    /// Its driver is of no use any more. Blocks as [`Handle::tell_link`] does.
+    pub fn close_interface(&self, interface: InterfaceId) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Close(interface))
+    }
+
     fn send_patiently(&self, command: Command<C>) -> Result<(), WorkerError> {
         self.commands.send(command).map_err(|_| WorkerError::Gone)?;
         self.waker.wake();
@@ -258,6 +266,8 @@ struct Worker<C: Core> {
     poller: Poller,
     commands: Receiver<Command<C>>,
     outside: mpsc::Sender<Action>,
+    /// Those that the latest configuration has; `None`: the first one.
+    interfaces: Option<Vec<InterfaceId>>,
     batch: RecvBatch,
     /// Emptied in every turn.
     path_reports: Vec<PathReport>,
@@ -304,11 +314,8 @@ impl<C: Core> Worker<C> {
                     self.core.handle_link(report, self.clock.now());
                     self.flush();
                 }
-                Ok(Command::Adopt(sockets)) => {
-                    if let Err(error) = self.sockets.adopt(*sockets, &self.poller) {
-                        tracing::error!("an interface that has come again cannot be used: {error}");
-                    }
-                }
+                Ok(Command::Adopt(sockets)) => self.adopt(*sockets),
+                Ok(Command::Close(interface)) => self.sockets.retain_interfaces(|one| one != interface),
                 Ok(Command::Outside(exchange, bytes)) => {
                     self.core.handle_outside(exchange, bytes.as_deref(), self.clock.now());
                     self.flush();
@@ -326,8 +333,23 @@ impl<C: Core> Worker<C> {
         self.sockets.adopt(sockets, &self.poller).map_err(|error| WorkerError::Ports(error.kind()))?;
         self.core.publish(snapshot, self.clock.now());
         self.flush();
-        self.sockets.retain_interfaces(|interface| interfaces.contains(&interface));
+        self.interfaces = Some(interfaces);
+        self.close_others();
         Ok(())
+    }
+
+    /// A new configuration may have overtaken what was opened for the one before.
+    fn adopt(&mut self, sockets: Sockets) {
+        if let Err(error) = self.sockets.adopt(sockets, &self.poller) {
+            tracing::error!("an interface that was opened cannot be used: {error}");
+        }
+        self.close_others();
+    }
+
+    fn close_others(&mut self) {
+        if let Some(interfaces) = &self.interfaces {
+            self.sockets.retain_interfaces(|interface| interfaces.contains(&interface));
+        }
     }
 
     fn serve_timers(&mut self) {

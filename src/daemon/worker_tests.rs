@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket as StdSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use super::*;
 use crate::dataplane::report::Totals;
@@ -19,6 +19,8 @@ pub(crate) struct Echo {
     deadline: Option<Timestamp>,
     events: Vec<&'static str>,
     gate: Option<mpsc::Receiver<()>>,
+    /// What it was told of interfaces.
+    pub(crate) links: Arc<Mutex<Vec<LinkReport>>>,
     asks: Vec<Action>,
     /// What came of them: answers and failures.
     told: (u64, u64),
@@ -34,6 +36,7 @@ impl Echo {
             deadline: None,
             events: Vec::new(),
             gate: None,
+            links: Arc::default(),
             asks: Vec::new(),
             told: (0, 0),
         }
@@ -66,7 +69,9 @@ impl Core for Echo {
         self.deadline = Some(now + Duration::from_millis(1));
     }
 
-    fn handle_link(&mut self, _: LinkReport, _: Timestamp) {}
+    fn handle_link(&mut self, report: LinkReport, _: Timestamp) {
+        self.links.lock().unwrap().push(report);
+    }
 
     fn publish(&mut self, snapshot: Arc<u32>, _: Timestamp) {
         self.generation = Generation(*snapshot);

@@ -55,8 +55,8 @@ impl Links {
         self.table.follow(names);
     }
 
-    /// Until something was heard, or somebody called the waker.
-    pub fn wait(&mut self) -> io::Result<()> {
+    /// Until something was heard, or somebody called the waker, or so much time has passed (`None`: for ever).
+    pub fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         if self.table.begin_dump() {
             if self.socket.is_some() {
                 thread::sleep(PAUSE);
@@ -67,7 +67,7 @@ impl Links {
             // Closes the one before, which the poller then forgets.
             self.socket = Some(socket);
         }
-        self.poller.wait(None)?;
+        self.poller.wait(at_most)?;
         let Some(socket) = &self.socket else { return Ok(()) };
         while let Some(len) = socket.receive(&mut self.buffer).transpose() {
             match len {
@@ -99,7 +99,7 @@ mod tests {
         links.follow(names.into_iter());
         let mut news = Vec::new();
         while news.len() < 2 {
-            links.wait().unwrap();
+            links.wait(None).unwrap();
             news.extend(std::iter::from_fn(|| links.poll_news()));
         }
         news.sort_by_key(|news| news.report.interface);
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!((news[1].index, news[1].report.is_up), (None, false));
 
         links.waker().wake();
-        links.wait().unwrap();
+        links.wait(None).unwrap();
         assert_eq!(links.poll_news(), None);
     }
 }

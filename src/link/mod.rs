@@ -59,6 +59,7 @@ mod waiting;
 
 pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 pub use endpoint::{Endpoint, Event, PortStatus};
+pub use neighbours::MAX_PINNED;
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ pub(super) const MAX_NEIGHBOURS: usize = 1024;
 /// Being asked for.
 pub(super) const MAX_INCOMPLETE: usize = 256;
 /// Next hops, which hold their places.
-pub(super) const MAX_PINNED: usize = 512;
+pub const MAX_PINNED: usize = 512;
 /// New neighbours in a second that packets make us ask for. Each is asked for at most [`MAX_ASKS`] times.
 pub(super) const QUESTIONS_PER_SEC: u32 = 100;
 const QUESTIONS_BURST: u32 = 32;

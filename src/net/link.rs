@@ -15,6 +15,15 @@ impl InterfaceId {
     }
 }
 
+/// Most bytes of an interface's name: `IFNAMSIZ` of Linux, without the zero byte at the end.
+pub const MAX_INTERFACE_NAME_BYTES: usize = 15;
+
+/// What the kernel takes as a name (`dev_valid_name`), but for `%`, which asks it to choose a number.
+pub fn is_interface_name(name: &str) -> bool {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || ['/', ':', '%'].contains(&c);
+    (1..=MAX_INTERFACE_NAME_BYTES).contains(&name.len()) && ![".", ".."].contains(&name) && !name.contains(is_bad)
+}
+
 /// A hardware address: IEEE 802 MAC-48.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mac(pub [u8; 6]);
@@ -72,4 +81,19 @@ pub struct LinkReport {
     pub is_up: bool,
     pub mac: Mac,
     pub mtu_bytes: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_kernel_takes() {
+        for name in ["eth0", "enp3s0f1np1", "fifteen-bytes-a", "eth0.100", "..."] {
+            assert!(is_interface_name(name), "{name:?}");
+        }
+        for name in ["", ".", "..", "a/b", "a b", "a:1", "eth%d", "a\0", "a\tb", "sixteen-bytes-ab"] {
+            assert!(!is_interface_name(name), "{name:?}");
+        }
+    }
 }

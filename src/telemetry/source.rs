@@ -19,6 +19,8 @@ pub struct Source {
     pub ix_name: String,
     pub uptime: Duration,
     pub listens: Vec<Listen>,
+    /// In the order of their numbers.
+    pub interfaces: Vec<InterfaceState>,
     pub names: Names,
     pub path: Report,
     pub socket: SocketReport,
@@ -26,10 +28,51 @@ pub struct Source {
 }
 
 impl Source {
-    /// By what the frames of an interface are moved, as the list of what we listen on has it: "NAME (DRIVER)".
-    pub fn driver_of(&self, interface: &str) -> Option<&str> {
-        let mut drivers = self.listens.iter().filter_map(|listen| listen.address.split_once(" ("));
-        drivers.find(|(name, _)| *name == interface)?.1.strip_suffix(')')
+    /// The device of a routing daemon may have the name of one that a realm is attached by.
+    pub fn interface(&self, name: &str) -> Option<&InterfaceState> {
+        self.interfaces.iter().find(|one| one.name == name && one.what != InterfaceState::DAEMONS)
+    }
+}
+
+/// An interface that ports are on, or a TUN device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InterfaceState {
+    pub name: String,
+    /// What it is for: one of the words below.
+    pub what: &'static str,
+    /// By what its frames or packets are moved.
+    pub driver: Result<DriverState, NotOpen>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DriverState {
+    /// "AF_PACKET ring, offload".
+    pub kind: String,
+    /// Why it is not a better one of those that were asked for.
+    pub note: Option<String>,
+}
+
+/// Why an interface is not open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotOpen {
+    /// With what to do.
+    pub why: String,
+    /// What it lacks, the process cannot get while it runs.
+    pub at_next_start: bool,
+}
+
+impl InterfaceState {
+    pub const PORTS: &str = "ports";
+    pub const TUN: &str = "TUN";
+    pub const DAEMONS: &str = "routing daemon";
+}
+
+impl NotOpen {
+    pub fn opens(&self) -> &'static str {
+        match self.at_next_start {
+            true => "it is opened at the next start of ixgate",
+            false => "it is opened by itself then, within seconds",
+        }
     }
 }
 
@@ -288,6 +331,7 @@ pub(crate) mod samples {
             ix_name: "ix-east".to_owned(),
             uptime: Duration::from_secs(7_500),
             listens: vec![Listen { what: "WireGuard", address: "udp 0.0.0.0:51820".to_owned() }],
+            interfaces: Vec::new(),
             names: Names { realms: names.into(), tunnels: tunnels.into() },
             path,
             transfers: TransferCounts::default(),
@@ -448,7 +492,8 @@ pub(crate) mod samples {
         let mut source = three_realms();
         let vlan = VlanTags { service: None, customer: Some(100) };
         source.names.tunnels[0].peer = PeerName::Port { interface: "eth1".to_owned(), vlan };
-        source.listens.push(Listen { what: "ports", address: "eth1 (AF_PACKET ring)".to_owned() });
+        let driver = Ok(DriverState { kind: "AF_PACKET ring".to_owned(), note: None });
+        source.interfaces.push(InterfaceState { name: "eth1".to_owned(), what: InterfaceState::PORTS, driver });
         source.path.made_at = Timestamp::from_secs(65);
         let next_hop = |address: &str, is_alive: bool| NextHopStatus {
             address: address.parse().unwrap(),

@@ -160,6 +160,8 @@ pub enum TunnelState {
     NeverAnswered,
     /// We wait for a call, and none has ever come.
     NeverCalled,
+    /// A port whose interface could not be opened (yet).
+    NotOpen,
     /// A port whose interface is down or has no carrier.
     NoLink,
     /// A port of which no address of ours is known to be ours alone yet.
@@ -180,6 +182,7 @@ impl TunnelState {
             TunnelState::Lost => "down, stopped answering",
             TunnelState::NeverAnswered => "down, never answered",
             TunnelState::NeverCalled => "down, never called us",
+            TunnelState::NotOpen => "down, not open",
             TunnelState::NoLink => "down, no link",
             TunnelState::NoAddress => "down, our address is being probed",
             TunnelState::DuplicateAddress => "down, somebody else has our address",
@@ -305,7 +308,11 @@ impl From<Traffic> for TrafficStatus {
 fn listens_of(source: &Source) -> Vec<ListenStatus> {
     let status =
         |listen: &source::Listen| ListenStatus { what: listen.what.to_owned(), address: listen.address.clone() };
-    source.listens.iter().map(status).collect()
+    let interface = |one: &source::InterfaceState| ListenStatus {
+        what: one.what.to_owned(),
+        address: format!("{} ({})", one.name, one.driver.as_ref().map_or("not open", |driver| &driver.kind)),
+    };
+    source.listens.iter().map(status).chain(source.interfaces.iter().map(interface)).collect()
 }
 
 fn realms_of(source: &Source, window: Duration) -> Vec<RealmStatus> {
@@ -347,12 +354,14 @@ fn tunnels_of(source: &Source, window: Duration) -> HashMap<RealmId, Vec<TunnelS
 /// A tunnel that the worker does not know yet (just configured) is shown as one that has done nothing.
 fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, source: &Source, window: Duration) -> TunnelStatus {
     let secs = |ago: Option<Duration>| ago.map(|ago| ago.as_secs());
+    let port = report.and_then(|report| PortStatus::of(&name.peer, report.port.as_ref()?, source));
+    let is_open = port.as_ref().is_none_or(|port| port.not_open.is_none());
     TunnelStatus {
         peer: name.peer(),
         kind: name.kind().to_owned(),
         remote: report.and_then(|report| report.remote),
         up: report.is_some_and(|report| report.up),
-        state: state_of(name, report, window),
+        state: if is_open { state_of(name, report, window) } else { TunnelState::NotOpen },
         carries: report.is_some_and(|report| report.share != Share::None),
         carries_only: report.and_then(|report| match report.share {
             Share::Only(version) => Some(version.name().to_owned()),
@@ -366,7 +375,7 @@ fn tunnel_of(name: &TunnelName, report: Option<&TunnelReport>, source: &Source, 
         received: report.map(|report| report.received.into()).unwrap_or_default(),
         sent: report.map(|report| report.sent.into()).unwrap_or_default(),
         ipsec: ipsec_of(name, report),
-        port: report.and_then(|report| PortStatus::of(&name.peer, report.port.as_ref()?, source)),
+        port,
         mtu: report.map(|report| MtuStatus::of(&report.mtu)),
     }
 }

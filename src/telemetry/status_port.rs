@@ -15,8 +15,17 @@ pub struct PortStatus {
     pub interface: String,
     pub vlan: Option<u16>,
     pub service_vlan: Option<u16>,
-    /// By what frames are moved. Null while it is not known.
+    /// By what frames are moved. Null while it is not known, or not open.
     pub driver: Option<String>,
+    /// Why it is not a better one of those that were asked for. Null: it is the best.
+    #[serde(default)]
+    pub driver_note: Option<String>,
+    /// Why the interface is not open, with what to do. Null: it is.
+    #[serde(default)]
+    pub not_open: Option<String>,
+    /// What it lacks, the process cannot get while it runs.
+    #[serde(default)]
+    pub opens_at_next_start: bool,
     /// Why nothing passes: "no_link", "no_address" or "no_next_hop". Null: packets pass.
     pub down: Option<String>,
     /// Why nothing of IPv4 passes, likewise. Null: it passes, or is not the port's to carry.
@@ -87,11 +96,16 @@ impl PortStatus {
             PeerName::Tun { name } => (name, VlanTags::default()),
             PeerName::WireGuard(_) | PeerName::Ipsec { .. } => return None,
         };
+        let state = source.interface(interface).map(|state| state.driver.as_ref());
+        let (driver, not_open) = (state.and_then(Result::ok), state.and_then(Result::err));
         Some(PortStatus {
             interface: interface.clone(),
             vlan: vlan.customer,
             service_vlan: vlan.service,
-            driver: source.driver_of(interface).map(str::to_owned),
+            driver: driver.map(|driver| driver.kind.clone()),
+            driver_note: driver.and_then(|driver| driver.note.clone()),
+            not_open: not_open.map(|not_open| format!("{}; {}", not_open.why, not_open.opens())),
+            opens_at_next_start: not_open.is_some_and(|not_open| not_open.at_next_start),
             down: port.down.map(|down| down_name(down).to_owned()),
             down_ipv4: port.down_for.v4.map(|down| down_name(down).to_owned()),
             down_ipv6: port.down_for.v6.map(|down| down_name(down).to_owned()),

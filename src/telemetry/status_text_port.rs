@@ -14,7 +14,9 @@ const MAX_NEXT_HOPS_SHOWN: usize = 16;
 /// Under the lines that every attachment has.
 pub fn section(port: &PortStatus) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "  driver           {}", port.driver.as_deref().unwrap_or("not known yet"));
+    let unknown = if port.not_open.is_some() { "none" } else { "not known yet" };
+    let note = port.driver_note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+    let _ = writeln!(text, "  driver           {}{note}", port.driver.as_deref().unwrap_or(unknown));
     let mtu = port.link_mtu_bytes.map_or_else(|| "not known yet".to_owned(), |bytes| format!("{bytes} bytes"));
     let we_are = port.mac.as_ref().map_or_else(String::new, |mac| format!("we are {mac}, "));
     let _ = writeln!(text, "  link             {we_are}MTU {mtu}");
@@ -110,6 +112,7 @@ pub fn version_down(port: &PortStatus) -> Option<(&'static str, &'static str)> {
 pub fn remedy(port: &PortStatus, state: TunnelState) -> Option<String> {
     let interface = &port.interface;
     match state {
+        TunnelState::NotOpen => port.not_open.clone(),
         TunnelState::NoLink => Some(format!(
             "look at `ip link show {interface}`: set it up (`ip link set {interface} up`), then look at cable and far end"
         )),
@@ -126,8 +129,8 @@ pub fn remedy(port: &PortStatus, state: TunnelState) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::PeerName;
     use super::super::source::samples::port_realm;
+    use super::super::source::{InterfaceState, NotOpen, PeerName};
     use super::super::status::Status;
     use super::super::status_text::{details, overview};
     use crate::dataplane::report::{AddressStatus, Down};
@@ -179,6 +182,54 @@ eth1 VLAN 100: up
             assert!(text.contains(&format!("\nport eth1 VLAN 100: {words}\n{remedy}")), "{text}");
             assert!(overview(&status).contains(&format!("eth1 VLAN 100  {words} ")), "{}", overview(&status));
         }
+    }
+
+    #[test]
+    fn an_interface_that_is_not_open_says_why_and_when_it_is_opened() {
+        for (at_next_start, when) in [(false, "it is opened by itself then"), (true, "at the next start of ixgate")] {
+            let mut source = port_realm();
+            source.path.tunnels[0].up = false;
+            source.path.tunnels[0].port.as_mut().unwrap().down = Some(Down::NoLink);
+            let not_open = NotOpen { why: "there is no eth1; plug it in".to_owned(), at_next_start };
+            source.interfaces[0].driver = Err(not_open);
+            let (status, text) = of(&source);
+            let start = "\nport eth1 VLAN 100: down, not open\n  what to do       there is no eth1; plug it in; ";
+            assert!(
+                text.contains(start) && text.contains(when) && text.contains("  driver           none\n"),
+                "{text}"
+            );
+            let heading = overview(&status);
+            assert!(
+                heading.contains("ports      eth1 (not open)\n") && heading.contains("down, not open"),
+                "{heading}"
+            );
+            let json = serde_json::to_string(&status).unwrap();
+            assert!(
+                json.contains(r#""state":"not_open""#) && json.contains(r#""not_open":"there is no eth1;"#),
+                "{json}"
+            );
+            assert!(json.contains(&format!(r#""opens_at_next_start":{at_next_start}"#)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_driver_that_is_not_what_was_asked_for_says_why() {
+        let mut source = port_realm();
+        source.interfaces[0].driver.as_mut().unwrap().note = Some("AF_XDP was asked for, ...".to_owned());
+        let (status, text) = of(&source);
+        assert!(text.contains("  driver           AF_PACKET ring (AF_XDP was asked for, ...)\n"), "{text}");
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(json.contains(r#""driver":"AF_PACKET ring","driver_note":"AF_XDP was asked for, ...""#), "{json}");
+        assert!(overview(&status).contains("ports      eth1 (AF_PACKET ring)\n"));
+    }
+
+    #[test]
+    fn a_daemons_device_is_not_taken_for_a_realms() {
+        let mut source = port_realm();
+        let not_open = NotOpen { why: "no namespace".to_owned(), at_next_start: false };
+        let daemons = InterfaceState { name: "eth1".to_owned(), what: InterfaceState::DAEMONS, driver: Err(not_open) };
+        source.interfaces.insert(0, daemons);
+        assert!(of(&source).1.contains("  driver           AF_PACKET ring\n"));
     }
 
     #[test]

@@ -39,7 +39,8 @@ static INTERFACE: TableSpec = TableSpec {
         with_default(
             "driver",
             "By what frames are moved: `af_packet` on every interface, `af_xdp` where kernel and interface have it \
-             (less per single packet, more for bulk TCP); `auto` takes `af_packet`. `status` shows which it is.",
+             (less per single packet, more for bulk TCP), else `af_packet`; `auto` takes `af_packet`. `status` shows which \
+             it is, and why.",
             Shape::Choice(DRIVERS),
             "\"auto\"",
         ),

@@ -17,15 +17,13 @@ use crate::config::model::{Bfd, Driver, Interface, PortPeer, TunPeer};
 use crate::config::raw::{self, Raw};
 use crate::config::section::At;
 use crate::net::VlanTags;
-use crate::net::link::MAX_INTERFACES;
+use crate::net::link::{MAX_INTERFACE_NAME_BYTES, MAX_INTERFACES, is_interface_name};
 
 pub const DEFAULT_MTU_BYTES: u16 = 1500;
 const DEFAULT_LIVENESS_MS: u64 = 1000;
 const DEFAULT_LIVENESS_MULTIPLIER: u64 = 3;
 const DEFAULT_BFD_MS: u64 = 300;
 const DEFAULT_BFD_MULTIPLIER: u64 = 3;
-/// IFNAMSIZ of Linux, without the zero byte at the end.
-const MAX_NAME_BYTES: usize = 15;
 
 /// A port without mistakes of its own, and where its parts stand.
 pub struct PlacedPort {
@@ -187,17 +185,15 @@ fn report_both_kinds(name: &str, span: &Range<usize>, first: &Range<usize>, prob
         .also(first, "the other one is here");
 }
 
-/// What the kernel takes as a name (`dev_valid_name`), but for `%`, which asks it to choose a number.
 pub fn interface_name(text: &At<String>, problems: &mut Problems) -> Option<String> {
     let name = text.value.as_str();
-    let is_bad = |c: char| c.is_whitespace() || c.is_control() || ['/', ':', '%'].contains(&c);
-    if name.len() <= MAX_NAME_BYTES && ![".", ".."].contains(&name) && !name.contains(is_bad) {
+    if is_interface_name(name) {
         return Some(name.to_owned());
     }
     problems
         .error(&text.span, "this cannot be the name of an interface")
         .why(format!(
-            "the kernel takes 1 to {MAX_NAME_BYTES} bytes without spaces, slashes and colons; a VLAN is no part of the name"
+            "the kernel takes 1 to {MAX_INTERFACE_NAME_BYTES} bytes without spaces, slashes and colons; a VLAN is no part of the name"
         ))
         .remedy("write what `ip link` shows, for example `eth1`, and the VLAN as `vlan = 100`");
     None

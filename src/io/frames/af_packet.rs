@@ -22,15 +22,18 @@
 //! operator's shaping would not hold, a full queue would not be told from a lost frame, and `tcpdump` would not see what we
 //! send.
 
+mod queue;
 mod ring;
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use self::queue::Queue;
 #[cfg(test)]
 pub(super) use self::ring::SLOTS;
 use self::ring::{Ring, Slot};
+use super::af_xdp::AfXdpError;
 use super::error::FramesError;
 use super::offload::split::{Splitter, put_tag};
 use super::offload::{HEADER_BYTES, Header, Link};
@@ -47,15 +50,19 @@ const TAG_BYTES: usize = 4;
 const ETHERNET_HEADER_BYTES: usize = 14;
 /// Bytes of joined frames that may wait in the socket's queue, and of frames on their way out.
 const QUEUE_BYTES: i32 = 8 << 20;
-/// Errors that may stand before a message in the socket's queue.
-const MAX_PENDING_ERRORS: usize = 4;
 
 #[derive(Debug)]
 pub struct AfPacket {
-    quiet: Quiet,
+    /// Keeps the kernel quiet.
+    _quiet: Quiet,
+    /// Why it is not AF_XDP, where that was asked for.
+    note: Option<String>,
+    warnings: Vec<String>,
     fd: OwnedFd,
     path: Path,
+    interface_index: u32,
     ring: Ring,
+    queue: Queue,
     splitter: Splitter,
     transmit: Transmit,
     /// What the latest `receive` gave.
@@ -76,6 +83,16 @@ enum Frame {
 impl AfPacket {
     pub fn open(interface: InterfaceId, name: &str) -> Result<Self, FramesError> {
         AfPacket::open_keeping(interface, name, Quiet::new)
+    }
+
+    /// In the place of AF_XDP, which cannot be had.
+    pub fn open_instead(interface: InterfaceId, name: &str, why: &AfXdpError) -> Result<Self, FramesError> {
+        let mut opened = AfPacket::open(interface, name)?;
+        opened
+            .warnings
+            .push(format!("`driver = \"af_xdp\"` of {name} is AF_PACKET, which is slower with small packets: {why}"));
+        opened.note = Some(format!("AF_XDP was asked for, and cannot be had: {why}"));
+        Ok(opened)
     }
 
     pub(super) fn open_keeping(
@@ -102,11 +119,16 @@ impl AfPacket {
             .map_err(|error| FramesError::of(name, "hear what is sent to groups", error))?;
         sys::bind_packet(fd.as_fd(), index, libc::ETH_P_ALL as u16)
             .map_err(|error| FramesError::of(name, "take its frames", error))?;
+        let quiet = keep_quiet(name, index);
         Ok(AfPacket {
-            quiet: keep_quiet(name, index),
+            warnings: quiet.warnings().to_vec(),
+            _quiet: quiet,
+            note: None,
             fd,
             path: Path::frames(interface),
+            interface_index: index,
             ring,
+            queue: Queue::default(),
             splitter: Splitter::new(Link::Ethernet),
             transmit: Transmit::new(Link::Ethernet, true),
             frames: Vec::with_capacity(BATCH),
@@ -144,19 +166,11 @@ impl AfPacket {
 
     /// The frame of this slot waits whole in the socket's queue.
     fn fetch_queued(&mut self, slot: &Slot) -> bool {
+        let AfPacket { fd, queue, splitter, .. } = self;
         let mut header = [0; HEADER_BYTES];
-        for _ in 0..MAX_PENDING_ERRORS {
-            match sys::receive(self.fd.as_fd(), &mut [&mut header, self.splitter.joined_mut()]) {
-                Ok((len, false)) if len > HEADER_BYTES => {
-                    return self.splitter.start(len - HEADER_BYTES, Header::read(header), slot.vlan);
-                }
-                Ok(_) => return false,
-                // "Network is down" stands before it.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
-                Err(_) => return false,
-            }
-        }
-        false
+        let fetched = queue.fetch(|| sys::receive(fd.as_fd(), &mut [&mut header, splitter.joined_mut()]));
+        let Some(len) = fetched.filter(|len| *len > HEADER_BYTES) else { return false };
+        splitter.start(len - HEADER_BYTES, Header::read(header), slot.vlan)
     }
 
     /// Cuts off as many frames as the batch and the memory for them have room for.
@@ -183,8 +197,16 @@ impl Driver for AfPacket {
         format!("AF_PACKET ring, {joins}")
     }
 
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
     fn path(&self) -> Path {
         self.path
+    }
+
+    fn interface_index(&self) -> u32 {
+        self.interface_index
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -232,6 +254,6 @@ impl Driver for AfPacket {
     }
 
     fn warnings(&self) -> &[String] {
-        self.quiet.warnings()
+        &self.warnings
     }
 }

@@ -9,10 +9,11 @@ use super::interface;
 pub enum FramesError {
     #[error("there is no interface {0:?}; this machine has {1}; plug it in, or correct the name")]
     Missing(String, String),
-    #[error("{0:?} is no name of an interface: 1 to 15 bytes, no slash, no space")]
+    #[error("{0:?} is no name of an interface: 1 to 15 bytes, no slash, colon or space")]
     BadName(String),
     #[error(
-        "{0} carries no Ethernet frames; a port needs an Ethernet interface, and a TUN device is `tun = {{ name = \"{0}\" }}`"
+        "{0} carries no Ethernet frames, and a port needs an interface that does: name the one that the carrier is plugged into \
+         (a TUN device is attached by `tun = {{ name = ... }}`)"
     )]
     NotEthernet(String),
     #[error("not permitted to take the frames of {0}: that needs the capability CAP_NET_RAW; grant it")]
@@ -24,6 +25,8 @@ pub enum FramesError {
     TunNotPermitted(String),
     #[error("another program has the TUN device {0} open; stop it, or choose another name")]
     TunInUse(String),
+    #[error("the TUN device {0} was taken away; it is made again")]
+    TunGone(String),
     #[error(
         "{0} is there and is no TUN device; choose another name, or take it as a port: `port = {{ interface = \"{0}\" }}`"
     )]

@@ -36,8 +36,16 @@ pub trait Driver: Debug + Send {
     /// What it is, for `status`: "AF_PACKET ring, offload", "AF_XDP native, zero copy", "TUN, offload".
     fn kind(&self) -> String;
 
+    /// Why it is not a better one of those that were asked for.
+    fn note(&self) -> Option<&str> {
+        None
+    }
+
     /// `Path::frames` or `Path::tun` of its interface.
     fn path(&self) -> Path;
+
+    /// The kernel's number of the interface that was opened; one that comes again has another.
+    fn interface_index(&self) -> u32;
 
     /// Becomes readable when a frame has come.
     fn fd(&self) -> BorrowedFd<'_>;
@@ -80,11 +88,15 @@ pub enum Choice {
     AfXdp,
 }
 
-/// Takes the frames of an Ethernet interface, from here on.
+/// Takes the frames of an Ethernet interface, from here on. Where AF_XDP was asked for and cannot be had, AF_PACKET does, and says why.
 pub fn open(interface: InterfaceId, name: &str, choice: Choice) -> Result<Box<dyn Driver>, FramesError> {
     match choice {
         Choice::Auto | Choice::AfPacket => Ok(Box::new(af_packet::AfPacket::open(interface, name)?)),
-        Choice::AfXdp => Ok(Box::new(af_xdp::open(interface, name)?)),
+        Choice::AfXdp => match af_xdp::open(interface, name) {
+            Ok(driver) => Ok(Box::new(driver)),
+            Err(FramesError::AfXdp(why)) => Ok(Box::new(af_packet::AfPacket::open_instead(interface, name, &why)?)),
+            Err(error) => Err(error),
+        },
     }
 }
 
@@ -94,6 +106,6 @@ pub fn open_tun(interface: InterfaceId, name: &str, mtu_bytes: u16) -> Result<Bo
 }
 
 #[cfg(test)]
-mod testbed;
+pub(crate) mod testbed;
 #[cfg(test)]
 mod tests;

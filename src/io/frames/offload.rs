@@ -18,7 +18,7 @@ pub mod join;
 mod layout;
 pub mod split;
 
-pub use self::layout::Link;
+pub use self::layout::{Layout, Link};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 10;

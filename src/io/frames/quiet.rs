@@ -12,6 +12,11 @@
 //!   not the way, which is all of them as long as the kernel has no routes by it (strict reverse path filter). They are set
 //!   back when the last driver of the interface is closed; they are lost with the interface.
 //!
+//! Of the reverse path filter the kernel takes the larger of the interface's and that of `all`: where `all` is 2 (loose), ours (1) is of no
+//! effect, which we cannot change without changing it for all interfaces. It is told where there is no barrier; behind a barrier no untagged
+//! frame comes so far. Of `arp_ignore` the larger counts, too, and ours is the largest; forwarding and `disable_ipv6` are the interface's
+//! alone.
+//!
 //! A socket filter would stop only the copies; nftables would need its own rules kept beside an operator's.
 
 #![allow(unsafe_code)]
@@ -103,6 +108,9 @@ impl Quiet {
                 )),
             }
         }
+        if barrier.is_err() {
+            warnings.extend(loose_filter(name));
+        }
         if let (Err(error), false) = (&barrier, warnings.is_empty()) {
             warnings.push(format!(
                 "no barrier before the kernel on {name}: {error}; it takes Linux 6.6 and the capabilities CAP_BPF and CAP_NET_ADMIN"
@@ -123,6 +131,17 @@ impl Drop for Quiet {
         let place = self.place;
         privileges::later(move || set_back(place));
     }
+}
+
+/// The filter of `all` undoes the interface's.
+fn loose_filter(name: &str) -> Option<String> {
+    let all = fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter").ok()?;
+    (all.trim() == "2").then(|| {
+        format!(
+            "the kernel may answer for its other addresses on {name} while we have it: net.ipv4.conf.all.rp_filter=2 makes every \
+             interface's filter a loose one; set it to 0 or 1, and those of other interfaces to what they need"
+        )
+    })
 }
 
 /// One driver less; behind the last one, everything as it was.

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use ipnet::IpNet;
+
 use crate::net::Mac;
 
 pub use crate::io::udp::sys::{option, set_option, wait_writable};
@@ -310,8 +312,8 @@ pub fn interface_names() -> Vec<String> {
     names
 }
 
-/// Of both IP versions.
-pub fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
+/// Of both IP versions, with the lengths of their prefixes.
+pub fn addresses(name: &str) -> io::Result<Vec<IpNet>> {
     let mut list: *mut libc::ifaddrs = ptr::null_mut();
     // SAFETY: `list` outlives the call, which writes it.
     check(unsafe { libc::getifaddrs(&mut list) })?;
@@ -323,14 +325,22 @@ pub fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
         // SAFETY: a string that ends with zero.
         let is_its_own = unsafe { CStr::from_ptr(entry.ifa_name) }.to_bytes() == name.as_bytes();
         if is_its_own && !entry.ifa_addr.is_null() {
-            // SAFETY: null or an address whose size is that of its family.
-            addresses.extend(unsafe { ip_address(entry.ifa_addr) });
+            // SAFETY: an address whose size is that of its family.
+            let address = unsafe { ip_address(entry.ifa_addr) };
+            // SAFETY: as above, where it is not null.
+            let mask = if entry.ifa_netmask.is_null() { None } else { unsafe { ip_address(entry.ifa_netmask) } };
+            addresses.extend(address.map(|address| with_mask(address, mask)));
         }
         next = entry.ifa_next;
     }
     // SAFETY: from getifaddrs, freed once; nothing refers to it any more.
     unsafe { libc::freeifaddrs(list) };
     Ok(addresses)
+}
+
+/// Of a point-to-point link, which has none, the address alone.
+fn with_mask(address: IpAddr, mask: Option<IpAddr>) -> IpNet {
+    mask.and_then(|mask| IpNet::with_netmask(address, mask).ok()).unwrap_or_else(|| address.into())
 }
 
 /// # Safety

@@ -173,6 +173,8 @@ fn an_interface_that_goes_down_or_away_is_no_error_and_one_that_comes_back_goes_
         assert_eq!(driver.receive().unwrap(), 0);
 
         sh("ip link set ixa up");
+        // The kernel tells the other end of its carrier a little later.
+        while !bed.there().sh("ip -br link show ixb").contains(" UP ") {}
         send_there(&bed, vec![frame(3, 60)]);
         assert_eq!(collect(&mut *driver, 1, is_experiment), [frame(3, 60)]);
 

@@ -30,6 +30,7 @@ const UDP_OFFLOAD: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 pub struct Tun {
     fd: OwnedFd,
     path: Path,
+    interface_index: u32,
     splitter: Splitter,
     transmit: Transmit,
     has_offload: bool,
@@ -57,6 +58,7 @@ impl Tun {
         Ok(Tun {
             fd,
             path: Path::tun(interface),
+            interface_index: interface::index(name)?,
             splitter: Splitter::new(Link::None),
             transmit: Transmit::new(Link::None, has_offload),
             has_offload,
@@ -104,6 +106,10 @@ impl Driver for Tun {
 
     fn path(&self) -> Path {
         self.path
+    }
+
+    fn interface_index(&self) -> u32 {
+        self.interface_index
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

@@ -174,6 +174,10 @@ impl Driver for Fake {
         self.path
     }
 
+    fn interface_index(&self) -> u32 {
+        1
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.wire.as_fd()
     }

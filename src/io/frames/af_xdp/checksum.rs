@@ -4,12 +4,8 @@
 //! place, and AF_XDP, unlike AF_PACKET, does not tell which frames these are. That value tells: a finished checksum equals it for
 //! one packet in 65,536, and to compute that one anew gives what is there already.
 
-use super::super::offload::checksum;
+use super::super::offload::{Layout, Link, checksum};
 
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-const VLAN: [u8; 2] = [0x81, 0x00];
-const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const HOP_BY_HOP: u8 = 0;
@@ -19,79 +15,41 @@ const MAX_EXTENSIONS: usize = 4;
 
 /// Leaves everything alone that is not a whole TCP segment or UDP datagram with the sum of the pseudo-header in it.
 pub fn complete(frame: &mut [u8]) {
-    let Some(segment) = find(frame) else { return };
-    let Segment { start, end, protocol, addresses_sum } = segment;
-    let bytes = &mut frame[start..end];
-    let place = if protocol == TCP { 16 } else { 6 };
-    let Some(field) = bytes.get(place..place + 2) else { return };
-    let pseudo_header = checksum::fold(addresses_sum + u64::from(protocol) + bytes.len() as u64);
+    let Some((layout, end)) = find(frame) else { return };
+    let Layout { transport, protocol, .. } = layout;
+    let place = transport + if protocol == TCP { 16 } else { 6 };
+    let Some(field) = frame[..end].get(place..place + 2) else { return };
+    let pseudo_header = checksum::fold(layout.pseudo_sum(frame, protocol, end - transport));
     if u16::from_be_bytes([field[0], field[1]]) != pseudo_header {
         return;
     }
-    let checksum = match checksum::finish(checksum::add(0, bytes)) {
+    let checksum = match checksum::finish(checksum::add(0, &frame[transport..end])) {
         0 if protocol == UDP => 0xffff, // RFC 768: 0 would mean none
         checksum => checksum,
     };
-    bytes[place..place + 2].copy_from_slice(&checksum.to_be_bytes());
+    frame[place..place + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-struct Segment {
-    start: usize,
-    end: usize,
-    protocol: u8,
-    /// Of source and destination.
-    addresses_sum: u64,
+/// Of a segment that is all there, behind options of IPv6, with where it ends.
+fn find(frame: &[u8]) -> Option<(Layout, usize)> {
+    let layout = Layout::of(frame, Link::Ethernet)?;
+    let end = layout.network + layout.packet_bytes(frame);
+    let is_fragment = !layout.is_v6 && frame[layout.network + 6] & 0x3f | frame[layout.network + 7] != 0;
+    let layout = if layout.is_v6 { behind_options(frame, layout)? } else { layout };
+    let is_whole = layout.transport <= end && end <= frame.len() && !is_fragment;
+    (is_whole && [TCP, UDP].contains(&layout.protocol)).then_some((layout, end))
 }
 
-fn find(frame: &[u8]) -> Option<Segment> {
-    let mut at = 12;
-    while [VLAN, SERVICE_VLAN].contains(frame.get(at..at + 2)?.first_chunk()?) && at <= 16 {
-        at += 4;
-    }
-    let start = at + 2;
-    let segment = match *frame.get(at..start)?.first_chunk()? {
-        IPV4 => find_in_ipv4(frame.get(start..)?)?,
-        IPV6 => find_in_ipv6(frame.get(start..)?)?,
-        _ => return None,
-    };
-    Some(Segment { start: start + segment.start, end: start + segment.end, ..segment })
-}
-
-fn find_in_ipv4(packet: &[u8]) -> Option<Segment> {
-    let header: &[u8; 20] = packet.first_chunk()?;
-    let (start, end) = (usize::from(header[0] & 15) * 4, number(header, 2));
-    let is_fragment = number(header, 6) & 0x3fff != 0;
-    let is_whole = header[0] >> 4 == 4 && start >= 20 && start <= end && end <= packet.len();
-    let protocol = header[9];
-    (is_whole && !is_fragment && [TCP, UDP].contains(&protocol)).then(|| Segment {
-        start,
-        end,
-        protocol,
-        addresses_sum: checksum::add(0, &header[12..20]),
-    })
-}
-
-fn find_in_ipv6(packet: &[u8]) -> Option<Segment> {
-    let header: &[u8; 40] = packet.first_chunk()?;
-    let end = 40 + number(header, 4);
-    if header[0] >> 4 != 6 || end > packet.len() {
-        return None;
-    }
-    let (mut protocol, mut start) = (header[6], 40);
+fn behind_options(frame: &[u8], mut layout: Layout) -> Option<Layout> {
     for _ in 0..MAX_EXTENSIONS {
-        if ![HOP_BY_HOP, DESTINATION_OPTIONS].contains(&protocol) {
+        if ![HOP_BY_HOP, DESTINATION_OPTIONS].contains(&layout.protocol) {
             break;
         }
-        let extension = packet.get(start..start + 2)?;
-        protocol = extension[0];
-        start += 8 + usize::from(extension[1]) * 8;
+        let extension = frame.get(layout.transport..layout.transport + 2)?;
+        layout.protocol = extension[0];
+        layout.transport += 8 + usize::from(extension[1]) * 8;
     }
-    let is_known = [TCP, UDP].contains(&protocol) && start <= end;
-    is_known.then(|| Segment { start, end, protocol, addresses_sum: checksum::add(0, &header[8..40]) })
-}
-
-fn number(header: &[u8], at: usize) -> usize {
-    usize::from(u16::from_be_bytes([header[at], header[at + 1]]))
+    Some(layout)
 }
 
 #[cfg(test)]
@@ -180,7 +138,7 @@ mod tests {
         #[test]
         fn nothing_panics(mut frame in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..4usize, first: u8) {
             if let Some(place) = frame.get_mut(12..15) {
-                place[..2].copy_from_slice(&[IPV4, IPV6, VLAN, SERVICE_VLAN][kind]);
+                place[..2].copy_from_slice(&[[8, 0], [0x86, 0xdd], [0x81, 0], [0x88, 0xa8]][kind]);
                 place[2] = first;
             }
             complete(&mut frame);

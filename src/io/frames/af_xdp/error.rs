@@ -67,6 +67,11 @@ pub enum AfXdpError {
     Other(String, io::Error),
 }
 
+/// What was in the way of the better modes. `None`: nothing.
+pub(super) fn note(name: &str, refused: &[(Mode, io::Error)]) -> Option<String> {
+    (!refused.is_empty()).then(|| format!("the driver of {name} has no better: {}", Refusals(refused)))
+}
+
 struct Refusals<'a>(&'a [(Mode, io::Error)]);
 
 impl fmt::Display for Refusals<'_> {

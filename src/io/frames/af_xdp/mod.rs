@@ -15,7 +15,8 @@
 //! What it is worth: single packets cost less than by AF_PACKET, on veth by a fifth to a quarter. Bulk TCP costs more, on veth four to
 //! eleven times (`cargo bench --bench ports`): there AF_PACKET carries joined segments.
 //!
-//! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic. Limits:
+//! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic; [`Driver::note`] says what was in the way of
+//! the better ones. Whoever asks for none of them in particular gets AF_PACKET behind them ([`frames::open`](super::open)). Limits:
 //!
 //! - No segmentation and no checksum offload, neither way: joined frames are not made (native XDP keeps the interface from it).
 //! - VLAN tags that the card takes out are lost to XDP: the card is told to leave them in (and not told otherwise
@@ -66,6 +67,8 @@ const LONGEST_HEADER_BYTES: u32 = 22;
 pub struct AfXdp {
     interface: InterfaceId,
     mode: Mode,
+    /// Why no better mode was had.
+    note: Option<String>,
     is_veth: bool,
     /// What the last `receive` gave, with the queue that it came by.
     batch: Vec<(usize, Lent)>,
@@ -98,10 +101,10 @@ pub fn open(interface: InterfaceId, name: &str) -> Result<AfXdp, FramesError> {
         return Err(AfXdpError::StripsTags(name.into()).into());
     }
     let quiet = Quiet::new(name, index);
-    let (mode, link, queues) = take_over(name, &nic, queues, chunk_bytes(interface::mtu(name)?))?;
+    let Taken { mode, note, link, queues } = take_over(name, &nic, queues, chunk_bytes(interface::mtu(name)?))?;
     let poller = poll_all(&queues).map_err(|error| explain(name, error))?;
     let batch = Vec::with_capacity(BATCH);
-    Ok(AfXdp { interface, mode, is_veth, batch, next_queue: 0, poller, link, queues, nic, quiet })
+    Ok(AfXdp { interface, mode, note, is_veth, batch, next_queue: 0, poller, link, queues, nic, quiet })
 }
 
 impl AfXdp {
@@ -144,8 +147,16 @@ impl Driver for AfXdp {
         }
     }
 
+    fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
     fn path(&self) -> Path {
         Path::frames(self.interface)
+    }
+
+    fn interface_index(&self) -> u32 {
+        self.nic.index
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -195,8 +206,16 @@ fn chunk_bytes(mtu_bytes: u32) -> u32 {
     if longest <= 2048 { 2048 } else { 4096 }
 }
 
+/// An interface whose frames are ours.
+struct Taken {
+    mode: Mode,
+    note: Option<String>,
+    link: Link,
+    queues: Vec<Queue>,
+}
+
 /// Program attached, sockets bound to all queues and in the map.
-fn take_over(name: &str, nic: &Nic, queues: u32, chunk_bytes: u32) -> Result<(Mode, Link, Vec<Queue>), AfXdpError> {
+fn take_over(name: &str, nic: &Nic, queues: u32, chunk_bytes: u32) -> Result<Taken, AfXdpError> {
     let map = SocketMap::new(queues).map_err(|error| explain(name, error))?;
     let tags = if nic.is_veth() { Tags::BesideFrames { interface_index: nic.index } } else { Tags::InFrames };
     let program = Program::load(&map, tags).map_err(|error| match tags {
@@ -225,7 +244,7 @@ fn take_over(name: &str, nic: &Nic, queues: u32, chunk_bytes: u32) -> Result<(Mo
                 |queue| Place { interface_index: nic.index, queue, mode: *mode, chunk_bytes, transmits: queue == 0 };
             let opened = (0..queues).map(|queue| open_queue(&map, place(queue))).collect();
             match opened {
-                Ok(queues) => return Ok((*mode, link, queues)),
+                Ok(queues) => return Ok(Taken { mode: *mode, note: error::note(name, &refused), link, queues }),
                 Err(error) if is_final(&error) => return Err(explain(name, error)),
                 Err(error) => refused.push((*mode, error)),
             }

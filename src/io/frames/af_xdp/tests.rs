@@ -1,5 +1,6 @@
 //! With a real kernel: veth pairs in a network namespace of each test's own, where this is permitted.
 
+mod fallback;
 mod namespace;
 
 use std::io::{BufRead, BufReader};

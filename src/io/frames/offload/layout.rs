@@ -51,6 +51,13 @@ impl Layout {
         }
     }
 
+    /// From the IP header on, as it says itself.
+    pub fn packet_bytes(&self, frame: &[u8]) -> usize {
+        let number =
+            |at: usize| usize::from(u16::from_be_bytes([frame[self.network + at], frame[self.network + at + 1]]));
+        if self.is_v6 { 40 + number(4) } else { number(2) }
+    }
+
     /// Of the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1), for `len` bytes from the transport header on.
     pub fn pseudo_sum(&self, frame: &[u8], protocol: u8, len: usize) -> u64 {
         let addresses = match self.is_v6 {

@@ -108,6 +108,20 @@ fn the_kernel_neither_answers_nor_forwards_what_comes_in_while_a_driver_has_the_
 }
 
 #[test]
+fn a_filter_that_all_makes_loose_is_told_where_nothing_else_stops_frames() {
+    with_testbed(|_bed| {
+        let loose = |quiet| {
+            let port = AfPacket::open_keeping(PORT, "ixa", quiet).unwrap();
+            port.warnings().iter().any(|warning| warning.contains("net.ipv4.conf.all.rp_filter=2"))
+        };
+        for (all, is_told) in [(0, false), (1, false), (2, true)] {
+            sh(&format!("sysctl -qw net.ipv4.conf.all.rp_filter={all}"));
+            assert_eq!((loose(Quiet::without_barrier), loose(Quiet::new)), (is_told, false), "{all}");
+        }
+    });
+}
+
+#[test]
 fn settings_are_set_back_when_the_last_driver_is_closed_and_the_barrier_is_gone() {
     with_testbed(|bed| {
         let _beyond = make_a_router();

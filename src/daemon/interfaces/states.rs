@@ -1,0 +1,106 @@
+//! How each interface is: written by who opens them, read for `status`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{InterfaceError, InterfacePlan};
+use crate::io::frames::Driver;
+use crate::net::InterfaceId;
+use crate::telemetry::source::{DriverState, InterfaceState, NotOpen};
+
+/// Of the interfaces that the running configuration has. Cheap to clone: all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct States(Arc<Mutex<BTreeMap<InterfaceId, Known>>>);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Known {
+    name: String,
+    what: &'static str,
+    state: State,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The kernel's number of what was opened, by what its frames are moved, and why by nothing better.
+    Open {
+        index: u32,
+        driver: String,
+        note: Option<String>,
+    },
+    Closed(NotOpen),
+}
+
+impl State {
+    pub fn of_driver(driver: &dyn Driver) -> Self {
+        State::Open { index: driver.interface_index(), driver: driver.kind(), note: driver.note().map(str::to_owned) }
+    }
+
+    pub fn of_error(error: &InterfaceError) -> Self {
+        State::Closed(NotOpen { why: error.to_string(), at_next_start: error.needs_a_start() })
+    }
+}
+
+impl States {
+    /// Of an interface that is configured from now on.
+    pub fn add(&self, plan: &InterfacePlan, state: State) {
+        log(&plan.name, None, &state);
+        self.lock().insert(plan.interface, Known { name: plan.name.clone(), what: plan.what(), state });
+    }
+
+    /// Of one that is configured (still).
+    pub fn change(&self, plan: &InterfacePlan, state: State) {
+        let mut known = self.lock();
+        let Some(known) = known.get_mut(&plan.interface).filter(|known| known.name == plan.name) else { return };
+        log(&plan.name, Some(&known.state), &state);
+        known.state = state;
+    }
+
+    /// Forgets those that are configured no more.
+    pub fn retain(&self, plans: &[InterfacePlan]) {
+        self.lock().retain(|interface, known| {
+            plans.iter().any(|plan| (plan.interface, &plan.name, plan.what()) == (*interface, &known.name, known.what))
+        });
+    }
+
+    pub fn is_open(&self, interface: InterfaceId) -> bool {
+        matches!(self.lock().get(&interface), Some(Known { state: State::Open { .. }, .. }))
+    }
+
+    /// The one that has this number now is the one that was opened.
+    pub fn is_open_at(&self, interface: InterfaceId, kernel_index: u32) -> bool {
+        let known = self.lock();
+        matches!(known.get(&interface), Some(Known { state: State::Open { index, .. }, .. }) if *index == kernel_index)
+    }
+
+    pub fn list(&self) -> Vec<InterfaceState> {
+        let driver = |state: &State| match state {
+            State::Open { driver, note, .. } => Ok(DriverState { kind: driver.clone(), note: note.clone() }),
+            State::Closed(not_open) => Err(not_open.clone()),
+        };
+        let state =
+            |known: &Known| InterfaceState { name: known.name.clone(), what: known.what, driver: driver(&known.state) };
+        self.lock().values().map(state).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InterfaceId, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is new.
+fn log(name: &str, before: Option<&State>, now: &State) {
+    match (before, now) {
+        (Some(before), now) if before == now => {}
+        (_, State::Open { driver, note, .. }) => {
+            let why = note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+            tracing::info!("interface {name} is open: {driver}{why}");
+        }
+        (_, State::Closed(not_open)) => {
+            tracing::warn!(
+                "interface {name} is not open, and what is on it is down: {}; {}",
+                not_open.why,
+                not_open.opens()
+            );
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The thread's turns over real interfaces, of a network namespace of the test's own, with a real worker. Each turn waits for what the
+//! kernel tells.
+
+use super::super::interfaces::open_all;
+use super::super::interfaces::tests::plan;
+use super::super::worker::tests::Echo;
+use super::super::worker::{self, Ending};
+use super::*;
+use crate::io::clock::Clock;
+use crate::io::frames::testbed::{sh, with_testbed};
+use crate::telemetry::source::{DriverState, NotOpen};
+use tokio::sync::{mpsc, oneshot};
+
+const MAX_TURNS: usize = 50;
+
+struct Bench {
+    thread: Thread<Echo>,
+    links: Links,
+    told: Arc<Mutex<Vec<LinkReport>>>,
+    /// Ends with the worker.
+    _ending: oneshot::Receiver<Ending>,
+}
+
+impl Bench {
+    /// What can be opened is.
+    fn start(plans: &[InterfacePlan]) -> Self {
+        let mut sockets = Sockets::default();
+        let states = open_all(plans, &mut sockets).unwrap();
+        let core = Echo::new();
+        let told = core.links.clone();
+        let (handle, ending) = worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0).unwrap();
+        let orders = Orders { plans: Some(plans.to_vec()), is_ended: false };
+        let thread =
+            Thread { handle, states, orders: Arc::new(Mutex::new(orders)), plans: Vec::new(), latest: HashMap::new() };
+        Bench { thread, links: Links::new().unwrap(), told, _ending: ending }
+    }
+
+    fn state(&self) -> Result<DriverState, NotOpen> {
+        self.thread.states.list()[0].driver.clone()
+    }
+
+    /// Turns until this is so of the first interface, as the worker knows it.
+    fn until(&mut self, is_so: impl Fn(Result<DriverState, NotOpen>, LinkReport) -> bool) {
+        for _ in 0..MAX_TURNS {
+            self.thread.turn(&mut self.links, Duration::from_secs(60)).unwrap();
+            if self.latest().is_some_and(|latest| is_so(self.state(), latest)) {
+                return;
+            }
+        }
+        panic!("{:?}, {:?}", self.state(), self.latest());
+    }
+
+    /// What the worker was told last of the first interface.
+    fn latest(&self) -> Option<LinkReport> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // Commands are served in their order.
+        runtime.block_on(self.thread.handle.report()).unwrap();
+        self.told.lock().unwrap().iter().rfind(|report| report.interface == InterfaceId(0)).copied()
+    }
+}
+
+fn is_open(state: Result<DriverState, NotOpen>, latest: LinkReport) -> bool {
+    state.is_ok() && latest.is_up
+}
+
+fn make(name: &str) {
+    sh(&format!("ip link add {name} type veth peer name {name}-far; ip link set {name} up; ip link set {name}-far up"));
+}
+
+#[test]
+fn an_interface_that_is_missing_is_opened_when_it_appears_and_again_when_it_comes_back() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[plan(0, "ixz", 1500), plan(1, "ixa", 1500)]);
+        bench.until(|state, latest| state.is_err_and(|not| not.why.contains("no interface")) && !latest.is_up);
+        assert!(bench.thread.states.is_open(InterfaceId(1)), "the other one works");
+        for _ in 0..2 {
+            make("ixz");
+            bench.until(is_open);
+            sh("ip link del ixz");
+            bench.until(|state, latest| state.is_err_and(|not| not.why.contains("no interface")) && !latest.is_up);
+        }
+    });
+}
+
+#[test]
+fn an_interface_that_comes_back_with_its_old_number_is_opened_again_too() {
+    with_testbed(|_bed| {
+        make("ixz");
+        let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
+        bench.until(is_open);
+        sh("ip link set ixz down; ip link set ixz name other");
+        bench.until(|state, latest| state.is_err() && !latest.is_up);
+        sh("ip link set other name ixz; ip link set ixz up");
+        bench.until(is_open);
+    });
+}
+
+#[test]
+fn an_interface_that_was_replaced_before_the_kernel_told_of_it_is_opened_again() {
+    with_testbed(|_bed| {
+        make("ixz");
+        let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
+        sh("ip link del ixz");
+        make("ixz");
+        let index = crate::io::frames::interface::index("ixz").unwrap();
+        assert!(!bench.thread.states.is_open_at(InterfaceId(0), index));
+        bench.until(is_open);
+        assert!(bench.thread.states.is_open_at(InterfaceId(0), index));
+    });
+}
+
+#[test]
+fn what_was_in_the_way_is_looked_for_again() {
+    with_testbed(|_bed| {
+        sh("ip addr add 10.9.9.9/24 dev ixa");
+        let mut bench = Bench::start(&[plan(0, "ixa", 1500)]);
+        bench.until(|state, latest| state.is_err_and(|not| not.why.contains("10.9.9.9")) && !latest.is_up);
+        sh("ip addr del 10.9.9.9/24 dev ixa");
+        bench.thread.open_waiting().unwrap();
+        assert!(is_open(bench.state(), bench.latest().unwrap()));
+    });
+}
+
+#[test]
+fn a_link_that_carries_enough_now_is_opened() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[plan(0, "ixa", 1900)]);
+        bench.until(|state, latest| state.is_err_and(|not| not.why.contains("MTU")) && !latest.is_up);
+        sh("ip link set ixa mtu 1900");
+        bench.until(is_open);
+    });
+}
+
+#[test]
+fn a_tun_device_that_was_taken_away_is_made_again() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[InterfacePlan { is_tun: true, ..plan(0, "ixt", 1400) }]);
+        if let Err(not_open) = bench.state() {
+            return eprintln!("NOT RUN: {}", not_open.why);
+        }
+        bench.until(is_open);
+        sh("ip link del ixt");
+        bench.until(|state, latest| state.is_err_and(|not| not.why.contains("taken away")) && !latest.is_up);
+        bench.thread.open_waiting().unwrap();
+        bench.until(is_open);
+    });
+}
+
+#[test]
+fn what_is_configured_no_more_is_not_opened() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
+        bench.until(|state, _| state.is_err());
+        let handle = bench.thread.handle.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(handle.publish(Arc::new(2), Sockets::default(), Vec::new())).unwrap();
+        make("ixz");
+        let opened = open_one(plan(0, "ixz", 1500)).unwrap().0;
+        assert_eq!(arp_ignore("ixz"), "8");
+        handle.adopt(opened).unwrap();
+        bench.latest();
+        assert_eq!(arp_ignore("ixz"), "0", "the late driver was closed");
+    });
+}
+
+/// `arp_ignore`, which drivers set and set back.
+fn arp_ignore(name: &str) -> String {
+    sh(&format!("cat /proc/sys/net/ipv4/conf/{name}/arp_ignore")).trim().to_owned()
+}
