@@ -1,4 +1,5 @@
-//! Prometheus metrics. Every metric is declared once, in the `METRICS` of its subject, with kind, unit, help and where its values come from.
+//! Prometheus metrics. Every metric is declared once, in the `METRICS` of its subject, with kind, unit, help and where its
+//! values come from.
 //!
 //! Names are `ixgate_<subsystem>_<thing>_<unit>`, counters end in `_total`. Labels are realm and tunnel, never an
 //! address. Counters restart from zero when ixgate does.
