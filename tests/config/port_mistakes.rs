@@ -261,3 +261,22 @@ fn bounds_are_said_with_their_reason() {
     says(&order("priority = -1"), "6:12 -1: `priority` is out of bounds", &["from 0 to 255"]);
     says(&order("priority = 1\nweight = 0"), "7:10 0: `weight` is out of bounds", &["Shares", "from 1 to 100"]);
 }
+
+#[test]
+fn mistakes_of_syntax_come_with_what_to_write() {
+    for (written, remedy) in [
+        ("address = 172.20.0.2/30", "write it in quotes: `\"172.20.0.2/30\"`"),
+        ("address = “172.20.0.2/30”", "write straight quotes around it: `\"172.20.0.2/30\"`"),
+        ("interface = eth1", "write it in quotes"),
+        ("interface = \"eth1\" vlan = 100", "write a comma between the two"),
+        ("vlan = 100, vlan = 200", "keep one of the two"),
+        ("vlan = 0100", "write the number without zeros before it"),
+        ("vlan: 100", "write `=` between a key and its value, not `:`"),
+        ("proxy = yes", "write `true`"),
+        ("proxy = off", "write `false`"),
+        ("vlan = ", "see https://toml.io for how values, tables and strings are written"),
+    ] {
+        let report = parse(&port(written)).unwrap_err();
+        assert_eq!((report.diagnostics[0].line, report.diagnostics[0].remedy.as_str()), (5, remedy), "{report}");
+    }
+}
