@@ -1,6 +1,10 @@
 //! What operators write of ports and is not what the file has: keys as other programs call them, keys that belong to another
 //! table, and values of another type. Each with the place, the key or the form that was meant.
 
+mod values;
+
+pub use values::{MistakenValue, value};
+
 /// A key that a table does not have.
 #[derive(Debug)]
 pub struct Mistaken {
@@ -13,23 +17,9 @@ pub struct Mistaken {
     pub remedy: &'static str,
 }
 
-/// A value of the wrong type.
-#[derive(Debug)]
-pub struct MistakenValue {
-    table: &'static str,
-    key: &'static str,
-    pub why: &'static str,
-    pub remedy: &'static str,
-}
-
 /// What was probably meant by `name` in the table that is called `title`.
 pub fn key(title: &str, name: &str) -> Option<&'static Mistaken> {
     KEYS.iter().find(|mistaken| mistaken.tables.contains(&title) && mistaken.names.contains(&name))
-}
-
-/// How the value of `key` is written in the table that is called `title`.
-pub fn value(title: &str, key: &str) -> Option<&'static MistakenValue> {
-    VALUES.iter().find(|mistaken| mistaken.table == title && mistaken.key == key)
 }
 
 const fn of(
@@ -358,51 +348,6 @@ static KEYS: &[Mistaken] = &[
     ),
 ];
 
-static VALUES: &[MistakenValue] = &[
-    MistakenValue {
-        table: "port",
-        key: "vlan",
-        why: "a VLAN is one number; two tags (QinQ, 802.1ad) are two keys, and several VLANs several attachments",
-        remedy: "write `vlan = 100`, and for two tags `service_vlan = 200, vlan = 100` (outer, inner)",
-    },
-    MistakenValue {
-        table: "port",
-        key: "service_vlan",
-        why: "the outer tag is one number",
-        remedy: "write `service_vlan = 200, vlan = 100` (outer, inner)",
-    },
-    MistakenValue {
-        table: "port",
-        key: "bfd",
-        why: "BFD has numbers that are agreed with the carrier",
-        remedy: "write `bfd = {}` for 300 ms x 3, or `bfd = { interval_ms = 100, multiplier = 3 }`; leave it out for none",
-    },
-    MistakenValue {
-        table: "port",
-        key: "proxy",
-        why: "we answer for all addresses under which the realm sees others, or for none",
-        remedy: "write `proxy = true`",
-    },
-    MistakenValue {
-        table: "port",
-        key: "routes",
-        why: "each route is a table of its own",
-        remedy: "write `routes = [{ prefix = \"10.1.0.0/16\", via = \"172.20.0.3\" }]`",
-    },
-    MistakenValue {
-        table: "[[realm.attach]]",
-        key: "port",
-        why: "a port is more than the name of an interface",
-        remedy: "write `port = { interface = \"eth1\", vlan = 100, address = \"172.20.0.2/30\", gateway = \"172.20.0.1\" }`",
-    },
-    MistakenValue {
-        table: "[[realm.attach]]",
-        key: "tun",
-        why: "what is said of a device stands in a table",
-        remedy: "write `tun = { name = \"ix0\" }`",
-    },
-];
-
 #[cfg(test)]
 mod tests {
     use super::super::{ROOT, Shape, TableSpec};
@@ -429,7 +374,7 @@ mod tests {
                 assert!(mistaken.instead_of.is_none_or(|key| table.key(key).is_some_and(|key| key.required)));
             }
         }
-        for mistaken in VALUES {
+        for mistaken in values::VALUES {
             assert!(table(mistaken.table).key(mistaken.key).is_some(), "{mistaken:?}");
         }
     }
