@@ -26,6 +26,8 @@ mod ipsec;
 mod napt;
 #[path = "config/plain_ports.rs"]
 mod plain_ports;
+#[path = "config/port_mistakes.rs"]
+mod port_mistakes;
 #[path = "config/routes_from.rs"]
 mod routes_from;
 #[path = "config/zone.rs"]

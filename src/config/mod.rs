@@ -20,6 +20,7 @@ mod raw;
 mod section;
 mod spec;
 mod suggest;
+mod syntax;
 mod validate;
 
 use std::fs::File;
@@ -63,7 +64,7 @@ pub fn parse(text: &str, path: &Path, secrets: &dyn SecretReader) -> Result<Load
     pasted::mask(text, &mut problems);
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     for error in &syntax_errors {
-        report_syntax(error, text, &mut problems);
+        syntax::report(error, text, &mut problems);
     }
     if !syntax_errors.is_empty() {
         return Err(problems.finish(path, text));
@@ -103,12 +104,4 @@ fn read_file(path: &Path) -> Result<String, Report> {
         problem.why("TOML is UTF-8 text (toml.io, \"Spec\")").remedy("save the file in UTF-8");
         Report::of_file(path, String::from_utf8_lossy(e.as_bytes()).into_owned(), problem)
     })
-}
-
-fn report_syntax(error: &toml::de::Error, text: &str, problems: &mut Problems) {
-    let span = error.span().filter(|s| text.get(s.clone()).is_some()).unwrap_or(0..0);
-    problems
-        .error(&span, error.message())
-        .why("the file is not valid TOML; the rest is checked once its syntax is right")
-        .remedy("see https://toml.io for how values, tables and strings are written");
 }

@@ -144,6 +144,20 @@ fn last_len(text: &str, at: usize) -> usize {
     text[at..].chars().next().map_or(0, char::len_utf8)
 }
 
+/// A name out of the file, for a message.
+pub fn shortened(name: &str) -> String {
+    const MOST: usize = 60;
+    // Of `KEY=`, the name is the key without its end.
+    let ended = format!("{name}=");
+    let concealed = conceal(&ended);
+    let shown = &concealed[..name.len()];
+    let mut short: String = shown.chars().take(MOST).collect();
+    if short.len() < shown.len() {
+        short.push('…');
+    }
+    short
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

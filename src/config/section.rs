@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Problems;
+use super::spec::mistaken::{self, MistakenValue};
 use super::spec::{Format, KeySpec, MAX_TEXT_BYTES, Shape, TableSpec};
 use super::{pasted, suggest};
 
@@ -51,6 +52,11 @@ impl<'a> Section<'a> {
         self.table.contains_key(key)
     }
 
+    /// Whether there are keys that the table does not have: what was meant by them is not known.
+    pub fn has_strangers(&self) -> bool {
+        self.table.keys().any(|key| self.spec.key(key.get_ref()).is_none())
+    }
+
     pub fn text(&self, key: &str, problems: &mut Problems) -> Option<At<String>> {
         let (spec, item) = self.item(key)?;
         let Shape::Text(format) = spec.shape else { return None };
@@ -62,7 +68,7 @@ impl<'a> Section<'a> {
         let Shape::Integer { min, max } = spec.shape else { return None };
         let span = item.span();
         let Some(integer) = item.get_ref().as_integer() else {
-            wrong_type(item, spec.name, "a whole number", &min.to_string(), problems);
+            wrong_type(item, spec.name, "a whole number", &min.to_string(), self.usual(key), problems);
             return None;
         };
         match u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| (min..=max).contains(n)) {
@@ -82,7 +88,7 @@ impl<'a> Section<'a> {
         match item.get_ref().as_bool() {
             Some(value) => Some(At { value, span: item.span() }),
             None => {
-                wrong_type(item, spec.name, "true or false", "true", problems);
+                wrong_type(item, spec.name, "true or false", "true", self.usual(key), problems);
                 None
             }
         }
@@ -94,7 +100,7 @@ impl<'a> Section<'a> {
         let Shape::Choice(words) = spec.shape else { return None };
         let example = format!("\"{}\"", words.first().unwrap_or(&""));
         let Some(text) = item.get_ref().as_str() else {
-            wrong_type(item, spec.name, "a text", &example, problems);
+            wrong_type(item, spec.name, "a text", &example, self.usual(key), problems);
             return None;
         };
         match words.iter().find(|word| **word == text) {
@@ -152,21 +158,29 @@ impl<'a> Section<'a> {
     pub fn section(&self, key: &str, problems: &mut Problems) -> Option<Section<'a>> {
         let (spec, item) = self.item(key)?;
         let Shape::Table(table) = spec.shape else { return None };
-        open_item(item, table, problems)
+        open_item(item, table, self.usual(key), problems)
     }
 
     pub fn sections(&self, key: &str, problems: &mut Problems) -> Vec<Section<'a>> {
         let Some((spec, item)) = self.item(key) else { return Vec::new() };
         let Shape::Tables { of, max } = spec.shape else { return Vec::new() };
         if item.get_ref().is_table() {
-            problems
-                .error(&item.span(), format!("`{key}` is one table, and must be a list of tables"))
-                .remedy(format!("write `{}` with double brackets", of.title));
+            let remedy = match self.usual(key) {
+                Some(usual) => usual.remedy.to_owned(),
+                None if of.title.starts_with('[') => format!("write `{}` with double brackets", of.title),
+                None => "put brackets around it: `[{ … }]`".to_owned(),
+            };
+            problems.error(&item.span(), format!("`{key}` is one table, and must be a list of tables")).remedy(remedy);
             return Vec::new();
         }
         let example = format!("{{ {} = … }}", of.keys.first().map_or("", |k| k.name));
         let Some(items) = read_list(item, spec, &example, 0, max, problems) else { return Vec::new() };
-        items.iter().filter_map(|i| open_item(i, of, problems)).collect()
+        items.iter().filter_map(|i| open_item(i, of, self.usual(key), problems)).collect()
+    }
+
+    /// How people are told to write it, where they often write something else.
+    fn usual(&self, key: &str) -> Option<&'static MistakenValue> {
+        mistaken::value(self.spec.title, key)
     }
 
     fn item(&self, key: &str) -> Option<(&'static KeySpec, &'a Spanned<DeValue<'a>>)> {
@@ -187,15 +201,25 @@ impl<'a> Section<'a> {
                     .error(&key.span(), format!("`{name}` is not served yet in this version"))
                     .why("ixgate ignores nothing that it is told; it would run without what you asked for")
                     .remedy(planned.instead);
-            } else if pasted::names_a_secret(name) {
+                continue;
+            }
+            let is_secret = pasted::names_a_secret(name);
+            if is_secret {
                 problems.mask(value.span());
+            }
+            if let Some(mistaken) = mistaken::key(title, name) {
                 problems
-                    .error(&key.span(), format!("`{}` puts a secret into the configuration", shortened(name)))
+                    .error(&key.span(), format!("unknown key `{name}` in {title}"))
+                    .why(mistaken.why)
+                    .remedy(mistaken.remedy);
+            } else if is_secret {
+                problems
+                    .error(&key.span(), format!("`{}` puts a secret into the configuration", pasted::shortened(name)))
                     .why("secrets live in files of their own, so that this file can be shown and shared")
                     .remedy(secret_remedy(name, self.spec));
             } else {
                 problems
-                    .error(&key.span(), format!("unknown key `{}` in {title}", shortened(name)))
+                    .error(&key.span(), format!("unknown key `{}` in {title}", pasted::shortened(name)))
                     .why("an unknown key is a mistake, or meant for another version")
                     .remedy(suggest::sentence(name, "key", self.spec.keys.iter().map(|k| k.name)));
             }
@@ -208,9 +232,16 @@ impl<'a> Section<'a> {
             return;
         }
         self.report_one_of(problems);
+        let title = self.spec.title;
+        // Nor is what was said of a key that stands for it.
+        let is_misnamed = |key: &KeySpec| {
+            let mut written = self.table.keys().filter_map(|name| mistaken::key(title, name.get_ref()));
+            written.any(|mistaken| mistaken.instead_of == Some(key.name))
+        };
         let is_missing = |key: &&KeySpec| {
             let is_there = |name: &&str| self.table.contains_key(*name);
-            key.required && !is_there(&key.name) && !self.spec.instead_of(key.name).iter().any(is_there)
+            let has_another = self.spec.instead_of(key.name).iter().any(is_there) || is_misnamed(key);
+            key.required && !is_there(&key.name) && !has_another
         };
         for key in self.spec.keys.iter().filter(is_missing) {
             problems
@@ -254,12 +285,13 @@ fn quoted(words: &[&str]) -> String {
 fn open_item<'a>(
     item: &'a Spanned<DeValue<'a>>,
     spec: &'static TableSpec,
+    usual: Option<&MistakenValue>,
     problems: &mut Problems,
 ) -> Option<Section<'a>> {
     match item.get_ref() {
         DeValue::Table(table) => Some(Section::open(table, item.span(), spec, problems)),
         _ => {
-            wrong_type(item, spec.title, "a table", &example(Shape::Table(spec)), problems);
+            wrong_type(item, spec.title, "a table", &example(Shape::Table(spec)), usual, problems);
             None
         }
     }
@@ -267,7 +299,7 @@ fn open_item<'a>(
 
 fn read_text(item: &Spanned<DeValue<'_>>, key: &str, format: Format, problems: &mut Problems) -> Option<At<String>> {
     let Some(text) = item.get_ref().as_str() else {
-        wrong_type(item, key, "a text", format.example, problems);
+        wrong_type(item, key, "a text", format.example, None, problems);
         return None;
     };
     if text.is_empty() || text.len() > MAX_TEXT_BYTES || text.contains('\0') {
@@ -290,7 +322,7 @@ fn read_list<'a>(
 ) -> Option<&'a [Spanned<DeValue<'a>>]> {
     let name = spec.name;
     let Some(list) = item.get_ref().as_array() else {
-        wrong_type(item, name, "a list", &format!("[{example}]"), problems);
+        wrong_type(item, name, "a list", &format!("[{example}]"), None, problems);
         return None;
     };
     if list.len() < min {
@@ -310,7 +342,14 @@ fn read_list<'a>(
     Some(list)
 }
 
-fn wrong_type(item: &Spanned<DeValue<'_>>, key: &str, expected: &str, example: &str, problems: &mut Problems) {
+fn wrong_type(
+    item: &Spanned<DeValue<'_>>,
+    key: &str,
+    expected: &str,
+    example: &str,
+    usual: Option<&MistakenValue>,
+    problems: &mut Problems,
+) {
     let found = match item.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
@@ -320,9 +359,11 @@ fn wrong_type(item: &Spanned<DeValue<'_>>, key: &str, expected: &str, example: &
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    problems
-        .error(&item.span(), format!("`{key}` is {found}, and must be {expected}"))
-        .remedy(format!("write for example {example}"));
+    let problem = problems.error(&item.span(), format!("`{key}` is {found}, and must be {expected}"));
+    match usual {
+        Some(usual) => problem.why(usual.why).remedy(usual.remedy),
+        None => problem.remedy(format!("write for example {example}")),
+    };
 }
 
 fn example(shape: Shape) -> String {
@@ -346,18 +387,4 @@ fn secret_remedy(name: &str, spec: &TableSpec) -> String {
     let key = of_that_name.or(keys().find(|key| key.ends_with("_key_file"))).or(keys().find(|key| *key == "psk_file"));
     let key = key.unwrap_or("private_key_file");
     format!("put it into a file with mode 600, name that in `{key}`, and take the secret for known: make a new one")
-}
-
-/// A name out of the file, for a message.
-fn shortened(name: &str) -> String {
-    const MOST: usize = 60;
-    // Of `KEY=`, the name is the key without its end.
-    let ended = format!("{name}=");
-    let concealed = pasted::conceal(&ended);
-    let shown = &concealed[..name.len()];
-    let mut short: String = shown.chars().take(MOST).collect();
-    if short.len() < shown.len() {
-        short.push('…');
-    }
-    short
 }

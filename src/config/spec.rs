@@ -6,6 +6,7 @@
 
 mod dns;
 mod ipsec;
+pub mod mistaken;
 mod napt;
 pub mod port;
 mod routes_from;
@@ -473,7 +474,8 @@ pub static ATTACH: TableSpec = TableSpec {
         optional("tun", "A TUN device of this machine.", Shape::Table(&port::TUN)),
         optional(
             "priority",
-            "Of the realm's attachments that are up, those with the lowest number carry its traffic. All of them have              one, or none; then their order in the file decides.",
+            "Of the realm's attachments that are up, those with the lowest number carry its traffic. All of them have \
+             one, or none; then their order in the file decides.",
             integer(0, 255),
         ),
         optional(

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::compile::Compiled;
-use super::plan::Plan;
+use super::plan::{Plan, PlannedTunnel};
 use super::plan_text::{listed, table};
 use super::view::Views;
 use crate::config::model::{Config, Peer, PortPeer};
@@ -145,6 +145,39 @@ pub(super) fn words(port: &PlannedPort) -> String {
     format!("we are {}, {gateways}{routes}{liveness}", listed(&port.addresses))
 }
 
+/// What the link carries, and what we answer for on it. Empty for a tunnel.
+pub(super) fn link_words(tunnel: &PlannedTunnel) -> String {
+    let mtu = tunnel.mtu_bytes;
+    match &tunnel.port {
+        Some(port) if port.proxy => {
+            format!(", MTU {mtu}, proxy (we answer ARP and neighbour discovery for all that the realm sees of others)")
+        }
+        Some(_) => format!(", MTU {mtu}"),
+        None if tunnel.kind == "tun" => format!("  MTU {mtu}"),
+        None => String::new(),
+    }
+}
+
+/// The kernel is the router at the other end of a TUN device: what it has to be told.
+pub(super) fn kernel_text(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let by_tun: Vec<&Handoff> = plan.handoffs.iter().filter(|handoff| is_tun(plan, handoff)).collect();
+    if by_tun.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nWhat to type on this machine while ixgate runs, so that its kernel sends to the TUN devices")?;
+    for of_device in by_tun.chunk_by(|one, other| one.peer == other.peer) {
+        for Handoff { prefix, peer, .. } in of_device.iter().take(HANDOFFS_SHOWN) {
+            let command = if prefix.addr().is_ipv4() { "ip route" } else { "ip -6 route" };
+            writeln!(f, "  {command} replace {prefix} dev {peer}")?;
+        }
+        let more = of_device.len().saturating_sub(HANDOFFS_SHOWN);
+        if let (Some(first), 1..) = (of_device.first(), more) {
+            writeln!(f, "  # and {more} more into {} (--json has all, among \"handoffs\")", first.peer)?;
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn handoffs_text(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if plan.handoffs.is_empty() {
         return Ok(());
@@ -238,9 +271,9 @@ mod tests {
         peer.bfd = Some(Bfd { is_active: true, interval: std::time::Duration::from_millis(100), multiplier: 3 });
         let text = plan(&sample(peer).build(), &Allocations::default()).unwrap().to_string();
         for lines in [
-            "  a  tun ix0\n",
+            "  a  tun ix0  MTU 1390\n",
             "  b  port eth1 VLAN 7  we are 172.20.9.2/24, 172.20.0.2/30, fe80::2/64, 2001:db8:9::2/64, gateway 172.20.0.1, \
-             172.20.0.1, BFD every 100 ms x 3 (we speak first)\n",
+             172.20.0.1, BFD every 100 ms x 3 (we speak first), MTU 1390\n",
             "\nWhat is routed to us at the other end of each port\n  \
              realm  port         networks                        next hop\n  \
              a      ix0          100.64.0.0/24                   dev ix0\n",
@@ -285,6 +318,49 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_answered_for_on_the_link_and_its_mtu_are_said() {
+        let of = |peer| {
+            let mut config = sample(peer).build();
+            config.realms[1].attachments[0].mtu_bytes = 1600;
+            let plan = plan(&config, &Allocations::default()).unwrap();
+            let text = plan.to_string();
+            text.lines().find(|line| line.starts_with("  b  port")).unwrap().to_owned()
+        };
+        let plain = of(port_peer("eth1", 7));
+        assert!(plain.ends_with(", MTU 1600"), "{plain}");
+        let proxy = of(PortPeer { proxy: true, ..port_peer("eth1", 7) });
+        assert!(
+            proxy.ends_with(
+                ", MTU 1600, proxy (we answer ARP and neighbour discovery for all that the realm sees of others)"
+            ),
+            "{proxy}"
+        );
+    }
+
+    #[test]
+    fn the_kernel_is_told_what_is_behind_a_tun_device() {
+        let sample = sample(port_peer("eth1", 7)).tun("b", "ix1");
+        let text = plan(&sample.build(), &Allocations::default()).unwrap().to_string();
+        let lines = "\nWhat to type on this machine while ixgate runs, so that its kernel sends to the TUN devices\n  \
+             ip route replace 100.64.0.0/24 dev ix0\n  ip route replace 100.64.2.0/24 dev ix0\n  \
+             ip route replace 100.64.0.0/24 dev ix1\n  ip -6 route replace fd69:7867:6174::/120 dev ix1\n  \
+             ip route replace 100.64.1.0/24 dev ix1\n  \
+             ip -6 route replace fd69:7867:6174:1::c0a8:100/120 dev ix1\n\n";
+        assert!(text.contains(lines), "{text}");
+        let none = Sample::new().realm("a", &["10.0.0.0/24"]).port("a", "eth1", 7);
+        assert!(!plan(&none.build(), &Allocations::default()).unwrap().to_string().contains("What to type"));
+        let names: Vec<String> = (0..40).map(|i| format!("r{i}")).collect();
+        let many = names.iter().fold(Sample::new().realm("hub", &["10.0.0.0/24"]).tun("hub", "ix0"), |sample, name| {
+            sample.realm(name, &["192.168.1.0/24"])
+        });
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let many = plan(&many.grant_realm(&names, "hub", &[PortRule::Any]).build(), &Allocations::default()).unwrap();
+        let text = many.to_string();
+        assert_eq!(text.matches("ip route replace").count(), HANDOFFS_SHOWN);
+        assert!(text.contains("  # and 21 more into ix0 (--json has all"), "{text}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl fmt::Display for Plan {
         services(self, f)?;
         tunnels(self, f)?;
         plan_ports::handoffs_text(self, f)?;
+        plan_ports::kernel_text(self, f)?;
         overlap_lines(self, f)?;
         reserved(self, f)?;
         changes(self, f)
@@ -225,7 +226,13 @@ fn tunnels(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (None, None) => "  it calls".to_string(),
             (None, Some(remote)) => format!("  we call {remote}"),
         };
-        let start = format!("{}  {} {}{order}{about}", tunnel.realm, tunnel.kind, tunnel.peer);
+        let start = format!(
+            "{}  {} {}{order}{about}{}",
+            tunnel.realm,
+            tunnel.kind,
+            tunnel.peer,
+            plan_ports::link_words(tunnel)
+        );
         match &tunnel.ipsec {
             None => start,
             Some(ipsec) => format!(

@@ -10,7 +10,7 @@ use crate::config::model::{Config, Peer, PortPeer, Realm, RoutesFrom};
 use crate::dataplane::door::Door;
 use crate::dataplane::snapshot::Interface;
 use crate::link::speakers::Speakers;
-use crate::link::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
+use crate::link::{EthernetConfig, Liveness, Medium, PortConfig};
 use crate::net::link::MAX_INTERFACES;
 use crate::net::{InterfaceId, RealmId, TunnelId};
 
@@ -104,12 +104,12 @@ pub(super) fn ethernet(realm: &Realm, port: &PortPeer, is_default: bool, proxy: 
         vlan: port.vlan,
         addresses: port.addresses.clone(),
         gateways: port.gateways.clone(),
-        routes: port.routes.iter().map(|route| Route { prefix: route.prefix, via: route.via }).collect(),
+        routes: port.routes.clone(),
         networks,
         accept_ra: port.accept_ra,
         proxy,
         liveness: Liveness { interval: port.liveness_interval, multiplier: port.liveness_multiplier },
-        bfd: port.bfd.map(|bfd| Bfd { is_active: bfd.is_active, interval: bfd.interval, multiplier: bfd.multiplier }),
+        bfd: port.bfd,
         speakers: speakers(realm),
     }))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::speakers::Speakers;
+pub use crate::net::link::{Bfd, Route};
 use crate::net::{InterfaceId, TunnelId, VlanTags};
 
 /// One attachment of a realm by a port.
@@ -60,25 +61,9 @@ pub struct EthernetConfig {
     pub speakers: Speakers,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Route {
-    pub prefix: IpNet,
-    pub via: IpAddr,
-}
-
 /// Of next hops, by ARP and neighbour solicitations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Liveness {
-    pub interval: Duration,
-    pub multiplier: u8,
-}
-
-/// BFD with every gateway (RFC 5880, RFC 5881: single hop, asynchronous mode).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bfd {
-    /// We speak first; else we wait for the other side.
-    pub is_active: bool,
-    /// Both what we want to send and what we can take.
     pub interval: Duration,
     pub multiplier: u8,
 }

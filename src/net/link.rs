@@ -1,6 +1,10 @@
-//! What is plugged into this machine: interfaces, their hardware addresses, VLAN tags.
+//! What is plugged into this machine: interfaces, their hardware addresses, VLAN tags; and the routers on a link.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// A place in the list of interfaces that the configuration uses; at most [`MAX_INTERFACES`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -52,6 +56,23 @@ impl fmt::Debug for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// What is behind a router of the link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    pub prefix: IpNet,
+    pub via: IpAddr,
+}
+
+/// BFD with every router of the link (RFC 5880, RFC 5881: single hop, asynchronous mode).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bfd {
+    /// We speak first; else we wait for the other side.
+    pub is_active: bool,
+    /// Both what we want to send and what we can take.
+    pub interval: Duration,
+    pub multiplier: u8,
 }
 
 /// The VLAN tags of a frame. `service` (802.1ad, 0x88a8) stands before `customer` (802.1Q, 0x8100). VLAN numbers are 1 to 4094; a

@@ -47,7 +47,7 @@ fn a_right_one_is_read() {
         + "[[realm.attach]]\nport = { interface = \"eth1\", service_vlan = 200, vlan = 100, mtu = 1600, accept_ra = true, \
            address = [\"172.20.0.2/29\", \"2001:db8:9::2/64\"], gateway = [\"172.20.0.1\", \"fe80::1\"], proxy = true, \
            routes = [{ prefix = \"10.0.1.0/24\", via = \"172.20.0.3\" }, { prefix = \"10.0.1.0/24\", via = \"172.20.0.4\" }], \
-           liveness_ms = 100, liveness_multiplier = 5, bfd = { mode = \"passive\", interval_ms = 10, multiplier = 255 } }\n\
+           bfd = { mode = \"passive\", interval_ms = 10, multiplier = 255 } }\n\
            [[interface]]\nname = \"eth1\"\ndriver = \"af_xdp\"\n";
     let attachment = &read(&whole)[0];
     let port = port_of(attachment);
@@ -56,9 +56,11 @@ fn a_right_one_is_read() {
     assert_eq!(port.gateways, ["172.20.0.1", "fe80::1"].map(|addr| addr.parse::<IpAddr>().unwrap()));
     assert_eq!(port.routes.iter().map(|route| route.via.to_string()).collect::<Vec<_>>(), ["172.20.0.3", "172.20.0.4"]);
     assert!(port.accept_ra && port.proxy && attachment.mtu_bytes == 1600);
-    assert_eq!((port.liveness_interval, port.liveness_multiplier), (Duration::from_millis(100), 5));
     let bfd = port.bfd.unwrap();
     assert_eq!((bfd.is_active, bfd.interval, bfd.multiplier), (false, Duration::from_millis(10), 255));
+    let probed = read(&with(&format!("{GATEWAY}, liveness_ms = 100, liveness_multiplier = 5")));
+    let probed = port_of(&probed[0]);
+    assert_eq!((probed.liveness_interval, probed.liveness_multiplier), (Duration::from_millis(100), 5));
     let interfaces = parse(&whole).unwrap().config.interfaces;
     assert_eq!(interfaces.iter().map(|i| (i.name.as_str(), i.driver)).collect::<Vec<_>>(), [("eth1", Driver::AfXdp)]);
 }

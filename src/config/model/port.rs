@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::net::VlanTags;
+pub use crate::net::link::{Bfd, Route as PortRoute};
 
 /// An Ethernet interface that ports are on; `[[interface]]` says more about it than its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,19 +40,6 @@ pub struct PortPeer {
     pub liveness_interval: Duration,
     pub liveness_multiplier: u8,
     pub bfd: Option<Bfd>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PortRoute {
-    pub prefix: IpNet,
-    pub via: IpAddr,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bfd {
-    pub is_active: bool,
-    pub interval: Duration,
-    pub multiplier: u8,
 }
 
 /// `tun = { name = "ix0" }`: the machine's own kernel is the realm's router.

@@ -18,7 +18,7 @@ pub struct Port {
     pub interface: Text,
     pub vlan: Number,
     pub service_vlan: Number,
-    /// None of the two was written wrong, and so left out.
+    /// None of the two was written wrong, or under another name, and so left out.
     pub vlans_are_right: bool,
     pub addresses: Texts,
     pub gateways: Texts,
@@ -63,7 +63,9 @@ pub fn port(s: &Section<'_>, problems: &mut Problems) -> Port {
         span: s.span.clone(),
         routes,
         interface: s.text("interface", problems),
-        vlans_are_right: vlan.is_some() == s.has("vlan") && service_vlan.is_some() == s.has("service_vlan"),
+        vlans_are_right: vlan.is_some() == s.has("vlan")
+            && service_vlan.is_some() == s.has("service_vlan")
+            && !s.has_strangers(),
         vlan,
         service_vlan,
         addresses: s.texts("address", problems),

@@ -18,6 +18,7 @@ const INTERFACE_NAME: Format = Format {
     example: "\"eth1\"",
     pattern: Some("^[^/:%\\s]{1,15}$"),
 };
+const DEVICE_NAME: Format = Format { example: "\"ix0\"", ..INTERFACE_NAME };
 const OWN_ADDRESS: Format = Format {
     doc: "an IPv4 or IPv6 address with the prefix length of the link",
     example: "\"172.20.0.2/30\"",
@@ -80,7 +81,8 @@ pub static PORT: TableSpec = TableSpec {
         ),
         with_default(
             "mtu",
-            "The largest packet, bytes. Longer ones than 1920 (jumbo frames) are not served.",
+            "The largest packet, bytes. IPv6 needs links of 1280 at least (RFC 8200 section 5); longer ones than 1920 \
+             (jumbo frames) are not served.",
             integer(1280, 1920),
             "1500",
         ),
@@ -152,7 +154,7 @@ static BFD: TableSpec = TableSpec {
 pub static TUN: TableSpec = TableSpec {
     title: "tun",
     doc: "A TUN device: the machine's own kernel, or a routing daemon on it, is the realm's router.",
-    keys: &[required("name", "The device. It is made, unless it is there.", Shape::Text(INTERFACE_NAME))],
+    keys: &[required("name", "The device. It is made, unless it is there.", Shape::Text(DEVICE_NAME))],
     one_of: &[],
     planned: &[],
 };

@@ -2,6 +2,7 @@
 //! What a port says of itself is checked here, what it says of its realm by [`realm`].
 
 mod addresses;
+mod interfaces;
 mod next_hops;
 pub mod realm;
 
@@ -13,8 +14,8 @@ use ipnet::IpNet;
 
 use self::next_hops::NextHops;
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Bfd, Driver, Interface, PortPeer, TunPeer};
-use crate::config::raw::{self, Raw};
+use crate::config::model::{Bfd, PortPeer, TunPeer};
+use crate::config::raw;
 use crate::config::section::At;
 use crate::net::VlanTags;
 use crate::net::link::{MAX_INTERFACE_NAME_BYTES, MAX_INTERFACES, is_interface_name};
@@ -41,9 +42,15 @@ pub struct PlacedPort {
 pub struct Ports {
     pub placed: Vec<PlacedPort>,
     /// Where each place was first used.
-    seen: HashMap<(String, VlanTags), Range<usize>>,
+    places: HashMap<(String, VlanTags), Place>,
     /// Where each name was first used: as an interface, or as a TUN device.
     names: BTreeMap<String, Named>,
+}
+
+/// Of one port.
+struct Place {
+    realm: usize,
+    span: Range<usize>,
 }
 
 struct Named {
@@ -60,7 +67,7 @@ impl Ports {
         }
         let vlan = VlanTags { service: vlan(&port.service_vlan), customer: vlan(&port.vlan) };
         if let Some(name) = interface.clone().filter(|_| port.vlans_are_right) {
-            self.claim(name, vlan, &port.span, problems);
+            self.claim(name, vlan, Place { realm, span: port.span.clone() }, problems);
         }
         let addresses = addresses::addresses(port.addresses.as_ref()?, problems);
         let hops = NextHops::read(port, addresses.as_deref(), problems);
@@ -105,40 +112,6 @@ impl Ports {
         Some(TunPeer { name })
     }
 
-    /// Of all ports, each once; and a word about those that the file describes in vain.
-    pub fn interfaces(&mut self, raw: &Raw, problems: &mut Problems) -> Vec<Interface> {
-        let mut drivers: HashMap<&str, (Driver, &Range<usize>)> = HashMap::new();
-        for interface in &raw.interfaces {
-            let Some(text) = &interface.name else { continue };
-            let Some(name) = interface_name(text, problems) else { continue };
-            if let Some((_, first)) = drivers.get(text.value.as_str()) {
-                problems
-                    .error(&text.span, format!("a second [[interface]] is called `{name}`"))
-                    .why("what is said of an interface is said once")
-                    .remedy("join the two")
-                    .also(first, "the first one is here");
-                continue;
-            }
-            drivers.insert(&text.value, (driver(interface), &text.span));
-            match self.names.get(&name) {
-                Some(named) if named.is_tun => report_both_kinds(&name, &text.span, &named.span, problems),
-                Some(_) => {}
-                None => {
-                    problems
-                        .warning(&text.span, format!("no port is on the interface `{name}`"))
-                        .why("it stays closed, and what is said of it has no effect")
-                        .remedy("remove it, or compare the name with `interface` of the ports");
-                }
-            }
-        }
-        let ours = self.names.iter().filter(|(_, named)| !named.is_tun);
-        let interfaces = ours.map(|(name, _)| Interface {
-            driver: drivers.get(name.as_str()).map_or(Driver::default(), |(driver, _)| *driver),
-            name: name.clone(),
-        });
-        interfaces.collect()
-    }
-
     /// Several ports share an interface; a TUN device is one attachment's.
     fn name(&mut self, name: &str, is_tun: bool, span: &Range<usize>, problems: &mut Problems) {
         let is_full = self.names.len() == MAX_INTERFACES;
@@ -164,16 +137,26 @@ impl Ports {
         }
     }
 
-    fn claim(&mut self, interface: String, vlan: VlanTags, span: &Range<usize>, problems: &mut Problems) {
-        if let Some(first) = self.seen.get(&(interface.clone(), vlan)) {
-            problems
-                .error(span, format!("a second port is on {interface}, {vlan}"))
-                .why("interface and VLAN are all that tells whose a frame is; with two realms that would be a guess")
-                .remedy("give each port a VLAN or an interface of its own")
-                .also(first, "the first one is here");
-        } else {
-            self.seen.insert((interface, vlan), span.clone());
-        }
+    fn claim(&mut self, interface: String, vlan: VlanTags, place: Place, problems: &mut Problems) {
+        let Some(first) = self.places.get(&(interface.clone(), vlan)) else {
+            self.places.insert((interface, vlan), place);
+            return;
+        };
+        let (why, remedy) = match first.realm == place.realm {
+            true => (
+                "interface and VLAN are one link, and what we are on it is said once",
+                "join the two: `address` and `gateway` take lists, and `routes` more routers",
+            ),
+            false => (
+                "interface and VLAN are all that tells whose a frame is; with two realms that would be a guess",
+                "give each port a VLAN or an interface of its own",
+            ),
+        };
+        problems
+            .error(&place.span, format!("a second port is on {interface}, {vlan}"))
+            .why(why)
+            .remedy(remedy)
+            .also(&first.span, "the first one is here");
     }
 }
 
@@ -199,20 +182,21 @@ pub fn interface_name(text: &At<String>, problems: &mut Problems) -> Option<Stri
     None
 }
 
-fn driver(interface: &raw::Interface) -> Driver {
-    match interface.driver.as_ref().map(|word| word.value) {
-        Some("af_packet") => Driver::AfPacket,
-        Some("af_xdp") => Driver::AfXdp,
-        _ => Driver::Auto,
-    }
-}
-
 fn read_bfd(bfd: &raw::Bfd, port: &raw::Port, problems: &mut Problems) -> Bfd {
     if port.gateways.is_none() && port.routes.is_empty() {
         problems
             .error(&bfd.span, "BFD has nobody to speak with")
             .why("it watches the routers of the link, and the port has neither `gateway` nor `routes`")
             .remedy("name the carrier's router in `gateway`, or remove `bfd`");
+    }
+    let liveness = [("liveness_ms", &port.liveness_ms), ("liveness_multiplier", &port.liveness_multiplier)];
+    for (name, number) in liveness {
+        let Some(number) = number else { continue };
+        problems
+            .warning(&number.span, format!("`{name}` has no effect beside `bfd`"))
+            .why("with BFD its session alone says whether a router is alive; it is not asked by ARP as well")
+            .remedy(format!("remove `{name}`, and write BFD's own `interval_ms` and `multiplier`; or remove `bfd`"))
+            .also(&bfd.span, "`bfd` is here");
     }
     Bfd {
         is_active: bfd.mode.as_ref().is_none_or(|word| word.value == "active"),

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use crate::config::diagnostic::Problems;
 use crate::config::section::At;
 
-const EXAMPLE: &str = "172.20.0.2/30";
+const EXAMPLE4: &str = "172.20.0.2/30";
+const EXAMPLE6: &str = "2001:db8:9::2/64";
 /// No link is wider.
 const MIN_PREFIX_LEN4: u8 = 8;
 const MIN_PREFIX_LEN6: u8 = 32;
@@ -37,21 +38,16 @@ fn wider(one: IpNet, other: IpNet) -> IpNet {
 
 fn address(text: &At<String>, problems: &mut Problems) -> Option<IpNet> {
     let Ok(net) = text.value.parse::<IpNet>() else {
-        let problem = match text.value.parse::<IpAddr>() {
-            Ok(_) => problems.error(&text.span, "the prefix length of the link is missing"),
-            Err(_) => problems.error(&text.span, "this is not an address with a prefix length"),
-        };
-        problem
-            .why("the prefix says who else is on the link, and who is behind a router")
-            .remedy(format!("write the address and the length that the carrier gave, for example `{EXAMPLE}`"));
+        report_unreadable(text, problems);
         return None;
     };
+    let example = if net.addr().is_ipv4() { EXAMPLE4 } else { EXAMPLE6 };
     let min = if net.addr().is_ipv4() { MIN_PREFIX_LEN4 } else { MIN_PREFIX_LEN6 };
     if net.prefix_len() < min {
         problems
             .error(&text.span, format!("a link cannot be as wide as a /{}", net.prefix_len()))
             .why(format!("everything in its prefix would be looked for on the link; at least /{min}"))
-            .remedy(format!("write the length that the carrier gave, for example `{EXAMPLE}`"));
+            .remedy(format!("write the length that the carrier gave, for example `{example}`"));
         return None;
     }
     match unusable(net) {
@@ -59,11 +55,53 @@ fn address(text: &At<String>, problems: &mut Problems) -> Option<IpNet> {
             problems
                 .error(&text.span, format!("{} cannot be our own address", net.addr()))
                 .why(why)
-                .remedy(format!("write the address that the carrier gave to our side, for example `{EXAMPLE}`"));
+                .remedy(format!("write the address that the carrier gave to our side, for example `{example}`"));
             None
         }
         None => Some(net),
     }
+}
+
+fn report_unreadable(text: &At<String>, problems: &mut Problems) {
+    let why = "the prefix says who else is on the link, and who is behind a router";
+    if report_zone(text, problems) {
+    } else if let Some(net) = with_mask(&text.value) {
+        problems.error(&text.span, "the prefix length is written as a mask").why(why).remedy(format!("write `{net}`"));
+    } else {
+        let (what, example) = match text.value.parse::<IpAddr>() {
+            Ok(IpAddr::V4(_)) => ("the prefix length of the link is missing", EXAMPLE4),
+            Ok(IpAddr::V6(_)) => ("the prefix length of the link is missing", EXAMPLE6),
+            Err(_) => ("this is not an address with a prefix length", EXAMPLE4),
+        };
+        problems
+            .error(&text.span, what)
+            .why(why)
+            .remedy(format!("write the address and the length that the carrier gave, for example `{example}`"));
+    }
+}
+
+/// `172.20.0.2/255.255.255.252`, with a slash or a space.
+fn with_mask(text: &str) -> Option<IpNet> {
+    let (address, mask) = text.split_once(['/', ' '])?;
+    let (address, mask) = (address.parse().ok()?, mask.trim().parse().ok()?);
+    IpNet::with_netmask(address, mask).ok()
+}
+
+/// Reports `fe80::1%eth1`. Whether it is that.
+pub fn report_zone(text: &At<String>, problems: &mut Problems) -> bool {
+    let Some((address, behind)) = text.value.split_once('%') else { return false };
+    let length = behind.find('/').map_or("", |at| &behind[at..]);
+    let zone = &behind[..behind.len() - length.len()];
+    if address.parse::<Ipv6Addr>().is_err() {
+        return false;
+    }
+    problems
+        .error(&text.span, "an address is written without its interface here")
+        .why(format!(
+            "`%{zone}` names an interface of the kernel; a port's addresses and routers are on the port's own link"
+        ))
+        .remedy(format!("write `{address}{length}`"));
+    true
 }
 
 fn unusable(net: IpNet) -> Option<&'static str> {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use ipnet::IpNet;
 
-use super::addresses::not_unicast;
+use super::addresses::{not_unicast, report_zone};
 use super::listed;
 use crate::config::diagnostic::Problems;
 use crate::config::model::PortRoute;
@@ -58,6 +58,13 @@ impl NextHops {
         let mut seen: HashMap<(IpNet, IpAddr), &Range<usize>> = HashMap::new();
         for raw in &port.routes {
             let (Some(prefix_text), Some(via_text)) = (&raw.prefix, &raw.via) else { continue };
+            if prefix_text.value == "default" {
+                problems
+                    .error(&prefix_text.span, "a route for everything else is `gateway`")
+                    .why("`routes` are for parts of the realm; what they do not name goes to a gateway")
+                    .remedy(format!("write `gateway = \"{}\"`, and remove the route", via_text.value));
+                continue;
+            }
             let prefix: Option<IpNet> = parse_prefix(prefix_text, "10.1.0.0/16", problems);
             let is_other = |prefix: IpNet| {
                 via_text.value.parse::<IpAddr>().is_ok_and(|via| via.is_ipv4() != prefix.addr().is_ipv4())
@@ -86,10 +93,7 @@ impl NextHops {
 
 fn next_hop(text: &At<String>, what: &str, own: Option<&[IpNet]>, problems: &mut Problems) -> Option<IpAddr> {
     let Ok(address) = text.value.parse::<IpAddr>() else {
-        problems
-            .error(&text.span, "this is not an IP address")
-            .why("a router of the link is named by its address, without a prefix length")
-            .remedy("write for example `172.20.0.1`");
+        report_unreadable(text, problems);
         return None;
     };
     let ends = |net: &&IpNet| {
@@ -99,7 +103,10 @@ fn next_hop(text: &At<String>, what: &str, own: Option<&[IpNet]>, problems: &mut
             && net.contains(&address)
     };
     let own = own.unwrap_or_default();
-    let why = not_unicast(address).or(own.iter().find(ends).map(|_| "it is the first or the last address of the link"));
+    let why = not_unicast(address).or(own
+        .iter()
+        .find(ends)
+        .map(|_| "it is the first or the last address of the link: that of the network, or of all hosts on it"));
     if let Some(why) = why {
         problems
             .error(&text.span, format!("{address} cannot be {what}"))
@@ -122,6 +129,7 @@ fn next_hop(text: &At<String>, what: &str, own: Option<&[IpNet]>, problems: &mut
             true => format!("we have no {family} address on this link"),
             false => format!("the link's {family} prefixes are {}", listed(&of_family)),
         };
+        let is_alone = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
         problems
             .error(&text.span, format!("{what} {address} is not on the link"))
             .why(format!("a frame reaches who is on the link only, and {prefixes}"))
@@ -129,11 +137,32 @@ fn next_hop(text: &At<String>, what: &str, own: Option<&[IpNet]>, problems: &mut
                 (true, false) => {
                     "add our IPv6 address to `address`; where the carrier gave none, a link-local one, for example `fe80::2/64`"
                 }
+                (false, true) if of_family.iter().all(is_alone) => {
+                    "a /32 is our address alone: write the length of the link, /31 or /30 where it is us and one router"
+                }
+                (false, false) if of_family.iter().all(is_alone) => {
+                    "a /128 is our address alone: write the length of the link, for example /64 or /127, or the router's \
+                     link-local address as the gateway"
+                }
                 _ => "compare the address and the prefix length with what the carrier gave",
             });
         return None;
     }
     Some(address)
+}
+
+fn report_unreadable(text: &At<String>, problems: &mut Problems) {
+    if report_zone(text, problems) {
+        return;
+    }
+    let remedy = match text.value.parse::<IpNet>() {
+        Ok(net) => format!("write `{}`", net.addr()),
+        Err(_) => "write for example `172.20.0.1`".to_owned(),
+    };
+    problems
+        .error(&text.span, "this is not an IP address")
+        .why("a router of the link is named by its address, without a prefix length")
+        .remedy(remedy);
 }
 
 /// A port that has an IPv6 address has a link-local one, too: that given, or one that it makes of its hardware address.

@@ -1,0 +1,47 @@
+//! The sockets that outer datagrams come by.
+
+use super::{Declaration, Kind, Unit, one};
+
+pub(super) static METRICS: &[Declaration] = &[
+    Declaration {
+        name: "ixgate_socket_offload",
+        kind: Kind::Gauge,
+        unit: Unit::Flag,
+        help: "1 when the kernel joins received datagrams (receive) or cuts runs apart (send), else 0.",
+        read: |s| {
+            let flag = |direction: &str, on| (vec![("direction", direction.to_owned())], f64::from(u8::from(on)));
+            vec![flag("receive", s.socket.receive_offload), flag("send", s.socket.send_offload)]
+        },
+    },
+    Declaration {
+        name: "ixgate_socket_receive_buffer_bytes",
+        kind: Kind::Gauge,
+        unit: Unit::Bytes,
+        help: "Size of the receive buffer that the kernel granted.",
+        read: |s| one(s.socket.receive_buffer_bytes as f64),
+    },
+    Declaration {
+        name: "ixgate_socket_overflow_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams that came in but were lost before they were read: the receive buffer was full.",
+        read: |s| one(s.socket.overflow_datagrams as f64),
+    },
+    Declaration {
+        name: "ixgate_socket_truncated_messages_total",
+        kind: Kind::Counter,
+        unit: Unit::Messages,
+        help: "Messages from the kernel that were not usable: too long, or without their addresses.",
+        read: |s| one(s.socket.truncated_messages as f64),
+    },
+    Declaration {
+        name: "ixgate_socket_unsent_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams that could not be sent: the uplink took no more (congested), or had no way (refused).",
+        read: |s| {
+            let sample = |cause: &str, count: u64| (vec![("cause", cause.to_owned())], count as f64);
+            vec![sample("congested", s.socket.congested_datagrams), sample("refused", s.socket.refused_datagrams)]
+        },
+    },
+];
