@@ -65,6 +65,13 @@ pub enum Event {
         address: IpAddr,
         mac: Mac,
     },
+    /// Two stations answer for a neighbour's address: packets go on to the one that was known.
+    TwoAnswer {
+        tunnel: TunnelId,
+        address: IpAddr,
+        known: Mac,
+        other: Mac,
+    },
     AddressClaimed {
         tunnel: TunnelId,
         address: IpAddr,

@@ -9,8 +9,9 @@
 //!
 //! Anybody on the link can say anything, so: the table is bounded, what others say unasked makes few entries and none at
 //! the cost of those that packets go to, and a claim of another hardware address than the known one is a rumour: all of the
-//! link is asked who has the address, and only when nobody answers from where it was is another answer believed. Next hops
-//! are pinned: they are never put out.
+//! link is asked who has the address, and only when nobody answers from where it was is another answer believed. When both
+//! answer, the one that was known stays, and that is told. Next hops are pinned: they are never put out, and where they are
+//! is known by an answer to a question of ours alone, the first of which went to all of the link.
 
 mod entry;
 #[cfg(test)]
@@ -38,6 +39,11 @@ const QUESTIONS_BURST: u32 = 32;
 /// New neighbours in a second that made themselves known by asking for us.
 const STRANGERS_PER_SEC: u32 = 100;
 const STRANGERS_BURST: u32 = 32;
+/// Addresses in a second that two answer for, as far as that is told ...
+const CONTESTS_PER_SEC: u32 = 1;
+const CONTESTS_BURST: u32 = 8;
+/// ... and how often of one.
+pub(super) const CONTEST_INTERVAL: Duration = Duration::from_secs(60);
 /// MAX_MULTICAST_SOLICIT and MAX_UNICAST_SOLICIT (RFC 4861 section 10).
 pub(super) const MAX_ASKS: u8 = 3;
 /// RETRANS_TIMER.
@@ -73,7 +79,7 @@ pub(super) enum Sign {
     Answer { is_override: bool },
     /// It asked for an address of ours: worth remembering.
     AskedUs,
-    /// Anything else, such as an announcement: only about those whom we know.
+    /// Anything else, such as an announcement: only about those of whom we know where they are.
     Claim,
 }
 
@@ -98,6 +104,8 @@ pub(super) enum Due {
     Unanswered { lost: usize },
     /// It answered, and from elsewhere than before.
     Moved { address: IpAddr },
+    /// Two answered: the one that was known, which stays, and another.
+    Contested { address: IpAddr, known: Mac, other: Mac },
 }
 
 #[derive(Debug)]
@@ -113,6 +121,7 @@ pub(super) struct Neighbours {
     pinned: usize,
     questions: Bucket,
     strangers: Bucket,
+    contests: Bucket,
     /// Waited for neighbours that had to make room.
     lost: usize,
 }
@@ -130,6 +139,7 @@ impl Neighbours {
             pinned: 0,
             questions: Bucket::new(QUESTIONS_PER_SEC, QUESTIONS_BURST),
             strangers: Bucket::new(STRANGERS_PER_SEC, STRANGERS_BURST),
+            contests: Bucket::new(CONTESTS_PER_SEC, CONTESTS_BURST),
             lost: 0,
         }
     }
@@ -186,29 +196,55 @@ impl Neighbours {
 
     /// Somebody says that `address` is at `mac`. Whether that can be so is for the caller to know.
     pub fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, now: Timestamp) -> News {
-        let Some(slot) = self.slot(address) else {
-            if sign == Sign::AskedUs && self.strangers.take(now) {
-                self.add_stranger(address, mac, now);
-            }
-            return News::Nothing;
-        };
         let is_answer = matches!(sign, Sign::Answer { .. }) && self.is_awaited(address, now);
+        match self.slot(address) {
+            None if sign == Sign::AskedUs => self.hear_of_stranger(None, address, mac, now),
+            None => News::Nothing,
+            Some(slot) if self.entries[usize::from(slot)].has_mac() => {
+                self.hear_of_known(slot, mac, sign, is_answer, now)
+            }
+            Some(slot) if is_answer => self.find_at(slot, mac, now),
+            Some(slot) if sign == Sign::AskedUs && self.entries[usize::from(slot)].may_make_itself_known() => {
+                self.hear_of_stranger(Some(slot), address, mac, now)
+            }
+            Some(_) => News::Nothing,
+        }
+    }
+
+    /// Somebody made himself known by asking for us.
+    fn hear_of_stranger(&mut self, slot: Option<u16>, address: IpAddr, mac: Mac, now: Timestamp) -> News {
+        if !self.strangers.take(now) {
+            return News::Nothing;
+        }
+        let Some(slot) = slot.or_else(|| self.add(address, Rank::NeverUsed, now)) else { return News::Nothing };
         let entry = &mut self.entries[usize::from(slot)];
-        let is_known = entry.has_mac();
-        if is_known && entry.mac != mac {
+        (entry.mac, entry.has_answered) = (mac, false);
+        self.enter(slot, State::Stale, now);
+        News::Nothing
+    }
+
+    /// The first answer to a question to all of the link.
+    fn find_at(&mut self, slot: u16, mac: Mac, now: Timestamp) -> News {
+        let entry = &mut self.entries[usize::from(slot)];
+        (entry.mac, entry.has_answered, entry.awaited_until) = (mac, true, None);
+        self.enter(slot, State::Reachable, now);
+        News::Found
+    }
+
+    fn hear_of_known(&mut self, slot: u16, mac: Mac, sign: Sign, is_answer: bool, now: Timestamp) -> News {
+        let entry = &mut self.entries[usize::from(slot)];
+        if entry.mac != mac {
             return self.hear_of_another(slot, mac, sign, now);
         }
-        entry.mac = mac;
-        if is_answer {
-            entry.awaited_until = None;
-            entry.doubt = None;
+        if !is_answer {
+            return News::Nothing;
         }
-        match (is_known, is_answer) {
-            (true, false) => return News::Nothing,
-            (_, true) => self.enter(slot, State::Reachable, now),
-            (false, false) => self.enter(slot, State::Stale, now),
+        (entry.has_answered, entry.awaited_until) = (true, None);
+        if let Some(doubt) = &mut entry.doubt {
+            doubt.is_refuted = true;
         }
-        if is_known { News::Confirmed } else { News::Found }
+        self.enter(slot, State::Reachable, now);
+        News::Confirmed
     }
 
     /// `mac` is not the one that we know.
@@ -225,15 +261,19 @@ impl Neighbours {
                 doubt.other.get_or_insert(mac);
                 News::Nothing
             }
-            (_, Some(_)) => News::Nothing,
+            (_, Some(doubt)) => {
+                doubt.is_claimed_again = true;
+                News::Nothing
+            }
             (_, None) => self.begin_to_doubt(slot, now),
         }
     }
 
-    /// At most once in [`ASK_INTERVAL`].
+    /// At most once in [`ASK_INTERVAL`]: a claim before that is looked into when it is over.
     fn begin_to_doubt(&mut self, slot: u16, now: Timestamp) -> News {
         let entry = &mut self.entries[usize::from(slot)];
-        if entry.doubted_at.is_some_and(|at| now < at + ASK_INTERVAL) {
+        if let Some(next) = entry.doubted_at.map(|at| at + ASK_INTERVAL).filter(|next| now < *next) {
+            self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, Some(next));
             return News::Nothing;
         }
         entry.doubted_at = Some(now);
@@ -243,15 +283,47 @@ impl Neighbours {
         News::Doubt
     }
 
-    fn end_doubt(&mut self, slot: usize, now: Timestamp) -> Option<Due> {
-        self.deadlines.set(slot + MAX_NEIGHBOURS, None);
-        let entry = &mut self.entries[slot];
-        let other = entry.doubt.take()?.other?;
-        entry.mac = other;
-        entry.awaited_until = None;
-        let address = entry.address;
-        self.enter(slot as u16, State::Reachable, now);
+    /// A doubt has run its time, or one that had to wait begins.
+    fn poll_doubt(&mut self, slot: u16, now: Timestamp) -> Option<Due> {
+        let entry = self.entries[usize::from(slot)];
+        let target = entry.address;
+        match entry.doubt {
+            Some(doubt) => self.end_doubt(slot, doubt, now),
+            None if entry.has_mac() && self.begin_to_doubt(slot, now) == News::Doubt => {
+                Some(Due::Ask { target, mac: None })
+            }
+            None => {
+                self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, None);
+                None
+            }
+        }
+    }
+
+    fn end_doubt(&mut self, slot: u16, doubt: Doubt, now: Timestamp) -> Option<Due> {
+        let entry = &mut self.entries[usize::from(slot)];
+        let (address, known) = (entry.address, entry.mac);
+        entry.doubt = None;
+        let next = entry.doubted_at.map(|at| at + ASK_INTERVAL).filter(|_| doubt.is_claimed_again);
+        self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, next);
+        let other = doubt.other?;
+        if doubt.is_refuted {
+            return self.is_to_be_told(slot, now).then_some(Due::Contested { address, known, other });
+        }
+        let entry = &mut self.entries[usize::from(slot)];
+        (entry.mac, entry.has_answered, entry.awaited_until) = (other, true, None);
+        self.enter(slot, State::Reachable, now);
         Some(Due::Moved { address })
+    }
+
+    /// That two answer for this one.
+    fn is_to_be_told(&mut self, slot: u16, now: Timestamp) -> bool {
+        let entry = &mut self.entries[usize::from(slot)];
+        let is_old = entry.contested_at.is_none_or(|at| now >= at + CONTEST_INTERVAL);
+        let is_to_be_told = is_old && self.contests.take(now);
+        if is_to_be_told {
+            entry.contested_at = Some(now);
+        }
+        is_to_be_told
     }
 
     /// Hands over what waited for a neighbour that was found, in order.
@@ -330,7 +402,7 @@ impl Neighbours {
     pub fn poll_due(&mut self, now: Timestamp) -> Option<Due> {
         while let Some(slot) = self.deadlines.due(now) {
             if slot >= MAX_NEIGHBOURS {
-                match self.end_doubt(slot - MAX_NEIGHBOURS, now) {
+                match self.poll_doubt((slot - MAX_NEIGHBOURS) as u16, now) {
                     Some(due) => return Some(due),
                     None => continue,
                 }
@@ -348,11 +420,11 @@ impl Neighbours {
                 }
                 State::Delay => {
                     self.enter(slot, State::Probe { asked: 1 }, now);
-                    return Some(Due::Ask { target, mac: Some(entry.mac) });
+                    return Some(Due::Ask { target, mac: entry.mac_to_ask() });
                 }
                 State::Probe { asked } if asked < MAX_ASKS => {
                     self.enter(slot, State::Probe { asked: asked + 1 }, now);
-                    return Some(Due::Ask { target, mac: Some(entry.mac) });
+                    return Some(Due::Ask { target, mac: entry.mac_to_ask() });
                 }
                 State::Probe { .. } => self.enter(slot, State::Unasked, now),
                 State::Reachable => self.enter(slot, State::Stale, now),
@@ -388,13 +460,6 @@ impl Neighbours {
         Some(&self.entries[usize::from(self.slot(address)?)])
     }
 
-    fn add_stranger(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
-        if let Some(slot) = self.add(address, Rank::NeverUsed, now) {
-            self.entries[usize::from(slot)].mac = mac;
-            self.enter(slot, State::Stale, now);
-        }
-    }
-
     /// A new entry, at the cost of one that ranks no higher than `highest`.
     fn add(&mut self, address: IpAddr, highest: Rank, now: Timestamp) -> Option<u16> {
         let entry = Entry {
@@ -402,11 +467,13 @@ impl Neighbours {
             mac: Mac::default(),
             state: State::Unasked,
             is_pinned: false,
+            has_answered: false,
             last_used: None,
             changed_at: now,
             awaited_until: None,
             doubted_at: None,
             doubt: None,
+            contested_at: None,
         };
         if self.index.len() >= MAX_NEIGHBOURS {
             self.remove(self.least(highest)?);

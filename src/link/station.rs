@@ -276,6 +276,9 @@ impl Station {
                     self.counts.mac_changes += 1;
                     self.watch.handle_heard(address, now);
                 }
+                Due::Contested { address, known, other } => {
+                    news.push(Event::TwoAnswer { tunnel, address, known, other });
+                }
             }
         }
         self.settle_routers(outbox, now);

@@ -20,6 +20,7 @@ mod frames;
 mod hops;
 mod own;
 mod resolve;
+mod spoof;
 mod versions;
 
 pub const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
