@@ -340,6 +340,15 @@ impl Neighbours {
         }
     }
 
+    /// It has shown otherwise that it is there and hears us (RFC 4861 section 7.3.1).
+    pub fn confirm(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
+        let Some(slot) = self.slot(address) else { return };
+        let entry = &self.entries[usize::from(slot)];
+        if entry.mac == mac && matches!(entry.state, State::Stale | State::Delay | State::Probe { .. }) {
+            self.enter(slot, State::Reachable, now);
+        }
+    }
+
     pub fn is_awaited(&self, address: IpAddr, now: Timestamp) -> bool {
         self.entry(address).is_some_and(|entry| entry.awaited_until.is_some_and(|until| now <= until))
     }

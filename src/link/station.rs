@@ -356,12 +356,16 @@ impl Station {
             }
             WatchAction::Bfd { to, source_port, payload } => {
                 let Some(source) = self.claims.source_towards(to) else { return };
-                match self.neighbours.mac_of(to) {
-                    Some(mac) => super::ours::send_bfd(&self.framing, mac, (source, to), source_port, &payload, outbox),
-                    None if self.neighbours.find_out(to, &[], now) == Ok(Unsure::Ask { waits: true }) => {
-                        self.ask(to, None, outbox);
+                let found = match self.neighbours.find(to, now) {
+                    Some(mac) => Ok(Unsure::Send(mac)),
+                    None => self.neighbours.find_out(to, &[], now),
+                };
+                match found {
+                    Ok(Unsure::Send(mac)) => {
+                        super::ours::send_bfd(&self.framing, mac, (source, to), source_port, &payload, outbox);
                     }
-                    None => {}
+                    Ok(Unsure::Ask { .. }) => self.ask(to, None, outbox),
+                    Ok(Unsure::Waits) | Err(_) => {}
                 }
             }
         }

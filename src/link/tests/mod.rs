@@ -15,6 +15,7 @@ use crate::sim::packets::udp;
 use crate::wire::arp::{self, Operation};
 use crate::wire::ethernet::{self, MAX_HEADER_BYTES, ether_type};
 
+mod bfd;
 mod bounds;
 mod frames;
 mod hops;

