@@ -124,6 +124,10 @@ impl NextHops {
         &self.watched
     }
 
+    pub fn is_watched(&self, hop: IpAddr) -> bool {
+        self.places.binary_search_by_key(&hop, |(address, _)| *address).is_ok()
+    }
+
     /// Whether that changed anything.
     pub fn set_alive(&mut self, hop: IpAddr, is_alive: bool) -> bool {
         let Ok(at) = self.places.binary_search_by_key(&hop, |(address, _)| *address) else { return false };
@@ -138,7 +142,7 @@ impl NextHops {
         true
     }
 
-    /// Those that announced themselves, the best first. They are behind the configured gateways; one that is itself a gateway counts as
+    /// Those that announced themselves and are alive, the best first. They are behind the configured gateways; one that is itself a gateway counts as
     /// that alone.
     pub fn set_routers(&mut self, routers: &[Ipv6Addr]) {
         let routers = routers.iter().map(|router| IpAddr::V6(*router));

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::arp;
 use super::bucket::Bucket;
 use super::claims::{ClaimAction, ClaimEvent, Claims};
-use super::config::EthernetConfig;
+use super::config::{EthernetConfig, Liveness};
 use super::echo::is_host;
 use super::endpoint::{Event, PortCounts};
 use super::frame::{self, Framing};
@@ -42,6 +42,9 @@ pub(super) struct Station {
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: NextHops,
     pub(super) watch: Watch,
+    /// Of routers that announce themselves, as far as `watch` has them not.
+    pub(super) router_watch: Watch,
+    pub(super) liveness: Liveness,
     /// Where routers may announce themselves.
     pub(super) routers: Option<Routers>,
     pub(super) echoes: Bucket,
@@ -67,6 +70,8 @@ impl Station {
             claims: Claims::new(&config.addresses),
             neighbours,
             watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random.u64()),
+            router_watch: Watch::new(&[], config.liveness, None, 0),
+            liveness: config.liveness,
             next_hops,
             routers: config.accept_ra.then(Routers::new),
             echoes: Bucket::new(ECHOES_PER_SEC, ECHOES_BURST),
@@ -86,6 +91,7 @@ impl Station {
         self.framing.set_mac(mac);
         self.claims.start(mac, now, random.u64());
         self.watch.start(now);
+        self.router_watch.start(now);
         if let Some(routers) = &mut self.routers {
             routers.start(now, random.u64());
         }
@@ -95,6 +101,7 @@ impl Station {
     pub fn stop(&mut self, now: Timestamp) -> usize {
         self.claims.stop();
         self.watch.stop(now);
+        self.router_watch.stop(now);
         if let Some(routers) = &mut self.routers {
             routers.stop();
         }
@@ -170,7 +177,7 @@ impl Station {
             News::Doubt => self.ask(address, None, outbox),
         }
         if is_awaited && matches!(news, News::Found | News::Confirmed) {
-            self.watch.handle_heard(address, now);
+            self.note_alive(address, now);
         }
     }
 
@@ -228,7 +235,7 @@ impl Station {
         while let Some(action) = self.claims.poll_action(now) {
             self.claim(action, outbox);
         }
-        while let Some(action) = self.watch.poll_action(now) {
+        while let Some(action) = self.watch.poll_action(now).or_else(|| self.router_watch.poll_action(now)) {
             self.look(action, outbox, now);
         }
         while let Some(due) = self.neighbours.poll_due(now) {
@@ -240,7 +247,7 @@ impl Station {
                 }
                 Due::Moved { address } => {
                     self.counts.mac_changes += 1;
-                    self.watch.handle_heard(address, now);
+                    self.note_alive(address, now);
                 }
                 Due::Contested { address, known, other } => {
                     news.push(Event::TwoAnswer { tunnel, address, known, other });
@@ -257,7 +264,7 @@ impl Station {
                 }
             });
         }
-        while let Some((hop, is_alive, why)) = self.watch.poll_change() {
+        while let Some((hop, is_alive, why)) = self.watch.poll_change().or_else(|| self.router_watch.poll_change()) {
             self.switch(hop, is_alive, now);
             match (is_alive, why) {
                 (true, _) => news.push(Event::NextHopUp { tunnel, hop }),
@@ -309,9 +316,10 @@ impl Station {
 
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let routers = self.routers.as_ref().and_then(Routers::poll_timeout);
+        let watches = [self.watch.poll_timeout(), self.router_watch.poll_timeout()];
         let deadlines =
-            [self.claims.poll_timeout(), self.watch.poll_timeout(), self.neighbours.poll_timeout(), routers];
-        deadlines.into_iter().flatten().min()
+            [self.claims.poll_timeout(), self.neighbours.poll_timeout(), routers].into_iter().chain(watches);
+        deadlines.flatten().min()
     }
 }
 

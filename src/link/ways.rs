@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::config::EthernetConfig;
 use super::endpoint::NextHopStatus;
-use super::liveness::{Watch, WatchAction};
+use super::liveness::{Watch, WatchAction, WatchStatus};
 use super::nd;
 use super::neighbours::Unsure;
 use super::next_hops::NextHops;
@@ -37,6 +37,9 @@ impl Station {
             let is_alive = self.watch.status(hop).is_some_and(|status| status.is_alive);
             self.next_hops.set_alive(hop, is_alive);
         }
+        if before.liveness != config.liveness {
+            (self.liveness, self.router_watch) = (config.liveness, Watch::new(&[], config.liveness, None, 0));
+        }
         if before.accept_ra != config.accept_ra {
             self.routers = config.accept_ra.then(Routers::new);
             if let (Some(routers), Some(_)) = (&mut self.routers, self.claims.mac()) {
@@ -49,8 +52,16 @@ impl Station {
         self.set_routers(now);
     }
 
+    /// It answered, as it was asked to.
+    pub(super) fn note_alive(&mut self, hop: IpAddr, now: Timestamp) {
+        self.watch.handle_heard(hop, now);
+        self.router_watch.handle_heard(hop, now);
+    }
+
     pub(super) fn switch(&mut self, hop: IpAddr, is_alive: bool, now: Timestamp) {
-        self.counts.switches += u64::from(self.next_hops.set_alive(hop, is_alive));
+        let is_switched = self.next_hops.set_alive(hop, is_alive) || self.router_watch.status(hop).is_some();
+        self.counts.switches += u64::from(is_switched);
+        self.use_routers();
         if !is_alive {
             self.neighbours.forget_mac(hop, now); // another station may have its address by now
         }
@@ -92,32 +103,51 @@ impl Station {
         }
     }
 
-    /// Those that announce themselves are next hops, too.
+    /// Those that announce themselves are next hops, too. They are watched apart from those that are configured, by probes: whoever
+    /// announces himself costs these nothing, and those that stay are watched on.
     pub(super) fn set_routers(&mut self, now: Timestamp) {
-        let routers = self.routers.as_ref().map_or(&[][..], Routers::list);
-        self.next_hops.set_routers(routers);
-        let mut pinned = self.next_hops.watched().to_vec();
-        for router in routers.iter().map(|router| IpAddr::V6(*router)) {
-            if !pinned.contains(&router) {
-                pinned.push(router);
-            }
+        let listed: Vec<IpAddr> = self.listed().map(IpAddr::V6).collect();
+        let apart: Vec<IpAddr> = listed.iter().copied().filter(|router| !self.next_hops.is_watched(*router)).collect();
+        let watch = Watch::new(&apart, self.liveness, None, 0);
+        let before = std::mem::replace(&mut self.router_watch, watch);
+        if self.claims.mac().is_some() {
+            self.router_watch.start(now);
+            self.router_watch.take_over(before, now);
         }
+        self.use_routers();
+        let pinned: Vec<IpAddr> = self.next_hops.watched().iter().copied().chain(apart).collect();
         self.neighbours.pin(&pinned, now);
     }
 
+    fn listed(&self) -> impl Iterator<Item = Ipv6Addr> {
+        self.routers.as_ref().map_or(&[][..], Routers::list).iter().copied()
+    }
+
+    /// Of those that announced themselves, the ones that answer.
+    fn use_routers(&mut self) {
+        let is_alive = |router: &Ipv6Addr| self.watch_status((*router).into()).is_some_and(|status| status.is_alive);
+        let alive: Vec<Ipv6Addr> = self.listed().filter(is_alive).collect();
+        self.next_hops.set_routers(&alive);
+    }
+
+    fn watch_status(&self, hop: IpAddr) -> Option<WatchStatus> {
+        self.watch.status(hop).or_else(|| self.router_watch.status(hop))
+    }
+
     pub fn next_hop_status(&self) -> Vec<NextHopStatus> {
-        let of = |hop: &IpAddr| {
-            let status = self.watch.status(*hop)?;
+        let of = |hop: IpAddr| {
+            let status = self.watch_status(hop)?;
             Some(NextHopStatus {
-                address: *hop,
-                mac: self.neighbours.mac_of(*hop),
+                address: hop,
+                mac: self.neighbours.mac_of(hop),
                 is_alive: status.is_alive,
                 watched_by: status.watched_by,
                 bfd: status.bfd,
-                is_used: self.next_hops.is_used(*hop),
+                is_used: self.next_hops.is_used(hop),
                 since: status.since,
             })
         };
-        self.next_hops.watched().iter().filter_map(of).collect()
+        let routers = self.listed().map(IpAddr::V6).filter(|router| !self.next_hops.is_watched(*router));
+        self.next_hops.watched().iter().copied().chain(routers).filter_map(of).collect()
     }
 }

@@ -21,6 +21,7 @@ mod frames;
 mod hops;
 mod own;
 mod resolve;
+mod routers;
 mod spoof;
 mod versions;
 
