@@ -166,6 +166,16 @@ impl Session {
         }
     }
 
+    /// [`Session::retire`], and what is to be said of it now whatever was said just before. `None`: nobody is there to be told, or
+    /// has been told.
+    pub fn last_words(&mut self) -> Option<[u8; PACKET_BYTES]> {
+        if self.started_at.is_none() || self.remote.discriminator == 0 || self.state == State::AdminDown {
+            return None;
+        }
+        self.retire();
+        Some(self.packet(false).emit())
+    }
+
     /// Takes a packet that came from the hop itself, as [`crate::wire::bfd::parse`] read it. Whether it was for this session.
     pub fn handle(&mut self, packet: &Control, now: Timestamp) -> bool {
         match packet.your_discriminator {

@@ -28,6 +28,8 @@ pub struct Endpoint {
     /// Of each interface, the port that its TUN device is.
     tuns: [Option<TunnelId>; MAX_INTERFACES],
     links: [Option<LinkReport>; MAX_INTERFACES],
+    /// Ports that are no more, and have not said so yet.
+    leaving: Vec<Box<Port>>,
     /// By tunnel number.
     deadlines: Deadlines,
     news: News,
@@ -172,6 +174,7 @@ impl Endpoint {
             places: Places::default(),
             tuns: [None; MAX_INTERFACES],
             links: [None; MAX_INTERFACES],
+            leaving: Vec::new(),
             deadlines: Deadlines::default(),
             news: News::new(seed),
             now: Timestamp::ZERO,
@@ -205,6 +208,7 @@ impl Endpoint {
             if let Some(port) = port.take() {
                 self.news.lose(tunnel, port.waiting(), DropReason::PortDown);
                 self.deadlines.set(slot, None);
+                self.leaving.push(port);
             }
             return;
         };
@@ -215,7 +219,8 @@ impl Endpoint {
                 let lost = port.as_ref().map_or(0, |port| port.waiting());
                 self.news.lose(tunnel, lost, DropReason::PortDown);
                 let link = self.links[config.interface.index()];
-                *port = Some(Box::new(Port::new(config, link, &mut self.news, self.now)));
+                let next = Box::new(Port::new(config, link, &mut self.news, self.now));
+                self.leaving.extend(port.replace(next));
             }
         }
         self.deadlines.set(slot, Some(self.now));
@@ -328,6 +333,9 @@ impl Endpoint {
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
         self.now = self.now.max(now);
+        for mut port in std::mem::take(&mut self.leaving) {
+            port.say_goodbye(outbox);
+        }
         while let Some(slot) = self.deadlines.due(self.now) {
             if let Some(port) = &mut self.ports[slot] {
                 port.settle(&mut self.news, outbox, self.now);
@@ -336,8 +344,19 @@ impl Endpoint {
         }
     }
 
+    /// The number of an interface is another one's now: what ports that were there had to say is not said.
+    pub fn forget_interface(&mut self, interface: InterfaceId) {
+        self.leaving.retain(|port| port.config.interface != interface);
+    }
+
+    /// The appliance ends: hops with BFD are told (RFC 5880 section 6.8.16), those of one port at a time. `false`: nobody is left to tell.
+    pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
+        self.ports.iter_mut().flatten().any(|port| port.say_goodbye(outbox))
+    }
+
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        self.deadlines.first().map(|(at, _)| (at, "port timers"))
+        let leaving = (!self.leaving.is_empty()).then_some(self.now);
+        leaving.or(self.deadlines.first().map(|(at, _)| at)).map(|at| (at, "port timers"))
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {

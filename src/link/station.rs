@@ -11,7 +11,7 @@ use super::config::{EthernetConfig, Liveness};
 use super::echo::is_host;
 use super::endpoint::{Event, PortCounts};
 use super::frame::{self, Framing};
-use super::liveness::Watch;
+use super::liveness::{Watch, WatchAction};
 use super::nd;
 use super::neighbours::{Due, Neighbours, Sign, Unsure};
 use super::news::News;
@@ -56,6 +56,8 @@ pub(super) struct Station {
     broadcasts: Vec<Ipv4Addr>,
     messages: Bucket,
     answers: Bucket,
+    /// To be said by BFD to hops that are watched no more.
+    pub(super) farewells: Vec<WatchAction>,
     /// Waited, and found no room in the outbox then.
     lost_to_outbox: usize,
 }
@@ -82,6 +84,7 @@ impl Station {
             broadcasts: broadcasts(&config.addresses),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
+            farewells: Vec::new(),
             lost_to_outbox: 0,
         }
     }
@@ -232,6 +235,7 @@ impl Station {
 
     /// Does what is due, and tells what has changed.
     pub fn settle(&mut self, tunnel: TunnelId, news: &mut News, outbox: &mut Outbox, now: Timestamp) {
+        self.bid_farewell(outbox);
         while let Some(action) = self.claims.poll_action(now) {
             self.claim(action, outbox);
         }

@@ -25,14 +25,15 @@ impl Station {
     ) {
         self.next_hops = NextHops::new(config);
         let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
-        let before_it = std::mem::replace(&mut self.watch, watch);
+        let mut before_it = std::mem::replace(&mut self.watch, watch);
         if self.claims.mac().is_some() {
             self.watch.start(now);
         }
         // Hops come and go, be it by a daemon's doing: that must cost no session with those that stay.
         if (before.liveness, before.bfd) == (config.liveness, config.bfd) {
-            self.watch.take_over(before_it, now);
+            self.watch.take_over(&mut before_it, now);
         }
+        self.farewells.extend(before_it.last_words());
         for hop in self.next_hops.watched().to_vec() {
             let is_alive = self.watch.status(hop).is_some_and(|status| status.is_alive);
             self.next_hops.set_alive(hop, is_alive);
@@ -90,6 +91,25 @@ impl Station {
         }
     }
 
+    /// Those that are watched by BFD no more are told, as far as it is known where they are.
+    pub(super) fn bid_farewell(&mut self, outbox: &mut Outbox) {
+        for word in std::mem::take(&mut self.farewells) {
+            if let WatchAction::Bfd { to, source_port, payload } = word
+                && let (Some(source), Some(mac)) = (self.claims.source_towards(to), self.neighbours.mac_of(to))
+            {
+                super::ours::send_bfd(&self.framing, mac, (source, to), source_port, &payload, outbox);
+            }
+        }
+    }
+
+    /// The port ends. `false`: there was nobody to be told.
+    pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
+        self.farewells.extend(self.watch.last_words());
+        let has_words = !self.farewells.is_empty();
+        self.bid_farewell(outbox);
+        has_words
+    }
+
     pub(super) fn settle_routers(&mut self, outbox: &mut Outbox, now: Timestamp) {
         let Some(routers) = &mut self.routers else { return };
         let is_changed = routers.handle_timeout(now);
@@ -109,10 +129,10 @@ impl Station {
         let listed: Vec<IpAddr> = self.listed().map(IpAddr::V6).collect();
         let apart: Vec<IpAddr> = listed.iter().copied().filter(|router| !self.next_hops.is_watched(*router)).collect();
         let watch = Watch::new(&apart, self.liveness, None, 0);
-        let before = std::mem::replace(&mut self.router_watch, watch);
+        let mut before = std::mem::replace(&mut self.router_watch, watch);
         if self.claims.mac().is_some() {
             self.router_watch.start(now);
-            self.router_watch.take_over(before, now);
+            self.router_watch.take_over(&mut before, now);
         }
         self.use_routers();
         let pinned: Vec<IpAddr> = self.next_hops.watched().iter().copied().chain(apart).collect();

@@ -97,3 +97,63 @@ fn a_hop_that_is_up_by_bfd_needs_no_neighbour_solicitations() {
     }
     assert_eq!((session(&lab), lab.stations[0].asked), (Some("Up"), asked));
 }
+
+/// Its session is up, and what it heard until then is forgotten.
+fn up() -> (Lab, u32) {
+    let mut lab = with_bfd(true);
+    let ours = heard(&lab.stations[0])[0].my_discriminator;
+    lab.hear(&frame(&lab.stations[0], &says(State::Init, ours)));
+    lab.run(Duration::from_millis(100));
+    assert_eq!(session(&lab), Some("Up"));
+    lab.got(0);
+    (lab, ours)
+}
+
+fn configured(change: impl FnOnce(&mut EthernetConfig)) -> Vec<PortConfig> {
+    let mut config = ethernet(&["2001:db8:9::2/64"], &[HOP]);
+    config.bfd = Some(Bfd { is_active: true, interval: Duration::from_millis(300), multiplier: 3 });
+    change(&mut config);
+    vec![port(PORT, ETH, config)]
+}
+
+#[test]
+fn a_hop_is_told_when_its_port_is_taken_away_or_changed() {
+    let renumbered = configured(|config| config.addresses = nets(&["2001:db8:9::3/64"]));
+    let same = configured(|_| ());
+    let other_hop = configured(|config| config.gateways = vec![ip("2001:db8:9::7")]);
+    let no_bfd = configured(|config| config.bfd = None);
+    for (ports, is_told) in [(vec![], true), (renumbered, true), (other_hop, true), (no_bfd, true), (same, false)] {
+        let (mut lab, ours) = up();
+        lab.configure(ports.clone());
+        let told: Vec<_> = heard(&lab.stations[0]).into_iter().filter(|said| said.state == State::AdminDown).collect();
+        assert_eq!(told.len(), usize::from(is_told), "{ports:?}");
+        for said in told {
+            assert_eq!((said.my_discriminator, said.your_discriminator), (ours, 77));
+            assert_eq!(said.diagnostic, Diagnostic::ADMINISTRATIVELY_DOWN);
+        }
+        if ports.is_empty() {
+            assert_eq!(lab.endpoint.poll_timeout(), None, "and that is all");
+        }
+    }
+}
+
+#[test]
+fn what_is_another_interface_by_now_hears_nothing_of_a_port_that_was() {
+    let (mut lab, _) = up();
+    lab.endpoint.configure(vec![], lab.now);
+    lab.endpoint.forget_interface(ETH);
+    lab.tick();
+    assert_eq!(lab.got(0), 0);
+}
+
+#[test]
+fn at_the_end_of_all_hops_are_told_once() {
+    let (mut lab, _) = up();
+    let mut outbox = Outbox::new(1 << 16, 64);
+    assert!(lab.endpoint.say_goodbye(&mut outbox));
+    let sent: Vec<_> = outbox.datagrams().map(|(_, _, frame)| frame.to_vec()).collect();
+    let [frame] = &sent[..] else { panic!("{sent:?}") };
+    lab.stations[0].receive(ETH, frame);
+    assert_eq!(heard(&lab.stations[0])[0].state, State::AdminDown);
+    assert!(!lab.endpoint.say_goodbye(&mut outbox), "nobody is left to tell");
+}

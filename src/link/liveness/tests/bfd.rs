@@ -168,8 +168,10 @@ fn ten_percent_loss_hardly_ever_ends_a_session_of_multiplier_three() {
 fn a_port_that_retires_says_so() {
     let mut pair = Pair::new([every(100), every(100)]);
     pair.run(ms(10_000));
-    pair.ends[0].retire(ms(10_000));
-    pair.step();
+    let words = pair.ends[0].last_words();
+    let [WatchAction::Bfd { to, payload, .. }] = words[..] else { panic!("{words:?}") };
+    assert_eq!((to, pair.ends[0].last_words()), (hop(2), vec![]), "it is said once");
+    pair.ends[1].handle_bfd(hop(1), 255, 3784, &payload, ms(10_000));
     pair.run(ms(10_100));
     assert_eq!(pair.changes[1][1].3, Some(HopDown::BfdRemote));
     assert_eq!(pair.changes[0][1].3, None, "nobody's fault");
