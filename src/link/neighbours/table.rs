@@ -1,5 +1,6 @@
 //! Places in the table: who has one, who makes room, and when an entry is looked at next.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::entry::{Entry, Rank, State, key, reachable_time};
@@ -9,9 +10,10 @@ use crate::net::{Mac, Timestamp};
 impl Neighbours {
     /// Exactly these hold their places from now on, the first [`MAX_PINNED`].
     pub fn pin(&mut self, addresses: &[IpAddr], now: Timestamp) {
+        let wanted: HashSet<IpAddr> = addresses.iter().copied().collect();
         for slot in 0..self.entries.len() {
             let entry = self.entries[slot];
-            if entry.is_pinned && !addresses.contains(&entry.address) {
+            if entry.is_pinned && !wanted.contains(&entry.address) {
                 self.entries[slot].is_pinned = false;
                 self.pinned -= 1;
                 self.enter(slot as u16, entry.state, now); // so that it ages
