@@ -29,7 +29,7 @@ pub struct Endpoint {
     tuns: [Option<TunnelId>; MAX_INTERFACES],
     links: [Option<LinkReport>; MAX_INTERFACES],
     /// Ports that are no more, and have not said so yet.
-    leaving: Vec<Box<Port>>,
+    leaving: Vec<Port>,
     /// By tunnel number.
     deadlines: Deadlines,
     news: News,
@@ -208,7 +208,7 @@ impl Endpoint {
             if let Some(port) = port.take() {
                 self.news.lose(tunnel, port.waiting(), DropReason::PortDown);
                 self.deadlines.set(slot, None);
-                self.leaving.push(port);
+                self.leaving.push(*port);
             }
             return;
         };
@@ -220,7 +220,7 @@ impl Endpoint {
                 self.news.lose(tunnel, lost, DropReason::PortDown);
                 let link = self.links[config.interface.index()];
                 let next = Box::new(Port::new(config, link, &mut self.news, self.now));
-                self.leaving.extend(port.replace(next));
+                self.leaving.extend(port.replace(next).map(|port| *port));
             }
         }
         self.deadlines.set(slot, Some(self.now));
