@@ -144,6 +144,7 @@ impl What {
                 | link::Event::NextHopUp { tunnel, .. }
                 | link::Event::NextHopDown { tunnel, .. }
                 | link::Event::DuplicateAddress { tunnel, .. }
+                | link::Event::TwoAnswer { tunnel, .. }
                 | link::Event::AddressClaimed { tunnel, .. },
             ) => Some(*tunnel),
             What::Ipsec(
@@ -195,6 +196,9 @@ fn write_link(f: &mut fmt::Formatter<'_>, event: &link::Event) -> fmt::Result {
         NextHopDown { hop, why, .. } => write!(f, "next hop {hop} is gone: {}", hop_down_words(why)),
         DuplicateAddress { address, mac, .. } => {
             write!(f, "the port's address {address} is {mac}'s, too: it is not used until they are gone")
+        }
+        TwoAnswer { address, known, other, .. } => {
+            write!(f, "two machines answer for {address}: {known}, which goes on being used, and {other}")
         }
         AddressClaimed { address, .. } => write!(f, "the port's address {address} is ours"),
     }

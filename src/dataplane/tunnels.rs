@@ -205,7 +205,7 @@ impl Tunnels {
 
     /// See [`super::Engine::say_goodbye`].
     pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
-        self.ipsec.as_mut().is_some_and(|ipsec| ipsec.say_goodbye(outbox))
+        self.ipsec.as_mut().is_some_and(|ipsec| ipsec.say_goodbye(outbox)) || self.link.say_goodbye(outbox)
     }
 
     pub fn poll_event(&mut self) -> Option<What> {

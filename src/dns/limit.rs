@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use crate::net::token_bucket::take;
 use crate::net::{Canonical, RealmId, Timestamp};
 
 /// Hosts remembered.
@@ -67,10 +68,10 @@ impl QueryLimit {
         let host_interval = self.host_interval;
         let bucket = self.bucket_of((realm, host), now);
         // A host that asks too much takes nothing from its realm.
-        if !take(&mut bucket.full_at, host_interval, now) {
+        if !take(&mut bucket.full_at, host_interval, BURST, now) {
             return self.refuse();
         }
-        match take(self.realms.entry(realm).or_insert(now), self.realm_interval, now) {
+        match take(self.realms.entry(realm).or_insert(now), self.realm_interval, BURST, now) {
             true => Verdict::Pass,
             false => self.refuse(),
         }
@@ -96,15 +97,6 @@ impl QueryLimit {
         }
         &mut places[at]
     }
-}
-
-fn take(full_at: &mut Timestamp, interval: Duration, now: Timestamp) -> bool {
-    let full = (*full_at).max(now);
-    if full + interval > now + BURST {
-        return false;
-    }
-    *full_at = full + interval;
-    true
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ impl Station {
         if packet.sender_mac.is_group() || packet.sender_mac.is_zero() {
             return Err(DropReason::FrameMalformed);
         }
-        let is_answer = packet.operation == Operation::Reply && to_us;
+        // To all of the link, but naming us: as RFC 5227 section 2.6 allows.
+        let is_answer = packet.operation == Operation::Reply && (to_us || packet.target_mac == self.framing.mac());
         if !self.admit(is_answer && self.neighbours.is_awaited(sender, now), now) {
             return Err(DropReason::PortOverLimit);
         }
@@ -42,7 +43,7 @@ impl Station {
             self.answer_arp(&packet, outbox);
         }
         let sign = match packet.operation {
-            Operation::Reply if to_us => Sign::Answer { is_override: true },
+            Operation::Reply if is_answer => Sign::Answer { is_override: true },
             Operation::Request if self.claims.is_ours(target) => Sign::AskedUs,
             _ => Sign::Claim,
         };

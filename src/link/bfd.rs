@@ -3,13 +3,14 @@
 //! Neither demand mode nor echo is asked for, and there is no authentication: RFC 5881 section 5 puts the hop limit in its place,
 //! which keeps out everybody who is not on the link. Who *is* on the link and sends in the hop's name has to name our
 //! discriminator, which is random and which a switch shows to the hop alone. The one message that needs no such knowledge says "I am
-//! down, and do not know you"; see [`Session::handle`].
+//! down, and do not know you"; it ends no session, and keeps none from coming up.
 
 use std::hash::BuildHasher;
 use std::time::Duration;
 
 use foldhash::quality::FixedState;
 
+use super::bucket::Bucket;
 use super::config::Bfd;
 use super::endpoint::HopDown;
 use crate::net::Timestamp;
@@ -22,6 +23,14 @@ mod tests;
 const SLOW_US: u32 = 1_000_000;
 /// Between two packets of which one is not a periodic one: who polls, or changes its mind, at line rate is not answered at line rate.
 const GAP: Duration = Duration::from_millis(10);
+/// Packets of a session that are looked at in the time in which the hop may send one; it answers polls besides.
+const PACKETS_PER_INTERVAL: u32 = 4;
+const MIN_PACKETS_PER_SEC: u32 = 20;
+const PACKETS_BURST: u32 = 20;
+/// So long who calls without naming us may take to show that he hears us ...
+const CALLER_US: u32 = 3 * SLOW_US;
+/// ... and for so long after that nobody else is believed to be the hop who does not name us.
+const CALLING: Duration = Duration::from_secs(5);
 /// Shorter ones are taken for this.
 const MIN_INTERVAL_US: u32 = 1_000;
 
@@ -49,6 +58,10 @@ pub struct Session {
     periodic_at: Option<Timestamp>,
     jitter_permille: u32,
     heard_at: Option<Timestamp>,
+    /// Until then it is only called, by packets without its discriminator.
+    calls_until: Option<Timestamp>,
+    /// Of packets that name our discriminator.
+    limit: Bucket,
     draws: Draws,
 }
 
@@ -73,6 +86,17 @@ impl Remote {
         required_min_rx_us: 1,
         is_demand: false,
     };
+
+    /// Who has not shown yet that he hears us.
+    fn caller(packet: &Control) -> Self {
+        Remote {
+            discriminator: packet.my_discriminator,
+            state: packet.state,
+            multiplier: 1,
+            desired_min_tx_us: CALLER_US,
+            ..Remote::UNKNOWN
+        }
+    }
 }
 
 /// Numbers that nobody can foresee who does not know the seed.
@@ -97,9 +121,11 @@ impl Draws {
 impl Session {
     /// `discriminator`: not 0, no other session's, and not to be guessed.
     pub fn new(config: Bfd, discriminator: u32, seed: u64) -> Self {
+        let interval_us = u32::try_from(config.interval.as_micros()).unwrap_or(u32::MAX).max(MIN_INTERVAL_US);
+        let packets_per_sec = (1_000_000 / interval_us * PACKETS_PER_INTERVAL).max(MIN_PACKETS_PER_SEC);
         Session {
             is_active: config.is_active,
-            interval_us: u32::try_from(config.interval.as_micros()).unwrap_or(u32::MAX).max(MIN_INTERVAL_US),
+            interval_us,
             multiplier: config.multiplier.max(1),
             discriminator,
             state: State::Down,
@@ -113,6 +139,8 @@ impl Session {
             periodic_at: None,
             jitter_permille: 1000,
             heard_at: None,
+            calls_until: None,
+            limit: Bucket::new(packets_per_sec, PACKETS_BURST),
             draws: Draws::new(seed),
         }
     }
@@ -121,7 +149,7 @@ impl Session {
     pub fn start(&mut self, at: Timestamp) {
         self.forget();
         (self.state, self.started_at) = (State::Down, Some(at));
-        (self.sent_at, self.periodic_at) = (None, None);
+        (self.sent_at, self.periodic_at, self.calls_until) = (None, None, None);
     }
 
     /// The link is down, which the other side is told when there is one again.
@@ -138,11 +166,27 @@ impl Session {
         }
     }
 
+    /// [`Session::retire`], and what is to be said of it now whatever was said just before. `None`: nobody is there to be told, or
+    /// has been told.
+    pub fn last_words(&mut self) -> Option<[u8; PACKET_BYTES]> {
+        if self.started_at.is_none() || self.remote.discriminator == 0 || self.state == State::AdminDown {
+            return None;
+        }
+        self.retire();
+        Some(self.packet(false).emit())
+    }
+
     /// Takes a packet that came from the hop itself, as [`crate::wire::bfd::parse`] read it. Whether it was for this session.
     pub fn handle(&mut self, packet: &Control, now: Timestamp) -> bool {
-        if self.started_at.is_none() || !self.is_addressed_by(packet) {
-            return false;
+        match packet.your_discriminator {
+            _ if self.started_at.is_none() => false,
+            0 => self.handle_call(packet, now),
+            ours => ours == self.discriminator && self.limit.take(now) && self.handle_own(packet, now),
         }
+    }
+
+    /// It names our discriminator: whoever sent it hears us.
+    fn handle_own(&mut self, packet: &Control, now: Timestamp) -> bool {
         self.remote = Remote {
             discriminator: packet.my_discriminator,
             state: packet.state,
@@ -157,18 +201,37 @@ impl Session {
         }
         self.follow(packet.state);
         self.owes_final |= packet.is_poll;
-        self.heard_at = Some(now);
+        (self.heard_at, self.calls_until) = (Some(now), None);
         true
     }
 
-    /// RFC 5880 section 6.8.6 lets a packet without our discriminator, which anybody on the link can write, end a session that is up.
-    /// Here it has to come with the hop's own discriminator: a hop that does not hear us any more knows its own. One that was
-    /// started anew does not, and ends the session by its silence, a detection time later.
-    fn is_addressed_by(&self, packet: &Control) -> bool {
-        match packet.your_discriminator {
-            0 => self.state != State::Up || packet.my_discriminator == self.remote.discriminator,
-            ours => ours == self.discriminator,
+    /// "I am down, and do not know you": anybody on the link can write that. Of a session that is up it changes nothing: a hop that
+    /// does not hear us any more, or was started anew, ends that by its silence, a detection time later. Of one that is not,
+    /// it is believed once as to who calls, not as to how often we may speak, and for no longer than [`CALLER_US`]; when another
+    /// one calls meanwhile, neither is believed.
+    fn handle_call(&mut self, packet: &Control, now: Timestamp) -> bool {
+        if matches!(self.state, State::Up | State::AdminDown) || self.calls_until.is_some_and(|until| now < until) {
+            return false;
         }
+        match self.remote.discriminator {
+            0 => {
+                (self.remote, self.heard_at) = (Remote::caller(packet), Some(now));
+                self.follow(packet.state);
+                self.owes_final |= packet.is_poll;
+            }
+            known if known == packet.my_discriminator => return false,
+            _ => self.call(now),
+        }
+        true
+    }
+
+    /// For a while others are not listened to who do not name our discriminator. The hop can, once it has heard ours.
+    fn call(&mut self, now: Timestamp) {
+        self.forget();
+        if self.state == State::Init {
+            self.enter(State::Down, self.diagnostic);
+        }
+        self.calls_until = Some(now + CALLING);
     }
 
     /// The state machine of section 6.8.6, for a state received.
@@ -195,8 +258,9 @@ impl Session {
     /// A packet that is due, and the end of the detection time. Call it until there is none.
     pub fn poll_transmit(&mut self, now: Timestamp) -> Option<[u8; PACKET_BYTES]> {
         if self.detection_due().is_some_and(|due| due <= now) {
-            self.expire();
+            self.expire(now);
         }
+        self.calls_until = self.calls_until.filter(|until| now < *until);
         if self.transmit_due()? > now {
             return None;
         }
@@ -247,8 +311,12 @@ impl Session {
     }
 
     /// Nothing came for the detection time: section 6.8.4, and bfd.RemoteDiscr in section 6.8.1.
-    fn expire(&mut self) {
+    fn expire(&mut self, now: Timestamp) {
+        let is_unanswered = self.state != State::Up;
         self.forget();
+        if is_unanswered {
+            self.calls_until = Some(now + CALLING);
+        }
         if matches!(self.state, State::Init | State::Up) {
             self.enter(State::Down, Diagnostic::DETECTION_TIME_EXPIRED);
         }
@@ -266,7 +334,7 @@ impl Session {
     fn transmit_due(&self) -> Option<Timestamp> {
         let started_at = self.started_at?;
         // Section 6.8.7: the passive side waits to be spoken to.
-        if !self.is_active && self.remote.discriminator == 0 {
+        if !self.is_active && self.remote.discriminator == 0 && self.calls_until.is_none() {
             return None;
         }
         let is_between = self.owes_final || self.is_news && self.sent_at.is_some();

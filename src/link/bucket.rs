@@ -1,32 +1,27 @@
-//! How often something may happen: a token bucket, kept as the time at which it will be full again.
+//! How often something may happen, in words of a second.
 
 use std::time::Duration;
 
-use crate::net::Timestamp;
+use crate::net::{Timestamp, token_bucket};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     full_at: Timestamp,
     interval: Duration,
-    tolerance: Duration,
+    burst: Duration,
 }
 
 impl Bucket {
     /// So many a second, of which `burst` at once.
     pub const fn new(per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_micros(1_000_000 / per_second as u64);
-        let tolerance = Duration::from_micros(1_000_000 / per_second as u64 * (burst as u64 - 1));
-        Bucket { full_at: Timestamp::ZERO, interval, tolerance }
+        let burst = Duration::from_micros(1_000_000 / per_second as u64 * burst as u64);
+        Bucket { full_at: Timestamp::ZERO, interval, burst }
     }
 
     /// `false`: it has happened too often.
     pub fn take(&mut self, now: Timestamp) -> bool {
-        let full_at = self.full_at.max(now);
-        if full_at > now + self.tolerance {
-            return false;
-        }
-        self.full_at = full_at + self.interval;
-        true
+        token_bucket::take(&mut self.full_at, self.interval, self.burst, now)
     }
 }
 

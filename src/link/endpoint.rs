@@ -28,6 +28,8 @@ pub struct Endpoint {
     /// Of each interface, the port that its TUN device is.
     tuns: [Option<TunnelId>; MAX_INTERFACES],
     links: [Option<LinkReport>; MAX_INTERFACES],
+    /// Ports that are no more, and have not said so yet.
+    leaving: Vec<Port>,
     /// By tunnel number.
     deadlines: Deadlines,
     news: News,
@@ -64,6 +66,13 @@ pub enum Event {
         tunnel: TunnelId,
         address: IpAddr,
         mac: Mac,
+    },
+    /// Two stations answer for a neighbour's address: packets go on to the one that was known.
+    TwoAnswer {
+        tunnel: TunnelId,
+        address: IpAddr,
+        known: Mac,
+        other: Mac,
     },
     AddressClaimed {
         tunnel: TunnelId,
@@ -165,6 +174,7 @@ impl Endpoint {
             places: Places::default(),
             tuns: [None; MAX_INTERFACES],
             links: [None; MAX_INTERFACES],
+            leaving: Vec::new(),
             deadlines: Deadlines::default(),
             news: News::new(seed),
             now: Timestamp::ZERO,
@@ -198,6 +208,7 @@ impl Endpoint {
             if let Some(port) = port.take() {
                 self.news.lose(tunnel, port.waiting(), DropReason::PortDown);
                 self.deadlines.set(slot, None);
+                self.leaving.push(*port);
             }
             return;
         };
@@ -208,7 +219,8 @@ impl Endpoint {
                 let lost = port.as_ref().map_or(0, |port| port.waiting());
                 self.news.lose(tunnel, lost, DropReason::PortDown);
                 let link = self.links[config.interface.index()];
-                *port = Some(Box::new(Port::new(config, link, &mut self.news, self.now)));
+                let next = Box::new(Port::new(config, link, &mut self.news, self.now));
+                self.leaving.extend(port.replace(next).map(|port| *port));
             }
         }
         self.deadlines.set(slot, Some(self.now));
@@ -321,6 +333,9 @@ impl Endpoint {
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
         self.now = self.now.max(now);
+        for mut port in std::mem::take(&mut self.leaving) {
+            port.say_goodbye(outbox);
+        }
         while let Some(slot) = self.deadlines.due(self.now) {
             if let Some(port) = &mut self.ports[slot] {
                 port.settle(&mut self.news, outbox, self.now);
@@ -329,8 +344,19 @@ impl Endpoint {
         }
     }
 
+    /// The number of an interface is another one's now: what ports that were there had to say is not said.
+    pub fn forget_interface(&mut self, interface: InterfaceId) {
+        self.leaving.retain(|port| port.config.interface != interface);
+    }
+
+    /// The appliance ends: hops with BFD are told (RFC 5880 section 6.8.16), those of one port at a time. `false`: nobody is left to tell.
+    pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
+        self.ports.iter_mut().flatten().any(|port| port.say_goodbye(outbox))
+    }
+
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        self.deadlines.first().map(|(at, _)| (at, "port timers"))
+        let leaving = (!self.leaving.is_empty()).then_some(self.now);
+        leaving.or(self.deadlines.first().map(|(at, _)| at)).map(|at| (at, "port timers"))
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {

@@ -120,8 +120,8 @@ impl Watch {
     }
 
     /// What is known of hops that another watch of this port had, too, goes on as it was: sessions, failures, what is not told yet.
-    /// Both were made of the same settings, and both are running or neither.
-    pub fn take_over(&mut self, mut before: Watch, now: Timestamp) {
+    /// Both were made of the same settings, and both are running or neither. `before` keeps those that this one has not.
+    pub fn take_over(&mut self, before: &mut Watch, now: Timestamp) {
         for place in 0..self.hops.len() {
             let Some(theirs) = before.place_of(self.hops[place].address) else { continue };
             std::mem::swap(&mut self.hops[place], &mut before.hops[theirs]);
@@ -152,14 +152,17 @@ impl Watch {
         }
     }
 
-    /// The port is about to be taken out of service: those who watch it by BFD are told (AdminDown) rather than left to find out.
-    pub fn retire(&mut self, now: Timestamp) {
-        for place in 0..self.hops.len() {
-            if let Method::Bfd { session, .. } = &mut self.hops[place].method {
-                session.retire();
+    /// The port, or these hops of it, are about to be taken out of service: those who watch it by BFD are to be told (AdminDown) rather
+    /// than left to find out. Each once.
+    pub fn last_words(&mut self) -> Vec<WatchAction> {
+        let words = |hop: &mut Hop| match &mut hop.method {
+            Method::Probes(_) => None,
+            Method::Bfd { session, source_port } => {
+                let payload = session.last_words()?;
+                Some(WatchAction::Bfd { to: hop.address, source_port: *source_port, payload })
             }
-            self.settle(place, now);
-        }
+        };
+        self.hops.iter_mut().filter_map(words).collect()
     }
 
     /// It answered ARP or a neighbour solicitation. Counts where it was asked, once a question.

@@ -30,7 +30,7 @@
 //! bfd         RFC 5880/5881 sessions             ours        packets to our own addresses
 //! echo        ping of these                      news        events, and packets that were lost
 //! deadlines   when what is due                   bucket      how often something may happen
-//! speakers    whose BGP is handed on
+//! speakers    whose BGP is handed on             ways        a station's next hops, and who watches them
 //! ```
 
 mod arp;
@@ -56,6 +56,7 @@ mod sort;
 pub mod speakers;
 mod station;
 mod waiting;
+mod ways;
 
 pub use config::{Bfd, EthernetConfig, Liveness, Medium, PortConfig, Route};
 pub use endpoint::{Endpoint, Event, PortStatus};

@@ -9,10 +9,15 @@
 //!
 //! Anybody on the link can say anything, so: the table is bounded, what others say unasked makes few entries and none at
 //! the cost of those that packets go to, and a claim of another hardware address than the known one is a rumour: all of the
-//! link is asked who has the address, and only when nobody answers from where it was is another answer believed. Next hops
-//! are pinned: they are never put out.
+//! link is asked who has the address, and only when nobody answers from where it was is another answer believed. When both
+//! answer, the one that was known stays, and that is told. Next hops are pinned: they are never put out, and where they are
+//! is known by an answer to a question of ours alone, the first of which went to all of the link.
+//!
+//! `entry`: what is known of one. `table`: places and ages. `hearsay`: what others say, and whom to believe.
 
 mod entry;
+mod hearsay;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +25,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use self::entry::{Doubt, Entry, Rank, Seed, State, key, reachable_time};
+use self::entry::{Entry, Rank, Seed, State, key};
 use super::bucket::Bucket;
 use super::deadlines::Deadlines;
 use super::waiting::Waiting;
@@ -38,6 +43,11 @@ const QUESTIONS_BURST: u32 = 32;
 /// New neighbours in a second that made themselves known by asking for us.
 const STRANGERS_PER_SEC: u32 = 100;
 const STRANGERS_BURST: u32 = 32;
+/// Addresses in a second that two answer for, as far as that is told ...
+const CONTESTS_PER_SEC: u32 = 1;
+const CONTESTS_BURST: u32 = 8;
+/// ... and how often of one.
+pub(super) const CONTEST_INTERVAL: Duration = Duration::from_secs(60);
 /// MAX_MULTICAST_SOLICIT and MAX_UNICAST_SOLICIT (RFC 4861 section 10).
 pub(super) const MAX_ASKS: u8 = 3;
 /// RETRANS_TIMER.
@@ -73,7 +83,7 @@ pub(super) enum Sign {
     Answer { is_override: bool },
     /// It asked for an address of ours: worth remembering.
     AskedUs,
-    /// Anything else, such as an announcement: only about those whom we know.
+    /// Anything else, such as an announcement: only about those of whom we know where they are.
     Claim,
 }
 
@@ -98,6 +108,8 @@ pub(super) enum Due {
     Unanswered { lost: usize },
     /// It answered, and from elsewhere than before.
     Moved { address: IpAddr },
+    /// Two answered: the one that was known, which stays, and another.
+    Contested { address: IpAddr, known: Mac, other: Mac },
 }
 
 #[derive(Debug)]
@@ -113,6 +125,7 @@ pub(super) struct Neighbours {
     pinned: usize,
     questions: Bucket,
     strangers: Bucket,
+    contests: Bucket,
     /// Waited for neighbours that had to make room.
     lost: usize,
 }
@@ -130,6 +143,7 @@ impl Neighbours {
             pinned: 0,
             questions: Bucket::new(QUESTIONS_PER_SEC, QUESTIONS_BURST),
             strangers: Bucket::new(STRANGERS_PER_SEC, STRANGERS_BURST),
+            contests: Bucket::new(CONTESTS_PER_SEC, CONTESTS_BURST),
             lost: 0,
         }
     }
@@ -184,76 +198,6 @@ impl Neighbours {
         self.add(address, Rank::Used, now).ok_or(DropReason::NeighbourUnresolved)
     }
 
-    /// Somebody says that `address` is at `mac`. Whether that can be so is for the caller to know.
-    pub fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, now: Timestamp) -> News {
-        let Some(slot) = self.slot(address) else {
-            if sign == Sign::AskedUs && self.strangers.take(now) {
-                self.add_stranger(address, mac, now);
-            }
-            return News::Nothing;
-        };
-        let is_answer = matches!(sign, Sign::Answer { .. }) && self.is_awaited(address, now);
-        let entry = &mut self.entries[usize::from(slot)];
-        let is_known = entry.has_mac();
-        if is_known && entry.mac != mac {
-            return self.hear_of_another(slot, mac, sign, now);
-        }
-        entry.mac = mac;
-        if is_answer {
-            entry.awaited_until = None;
-            entry.doubt = None;
-        }
-        match (is_known, is_answer) {
-            (true, false) => return News::Nothing,
-            (_, true) => self.enter(slot, State::Reachable, now),
-            (false, false) => self.enter(slot, State::Stale, now),
-        }
-        if is_known { News::Confirmed } else { News::Found }
-    }
-
-    /// `mac` is not the one that we know.
-    fn hear_of_another(&mut self, slot: u16, mac: Mac, sign: Sign, now: Timestamp) -> News {
-        let entry = &mut self.entries[usize::from(slot)];
-        match (sign, &mut entry.doubt) {
-            (Sign::Answer { is_override: false }, _) => {
-                if entry.state == State::Reachable {
-                    self.enter(slot, State::Stale, now);
-                }
-                News::Nothing
-            }
-            (Sign::Answer { is_override: true }, Some(doubt)) => {
-                doubt.other.get_or_insert(mac);
-                News::Nothing
-            }
-            (_, Some(_)) => News::Nothing,
-            (_, None) => self.begin_to_doubt(slot, now),
-        }
-    }
-
-    /// At most once in [`ASK_INTERVAL`].
-    fn begin_to_doubt(&mut self, slot: u16, now: Timestamp) -> News {
-        let entry = &mut self.entries[usize::from(slot)];
-        if entry.doubted_at.is_some_and(|at| now < at + ASK_INTERVAL) {
-            return News::Nothing;
-        }
-        entry.doubted_at = Some(now);
-        entry.doubt = Some(Doubt::default());
-        entry.awaited_until = Some(now + AWAITED);
-        self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, Some(now + DOUBT));
-        News::Doubt
-    }
-
-    fn end_doubt(&mut self, slot: usize, now: Timestamp) -> Option<Due> {
-        self.deadlines.set(slot + MAX_NEIGHBOURS, None);
-        let entry = &mut self.entries[slot];
-        let other = entry.doubt.take()?.other?;
-        entry.mac = other;
-        entry.awaited_until = None;
-        let address = entry.address;
-        self.enter(slot as u16, State::Reachable, now);
-        Some(Due::Moved { address })
-    }
-
     /// Hands over what waited for a neighbour that was found, in order.
     pub fn release(&mut self, address: IpAddr, each: impl FnMut(&[u8])) {
         if let Some(slot) = self.slot(address) {
@@ -283,45 +227,6 @@ impl Neighbours {
         }
     }
 
-    /// Exactly these hold their places from now on, the first [`MAX_PINNED`].
-    pub fn pin(&mut self, addresses: &[IpAddr], now: Timestamp) {
-        for slot in 0..self.entries.len() {
-            let entry = self.entries[slot];
-            if entry.is_pinned && !addresses.contains(&entry.address) {
-                self.entries[slot].is_pinned = false;
-                self.pinned -= 1;
-                self.enter(slot as u16, entry.state, now); // so that it ages
-            }
-        }
-        for address in addresses {
-            let Some(slot) = self.slot(*address).or_else(|| self.add(*address, Rank::Used, now)) else { continue };
-            let entry = &mut self.entries[usize::from(slot)];
-            if !entry.is_pinned && self.pinned < MAX_PINNED {
-                entry.is_pinned = true;
-                let state = entry.state;
-                self.pinned += 1;
-                self.enter(slot, state, now); // so that it does not age
-            }
-        }
-    }
-
-    /// The link is another one, or gone: nobody is known any more. How many packets are lost by it.
-    pub fn clear(&mut self, now: Timestamp) -> usize {
-        let mut lost = 0;
-        for slot in 0..self.entries.len() as u16 {
-            lost += self.waiting.release(slot, |_| ());
-            let entry = self.entries[usize::from(slot)];
-            if self.slot(entry.address) != Some(slot) {
-                continue; // nobody's place
-            }
-            match entry.is_pinned {
-                true => self.enter(slot, State::Unasked, now),
-                false => self.remove(slot),
-            }
-        }
-        lost
-    }
-
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| at)
     }
@@ -330,7 +235,7 @@ impl Neighbours {
     pub fn poll_due(&mut self, now: Timestamp) -> Option<Due> {
         while let Some(slot) = self.deadlines.due(now) {
             if slot >= MAX_NEIGHBOURS {
-                match self.end_doubt(slot - MAX_NEIGHBOURS, now) {
+                match self.poll_doubt((slot - MAX_NEIGHBOURS) as u16, now) {
                     Some(due) => return Some(due),
                     None => continue,
                 }
@@ -348,11 +253,11 @@ impl Neighbours {
                 }
                 State::Delay => {
                     self.enter(slot, State::Probe { asked: 1 }, now);
-                    return Some(Due::Ask { target, mac: Some(entry.mac) });
+                    return Some(Due::Ask { target, mac: entry.mac_to_ask() });
                 }
                 State::Probe { asked } if asked < MAX_ASKS => {
                     self.enter(slot, State::Probe { asked: asked + 1 }, now);
-                    return Some(Due::Ask { target, mac: Some(entry.mac) });
+                    return Some(Due::Ask { target, mac: entry.mac_to_ask() });
                 }
                 State::Probe { .. } => self.enter(slot, State::Unasked, now),
                 State::Reachable => self.enter(slot, State::Stale, now),
@@ -378,98 +283,5 @@ impl Neighbours {
 
     pub fn waiting(&self) -> usize {
         self.waiting.len()
-    }
-
-    fn slot(&self, address: IpAddr) -> Option<u16> {
-        self.index.get(&key(address)).copied()
-    }
-
-    fn entry(&self, address: IpAddr) -> Option<&Entry> {
-        Some(&self.entries[usize::from(self.slot(address)?)])
-    }
-
-    fn add_stranger(&mut self, address: IpAddr, mac: Mac, now: Timestamp) {
-        if let Some(slot) = self.add(address, Rank::NeverUsed, now) {
-            self.entries[usize::from(slot)].mac = mac;
-            self.enter(slot, State::Stale, now);
-        }
-    }
-
-    /// A new entry, at the cost of one that ranks no higher than `highest`.
-    fn add(&mut self, address: IpAddr, highest: Rank, now: Timestamp) -> Option<u16> {
-        let entry = Entry {
-            address,
-            mac: Mac::default(),
-            state: State::Unasked,
-            is_pinned: false,
-            last_used: None,
-            changed_at: now,
-            awaited_until: None,
-            doubted_at: None,
-            doubt: None,
-        };
-        if self.index.len() >= MAX_NEIGHBOURS {
-            self.remove(self.least(highest)?);
-        }
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => {
-                self.entries.push(entry);
-                (self.entries.len() - 1) as u16
-            }
-        };
-        self.entries[usize::from(slot)] = entry;
-        self.index.insert(key(address), slot);
-        self.enter(slot, State::Unasked, now);
-        Some(slot)
-    }
-
-    /// Whom nobody will miss most. New neighbours are so few in a second that a look at all of them is no cost.
-    fn least(&self, highest: Rank) -> Option<u16> {
-        let slots = 0..self.entries.len() as u16;
-        let ranked = slots.filter_map(|slot| {
-            let entry = &self.entries[usize::from(slot)];
-            (!entry.is_pinned && entry.rank() <= highest).then_some((entry.rank(), entry.seen_at(), slot))
-        });
-        ranked.min().map(|(_, _, slot)| slot)
-    }
-
-    fn remove(&mut self, slot: u16) {
-        let entry = self.entries[usize::from(slot)];
-        self.leave(entry.state);
-        self.lost += self.waiting.release(slot, |_| ());
-        self.index.remove(&key(entry.address));
-        self.deadlines.set(usize::from(slot), None);
-        self.deadlines.set(usize::from(slot) + MAX_NEIGHBOURS, None);
-        self.free.push(slot);
-    }
-
-    fn enter(&mut self, slot: u16, state: State, now: Timestamp) {
-        let entry = &mut self.entries[usize::from(slot)];
-        let before = std::mem::replace(&mut entry.state, state);
-        entry.changed_at = now;
-        if !entry.has_mac() {
-            entry.doubt = None;
-        }
-        if matches!(state, State::Incomplete { .. } | State::Probe { .. }) {
-            entry.awaited_until = Some(now + AWAITED);
-        }
-        let due = match state {
-            State::Unasked if entry.is_pinned => None,
-            State::Unasked => Some(now + IDLE),
-            State::Incomplete { .. } | State::Probe { .. } => Some(now + ASK_INTERVAL),
-            State::Reachable => Some(now + reachable_time(entry.address, now)),
-            State::Stale => Some(entry.seen_at() + IDLE),
-            State::Delay => Some(now + DELAY),
-            State::Failed if entry.is_pinned => Some(now + HOLD_DOWN_PINNED),
-            State::Failed => Some(now + HOLD_DOWN),
-        };
-        self.leave(before);
-        self.incomplete += usize::from(matches!(state, State::Incomplete { .. }));
-        self.deadlines.set(usize::from(slot), due);
-    }
-
-    fn leave(&mut self, state: State) {
-        self.incomplete -= usize::from(matches!(state, State::Incomplete { .. }));
     }
 }

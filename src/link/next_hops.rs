@@ -6,11 +6,12 @@
 //!
 //! One binary search a packet (13 comparisons for 4,096 routes), and one step for each dead route around the one that was found.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::config::{EthernetConfig, MAX_GATEWAYS, MAX_ROUTES, Route};
+use super::config::{EthernetConfig, MAX_GATEWAYS, MAX_ROUTES};
 use crate::net::range_map::RangeMap;
 use crate::net::{IpVersion, PerVersion};
 
@@ -32,6 +33,8 @@ pub struct NextHops {
     gateways: usize,
     /// Places in `watched`, by address.
     places: Vec<(IpAddr, u16)>,
+    /// Of `watched`: a route leads there.
+    has_routes: Vec<bool>,
     routers: Vec<IpAddr>,
     versions: PerVersion<Version>,
 }
@@ -65,21 +68,19 @@ impl NextHops {
     pub fn new(config: &EthernetConfig) -> Self {
         let gateways = &config.gateways[..config.gateways.len().min(MAX_GATEWAYS)];
         let routes = &config.routes[..config.routes.len().min(MAX_ROUTES)];
-        let mut watched: Vec<IpAddr> = Vec::new();
-        let mut places: Vec<(IpAddr, u16)> = Vec::new();
-        for hop in gateways.iter().copied().chain(routes.iter().map(|route| route.via)) {
-            if let Err(at) = places.binary_search_by_key(&hop, |(address, _)| *address) {
-                places.insert(at, (hop, watched.len() as u16));
-                watched.push(hop);
-            }
-        }
+        let watched = each_once(gateways.iter().copied().chain(routes.iter().map(|route| route.via)));
+        let mut places: Vec<(IpAddr, u16)> = watched.iter().copied().zip(0..).collect();
+        places.sort_unstable();
         let place =
             |hop: IpAddr| places.binary_search_by_key(&hop, |(address, _)| *address).ok().map(|at| places[at].1);
+        let mut has_routes = vec![false; watched.len()];
+        routes.iter().filter_map(|route| place(route.via)).for_each(|place| has_routes[usize::from(place)] = true);
         let links = link_prefixes(&config.addresses).map(|prefix| (prefix, None));
         let vias = routes.iter().map(|route| (route.prefix.trunc(), place(route.via)));
         let (ways, v4, v6) = compile(links.chain(vias).collect());
         let on_link = networks_on_link(config, gateways);
-        let versions = PerVersion::from_fn(|version| Version::new(version, config, gateways, routes, &watched));
+        let covered = Covered::by(routes.iter().map(|route| route.prefix.trunc()).collect());
+        let versions = PerVersion::from_fn(|version| Version::new(version, config, gateways, &covered, &watched));
         let (on_link_v4, on_link_v6) = split(on_link.into_iter().map(|network| (network, ())));
         NextHops {
             ways,
@@ -91,6 +92,7 @@ impl NextHops {
             gateways: watched.iter().take_while(|hop| gateways.contains(hop)).count(),
             watched,
             places,
+            has_routes,
             routers: Vec::new(),
             versions,
         }
@@ -124,6 +126,10 @@ impl NextHops {
         &self.watched
     }
 
+    pub fn is_watched(&self, hop: IpAddr) -> bool {
+        self.places.binary_search_by_key(&hop, |(address, _)| *address).is_ok()
+    }
+
     /// Whether that changed anything.
     pub fn set_alive(&mut self, hop: IpAddr, is_alive: bool) -> bool {
         let Ok(at) = self.places.binary_search_by_key(&hop, |(address, _)| *address) else { return false };
@@ -138,7 +144,7 @@ impl NextHops {
         true
     }
 
-    /// Those that announced themselves, the best first. They are behind the configured gateways; one that is itself a gateway counts as
+    /// Those that announced themselves and are alive, the best first. They are behind the configured gateways; one that is itself a gateway counts as
     /// that alone.
     pub fn set_routers(&mut self, routers: &[Ipv6Addr]) {
         let routers = routers.iter().map(|router| IpAddr::V6(*router));
@@ -166,8 +172,8 @@ impl NextHops {
             return true;
         }
         let Ok(at) = self.places.binary_search_by_key(&hop, |(address, _)| *address) else { return false };
-        let place = self.places[at].1;
-        self.is_alive[usize::from(place)] && self.ways.iter().any(|way| way.via == Some(place))
+        let place = usize::from(self.places[at].1);
+        self.is_alive[place] && self.has_routes[place]
     }
 
     fn choose_defaults(&mut self) {
@@ -184,22 +190,53 @@ impl Version {
         version: IpVersion,
         config: &EthernetConfig,
         gateways: &[IpAddr],
-        routes: &[Route],
+        covered: &Covered,
         watched: &[IpAddr],
     ) -> Self {
         let is_of_it = |address: IpAddr| IpVersion::of(address) == version;
         let mut networks = config.networks.iter().filter(|network| is_of_it(network.addr())).peekable();
         let is_wanted = networks.peek().is_some() || config.networks.is_empty();
-        let is_routed = |network: &IpNet| routes.iter().any(|route| route.prefix.contains(network));
         Version {
             is_served: is_wanted && config.addresses.iter().any(|own| is_of_it(own.addr())),
             has_gateways: gateways.iter().any(|hop| is_of_it(*hop)),
             awaits_routers: config.accept_ra && version == IpVersion::V6,
-            has_networks_without_route: networks.any(|network| !is_routed(network)),
+            has_networks_without_route: networks.any(|network| !covered.contains(network)),
             hops: watched.iter().filter(|hop| is_of_it(**hop)).count(),
             alive: 0,
             default: None,
         }
+    }
+}
+
+fn each_once(hops: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut seen = HashSet::new();
+    hops.filter(|hop| seen.insert(*hop)).collect()
+}
+
+/// What prefixes cover: those that lie in no other, in order. Made by one sort, asked by a binary search, so that many networks behind
+/// many routes are no product of both.
+#[derive(Debug)]
+struct Covered {
+    outermost: Vec<IpNet>,
+}
+
+impl Covered {
+    fn by(mut prefixes: Vec<IpNet>) -> Self {
+        // Outer before inner, as for `compile`: what lies in an earlier one lies in the last that was kept.
+        prefixes.sort_unstable_by_key(|prefix| (prefix.network(), prefix.prefix_len()));
+        let mut outermost: Vec<IpNet> = Vec::new();
+        for prefix in prefixes {
+            if !outermost.last().is_some_and(|outer| outer.contains(&prefix)) {
+                outermost.push(prefix);
+            }
+        }
+        Covered { outermost }
+    }
+
+    /// In one of the prefixes, whole.
+    fn contains(&self, network: &IpNet) -> bool {
+        let after = self.outermost.partition_point(|outer| outer.network() <= network.network());
+        after.checked_sub(1).is_some_and(|at| self.outermost[at].contains(network))
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::echo;
 use super::frame::Framing;
+use super::neighbours::Sign;
 use super::station::Station;
 use crate::net::policy::protocol;
 use crate::net::{Mac, Timestamp};
@@ -29,7 +30,7 @@ impl Station {
         }
         match headers.transport {
             Transport::EchoRequest { .. } => self.handle_echo(packet, &headers, from, outbox, now),
-            Transport::Udp { destination_port: bfd::PORT, .. } => self.handle_bfd(packet, &headers, now),
+            Transport::Udp { destination_port: bfd::PORT, .. } => self.handle_bfd(packet, &headers, from, outbox, now),
             _ => Err(DropReason::ServiceNotOffered),
         }
     }
@@ -54,12 +55,28 @@ impl Station {
         Ok(())
     }
 
-    fn handle_bfd(&mut self, packet: &[u8], headers: &Headers, now: Timestamp) -> Result<(), DropReason> {
+    /// Who does not name our discriminator, which only the hop has heard, has to send from where the hop is known to be.
+    fn handle_bfd(
+        &mut self,
+        packet: &[u8],
+        headers: &Headers,
+        from: Mac,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
         let payload = datagram_payload(packet, headers).ok_or(DropReason::FrameMalformed)?;
-        match self.watch.handle_bfd(headers.source, headers.hop_limit, bfd::PORT, payload, now) {
-            true => Ok(()),
-            false => Err(DropReason::ServiceNotOffered),
+        let names_us = bfd::parse(payload).is_some_and(|control| control.your_discriminator != 0);
+        if !names_us && self.neighbours.mac_of(headers.source).is_some_and(|known| known != from) {
+            self.hear(headers.source, from, Sign::Claim, outbox, now);
+            return Ok(());
         }
+        if !self.watch.handle_bfd(headers.source, headers.hop_limit, bfd::PORT, payload, now) {
+            return Err(DropReason::ServiceNotOffered);
+        }
+        if names_us {
+            self.neighbours.confirm(headers.source, from, now);
+        }
+        Ok(())
     }
 }
 

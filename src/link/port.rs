@@ -190,6 +190,11 @@ impl Port {
         }
     }
 
+    /// `false`: there was nobody to be told that it ends.
+    pub fn say_goodbye(&mut self, outbox: &mut Outbox) -> bool {
+        self.station.as_mut().is_some_and(|station| station.say_goodbye(outbox))
+    }
+
     /// Packets that wait for a neighbour.
     pub fn waiting(&self) -> usize {
         self.station.as_ref().map_or(0, |station| station.neighbours.waiting())

@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use super::arp;
 use super::bucket::Bucket;
 use super::claims::{ClaimAction, ClaimEvent, Claims};
-use super::config::EthernetConfig;
+use super::config::{EthernetConfig, Liveness};
 use super::echo::is_host;
-use super::endpoint::{Event, NextHopStatus, PortCounts};
+use super::endpoint::{Event, PortCounts};
 use super::frame::{self, Framing};
 use super::liveness::{Watch, WatchAction};
 use super::nd;
@@ -42,17 +42,22 @@ pub(super) struct Station {
     pub(super) neighbours: Neighbours,
     pub(super) next_hops: NextHops,
     pub(super) watch: Watch,
+    /// Of routers that announce themselves, as far as `watch` has them not.
+    pub(super) router_watch: Watch,
+    pub(super) liveness: Liveness,
     /// Where routers may announce themselves.
     pub(super) routers: Option<Routers>,
     pub(super) echoes: Bucket,
     pub(super) counts: PortCounts,
     pub(super) proxy: Vec<IpNet>,
-    speakers: Speakers,
-    networks: Vec<IpNet>,
+    pub(super) speakers: Speakers,
+    pub(super) networks: Vec<IpNet>,
     /// First and last address of our IPv4 prefixes, which no station has.
     broadcasts: Vec<Ipv4Addr>,
     messages: Bucket,
     answers: Bucket,
+    /// To be said by BFD to hops that are watched no more.
+    pub(super) farewells: Vec<WatchAction>,
     /// Waited, and found no room in the outbox then.
     lost_to_outbox: usize,
 }
@@ -67,6 +72,8 @@ impl Station {
             claims: Claims::new(&config.addresses),
             neighbours,
             watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random.u64()),
+            router_watch: Watch::new(&[], config.liveness, None, 0),
+            liveness: config.liveness,
             next_hops,
             routers: config.accept_ra.then(Routers::new),
             echoes: Bucket::new(ECHOES_PER_SEC, ECHOES_BURST),
@@ -77,42 +84,9 @@ impl Station {
             broadcasts: broadcasts(&config.addresses),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
+            farewells: Vec::new(),
             lost_to_outbox: 0,
         }
-    }
-
-    /// The same addresses in the same place, and other ways: who is where stays known.
-    pub fn reconfigure(
-        &mut self,
-        before: &EthernetConfig,
-        config: &EthernetConfig,
-        random: &mut Seeded,
-        now: Timestamp,
-    ) {
-        self.next_hops = NextHops::new(config);
-        let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
-        let before_it = std::mem::replace(&mut self.watch, watch);
-        if self.claims.mac().is_some() {
-            self.watch.start(now);
-        }
-        // Hops come and go, be it by a daemon's doing: that must cost no session with those that stay.
-        if (before.liveness, before.bfd) == (config.liveness, config.bfd) {
-            self.watch.take_over(before_it, now);
-        }
-        for hop in self.next_hops.watched().to_vec() {
-            let is_alive = self.watch.status(hop).is_some_and(|status| status.is_alive);
-            self.next_hops.set_alive(hop, is_alive);
-        }
-        if before.accept_ra != config.accept_ra {
-            self.routers = config.accept_ra.then(Routers::new);
-            if let (Some(routers), Some(_)) = (&mut self.routers, self.claims.mac()) {
-                routers.start(now, random.u64());
-            }
-        }
-        self.proxy.clone_from(&config.proxy);
-        self.speakers.clone_from(&config.speakers);
-        self.networks.clone_from(&config.networks);
-        self.set_routers(now);
     }
 
     /// The link is up, perhaps with another hardware address: all begins anew.
@@ -120,6 +94,7 @@ impl Station {
         self.framing.set_mac(mac);
         self.claims.start(mac, now, random.u64());
         self.watch.start(now);
+        self.router_watch.start(now);
         if let Some(routers) = &mut self.routers {
             routers.start(now, random.u64());
         }
@@ -129,6 +104,7 @@ impl Station {
     pub fn stop(&mut self, now: Timestamp) -> usize {
         self.claims.stop();
         self.watch.stop(now);
+        self.router_watch.stop(now);
         if let Some(routers) = &mut self.routers {
             routers.stop();
         }
@@ -204,7 +180,7 @@ impl Station {
             News::Doubt => self.ask(address, None, outbox),
         }
         if is_awaited && matches!(news, News::Found | News::Confirmed) {
-            self.watch.handle_heard(address, now);
+            self.note_alive(address, now);
         }
     }
 
@@ -259,10 +235,11 @@ impl Station {
 
     /// Does what is due, and tells what has changed.
     pub fn settle(&mut self, tunnel: TunnelId, news: &mut News, outbox: &mut Outbox, now: Timestamp) {
+        self.bid_farewell(outbox);
         while let Some(action) = self.claims.poll_action(now) {
             self.claim(action, outbox);
         }
-        while let Some(action) = self.watch.poll_action(now) {
+        while let Some(action) = self.watch.poll_action(now).or_else(|| self.router_watch.poll_action(now)) {
             self.look(action, outbox, now);
         }
         while let Some(due) = self.neighbours.poll_due(now) {
@@ -274,7 +251,10 @@ impl Station {
                 }
                 Due::Moved { address } => {
                     self.counts.mac_changes += 1;
-                    self.watch.handle_heard(address, now);
+                    self.note_alive(address, now);
+                }
+                Due::Contested { address, known, other } => {
+                    news.push(Event::TwoAnswer { tunnel, address, known, other });
                 }
             }
         }
@@ -288,7 +268,7 @@ impl Station {
                 }
             });
         }
-        while let Some((hop, is_alive, why)) = self.watch.poll_change() {
+        while let Some((hop, is_alive, why)) = self.watch.poll_change().or_else(|| self.router_watch.poll_change()) {
             self.switch(hop, is_alive, now);
             match (is_alive, why) {
                 (true, _) => news.push(Event::NextHopUp { tunnel, hop }),
@@ -298,13 +278,6 @@ impl Station {
         }
         news.lose(tunnel, self.neighbours.take_lost(), DropReason::NeighbourUnresolved);
         news.lose(tunnel, std::mem::take(&mut self.lost_to_outbox), DropReason::EgressQueueFull);
-    }
-
-    fn switch(&mut self, hop: IpAddr, is_alive: bool, now: Timestamp) {
-        self.counts.switches += u64::from(self.next_hops.set_alive(hop, is_alive));
-        if !is_alive {
-            self.neighbours.forget_mac(hop, now); // another station may have its address by now
-        }
     }
 
     fn claim(&mut self, action: ClaimAction, outbox: &mut Outbox) {
@@ -345,72 +318,12 @@ impl Station {
         });
     }
 
-    fn look(&mut self, action: WatchAction, outbox: &mut Outbox, now: Timestamp) {
-        match action {
-            WatchAction::Probe(hop) => {
-                self.neighbours.note_asked(hop, now);
-                self.ask(hop, self.neighbours.mac_of(hop), outbox);
-            }
-            WatchAction::Bfd { to, source_port, payload } => {
-                let Some(source) = self.claims.source_towards(to) else { return };
-                match self.neighbours.mac_of(to) {
-                    Some(mac) => super::ours::send_bfd(&self.framing, mac, (source, to), source_port, &payload, outbox),
-                    None if self.neighbours.find_out(to, &[], now) == Ok(Unsure::Ask { waits: true }) => {
-                        self.ask(to, None, outbox);
-                    }
-                    None => {}
-                }
-            }
-        }
-    }
-
-    fn settle_routers(&mut self, outbox: &mut Outbox, now: Timestamp) {
-        let Some(routers) = &mut self.routers else { return };
-        let is_changed = routers.handle_timeout(now);
-        if routers.poll_solicit(now) {
-            let source = self.claims.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
-            let mac = self.framing.mac();
-            self.send_nd(nd::group_mac(nd::ALL_ROUTERS), outbox, |out| nd::emit_router_solicitation(out, source, mac));
-        }
-        if is_changed {
-            self.set_routers(now);
-        }
-    }
-
-    /// Those that announce themselves are next hops, too.
-    pub(super) fn set_routers(&mut self, now: Timestamp) {
-        let routers = self.routers.as_ref().map_or(&[][..], Routers::list);
-        self.next_hops.set_routers(routers);
-        let mut pinned = self.next_hops.watched().to_vec();
-        for router in routers.iter().map(|router| IpAddr::V6(*router)) {
-            if !pinned.contains(&router) {
-                pinned.push(router);
-            }
-        }
-        self.neighbours.pin(&pinned, now);
-    }
-
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let routers = self.routers.as_ref().and_then(Routers::poll_timeout);
+        let watches = [self.watch.poll_timeout(), self.router_watch.poll_timeout()];
         let deadlines =
-            [self.claims.poll_timeout(), self.watch.poll_timeout(), self.neighbours.poll_timeout(), routers];
-        deadlines.into_iter().flatten().min()
-    }
-
-    pub fn next_hop_status(&self) -> Vec<NextHopStatus> {
-        let of = |hop: &IpAddr| {
-            let status = self.watch.status(*hop)?;
-            Some(NextHopStatus {
-                address: *hop,
-                mac: self.neighbours.mac_of(*hop),
-                is_alive: status.is_alive,
-                watched_by: status.watched_by,
-                bfd: status.bfd,
-                is_used: self.next_hops.is_used(*hop),
-                since: status.since,
-            })
-        };
-        self.next_hops.watched().iter().filter_map(of).collect()
+            [self.claims.poll_timeout(), self.neighbours.poll_timeout(), routers].into_iter().chain(watches);
+        deadlines.flatten().min()
     }
 }
 

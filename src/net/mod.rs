@@ -21,6 +21,7 @@ pub mod selector;
 pub mod service;
 pub mod special_purpose;
 pub mod time;
+pub mod token_bucket;
 
 pub use canonical::{Canonical, Space6};
 pub use id::{Generation, NetworkId, RealmId, TunnelId};

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::endpoint::INITIATIONS_PER_TICK;
-use crate::net::Timestamp;
+use crate::net::{Timestamp, token_bucket};
 
 /// Handshakes of one address, while under load.
 pub const PER_SECOND: u32 = 20;
@@ -36,7 +36,6 @@ const _: () = assert!(BUCKETS.is_multiple_of(WAYS));
 /// What handshakes are counted in.
 const WINDOW: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(1000 / PER_SECOND as u64);
-const TOLERANCE: Duration = Duration::from_millis(1000 / PER_SECOND as u64 * (BURST as u64 - 1));
 const IPV6_SITE: u128 = u128::MAX << 64;
 
 pub(super) struct SourceLimit {
@@ -104,13 +103,9 @@ impl SourceLimit {
         if bucket.source != source {
             *bucket = Bucket { source, full_at: now };
         }
-        let full_at = bucket.full_at.max(now);
-        if full_at > now + TOLERANCE {
-            return false;
-        }
-        bucket.full_at = full_at + INTERVAL;
-        self.proved += 1;
-        true
+        let is_taken = token_bucket::take(&mut bucket.full_at, INTERVAL, INTERVAL * BURST, now);
+        self.proved += u32::from(is_taken);
+        is_taken
     }
 
     /// The place of this address, or that of the stalest which it may take.

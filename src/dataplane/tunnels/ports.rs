@@ -39,6 +39,9 @@ impl Tunnels {
         for number in 0..before.interfaces.len().min(MAX_INTERFACES) {
             if at(before, number).is_some() && at(before, number) != at(next, number) {
                 let interface = InterfaceId(number as u8);
+                if at(next, number).is_some() {
+                    self.link.forget_interface(interface);
+                }
                 self.note_link(LinkReport { interface, is_up: false, mac: Mac::default(), mtu_bytes: 0 }, now);
             }
         }

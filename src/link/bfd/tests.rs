@@ -3,6 +3,8 @@
 use super::*;
 use crate::wire::bfd::parse;
 
+mod calls;
+
 const OURS: u32 = 0x0a0b_0c0d;
 const THEIRS: u32 = 0x7001;
 const MS: u64 = 1_000;
@@ -199,10 +201,10 @@ fn a_poll_is_answered_at_once_and_a_flood_of_them_is_not() {
     assert!(answer.is_final && !answer.is_poll, "never both");
     let mut answers = 0;
     for at in 100_000..200_000 {
-        assert!(session.handle(&poll, Timestamp::from_micros(at)));
+        session.handle(&poll, Timestamp::from_micros(at));
         answers += sent(&mut session, Timestamp::from_micros(at)).len();
     }
-    assert!((9..=11).contains(&answers), "{answers} answers to 100,000 polls in 100 ms");
+    assert!((2..=11).contains(&answers), "{answers} answers to 100,000 polls in 100 ms");
 }
 
 #[test]
@@ -269,10 +271,28 @@ fn forgeries_without_our_discriminator_change_nothing() {
 }
 
 #[test]
-fn a_hop_that_does_not_hear_us_any_more_says_so_without_our_discriminator() {
+fn a_call_without_our_discriminator_ends_no_session_that_is_up() {
     let mut session = up(config(true, 100, 3));
-    assert!(session.handle(&says(State::Down, 0), ms(20)));
-    assert_eq!((session.state(), session.why_down()), (State::Down, Some(HopDown::BfdRemote)));
+    let state = format!("{session:?}");
+    // Even of the hop itself, which does not hear us any more: its silence does.
+    for call in [says(State::Down, 0), says(State::AdminDown, 0)] {
+        assert!(!session.handle(&Control { is_poll: true, ..call }, ms(20)));
+        assert_eq!(format!("{session:?}"), state);
+    }
+    sent_until(&mut session, ms(301));
+    assert_eq!((session.state(), session.why_down()), (State::Down, Some(HopDown::BfdTimeout)));
+}
+
+#[test]
+fn more_packets_than_a_hop_may_send_are_not_looked_at() {
+    // Four in an interval, or twenty in a second; twenty at once.
+    for (interval_ms, most) in [(50, 800 + 20), (1000, 200 + 20)] {
+        let mut session = up(config(true, interval_ms, 3));
+        let taken = (0..1_000_000)
+            .filter(|at| session.handle(&says(State::Up, OURS), Timestamp::from_micros(1_000_000 + 10 * at)));
+        assert!((most - 20..=most).contains(&taken.count()), "{interval_ms} ms");
+        assert_eq!(session.state(), State::Up);
+    }
 }
 
 #[test]

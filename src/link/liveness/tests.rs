@@ -175,7 +175,7 @@ fn hops_that_stay_are_watched_on_when_others_come_and_go() {
         assert_eq!(known.is_alive, answers_from == 0);
         let mut after = Watch::new(&[hop(0), HOP], WATCHED, None, 6);
         after.start(ms(10_100));
-        after.take_over(before, ms(10_100));
+        after.take_over(&mut before, ms(10_100));
         assert_eq!((after.status(HOP), after.status(hop(7))), (Some(known), None));
         // Silent from now on, or from the beginning: it is told at its time, once, and of the new one nothing but that it is there.
         let changes = run(&mut after, ms(20_000), &mut |to, _| to == hop(0));

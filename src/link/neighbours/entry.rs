@@ -32,6 +32,8 @@ pub(super) struct Entry {
     pub mac: Mac,
     pub state: State,
     pub is_pinned: bool,
+    /// Where it is was said by an answer to us, not only by a question of its own.
+    pub has_answered: bool,
     /// By a packet of ours.
     pub last_used: Option<Timestamp>,
     pub changed_at: Timestamp,
@@ -39,6 +41,8 @@ pub(super) struct Entry {
     pub awaited_until: Option<Timestamp>,
     pub doubted_at: Option<Timestamp>,
     pub doubt: Option<Doubt>,
+    /// When it was told last that two answer for it.
+    pub contested_at: Option<Timestamp>,
 }
 
 /// All of the link has been asked whether an address has moved.
@@ -46,6 +50,10 @@ pub(super) struct Entry {
 pub(super) struct Doubt {
     /// Who else answered, first.
     pub other: Option<Mac>,
+    /// It answered from where we thought.
+    pub is_refuted: bool,
+    /// While all of the link was being asked, it was said once more that the address is elsewhere.
+    pub is_claimed_again: bool,
 }
 
 /// Who makes room first.
@@ -60,6 +68,16 @@ pub(super) enum Rank {
 impl Entry {
     pub fn has_mac(&self) -> bool {
         !matches!(self.state, State::Unasked | State::Incomplete { .. } | State::Failed)
+    }
+
+    /// By asking for us, where nothing is known of it: not a next hop, and not while all of the link is being asked.
+    pub fn may_make_itself_known(&self) -> bool {
+        !self.is_pinned && matches!(self.state, State::Unasked | State::Failed)
+    }
+
+    /// `None`: all of the link, so that whoever else has the address is heard, too.
+    pub fn mac_to_ask(&self) -> Option<Mac> {
+        self.has_answered.then_some(self.mac)
     }
 
     pub fn rank(&self) -> Rank {

@@ -94,10 +94,73 @@ fn a_rumour_ends_with_the_answer_of_the_one_that_was_known_or_of_another() {
     assert_eq!((claim(&mut neighbours, 10), claim(&mut neighbours, 11)), (News::Doubt, News::Nothing));
     assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(12)), News::Nothing);
     assert_eq!(answer(&mut neighbours, 1, at(13)), News::Confirmed);
-    assert_eq!((neighbours.poll_due(at(500)), neighbours.mac_of(address(1))), (None, Some(MAC)));
+    let contested = Due::Contested { address: address(1), known: MAC, other };
+    assert_eq!((neighbours.poll_due(at(500)), neighbours.mac_of(address(1))), (Some(contested), Some(MAC)));
     assert_eq!((claim(&mut neighbours, 900), claim(&mut neighbours, 1100)), (News::Nothing, News::Doubt));
     assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(1101)), News::Nothing);
     assert_eq!((neighbours.poll_due(at(1199)), neighbours.find(address(1), at(1199))), (None, Some(MAC)));
     assert_eq!(neighbours.poll_due(at(1200)), Some(Due::Moved { address: address(1) }));
     assert_eq!(neighbours.find(address(1), at(1200)), Some(other));
+}
+
+#[test]
+fn a_claim_too_soon_after_a_rumour_is_looked_into_when_a_second_is_over() {
+    let mut neighbours = Neighbours::new(1);
+    let other = Mac([2, 0, 0, 0, 0, 10]);
+    let claim = |neighbours: &mut Neighbours, millis| neighbours.hear(address(1), other, Sign::Claim, at(millis));
+    neighbours.find_out(address(1), b"", at(0)).unwrap();
+    answer(&mut neighbours, 1, at(1));
+    assert_eq!(claim(&mut neighbours, 10), News::Doubt);
+    answer(&mut neighbours, 1, at(11));
+    assert_eq!((neighbours.poll_due(at(200)), claim(&mut neighbours, 300)), (None, News::Nothing));
+    assert_eq!(neighbours.poll_due(at(1009)), None);
+    assert_eq!(neighbours.poll_due(at(1010)), Some(Due::Ask { target: address(1), mac: None }));
+    assert_eq!(neighbours.hear(address(1), other, Sign::Answer { is_override: true }, at(1011)), News::Nothing);
+    assert_eq!(neighbours.poll_due(at(1110)), Some(Due::Moved { address: address(1) }));
+    assert_eq!((neighbours.poll_due(at(9000)), neighbours.mac_of(address(1))), (None, Some(other)));
+}
+
+#[test]
+fn nobody_is_put_anywhere_by_what_was_not_asked_for() {
+    let mut neighbours = Neighbours::new(1);
+    neighbours.pin(&[address(1)], at(0));
+    neighbours.find_out(address(2), b"", at(0)).unwrap();
+    let said = [Sign::Claim, Sign::AskedUs, Sign::Answer { is_override: true }];
+    for sign in said {
+        assert_eq!(neighbours.hear(address(1), MAC, sign, at(1)), News::Nothing, "{sign:?}");
+    }
+    for sign in &said[..2] {
+        assert_eq!(neighbours.hear(address(2), MAC, *sign, at(1)), News::Nothing, "{sign:?}");
+    }
+    assert_eq!((neighbours.mac_of(address(1)), neighbours.mac_of(address(2))), (None, None));
+    for millis in [1000, 2000, 3000] {
+        while neighbours.poll_due(at(millis)).is_some() {}
+    }
+    assert_eq!(neighbours.entry(address(2)).unwrap().state, State::Failed);
+    // Who did not answer may still ask for us.
+    assert_eq!(neighbours.hear(address(2), MAC, Sign::Claim, at(3001)), News::Nothing);
+    assert_eq!(neighbours.mac_of(address(2)), None);
+    neighbours.hear(address(2), MAC, Sign::AskedUs, at(3001));
+    assert_eq!(neighbours.mac_of(address(2)), Some(MAC));
+}
+
+#[test]
+fn that_two_answer_is_told_once_a_minute_for_each_and_not_without_end() {
+    let mut neighbours = Neighbours::new(1);
+    let other = Mac([2, 0, 0, 0, 0, 10]);
+    for number in 0..200 {
+        neighbours.hear(address(number), MAC, Sign::AskedUs, at(10 * number as u64));
+    }
+    let told = |neighbours: &mut Neighbours, millis: u64| {
+        for number in 0..200 {
+            neighbours.hear(address(number), other, Sign::Claim, at(millis));
+            answer(neighbours, number, at(millis));
+            neighbours.hear(address(number), other, Sign::Answer { is_override: true }, at(millis));
+        }
+        let due = std::iter::from_fn(|| neighbours.poll_due(at(millis + 100)));
+        due.filter(|due| matches!(due, Due::Contested { .. })).count()
+    };
+    assert_eq!(told(&mut neighbours, 10_000), CONTESTS_BURST as usize);
+    let later: usize = (1..50).map(|round| told(&mut neighbours, 10_000 + 1100 * round)).sum();
+    assert_eq!(later, 49 * 1100 / 1000, "others, one a second");
 }

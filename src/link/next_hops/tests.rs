@@ -295,7 +295,53 @@ fn slow(config: &EthernetConfig, alive: &dyn Fn(IpAddr) -> bool, destination: Ip
     best.or_else(|| same.find(|hop| alive(*hop))).or(is_on_link.then_some(destination))
 }
 
+#[test]
+fn what_prefixes_cover_is_kept_once() {
+    let covered =
+        Covered::by(nets(&["10.1.0.0/16", "10.0.0.0/8", "fd00::/48", "10.0.0.0/8", "10.255.0.0/16", "11.0.0.0/9"]));
+    assert_eq!(covered.outermost, nets(&["10.0.0.0/8", "11.0.0.0/9", "fd00::/48"]));
+    let asked = nets(&[
+        "10.9.9.9/32",
+        "10.0.0.0/8",
+        "10.0.0.0/7",
+        "11.128.0.0/16",
+        "12.0.0.0/8",
+        "9.0.0.0/8",
+        "fd00::/64",
+        "::/0",
+    ]);
+    let contained: Vec<bool> = asked.iter().map(|network| covered.contains(network)).collect();
+    assert_eq!(contained, [true, true, false, false, false, false, true, false]);
+    assert!(!Covered::by(Vec::new()).contains(&nets(&["10.0.0.0/8"])[0]));
+}
+
+#[test]
+fn a_hop_is_watched_once_however_many_routes_lead_there() {
+    let mut all = config(&Words { gateways: &["172.20.0.1", "172.20.0.1"], routes: &[], ..CARRIER });
+    let v4 = |bits: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(bits));
+    let route =
+        |number: u32| Route { prefix: IpNet::new(v4(number << 12), 20).unwrap(), via: v4(0xac14_0001 + number % 3000) };
+    all.routes = (0..2 * MAX_ROUTES as u32).map(route).collect();
+    let mut hops = NextHops::new(&all);
+    assert_eq!((hops.watched().len(), hops.watched()[0]), (3000, ip("172.20.0.1")));
+    hops.set_alive(v4(0xac14_0007), true);
+    assert_eq!(hops.watched().iter().filter(|hop| hops.is_used(**hop)).count(), 1);
+}
+
 proptest! {
+    #[test]
+    fn what_is_covered_agrees_with_a_linear_search(
+        prefixes in prop::collection::vec((0u32..1 << 8, 22u8..=32), 0..30),
+        asked in prop::collection::vec((0u32..1 << 8, 20u8..=32), 1..50),
+    ) {
+        let net = |(bits, len): &(u32, u8)| IpNet::new(std::net::Ipv4Addr::from_bits(*bits).into(), *len).unwrap();
+        let prefixes: Vec<IpNet> = prefixes.iter().map(|prefix| net(prefix).trunc()).collect();
+        let covered = Covered::by(prefixes.clone());
+        for network in asked.iter().map(net) {
+            prop_assert_eq!(covered.contains(&network), prefixes.iter().any(|prefix| prefix.contains(&network)), "{}", network);
+        }
+    }
+
     #[test]
     fn agrees_with_a_linear_search(
         raw in prop::collection::vec((0u32..1 << 12, 20u8..=32, 0u32..6), 0..40),

@@ -15,11 +15,14 @@ use crate::sim::packets::udp;
 use crate::wire::arp::{self, Operation};
 use crate::wire::ethernet::{self, MAX_HEADER_BYTES, ether_type};
 
+mod bfd;
 mod bounds;
 mod frames;
 mod hops;
 mod own;
 mod resolve;
+mod routers;
+mod spoof;
 mod versions;
 
 pub const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);

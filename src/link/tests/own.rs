@@ -159,22 +159,13 @@ fn unchanged_ports_keep_their_neighbours_and_changed_ones_begin_anew() {
 
 #[test]
 fn routers_are_believed_only_where_that_is_wanted() {
-    use crate::wire::ndp::{self, Message, Preference};
+    use crate::wire::ndp::Preference;
     for accepts in [false, true] {
         let mut config = ethernet(&["2001:db8:9::2/64"], &[]);
         config.accept_ra = accepts;
         config.networks = nets(&["2001:db8:99::/48"]);
         let mut lab = Lab::new(vec![port(PORT, ETH, config)], vec![station(1, &["fe80::1"])]);
-        let mut out = [0; 200];
-        let message = Message::RouterAdvertisement {
-            lifetime: Duration::from_secs(60),
-            preference: Preference::Medium,
-            mac: Some(mac(1)),
-            mtu_bytes: None,
-        };
-        let IpAddr::V6(from) = ip("fe80::1") else { unreachable!() };
-        let len = ndp::emit(&mut out, from, nd::ALL_NODES, &message).unwrap();
-        let frame = lab.stations[0].frame(nd::group_mac(nd::ALL_NODES), ether_type::IPV6, &out[..len]);
+        let frame = routers::advertisement(&lab.stations[0], Preference::Medium, 60);
         assert_eq!(lab.hear(&frame), Opened::Control);
         assert_eq!(lab.send_to(FAR6), Ok(()));
         assert_eq!(lab.got(0), usize::from(accepts), "else it is looked for on the link");

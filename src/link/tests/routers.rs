@@ -1,0 +1,116 @@
+//! Routers that announce themselves: used while they answer, and nobody else's loss.
+
+use super::*;
+use crate::link::config::Bfd;
+use crate::link::endpoint::{Down, HopDown, NextHopStatus};
+use crate::link::routers::MAX_ROUTERS;
+use crate::wire::ndp::{self, Message, Preference};
+
+/// Of the station's first address, which is link-local.
+pub fn advertisement(from: &Station, preference: Preference, lifetime_secs: u64) -> Vec<u8> {
+    let lifetime = Duration::from_secs(lifetime_secs);
+    let message = Message::RouterAdvertisement { lifetime, preference, mac: Some(from.mac), mtu_bytes: None };
+    let IpAddr::V6(address) = from.addresses[0] else { panic!("no IPv6") };
+    let mut out = [0; 200];
+    let len = ndp::emit(&mut out, address, nd::ALL_NODES, &message).unwrap();
+    from.frame(nd::group_mac(nd::ALL_NODES), ether_type::IPV6, &out[..len])
+}
+
+/// Two routers, fe80::1 and fe80::2.
+fn with_routers(gateways: &[&str], bfd: Option<Bfd>) -> Lab {
+    let mut config = ethernet(&["2001:db8:9::2/64"], gateways);
+    config.networks = nets(&["2001:db8:99::/48"]);
+    (config.accept_ra, config.bfd) = (true, bfd);
+    let stations = vec![station(1, &["fe80::1"]), station(2, &["fe80::2"]), station(3, &["2001:db8:9::1"])];
+    Lab::new(vec![port(PORT, ETH, config)], stations)
+}
+
+fn announce(lab: &mut Lab, router: usize) {
+    lab.hear(&advertisement(&lab.stations[router], Preference::Medium, 1800));
+}
+
+fn hop(lab: &Lab, address: &str) -> Option<NextHopStatus> {
+    lab.status(PORT).next_hops.into_iter().find(|hop| hop.address == ip(address))
+}
+
+#[test]
+fn a_router_that_falls_silent_does_not_keep_its_port_up() {
+    let mut lab = with_routers(&[], None);
+    announce(&mut lab, 0);
+    announce(&mut lab, 1);
+    assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 1, 0));
+    lab.run(Duration::from_secs(60));
+    lab.stations[0].is_silent = true;
+    lab.run(Duration::from_secs(4));
+    let gone = |number| {
+        let hop = ip(&format!("fe80::{number}"));
+        Event::NextHopDown { tunnel: PORT, hop, why: HopDown::Silent }
+    };
+    assert!(lab.saw(|event| *event == gone(1)) && lab.endpoint.is_up(PORT));
+    assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 0, 1), "the other one takes over");
+    lab.stations[1].is_silent = true;
+    lab.run(Duration::from_secs(4));
+    assert!(lab.saw(|event| *event == gone(2)));
+    assert_eq!((lab.status(PORT).down, lab.send_to(FAR6)), (Some(Down::NoNextHop), Err(DropReason::NoNextHop)));
+    lab.stations[0].is_silent = false;
+    lab.run(Duration::from_secs(4));
+    assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 1, 0), "it is asked on, as long as it said");
+}
+
+#[test]
+fn who_announces_himself_and_does_not_answer_is_no_router() {
+    let mut lab = with_routers(&[], None);
+    let nobody = station(66, &["fe80::66"]);
+    lab.hear(&advertisement(&nobody, Preference::High, 1800));
+    lab.run(Duration::from_secs(5));
+    assert_eq!((lab.endpoint.is_up(PORT), lab.send_to(FAR6)), (false, Err(DropReason::NoNextHop)));
+    announce(&mut lab, 0);
+    lab.run(Duration::from_millis(10));
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
+    assert_eq!(hop(&lab, "fe80::66").map(|hop| (hop.is_alive, hop.is_used)), Some((false, false)));
+    let used = hop(&lab, "fe80::1").map(|hop| (hop.is_alive, hop.is_used, hop.watched_by));
+    assert_eq!(used, Some((true, true, "probes")));
+}
+
+#[test]
+fn routers_that_come_and_go_cost_the_others_nothing() {
+    let mut lab = with_routers(&["2001:db8:9::1"], None);
+    announce(&mut lab, 0);
+    lab.run(Duration::from_secs(5));
+    let since = |lab: &Lab| ["2001:db8:9::1", "fe80::1"].map(|address| hop(lab, address).unwrap().since);
+    let (before, events) = (since(&lab), lab.events.len());
+    let mut asked = lab.stations[0].asked + lab.stations[2].asked;
+    for number in 0..1000 {
+        let forged = station(66, &[&format!("fe80::66:{number:x}")]);
+        // Less preferred: among its equals a router is not pushed out of a full list.
+        lab.hear(&advertisement(&forged, Preference::Low, if number % 3 == 0 { 1 } else { 1800 }));
+        if number % 2 == 0 {
+            lab.hear(&advertisement(&forged, Preference::Low, 0));
+        }
+        lab.run(Duration::from_millis(20));
+        assert_eq!((lab.send_to(FAR6), lab.got(2)), (Ok(()), 1));
+        assert!(lab.status(PORT).next_hops.len() <= 1 + MAX_ROUTERS);
+    }
+    asked = lab.stations[0].asked + lab.stations[2].asked - asked;
+    assert_eq!((since(&lab), lab.events.len()), (before, events));
+    assert!((40..70).contains(&asked), "they were watched on, each once a second or little more: {asked} in 20 s");
+    lab.stations[2].is_silent = true;
+    lab.run(Duration::from_secs(4));
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1), "gateways first, then routers");
+}
+
+#[test]
+fn routers_are_watched_by_probes_where_gateways_are_by_bfd() {
+    let bfd = Bfd { is_active: true, interval: Duration::from_millis(300), multiplier: 3 };
+    let mut lab = with_routers(&["2001:db8:9::1"], Some(bfd));
+    announce(&mut lab, 0);
+    assert_eq!(hop(&lab, "2001:db8:9::1").map(|hop| (hop.is_alive, hop.watched_by)), Some((false, "BFD")));
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
+    lab.link(ETH, false);
+    assert_eq!(hop(&lab, "fe80::1"), None, "who was heard before is not believed");
+    lab.link(ETH, true);
+    lab.run(Duration::from_secs(5));
+    announce(&mut lab, 0);
+    lab.got(0);
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
+}
