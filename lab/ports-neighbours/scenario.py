@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lab.lib import netns, probe
 from lab.lib import flood as flood_program
+from lab.lib.dnsperf import cpu_seconds
 from lab.lib.netns import Namespace
 from lab.lib.plan import Grant, Host, Port, Realm, Scenario, Tags
 from lab.lib.responder import PORT
@@ -22,7 +23,7 @@ MESSAGES_PER_SEC, UNKNOWN_PER_SEC = 100_000, 65_536
 ROUNDS, ROUND_SECS = 3, 3
 TCP_PORT = 7200
 # Of what both ways carry at once when nobody floods: the floods cost their senders some of the same processors.
-LOAD = 0.5
+LOAD = 0.25
 FULL_BYTES_PER_SEC, FULL_SECS = 2_000_000_000, 2
 UDP_PER_SEC = 200
 SHARE = 0.9
@@ -129,6 +130,7 @@ def check_floods(world, report):
     rates = {(name, flooded): [] for name in WAYS for flooded in (False, True)}
     lost = {False: 0, True: 0}
     asked = {False: 0, True: 0}
+    busy = {False: [], True: []}
     peak_kb = before_kb
     for number in range(2 * ROUNDS):
         flooded = number % 2 == 1
@@ -138,10 +140,12 @@ def check_floods(world, report):
         time.sleep(0.3)
         datagrams = UdpStream(world, "pc.clinic", "pc.hospital", UDP_PER_SEC)
         starts = {name: stream.received for name, stream in streams.items()}
-        began = time.monotonic()
+        began, cpu_before = time.monotonic(), cpu_seconds(world.ixgate.process)
         time.sleep(ROUND_SECS)
+        took = time.monotonic() - began
+        busy[flooded].append((cpu_seconds(world.ixgate.process) - cpu_before) / took)
         for name, stream in streams.items():
-            rates[name, flooded].append((stream.received - starts[name]) / (time.monotonic() - began))
+            rates[name, flooded].append((stream.received - starts[name]) / took)
         signal_all(generators, signal.SIGUSR2)
         lost[flooded] += len(datagrams.stop())
         asked[flooded] += len(datagrams.sent)
@@ -158,6 +162,7 @@ def check_floods(world, report):
     report.that("UDP requests answered under the floods", answered[True] >= SHARE * answered[False],
                 f"{SHARE:.0%} of {answered[False]:.1%}", f"{answered[True]:.1%}")
     report.fact("UDP requests answered quiet, flooded", f"{answered[False]:.1%}, {answered[True]:.1%}")
+    report.fact("ixgate's processor time quiet, flooded", ", ".join(f"{statistics.median(busy[state]):.0%}" for state in (False, True)) + " of one core")
     more_mb = (peak_kb - before_kb) // 1024
     report.that("memory is bounded", more_mb < MEMORY_GROWTH_MB, f"less than {MEMORY_GROWTH_MB} MB more", f"{more_mb} MB more")
     report.fact("memory (VmRSS) before, at most", f"{before_kb // 1024}, {peak_kb // 1024} MB")
@@ -218,7 +223,8 @@ def check_generators(report, generators):
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=5)
         done = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
-        report.fact(f"flood of {name}", f"{done['sent']} frames, {done['per_sec']} a second (wanted {rate})")
+        report.fact(f"flood of {name}", f"{done['sent']} frames, {done['per_sec']} a second (wanted {rate}), "
+                    f"{done['cpu_secs'] / max(done['seconds'], 0.1):.0%} of one core")
         if done["per_sec"] >= 0.9 * rate:
             report.that(f"{name}: as many as was said", True, rate, done["per_sec"])
         else:

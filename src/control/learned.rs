@@ -4,7 +4,7 @@
 //! refused by itself, with its reason; everything else goes on. Of prefixes inside one another the widest is a network of the
 //! realm, and the others say only where on a port's link their part is. No realm's daemon takes anything from another realm:
 //! IPv6 networks, which everybody sees as they are, lie in prefixes that the file gives to one realm, and IPv4 networks are
-//! seen under aliases, of which each realm's have a [`share`].
+//! seen under aliases, of which each realm's have a `share`.
 //!
 //! Aliases are given as for any network, so they are permanent: one that is withdrawn keeps its alias reserved, and is back
 //! under it when it is announced again.

@@ -1,7 +1,7 @@
 //! The interfaces and TUN devices that ports are on: looked at, and opened.
 //!
 //! At the start, one that cannot be opened keeps nobody else from working: its ports are down, `status` says why, and it is
-//! opened as soon as it can be ([`links`](super::links)). Only what the process itself lacks ends the start. A new configuration
+//! opened as soon as it can be (`links`). Only what the process itself lacks ends the start. A new configuration
 //! is refused for an interface that the running one does not have: whoever asks for it now has mistyped its name, or has to see to it
 //! first; what runs stays as it was.
 
