@@ -299,12 +299,31 @@ fn changes(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if given > 0 {
         writeln!(f, "  + {}, marked new above", counted(given, "new alias", "new aliases"))?;
     }
+    for realm in plan.realms.iter().filter(|realm| realm.routes_from.is_some()) {
+        match plan.changes.iter().filter(|change| is_learned(change, &realm.name)).count() {
+            0 => {}
+            count => writeln!(
+                f,
+                "  = {} of {} not of the file: what its routing daemon has learned keeps its aliases",
+                counted(count, "network", "networks"),
+                realm.name
+            )?,
+        }
+    }
     // What changes or ends matters to somebody's firewall: never summed up, and never cut short.
-    let sums = |change: &&Change| matches!(change, Change::RealmNumbered { .. } | Change::AliasGiven { .. });
+    let sums = |change: &&Change| {
+        matches!(change, Change::RealmNumbered { .. } | Change::AliasGiven { .. })
+            || plan.realms.iter().any(|realm| realm.routes_from.is_some() && is_learned(change, &realm.name))
+    };
     for change in plan.changes.iter().filter(|change| !sums(change)) {
         writeln!(f, "  ! {change}")?;
     }
     Ok(())
+}
+
+/// The file says nothing of networks that come from a routing daemon.
+fn is_learned(change: &Change, realm: &str) -> bool {
+    matches!(change, Change::AliasReserved { subject, .. } if subject.realm == realm)
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {
@@ -442,6 +461,21 @@ What would change in the state (realm numbers and aliases)
         let text = plan(&Sample::new().realm("a", &["192.168.1.0/24"]).build(), &state).unwrap().to_string();
         assert!(text.contains("  ! realm b is gone, number 2 stays its own\n"), "{text}");
         assert!(text.contains("  100.64.2.0/24  b 192.168.1.0/24 (not configured any more)\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_daemon_has_learned_does_not_end_with_a_file_that_does_not_name_it() {
+        let learned = Sample::new().realm("a", &["10.1.0.0/24", "10.2.0.0/24"]).build();
+        let (state, _) = allocate(&learned, &Allocations::default()).unwrap();
+        let text = plan(&Sample::new().realm("a", &[]).routes_from("a", 10).build(), &state).unwrap().to_string();
+        assert!(
+            text.ends_with(
+                "  = 2 networks of a not of the file: what its routing daemon has learned keeps its aliases\n"
+            ),
+            "{text}"
+        );
+        let text = plan(&Sample::new().realm("a", &["10.1.0.0/24"]).build(), &state).unwrap().to_string();
+        assert!(text.contains("  ! a 10.2.0.0/24 is not shown any more"), "{text}");
     }
 
     #[test]
