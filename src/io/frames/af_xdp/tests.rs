@@ -170,7 +170,7 @@ fn what_no_socket_takes_goes_the_kernels_way() {
     in_namespace(1, || {
         ip("address add 10.9.9.1/24 dev xa");
         let (tap, nic) = (Tap::open("xb"), Nic::open("xa", interface::index("xa").unwrap()).unwrap());
-        let program = Program::load(&SocketMap::new(1).unwrap(), Tags::InFrames).unwrap();
+        let program = Program::load(&SocketMap::new(program::NAME, 1).unwrap(), Tags::InFrames).unwrap();
         let _link = Link::attach(&program, nic.index, Mode::Native).unwrap();
         assert!(has_program("xa"));
         assert!(kernel_answers_arp(&tap));
@@ -388,7 +388,7 @@ fn the_program_is_gone_when_the_process_is_killed() {
 
 /// Has `xb` send everything with a tag of VLAN 100 that is not in the frame but beside it, as a kernel's VLAN interface does.
 fn tag_beside(name: &str) -> OwnedFd {
-    bpf::tests::push_vlan_on_egress(interface::index(name).unwrap(), 100)
+    program::tests::push_vlan_on_egress(interface::index(name).unwrap(), 100)
 }
 
 #[test]
