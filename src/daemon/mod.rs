@@ -19,6 +19,7 @@
 
 pub mod appliance;
 pub mod dnssec_key;
+mod follower;
 pub mod interfaces;
 mod links;
 pub mod open;
