@@ -22,6 +22,7 @@ pub mod dnssec_key;
 mod follower;
 pub mod interfaces;
 mod links;
+mod names;
 pub mod open;
 mod routes;
 pub mod run;
