@@ -109,10 +109,6 @@ pub fn open(interface: InterfaceId, name: &str) -> Result<AfXdp, FramesError> {
 }
 
 impl AfXdp {
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
     fn give_back(&mut self) {
         for (queue, lent) in self.batch.drain(..) {
             self.queues[queue].receiving.give_back(lent);
