@@ -63,7 +63,8 @@ pub trait Driver: Debug + Send {
 
     fn counters(&self) -> RecvCounters;
 
-    /// Joined frames that came and were taken apart, and that were sent, so far.
+    /// Joined frames so far: those that came and were taken apart, and those that were offered to the kernel, which may have refused some
+    /// (their segments went one by one then).
     fn joined(&self) -> (u64, u64) {
         (0, 0)
     }

@@ -16,7 +16,8 @@
 //! eleven times (`cargo bench --bench ports`): there AF_PACKET carries joined segments.
 //!
 //! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic; [`Driver::note`] says what was in the way of
-//! the better ones. Whoever asks for none of them in particular gets AF_PACKET behind them ([`frames::open`](super::open)). Limits:
+//! the better ones. An interface for which none of them can be had gets AF_PACKET instead ([`frames::open`](super::open)); one whose file
+//! does not ask for AF_XDP gets that at once. Limits:
 //!
 //! - No segmentation and no checksum offload, neither way: joined frames are not made (native XDP keeps the interface from it).
 //! - VLAN tags that the card takes out are lost to XDP: the card is told to leave them in (and not told otherwise
