@@ -17,12 +17,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::follower::Follower;
 use super::interfaces::{self, InterfacePlan, States};
-use super::links;
 use super::open::{Opened, listens_of};
 use super::routes::{self, Shared};
 use super::transfer::{self, Transfers};
-use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
+use super::{links, upstream};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
 use crate::io::clock::Clock;
