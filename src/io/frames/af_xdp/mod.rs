@@ -180,7 +180,8 @@ impl Driver for AfXdp {
     }
 
     fn counters(&self) -> RecvCounters {
-        let mut counters = RecvCounters::default();
+        let astray = self.queues.iter().map(|queue| queue.receiving.astray()).sum();
+        let mut counters = RecvCounters { truncated: astray, ..RecvCounters::default() };
         for statistics in self.queues.iter().filter_map(|queue| queue.statistics().ok()) {
             counters.truncated += statistics.rx_dropped;
             let overflow = statistics.rx_ring_full + statistics.rx_fill_ring_empty_descs;
