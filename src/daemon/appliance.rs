@@ -1,37 +1,33 @@
 //! Joins the file, the state store and the engine into the running appliance.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use ipnet::{IpNet, Ipv4Net};
 use tokio::sync::watch;
 
 use super::dnssec_key::{self, SigningKeyError};
 use super::interfaces::{self, InterfacePlan, States};
+use super::names;
 use super::open::{self, IkePlan, OpenError, Plan};
 use super::routes::Shared;
 use super::run::{Cause, Learning, Reloaded, run};
 use super::worker::Core;
 use crate::config;
-use crate::config::model::{Config, Ike, Ix, Limits, Realm, RealmRef};
-use crate::control::learned::{self, Heard, LearnedRealm};
+use crate::config::model::{Config, Ike, Ix, Limits};
+use crate::control::learned::{self, Heard};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::Report;
-use crate::dataplane::snapshot::{Transport, Tunnel};
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::sockets::{Sockets, Watch};
 use crate::io::{privileges, rng};
-use crate::link::{Medium, PortConfig};
-use crate::net::{Generation, LinkReport, PathReport, RealmId, Timestamp};
+use crate::net::{Generation, LinkReport, PathReport, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{LearnedRoute, LearnedRoutes, Names, PeerName, RealmName, TunnelName};
 
 /// Why the appliance did not start; exit code 1.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +89,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
     // Nothing is learned yet: what was before keeps its aliases, reserved.
     let heard = Shared::default();
-    let names = names(&config, &snapshot, &[], &Heard::default());
+    let names = names::of(&config, &snapshot, &[], &Heard::default());
     let ike_ports = if config.uses_ipsec() { opened.sockets.watch() } else { Watch::default() };
     let mut reloader = Reloader {
         file: file.to_owned(),
@@ -175,8 +171,8 @@ impl Reloader {
         if !self.ike_ports.is_open() && config.uses_ipsec() {
             self.ike_ports = sockets.watch();
         }
-        let names = names(&config, &prepared.snapshot, &learned, &heard);
-        log_refused(&config, &learned, self.latest.as_ref());
+        let names = names::of(&config, &prepared.snapshot, &learned, &heard);
+        names::log_refused(&config, &learned, self.latest.as_ref());
         self.latest = Some(heard);
         self.adopt(config);
         let (realms, tunnels) = (names.realms.len(), names.tunnels.len());
@@ -270,100 +266,6 @@ impl Core for Engine {
 
     fn handle_outside(&mut self, exchange: ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
         Engine::handle_outside(self, exchange, bytes, now);
-    }
-}
-
-/// The file's names for the numbers in a report.
-fn names(config: &Config, snapshot: &Snapshot, learned: &[LearnedRealm], heard: &Heard) -> Names {
-    let order: HashMap<&str, usize> = (config.realms.iter().map(|realm| realm.name.as_str()).zip(0..)).collect();
-    let routes = |id: RealmId, name: &str| {
-        let realm = RealmRef(*order.get(name)?);
-        learned_routes(&config.realms[realm.0], snapshot, id, learned.iter().find(|one| one.realm == realm), heard)
-    };
-    let mut realms: Vec<_> = (0..=u16::MAX)
-        .map(RealmId)
-        .zip(&snapshot.realms)
-        .filter_map(|(realm, entry)| {
-            let name = entry.as_ref()?.name.clone();
-            let routes = routes(realm, &name).map(Arc::new);
-            Some(RealmName { realm, name, routes })
-        })
-        .collect();
-    realms.sort_by_key(|realm| order.get(realm.name.as_str()));
-    let tunnels = snapshot.tunnels.iter().flatten().map(|tunnel| {
-        let (peer, has_endpoint) = match &tunnel.peer {
-            Transport::WireGuard(peer) => (PeerName::WireGuard(peer.public_key), peer.endpoint.is_some()),
-            Transport::Ipsec(peer) => {
-                let (remote_id, local_id) = (peer.remote_id.to_string(), peer.local_id.to_string());
-                (PeerName::Ipsec { remote_id, local_id }, peer.initiate)
-            }
-            Transport::Port(port) => (port_name(port, snapshot), false),
-        };
-        let Tunnel { realm, priority, weight, .. } = *tunnel;
-        TunnelName { tunnel: tunnel.peer.tunnel(), realm, peer, has_endpoint, priority, weight }
-    });
-    Names { tunnels: tunnels.collect(), realms }
-}
-
-/// `None`: the realm has no routing daemon.
-fn learned_routes(
-    realm: &Realm,
-    snapshot: &Snapshot,
-    id: RealmId,
-    known: Option<&LearnedRealm>,
-    heard: &Heard,
-) -> Option<LearnedRoutes> {
-    let from = realm.routes_from.as_ref()?;
-    let said = heard.get(&realm.name);
-    let networks = snapshot.mapping.networks().iter().filter(|network| network.realm == id);
-    let aliases: HashMap<IpNet, Option<Ipv4Net>> = networks.map(|network| (network.native, network.alias)).collect();
-    let accepted = known.iter().flat_map(|realm| &realm.accepted).map(|one| LearnedRoute {
-        prefix: one.route.prefix,
-        via: one.route.via.clone(),
-        since: one.route.since,
-        within: one.within,
-        alias: aliases.get(&one.route.prefix).copied().flatten(),
-    });
-    let refused = known.iter().flat_map(|realm| &realm.refused);
-    Some(LearnedRoutes {
-        namespace: from.namespace.clone(),
-        tun: from.tun.clone(),
-        max_prefixes: from.max_prefixes,
-        trouble: match said {
-            Some(said) => said.trouble.clone(),
-            None => Some("its routing daemon was not looked at yet".to_owned()),
-        },
-        overflow: said.map_or(0, |said| said.overflow),
-        changes: said.map_or(0, |said| said.changes),
-        accepted: accepted.collect(),
-        refused: refused.map(|one| (one.route.prefix, one.why.to_string())).collect(),
-    })
-}
-
-/// Those that were not there before.
-fn log_refused(config: &Config, learned: &[LearnedRealm], before: Option<&Heard>) {
-    const MOST: usize = 20;
-    for realm in learned {
-        let name = &config.realms[realm.realm.0].name;
-        let known: HashSet<IpNet> = before
-            .and_then(|heard| heard.get(name))
-            .map_or_else(HashSet::new, |heard| heard.routes.iter().map(|route| route.prefix).collect());
-        let new: Vec<_> = realm.refused.iter().filter(|one| !known.contains(&one.route.prefix)).collect();
-        for one in new.iter().take(MOST) {
-            tracing::warn!("realm {name}: its daemon's {} is refused: {}", one.route.prefix, one.why);
-        }
-        if new.len() > MOST {
-            tracing::warn!("realm {name}: {} more prefixes are refused; see `ixgate status {name}`", new.len() - MOST);
-        }
-    }
-}
-
-fn port_name(port: &PortConfig, snapshot: &Snapshot) -> PeerName {
-    let interface = snapshot.interfaces.get(port.interface.index()).and_then(Option::as_ref);
-    let name = interface.map_or_else(String::new, |interface| interface.name.clone());
-    match &port.medium {
-        Medium::Ethernet(ethernet) => PeerName::Port { interface: name, vlan: ethernet.vlan },
-        Medium::Tun => PeerName::Tun { name },
     }
 }
 

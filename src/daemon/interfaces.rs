@@ -16,7 +16,6 @@ use ipnet::IpNet;
 pub use self::states::{State, States};
 use crate::config::model::{Config, Driver as Wanted, Peer, RoutesFrom};
 use crate::dataplane::snapshot::Interface;
-use crate::io::frames::af_xdp::AfXdpError;
 use crate::io::frames::{self, Choice, Driver, FramesError, interface};
 use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
@@ -125,7 +124,7 @@ impl InterfaceError {
     pub fn needs_a_start(&self) -> bool {
         matches!(
             self,
-            InterfaceError::Frames(FramesError::NotPermitted(_) | FramesError::AfXdp(AfXdpError::NotPermitted(_)))
+            InterfaceError::Frames(FramesError::NotPermitted(_))
                 | InterfaceError::Namespace(NamespaceError::NotPermitted(_))
         )
     }

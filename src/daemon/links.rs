@@ -4,15 +4,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::follower::{Follower, Order, Orders};
 use super::interfaces::{InterfaceError, InterfacePlan, State, States};
 use super::worker::{Core, Handle, WorkerError};
 use crate::io::frames::FramesError;
 use crate::io::netlink::{Links, News};
-use crate::io::poller::Waker;
 use crate::io::privileges;
 use crate::io::sockets::Sockets;
 use crate::net::{InterfaceId, LinkReport};
@@ -22,47 +21,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What is not open is tried again so often.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
-/// The thread's other end. When it goes, so does the thread.
-pub struct Follower {
-    orders: Arc<Mutex<Orders>>,
-    waker: Waker,
-}
-
-#[derive(Default)]
-struct Orders {
-    /// To be followed from now on.
-    plans: Option<Vec<InterfacePlan>>,
-    is_ended: bool,
-}
-
-impl Follower {
-    pub fn spawn<C: Core>(handle: Handle<C>, states: States) -> io::Result<Self> {
-        let orders = Arc::new(Mutex::new(Orders::default()));
-        let links = Links::new()?;
-        let waker = links.waker();
-        let thread = Thread { handle, states, orders: orders.clone(), plans: Vec::new(), latest: HashMap::new() };
-        thread::Builder::new().name("ixgate-links".to_owned()).spawn(move || thread.run(links))?;
-        Ok(Follower { orders, waker })
-    }
-
-    /// From now on, these.
-    pub fn follow(&self, plans: Vec<InterfacePlan>) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).plans = Some(plans);
-        self.waker.wake();
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_ended = true;
-        self.waker.wake();
-    }
+/// Starts the thread.
+pub fn follow<C: Core>(handle: Handle<C>, states: States) -> io::Result<Follower> {
+    let links = Links::new()?;
+    Follower::spawn("ixgate-links", links.waker(), |orders| {
+        Thread { handle, states, orders, plans: Vec::new(), latest: HashMap::new() }.run(links);
+    })
 }
 
 struct Thread<C: Core> {
     handle: Handle<C>,
     states: States,
-    orders: Arc<Mutex<Orders>>,
+    orders: Orders,
     plans: Vec<InterfacePlan>,
     /// What the kernel said last of each.
     latest: HashMap<InterfaceId, LinkReport>,
@@ -83,13 +53,13 @@ impl<C: Core> Thread<C> {
 
     /// An error: it is to end, as the worker has.
     fn turn(&mut self, links: &mut Links, until_next_try: Duration) -> Result<(), WorkerError> {
-        let orders = std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
-        if orders.is_ended {
-            return Err(WorkerError::Gone);
-        }
-        if let Some(plans) = orders.plans {
-            self.adopt(plans);
-            links.follow(self.followed());
+        match self.orders.take() {
+            Order::GoOn => {}
+            Order::Follow(plans) => {
+                self.adopt(plans);
+                links.follow(self.followed());
+            }
+            Order::End => return Err(WorkerError::Gone),
         }
         let is_any_waiting = self.waiting().next().is_some();
         if let Err(error) = links.wait(is_any_waiting.then_some(until_next_try)) {

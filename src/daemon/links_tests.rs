@@ -1,6 +1,8 @@
 //! The thread's turns over real interfaces, of a network namespace of the test's own, with a real worker. Each turn waits for what the
 //! kernel tells.
 
+use std::sync::{Arc, Mutex};
+
 use super::super::interfaces::open_all;
 use super::super::interfaces::tests::plan;
 use super::super::worker::tests::Echo;
@@ -29,9 +31,9 @@ impl Bench {
         let core = Echo::new();
         let told = core.links.clone();
         let (handle, ending) = worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0).unwrap();
-        let orders = Orders { plans: Some(plans.to_vec()), is_ended: false };
-        let thread =
-            Thread { handle, states, orders: Arc::new(Mutex::new(orders)), plans: Vec::new(), latest: HashMap::new() };
+        let orders = Orders::default();
+        orders.follow(plans.to_vec());
+        let thread = Thread { handle, states, orders, plans: Vec::new(), latest: HashMap::new() };
         Bench { thread, links: Links::new().unwrap(), told, _ending: ending }
     }
 

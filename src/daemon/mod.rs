@@ -19,8 +19,10 @@
 
 pub mod appliance;
 pub mod dnssec_key;
+mod follower;
 pub mod interfaces;
 mod links;
+mod names;
 pub mod open;
 mod routes;
 pub mod run;

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::follower::{Follower, Order, Orders};
 use super::interfaces::{DaemonPlan, InterfacePlan};
 use crate::control::learned::{Heard, HeardRealm};
 use crate::io::clock::Clock;
 use crate::io::frames::interface;
 use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
-use crate::io::poller::{Poller, Waker};
+use crate::io::poller::Poller;
 use crate::io::privileges;
 use crate::net::{MAX_INTERFACES, Timestamp};
 
@@ -39,46 +40,17 @@ enum FollowError {
     Netlink(#[from] io::Error),
 }
 
-/// The thread's other end. When it goes, so does the thread.
-pub struct RouteFollower {
-    orders: Arc<Mutex<Orders>>,
-    waker: Waker,
-}
-
-#[derive(Default)]
-struct Orders {
-    plans: Option<Vec<InterfacePlan>>,
-    is_ended: bool,
-}
-
-impl RouteFollower {
-    /// `tell` is called after changes of `heard`.
-    pub fn spawn(heard: Shared, clock: Clock, tell: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let orders = Arc::new(Mutex::new(Orders::default()));
-        let poller = Poller::new()?;
-        let waker = poller.waker();
-        let thread =
-            Thread { orders: orders.clone(), heard, clock, poller, followed: Vec::new(), changes: Debounce::default() };
-        thread::Builder::new().name("ixgate-routes".to_owned()).spawn(move || thread.run(tell))?;
-        Ok(RouteFollower { orders, waker })
-    }
-
-    /// From now on those of them that are daemons', which are open.
-    pub fn follow(&self, plans: &[InterfacePlan]) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).plans = Some(plans.to_vec());
-        self.waker.wake();
-    }
-}
-
-impl Drop for RouteFollower {
-    fn drop(&mut self) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_ended = true;
-        self.waker.wake();
-    }
+/// Starts the thread. Of the plans that it is given it follows those of daemons, which are open. `tell` is called after changes of `heard`.
+pub fn follow(heard: Shared, clock: Clock, tell: impl Fn() + Send + 'static) -> io::Result<Follower> {
+    let poller = Poller::new()?;
+    Follower::spawn("ixgate-routes", poller.waker(), move |orders| {
+        let changes = Debounce::default();
+        Thread { orders, heard, clock, poller, followed: Vec::new(), changes }.run(tell);
+    })
 }
 
 struct Thread {
-    orders: Arc<Mutex<Orders>>,
+    orders: Orders,
     heard: Shared,
     clock: Clock,
     poller: Poller,
@@ -99,12 +71,10 @@ struct Followed {
 impl Thread {
     fn run(mut self, tell: impl Fn()) {
         loop {
-            let orders = std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner));
-            if orders.is_ended {
-                return;
-            }
-            if let Some(plans) = orders.plans {
-                self.adopt(&plans);
+            match self.orders.take() {
+                Order::GoOn => {}
+                Order::Follow(plans) => self.adopt(&plans),
+                Order::End => return,
             }
             let now = self.clock.now();
             for number in 0..self.followed.len() {

@@ -15,13 +15,13 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::follower::Follower;
 use super::interfaces::{self, InterfacePlan, States};
-use super::links::Follower;
 use super::open::{Opened, listens_of};
-use super::routes::{RouteFollower, Shared};
+use super::routes::{self, Shared};
 use super::transfer::{self, Transfers};
-use super::upstream;
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
+use super::{links, upstream};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
 use crate::io::clock::Clock;
@@ -109,7 +109,7 @@ where
             orders_from_signals(&sender).map_err(RunError::Start)?;
             // Nobody listens: the process is ending.
             let tell = move || _ = sender.blocking_send(Order::Reload(Cause::Routes));
-            let follower = RouteFollower::spawn(learning.heard, clock, tell).map_err(RunError::Start)?;
+            let follower = routes::follow(learning.heard, clock, tell).map_err(RunError::Start)?;
             supervise(opened, core, names, clock, reload, orders, Some(follower)).await
         });
         // A reload that hangs on a file must not keep the process.
@@ -146,7 +146,7 @@ async fn supervise<C, R, E>(
     clock: Clock,
     reload: R,
     mut orders: mpsc::Receiver<Order>,
-    daemons: Option<RouteFollower>,
+    daemons: Option<Follower>,
 ) -> Result<(), RunError>
 where
     C: Core,
@@ -159,7 +159,7 @@ where
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
-    let follower = Follower::spawn(handle.clone(), states.clone()).map_err(RunError::Start)?;
+    let follower = links::follow(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let daemons = Arc::new(daemons);
     follow(&follower, &daemons, interfaces);
     let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());
@@ -220,7 +220,7 @@ struct Facts {
     transfers: Arc<transfer::Counters>,
     follower: Follower,
     /// `None`: nobody asks for what they learn.
-    daemons: Arc<Option<RouteFollower>>,
+    daemons: Arc<Option<Follower>>,
     states: States,
 }
 
@@ -317,9 +317,9 @@ where
 }
 
 /// From now on these; routes in the namespaces of daemons.
-fn follow(follower: &Follower, daemons: &Option<RouteFollower>, interfaces: Vec<InterfacePlan>) {
+fn follow(follower: &Follower, daemons: &Option<Follower>, interfaces: Vec<InterfacePlan>) {
     if let Some(daemons) = daemons {
-        daemons.follow(&interfaces);
+        daemons.follow(interfaces.clone());
     }
     follower.follow(interfaces);
 }

@@ -4,6 +4,7 @@ use std::net::UdpSocket as StdSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 
+use super::super::upstream::Answers;
 use super::*;
 use crate::dataplane::report::Totals;
 use crate::io::udp::{Offload, UdpSocket};

@@ -18,14 +18,12 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use self::socket::Socket;
+use self::socket::{BUFFER_BYTES, Socket};
 pub use self::table::News;
 use self::table::Table;
 use super::poller::{Poller, Waker};
 use crate::net::InterfaceId;
 
-/// Longer than any datagram of the kernel's (32 KiB).
-const BUFFER_BYTES: usize = 64 << 10;
 /// The poller's token.
 const SOCKET: u8 = 0;
 /// Before everything is asked for anew: a storm of changes must not become one of questions.

@@ -4,7 +4,7 @@
 //! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
 //! af_xdp      past the kernel's stack, all frames of an interface
 //! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
-//! quiet       the kernel does not answer in our place
+//! quiet       the kernel does not answer in our place             bpf        programs for the kernel, loaded and attached
 //! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
 //! ```
 //!
@@ -13,6 +13,7 @@
 
 pub mod af_packet;
 pub mod af_xdp;
+mod bpf;
 mod error;
 pub mod interface;
 pub mod offload;
@@ -62,7 +63,8 @@ pub trait Driver: Debug + Send {
 
     fn counters(&self) -> RecvCounters;
 
-    /// Joined frames that came and were taken apart, and that were sent, so far.
+    /// Joined frames so far: those that came and were taken apart, and those that were offered to the kernel, which may have refused some
+    /// (their segments went one by one then).
     fn joined(&self) -> (u64, u64) {
         (0, 0)
     }

@@ -19,16 +19,14 @@
 //!
 //! A socket filter would stop only the copies; nftables would need its own rules kept beside an operator's.
 
-#![allow(unsafe_code)]
-
-use std::ffi::{c_long, c_void};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::bpf::{self, Hook, Instruction, instruction};
 use crate::io::privileges;
 
 /// Of one interface: file below `/proc/sys/net`, what it must hold, and what the kernel does otherwise.
@@ -176,106 +174,23 @@ fn set(file: &Path, wanted: &str) -> io::Result<Option<String>> {
     Ok(Some(value))
 }
 
-/// `struct bpf_insn`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Instruction {
-    code: u8,
-    /// Destination in the low half, source in the high half.
-    registers: u8,
-    offset: i16,
-    immediate: i32,
-}
-
-const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruction {
-    Instruction { code, registers, offset, immediate }
-}
-
 /// ```text
 /// if there is a VLAN tag with a number other than 0 { what else is on the ingress decides } else { drop }
 /// ```
 const BARRIER: [Instruction; 9] = [
-    instruction(0x61, 0x10, 20, 0),   // r0 = context.vlan_present
-    instruction(0x15, 0x00, 5, 0),    // if r0 == 0, to the drop
-    instruction(0x61, 0x10, 24, 0),   // r0 = context.vlan_tci
-    instruction(0x57, 0x00, 0, 4095), // r0 &= the number
-    instruction(0x15, 0x00, 2, 0),    // if r0 == 0, to the drop
-    instruction(0xb7, 0x00, 0, -1),   // r0 = TCX_NEXT
-    instruction(0x95, 0x00, 0, 0),    // return r0
-    instruction(0xb7, 0x00, 0, 2),    // r0 = TCX_DROP
-    instruction(0x95, 0x00, 0, 0),    // return r0
+    instruction(0x61, 0, 1, 20, 0),   // r0 = context.vlan_present
+    instruction(0x15, 0, 0, 5, 0),    // if r0 == 0, to the drop
+    instruction(0x61, 0, 1, 24, 0),   // r0 = context.vlan_tci
+    instruction(0x57, 0, 0, 0, 4095), // r0 &= the number
+    instruction(0x15, 0, 0, 2, 0),    // if r0 == 0, to the drop
+    instruction(0xb7, 0, 0, 0, -1),   // r0 = TCX_NEXT
+    instruction(0x95, 0, 0, 0, 0),    // return r0
+    instruction(0xb7, 0, 0, 0, 2),    // r0 = TCX_DROP
+    instruction(0x95, 0, 0, 0, 0),    // return r0
 ];
 
-const BPF_PROG_LOAD: c_long = 5;
-const BPF_LINK_CREATE: c_long = 28;
-const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
-const BPF_TCX_INGRESS: u32 = 46;
-
-/// The members of `union bpf_attr` for `BPF_PROG_LOAD`, as far as they are used; those behind count as zero.
-#[repr(C)]
-struct Load {
-    program_type: u32,
-    instructions: u32,
-    code: u64,
-    license: u64,
-    log: [u32; 4],
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface_index: u32,
-    attach_type: u32,
-}
-
-/// The same for `BPF_LINK_CREATE`.
-#[repr(C)]
-struct Attach {
-    program: u32,
-    interface_index: u32,
-    attach_type: u32,
-    flags: u32,
-    relative: u64,
-    revision: u64,
-}
-
-/// Stands until it is closed.
+/// Stands until it is closed: the link keeps the program.
 fn barrier(interface_index: u32) -> io::Result<OwnedFd> {
-    let load = Load {
-        program_type: BPF_PROG_TYPE_SCHED_CLS,
-        instructions: BARRIER.len() as u32,
-        code: BARRIER.as_ptr().addr() as u64,
-        license: c"Dual MIT/GPL".as_ptr().addr() as u64,
-        log: [0; 4],
-        kernel_version: 0,
-        flags: 0,
-        name: *b"ixgate_barrier\0\0",
-        interface_index: 0,
-        attach_type: BPF_TCX_INGRESS,
-    };
-    // SAFETY: `Load` is laid out as the kernel has it for this command; what it points to is static and only read.
-    let program = unsafe { bpf(BPF_PROG_LOAD, &load)? };
-    let attach = Attach {
-        program: program.as_raw_fd() as u32,
-        interface_index,
-        attach_type: BPF_TCX_INGRESS,
-        flags: 0,
-        relative: 0,
-        revision: 0,
-    };
-    // SAFETY: `Attach` is laid out as the kernel has it for this command, and holds no pointers. The link keeps the program.
-    unsafe { bpf(BPF_LINK_CREATE, &attach) }
-}
-
-/// # Safety
-/// `attributes` is what the command reads, without padding, and its pointers are good for it.
-unsafe fn bpf<T>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
-    let start: *const c_void = std::ptr::from_ref(attributes).cast();
-    // SAFETY: the caller promises that the kernel may read so many bytes from there; it writes nothing.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, start, size_of::<T>()) };
-    match fd {
-        0.. => {
-            // SAFETY: both commands return a new descriptor that nobody else owns.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-        }
-        _ => Err(io::Error::last_os_error()),
-    }
+    let program = bpf::load(Hook::TCX_INGRESS, *b"ixgate_barrier\0\0", &BARRIER, None)?;
+    bpf::attach(program.as_fd(), Hook::TCX_INGRESS, interface_index, 0)
 }

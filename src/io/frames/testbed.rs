@@ -1,5 +1,5 @@
-//! Two network namespaces for a test, joined by a veth pair: ours, in the test's own thread, and the one on the other end, in a
-//! thread of its own. They vanish with their threads.
+//! A network namespace for a test, in a thread of its own; and two, joined by a veth pair: ours, and the one on the other end, in another
+//! thread. They vanish with their threads.
 
 #![allow(unsafe_code)]
 
@@ -18,15 +18,20 @@ pub struct There {
     jobs: Sender<Box<dyn FnOnce() + Send>>,
 }
 
-/// Runs a test with a testbed of its own. Where this is not permitted the test is not run, and says so.
+/// Runs a test with a testbed of its own.
 pub fn with_testbed(test: impl FnOnce(Testbed) + Send + 'static) {
-    let ours = thread::spawn(move || {
-        if let Err(error) = enter_new_namespace() {
-            return eprintln!("NOT RUN: cannot make a network namespace: {error}");
-        }
+    in_namespace(|| {
         sh("ip link set lo up");
         let there = There::behind("ixa");
         test(Testbed { there });
+    });
+}
+
+/// Runs a test in an empty namespace of its own. Where this is not permitted the test is not run, and says so.
+pub fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let ours = thread::spawn(move || match enter_new_namespace() {
+        Ok(()) => test(),
+        Err(error) => eprintln!("NOT RUN: cannot make a network namespace: {error}"),
     });
     if let Err(panic) = ours.join() {
         std::panic::resume_unwind(panic);
@@ -85,10 +90,14 @@ impl There {
 /// # Panics
 /// When it fails.
 pub fn sh(script: &str) -> String {
+    try_sh(script).unwrap_or_else(|errors| panic!("{script}: {errors}"))
+}
+
+/// The same. An error: what it says when it fails.
+pub fn try_sh(script: &str) -> Result<String, String> {
     let output = Command::new("sh").args(["-ec", script]).output().expect("there is a shell");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{script}: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let words = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(words(&output.stdout)) } else { Err(words(&output.stderr)) }
 }
 
 fn enter_new_namespace() -> io::Result<()> {

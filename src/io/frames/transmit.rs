@@ -2,7 +2,7 @@
 //!
 //! | error | cause | answer |
 //! |---|---|---|
-//! | EAGAIN, ENOBUFS | the queue before the card is full | waited for, a few milliseconds in all; the rest is congestion |
+//! | EAGAIN, ENOBUFS, EINTR | the queue before the card is full, or a signal came | waited for, a few milliseconds in all; the rest is congestion |
 //! | any other, of a joined frame | the kernel or the device does not take it | its segments one by one; after a few times, no more joining |
 //! | ENETDOWN, ENXIO, ENODEV, EBADFD, EIO | the interface is down or gone | the rest is refused |
 //! | any other | this frame alone | refused |

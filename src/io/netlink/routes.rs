@@ -14,11 +14,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 pub use self::table::Table;
-use super::socket::{self, Socket};
+use super::socket::{self, BUFFER_BYTES, Socket};
 use crate::net::Timestamp;
-
-/// Longer than any datagram of the kernel's (32 KiB).
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// Of one realm. Its socket belongs to the namespace that it was opened in, from whatever thread it is read.
 #[derive(Debug)]

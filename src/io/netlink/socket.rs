@@ -6,6 +6,8 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// For what is received: longer than any datagram of the kernel's (32 KiB).
+pub const BUFFER_BYTES: usize = 64 << 10;
 /// Links, in the bits of a netlink address (rtnetlink(7)).
 const RTMGRP_LINK: u32 = 1;
 const RTMGRP_IPV4_ROUTE: u32 = 0x40;

@@ -12,11 +12,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::super::offload::HEADER_BYTES;
 use super::super::sys::{self, Mapping};
 
 /// Room for the longest frame that a port takes (a packet of 1,920 bytes, an Ethernet header, one VLAN tag) behind what the kernel
 /// writes before it (76 bytes). Longer ones come by another way: see the parent module.
 const SLOT_BYTES: usize = 2048;
+/// Before it stand the slot's header with its status word, an address, and the header for offload.
+const FIRST_FRAME_BYTE: usize = size_of::<libc::tpacket2_hdr>() + size_of::<libc::sockaddr_ll>() + HEADER_BYTES;
 /// What the kernel allocates in one piece.
 const BLOCK_BYTES: usize = 64 << 10;
 /// 8 MiB in all, as a UDP socket has: at a million frames a second it rides out 4 ms.
@@ -47,6 +50,27 @@ pub struct Slot {
     pub vlan: Option<[u8; 4]>,
 }
 
+impl Slot {
+    /// Whatever the header says, the frame lies in the slot, behind what the kernel writes before it.
+    fn read(index: usize, status: u32, header: &libc::tpacket2_hdr) -> Self {
+        let at = usize::from(header.tp_mac).clamp(FIRST_FRAME_BYTE, SLOT_BYTES);
+        let is_tagged = status & libc::TP_STATUS_VLAN_VALID != 0;
+        let [p0, p1] = match status & libc::TP_STATUS_VLAN_TPID_VALID {
+            0 => (libc::ETH_P_8021Q as u16).to_be_bytes(),
+            _ => header.tp_vlan_tpid.to_be_bytes(),
+        };
+        let [t0, t1] = header.tp_vlan_tci.to_be_bytes();
+        Slot {
+            index,
+            at,
+            len: (header.tp_snaplen as usize).min(SLOT_BYTES - at),
+            original_len: header.tp_len as usize,
+            is_queued: status & libc::TP_STATUS_COPY != 0,
+            vlan: is_tagged.then_some([p0, p1, t0, t1]),
+        }
+    }
+}
+
 impl Ring {
     /// Gives the socket its ring.
     pub fn new(fd: &OwnedFd) -> io::Result<Self> {
@@ -73,21 +97,7 @@ impl Ring {
         let header = unsafe { ptr::read(self.memory.at(index * SLOT_BYTES, SLOT_BYTES).cast::<libc::tpacket2_hdr>()) };
         self.next = (index + 1) % SLOTS;
         self.held += 1;
-        let at = usize::from(header.tp_mac).min(SLOT_BYTES);
-        let is_tagged = status & libc::TP_STATUS_VLAN_VALID != 0;
-        let [p0, p1] = match status & libc::TP_STATUS_VLAN_TPID_VALID {
-            0 => (libc::ETH_P_8021Q as u16).to_be_bytes(),
-            _ => header.tp_vlan_tpid.to_be_bytes(),
-        };
-        let [t0, t1] = header.tp_vlan_tci.to_be_bytes();
-        Some(Slot {
-            index,
-            at,
-            len: (header.tp_snaplen as usize).min(SLOT_BYTES - at),
-            original_len: header.tp_len as usize,
-            is_queued: status & libc::TP_STATUS_COPY != 0,
-            vlan: is_tagged.then_some([p0, p1, t0, t1]),
-        })
+        Some(Slot::read(index, status, &header))
     }
 
     /// All slots that were taken are the kernel's again.
@@ -126,5 +136,27 @@ impl Ring {
         let word = self.memory.at(index * SLOT_BYTES, size_of::<u32>());
         // SAFETY: aligned (slots are), within the mapping, alive as long as `self`; both sides access it as one word only.
         unsafe { AtomicU32::from_ptr(word.cast()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_its_header_says_a_frame_lies_in_its_slot_and_not_over_the_header() {
+        for mac in [0, 3, 31, 61, 62, 76, 2047, 2048, u16::MAX] {
+            for snaplen in [0, 60, 1986, 2048, u32::MAX] {
+                // SAFETY: plain C data; all zeroes is a valid value.
+                let mut header: libc::tpacket2_hdr = unsafe { std::mem::zeroed() };
+                (header.tp_mac, header.tp_snaplen) = (mac, snaplen);
+                let slot = Slot::read(7, libc::TP_STATUS_USER, &header);
+                assert!(slot.at >= 62 && slot.at + slot.len <= SLOT_BYTES, "{slot:?}");
+                if (62..=2048).contains(&mac) {
+                    assert_eq!(slot.at, usize::from(mac));
+                    assert_eq!(slot.len, (snaplen as usize).min(2048 - slot.at));
+                }
+            }
+        }
     }
 }

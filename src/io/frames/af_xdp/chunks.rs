@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::memory::Mapping;
@@ -31,6 +32,11 @@ impl Umem {
     fn chunk_of(&self, address: u64) -> u64 {
         address & !u64::from(self.chunk_bytes - 1)
     }
+
+    /// Where these chunks lie.
+    fn places(&self, chunks: &Range<u32>) -> Range<u64> {
+        u64::from(chunks.start) * u64::from(self.chunk_bytes)..u64::from(chunks.end) * u64::from(self.chunk_bytes)
+    }
 }
 
 /// A received frame in our hands: its chunk goes back by [`Receiving::give_back`].
@@ -40,14 +46,18 @@ pub struct Lent(Descriptor);
 #[derive(Debug)]
 pub struct Receiving {
     umem: Umem,
+    /// Where its chunks lie.
+    places: Range<u64>,
+    /// Frames that were said to lie elsewhere.
+    astray: u64,
     pub fill: Producer<u64>,
     ring: Consumer<Descriptor>,
 }
 
 impl Receiving {
     /// Hands the chunks, which are nobody else's, to the kernel: at most as many as the fill ring has room for.
-    pub fn new(umem: Umem, chunks: std::ops::Range<u32>, fill: Producer<u64>, ring: Consumer<Descriptor>) -> Self {
-        let mut receiving = Receiving { umem, fill, ring };
+    pub fn new(umem: Umem, chunks: Range<u32>, fill: Producer<u64>, ring: Consumer<Descriptor>) -> Self {
+        let mut receiving = Receiving { places: umem.places(&chunks), astray: 0, umem, fill, ring };
         for chunk in chunks {
             let has_room = receiving.fill.push(u64::from(chunk) * u64::from(receiving.umem.chunk_bytes));
             assert!(has_room, "the fill ring has room for all chunks");
@@ -56,9 +66,28 @@ impl Receiving {
         receiving
     }
 
+    /// The next frame that lies in a chunk of ours, and ends in it. Others are passed over and counted; what they lie in is not given
+    /// back.
     #[inline]
     pub fn take(&mut self) -> Option<Lent> {
-        self.ring.pop().map(Lent)
+        loop {
+            let descriptor = self.ring.pop()?;
+            if self.is_ours(&descriptor) {
+                return Some(Lent(descriptor));
+            }
+            self.astray += 1;
+        }
+    }
+
+    pub fn astray(&self) -> u64 {
+        self.astray
+    }
+
+    #[inline]
+    fn is_ours(&self, Descriptor { address, len }: &Descriptor) -> bool {
+        // No overflow: the address lies in the memory.
+        self.places.contains(address)
+            && address + u64::from(*len) <= self.umem.chunk_of(*address) + u64::from(self.umem.chunk_bytes)
     }
 
     /// Ends a round of [`Receiving::take`].
@@ -80,7 +109,7 @@ impl Receiving {
     #[inline]
     pub fn bytes(&self, lent: &Lent) -> &[u8] {
         // SAFETY: the kernel has given the chunk up by putting it into the receive ring, and gets it back only with `lent` itself,
-        // which cannot be copied and is kept with the number of its queue. The bounds are checked.
+        // which cannot be copied and is kept with the number of its queue. `take` has seen that it lies in one chunk of ours.
         unsafe { self.umem.memory.bytes(lent.0.address as usize, lent.0.len as usize) }
     }
 
@@ -96,20 +125,20 @@ pub struct Transmitting {
     umem: Umem,
     pub ring: Producer<Descriptor>,
     completion: Consumer<u64>,
+    /// Where its chunks lie.
+    places: Range<u64>,
+    /// How many they are.
+    chunks: usize,
     /// Chunks in our hands.
     free: Vec<u64>,
 }
 
 impl Transmitting {
     /// The chunks are nobody else's; each of the rings has room for all of them.
-    pub fn new(
-        umem: Umem,
-        chunks: std::ops::Range<u32>,
-        ring: Producer<Descriptor>,
-        completion: Consumer<u64>,
-    ) -> Self {
-        let free = chunks.map(|chunk| u64::from(chunk) * u64::from(umem.chunk_bytes)).collect();
-        Transmitting { umem, ring, completion, free }
+    pub fn new(umem: Umem, chunks: Range<u32>, ring: Producer<Descriptor>, completion: Consumer<u64>) -> Self {
+        let places = umem.places(&chunks);
+        let free: Vec<_> = chunks.map(|chunk| u64::from(chunk) * u64::from(umem.chunk_bytes)).collect();
+        Transmitting { umem, ring, completion, places, chunks: free.len(), free }
     }
 
     /// Copies a frame in, to be sent after [`Transmitting::publish`]. `false`: no chunk is free; see [`Transmitting::reap`].
@@ -121,7 +150,8 @@ impl Transmitting {
     pub fn put(&mut self, frame: &[u8]) -> bool {
         assert!(frame.len() <= self.umem.chunk_bytes as usize);
         let Some(address) = self.free.pop() else { return false };
-        // SAFETY: a chunk in `free` is in nobody else's hands: it was never given away, or the kernel said that it is done with it.
+        // SAFETY: a chunk in `free` is for sending (see `reap`) and in nobody else's hands: it was never given away, or the kernel said
+        // that it is done with it.
         unsafe { self.umem.memory.bytes_mut(address as usize, frame.len()) }.copy_from_slice(frame);
         let has_room = self.ring.push(Descriptor { address, len: frame.len() as u32 });
         debug_assert!(has_room, "the transmit ring has room for all chunks");
@@ -141,10 +171,12 @@ impl Transmitting {
         self.ring.publish();
     }
 
-    /// Takes back the chunks of frames that are sent.
+    /// Takes back the chunks of frames that are sent; what is none of them, or more than all of them, is passed over.
     pub fn reap(&mut self) {
         while let Some(address) = self.completion.pop() {
-            self.free.push(self.umem.chunk_of(address));
+            if self.places.contains(&address) && self.free.len() < self.chunks {
+                self.free.push(self.umem.chunk_of(address));
+            }
         }
         self.completion.release();
     }
@@ -324,5 +356,38 @@ mod tests {
         kernel.complete(0);
         transmitting.reap();
         assert!(transmitting.put(&[1; 60]));
+    }
+
+    #[test]
+    fn frames_that_lie_elsewhere_are_passed_over_and_counted() {
+        let (mut receiving, _, mut kernel) = queue();
+        let end = u64::from(RECEIVE * CHUNK_BYTES);
+        let wrong =
+            [(2048, 2049), (2300, 2048), (end, 60), (end - 60, 61), (u64::MAX - 10, 60), (1 << 40, 0), (0, u32::MAX)];
+        for (address, len) in wrong {
+            assert!(kernel.receive.push(Descriptor { address, len }));
+        }
+        assert!(kernel.receive.push(Descriptor { address: 2048, len: 2048 }));
+        kernel.receive.publish();
+        let lent = receiving.take().unwrap();
+        assert_eq!((receiving.bytes(&lent).len(), receiving.astray()), (2048, 7));
+        assert!(receiving.take().is_none());
+    }
+
+    #[test]
+    fn chunks_that_were_never_for_sending_are_not_sent_from() {
+        let (_, mut transmitting, mut kernel) = queue();
+        let end = u64::from((RECEIVE + TRANSMIT) * CHUNK_BYTES);
+        assert!(transmitting.put(&[1; 60]));
+        for address in [0, end, u64::MAX, end - 2048] {
+            assert!(kernel.completion.push(address));
+        }
+        kernel.completion.publish();
+        transmitting.reap();
+        assert_eq!(transmitting.free.len(), TRANSMIT as usize);
+        assert!(kernel.completion.push(end - 2048));
+        kernel.completion.publish();
+        transmitting.reap();
+        assert_eq!(transmitting.free.len(), TRANSMIT as usize, "no more than there are");
     }
 }

@@ -53,20 +53,26 @@ impl Mapping {
     }
 
     /// The aligned word at `at` bytes.
+    ///
+    /// # Panics
+    /// When it is not aligned, or not within the mapping.
     #[inline]
     pub fn u32_at(&self, at: usize) -> &AtomicU32 {
-        assert!(at.is_multiple_of(4) && at + 4 <= self.len);
-        // SAFETY: within the mapping, which is page-aligned and lives as long as `self`; it is only ever reached as an atomic, here
+        assert!(at.is_multiple_of(4), "aligned");
+        // SAFETY: aligned, as the mapping begins with a page; it lives as long as `self`; it is only ever reached as an atomic, here
         // and (by its own atomics) in the kernel.
-        unsafe { AtomicU32::from_ptr(self.address.as_ptr().add(at).cast()) }
+        unsafe { AtomicU32::from_ptr(self.place(at, 4).cast()) }
     }
 
     /// The aligned double word at `at` bytes.
+    ///
+    /// # Panics
+    /// When it is not aligned, or not within the mapping.
     #[inline]
     pub fn u64_at(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= self.len);
+        assert!(at.is_multiple_of(8), "aligned");
         // SAFETY: as in `u32_at`.
-        unsafe { AtomicU64::from_ptr(self.address.as_ptr().add(at).cast()) }
+        unsafe { AtomicU64::from_ptr(self.place(at, 8).cast()) }
     }
 
     /// # Safety
@@ -76,9 +82,8 @@ impl Mapping {
     /// When they do not lie within the mapping.
     #[inline]
     pub unsafe fn bytes(&self, at: usize, len: usize) -> &[u8] {
-        assert!(at <= self.len && len <= self.len - at);
         // SAFETY: within the mapping, initialised (zeroes at first); the caller promises that nobody writes.
-        unsafe { std::slice::from_raw_parts(self.address.as_ptr().add(at), len) }
+        unsafe { std::slice::from_raw_parts(self.place(at, len), len) }
     }
 
     /// # Safety
@@ -89,9 +94,17 @@ impl Mapping {
     #[inline]
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn bytes_mut(&self, at: usize, len: usize) -> &mut [u8] {
-        assert!(at <= self.len && len <= self.len - at);
         // SAFETY: within the mapping, initialised (zeroes at first); the caller promises that nobody else has them.
-        unsafe { std::slice::from_raw_parts_mut(self.address.as_ptr().add(at), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.place(at, len), len) }
+    }
+
+    /// Where `len` bytes lie: all of them within the mapping.
+    #[inline]
+    fn place(&self, at: usize, len: usize) -> *mut u8 {
+        // No sum, which could be too large for a number and seem small.
+        assert!(at <= self.len && len <= self.len - at, "within the mapping");
+        // SAFETY: the offset is within the mapping.
+        unsafe { self.address.as_ptr().add(at) }
     }
 
     fn map(len: usize, flags: i32, fd: i32, offset: i64) -> io::Result<Self> {
@@ -119,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "at <= self.len")]
+    #[should_panic(expected = "within the mapping")]
     fn bytes_beyond_the_end_are_not_given() {
         let memory = Mapping::for_frames(4096).unwrap();
         // SAFETY: nobody else has the memory.
@@ -127,7 +140,19 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "is_multiple_of(4)")]
+    #[should_panic(expected = "within the mapping")]
+    fn a_word_whose_end_is_no_number_is_not_given() {
+        Mapping::for_frames(4096).unwrap().u32_at(usize::MAX - 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "within the mapping")]
+    fn a_double_word_whose_end_is_no_number_is_not_given() {
+        Mapping::for_frames(4096).unwrap().u64_at(usize::MAX - 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "aligned")]
     fn words_are_aligned() {
         Mapping::for_frames(4096).unwrap().u32_at(2);
     }

@@ -1,11 +1,11 @@
 //! Frames by AF_XDP: the interface's receive queues hand them over before the kernel's own network stack sees them.
 //!
-//! A small program on the interface (`bpf.rs`) sends every frame to the socket of its receive queue; what has none (queues added
+//! A small program on the interface (`program.rs`) sends every frame to the socket of its receive queue; what has none (queues added
 //! later) goes the kernel's way. So, other than with AF_PACKET, the kernel answers nothing that comes in, whatever addresses
 //! it has. The program is gone with the process, however that ends.
 //!
 //! ```text
-//! bpf      program, map of sockets, attachment     btf      functions of the kernel, by name
+//! program  instructions, attachment                btf      functions of the kernel, by name
 //! nic      what the interface can, and must        error    why it cannot be had
 //! socket   one queue                               sending  from an outbox into its transmit ring
 //! chunks   who holds which piece of memory         ring     one ring between the kernel and us
@@ -16,7 +16,8 @@
 //! eleven times (`cargo bench --bench ports`): there AF_PACKET carries joined segments.
 //!
 //! Tried in this order, and shown by [`Driver::kind`]: native with zero copy, native, generic; [`Driver::note`] says what was in the way of
-//! the better ones. Whoever asks for none of them in particular gets AF_PACKET behind them ([`frames::open`](super::open)). Limits:
+//! the better ones. An interface for which none of them can be had gets AF_PACKET instead ([`frames::open`](super::open)); one whose file
+//! does not ask for AF_XDP gets that at once. Limits:
 //!
 //! - No segmentation and no checksum offload, neither way: joined frames are not made (native XDP keeps the interface from it).
 //! - VLAN tags that the card takes out are lost to XDP: the card is told to leave them in (and not told otherwise
@@ -27,13 +28,13 @@
 //! - A veth pair: the other end's kernel leaves checksums undone, so they are completed here (`checksum.rs`); and it leaves the outer
 //!   VLAN tag beside the frame, so the program puts it back, which needs Linux 6.8. Generic mode is not used there.
 
-mod bpf;
 mod btf;
 mod checksum;
 mod chunks;
 mod error;
 mod memory;
 mod nic;
+mod program;
 mod ring;
 mod sending;
 mod socket;
@@ -43,11 +44,12 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use self::bpf::{Link, Program, SocketMap, Tags};
 use self::chunks::{HEADROOM_BYTES, Lent};
 pub use self::error::{AfXdpError, Mode};
 use self::nic::Nic;
+use self::program::{Link, Program, Tags};
 use self::socket::{Place, Queue};
+use super::bpf::SocketMap;
 use super::quiet::Quiet;
 use super::{Driver, FramesError, interface};
 use crate::io::poller::Poller;
@@ -108,10 +110,6 @@ pub fn open(interface: InterfaceId, name: &str) -> Result<AfXdp, FramesError> {
 }
 
 impl AfXdp {
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
     fn give_back(&mut self) {
         for (queue, lent) in self.batch.drain(..) {
             self.queues[queue].receiving.give_back(lent);
@@ -182,7 +180,8 @@ impl Driver for AfXdp {
     }
 
     fn counters(&self) -> RecvCounters {
-        let mut counters = RecvCounters::default();
+        let astray = self.queues.iter().map(|queue| queue.receiving.astray()).sum();
+        let mut counters = RecvCounters { truncated: astray, ..RecvCounters::default() };
         for statistics in self.queues.iter().filter_map(|queue| queue.statistics().ok()) {
             counters.truncated += statistics.rx_dropped;
             let overflow = statistics.rx_ring_full + statistics.rx_fill_ring_empty_descs;
@@ -216,7 +215,7 @@ struct Taken {
 
 /// Program attached, sockets bound to all queues and in the map.
 fn take_over(name: &str, nic: &Nic, queues: u32, chunk_bytes: u32) -> Result<Taken, AfXdpError> {
-    let map = SocketMap::new(queues).map_err(|error| explain(name, error))?;
+    let map = SocketMap::new(program::NAME, queues).map_err(|error| explain(name, error))?;
     let tags = if nic.is_veth() { Tags::BesideFrames { interface_index: nic.index } } else { Tags::InFrames };
     let program = Program::load(&map, tags).map_err(|error| match tags {
         Tags::BesideFrames { .. } if !is_final(&error) => AfXdpError::HidesTags(name.into(), error),

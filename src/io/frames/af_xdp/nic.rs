@@ -57,7 +57,7 @@ impl Nic {
         let mut channels = [0u32; 9];
         channels[0] = GET_CHANNELS;
         match self.ethtool(&mut channels) {
-            Ok(()) => (channels[5] + channels[8]).max(1),
+            Ok(()) => channels[5].saturating_add(channels[8]).max(1),
             Err(_) => 1,
         }
     }

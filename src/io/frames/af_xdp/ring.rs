@@ -22,6 +22,17 @@ pub struct Offsets {
     pub flags: usize,
 }
 
+impl Offsets {
+    /// What they are counted from is at least so long, with `size` entries of `E`. `None`: they are no ring's.
+    pub fn len<E: Entry>(&self, size: u32) -> Option<usize> {
+        let entries_end = self.entries.checked_add((size as usize).checked_mul(E::BYTES)?)?;
+        let counts = [self.producer, self.consumer, self.flags];
+        let is_aligned = self.entries.is_multiple_of(8) && counts.iter().all(|at| at.is_multiple_of(4));
+        let ends = counts.map(|at| at.checked_add(size_of::<u32>()));
+        ends.into_iter().try_fold(entries_end, |len, end| Some(len.max(end?))).filter(|_| is_aligned)
+    }
+}
+
 /// What a ring is made of.
 pub trait Entry: Copy {
     const BYTES: usize;
@@ -77,7 +88,8 @@ impl<E: Entry> Ring<E> {
     /// # Panics
     /// When the ring does not lie within the memory.
     pub fn new(memory: Arc<Mapping>, offsets: Offsets, size: u32) -> Self {
-        assert!(size.is_power_of_two() && offsets.entries + size as usize * E::BYTES <= memory.len());
+        let is_within = offsets.len::<E>(size).is_some_and(|len| len <= memory.len());
+        assert!(size.is_power_of_two() && is_within, "a ring within the memory");
         Ring { memory, offsets, size, entry: PhantomData }
     }
 
@@ -156,16 +168,20 @@ pub struct Consumer<E> {
 
 impl<E: Entry> Consumer<E> {
     pub fn new(ring: Ring<E>) -> Self {
-        Consumer { produced: ring.produced(), consumed: ring.consumed(), ring }
+        let consumed = ring.consumed();
+        Consumer { produced: consumed, consumed, ring }
     }
 
+    /// The next one; of a ring whose count says what cannot be, none.
     #[inline]
     pub fn pop(&mut self) -> Option<E> {
         if self.consumed == self.produced {
-            self.produced = self.ring.produced();
-            if self.consumed == self.produced {
+            let produced = self.ring.produced();
+            // More than there is room for is no count.
+            if !(1..=self.ring.size).contains(&produced.wrapping_sub(self.consumed)) {
                 return None;
             }
+            self.produced = produced;
         }
         let entry = E::read(&self.ring.memory, self.ring.place(self.consumed));
         self.consumed = self.consumed.wrapping_add(1);
@@ -217,5 +233,34 @@ pub mod tests {
         assert!(producer.push(frame(4)));
         assert!(!producer.push(frame(5)));
         assert_eq!(producer.pending(), 4);
+    }
+
+    #[test]
+    fn a_count_that_cannot_be_gives_no_entries() {
+        let (mut producer, mut consumer) = both_ends::<u64>(4, 10);
+        assert!(producer.push(1));
+        for wrong in [10 + 5, 9, 10 + (1 << 31)] {
+            consumer.ring.memory.u32_at(0).store(wrong, Ordering::Relaxed);
+            assert_eq!(consumer.pop(), None, "{wrong}");
+            assert_eq!(Consumer::new(consumer.ring.clone()).pop(), None, "{wrong}, from the start");
+        }
+        producer.publish();
+        assert_eq!([consumer.pop(), consumer.pop()], [Some(1), None]);
+    }
+
+    #[test]
+    fn places_that_are_no_rings_have_no_length() {
+        let good = Offsets { producer: 0, consumer: 64, flags: 128, entries: 192 };
+        assert_eq!((good.len::<u64>(4), good.len::<Descriptor>(4)), (Some(192 + 32), Some(192 + 64)));
+        assert_eq!(Offsets { flags: 4096, ..good }.len::<u64>(4), Some(4100), "whatever lies last");
+        let far = usize::MAX - 7;
+        for wrong in [
+            Offsets { producer: 2, ..good },
+            Offsets { entries: 196, ..good },
+            Offsets { entries: far, ..good },
+            Offsets { consumer: usize::MAX - 3, ..good },
+        ] {
+            assert_eq!(wrong.len::<u64>(4), None, "{wrong:?}");
+        }
     }
 }

@@ -68,7 +68,7 @@ impl Queue {
         set_option(fd, libc::XDP_TX_RING, &transmit_ring)?;
         let _ = set_option(fd, XDP_MAX_TX_SKB_BUDGET, &transmit_ring);
         enlarge_send_buffer(fd);
-        let offsets: libc::xdp_mmap_offsets = option(fd, libc::XDP_MMAP_OFFSETS)?;
+        let offsets: libc::xdp_mmap_offsets = option(fd, libc::XDP_MMAP_OFFSETS)?.whole()?;
         let fill = Producer::new(map(fd, libc::XDP_UMEM_PGOFF_FILL_RING as i64, &offsets.fr, RECEIVE_CHUNKS)?);
         let ring = Consumer::new(map(fd, libc::XDP_PGOFF_RX_RING, &offsets.rx, RECEIVE_CHUNKS)?);
         let receiving = Receiving::new(umem.clone(), 0..RECEIVE_CHUNKS, fill, ring);
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     pub fn statistics(&self) -> io::Result<libc::xdp_statistics> {
-        option(self.socket.as_fd(), libc::XDP_STATISTICS)
+        Ok(option(self.socket.as_fd(), libc::XDP_STATISTICS)?.value)
     }
 
     fn raw(&self) -> c_int {
@@ -191,13 +191,14 @@ fn map<E: Entry>(
     offsets: &libc::xdp_ring_offset,
     size: u32,
 ) -> io::Result<Ring<E>> {
-    let memory = Mapping::of_socket(socket, page_offset, offsets.desc as usize + size as usize * E::BYTES)?;
     let offsets = Offsets {
         producer: offsets.producer as usize,
         consumer: offsets.consumer as usize,
         entries: offsets.desc as usize,
         flags: offsets.flags as usize,
     };
+    let len = offsets.len::<E>(size).ok_or_else(not_understood)?;
+    let memory = Mapping::of_socket(socket, page_offset, len)?;
     Ok(Ring::new(Arc::new(memory), offsets, size))
 }
 
@@ -212,23 +213,68 @@ fn enlarge_send_buffer(socket: BorrowedFd<'_>) {
     }
 }
 
-fn set_option<T>(socket: BorrowedFd<'_>, name: c_int, value: &T) -> io::Result<()> {
+/// Structures of the kernel's that are exchanged with it.
+///
+/// # Safety
+/// Made of whole numbers only: all zeroes are a valid value, as is whatever the kernel writes.
+unsafe trait WholeNumbers: Copy {}
+
+// SAFETY: a number.
+unsafe impl WholeNumbers for u32 {}
+// SAFETY: addresses and lengths, as numbers.
+unsafe impl WholeNumbers for libc::xdp_umem_reg_v1 {}
+// SAFETY: four structures of offsets.
+unsafe impl WholeNumbers for libc::xdp_mmap_offsets {}
+// SAFETY: counts.
+unsafe impl WholeNumbers for libc::xdp_statistics {}
+
+fn set_option<T: WholeNumbers>(socket: BorrowedFd<'_>, name: c_int, value: &T) -> io::Result<()> {
     let (pointer, len) = (ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t);
     // SAFETY: `pointer` is to `len` readable bytes that outlive the call.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_XDP, name, pointer, len) })
 }
 
-/// `T` is one of the kernel's structures of whole numbers.
-fn option<T>(socket: BorrowedFd<'_>, name: c_int) -> io::Result<T> {
-    // SAFETY: structures of whole numbers, for which all zeroes is a valid value, as is whatever the kernel writes.
+/// What the kernel has said; zeroes, where it said less.
+struct Answer<T> {
+    value: T,
+    bytes: usize,
+}
+
+impl<T> Answer<T> {
+    /// Other kernels have other, shorter structures, with other things in the same places.
+    fn whole(self) -> io::Result<T> {
+        if self.bytes == size_of::<T>() { Ok(self.value) } else { Err(not_understood()) }
+    }
+}
+
+fn not_understood() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "this kernel tells of its rings in a way that is not known here")
+}
+
+fn option<T: WholeNumbers>(socket: BorrowedFd<'_>, name: c_int) -> io::Result<Answer<T>> {
+    // SAFETY: of whole numbers, all zeroes are a valid value.
     let mut value: T = unsafe { std::mem::zeroed() };
     let mut len = size_of::<T>() as libc::socklen_t;
     let pointer = (&raw mut value).cast();
-    // SAFETY: `pointer` is to `len` writable bytes; both outlive the call.
+    // SAFETY: `pointer` is to `len` writable bytes, for which whatever is written is a valid value; both outlive the call.
     check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_XDP, name, pointer, &mut len) })?;
-    Ok(value)
+    Ok(Answer { value, bytes: len as usize })
 }
 
 fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_another_length_is_not_read_as_ours() {
+        let bytes = size_of::<u32>();
+        assert_eq!(Answer { value: 7_u32, bytes }.whole().unwrap(), 7);
+        for bytes in [0, bytes - 1, bytes + 1] {
+            assert_eq!(Answer { value: 7_u32, bytes }.whole().unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
 }

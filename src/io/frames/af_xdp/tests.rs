@@ -1,19 +1,20 @@
 //! With a real kernel: veth pairs in a network namespace of each test's own, where this is permitted.
 
 mod fallback;
-mod namespace;
+mod pair;
 
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use self::namespace::{Tap, has_program, in_namespace, ip, is_readable, try_ip};
+use self::pair::{Tap, has_program, is_readable, with_pair};
 use super::*;
+use crate::io::frames::testbed::{sh, try_sh};
 
 const INTERFACE: InterfaceId = InterfaceId(3);
 /// Longer than anything here takes.
-const PATIENCE_MS: i32 = 3000;
+const PATIENCE_MS: u64 = 3000;
 
 /// Of a type that nobody else uses, to everybody.
 fn frame(number: u32, len: usize) -> Vec<u8> {
@@ -58,7 +59,7 @@ fn pass_both_ways(driver: &mut AfXdp, tap: &Tap, numbers: std::ops::Range<u32>) 
 
 #[test]
 fn frames_pass_both_ways_unchanged_and_in_order() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         assert_eq!(driver.kind(), "AF_XDP native, copy");
         assert_eq!(driver.receive().unwrap(), 0);
@@ -71,7 +72,7 @@ fn frames_pass_both_ways_unchanged_and_in_order() {
 
 #[test]
 fn runs_of_other_paths_and_frames_of_impossible_length_are_not_sent() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         let mut outbox = Outbox::new(20_000, 10);
         assert!(outbox.push(Path::frames(InterfaceId(4)), true, &frame(1, 60)));
@@ -87,7 +88,7 @@ fn runs_of_other_paths_and_frames_of_impossible_length_are_not_sent() {
 
 #[test]
 fn several_queues_are_one_interface() {
-    in_namespace(4, || {
+    with_pair(4, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         assert_eq!(driver.kind(), "AF_XDP native, copy, 4 queues");
         // The kernel chooses the queue by a hash over addresses.
@@ -128,12 +129,12 @@ fn udp_frame(source: u16, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_interface_without_native_xdp_is_taken_in_generic_mode() {
-    in_namespace(1, || {
-        if !try_ip("link add xc type bridge") {
+    with_pair(1, || {
+        if try_sh("ip link add xc type bridge").is_err() {
             return eprintln!("NOT RUN: this kernel has no bridges");
         }
-        ip("link set xa master xc");
-        ip("link set xc up");
+        sh("ip link set xa master xc");
+        sh("ip link set xc up");
         let (mut driver, tap) = (opened("xc"), Tap::open("xb"));
         assert_eq!(driver.kind(), "AF_XDP generic");
         pass_both_ways(&mut driver, &tap, 0..50);
@@ -151,8 +152,8 @@ fn kernel_answers_arp(tap: &Tap) -> bool {
 
 #[test]
 fn the_kernel_answers_no_arp_while_frames_are_ours_and_does_again_afterwards() {
-    in_namespace(1, || {
-        ip("address add 10.9.9.1/24 dev xa");
+    with_pair(1, || {
+        sh("ip address add 10.9.9.1/24 dev xa");
         let tap = Tap::open("xb");
         assert!(kernel_answers_arp(&tap), "at first");
         let mut driver = opened("xa");
@@ -167,10 +168,10 @@ fn the_kernel_answers_no_arp_while_frames_are_ours_and_does_again_afterwards() {
 
 #[test]
 fn what_no_socket_takes_goes_the_kernels_way() {
-    in_namespace(1, || {
-        ip("address add 10.9.9.1/24 dev xa");
+    with_pair(1, || {
+        sh("ip address add 10.9.9.1/24 dev xa");
         let (tap, nic) = (Tap::open("xb"), Nic::open("xa", interface::index("xa").unwrap()).unwrap());
-        let program = Program::load(&SocketMap::new(1).unwrap(), Tags::InFrames).unwrap();
+        let program = Program::load(&SocketMap::new(program::NAME, 1).unwrap(), Tags::InFrames).unwrap();
         let _link = Link::attach(&program, nic.index, Mode::Native).unwrap();
         assert!(has_program("xa"));
         assert!(kernel_answers_arp(&tap));
@@ -179,11 +180,8 @@ fn what_no_socket_takes_goes_the_kernels_way() {
 
 #[test]
 fn the_interface_hears_everything_while_it_is_open() {
-    in_namespace(1, || {
-        let is_promiscuous = || {
-            let output = Command::new("ip").args(["-d", "link", "show", "dev", "xa"]).output().unwrap();
-            String::from_utf8(output.stdout).unwrap().contains("promiscuity 1")
-        };
+    with_pair(1, || {
+        let is_promiscuous = || sh("ip -d link show dev xa").contains("promiscuity 1");
         let driver = opened("xa");
         assert!(is_promiscuous());
         drop(driver);
@@ -193,7 +191,7 @@ fn the_interface_hears_everything_while_it_is_open() {
 
 #[test]
 fn more_frames_than_there_are_chunks_go_out_in_one_call() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         let frames: Vec<_> = (0..4000).map(|number| frame(number, 100)).collect();
         let report = send(&mut driver, &frames);
@@ -205,9 +203,9 @@ fn more_frames_than_there_are_chunks_go_out_in_one_call() {
 
 #[test]
 fn checksums_that_the_other_ends_kernel_left_undone_are_completed() {
-    in_namespace(1, || {
-        ip("address add 10.9.9.2/24 dev xb");
-        ip("neighbour add 10.9.9.1 lladdr 02:00:00:00:00:01 dev xb");
+    with_pair(1, || {
+        sh("ip address add 10.9.9.2/24 dev xb");
+        sh("ip neighbour add 10.9.9.1 lladdr 02:00:00:00:00:01 dev xb");
         let mut driver = opened("xa");
         let socket = UdpSocket::bind("10.9.9.2:0").unwrap();
         socket.send_to(b"payload", "10.9.9.1:7").unwrap();
@@ -225,18 +223,18 @@ fn checksums_that_the_other_ends_kernel_left_undone_are_completed() {
 
 #[test]
 fn while_the_link_is_down_nothing_comes_or_goes_and_afterwards_all_does() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         for round in 0..3 {
             pass_both_ways(&mut driver, &tap, round * 100..round * 100 + 100);
-            ip("link set xa down");
+            sh("ip link set xa down");
             assert_eq!(driver.receive().unwrap(), 0);
             for _ in 0..2 {
                 let report = send(&mut driver, &[frame(900, 60), frame(901, 60)]);
                 assert_eq!((report.sent_datagrams, report.refused_datagrams, report.unsent_data_datagrams), (0, 2, 2));
                 assert!(report.first_error.is_some());
             }
-            ip("link set xa up");
+            sh("ip link set xa up");
             // At most what waited in the ring goes out now.
             driver.receive().unwrap();
             let stale = std::iter::from_fn(|| tap.recv(100)).filter(|frame| frame[12..14] == [0x88, 0xb5]).count();
@@ -248,10 +246,10 @@ fn while_the_link_is_down_nothing_comes_or_goes_and_afterwards_all_does() {
 
 #[test]
 fn an_interface_that_is_removed_has_nothing() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let mut driver = opened("xa");
         assert!(driver.is_open_after_error());
-        ip("link del xa");
+        sh("ip link del xa");
         assert!(!driver.is_open_after_error());
         assert_eq!(driver.receive().unwrap(), 0);
         let report = send(&mut driver, &[frame(1, 60)]);
@@ -263,12 +261,12 @@ fn an_interface_that_is_removed_has_nothing() {
 
 #[test]
 fn more_than_the_rings_hold_is_dropped_and_counted_and_nothing_is_lost_for_good() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         for _ in 0..3 {
             let before = driver.counters().overflow_drops;
             for number in 0..3000 {
-                tap.try_send(&frame(number, 60));
+                let _ = tap.try_send(&frame(number, 60));
             }
             let seen = receive(&mut driver, 2048).len();
             assert!((2048 - BATCH..=2048).contains(&seen), "{seen}");
@@ -281,7 +279,7 @@ fn more_than_the_rings_hold_is_dropped_and_counted_and_nothing_is_lost_for_good(
 
 #[test]
 fn dropped_with_frames_in_flight_it_can_be_opened_again_at_once() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let tap = Tap::open("xb");
         for _ in 0..30 {
             let mut driver = opened("xa");
@@ -300,7 +298,7 @@ fn dropped_with_frames_in_flight_it_can_be_opened_again_at_once() {
 
 #[test]
 fn an_interface_is_taken_once() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let _first = opened("xa");
         let error = open(INTERFACE, "xa").unwrap_err();
         assert!(matches!(error, FramesError::AfXdp(AfXdpError::Occupied(_))), "{error}");
@@ -310,7 +308,7 @@ fn an_interface_is_taken_once() {
 
 #[test]
 fn what_is_no_ethernet_interface_is_refused_in_words() {
-    in_namespace(1, || {
+    with_pair(1, || {
         assert!(matches!(open(INTERFACE, "lo").unwrap_err(), FramesError::NotEthernet(_)));
         assert!(matches!(open(INTERFACE, "missing").unwrap_err(), FramesError::Missing(..)));
     });
@@ -318,10 +316,10 @@ fn what_is_no_ethernet_interface_is_refused_in_words() {
 
 #[test]
 fn a_larger_mtu_has_larger_chunks_and_one_that_native_xdp_cannot_is_refused_in_words() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let set_mtu = |mtu: u32| {
             for name in ["xa", "xb"] {
-                ip(&format!("link set dev {name} mtu {mtu}"));
+                sh(&format!("ip link set dev {name} mtu {mtu}"));
             }
         };
         let pass = |driver: &mut AfXdp, tap: &Tap, len| {
@@ -346,7 +344,7 @@ fn a_larger_mtu_has_larger_chunks_and_one_that_native_xdp_cannot_is_refused_in_w
 
 #[test]
 fn too_many_queues_are_refused_in_words() {
-    in_namespace(MAX_QUEUES + 1, || match open(INTERFACE, "xa").unwrap_err() {
+    with_pair(MAX_QUEUES + 1, || match open(INTERFACE, "xa").unwrap_err() {
         error @ FramesError::AfXdp(AfXdpError::TooManyQueues { queues: 17, .. }) => {
             assert!(error.to_string().contains("ethtool -L xa"))
         }
@@ -366,7 +364,7 @@ fn holds_an_interface_until_killed() {
 
 #[test]
 fn the_program_is_gone_when_the_process_is_killed() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let name = concat!(module_path!(), "::holds_an_interface_until_killed");
         let name = name.split_once("::").unwrap().1;
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -388,12 +386,12 @@ fn the_program_is_gone_when_the_process_is_killed() {
 
 /// Has `xb` send everything with a tag of VLAN 100 that is not in the frame but beside it, as a kernel's VLAN interface does.
 fn tag_beside(name: &str) -> OwnedFd {
-    bpf::tests::push_vlan_on_egress(interface::index(name).unwrap(), 100)
+    program::tests::push_vlan_on_egress(interface::index(name).unwrap(), 100)
 }
 
 #[test]
 fn a_tag_that_the_other_ends_kernel_left_beside_the_frame_is_put_back() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         let _pushing = tag_beside("xb");
         for len in [60, 100, 1514] {
@@ -408,7 +406,7 @@ fn a_tag_that_the_other_ends_kernel_left_beside_the_frame_is_put_back() {
 
 #[test]
 fn tags_in_frames_stay_where_they_are() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let (mut driver, tap) = (opened("xa"), Tap::open("xb"));
         for tags in [&[0x81, 0, 0, 5][..], &[0x88, 0xa8, 0, 7, 0x81, 0, 0x60, 5]] {
             let untagged = frame(7, 200);

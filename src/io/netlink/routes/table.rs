@@ -34,8 +34,6 @@ pub struct Table {
     wants_others: bool,
     /// Prefixes that had no room, in this dump and since.
     overflow: u64,
-    /// The same, of all time.
-    overflow_total: u64,
     is_changed: bool,
 }
 
@@ -66,7 +64,6 @@ impl Table {
             wants_dump: true,
             wants_others: false,
             overflow: 0,
-            overflow_total: 0,
             is_changed: false,
         }
     }
@@ -148,22 +145,9 @@ impl Table {
         })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
     /// Routes that had no room, since everything was last asked for.
     pub fn overflow(&self) -> u64 {
         self.overflow
-    }
-
-    /// The same since the start.
-    pub fn overflow_total(&self) -> u64 {
-        self.overflow_total
     }
 
     fn add(&mut self, route: Route, is_added: bool, now: Timestamp) {
@@ -183,7 +167,6 @@ impl Table {
                 self.is_changed = true;
             } else {
                 self.overflow += 1;
-                self.overflow_total += 1;
             }
             return;
         };

@@ -10,12 +10,12 @@ fn taken(name: &str) -> Box<dyn Driver> {
 
 #[test]
 fn of_the_modes_the_best_is_taken_and_the_others_are_accounted_for() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let driver = taken("xa");
         assert_eq!(driver.kind(), "AF_XDP native, copy");
         let note = driver.note().unwrap();
         assert!(note.contains("the driver of xa has no better: native, zero copy: "), "{note}");
-        if !try_ip("link add xc type bridge") {
+        if try_sh("ip link add xc type bridge").is_err() {
             return eprintln!("NOT RUN: this kernel has no bridges");
         }
         let driver = taken("xc");
@@ -27,7 +27,7 @@ fn of_the_modes_the_best_is_taken_and_the_others_are_accounted_for() {
 
 #[test]
 fn where_there_is_no_af_xdp_frames_pass_by_af_packet_and_it_is_said_why() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let other = opened("xa");
         let mut driver = taken("xa");
         assert!(driver.kind().starts_with("AF_PACKET ring"), "{}", driver.kind());
@@ -49,14 +49,14 @@ fn where_there_is_no_af_xdp_frames_pass_by_af_packet_and_it_is_said_why() {
 
 #[test]
 fn too_many_queues_and_frames_too_long_are_no_reason_to_have_nothing() {
-    in_namespace(MAX_QUEUES + 1, || {
+    with_pair(MAX_QUEUES + 1, || {
         let driver = taken("xa");
         let note = driver.note().unwrap();
         assert!(driver.kind().starts_with("AF_PACKET") && note.contains("17 receive queues"), "{note}");
     });
-    in_namespace(1, || {
+    with_pair(1, || {
         for name in ["xa", "xb"] {
-            ip(&format!("link set dev {name} mtu 9000"));
+            sh(&format!("ip link set dev {name} mtu 9000"));
         }
         let driver = taken("xa");
         let note = driver.note().unwrap();
@@ -66,7 +66,7 @@ fn too_many_queues_and_frames_too_long_are_no_reason_to_have_nothing() {
 
 #[test]
 fn what_no_driver_can_take_is_refused_as_such() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let refused = |name| frames::open(INTERFACE, name, Choice::AfXdp).unwrap_err();
         assert!(matches!(refused("lo"), FramesError::NotEthernet(_)));
         assert!(matches!(refused("missing"), FramesError::Missing(..)));
@@ -75,7 +75,7 @@ fn what_no_driver_can_take_is_refused_as_such() {
 
 #[test]
 fn auto_is_af_packet_with_nothing_to_explain() {
-    in_namespace(1, || {
+    with_pair(1, || {
         let driver = frames::open(INTERFACE, "xa", Choice::Auto).unwrap();
         assert!(driver.kind().starts_with("AF_PACKET") && driver.note().is_none());
     });

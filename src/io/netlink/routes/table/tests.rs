@@ -53,7 +53,7 @@ fn after_a_loss_or_a_change_of_the_device_everything_is_asked_again() {
     table.handle_loss();
     assert_eq!(table.begin_dump(at(1)), Some(2));
     feed(&mut table, &[done(1, 0)], at(2));
-    assert_eq!(table.len(), 2, "the end of an earlier dump says nothing");
+    assert_eq!(table.known.len(), 2, "the end of an earlier dump says nothing");
     feed(&mut table, &[new_route("10.2.0.0/16", VIA, TUN), done(2, 0)], at(2));
     assert_eq!(prefixes(&table), ["10.2.0.0/16"]);
     table.handle_message(Message::Device(8), at(3));
@@ -61,7 +61,7 @@ fn after_a_loss_or_a_change_of_the_device_everything_is_asked_again() {
     table.handle_message(Message::Device(TUN), at(3));
     assert_eq!(table.begin_dump(at(3)), Some(3));
     feed(&mut table, &[done(3, 0x10)], at(3));
-    assert_eq!((table.len(), table.begin_dump(at(3)), table.poll_timeout()), (1, None, Some(at(4))));
+    assert_eq!((table.known.len(), table.begin_dump(at(3)), table.poll_timeout()), (1, None, Some(at(4))));
     assert_eq!(table.begin_dump(at(4)), Some(4), "things changed while it was made");
     feed(&mut table, &[new_route("10.3.0.0/16", VIA, TUN), done(4, 0)], at(4));
     assert_eq!(prefixes(&table), ["10.3.0.0/16"]);
@@ -73,15 +73,15 @@ fn prefixes_are_bounded_and_those_without_room_are_found_again() {
     let prefix = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
     let all: Vec<_> = (0..150).map(|n| new_route(&prefix(n), VIA, TUN)).chain([done(1, 0)]).collect();
     feed(&mut table, &all, at(1));
-    assert_eq!((table.len(), table.overflow(), table.overflow_total()), (100, 50, 50));
+    assert_eq!((table.known.len(), table.overflow()), (100, 50));
     assert_eq!(table.begin_dump(at(99)), None);
     feed(&mut table, &[route_gone(&prefix(0), VIA, TUN)], at(2));
-    assert_eq!((table.len(), table.begin_dump(at(9)), table.begin_dump(at(10))), (99, None, Some(2)));
+    assert_eq!((table.known.len(), table.begin_dump(at(9)), table.begin_dump(at(10))), (99, None, Some(2)));
     let rest: Vec<_> = (1..150).map(|n| new_route(&prefix(n), VIA, TUN)).chain([done(2, 0)]).collect();
     feed(&mut table, &rest, at(3));
-    assert_eq!((table.len(), table.overflow(), table.overflow_total()), (100, 49, 99));
+    assert_eq!((table.known.len(), table.overflow()), (100, 49));
     table.set_max_prefixes(10);
-    assert_eq!((table.len(), table.begin_dump(at(11))), (10, Some(3)));
+    assert_eq!((table.known.len(), table.begin_dump(at(11))), (10, Some(3)));
 }
 
 /// Dumps that begin within 100 s in which something happens 10 times a second, when each takes as long as that.
@@ -108,7 +108,7 @@ fn a_prefix_that_comes_and_goes_in_a_full_table_has_it_told_now_and_then() {
         }
         feed(table, &[route_gone("10.0.0.0/24", VIA, TUN), new_route("10.0.0.0/24", VIA, TUN)], now);
     });
-    assert_eq!((count, full.len()), (10, 10));
+    assert_eq!((count, full.known.len()), (10, 10));
 }
 
 #[test]
@@ -140,5 +140,5 @@ fn metrics_and_next_hops_of_one_prefix_are_joined_and_bounded() {
     assert_eq!(vias(&table), MAX_METRICS - 1 + super::super::message::MAX_HOPS);
     let Message::Route { route, .. } = route(9, "172.20.1.0", true) else { unreachable!() };
     table.handle_message(Message::Gone(route), at(2));
-    assert_eq!((table.len(), vias(&table)), (1, MAX_METRICS + super::super::message::MAX_HOPS - 2));
+    assert_eq!((table.known.len(), vias(&table)), (1, MAX_METRICS + super::super::message::MAX_HOPS - 2));
 }

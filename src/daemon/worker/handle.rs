@@ -1,0 +1,148 @@
+//! The other threads' end of the worker: what they may ask and tell, and how long they wait for it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::super::upstream::Answers;
+use super::{Core, WorkerReport};
+use crate::dns::forward::ExchangeId;
+use crate::io::poller::Waker;
+use crate::io::sockets::Sockets;
+use crate::net::{InterfaceId, LinkReport};
+
+/// Commands that may wait for the worker.
+const COMMAND_QUEUE: usize = 64;
+/// How long a command may take: two orders of magnitude over the longest turn.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// An answer from outside waits for room in the command queue; when there is none so long, it is lost.
+const ANSWER_RETRIES: usize = 50;
+const ANSWER_RETRY: Duration = Duration::from_millis(2);
+
+/// Why the worker gave no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error("the packet path has too many questions waiting; try again")]
+    Busy,
+    #[error("the packet path does not answer; see the log, and restart ixgate if this lasts")]
+    Silent,
+    #[error("the packet path has ended")]
+    Gone,
+    #[error("the packet path could not take the new ports: {0}")]
+    Ports(io::ErrorKind),
+}
+
+/// The other threads' end. Cheap to clone.
+pub struct Handle<C: Core> {
+    commands: SyncSender<Command<C>>,
+    waker: Waker,
+}
+
+pub(super) enum Command<C: Core> {
+    Report(oneshot::Sender<WorkerReport>),
+    Publish(Box<Publication<C>>, oneshot::Sender<Result<(), WorkerError>>),
+    Link(LinkReport),
+    /// Of an interface that is another one now.
+    Adopt(Box<Sockets>),
+    /// The interface is gone, or is called otherwise.
+    Close(InterfaceId),
+    Outside(ExchangeId, Option<Vec<u8>>),
+    Shutdown,
+}
+
+pub(super) struct Publication<C: Core> {
+    pub snapshot: Arc<C::Snapshot>,
+    pub sockets: Sockets,
+    pub interfaces: Vec<InterfaceId>,
+}
+
+impl<C: Core> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        Handle { commands: self.commands.clone(), waker: self.waker.clone() }
+    }
+}
+
+impl<C: Core> Handle<C> {
+    /// With the worker's end of the queue.
+    pub(super) fn new(waker: Waker) -> (Self, Receiver<Command<C>>) {
+        let (commands, served) = sync_channel(COMMAND_QUEUE);
+        (Handle { commands, waker }, served)
+    }
+
+    pub async fn report(&self) -> Result<WorkerReport, WorkerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Report(reply))?;
+        await_reply(answer).await
+    }
+
+    /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has, less the drivers of other
+    /// interfaces than `interfaces`. On an error that is not [`WorkerError::Silent`] they are closed, and the old snapshot holds.
+    pub async fn publish(
+        &self,
+        snapshot: Arc<C::Snapshot>,
+        sockets: Sockets,
+        interfaces: Vec<InterfaceId>,
+    ) -> Result<(), WorkerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Publish(Box::new(Publication { snapshot, sockets, interfaces }), reply))?;
+        await_reply(answer).await?
+    }
+
+    /// How an interface is now. Blocks while there is no room; to be called from a thread of its own.
+    pub fn tell_link(&self, report: LinkReport) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Link(report))
+    }
+
+    /// `sockets` take the places of those that there are. Blocks as [`Handle::tell_link`] does.
+    pub fn adopt(&self, sockets: Sockets) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Adopt(Box::new(sockets)))
+    }
+
+    /// Its driver is of no use any more. Blocks as [`Handle::tell_link`] does.
+    pub fn close_interface(&self, interface: InterfaceId) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Close(interface))
+    }
+
+    fn send_patiently(&self, command: Command<C>) -> Result<(), WorkerError> {
+        self.commands.send(command).map_err(|_| WorkerError::Gone)?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Stop reading, send what is to be sent, end.
+    pub fn shut_down(&self) -> Result<(), WorkerError> {
+        self.send(Command::Shutdown)
+    }
+
+    pub(super) fn send(&self, command: Command<C>) -> Result<(), WorkerError> {
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => WorkerError::Busy,
+            TrySendError::Disconnected(_) => WorkerError::Gone,
+        })?;
+        self.waker.wake();
+        Ok(())
+    }
+}
+
+impl<C: Core> Answers for Handle<C> {
+    async fn answer(&self, exchange: ExchangeId, bytes: Option<Vec<u8>>) {
+        for _ in 0..ANSWER_RETRIES {
+            match self.send(Command::Outside(exchange, bytes.clone())) {
+                Err(WorkerError::Busy) => sleep(ANSWER_RETRY).await,
+                _ => return,
+            }
+        }
+    }
+}
+
+async fn await_reply<T>(answer: oneshot::Receiver<T>) -> Result<T, WorkerError> {
+    match timeout(REPLY_TIMEOUT, answer).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(_)) => Err(WorkerError::Gone),
+        Err(_) => Err(WorkerError::Silent),
+    }
+}
