@@ -72,7 +72,7 @@ pub fn demonstrate(appliance: &Appliance) -> Result<Outcome, DemoError> {
     // The demonstration asks nobody outside.
     let (outside, _) = tokio::sync::mpsc::channel(1);
     let core = appliance.engine(clock.now());
-    let (worker, ending) = worker::spawn(sockets, core, clock, outside).map_err(DemoError::Start)?;
+    let (worker, ending) = worker::spawn(sockets, core, clock, outside, Vec::new()).map_err(DemoError::Start)?;
 
     let now = || clock.now();
     let told = demonstration::tell(appliance, &mut Loopback::new(address, &now, MAX_DURATION));

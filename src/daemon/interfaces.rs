@@ -27,6 +27,9 @@ use crate::telemetry::source::InterfaceState;
 /// Of a daemon's TUN device: whatever attachment its packets go by, they fit.
 const DAEMON_MTU_BYTES: u16 = 1280;
 
+/// A number, and the interface that has it. Numbers are given out again: what may come late carries both.
+pub type Numbered = (InterfaceId, Interface);
+
 /// One to be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InterfacePlan {
@@ -265,9 +268,12 @@ impl InterfacePlan {
 
     /// The same interface of the same kind: what is open stays open.
     pub fn is_same(&self, other: &InterfacePlan) -> bool {
-        let namespace = |plan: &InterfacePlan| plan.daemon.as_ref().map(|daemon| daemon.namespace.clone());
-        (self.interface, &self.name, self.is_tun) == (other.interface, &other.name, other.is_tun)
-            && namespace(self) == namespace(other)
+        self.numbered() == other.numbered()
+    }
+
+    pub fn numbered(&self) -> Numbered {
+        let namespace = self.daemon.as_ref().map(|daemon| daemon.namespace.clone());
+        (self.interface, Interface { name: self.name.clone(), is_tun: self.is_tun, namespace })
     }
 }
 

@@ -123,12 +123,12 @@ impl<C: Core> Thread<C> {
         let Some(plan) = self.plans.iter().find(|plan| plan.interface == interface).cloned() else { return Ok(()) };
         self.latest.insert(interface, report);
         match index {
-            Some(index) if self.states.is_open_at(interface, index) => self.handle.tell_link(report),
+            Some(index) if self.states.is_open_at(interface, index) => self.handle.tell_link(report, plan.numbered()),
             Some(_) => self.open(&plan),
             None => {
                 self.note_gone(&plan);
-                self.handle.close_interface(interface)?;
-                self.handle.tell_link(report)
+                self.handle.close_interface(plan.numbered())?;
+                self.handle.tell_link(report, plan.numbered())
             }
         }
     }
@@ -145,14 +145,19 @@ impl<C: Core> Thread<C> {
 
     fn open_waiting(&mut self) -> Result<(), WorkerError> {
         let waiting: Vec<_> = self.waiting().cloned().collect();
-        waiting.iter().try_for_each(|plan| self.open(plan))
+        waiting.iter().try_for_each(|plan| if self.has_orders() { Ok(()) } else { self.open(plan) })
+    }
+
+    /// What is known here may be true no more.
+    fn has_orders(&self) -> bool {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).plans.is_some()
     }
 
     /// If it can be; the worker is told either way.
     fn open(&mut self, plan: &InterfacePlan) -> Result<(), WorkerError> {
         let is_open = match open_one(plan.clone()) {
             Ok((sockets, state)) => {
-                self.handle.adopt(sockets)?;
+                self.handle.adopt(sockets, plan.numbered())?;
                 self.states.change(plan, state);
                 true
             }
@@ -162,7 +167,7 @@ impl<C: Core> Thread<C> {
             }
         };
         let Some(latest) = self.latest.get(&plan.interface) else { return Ok(()) };
-        self.handle.tell_link(LinkReport { is_up: latest.is_up && is_open, ..*latest })
+        self.handle.tell_link(LinkReport { is_up: latest.is_up && is_open, ..*latest }, plan.numbered())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The thread's turns over real interfaces, of a network namespace of the test's own, with a real worker. Each turn waits for what the
 //! kernel tells.
 
-use super::super::interfaces::open_all;
 use super::super::interfaces::tests::plan;
+use super::super::interfaces::open_all;
 use super::super::worker::tests::Echo;
 use super::super::worker::{self, Ending};
 use super::*;
@@ -28,7 +28,8 @@ impl Bench {
         let states = open_all(plans, &mut sockets).unwrap();
         let core = Echo::new();
         let told = core.links.clone();
-        let (handle, ending) = worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0).unwrap();
+        let (handle, ending) =
+            worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0, states.numbered()).unwrap();
         let orders = Orders { plans: Some(plans.to_vec()), is_ended: false };
         let thread =
             Thread { handle, states, orders: Arc::new(Mutex::new(orders)), plans: Vec::new(), latest: HashMap::new() };
@@ -48,6 +49,12 @@ impl Bench {
             }
         }
         panic!("{:?}, {:?}", self.state(), self.latest());
+    }
+
+    fn publish(&self, plans: &[InterfacePlan], sockets: Sockets) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let interfaces = plans.iter().map(InterfacePlan::numbered).collect();
+        runtime.block_on(self.thread.handle.publish(Arc::new(2), sockets, interfaces)).unwrap();
     }
 
     /// What the worker was told last of the first interface.
@@ -151,15 +158,50 @@ fn what_is_configured_no_more_is_not_opened() {
     with_testbed(|_bed| {
         let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
         bench.until(|state, _| state.is_err());
-        let handle = bench.thread.handle.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(handle.publish(Arc::new(2), Sockets::default(), Vec::new())).unwrap();
+        bench.publish(&[], Sockets::default());
         make("ixz");
         let opened = open_one(plan(0, "ixz", 1500)).unwrap().0;
         assert_eq!(arp_ignore("ixz"), "8");
-        handle.adopt(opened).unwrap();
+        bench.thread.handle.adopt(opened, plan(0, "ixz", 1500).numbered()).unwrap();
         bench.latest();
         assert_eq!(arp_ignore("ixz"), "0", "the late driver was closed");
+    });
+}
+
+/// Otherwise one carrier's frames would be another's.
+#[test]
+fn what_comes_late_of_an_interface_whose_number_another_has_by_now_changes_nothing() {
+    with_testbed(|_bed| {
+        make("ixz");
+        make("ixy");
+        let (old, new) = (plan(3, "ixz", 1500), plan(3, "ixy", 1500));
+        let bench = Bench::start(&[plan(0, "ixa", 1500), old.clone()]);
+        bench.publish(&[plan(0, "ixa", 1500)], Sockets::default());
+        assert_eq!(arp_ignore("ixz"), "0");
+        bench.publish(&[plan(0, "ixa", 1500), new.clone()], open_one(new.clone()).unwrap().0);
+        let handle = bench.thread.handle.clone();
+        handle.adopt(open_one(old.clone()).unwrap().0, old.numbered()).unwrap();
+        handle.close_interface(old.numbered()).unwrap();
+        let report = LinkReport { interface: old.interface, is_up: true, mac: Default::default(), mtu_bytes: 1500 };
+        handle.tell_link(report, old.numbered()).unwrap();
+        bench.latest();
+        assert_eq!(["ixa", "ixy", "ixz"].map(arp_ignore), ["8", "8", "0"], "open, open, and closed");
+        assert!(bench.told.lock().unwrap().is_empty());
+        // A driver that there is serves no other interface, even when a number changes its meaning at once.
+        bench.publish(&[plan(0, "ixa", 1500), old], Sockets::default());
+        assert_eq!(["ixa", "ixy", "ixz"].map(arp_ignore), ["8", "0", "0"]);
+    });
+}
+
+#[test]
+fn new_orders_end_a_pass_over_what_waits() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
+        bench.until(|state, _| state.is_err());
+        make("ixz");
+        bench.thread.orders.lock().unwrap().plans = Some(Vec::new());
+        bench.thread.open_waiting().unwrap();
+        assert_eq!(arp_ignore("ixz"), "0", "it is not opened");
     });
 }
 

@@ -25,10 +25,11 @@ use crate::io::clock::Clock;
 use crate::io::poller::{Poller, Waker};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
-use crate::net::{InterfaceId, LinkReport, PathReport, Timestamp};
+use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
 
+use super::interfaces::Numbered;
 use super::upstream::Answers;
 
 /// Commands that may wait for the worker.
@@ -125,11 +126,11 @@ pub struct Handle<C: Core> {
 enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
     Publish(Box<Publication<C>>, oneshot::Sender<Result<(), WorkerError>>),
-    Link(LinkReport),
-    /// Of an interface that is another one now.
-    Adopt(Box<Sockets>),
+    Link(LinkReport, Numbered),
+    /// Of an interface that is another one of that name now.
+    Adopt(Box<Sockets>, Numbered),
     /// The interface is gone, or is called otherwise.
-    Close(InterfaceId),
+    Close(Numbered),
     Outside(ExchangeId, Option<Vec<u8>>),
     Shutdown,
 }
@@ -137,15 +138,17 @@ enum Command<C: Core> {
 struct Publication<C: Core> {
     snapshot: Arc<C::Snapshot>,
     sockets: Sockets,
-    interfaces: Vec<InterfaceId>,
+    interfaces: Vec<Numbered>,
 }
 
-/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there.
+/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there. `interfaces`: of the
+/// configuration that it starts with, open or not.
 pub fn spawn<C: Core>(
     sockets: Sockets,
     core: C,
     clock: Clock,
     outside: mpsc::Sender<Action>,
+    interfaces: Vec<Numbered>,
 ) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
     let poller = Poller::new()?;
     sockets.register(&poller)?;
@@ -159,7 +162,7 @@ pub fn spawn<C: Core>(
         poller,
         commands,
         outside,
-        interfaces: None,
+        interfaces,
         batch: RecvBatch::new(),
         path_reports: Vec::new(),
         unsent: Unsent::default(),
@@ -192,30 +195,31 @@ impl<C: Core> Handle<C> {
     }
 
     /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has, less the drivers of other
-    /// interfaces than `interfaces`. On an error that is not [`WorkerError::Silent`] they are closed, and the old snapshot holds.
+    /// interfaces than `interfaces`, whatever their number. On an error that is not [`WorkerError::Silent`] they are closed, and the old snapshot holds.
     pub async fn publish(
         &self,
         snapshot: Arc<C::Snapshot>,
         sockets: Sockets,
-        interfaces: Vec<InterfaceId>,
+        interfaces: Vec<Numbered>,
     ) -> Result<(), WorkerError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Publish(Box::new(Publication { snapshot, sockets, interfaces }), reply))?;
         await_reply(answer).await?
     }
 
-    /// How an interface is now. Blocks while there is no room; to be called from a thread of its own.
-    pub fn tell_link(&self, report: LinkReport) -> Result<(), WorkerError> {
-        self.send_patiently(Command::Link(report))
+    /// How an interface is now. Blocks while there is no room; to be called from a thread of its own. Nothing happens where its
+    /// number is another's by now; so it is with [`Handle::adopt`] and [`Handle::close_interface`].
+    pub fn tell_link(&self, report: LinkReport, interface: Numbered) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Link(report, interface))
     }
 
-    /// `sockets` take the places of those that there are. Blocks as [`Handle::tell_link`] does.
-    pub fn adopt(&self, sockets: Sockets) -> Result<(), WorkerError> {
-        self.send_patiently(Command::Adopt(Box::new(sockets)))
+    /// `sockets`, of this interface, take the place of those that there are. Blocks as [`Handle::tell_link`] does.
+    pub fn adopt(&self, sockets: Sockets, interface: Numbered) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Adopt(Box::new(sockets), interface))
     }
 
     /// Its driver is of no use any more. Blocks as [`Handle::tell_link`] does.
-    pub fn close_interface(&self, interface: InterfaceId) -> Result<(), WorkerError> {
+    pub fn close_interface(&self, interface: Numbered) -> Result<(), WorkerError> {
         self.send_patiently(Command::Close(interface))
     }
 
@@ -266,8 +270,8 @@ struct Worker<C: Core> {
     poller: Poller,
     commands: Receiver<Command<C>>,
     outside: mpsc::Sender<Action>,
-    /// Those that the latest configuration has; `None`: the first one.
-    interfaces: Option<Vec<InterfaceId>>,
+    /// Those that the latest configuration has.
+    interfaces: Vec<Numbered>,
     batch: RecvBatch,
     /// Emptied in every turn.
     path_reports: Vec<PathReport>,
@@ -310,12 +314,16 @@ impl<C: Core> Worker<C> {
                 // Whoever asked may have given up: nothing to do about that.
                 Ok(Command::Report(reply)) => drop(reply.send(self.report())),
                 Ok(Command::Publish(publication, reply)) => drop(reply.send(self.publish(*publication))),
-                Ok(Command::Link(report)) => {
+                Ok(Command::Link(report, interface)) if self.interfaces.contains(&interface) => {
                     self.core.handle_link(report, self.clock.now());
                     self.flush();
                 }
-                Ok(Command::Adopt(sockets)) => self.adopt(*sockets),
-                Ok(Command::Close(interface)) => self.sockets.retain_interfaces(|one| one != interface),
+                Ok(Command::Adopt(sockets, interface)) if self.interfaces.contains(&interface) => self.adopt(*sockets),
+                Ok(Command::Close(interface)) if self.interfaces.contains(&interface) => {
+                    self.sockets.retain_interfaces(|one| one != interface.0);
+                }
+                // A new configuration has overtaken it.
+                Ok(Command::Link(..) | Command::Adopt(..) | Command::Close(_)) => {}
                 Ok(Command::Outside(exchange, bytes)) => {
                     self.core.handle_outside(exchange, bytes.as_deref(), self.clock.now());
                     self.flush();
@@ -330,25 +338,22 @@ impl<C: Core> Worker<C> {
     }
 
     fn publish(&mut self, Publication { snapshot, sockets, interfaces }: Publication<C>) -> Result<(), WorkerError> {
+        let brought: Vec<InterfaceId> = interfaces_of(&sockets).collect();
         self.sockets.adopt(sockets, &self.poller).map_err(|error| WorkerError::Ports(error.kind()))?;
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        // Before anything is sent by the new one: what a number meant before is not what it means.
+        let is_another = |one: &Numbered| !brought.contains(&one.0) && !before.contains(one);
+        let others: Vec<InterfaceId> = self.interfaces.iter().filter(|one| is_another(one)).map(|one| one.0).collect();
+        self.sockets.retain_interfaces(|number| !others.contains(&number));
         self.core.publish(snapshot, self.clock.now());
         self.flush();
-        self.interfaces = Some(interfaces);
-        self.close_others();
+        self.sockets.retain_interfaces(|number| self.interfaces.iter().any(|one| one.0 == number));
         Ok(())
     }
 
-    /// A new configuration may have overtaken what was opened for the one before.
     fn adopt(&mut self, sockets: Sockets) {
         if let Err(error) = self.sockets.adopt(sockets, &self.poller) {
             tracing::error!("an interface that was opened cannot be used: {error}");
-        }
-        self.close_others();
-    }
-
-    fn close_others(&mut self) {
-        if let Some(interfaces) = &self.interfaces {
-            self.sockets.retain_interfaces(|interface| interfaces.contains(&interface));
         }
     }
 
@@ -453,6 +458,13 @@ impl<C: Core> Worker<C> {
         };
         WorkerReport { path: self.core.report(self.clock.now()), socket }
     }
+}
+
+fn interfaces_of(sockets: &Sockets) -> impl Iterator<Item = InterfaceId> {
+    sockets.drivers().filter_map(|driver| match driver.path().port {
+        Port::Frames(interface) | Port::Tun(interface) => Some(interface),
+        _ => None,
+    })
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {
