@@ -60,7 +60,7 @@ pub struct DaemonPlan {
 pub struct OpenedRoutes(Arc<Mutex<Option<Routes>>>);
 
 impl OpenedRoutes {
-    fn put(&self, routes: Routes) {
+    pub(super) fn put(&self, routes: Routes) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(routes);
     }
 
@@ -119,6 +119,13 @@ pub enum InterfaceError {
 }
 
 impl InterfaceError {
+    pub fn gone(name: &str, is_tun: bool) -> Self {
+        match is_tun {
+            true => FramesError::TunGone(name.to_owned()).into(),
+            false => FramesError::missing(name).into(),
+        }
+    }
+
     /// The process lacks a privilege: no other interface would fare better.
     pub fn is_of_the_process(&self) -> bool {
         self.needs_a_start() || matches!(self, InterfaceError::Frames(FramesError::TunNotPermitted(_)))

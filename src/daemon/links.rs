@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::interfaces::{InterfaceError, InterfacePlan, State, States};
 use super::worker::{Core, Handle, WorkerError};
-use crate::io::frames::FramesError;
 use crate::io::netlink::{Links, News};
 use crate::io::poller::Waker;
 use crate::io::privileges;
@@ -91,8 +90,8 @@ impl<C: Core> Thread<C> {
             self.adopt(plans);
             links.follow(self.followed());
         }
-        let is_any_waiting = self.waiting().next().is_some();
-        if let Err(error) = links.wait(is_any_waiting.then_some(until_next_try)) {
+        let wait = self.looks_again().then_some(until_next_try);
+        if let Err(error) = links.wait(wait) {
             tracing::error!("interfaces cannot be followed, trying again: {error}");
             thread::sleep(RETRY_AFTER);
             links.follow(self.followed());
@@ -118,6 +117,11 @@ impl<C: Core> Thread<C> {
         self.plans.iter().filter(|plan| !self.states.is_open(plan.interface))
     }
 
+    /// Of a daemon's, nobody but the worker hears that it is gone.
+    fn looks_again(&self) -> bool {
+        self.waiting().next().is_some() || self.plans.iter().any(|plan| plan.daemon.is_some())
+    }
+
     fn pass_on(&mut self, News { report, index }: News) -> Result<(), WorkerError> {
         let interface = report.interface;
         let Some(plan) = self.plans.iter().find(|plan| plan.interface == interface).cloned() else { return Ok(()) };
@@ -135,12 +139,9 @@ impl<C: Core> Thread<C> {
 
     /// Of a TUN device that was not open, it is known why.
     fn note_gone(&self, plan: &InterfacePlan) {
-        let gone = match plan.is_tun {
-            true if !self.states.is_open(plan.interface) => return,
-            true => FramesError::TunGone(plan.name.clone()),
-            false => FramesError::missing(&plan.name),
-        };
-        self.states.change(plan, State::of_error(&gone.into()));
+        if !plan.is_tun || self.states.is_open(plan.interface) {
+            self.states.change(plan, State::of_error(&InterfaceError::gone(&plan.name, plan.is_tun)));
+        }
     }
 
     fn open_waiting(&mut self) -> Result<(), WorkerError> {
@@ -157,8 +158,9 @@ impl<C: Core> Thread<C> {
     fn open(&mut self, plan: &InterfacePlan) -> Result<(), WorkerError> {
         let is_open = match open_one(plan.clone()) {
             Ok((sockets, state)) => {
-                self.handle.adopt(sockets, plan.numbered())?;
+                // Before the worker can say that it is gone again.
                 self.states.change(plan, state);
+                self.handle.adopt(sockets, plan.numbered())?;
                 true
             }
             Err(error) => {

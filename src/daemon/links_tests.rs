@@ -2,7 +2,7 @@
 //! kernel tells.
 
 use super::super::interfaces::tests::plan;
-use super::super::interfaces::open_all;
+use super::super::interfaces::{DaemonPlan, open_all};
 use super::super::worker::tests::Echo;
 use super::super::worker::{self, Ending};
 use super::*;
@@ -29,7 +29,7 @@ impl Bench {
         let core = Echo::new();
         let told = core.links.clone();
         let (handle, ending) =
-            worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0, states.numbered()).unwrap();
+            worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0, states.clone()).unwrap();
         let orders = Orders { plans: Some(plans.to_vec()), is_ended: false };
         let thread =
             Thread { handle, states, orders: Arc::new(Mutex::new(orders)), plans: Vec::new(), latest: HashMap::new() };
@@ -150,6 +150,45 @@ fn a_tun_device_that_was_taken_away_is_made_again() {
         bench.until(|state, latest| state.is_err_and(|not| not.why.contains("taken away")) && !latest.is_up);
         bench.thread.open_waiting().unwrap();
         bench.until(is_open);
+    });
+}
+
+/// Netlink tells nothing of a routing daemon's namespace.
+#[test]
+fn a_device_of_which_the_kernel_tells_nothing_is_known_to_be_gone_and_made_again() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[InterfacePlan { is_tun: true, ..plan(0, "ixt", 1400) }]);
+        if let Err(not_open) = bench.state() {
+            return eprintln!("NOT RUN: {}", not_open.why);
+        }
+        bench.until(is_open);
+        assert!(!bench.thread.looks_again());
+        sh("ip link del ixt");
+        // The worker answers, looks at its sockets, and answers again.
+        (0..MAX_TURNS).find(|_| bench.latest().is_some() && bench.state().is_err());
+        assert!(bench.state().unwrap_err().why.contains("taken away"));
+        assert!(bench.thread.looks_again());
+        bench.thread.open_waiting().unwrap();
+        assert!(bench.state().is_ok());
+        let index = crate::io::frames::interface::index("ixt").unwrap();
+        assert!(bench.thread.states.is_open_at(InterfaceId(0), index));
+    });
+}
+
+#[test]
+fn daemons_devices_are_looked_for_again_and_again() {
+    with_testbed(|_bed| {
+        let opened = Default::default();
+        let daemon = DaemonPlan { realm: "a".to_owned(), namespace: "ixg-none".to_owned(), max_prefixes: 1, opened };
+        let daemons = InterfacePlan { is_tun: true, daemon: Some(daemon), ..plan(0, "bgp", 1280) };
+        let mut bench = Bench::start(std::slice::from_ref(&daemons));
+        bench.thread.adopt(vec![daemons.clone()]);
+        bench.thread.states.change(&daemons, State::Open { index: 7, driver: "TUN".to_owned(), note: None });
+        assert!(bench.thread.waiting().next().is_none() && bench.thread.looks_again());
+        bench.thread.states.note_gone(&daemons.numbered(), 6);
+        assert!(bench.state().is_ok(), "that was another one");
+        bench.thread.states.note_gone(&daemons.numbered(), 7);
+        assert!(bench.state().is_err() && bench.thread.waiting().next().is_some());
     });
 }
 

@@ -157,7 +157,7 @@ where
     let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces, states } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
-    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks, states.numbered()).map_err(RunError::Start)?;
+    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks, states.clone()).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let follower = Follower::spawn(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let daemons = Arc::new(daemons);

@@ -29,7 +29,7 @@ use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
 
-use super::interfaces::Numbered;
+use super::interfaces::{Numbered, States};
 use super::upstream::Answers;
 
 /// Commands that may wait for the worker.
@@ -141,14 +141,14 @@ struct Publication<C: Core> {
     interfaces: Vec<Numbered>,
 }
 
-/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there. `interfaces`: of the
-/// configuration that it starts with, open or not.
+/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there. `states`: of the
+/// interfaces that it starts with, open or not; of one that goes, they are told.
 pub fn spawn<C: Core>(
     sockets: Sockets,
     core: C,
     clock: Clock,
     outside: mpsc::Sender<Action>,
-    interfaces: Vec<Numbered>,
+    states: States,
 ) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
     let poller = Poller::new()?;
     sockets.register(&poller)?;
@@ -162,7 +162,8 @@ pub fn spawn<C: Core>(
         poller,
         commands,
         outside,
-        interfaces,
+        interfaces: states.numbered(),
+        states,
         batch: RecvBatch::new(),
         path_reports: Vec::new(),
         unsent: Unsent::default(),
@@ -272,6 +273,7 @@ struct Worker<C: Core> {
     outside: mpsc::Sender<Action>,
     /// Those that the latest configuration has.
     interfaces: Vec<Numbered>,
+    states: States,
     batch: RecvBatch,
     /// Emptied in every turn.
     path_reports: Vec<PathReport>,
@@ -380,6 +382,7 @@ impl<C: Core> Worker<C> {
     /// `true`: no more is waiting in the error queues.
     fn serve_errors(&mut self) -> bool {
         let has_more = self.sockets.recv_errors(&mut self.path_reports);
+        self.tell_gone();
         let mut reports = std::mem::take(&mut self.path_reports);
         for report in reports.drain(..) {
             self.core.handle_path_report(report, self.clock.now());
@@ -387,6 +390,14 @@ impl<C: Core> Worker<C> {
         }
         self.path_reports = reports;
         !has_more
+    }
+
+    fn tell_gone(&mut self) {
+        while let Some((number, index)) = self.sockets.poll_gone() {
+            if let Some(interface) = self.interfaces.iter().find(|one| one.0 == number) {
+                self.states.note_gone(interface, index);
+            }
+        }
     }
 
     fn flush(&mut self) {

@@ -58,6 +58,20 @@ impl States {
         known.state = state;
     }
 
+    /// What the kernel had under this number was taken away, and is closed. One that was opened since is another.
+    pub fn note_gone(&self, numbered: &Numbered, kernel_index: u32) {
+        let (number, interface) = numbered;
+        if !self.is_open_at(*number, kernel_index) {
+            return;
+        }
+        let gone = InterfaceError::gone(&interface.name, interface.is_tun);
+        let mut known = self.lock();
+        let Some(known) = known.get_mut(number).filter(|known| known.interface == *interface) else { return };
+        let state = State::of_error(&gone);
+        log(&interface.name, Some(&known.state), &state);
+        known.state = state;
+    }
+
     /// Forgets those that are configured no more.
     pub fn retain(&self, plans: &[InterfacePlan]) {
         let kept: Vec<Numbered> = plans.iter().map(InterfacePlan::numbered).collect();
