@@ -20,6 +20,9 @@ use crate::net::Timestamp;
 /// Longer than any datagram of the kernel's (32 KiB).
 const BUFFER_BYTES: usize = 64 << 10;
 
+/// Read in one call, of what the kernel has told.
+const MAX_DATAGRAMS_PER_CALL: usize = 1000;
+
 /// Of one realm. Its socket belongs to the namespace that it was opened in, from whatever thread it is read.
 #[derive(Debug)]
 pub struct Routes {
@@ -44,9 +47,9 @@ impl Routes {
         &mut self.table
     }
 
-    /// Takes what the kernel has told, and asks for what is not known.
+    /// Takes what the kernel has told, up to a bound, and asks for what is not known. While there is more the descriptor stays readable.
     pub fn handle_readable(&mut self, now: Timestamp) -> io::Result<()> {
-        loop {
+        for _ in 0..MAX_DATAGRAMS_PER_CALL {
             match self.socket.receive(&mut self.buffer) {
                 Ok(Some(len)) => {
                     let messages = message::read(&self.buffer[..len]);
