@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{fail, print};
+use crate::daemon::interfaces::States;
 use crate::daemon::worker::{self, Ending};
 use crate::io::clock::Clock;
 use crate::io::sockets::Sockets;
@@ -72,7 +73,7 @@ pub fn demonstrate(appliance: &Appliance) -> Result<Outcome, DemoError> {
     // The demonstration asks nobody outside.
     let (outside, _) = tokio::sync::mpsc::channel(1);
     let core = appliance.engine(clock.now());
-    let (worker, ending) = worker::spawn(sockets, core, clock, outside).map_err(DemoError::Start)?;
+    let (worker, ending) = worker::spawn(sockets, core, clock, outside, States::default()).map_err(DemoError::Start)?;
 
     let now = || clock.now();
     let told = demonstration::tell(appliance, &mut Loopback::new(address, &now, MAX_DURATION));

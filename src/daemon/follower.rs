@@ -59,6 +59,12 @@ impl Orders {
         self.latest().plans = Some(plans);
     }
 
+    /// Something was told that was not taken yet.
+    pub fn are_new(&self) -> bool {
+        let latest = self.latest();
+        latest.is_ended || latest.plans.is_some()
+    }
+
     pub fn take(&self) -> Order {
         let mut latest = self.latest();
         match latest.plans.take() {

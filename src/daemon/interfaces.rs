@@ -26,6 +26,9 @@ use crate::telemetry::source::InterfaceState;
 /// Of a daemon's TUN device: whatever attachment its packets go by, they fit.
 const DAEMON_MTU_BYTES: u16 = 1280;
 
+/// A number, and the interface that has it. Numbers are given out again: what may come late carries both.
+pub type Numbered = (InterfaceId, Interface);
+
 /// One to be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InterfacePlan {
@@ -56,7 +59,7 @@ pub struct DaemonPlan {
 pub struct OpenedRoutes(Arc<Mutex<Option<Routes>>>);
 
 impl OpenedRoutes {
-    fn put(&self, routes: Routes) {
+    pub(super) fn put(&self, routes: Routes) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(routes);
     }
 
@@ -115,6 +118,13 @@ pub enum InterfaceError {
 }
 
 impl InterfaceError {
+    pub fn gone(name: &str, is_tun: bool) -> Self {
+        match is_tun {
+            true => FramesError::TunGone(name.to_owned()).into(),
+            false => FramesError::missing(name).into(),
+        }
+    }
+
     /// The process lacks a privilege: no other interface would fare better.
     pub fn is_of_the_process(&self) -> bool {
         self.needs_a_start() || matches!(self, InterfaceError::Frames(FramesError::TunNotPermitted(_)))
@@ -264,9 +274,12 @@ impl InterfacePlan {
 
     /// The same interface of the same kind: what is open stays open.
     pub fn is_same(&self, other: &InterfacePlan) -> bool {
-        let namespace = |plan: &InterfacePlan| plan.daemon.as_ref().map(|daemon| daemon.namespace.clone());
-        (self.interface, &self.name, self.is_tun) == (other.interface, &other.name, other.is_tun)
-            && namespace(self) == namespace(other)
+        self.numbered() == other.numbered()
+    }
+
+    pub fn numbered(&self) -> Numbered {
+        let namespace = self.daemon.as_ref().map(|daemon| daemon.namespace.clone());
+        (self.interface, Interface { name: self.name.clone(), is_tun: self.is_tun, namespace })
     }
 }
 

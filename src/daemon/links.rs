@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::follower::{Follower, Order, Orders};
 use super::interfaces::{InterfaceError, InterfacePlan, State, States};
 use super::worker::{Core, Handle, WorkerError};
-use crate::io::frames::FramesError;
 use crate::io::netlink::{Links, News};
 use crate::io::privileges;
 use crate::io::sockets::Sockets;
@@ -61,8 +60,8 @@ impl<C: Core> Thread<C> {
             }
             Order::End => return Err(WorkerError::Gone),
         }
-        let is_any_waiting = self.waiting().next().is_some();
-        if let Err(error) = links.wait(is_any_waiting.then_some(until_next_try)) {
+        let wait = self.looks_again().then_some(until_next_try);
+        if let Err(error) = links.wait(wait) {
             tracing::error!("interfaces cannot be followed, trying again: {error}");
             thread::sleep(RETRY_AFTER);
             links.follow(self.followed());
@@ -88,42 +87,50 @@ impl<C: Core> Thread<C> {
         self.plans.iter().filter(|plan| !self.states.is_open(plan.interface))
     }
 
+    /// Of a daemon's, nobody but the worker hears that it is gone.
+    fn looks_again(&self) -> bool {
+        self.waiting().next().is_some() || self.plans.iter().any(|plan| plan.daemon.is_some())
+    }
+
     fn pass_on(&mut self, News { report, index }: News) -> Result<(), WorkerError> {
         let interface = report.interface;
         let Some(plan) = self.plans.iter().find(|plan| plan.interface == interface).cloned() else { return Ok(()) };
         self.latest.insert(interface, report);
         match index {
-            Some(index) if self.states.is_open_at(interface, index) => self.handle.tell_link(report),
+            Some(index) if self.states.is_open_at(interface, index) => self.handle.tell_link(report, plan.numbered()),
             Some(_) => self.open(&plan),
             None => {
                 self.note_gone(&plan);
-                self.handle.close_interface(interface)?;
-                self.handle.tell_link(report)
+                self.handle.close_interface(plan.numbered())?;
+                self.handle.tell_link(report, plan.numbered())
             }
         }
     }
 
     /// Of a TUN device that was not open, it is known why.
     fn note_gone(&self, plan: &InterfacePlan) {
-        let gone = match plan.is_tun {
-            true if !self.states.is_open(plan.interface) => return,
-            true => FramesError::TunGone(plan.name.clone()),
-            false => FramesError::missing(&plan.name),
-        };
-        self.states.change(plan, State::of_error(&gone.into()));
+        if !plan.is_tun || self.states.is_open(plan.interface) {
+            self.states.change(plan, State::of_error(&InterfaceError::gone(&plan.name, plan.is_tun)));
+        }
     }
 
     fn open_waiting(&mut self) -> Result<(), WorkerError> {
         let waiting: Vec<_> = self.waiting().cloned().collect();
-        waiting.iter().try_for_each(|plan| self.open(plan))
+        waiting.iter().try_for_each(|plan| if self.has_orders() { Ok(()) } else { self.open(plan) })
+    }
+
+    /// What is known here may be true no more.
+    fn has_orders(&self) -> bool {
+        self.orders.are_new()
     }
 
     /// If it can be; the worker is told either way.
     fn open(&mut self, plan: &InterfacePlan) -> Result<(), WorkerError> {
         let is_open = match open_one(plan.clone()) {
             Ok((sockets, state)) => {
-                self.handle.adopt(sockets)?;
+                // Before the worker can say that it is gone again.
                 self.states.change(plan, state);
+                self.handle.adopt(sockets, plan.numbered())?;
                 true
             }
             Err(error) => {
@@ -132,7 +139,7 @@ impl<C: Core> Thread<C> {
             }
         };
         let Some(latest) = self.latest.get(&plan.interface) else { return Ok(()) };
-        self.handle.tell_link(LinkReport { is_up: latest.is_up && is_open, ..*latest })
+        self.handle.tell_link(LinkReport { is_up: latest.is_up && is_open, ..*latest }, plan.numbered())
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::super::interfaces::open_all;
 use super::super::interfaces::tests::plan;
+use super::super::interfaces::{DaemonPlan, open_all};
 use super::super::worker::tests::Echo;
 use super::super::worker::{self, Ending};
 use super::*;
@@ -30,7 +30,8 @@ impl Bench {
         let states = open_all(plans, &mut sockets).unwrap();
         let core = Echo::new();
         let told = core.links.clone();
-        let (handle, ending) = worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0).unwrap();
+        let (handle, ending) =
+            worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0, states.clone()).unwrap();
         let orders = Orders::default();
         orders.follow(plans.to_vec());
         let thread = Thread { handle, states, orders, plans: Vec::new(), latest: HashMap::new() };
@@ -50,6 +51,12 @@ impl Bench {
             }
         }
         panic!("{:?}, {:?}", self.state(), self.latest());
+    }
+
+    fn publish(&self, plans: &[InterfacePlan], sockets: Sockets) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let interfaces = plans.iter().map(InterfacePlan::numbered).collect();
+        runtime.block_on(self.thread.handle.publish(Arc::new(2), sockets, interfaces)).unwrap();
     }
 
     /// What the worker was told last of the first interface.
@@ -148,20 +155,94 @@ fn a_tun_device_that_was_taken_away_is_made_again() {
     });
 }
 
+/// Netlink tells nothing of a routing daemon's namespace.
+#[test]
+fn a_device_of_which_the_kernel_tells_nothing_is_known_to_be_gone_and_made_again() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[InterfacePlan { is_tun: true, ..plan(0, "ixt", 1400) }]);
+        if let Err(not_open) = bench.state() {
+            return eprintln!("NOT RUN: {}", not_open.why);
+        }
+        bench.until(is_open);
+        assert!(!bench.thread.looks_again());
+        sh("ip link del ixt");
+        // The worker answers, looks at its sockets, and answers again.
+        (0..MAX_TURNS).find(|_| bench.latest().is_some() && bench.state().is_err());
+        assert!(bench.state().unwrap_err().why.contains("taken away"));
+        assert!(bench.thread.looks_again());
+        bench.thread.open_waiting().unwrap();
+        assert!(bench.state().is_ok());
+        let index = crate::io::frames::interface::index("ixt").unwrap();
+        assert!(bench.thread.states.is_open_at(InterfaceId(0), index));
+    });
+}
+
+#[test]
+fn daemons_devices_are_looked_for_again_and_again() {
+    with_testbed(|_bed| {
+        let opened = Default::default();
+        let daemon = DaemonPlan { realm: "a".to_owned(), namespace: "ixg-none".to_owned(), max_prefixes: 1, opened };
+        let daemons = InterfacePlan { is_tun: true, daemon: Some(daemon), ..plan(0, "bgp", 1280) };
+        let mut bench = Bench::start(std::slice::from_ref(&daemons));
+        bench.thread.adopt(vec![daemons.clone()]);
+        bench.thread.states.change(&daemons, State::Open { index: 7, driver: "TUN".to_owned(), note: None });
+        assert!(bench.thread.waiting().next().is_none() && bench.thread.looks_again());
+        bench.thread.states.note_gone(&daemons.numbered(), 6);
+        assert!(bench.state().is_ok(), "that was another one");
+        bench.thread.states.note_gone(&daemons.numbered(), 7);
+        assert!(bench.state().is_err() && bench.thread.waiting().next().is_some());
+    });
+}
+
 #[test]
 fn what_is_configured_no_more_is_not_opened() {
     with_testbed(|_bed| {
         let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
         bench.until(|state, _| state.is_err());
-        let handle = bench.thread.handle.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(handle.publish(Arc::new(2), Sockets::default(), Vec::new())).unwrap();
+        bench.publish(&[], Sockets::default());
         make("ixz");
         let opened = open_one(plan(0, "ixz", 1500)).unwrap().0;
         assert_eq!(arp_ignore("ixz"), "8");
-        handle.adopt(opened).unwrap();
+        bench.thread.handle.adopt(opened, plan(0, "ixz", 1500).numbered()).unwrap();
         bench.latest();
         assert_eq!(arp_ignore("ixz"), "0", "the late driver was closed");
+    });
+}
+
+/// Otherwise one carrier's frames would be another's.
+#[test]
+fn what_comes_late_of_an_interface_whose_number_another_has_by_now_changes_nothing() {
+    with_testbed(|_bed| {
+        make("ixz");
+        make("ixy");
+        let (old, new) = (plan(3, "ixz", 1500), plan(3, "ixy", 1500));
+        let bench = Bench::start(&[plan(0, "ixa", 1500), old.clone()]);
+        bench.publish(&[plan(0, "ixa", 1500)], Sockets::default());
+        assert_eq!(arp_ignore("ixz"), "0");
+        bench.publish(&[plan(0, "ixa", 1500), new.clone()], open_one(new.clone()).unwrap().0);
+        let handle = bench.thread.handle.clone();
+        handle.adopt(open_one(old.clone()).unwrap().0, old.numbered()).unwrap();
+        handle.close_interface(old.numbered()).unwrap();
+        let report = LinkReport { interface: old.interface, is_up: true, mac: Default::default(), mtu_bytes: 1500 };
+        handle.tell_link(report, old.numbered()).unwrap();
+        bench.latest();
+        assert_eq!(["ixa", "ixy", "ixz"].map(arp_ignore), ["8", "8", "0"], "open, open, and closed");
+        assert!(bench.told.lock().unwrap().is_empty());
+        // A driver that there is serves no other interface, even when a number changes its meaning at once.
+        bench.publish(&[plan(0, "ixa", 1500), old], Sockets::default());
+        assert_eq!(["ixa", "ixy", "ixz"].map(arp_ignore), ["8", "0", "0"]);
+    });
+}
+
+#[test]
+fn new_orders_end_a_pass_over_what_waits() {
+    with_testbed(|_bed| {
+        let mut bench = Bench::start(&[plan(0, "ixz", 1500)]);
+        bench.until(|state, _| state.is_err());
+        make("ixz");
+        bench.thread.orders.follow(Vec::new());
+        bench.thread.open_waiting().unwrap();
+        assert_eq!(arp_ignore("ixz"), "0", "it is not opened");
     });
 }
 

@@ -108,10 +108,6 @@ impl Thread {
                 next_look: Timestamp::ZERO,
                 is_overflow_said: false,
             });
-            if daemon.opened.is_some() {
-                // The device was opened anew: of an earlier one's routes nothing is true any more.
-                (followed.routes, followed.next_look) = (None, Timestamp::ZERO);
-            }
             if let Some(routes) = &mut followed.routes {
                 routes.table().set_max_prefixes(daemon.max_prefixes);
             }
@@ -123,6 +119,12 @@ impl Thread {
     }
 
     fn look(&mut self, number: usize, now: Timestamp) {
+        if self.followed[number].daemon.opened.is_some() {
+            // The device was opened anew: of an earlier one's routes nothing is true any more.
+            let followed = &mut self.followed[number];
+            (followed.routes, followed.next_look) = (None, Timestamp::ZERO);
+            self.publish(number, None, now);
+        }
         let followed = &mut self.followed[number];
         if followed.routes.is_none() && now < followed.next_look {
             return;
@@ -251,7 +253,10 @@ impl Debounce {
 
 #[cfg(test)]
 mod tests {
+    use super::super::interfaces::OpenedRoutes;
+    use super::super::interfaces::tests::plan;
     use super::*;
+    use crate::io::frames::testbed::{sh, with_testbed};
 
     fn at(millis: u64) -> Timestamp {
         Timestamp::ZERO + Duration::from_millis(millis)
@@ -267,6 +272,55 @@ mod tests {
         changes.note(at(400));
         assert_eq!(changes.due(), Some(at(1350)), "a second after the one before");
         assert!(changes.take_due(at(1350)));
+    }
+
+    /// Looks until the realm has learned these.
+    fn until(thread: &mut Thread, from: u64, wanted: &[&str]) {
+        for turn in 0..20 {
+            thread.look(0, at(from + turn * 1000));
+            if learned(thread) == wanted {
+                return;
+            }
+            thread.poller.wait(Some(Duration::from_secs(1))).unwrap();
+        }
+        assert_eq!(learned(thread), wanted);
+    }
+
+    fn learned(thread: &Thread) -> Vec<String> {
+        thread.heard.lock().unwrap()["a"].routes.iter().map(|route| route.prefix.to_string()).collect()
+    }
+
+    /// With a route, as its daemon would set it.
+    fn make_device(route: &str) -> Routes {
+        sh(&format!(
+            "ip link add bgp type veth peer name far; ip link set far up; ip link set bgp up; ip route add {route} dev bgp"
+        ));
+        Routes::open(interface::index("bgp").unwrap(), 10).unwrap()
+    }
+
+    #[test]
+    fn of_a_device_that_was_made_again_the_new_routes_are_learned_and_the_old_ones_forgotten() {
+        with_testbed(|_bed| {
+            let opened = OpenedRoutes::default();
+            opened.put(make_device("10.1.0.0/16"));
+            let daemon = DaemonPlan {
+                realm: "a".to_owned(),
+                namespace: "bgp".to_owned(),
+                max_prefixes: 10,
+                opened: opened.clone(),
+            };
+            let plan = InterfacePlan { is_tun: true, daemon: Some(daemon), ..plan(0, "bgp", 1280) };
+            let (poller, changes) = (Poller::new().unwrap(), Debounce::default());
+            let (orders, heard) = (Default::default(), Shared::default());
+            let mut thread = Thread { orders, heard, clock: Clock::start(), poller, followed: Vec::new(), changes };
+            thread.adopt(&[plan]);
+            until(&mut thread, 0, &["10.1.0.0/16"]);
+            sh("ip link del bgp");
+            opened.put(make_device("10.2.0.0/16"));
+            thread.look(0, at(30_000));
+            assert!(learned(&thread).is_empty());
+            until(&mut thread, 31_000, &["10.2.0.0/16"]);
+        });
     }
 
     #[test]

@@ -157,7 +157,7 @@ where
     let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces, states } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
-    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks).map_err(RunError::Start)?;
+    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks, states.clone()).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let follower = links::follow(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let daemons = Arc::new(daemons);
@@ -328,7 +328,7 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
     let mut shown = observer.facts.shown.write().await;
     let Reloaded { snapshot, sockets, interfaces, .. } = reloaded;
     let (further, opened) = (listens_of(&sockets), interfaces::states_of(&interfaces, &sockets));
-    let kept = interfaces.iter().map(|plan| plan.interface).collect();
+    let kept = interfaces.iter().map(InterfacePlan::numbered).collect();
     match observer.handle.publish(snapshot, sockets, kept).await {
         Ok(()) => tracing::info!("new configuration: {}", reloaded.summary),
         // Handed over: it will be adopted when the worker is heard of again.

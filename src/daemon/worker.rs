@@ -28,9 +28,11 @@ use crate::io::clock::Clock;
 use crate::io::poller::Poller;
 use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
-use crate::net::{InterfaceId, LinkReport, PathReport, Timestamp};
+use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::SocketReport;
+
+use super::interfaces::{Numbered, States};
 
 /// Commands served in one turn.
 const MAX_COMMANDS_PER_TURN: usize = 16;
@@ -97,12 +99,14 @@ pub enum Ending {
     Panicked(String),
 }
 
-/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there.
+/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there. `states`: of the
+/// interfaces that it starts with, open or not; of one that goes, they are told.
 pub fn spawn<C: Core>(
     sockets: Sockets,
     core: C,
     clock: Clock,
     outside: mpsc::Sender<Action>,
+    states: States,
 ) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
     let poller = Poller::new()?;
     sockets.register(&poller)?;
@@ -115,7 +119,8 @@ pub fn spawn<C: Core>(
         poller,
         commands,
         outside,
-        interfaces: None,
+        interfaces: states.numbered(),
+        states,
         batch: RecvBatch::new(),
         path_reports: Vec::new(),
         unsent: Unsent::default(),
@@ -141,8 +146,9 @@ struct Worker<C: Core> {
     poller: Poller,
     commands: Receiver<Command<C>>,
     outside: mpsc::Sender<Action>,
-    /// Those that the latest configuration has; `None`: the first one.
-    interfaces: Option<Vec<InterfaceId>>,
+    /// Those that the latest configuration has.
+    interfaces: Vec<Numbered>,
+    states: States,
     batch: RecvBatch,
     /// Emptied in every turn.
     path_reports: Vec<PathReport>,
@@ -185,12 +191,16 @@ impl<C: Core> Worker<C> {
                 // Whoever asked may have given up: nothing to do about that.
                 Ok(Command::Report(reply)) => drop(reply.send(self.report())),
                 Ok(Command::Publish(publication, reply)) => drop(reply.send(self.publish(*publication))),
-                Ok(Command::Link(report)) => {
+                Ok(Command::Link(report, interface)) if self.interfaces.contains(&interface) => {
                     self.core.handle_link(report, self.clock.now());
                     self.flush();
                 }
-                Ok(Command::Adopt(sockets)) => self.adopt(*sockets),
-                Ok(Command::Close(interface)) => self.sockets.retain_interfaces(|one| one != interface),
+                Ok(Command::Adopt(sockets, interface)) if self.interfaces.contains(&interface) => self.adopt(*sockets),
+                Ok(Command::Close(interface)) if self.interfaces.contains(&interface) => {
+                    self.sockets.retain_interfaces(|one| one != interface.0);
+                }
+                // A new configuration has overtaken it.
+                Ok(Command::Link(..) | Command::Adopt(..) | Command::Close(_)) => {}
                 Ok(Command::Outside(exchange, bytes)) => {
                     self.core.handle_outside(exchange, bytes.as_deref(), self.clock.now());
                     self.flush();
@@ -205,25 +215,22 @@ impl<C: Core> Worker<C> {
     }
 
     fn publish(&mut self, Publication { snapshot, sockets, interfaces }: Publication<C>) -> Result<(), WorkerError> {
+        let brought: Vec<InterfaceId> = interfaces_of(&sockets).collect();
         self.sockets.adopt(sockets, &self.poller).map_err(|error| WorkerError::Ports(error.kind()))?;
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        // Before anything is sent by the new one: what a number meant before is not what it means.
+        let is_another = |one: &Numbered| !brought.contains(&one.0) && !before.contains(one);
+        let others: Vec<InterfaceId> = self.interfaces.iter().filter(|one| is_another(one)).map(|one| one.0).collect();
+        self.sockets.retain_interfaces(|number| !others.contains(&number));
         self.core.publish(snapshot, self.clock.now());
         self.flush();
-        self.interfaces = Some(interfaces);
-        self.close_others();
+        self.sockets.retain_interfaces(|number| self.interfaces.iter().any(|one| one.0 == number));
         Ok(())
     }
 
-    /// A new configuration may have overtaken what was opened for the one before.
     fn adopt(&mut self, sockets: Sockets) {
         if let Err(error) = self.sockets.adopt(sockets, &self.poller) {
             tracing::error!("an interface that was opened cannot be used: {error}");
-        }
-        self.close_others();
-    }
-
-    fn close_others(&mut self) {
-        if let Some(interfaces) = &self.interfaces {
-            self.sockets.retain_interfaces(|interface| interfaces.contains(&interface));
         }
     }
 
@@ -250,6 +257,7 @@ impl<C: Core> Worker<C> {
     /// `true`: no more is waiting in the error queues.
     fn serve_errors(&mut self) -> bool {
         let has_more = self.sockets.recv_errors(&mut self.path_reports);
+        self.tell_gone();
         let mut reports = std::mem::take(&mut self.path_reports);
         for report in reports.drain(..) {
             self.core.handle_path_report(report, self.clock.now());
@@ -257,6 +265,14 @@ impl<C: Core> Worker<C> {
         }
         self.path_reports = reports;
         !has_more
+    }
+
+    fn tell_gone(&mut self) {
+        while let Some((number, index)) = self.sockets.poll_gone() {
+            if let Some(interface) = self.interfaces.iter().find(|one| one.0 == number) {
+                self.states.note_gone(interface, index);
+            }
+        }
     }
 
     fn flush(&mut self) {
@@ -328,6 +344,13 @@ impl<C: Core> Worker<C> {
         };
         WorkerReport { path: self.core.report(self.clock.now()), socket }
     }
+}
+
+fn interfaces_of(sockets: &Sockets) -> impl Iterator<Item = InterfaceId> {
+    sockets.drivers().filter_map(|driver| match driver.path().port {
+        Port::Frames(interface) | Port::Tun(interface) => Some(interface),
+        _ => None,
+    })
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {

@@ -158,7 +158,7 @@ fn start(core: Echo) -> Bench {
     let mut sockets = Sockets::default();
     sockets.add_udp(socket);
     let (outside, asked) = tokio::sync::mpsc::channel(1);
-    let (handle, ending) = spawn(sockets, core, Clock::start(), outside).unwrap();
+    let (handle, ending) = spawn(sockets, core, Clock::start(), outside, States::default()).unwrap();
     Bench { asked, handle, ending, client }
 }
 

@@ -11,7 +11,7 @@
 //! starve the others. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
 //!
 //! Interfaces come and go while we run: one that is down has nothing, and one that is gone for good is closed here, when the
-//! poller reports it; whoever follows the links opens it again and has it adopted.
+//! poller reports it, and told ([`Sockets::poll_gone`]); whoever follows the links opens it again and has it adopted.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -142,6 +142,8 @@ pub struct Sockets {
     owned: Arc<()>,
     /// Of those taken over, if somebody watches them.
     adopted: Vec<Arc<()>>,
+    /// Closed here, and not told yet; at most one of each.
+    gone: Vec<(InterfaceId, u32)>,
 }
 
 impl Default for Sockets {
@@ -154,6 +156,7 @@ impl Default for Sockets {
             frames: None,
             owned: Arc::new(()),
             adopted: Vec::new(),
+            gone: Vec::new(),
         }
     }
 }
@@ -247,11 +250,25 @@ impl Sockets {
             match self.lanes[lane].as_mut().map_or(Heard::All, |socket| socket.recv_errors(reports)) {
                 Heard::Some => continue,
                 Heard::All => {}
-                Heard::Gone => self.close(lane),
+                Heard::Gone => self.close_gone(lane),
             }
             self.errors &= !(1 << lane);
         }
         self.errors != 0
+    }
+
+    fn close_gone(&mut self, lane: usize) {
+        if let Some(Socket::Frames(driver)) = &self.lanes[lane] {
+            let interface = InterfaceId((lane - DATAGRAM_LANES) as u8);
+            self.gone.retain(|(other, _)| *other != interface);
+            self.gone.push((interface, driver.interface_index()));
+        }
+        self.close(lane);
+    }
+
+    /// An interface that [`Sockets::recv_errors`] has closed as it is gone, and the kernel's number of what was closed.
+    pub fn poll_gone(&mut self) -> Option<(InterfaceId, u32)> {
+        self.gone.pop()
     }
 
     /// Receives from the next socket that has something: the number of messages or frames, for [`Sockets::datagrams`]. 0:

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{InterfaceError, InterfacePlan};
+use super::{InterfaceError, InterfacePlan, Numbered};
+use crate::dataplane::snapshot::Interface;
 use crate::io::frames::Driver;
 use crate::net::InterfaceId;
 use crate::telemetry::source::{DriverState, InterfaceState, NotOpen};
@@ -14,7 +15,7 @@ pub struct States(Arc<Mutex<BTreeMap<InterfaceId, Known>>>);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Known {
-    name: String,
+    interface: Interface,
     what: &'static str,
     state: State,
 }
@@ -44,22 +45,38 @@ impl States {
     /// Of an interface that is configured from now on.
     pub fn add(&self, plan: &InterfacePlan, state: State) {
         log(&plan.name, None, &state);
-        self.lock().insert(plan.interface, Known { name: plan.name.clone(), what: plan.what(), state });
+        let (number, interface) = plan.numbered();
+        self.lock().insert(number, Known { interface, what: plan.what(), state });
     }
 
     /// Of one that is configured (still).
     pub fn change(&self, plan: &InterfacePlan, state: State) {
+        let (number, interface) = plan.numbered();
         let mut known = self.lock();
-        let Some(known) = known.get_mut(&plan.interface).filter(|known| known.name == plan.name) else { return };
+        let Some(known) = known.get_mut(&number).filter(|known| known.interface == interface) else { return };
         log(&plan.name, Some(&known.state), &state);
+        known.state = state;
+    }
+
+    /// What the kernel had under this number was taken away, and is closed. One that was opened since is another.
+    pub fn note_gone(&self, numbered: &Numbered, kernel_index: u32) {
+        let (number, interface) = numbered;
+        if !self.is_open_at(*number, kernel_index) {
+            return;
+        }
+        let gone = InterfaceError::gone(&interface.name, interface.is_tun);
+        let mut known = self.lock();
+        let Some(known) = known.get_mut(number).filter(|known| known.interface == *interface) else { return };
+        let state = State::of_error(&gone);
+        log(&interface.name, Some(&known.state), &state);
         known.state = state;
     }
 
     /// Forgets those that are configured no more.
     pub fn retain(&self, plans: &[InterfacePlan]) {
-        self.lock().retain(|interface, known| {
-            plans.iter().any(|plan| (plan.interface, &plan.name, plan.what()) == (*interface, &known.name, known.what))
-        });
+        let kept: Vec<Numbered> = plans.iter().map(InterfacePlan::numbered).collect();
+        self.lock()
+            .retain(|number, known| kept.iter().any(|(of, interface)| (of, interface) == (number, &known.interface)));
     }
 
     pub fn is_open(&self, interface: InterfaceId) -> bool {
@@ -77,9 +94,16 @@ impl States {
             State::Open { driver, note, .. } => Ok(DriverState { kind: driver.clone(), note: note.clone() }),
             State::Closed(not_open) => Err(not_open.clone()),
         };
-        let state =
-            |known: &Known| InterfaceState { name: known.name.clone(), what: known.what, driver: driver(&known.state) };
+        let state = |known: &Known| InterfaceState {
+            name: known.interface.name.clone(),
+            what: known.what,
+            driver: driver(&known.state),
+        };
         self.lock().values().map(state).collect()
+    }
+
+    pub fn numbered(&self) -> Vec<Numbered> {
+        self.lock().iter().map(|(number, known)| (*number, known.interface.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<InterfaceId, Known>> {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::super::interfaces::Numbered;
 use super::super::upstream::Answers;
 use super::{Core, WorkerReport};
 use crate::dns::forward::ExchangeId;
 use crate::io::poller::Waker;
 use crate::io::sockets::Sockets;
-use crate::net::{InterfaceId, LinkReport};
+use crate::net::LinkReport;
 
 /// Commands that may wait for the worker.
 const COMMAND_QUEUE: usize = 64;
@@ -45,11 +46,11 @@ pub struct Handle<C: Core> {
 pub(super) enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
     Publish(Box<Publication<C>>, oneshot::Sender<Result<(), WorkerError>>),
-    Link(LinkReport),
-    /// Of an interface that is another one now.
-    Adopt(Box<Sockets>),
+    Link(LinkReport, Numbered),
+    /// Of an interface that is another one of that name now.
+    Adopt(Box<Sockets>, Numbered),
     /// The interface is gone, or is called otherwise.
-    Close(InterfaceId),
+    Close(Numbered),
     Outside(ExchangeId, Option<Vec<u8>>),
     Shutdown,
 }
@@ -57,7 +58,7 @@ pub(super) enum Command<C: Core> {
 pub(super) struct Publication<C: Core> {
     pub snapshot: Arc<C::Snapshot>,
     pub sockets: Sockets,
-    pub interfaces: Vec<InterfaceId>,
+    pub interfaces: Vec<Numbered>,
 }
 
 impl<C: Core> Clone for Handle<C> {
@@ -80,30 +81,31 @@ impl<C: Core> Handle<C> {
     }
 
     /// Returns when the worker runs on the new snapshot, with `sockets` beside those that it has, less the drivers of other
-    /// interfaces than `interfaces`. On an error that is not [`WorkerError::Silent`] they are closed, and the old snapshot holds.
+    /// interfaces than `interfaces`, whatever their number. On an error that is not [`WorkerError::Silent`] they are closed, and the old snapshot holds.
     pub async fn publish(
         &self,
         snapshot: Arc<C::Snapshot>,
         sockets: Sockets,
-        interfaces: Vec<InterfaceId>,
+        interfaces: Vec<Numbered>,
     ) -> Result<(), WorkerError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Publish(Box::new(Publication { snapshot, sockets, interfaces }), reply))?;
         await_reply(answer).await?
     }
 
-    /// How an interface is now. Blocks while there is no room; to be called from a thread of its own.
-    pub fn tell_link(&self, report: LinkReport) -> Result<(), WorkerError> {
-        self.send_patiently(Command::Link(report))
+    /// How an interface is now. Blocks while there is no room; to be called from a thread of its own. Nothing happens where its
+    /// number is another's by now; so it is with [`Handle::adopt`] and [`Handle::close_interface`].
+    pub fn tell_link(&self, report: LinkReport, interface: Numbered) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Link(report, interface))
     }
 
-    /// `sockets` take the places of those that there are. Blocks as [`Handle::tell_link`] does.
-    pub fn adopt(&self, sockets: Sockets) -> Result<(), WorkerError> {
-        self.send_patiently(Command::Adopt(Box::new(sockets)))
+    /// `sockets`, of this interface, take the place of those that there are. Blocks as [`Handle::tell_link`] does.
+    pub fn adopt(&self, sockets: Sockets, interface: Numbered) -> Result<(), WorkerError> {
+        self.send_patiently(Command::Adopt(Box::new(sockets), interface))
     }
 
     /// Its driver is of no use any more. Blocks as [`Handle::tell_link`] does.
-    pub fn close_interface(&self, interface: InterfaceId) -> Result<(), WorkerError> {
+    pub fn close_interface(&self, interface: Numbered) -> Result<(), WorkerError> {
         self.send_patiently(Command::Close(interface))
     }
 

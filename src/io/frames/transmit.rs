@@ -2,10 +2,13 @@
 //!
 //! | error | cause | answer |
 //! |---|---|---|
-//! | EAGAIN, ENOBUFS, EINTR | the queue before the card is full, or a signal came | waited for, a few milliseconds in all; the rest is congestion |
+//! | EAGAIN, ENOBUFS | the queue before the card is full | waited for, a few milliseconds in all; the rest is congestion |
+//! | EINTR | a signal | again |
 //! | any other, of a joined frame | the kernel or the device does not take it | its segments one by one; after a few times, no more joining |
 //! | ENETDOWN, ENXIO, ENODEV, EBADFD, EIO | the interface is down or gone | the rest is refused |
 //! | any other | this frame alone | refused |
+//!
+//! Whoever waits for one interface keeps all others waiting, so a queue that stays full is not waited for ([`Patience`]).
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -21,6 +24,10 @@ use crate::packet::outbox::{MAX_SEGMENTS, Run};
 /// Waits for room in one `send`, of [`WAIT_MS`] each: 4 ms in all.
 const MAX_WAITS: u32 = 2;
 pub const WAIT_MS: i32 = 2;
+/// Signals in one `send`.
+const MAX_INTERRUPTS: u32 = 8;
+/// Calls in a row that must go through before a full queue is waited for again.
+const CALLS_WITHOUT_WAIT: u32 = 64;
 /// Joined frames that the kernel may refuse before none is offered any more.
 const MAX_REFUSALS: u32 = 8;
 /// A message's own header, and a run of segments.
@@ -34,6 +41,24 @@ pub trait Sink {
     fn send(&mut self, messages: &[Message], outbox: &Outbox) -> io::Result<usize>;
     /// Waits up to [`WAIT_MS`] for room.
     fn wait(&mut self);
+}
+
+/// Whether a full queue is waited for. One that was full after all waits is not again, until [`CALLS_WITHOUT_WAIT`] calls have
+/// gone through: a port that is offered more than it carries would hold up everybody else's frames in each turn.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Patience {
+    calls_without: u32,
+}
+
+impl Patience {
+    pub fn is_spent(self) -> bool {
+        self.calls_without > 0
+    }
+
+    /// Of a call that had something to send.
+    pub fn note(&mut self, was_full: bool) {
+        self.calls_without = if was_full { CALLS_WITHOUT_WAIT } else { self.calls_without.saturating_sub(1) };
+    }
 }
 
 /// One frame, or joined ones.
@@ -81,6 +106,7 @@ pub struct Transmit {
     refusals: u32,
     /// Joined frames offered so far.
     joined: u64,
+    patience: Patience,
     /// Filled anew for each call.
     messages: Vec<Message>,
 }
@@ -88,7 +114,8 @@ pub struct Transmit {
 impl Transmit {
     /// `joins`: the kernel is offered joined frames.
     pub fn new(link: Link, joins: bool) -> Self {
-        Transmit { link, joins, refusals: 0, joined: 0, messages: Vec::with_capacity(MAX_MESSAGES) }
+        let (patience, messages) = (Patience::default(), Vec::with_capacity(MAX_MESSAGES));
+        Transmit { link, joins, refusals: 0, joined: 0, patience, messages }
     }
 
     pub fn joined(&self) -> u64 {
@@ -100,11 +127,13 @@ impl Transmit {
     }
 
     pub fn send(&mut self, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool, sink: &mut impl Sink) -> SendReport {
-        let mut sending = Sending { outbox, report: SendReport::default(), waits: 0, has_given_up: None };
+        let waits = if self.patience.is_spent() { MAX_WAITS } else { 0 };
+        let mut sending = Sending { outbox, report: SendReport::default(), waits, interrupts: 0, has_given_up: None };
         let (mut run, mut offset) = (0, 0);
         loop {
             self.plan(outbox, carries, &mut run, &mut offset);
             if self.messages.is_empty() {
+                self.patience.note(matches!(sending.has_given_up, Some(GivenUp::Full)));
                 return sending.report;
             }
             let refusals = sending.send_all(&self.messages, sink);
@@ -163,6 +192,7 @@ struct Sending<'a> {
     outbox: &'a Outbox,
     report: SendReport,
     waits: u32,
+    interrupts: u32,
     /// Nothing more will be taken, and why.
     has_given_up: Option<GivenUp>,
 }
@@ -190,7 +220,8 @@ impl Sending<'_> {
                     at += taken.len();
                 }
                 Err(error) => match self.answer(&error) {
-                    Answer::Again => sink.wait(),
+                    Answer::Again => {}
+                    Answer::Wait => sink.wait(),
                     Answer::GiveUp(why) => self.has_given_up = Some(why),
                     Answer::Skip if messages[at].is_joined() => {
                         refusals += 1;
@@ -218,9 +249,13 @@ impl Sending<'_> {
 
     fn answer(&mut self, error: &io::Error) -> Answer {
         match error.raw_os_error().unwrap_or(libc::EINVAL) {
-            libc::EAGAIN | libc::ENOBUFS | libc::EINTR if self.waits < MAX_WAITS => {
-                self.waits += 1;
+            libc::EINTR if self.interrupts < MAX_INTERRUPTS => {
+                self.interrupts += 1;
                 Answer::Again
+            }
+            libc::EAGAIN | libc::ENOBUFS if self.waits < MAX_WAITS => {
+                self.waits += 1;
+                Answer::Wait
             }
             libc::EAGAIN | libc::ENOBUFS | libc::EINTR => Answer::GiveUp(GivenUp::Full),
             error @ (libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EBADFD | libc::EIO) => {
@@ -243,8 +278,9 @@ impl Sending<'_> {
 }
 
 enum Answer {
-    /// After a wait.
     Again,
+    /// Then again.
+    Wait,
     /// This message alone.
     Skip,
     GiveUp(GivenUp),

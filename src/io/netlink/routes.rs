@@ -17,6 +17,9 @@ pub use self::table::Table;
 use super::socket::{self, BUFFER_BYTES, Socket};
 use crate::net::Timestamp;
 
+/// Read in one call, of what the kernel has told.
+const MAX_DATAGRAMS_PER_CALL: usize = 1000;
+
 /// Of one realm. Its socket belongs to the namespace that it was opened in, from whatever thread it is read.
 #[derive(Debug)]
 pub struct Routes {
@@ -41,9 +44,9 @@ impl Routes {
         &mut self.table
     }
 
-    /// Takes what the kernel has told, and asks for what is not known.
+    /// Takes what the kernel has told, up to a bound, and asks for what is not known. While there is more the descriptor stays readable.
     pub fn handle_readable(&mut self, now: Timestamp) -> io::Result<()> {
-        loop {
+        for _ in 0..MAX_DATAGRAMS_PER_CALL {
             match self.socket.receive(&mut self.buffer) {
                 Ok(Some(len)) => {
                     let messages = message::read(&self.buffer[..len]);

@@ -62,7 +62,7 @@ impl Socket {
         check(sent).map(|_| ())
     }
 
-    /// The length of a datagram of the kernel's. `None`: there is none now.
+    /// The length of a datagram of the kernel's, 0 for one of another process. `None`: there is none now.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             let (mut from, mut from_bytes) = (kernel(), ADDRESS_BYTES);
@@ -73,8 +73,7 @@ impl Socket {
             };
             match check(received) {
                 Ok(len) if from.nl_pid == 0 => return Ok(Some(len as usize)),
-                // Another process's.
-                Ok(_) => {}
+                Ok(_) => return Ok(Some(0)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

@@ -318,6 +318,7 @@ fn an_interface_that_is_gone_for_good_is_closed_when_the_poller_says_so() {
     gone.is_gone.store(true, Ordering::Relaxed);
     assert!(!sockets.recv_errors(&mut reports));
     assert!(!gone.is_open() && stays.is_open() && reports.is_empty());
+    assert_eq!((sockets.poll_gone(), sockets.poll_gone()), (Some((InterfaceId(1), 1)), None));
     assert_eq!(sockets.errors, 0);
     stays.give(&[b"still"]);
     assert_eq!(receive_all(&mut sockets).len(), 1);

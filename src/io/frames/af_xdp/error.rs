@@ -55,6 +55,11 @@ pub enum AfXdpError {
     )]
     StripsTags(String),
     #[error(
+        "{0} takes service tags (802.1ad) out of received frames and cannot be told not to \
+         (`ethtool -K {0} rx-vlan-stag-hw-parse off`): AF_XDP would lose them; set `driver = \"af_packet\"`"
+    )]
+    StripsServiceTags(String),
+    #[error(
         "this kernel does not tell AF_XDP the VLAN tags on {0}, a veth interface (Linux 6.8 and later do; {1}): set `driver = \"af_packet\"`"
     )]
     HidesTags(String, io::Error),

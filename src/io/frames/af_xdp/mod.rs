@@ -20,7 +20,7 @@
 //! does not ask for AF_XDP gets that at once. Limits:
 //!
 //! - No segmentation and no checksum offload, neither way: joined frames are not made (native XDP keeps the interface from it).
-//! - VLAN tags that the card takes out are lost to XDP: the card is told to leave them in (and not told otherwise
+//! - VLAN tags, customer's or service, that the card takes out are lost to XDP: the card is told to leave them in (and not told otherwise
 //!   afterwards), and refused when it does not.
 //! - Frames longer than a chunk leaves room for (1,792 bytes, or 3,840 where the MTU asks for it) are dropped and counted.
 //! - All of a card's receive queues must be ours when it is opened, at most [`MAX_QUEUES`]. One of them sends for all, which keeps order.
@@ -101,6 +101,9 @@ pub fn open(interface: InterfaceId, name: &str) -> Result<AfXdp, FramesError> {
     }
     if !nic.leave_tags_in() && !is_veth {
         return Err(AfXdpError::StripsTags(name.into()).into());
+    }
+    if !is_veth && !nic.leave_service_tags_in() {
+        return Err(AfXdpError::StripsServiceTags(name.into()).into());
     }
     let quiet = Quiet::new(name, index);
     let Taken { mode, note, link, queues } = take_over(name, &nic, queues, chunk_bytes(interface::mtu(name)?))?;

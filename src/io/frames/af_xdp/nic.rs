@@ -11,6 +11,18 @@ const GET_DRIVER: u32 = 0x3;
 const GET_FLAGS: u32 = 0x25;
 const SET_FLAGS: u32 = 0x26;
 const GET_CHANNELS: u32 = 0x3c;
+const GET_STRINGS: u32 = 0x1b;
+const COUNT_STRINGS: u32 = 0x37;
+const GET_FEATURES: u32 = 0x3a;
+const SET_FEATURES: u32 = 0x3b;
+/// `ETH_SS_FEATURES`: the features' names, in the order of their bits.
+const FEATURE_NAMES: u32 = 4;
+/// `ETH_GSTRING_LEN`, 32 bytes.
+const NAME_WORDS: usize = 8;
+/// The kernel has some 64.
+const MAX_FEATURES: usize = 1024;
+/// Service tags (IEEE 802.1ad) are taken out of received frames. Its bit differs from kernel to kernel.
+const SERVICE_TAGS_OUT: &[u8] = b"rx-vlan-stag-hw-parse";
 /// `ETH_FLAG_RXVLAN`.
 const RXVLAN: u32 = 1 << 8;
 
@@ -72,6 +84,53 @@ impl Nic {
         self.flags().is_ok_and(|flags| flags & RXVLAN == 0)
     }
 
+    /// The same for service tags.
+    pub fn leave_service_tags_in(&self) -> bool {
+        let Ok(features) = self.features() else { return true }; // As above.
+        let Some(bit) = features.iter().position(|name| *name == SERVICE_TAGS_OUT) else { return true };
+        if self.is_on(bit, features.len()).is_ok_and(|is_on| !is_on) {
+            return true;
+        }
+        let _ = self.turn_off(bit, features.len());
+        self.is_on(bit, features.len()).is_ok_and(|is_on| !is_on)
+    }
+
+    /// Names, by bit.
+    fn features(&self) -> io::Result<Vec<Vec<u8>>> {
+        // `struct ethtool_sset_info`: command, a word, 64 bits for the sets that are meant, the count of each.
+        let mask = (1u64 << FEATURE_NAMES).to_ne_bytes();
+        let half = |at: usize| u32::from_ne_bytes([mask[at], mask[at + 1], mask[at + 2], mask[at + 3]]);
+        let mut info = [COUNT_STRINGS, 0, half(0), half(4), 0];
+        self.ethtool(&mut info)?;
+        let count = (info[4] as usize).min(MAX_FEATURES);
+        // `struct ethtool_gstrings`: command, set, count, names. The kernel writes all that it has.
+        let mut strings = vec![0u32; 3 + MAX_FEATURES * NAME_WORDS];
+        strings[..3].copy_from_slice(&[GET_STRINGS, FEATURE_NAMES, count as u32]);
+        self.ethtool(&mut strings)?;
+        let names = strings[3..].chunks(NAME_WORDS).take(count);
+        Ok(names
+            .map(|words| words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|b| *b != 0).collect())
+            .collect())
+    }
+
+    fn is_on(&self, bit: usize, features: usize) -> io::Result<bool> {
+        // `struct ethtool_gfeatures`: command, blocks; of each 32 bits: available, requested, active, never changed.
+        let blocks = features.div_ceil(32);
+        let mut words = vec![0u32; 2 + 4 * blocks];
+        (words[0], words[1]) = (GET_FEATURES, blocks as u32);
+        self.ethtool(&mut words)?;
+        Ok(words[2 + 4 * (bit / 32) + 2] & 1 << (bit % 32) != 0)
+    }
+
+    fn turn_off(&self, bit: usize, features: usize) -> io::Result<()> {
+        // `struct ethtool_sfeatures`: command, blocks; of each 32 bits: those that are meant, and how they are to be.
+        let blocks = features.div_ceil(32);
+        let mut words = vec![0u32; 2 + 2 * blocks];
+        (words[0], words[1]) = (SET_FEATURES, blocks as u32);
+        words[2 + 2 * (bit / 32)] = 1 << (bit % 32);
+        self.ethtool(&mut words)
+    }
+
     fn flags(&self) -> io::Result<u32> {
         let mut value = [GET_FLAGS, 0];
         self.ethtool(&mut value)?;
@@ -93,7 +152,7 @@ impl Nic {
 
     /// `words`: a structure of ethtool, as long as the command in its first word says.
     fn ethtool(&self, words: &mut [u32]) -> io::Result<()> {
-        assert!(words.len() >= known_words(words[0]));
+        assert!(words.len() >= known_words(words));
         let mut request = self.request();
         request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
         // SAFETY: the request is an ifreq that points to as many words as the kernel reads and writes for this command; both outlive
@@ -112,8 +171,12 @@ impl Nic {
 }
 
 /// The size of a command's structure.
-fn known_words(command: u32) -> usize {
-    match command {
+fn known_words(words: &[u32]) -> usize {
+    match words[0] {
+        COUNT_STRINGS => 5,
+        GET_STRINGS => 3 + MAX_FEATURES * NAME_WORDS,
+        GET_FEATURES => 2 + 4 * words[1] as usize,
+        SET_FEATURES => 2 + 2 * words[1] as usize,
         GET_DRIVER => 49,
         GET_CHANNELS => 9,
         GET_FLAGS | SET_FLAGS => 2,
@@ -123,4 +186,26 @@ fn known_words(command: u32) -> usize {
 
 fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::frames::interface;
+    use crate::io::frames::testbed::with_testbed;
+
+    #[test]
+    fn service_tags_are_left_in_the_frames() {
+        with_testbed(|_bed| {
+            let nic = Nic::open("ixa", interface::index("ixa").unwrap()).unwrap();
+            let features = nic.features().unwrap_or_default();
+            let Some(bit) = features.iter().position(|name| *name == SERVICE_TAGS_OUT) else {
+                return eprintln!("NOT RUN: this kernel names no features");
+            };
+            assert!(nic.is_on(bit, features.len()).unwrap(), "as veth interfaces come");
+            assert!(nic.leave_service_tags_in());
+            assert!(!nic.is_on(bit, features.len()).unwrap());
+            assert!(nic.leave_service_tags_in(), "it is so already");
+        });
+    }
 }

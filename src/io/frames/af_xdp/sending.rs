@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::chunks::Transmitting;
 use super::socket::Queue;
+use crate::io::frames::transmit::Patience;
 use crate::io::udp::SendReport;
 use crate::net::Path;
 use crate::packet::Outbox;
@@ -22,6 +23,7 @@ pub trait Wire {
     /// Has it look at the ring. An error: nothing goes out, the interface is down or gone.
     fn kick(&mut self) -> io::Result<()>;
     fn is_stuck(&self) -> bool;
+    fn patience(&mut self) -> &mut Patience;
     fn wait(&mut self);
 }
 
@@ -38,6 +40,10 @@ impl Wire for Queue {
         Queue::is_stuck(self)
     }
 
+    fn patience(&mut self) -> &mut Patience {
+        &mut self.patience
+    }
+
     fn wait(&mut self) {
         thread::sleep(WAIT);
     }
@@ -45,8 +51,9 @@ impl Wire for Queue {
 
 /// Sends the runs that are its own, every segment as a frame.
 pub fn send(wire: &mut impl Wire, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool) -> SendReport {
+    let waits = if wire.patience().is_spent() { MAX_WAITS } else { 0 };
     let mut sending =
-        Sending { wire, report: SendReport::default(), waits: 0, unkicked: 0, unkicked_data: 0, is_down: false };
+        Sending { wire, report: SendReport::default(), waits, unkicked: 0, unkicked_data: 0, is_down: false };
     if sending.wire.is_stuck() {
         sending.kick();
     }
@@ -57,6 +64,8 @@ pub fn send(wire: &mut impl Wire, outbox: &Outbox, carries: &dyn Fn(&Path) -> bo
         }
     }
     sending.kick();
+    let was_full = sending.report.congested_datagrams > 0;
+    sending.wire.patience().note(was_full);
     sending.report
 }
 
@@ -147,6 +156,7 @@ mod tests {
         /// Frames that it is done with in each wait.
         speed: usize,
         is_down: bool,
+        patience: Patience,
     }
 
     impl Card {
@@ -156,7 +166,17 @@ mod tests {
             let (completion, our_completion) = both_ends(CHUNKS, 0);
             let transmitting =
                 Transmitting::new(Umem { memory, chunk_bytes: 2048 }, 0..CHUNKS, our_ring, our_completion);
-            Card { transmitting, ring, completion, in_flight: Vec::new(), sent: 0, waits: 0, speed, is_down: false }
+            Card {
+                transmitting,
+                ring,
+                completion,
+                in_flight: Vec::new(),
+                sent: 0,
+                waits: 0,
+                speed,
+                is_down: false,
+                patience: Patience::default(),
+            }
         }
     }
 
@@ -179,6 +199,10 @@ mod tests {
 
         fn is_stuck(&self) -> bool {
             self.transmitting.ring.pending() > 0
+        }
+
+        fn patience(&mut self) -> &mut Patience {
+            &mut self.patience
         }
 
         fn wait(&mut self) {
@@ -214,6 +238,14 @@ mod tests {
         let mut card = Card::new(0);
         assert_eq!(send_frames(&mut card, 30), (8, 22, 0, 22));
         assert_eq!((card.sent, card.waits), (8, MAX_WAITS));
+    }
+
+    #[test]
+    fn a_card_that_stays_full_is_waited_for_once() {
+        let mut card = Card::new(0);
+        assert_eq!(send_frames(&mut card, 30), (8, 22, 0, 22));
+        assert_eq!((send_frames(&mut card, 30), send_frames(&mut card, 1)), ((0, 30, 0, 30), (0, 1, 0, 1)));
+        assert_eq!(card.waits, MAX_WAITS);
     }
 
     #[test]

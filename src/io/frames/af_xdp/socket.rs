@@ -14,6 +14,7 @@ use super::chunks::{Receiving, Transmitting, Umem};
 use super::error::Mode;
 use super::memory::Mapping;
 use super::ring::{Consumer, Entry, Offsets, Producer, Ring};
+use crate::io::frames::transmit::Patience;
 
 /// Chunks for receiving: at 1 M frames/s they ride out 2 ms in which nobody looks.
 const RECEIVE_CHUNKS: u32 = 2048;
@@ -38,6 +39,7 @@ pub struct Queue {
     pub transmitting: Transmitting,
     /// The kernel sends (and copies) only while it is called.
     is_copied: bool,
+    pub patience: Patience,
     socket: OwnedFd,
 }
 
@@ -77,7 +79,13 @@ impl Queue {
         let completion = Consumer::new(map(fd, pages, &offsets.cr, transmit_ring)?);
         let transmitting = Transmitting::new(umem, RECEIVE_CHUNKS..chunks, ring, completion);
         bind(fd, place)?;
-        Ok(Queue { receiving, transmitting, is_copied: place.mode != Mode::NativeZeroCopy, socket })
+        Ok(Queue {
+            receiving,
+            transmitting,
+            is_copied: place.mode != Mode::NativeZeroCopy,
+            patience: Patience::default(),
+            socket,
+        })
     }
 
     /// Lets the kernel see the chunks given back.

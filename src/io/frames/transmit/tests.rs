@@ -128,6 +128,38 @@ fn a_full_queue_is_waited_for_shortly_and_the_rest_is_congestion() {
 }
 
 #[test]
+fn a_port_that_stays_full_is_waited_for_once() {
+    let outbox = outbox_of(&vec![vec![7; 300]; 10]);
+    let (mut transmit, mut fake) = (joining(), Fake { errors: vec![libc::EAGAIN; 9], ..Fake::default() });
+    for _ in 0..3 {
+        assert_eq!(send(&mut transmit, &outbox, &mut fake).congested_datagrams, 10);
+    }
+    assert_eq!((fake.waits, fake.errors.len()), (MAX_WAITS, 4));
+    fake.errors.clear();
+    for _ in 1..CALLS_WITHOUT_WAIT {
+        assert_eq!(send(&mut transmit, &outbox, &mut fake).sent_datagrams, 10);
+    }
+    fake.errors = vec![libc::EAGAIN];
+    assert_eq!(send(&mut transmit, &outbox, &mut fake).congested_datagrams, 10, "the last one did not go through");
+    for _ in 0..CALLS_WITHOUT_WAIT {
+        assert_eq!(send(&mut transmit, &outbox, &mut fake).sent_datagrams, 10);
+    }
+    fake.errors = vec![libc::EAGAIN];
+    assert_eq!(send(&mut transmit, &outbox, &mut fake).sent_datagrams, 10, "it is waited for again");
+    assert_eq!(fake.waits, MAX_WAITS + 1);
+}
+
+#[test]
+fn a_signal_is_no_full_queue() {
+    let outbox = outbox_of(&[vec![7; 300]]);
+    let mut fake = Fake { errors: vec![libc::EINTR; MAX_INTERRUPTS as usize], ..Fake::default() };
+    assert_eq!(send(&mut joining(), &outbox, &mut fake).sent_datagrams, 1);
+    fake.errors = vec![libc::EINTR; MAX_INTERRUPTS as usize + 1];
+    assert_eq!(send(&mut joining(), &outbox, &mut fake).congested_datagrams, 1, "not for ever");
+    assert_eq!(fake.waits, 0);
+}
+
+#[test]
 fn one_frame_that_is_refused_costs_only_itself_and_an_interface_that_is_down_the_rest() {
     let outbox = outbox_of(&vec![vec![7; 300]; 50]);
     let mut fake = Fake { errors: vec![libc::EMSGSIZE], ..Fake::default() };
