@@ -23,7 +23,7 @@ use super::allocate::{AllocateError, without_alias};
 use super::allocations::Allocations;
 use crate::config::model::{AliasMode, Config, Network, Peer, PortPeer, PortRoute, Realm, RealmRef};
 use crate::link::config::MAX_ROUTES;
-use crate::net::LearnedRoute;
+use crate::net::{LearnedRoute, Timestamp};
 pub use refusal::Refusal;
 use refusal::Rules;
 pub use share::max_alias_addresses;
@@ -44,6 +44,8 @@ pub struct HeardRealm {
     pub overflow: u64,
     /// How often something has changed since the start.
     pub changes: u64,
+    /// Further changes are not taken sooner.
+    pub held_until: Option<Timestamp>,
     /// Why nothing can be heard, if so.
     pub trouble: Option<String>,
 }
