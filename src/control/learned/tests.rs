@@ -248,7 +248,7 @@ impl Running {
         self.generation += 1;
         let generation = Generation(self.generation);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, now).unwrap();
+        let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, Generation(1), now).unwrap();
         (prepared.snapshot, prepared.changes.len())
     }
 }
