@@ -100,6 +100,25 @@ fn networks_that_come_and_go_use_up_no_child_sas() {
     }
 }
 
+/// What the peer has just made it may not have heard of as made: it is not closed for carrying too much.
+#[test]
+fn what_the_peer_made_goes_only_when_both_sides_surely_have_it() {
+    let ours = |n: u8| [vec![selector("10.0.0.0/16")], many(n).split_off(usize::from(n) - 1)].concat();
+    let mut world = limited(Limits::default(), |a| (a.ours, a.initiate) = (ours(1), false));
+    world.check_gaps = false;
+    world.configure(B, vec![PeerConfig { theirs: ours(1), initiate: true, ..peer(B, A) }]);
+    world.run_for(5);
+    for (n, left) in [(2, 2), (3, 1)] {
+        world.configure(B, vec![PeerConfig { theirs: ours(n), ..peer(B, A) }]);
+        world.configure(A, vec![PeerConfig { ours: ours(n), initiate: true, ..peer(A, B) }]);
+        world.run_for(5);
+        let children = world.hosts[A].endpoint.status(TUNNEL).unwrap().children;
+        assert_eq!(children.len(), left, "{n} {}", world.dump());
+        world.run_for(Limits::default().retransmit.total().as_secs() + 1);
+    }
+    assert!(world.downs(A).is_empty(), "{}", world.dump());
+}
+
 #[test]
 fn a_child_sa_has_at_most_so_many_selectors() {
     let mut world = limited(Limits { selectors: 4, ..Limits::default() }, |a| a.ours = many(10));
