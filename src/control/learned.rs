@@ -23,7 +23,7 @@ use super::allocate::{AllocateError, without_alias};
 use super::allocations::Allocations;
 use crate::config::model::{AliasMode, Config, Network, Peer, PortPeer, PortRoute, Realm, RealmRef};
 use crate::link::config::MAX_ROUTES;
-use crate::net::LearnedRoute;
+use crate::net::{LearnedRoute, Timestamp};
 pub use refusal::Refusal;
 use refusal::Rules;
 pub use share::max_alias_addresses;
@@ -44,6 +44,8 @@ pub struct HeardRealm {
     pub overflow: u64,
     /// How often something has changed since the start.
     pub changes: u64,
+    /// Further changes are not taken sooner.
+    pub held_until: Option<Timestamp>,
     /// Why nothing can be heard, if so.
     pub trouble: Option<String>,
 }
@@ -238,29 +240,24 @@ impl Ways {
         Ways { has_tunnels: ports.iter().any(Option::is_none), ports }
     }
 
+    /// All of its next hops, or none.
     fn add(&mut self, route: &LearnedRoute) -> Result<(), Refusal> {
         let mut is_reached = self.has_tunnels || route.via.is_empty();
-        for ways in self.ports.iter_mut().flatten() {
-            for via in &route.via {
-                let is_own = ways.port.addresses.iter().any(|net| net.addr() == *via);
-                if is_own || !is_on_link(&ways.port, *via) || via.is_ipv4() != route.prefix.addr().is_ipv4() {
-                    continue;
-                }
-                if !ways.hops.contains(via) && ways.hops.len() == MAX_LEARNED_HOPS {
-                    return Err(Refusal::TooManyHops);
-                }
-                if ways.port.routes.len() + ways.routes.len() >= MAX_ROUTES {
-                    return Err(Refusal::TooManyRoutes);
-                }
-                ways.hops.insert(*via);
-                ways.routes.push(PortRoute { prefix: route.prefix, via: *via });
-                is_reached = true;
-            }
+        let mut added: Vec<Vec<IpAddr>> = Vec::with_capacity(self.ports.len());
+        for ways in &self.ports {
+            let hops = ways.as_ref().map_or(Ok(Vec::new()), |ways| ways.hops_of(route))?;
+            is_reached |= !hops.is_empty();
+            added.push(hops);
         }
-        match (is_reached, route.via.first()) {
-            (false, Some(via)) => Err(Refusal::HopNotOnLink(*via)),
-            _ => Ok(()),
+        if let (false, Some(via)) = (is_reached, route.via.first()) {
+            return Err(Refusal::HopNotOnLink(*via));
         }
+        for (ways, hops) in self.ports.iter_mut().zip(added) {
+            let Some(ways) = ways else { continue };
+            ways.routes.extend(hops.iter().map(|via| PortRoute { prefix: route.prefix, via: *via }));
+            ways.hops.extend(hops);
+        }
+        Ok(())
     }
 
     /// Where everything goes to the port's own gateway, that is known without.
@@ -275,6 +272,24 @@ impl Ways {
                 }
             }
         }
+    }
+}
+
+impl PortWays {
+    /// The route's next hops that are on this port's link, if there is room for all of them.
+    fn hops_of(&self, route: &LearnedRoute) -> Result<Vec<IpAddr>, Refusal> {
+        let is_ours = |via: &IpAddr| self.port.addresses.iter().any(|net| net.addr() == *via);
+        let is_of_family = |via: &IpAddr| via.is_ipv4() == route.prefix.addr().is_ipv4();
+        let hops = route.via.iter().filter(|via| !is_ours(via) && is_on_link(&self.port, **via) && is_of_family(via));
+        let hops: Vec<IpAddr> = hops.copied().collect();
+        let new: BTreeSet<&IpAddr> = hops.iter().filter(|via| !self.hops.contains(via)).collect();
+        if self.hops.len() + new.len() > MAX_LEARNED_HOPS {
+            return Err(Refusal::TooManyHops);
+        }
+        if self.port.routes.len() + self.routes.len() + hops.len() > MAX_ROUTES {
+            return Err(Refusal::TooManyRoutes);
+        }
+        Ok(hops)
     }
 }
 

@@ -37,17 +37,20 @@ pub struct Prepared {
     pub changes: Changes,
 }
 
+/// `file_read_in`: the first generation that was made of the same file.
 pub fn prepare(
     config: &Config,
     store: &mut Store,
     numbers: &mut TunnelNumbers,
     generation: Generation,
+    file_read_in: Generation,
     now: SystemTime,
 ) -> Result<Prepared, PrepareError> {
     let (allocations, changes) = allocate(config, store.allocations())?;
     let compiled = compile_addresses(config, &allocations)?;
     let mut next_numbers = numbers.clone();
     let mut snapshot = snapshot(config, compiled, &mut next_numbers, generation)?;
+    snapshot.file_read_in = file_read_in;
     snapshot.zone.set_serial(next_numbers.next_zone_serial(now));
     if &allocations != store.allocations() {
         store.commit(&allocations, &changes, now)?;

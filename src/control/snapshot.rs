@@ -174,6 +174,7 @@ pub fn snapshot(
 
     Ok(Snapshot {
         generation,
+        file_read_in: generation,
         zone: dns::Zone::new(zone_spec(config, &compiled, generation, zone::signing_key(config)?))?,
         transfer_keys: zone::transfer_keys(config, &compiled.realm_ids)?,
         routes: dns::Routes::new(route_specs(config, &compiled)?)?,

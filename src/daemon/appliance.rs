@@ -73,7 +73,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let mut store = Store::open(&config.ix.state_dir)?;
     dnssec_key::ensure(&mut config)?;
     let generation = Generation(1);
-    let Prepared { snapshot, changes } = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now())?;
+    let Prepared { snapshot, changes } =
+        prepare(&config, &mut store, &mut numbers, generation, generation, SystemTime::now())?;
     changes.iter().for_each(|change| tracing::info!("{change}"));
 
     let clock = Clock::start();
@@ -98,6 +99,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         store,
         numbers,
         generation,
+        file_read_in: generation,
         published: Arc::new(published),
         running,
         states: opened.states.clone(),
@@ -116,6 +118,8 @@ struct Reloader {
     store: Store,
     numbers: TunnelNumbers,
     generation: Generation,
+    /// The first generation of the file that runs.
+    file_read_in: Generation,
     /// For those who are served beside the packet path.
     published: Arc<watch::Sender<Arc<Snapshot>>>,
     /// The interfaces of the configuration that runs, and how they are.
@@ -161,13 +165,14 @@ impl Reloader {
         };
         let joined = learned::join(&config, self.store.allocations(), &heard);
         let (in_force, learned) = joined.map_err(PrepareError::from)?;
-        let prepared = prepare(&in_force, &mut self.store, &mut numbers, generation, SystemTime::now())?;
+        let read_in = if cause == Cause::File { generation } else { self.file_read_in };
+        let prepared = prepare(&in_force, &mut self.store, &mut numbers, generation, read_in, SystemTime::now())?;
         self.numbers = numbers;
         prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
         if !waiting.is_empty() {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
         }
-        self.generation = generation;
+        (self.generation, self.file_read_in) = (generation, read_in);
         if !self.ike_ports.is_open() && config.uses_ipsec() {
             self.ike_ports = sockets.watch();
         }
@@ -312,7 +317,7 @@ mod tests {
         let config = config::load(&file).unwrap().config;
         let (mut store, mut numbers) = (Store::open(&config.ix.state_dir).unwrap(), TunnelNumbers::default());
         let generation = Generation(1);
-        let running = prepare(&config, &mut store, &mut numbers, generation, SystemTime::now()).unwrap();
+        let running = prepare(&config, &mut store, &mut numbers, generation, generation, SystemTime::now()).unwrap();
         let mut reloader = Reloader {
             file: file.clone(),
             config,
@@ -320,6 +325,7 @@ mod tests {
             store,
             numbers,
             generation,
+            file_read_in: generation,
             published: Arc::new(watch::channel(running.snapshot).0),
             running: Arc::default(),
             states: States::default(),

@@ -75,6 +75,7 @@ fn learned_routes(
         },
         overflow: said.map_or(0, |said| said.overflow),
         changes: said.map_or(0, |said| said.changes),
+        held_until: said.and_then(|said| said.held_until),
         accepted: accepted.collect(),
         refused: refused.map(|one| (one.route.prefix, one.why.to_string())).collect(),
     })

@@ -1,5 +1,9 @@
 //! Follows what routing daemons learn, in a thread of its own, and has the configuration made again when something has changed:
-//! a moment after the last change, and not too often.
+//! a moment after the last change, and not too often (see [`damping`]).
+
+mod damping;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::io;
@@ -16,12 +20,9 @@ use crate::io::netlink::routes::Routes;
 use crate::io::netns::{self, NamespaceError};
 use crate::io::poller::Poller;
 use crate::io::privileges;
-use crate::net::{MAX_INTERFACES, Timestamp};
+use crate::net::{LearnedRoute, MAX_INTERFACES, Timestamp};
+use damping::{Damping, MAX_HOLD, Pace};
 
-/// Daemons announce in bursts: as long as more comes so soon, it is waited for ...
-const QUIET: Duration = Duration::from_millis(200);
-/// ... but not longer than this; and no generation follows another faster.
-const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// The kernel does not tell of everything.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// After a namespace or a device was not there.
@@ -44,7 +45,7 @@ enum FollowError {
 pub fn follow(heard: Shared, clock: Clock, tell: impl Fn() + Send + 'static) -> io::Result<Follower> {
     let poller = Poller::new()?;
     Follower::spawn("ixgate-routes", poller.waker(), move |orders| {
-        let changes = Debounce::default();
+        let changes = Pace::default();
         Thread { orders, heard, clock, poller, followed: Vec::new(), changes }.run(tell);
     })
 }
@@ -55,7 +56,7 @@ struct Thread {
     clock: Clock,
     poller: Poller,
     followed: Vec<Followed>,
-    changes: Debounce,
+    changes: Pace,
 }
 
 /// One daemon's namespace.
@@ -66,6 +67,8 @@ struct Followed {
     /// When everything is to be asked for again, or opening to be tried again.
     next_look: Timestamp,
     is_overflow_said: bool,
+    damping: Damping,
+    is_damping_said: bool,
 }
 
 impl Thread {
@@ -107,6 +110,8 @@ impl Thread {
                 routes: None,
                 next_look: Timestamp::ZERO,
                 is_overflow_said: false,
+                damping: Damping::default(),
+                is_damping_said: false,
             });
             if let Some(routes) = &mut followed.routes {
                 routes.table().set_max_prefixes(daemon.max_prefixes);
@@ -144,6 +149,9 @@ impl Thread {
     fn publish(&mut self, number: usize, trouble: Option<String>, now: Timestamp) {
         let followed = &mut self.followed[number];
         let is_changed = followed.routes.as_mut().is_some_and(|routes| routes.table().take_changed());
+        if is_changed {
+            followed.damping.note(now);
+        }
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let realm = heard.entry(followed.daemon.realm.clone()).or_default();
         if trouble != realm.trouble {
@@ -152,14 +160,14 @@ impl Thread {
                 Some(words) => tracing::warn!("realm {name}: its routing daemon cannot be followed: {words}"),
                 None => tracing::info!("realm {name}: its routing daemon is followed"),
             }
-            self.changes.note(now);
+            self.changes.want();
         }
         let had_routes = !realm.routes.is_empty();
         let changes = realm.changes;
         let Some(routes) = &mut followed.routes else {
             *realm = HeardRealm { trouble, changes: changes + u64::from(had_routes), ..HeardRealm::default() };
             if had_routes {
-                self.changes.note(now);
+                self.changes.want();
             }
             return;
         };
@@ -173,18 +181,45 @@ impl Thread {
             );
         }
         followed.is_overflow_said &= realm.overflow > 0;
-        if is_changed {
-            realm.routes = routes.table().routes().collect();
-            realm.changes += 1;
-            self.changes.note(now);
+        let learned = routes.table().routes();
+        if followed.damping.is_due(now) && take(learned.collect(), realm, &mut followed.damping, now) {
+            self.changes.want();
+            followed.say_damping();
         }
     }
+}
+
+/// What was noted may be taken: `true` if it is still so. A prefix that is back as it was, since whenever, is no change.
+fn take(learned: Vec<LearnedRoute>, realm: &mut HeardRealm, damping: &mut Damping, now: Timestamp) -> bool {
+    let said = |route: &LearnedRoute| (route.prefix, route.via.clone());
+    if learned.iter().map(said).eq(realm.routes.iter().map(said)) {
+        damping.forget();
+        return false;
+    }
+    damping.take(now);
+    realm.routes = learned;
+    realm.changes += 1;
+    realm.held_until = damping.held_until();
+    true
 }
 
 impl Followed {
     fn next_wake(&mut self) -> Timestamp {
         let ask = self.routes.as_mut().and_then(|routes| routes.table().poll_timeout());
-        ask.map_or(self.next_look, |ask| ask.min(self.next_look))
+        let taken = self.damping.due().filter(|_| self.routes.is_some());
+        ask.into_iter().chain(taken).fold(self.next_look, Timestamp::min)
+    }
+
+    /// Once in a row.
+    fn say_damping(&mut self) {
+        let is_worst = self.damping.is_at_worst();
+        if is_worst && !self.is_damping_said {
+            let (name, secs) = (&self.daemon.realm, MAX_HOLD.as_secs());
+            tracing::warn!(
+                "realm {name}: what its daemon learns changes all the time, and is looked at once in {secs} s from now on; see which prefixes come and go at the carrier's routers"
+            );
+        }
+        self.is_damping_said = is_worst;
     }
 
     fn read(&mut self, now: Timestamp, poller: &Poller, number: usize) -> Result<(), FollowError> {
@@ -221,118 +256,4 @@ impl Followed {
 /// Which of them it is does not matter: all are looked at.
 fn token(number: usize) -> u8 {
     (number % MAX_INTERFACES) as u8
-}
-
-/// When a change is told: a quiet moment after the latest, but not long after the first.
-#[derive(Default)]
-struct Debounce {
-    first: Option<Timestamp>,
-    latest: Timestamp,
-    told: Option<Timestamp>,
-}
-
-impl Debounce {
-    fn note(&mut self, now: Timestamp) {
-        self.first.get_or_insert(now);
-        self.latest = now;
-    }
-
-    fn due(&self) -> Option<Timestamp> {
-        let quiet = (self.latest + QUIET).min(self.first? + AT_MOST_EVERY);
-        Some(self.told.map_or(quiet, |told| quiet.max(told + AT_MOST_EVERY)))
-    }
-
-    fn take_due(&mut self, now: Timestamp) -> bool {
-        let is_due = self.due().is_some_and(|at| at <= now);
-        if is_due {
-            (self.first, self.told) = (None, Some(now));
-        }
-        is_due
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::interfaces::OpenedRoutes;
-    use super::super::interfaces::tests::plan;
-    use super::*;
-    use crate::io::frames::testbed::{sh, with_testbed};
-
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::ZERO + Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn a_burst_is_told_once_and_no_oftener_than_once_a_second() {
-        let mut changes = Debounce::default();
-        assert_eq!((changes.due(), changes.take_due(at(0))), (None, false));
-        changes.note(at(0));
-        changes.note(at(150));
-        assert!(!changes.take_due(at(349)) && changes.take_due(at(350)) && !changes.take_due(at(9_000)));
-        changes.note(at(400));
-        assert_eq!(changes.due(), Some(at(1350)), "a second after the one before");
-        assert!(changes.take_due(at(1350)));
-    }
-
-    /// Looks until the realm has learned these.
-    fn until(thread: &mut Thread, from: u64, wanted: &[&str]) {
-        for turn in 0..20 {
-            thread.look(0, at(from + turn * 1000));
-            if learned(thread) == wanted {
-                return;
-            }
-            thread.poller.wait(Some(Duration::from_secs(1))).unwrap();
-        }
-        assert_eq!(learned(thread), wanted);
-    }
-
-    fn learned(thread: &Thread) -> Vec<String> {
-        thread.heard.lock().unwrap()["a"].routes.iter().map(|route| route.prefix.to_string()).collect()
-    }
-
-    /// With a route, as its daemon would set it.
-    fn make_device(route: &str) -> Routes {
-        sh(&format!(
-            "ip link add bgp type veth peer name far; ip link set far up; ip link set bgp up; ip route add {route} dev bgp"
-        ));
-        Routes::open(interface::index("bgp").unwrap(), 10).unwrap()
-    }
-
-    #[test]
-    fn of_a_device_that_was_made_again_the_new_routes_are_learned_and_the_old_ones_forgotten() {
-        with_testbed(|_bed| {
-            let opened = OpenedRoutes::default();
-            opened.put(make_device("10.1.0.0/16"));
-            let daemon = DaemonPlan {
-                realm: "a".to_owned(),
-                namespace: "bgp".to_owned(),
-                max_prefixes: 10,
-                opened: opened.clone(),
-            };
-            let plan = InterfacePlan { is_tun: true, daemon: Some(daemon), ..plan(0, "bgp", 1280) };
-            let (poller, changes) = (Poller::new().unwrap(), Debounce::default());
-            let (orders, heard) = (Default::default(), Shared::default());
-            let mut thread = Thread { orders, heard, clock: Clock::start(), poller, followed: Vec::new(), changes };
-            thread.adopt(&[plan]);
-            until(&mut thread, 0, &["10.1.0.0/16"]);
-            sh("ip link del bgp");
-            opened.put(make_device("10.2.0.0/16"));
-            thread.look(0, at(30_000));
-            assert!(learned(&thread).is_empty());
-            until(&mut thread, 31_000, &["10.2.0.0/16"]);
-        });
-    }
-
-    #[test]
-    fn what_never_rests_is_told_all_the_same() {
-        let mut changes = Debounce::default();
-        let told: Vec<u64> = (0..50)
-            .map(|n| n * 100)
-            .filter(|millis| {
-                changes.note(at(*millis));
-                changes.take_due(at(*millis))
-            })
-            .collect();
-        assert_eq!(told, [1000, 2100, 3200, 4300]);
-    }
 }

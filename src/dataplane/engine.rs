@@ -148,8 +148,8 @@ impl Engine {
         self.tunnels.configure(&snapshot, now);
         self.tunnels.forget_interfaces(&self.snapshot, &snapshot, now);
         self.carriers.configure(&snapshot);
-        self.snapshot = snapshot;
-        self.local.names.handle_publish(&self.snapshot, now);
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.local.names.handle_publish(&before, &self.snapshot, now);
         self.drive_local(now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
         self.look_at_carriers();

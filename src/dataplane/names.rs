@@ -29,9 +29,14 @@ impl Names {
         Names { forwarder: Forwarder::new(limits, seed), random, outside: VecDeque::new(), unix_time_at_zero }
     }
 
-    pub fn handle_publish(&mut self, snapshot: &Snapshot, now: Timestamp) {
+    /// Of one file with other networks, only what these are about is forgotten.
+    pub fn handle_publish(&mut self, before: &Snapshot, snapshot: &Snapshot, now: Timestamp) {
         let tables = self.tables(snapshot, now);
-        self.forwarder.handle_publish(tables, now, &mut *self.random);
+        let is_same_file = before.file_read_in == snapshot.file_read_in;
+        match is_same_file.then(|| snapshot.mapping.changes_since(&before.mapping)).flatten() {
+            Some(changes) => self.forwarder.handle_networks(tables, &changes, now, &mut *self.random),
+            None => self.forwarder.handle_publish(tables, now, &mut *self.random),
+        }
     }
 
     pub fn handle_timeout(&mut self, snapshot: &Snapshot, now: Timestamp) {

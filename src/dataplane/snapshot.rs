@@ -20,6 +20,8 @@ use super::door::Door;
 #[derive(Debug)]
 pub struct Snapshot {
     pub generation: Generation,
+    /// The first generation of the same file: since then only networks have changed, which routing daemons learned.
+    pub file_read_in: Generation,
     pub mapping: Mapping,
     pub policy: Policy,
     /// Who is shown by a pool.

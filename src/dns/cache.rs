@@ -1,15 +1,16 @@
 //! Answers that were fetched, for the realm that asked and no other: its answer holds *its* addresses.
 //!
-//! Nothing outlives a configuration: the cache is emptied when a new one is published, so no address outlives the
-//! mapping that made it. Bounded in entries and in bytes, each realm for itself; the oldest entries give way.
+//! No address outlives the mapping that made it: the cache is emptied when a new configuration is published, and of what a
+//! routing daemon changes, those answers go that may be concerned. Bounded in entries and in bytes, each realm for itself; the oldest entries give way.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::rr::{RData, Record, RecordType};
 
 use super::rewrite::Note;
+use crate::net::mapping::MappingChanges;
 use crate::net::{RealmId, Timestamp};
 
 /// No answer is kept longer, whatever its TTL says.
@@ -57,6 +58,19 @@ impl Answer {
         let least = records.map(|record| record.ttl).min();
         let of_emptiness = self.answers.is_empty().then_some(self.empty_ttl_secs);
         least.into_iter().chain(of_emptiness).min().unwrap_or(0).min(MAX_TTL_SECS)
+    }
+
+    /// Whether it may be otherwise after these changes. What was left out may be there now; reverse names and the hints of
+    /// services are not looked into.
+    fn is_concerned(&self, key: &QuestionKey, changes: &MappingChanges) -> bool {
+        let is_concerned = |record: &Record| match &record.data {
+            RData::A(a) => changes.contain(a.0.into()),
+            RData::AAAA(aaaa) => changes.contain(aaaa.0.into()),
+            RData::SVCB(_) | RData::HTTPS(_) => true,
+            _ => false,
+        };
+        let records = self.answers.iter().chain(&self.authorities).chain(&self.additionals);
+        self.note.is_some() || key.record_type == RecordType::PTR || records.into_iter().any(is_concerned)
     }
 
     fn records_mut(&mut self) -> impl Iterator<Item = &mut Record> {
@@ -128,6 +142,19 @@ impl Cache {
         self.realms.clear();
     }
 
+    /// Forgets what may be answered otherwise after these changes.
+    pub(super) fn forget(&mut self, changes: &MappingChanges) {
+        self.realms.retain(|realm, _| !changes.concern(*realm));
+        for realm in self.realms.values_mut() {
+            let bytes = &mut realm.bytes;
+            realm.entries.retain(|key, entry| {
+                let stays = !entry.answer.is_concerned(key, changes);
+                *bytes -= if stays { 0 } else { entry.bytes };
+                stays
+            });
+        }
+    }
+
     pub(super) fn len_of(&self, realm: RealmId) -> usize {
         self.realms.get(&realm).map_or(0, |realm| realm.entries.len())
     }
@@ -157,8 +184,8 @@ impl OfRealm {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use hickory_proto::rr::Name;
     use hickory_proto::rr::rdata::A;
-    use hickory_proto::rr::{Name, RData};
 
     use super::*;
 

@@ -83,8 +83,9 @@ pub(super) fn spec() -> ZoneSpec {
     }
 }
 
-pub(super) fn world() -> World {
-    let networks = vec![
+/// The world's, and further ones.
+pub(super) fn mapping(further: &[Network]) -> Mapping {
+    let mut networks = vec![
         network4(RealmId::IX, "192.0.2.0/28", Some("100.127.255.0/28")),
         network4(A, "192.168.1.0/24", Some("100.64.1.0/24")),
         network4(B, "192.168.1.0/24", Some("100.64.2.0/24")),
@@ -117,6 +118,11 @@ pub(super) fn world() -> World {
         },
     ];
     let overrides = [AliasOverride { viewer: C, network: NetworkId(1), alias: "100.64.9.0/24".parse().unwrap() }];
+    networks.extend_from_slice(further);
+    Mapping::new(space(), networks, &overrides)
+}
+
+pub(super) fn world() -> World {
     let pacs = Target::Host(vec![canonical4(B, "192.168.1.20"), canonical6("2001:db8:b::20")]);
     let six = Target::Host(vec![canonical6("2001:db8:b::66"), canonical4(B, "192.168.1.44")]);
     let any = |from, target| Grant { from, to: B, target, rules: vec![PortRule::Any] };
@@ -128,7 +134,7 @@ pub(super) fn world() -> World {
         Grant { from: A, to: B, target: pacs, rules: vec![PortRule::Tcp(443..=443)] },
         Grant { from: B, to: A, target: Target::Realm, rules: vec![PortRule::Any] },
     ]);
-    World { zone: Zone::new(spec()).unwrap(), mapping: Mapping::new(space(), networks, &overrides), policy }
+    World { zone: Zone::new(spec()).unwrap(), mapping: mapping(&[]), policy }
 }
 
 /// A query as a stub resolver sends it.

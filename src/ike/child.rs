@@ -58,6 +58,22 @@ impl SelectorPair {
         all_in(&other.ours, &self.ours) && all_in(&other.theirs, &self.theirs)
     }
 
+    /// What of it the configuration still has. Empty on a side: it carries nothing any more.
+    pub(super) fn within(&self, config: &PeerConfig) -> SelectorPair {
+        let cut = |these: &[Selector], those: &[Selector]| narrow(these, those, usize::MAX);
+        SelectorPair { ours: cut(&self.ours, &config.ours), theirs: cut(&self.theirs, &config.theirs) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ours.is_empty() || self.theirs.is_empty()
+    }
+
+    /// Whether this carries every packet of `other` that the configuration still has.
+    pub(super) fn covers_what_is_left(&self, other: &SelectorPair, config: &PeerConfig) -> bool {
+        let left = other.within(config);
+        left.is_empty() || self.covers(&left)
+    }
+
     /// The same packets, in whatever order they are listed.
     fn is_alike(&self, other: &SelectorPair) -> bool {
         self.covers(other) && other.covers(self)

@@ -18,7 +18,7 @@ pub struct Limits {
     /// IKE SAs of one peer at a time: rekeying takes two, crossing initiations two more. As many again may be replaced
     /// already and wait to be deleted.
     pub sas_per_peer: usize,
-    /// Child SAs of one IKE SA, those that are being replaced included.
+    /// Child SAs of one IKE SA, those that are being replaced included. As many again may take others' places.
     pub children_per_sa: usize,
     /// Requests that one IKE SA still wants to make.
     pub tasks_per_sa: usize,

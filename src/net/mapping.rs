@@ -13,6 +13,7 @@
 //! in each. So IPv6 hosts can have IPv4 aliases (explicit address mappings, RFC 7757 section 3.1), single ones most often:
 //! a /128 nested in its /64, with a /32 for an alias. And every IPv4 host has an IPv6 address, its canonical one (RFC 6052).
 
+mod changes;
 mod default_realm;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,9 +22,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::range_map::RangeMap;
 use super::{Canonical, NetworkId, RealmId, Space6};
+pub use changes::MappingChanges;
 
 /// One network of one realm, as configured and allocated.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Network {
     pub realm: RealmId,
     /// The addresses on the realm's own wires.

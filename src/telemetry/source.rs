@@ -136,6 +136,8 @@ pub struct LearnedRoutes {
     pub overflow: u64,
     /// How often something has changed since the start.
     pub changes: u64,
+    /// Further changes are not taken sooner.
+    pub held_until: Option<Timestamp>,
     pub accepted: Vec<LearnedRoute>,
     /// And why.
     pub refused: Vec<(IpNet, String)>,
@@ -348,6 +350,7 @@ pub(crate) mod samples {
             trouble: None,
             overflow: 3,
             changes: 2,
+            held_until: Some(Timestamp::from_secs(120)),
             accepted: vec![LearnedRoute {
                 prefix: "10.0.7.0/24".parse().unwrap(),
                 via: vec!["172.20.0.1".parse().unwrap()],

@@ -26,6 +26,8 @@ pub struct RoutesStatus {
     pub passed_over: u64,
     /// How often something has changed since the start.
     pub changes: u64,
+    /// It has changed often: what changes now is taken no sooner than in so many seconds. Null: at once.
+    pub held_secs: Option<u64>,
     pub prefixes: Vec<PrefixStatus>,
     pub refused: Vec<RefusedStatus>,
 }
@@ -65,6 +67,7 @@ impl RoutesStatus {
             max: routes.max_prefixes,
             passed_over: routes.overflow,
             changes: routes.changes,
+            held_secs: routes.held_until.filter(|until| *until > now).map(|until| (until - now).as_secs().max(1)),
             prefixes: prefixes.collect(),
             refused: refused.collect(),
         }
@@ -84,6 +87,10 @@ pub fn details(status: &RoutesStatus) -> String {
     if status.passed_over > 0 {
         let more = count(status.passed_over);
         let _ = writeln!(text, "  {more} more are announced than agreed, and passed over: raise `max_prefixes`");
+    }
+    if let Some(secs) = status.held_secs {
+        let left = duration(Duration::from_secs(secs));
+        let _ = writeln!(text, "  changes wait for {left} more: those before followed one another too soon");
     }
     if !status.prefixes.is_empty() {
         let mut table = Table::new(&["PREFIX", "ALIAS", "VIA", "SINCE"]);
@@ -122,9 +129,12 @@ mod tests {
             "1 min 30 s",
             "3 more",
             "refused 0.0.0.0/0: a default",
+            "changes wait for 30 s",
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }
+        let rested = RoutesStatus::of(&learned_routes(), Timestamp::ZERO + Duration::from_secs(120));
+        assert!(rested.held_secs.is_none() && !details(&rested).contains("changes wait"));
         let trouble = RoutesStatus { trouble: Some("no such device".to_owned()), ..status };
         assert!(details(&trouble).contains("NOTHING IS LEARNED: no such device"));
     }

@@ -147,6 +147,14 @@ fn next_hops_are_on_the_link_and_few() {
     let (_, learned) = joined(&file, &of(&routes_heard));
     assert_eq!((learned.accepted.len(), learned.refused.len()), (MAX_LEARNED_HOPS, 41 - MAX_LEARNED_HOPS));
     assert!(learned.refused.iter().all(|one| one.why == Refusal::TooManyHops));
+
+    // One that is refused for one of its next hops leaves none of the others behind.
+    let last = &mut routes_heard[usize::from(MAX_LEARNED_HOPS as u8)];
+    last.via.insert(0, "172.20.0.9".parse().unwrap());
+    let refused_prefix = last.prefix.to_string();
+    let (config, learned) = joined(&file, &of(&routes_heard));
+    assert!(learned.refused.iter().any(|one| one.route.prefix.to_string() == refused_prefix));
+    assert!(routes(&config).iter().all(|(prefix, _)| *prefix != refused_prefix), "{:?}", routes(&config));
 }
 
 #[test]
@@ -240,7 +248,7 @@ impl Running {
         self.generation += 1;
         let generation = Generation(self.generation);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, now).unwrap();
+        let prepared = prepare(&config, &mut self.store, &mut self.numbers, generation, Generation(1), now).unwrap();
         (prepared.snapshot, prepared.changes.len())
     }
 }

@@ -169,6 +169,15 @@ impl Scene {
         self.collect();
     }
 
+    /// Another mapping, and all else as it was.
+    pub(super) fn publish_networks(&mut self, mapping: Mapping) {
+        let changes = mapping.changes_since(&self.world.mapping).unwrap();
+        self.world.mapping = mapping;
+        let tables = tables(&self.world, &self.routes);
+        self.forwarder.handle_networks(tables, &changes, self.now, &mut self.random);
+        self.collect();
+    }
+
     pub(super) fn reports(&self) -> Vec<RouteReport> {
         self.forwarder.routes(tables(&self.world, &self.routes), self.now)
     }

@@ -48,7 +48,7 @@ use super::message::{self, Received, Reply, Request, Transport, ede};
 use super::resolve::Asker;
 use super::rewrite::Note;
 use super::zone::Zone;
-use crate::net::mapping::Mapping;
+use crate::net::mapping::{Mapping, MappingChanges};
 use crate::net::policy::Policy;
 use crate::net::random::Random;
 use crate::net::{Canonical, RealmId, Timestamp};
@@ -311,14 +311,26 @@ impl<T: Copy + PartialEq> Forwarder<T> {
     pub fn handle_publish(&mut self, tables: Tables<'_>, now: Timestamp, random: &mut dyn Random) {
         self.cache.clear();
         let jobs: Vec<u64> = self.jobs.keys().copied().collect();
-        for job in jobs {
-            self.end_exchange(job);
-            if let Some(job) = self.jobs.get_mut(&job) {
-                job.start_again();
-            }
-            self.advance(tables, job, now, random);
-        }
+        self.start_again(tables, &jobs, now, random);
         self.health.retain(|resolver| tables.routes.has_resolver(resolver));
+    }
+
+    /// Nothing is new but some networks: names, resolvers and grants are as they were. What has nothing to do with them is
+    /// remembered on, and its questions go on.
+    pub fn handle_networks(
+        &mut self,
+        tables: Tables<'_>,
+        changes: &MappingChanges,
+        now: Timestamp,
+        random: &mut dyn Random,
+    ) {
+        if changes.is_empty() {
+            return;
+        }
+        self.cache.forget(changes);
+        let is_concerned = |job: &Job<T>| changes.concern(job.key.realm) || job.walk.note.is_some();
+        let jobs: Vec<u64> = self.jobs.iter().filter(|(_, job)| is_concerned(job)).map(|(id, _)| *id).collect();
+        self.start_again(tables, &jobs, now, random);
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {
@@ -348,6 +360,16 @@ impl<T: Copy + PartialEq> Forwarder<T> {
 
     pub fn gauges(&self, now: Timestamp) -> Gauges {
         Gauges { pending: self.jobs.len(), cached: self.cache.len(), penalised_resolvers: self.health.penalised(now) }
+    }
+
+    fn start_again(&mut self, tables: Tables<'_>, jobs: &[u64], now: Timestamp, random: &mut dyn Random) {
+        for job in jobs {
+            self.end_exchange(*job);
+            if let Some(job) = self.jobs.get_mut(job) {
+                job.start_again();
+            }
+            self.advance(tables, *job, now, random);
+        }
     }
 
     fn by_zone(

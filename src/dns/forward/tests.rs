@@ -9,6 +9,7 @@ use super::fixture::*;
 use super::*;
 use crate::dns::fixture::{A, B, C, addresses, extended_error, query};
 
+mod networks;
 mod resolvers;
 mod versions;
 

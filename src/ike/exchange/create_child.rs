@@ -190,15 +190,22 @@ impl IkeSa {
         }
         if request.replaces.is_none() {
             self.want_uncovered(&request.proposed, cx);
-            self.drop_covered(request.spi_in);
+            self.drop_covered(request.spi_in, cx);
         }
     }
 
-    /// A new Child SA that carries more than an older one: the configuration has grown. (Two that carry the same were made by
-    /// both sides at once. Each would close the other's; `is_needless` decides which of them goes.)
-    fn drop_covered(&mut self, newest: u32) {
-        let Some(wide) = self.child(newest).map(|child| child.selectors.clone()) else { return };
-        let covered = |child: &&Child| wide.covers(&child.selectors) && !child.selectors.covers(&wide);
+    /// A new Child SA that carries more than an older one, or all that the configuration has left of it: networks have come, or
+    /// come and gone. (Two that carry the same were made by both sides at once. Each would close the other's; `is_needless`
+    /// decides which of them goes. So would two sides that do not have the same configuration yet.)
+    fn drop_covered(&mut self, newest: u32, cx: &Context<'_>) {
+        let (Some(new), Some(peer)) = (self.child(newest), &self.peer) else { return };
+        let wide = new.selectors.clone();
+        let holds_rest =
+            |child: &Child| wide.covers_what_is_left(&child.selectors, peer) && !self.is_unsettled(child.spi_in, cx);
+        let covered = |child: &&Child| {
+            let is_held = wide.covers(&child.selectors) || holds_rest(child);
+            child.spi_in != newest && is_held && !child.selectors.covers(&wide)
+        };
         let narrower: Vec<u32> = self.live_children().filter(covered).map(|child| child.spi_in).collect();
         if !narrower.is_empty() {
             narrower.iter().for_each(|spi_in| self.set_replaced(*spi_in));
@@ -379,7 +386,9 @@ impl IkeSa {
             Some(Ok(spi_in)) => Some(spi_in),
             Some(Err(answer)) => return answer,
         };
-        if self.children.len() >= cx.limits.children_per_sa {
+        // One that takes another's place is one more for a moment only; a peer that never deletes what it replaced is stopped, too.
+        let limit = cx.limits.children_per_sa;
+        if self.children.len() >= if rekeyed.is_some() { 2 * limit } else { limit } {
             return refusal(kinds::NO_ADDITIONAL_SAS);
         }
         self.answer_child(&contents, nonce, rekeyed, cx)

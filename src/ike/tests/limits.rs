@@ -77,6 +77,48 @@ fn an_ike_sa_has_at_most_so_many_child_sas_and_waiting_requests() {
     assert!(world.failures(A).iter().any(|failure| failure.cause.name() == "too_many_sas"), "{}", world.dump());
 }
 
+/// Another realm's router announces one network after the other, each withdrawn before the next.
+#[test]
+fn networks_that_come_and_go_use_up_no_child_sas() {
+    for mode in [SelectorMode::View, SelectorMode::Pairs] {
+        let limits = Limits { children_per_sa: 5, ..Limits::default() };
+        let ours = |n: u8| [vec![selector("10.0.0.0/16")], many(n).split_off(usize::from(n) - 1)].concat();
+        let mut world = limited(limits, |a| (a.ours, a.selector_mode) = (ours(1), mode));
+        world.run_for(5);
+        for n in 2..20 {
+            world.configure(B, vec![PeerConfig { theirs: ours(n), ..peer(B, A) }]);
+            let config = PeerConfig { initiate: true, selector_mode: mode, ours: ours(n), ..peer(A, B) };
+            world.configure(A, vec![config]);
+            world.run_for(5);
+            let children = world.hosts[A].endpoint.status(TUNNEL).unwrap().children;
+            let carried: Vec<_> = children.iter().flat_map(|child| &child.ours).collect();
+            assert!(ours(n).iter().all(|own| carried.contains(&own)), "{n} {mode:?} {}", world.dump());
+            assert!(children.len() <= 2, "{n} {mode:?} {}", world.dump());
+            assert_eq!(world.hosts[B].endpoint.child_spi_count(), children.len(), "{}", world.dump());
+        }
+        assert!(world.failures(A).is_empty() && world.downs(A).is_empty(), "{}", world.dump());
+    }
+}
+
+/// What the peer has just made it may not have heard of as made: it is not closed for carrying too much.
+#[test]
+fn what_the_peer_made_goes_only_when_both_sides_surely_have_it() {
+    let ours = |n: u8| [vec![selector("10.0.0.0/16")], many(n).split_off(usize::from(n) - 1)].concat();
+    let mut world = limited(Limits::default(), |a| (a.ours, a.initiate) = (ours(1), false));
+    world.check_gaps = false;
+    world.configure(B, vec![PeerConfig { theirs: ours(1), initiate: true, ..peer(B, A) }]);
+    world.run_for(5);
+    for (n, left) in [(2, 2), (3, 1)] {
+        world.configure(B, vec![PeerConfig { theirs: ours(n), ..peer(B, A) }]);
+        world.configure(A, vec![PeerConfig { ours: ours(n), initiate: true, ..peer(A, B) }]);
+        world.run_for(5);
+        let children = world.hosts[A].endpoint.status(TUNNEL).unwrap().children;
+        assert_eq!(children.len(), left, "{n} {}", world.dump());
+        world.run_for(Limits::default().retransmit.total().as_secs() + 1);
+    }
+    assert!(world.downs(A).is_empty(), "{}", world.dump());
+}
+
 #[test]
 fn a_child_sa_has_at_most_so_many_selectors() {
     let mut world = limited(Limits { selectors: 4, ..Limits::default() }, |a| a.ours = many(10));

@@ -141,6 +141,29 @@ fn no_room_for_another_child_sa_concerns_nothing_else() {
     assert!(world.is_up());
 }
 
+/// Whoever is at the limit can still renew what he has; and who never deletes what he replaced comes to an end, too.
+#[test]
+fn at_the_limit_child_sas_are_rekeyed_and_no_more_than_one_for_each() {
+    let mut world = World::new(2);
+    world.add(2, Limits::default(), vec![crate::ike::PeerConfig { initiate: true, ..peer(A, B) }]);
+    world.add(3, Limits { children_per_sa: 3, ..Limits::default() }, vec![peer(B, A)]);
+    world.run_for(5);
+    world.check_gaps = false;
+    let mut newest = sa(&mut world, A).children[0].spi_in;
+    let mut answers = Vec::new();
+    for spi in SPI..SPI + 6 {
+        let mut request = child_request(&mut world);
+        let profile = sa(&mut world, A).profile();
+        request[0] = Payload::SecurityAssociation(proposal::esp_proposals(profile, spi, true));
+        request.insert(0, rekey_of(newest));
+        answers.push(ask(&mut world, A, ExchangeType::CREATE_CHILD_SA, &request));
+        newest = if answers.last().unwrap().len() == 5 { spi } else { newest };
+    }
+    assert_eq!(answers.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5, 5, 5, 5, 1], "twice the limit, with the first");
+    assert_eq!(refused(&answers[5]), kinds::NO_ADDITIONAL_SAS);
+    assert_eq!(world.hosts[B].endpoint.child_spi_count(), 6);
+}
+
 #[test]
 fn pfs_with_another_group_is_asked_for_ours() {
     let mut world = up();
