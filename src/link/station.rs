@@ -19,7 +19,7 @@ use super::next_hops::NextHops;
 use super::routers::Routers;
 use super::speakers::Speakers;
 use crate::net::random::{Random, Seeded};
-use crate::net::{InterfaceId, Mac, Timestamp, TunnelId};
+use crate::net::{InterfaceId, Mac, RealmId, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 use crate::wire::ethernet::ether_type;
 
@@ -118,12 +118,19 @@ impl Station {
         self.speakers.admit(packet) && frame::destination(packet).is_some_and(|address| self.claims.is_ours(address))
     }
 
+    /// `by`: whose packet it is.
     #[inline]
-    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<Sealed, DropReason> {
+    pub fn seal(
+        &mut self,
+        by: RealmId,
+        packet: &[u8],
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<Sealed, DropReason> {
         let destination = frame::destination(packet).ok_or(DropReason::InnerMalformed)?;
         let hop = self.next_hops.of(destination).ok_or(DropReason::NoNextHop)?;
         let Some(mac) = self.neighbours.find(hop, now) else {
-            return self.seal_unsure(hop, packet, outbox, now);
+            return self.seal_unsure(hop, by, packet, outbox, now);
         };
         self.framing.send_packet(mac, packet, outbox).then_some(Sealed::Sent).ok_or(DropReason::EgressQueueFull)
     }
@@ -132,13 +139,14 @@ impl Station {
     fn seal_unsure(
         &mut self,
         hop: IpAddr,
+        by: RealmId,
         packet: &[u8],
         outbox: &mut Outbox,
         now: Timestamp,
     ) -> Result<Sealed, DropReason> {
         let can_ask = self.claims.source_towards(hop).is_some() && self.is_neighbour(hop);
         let found = match can_ask {
-            true => self.neighbours.find_out(hop, packet, now),
+            true => self.neighbours.find_out(hop, by, packet, now),
             false => Err(DropReason::NeighbourUnresolved),
         };
         match found {

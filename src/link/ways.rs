@@ -10,8 +10,8 @@ use super::neighbours::Unsure;
 use super::next_hops::NextHops;
 use super::routers::Routers;
 use super::station::Station;
-use crate::net::Timestamp;
 use crate::net::random::{Random, Seeded};
+use crate::net::{RealmId, Timestamp};
 use crate::packet::Outbox;
 
 impl Station {
@@ -78,7 +78,7 @@ impl Station {
                 let Some(source) = self.claims.source_towards(to) else { return };
                 let found = match self.neighbours.find(to, now) {
                     Some(mac) => Ok(Unsure::Send(mac)),
-                    None => self.neighbours.find_out(to, &[], now),
+                    None => self.neighbours.find_out(to, RealmId::IX, &[], now),
                 };
                 match found {
                     Ok(Unsure::Send(mac)) => {
