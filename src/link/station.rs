@@ -15,7 +15,7 @@ use super::liveness::{Watch, WatchAction};
 use super::nd;
 use super::neighbours::{Due, Neighbours, Sign, Unsure};
 use super::news::News;
-use super::next_hops::NextHops;
+use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
 use super::speakers::Speakers;
 use crate::net::random::{Random, Seeded};
@@ -49,9 +49,9 @@ pub(super) struct Station {
     pub(super) routers: Option<Routers>,
     pub(super) echoes: Bucket,
     pub(super) counts: PortCounts,
-    pub(super) proxy: Vec<IpNet>,
+    pub(super) proxy: Covered,
     pub(super) speakers: Speakers,
-    pub(super) networks: Vec<IpNet>,
+    pub(super) networks: Covered,
     /// First and last address of our IPv4 prefixes, which no station has.
     broadcasts: Vec<Ipv4Addr>,
     messages: Bucket,
@@ -78,9 +78,9 @@ impl Station {
             routers: config.accept_ra.then(Routers::new),
             echoes: Bucket::new(ECHOES_PER_SEC, ECHOES_BURST),
             counts: PortCounts::default(),
-            proxy: config.proxy.clone(),
+            proxy: Covered::by(config.proxy.clone()),
             speakers: config.speakers.clone(),
-            networks: config.networks.clone(),
+            networks: Covered::by(config.networks.clone()),
             broadcasts: broadcasts(&config.addresses),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
@@ -212,9 +212,9 @@ impl Station {
 
     /// Whether `asker` is to be told that `target` is here, although it is not an address of ours.
     pub(super) fn is_proxy_for(&self, target: IpAddr, asker: IpAddr) -> bool {
-        let is_in = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&target));
-        is_in(&self.proxy)
-            && !is_in(&self.networks)
+        let host = IpNet::from(target);
+        self.proxy.contains(&host)
+            && !self.networks.contains(&host)
             && target != asker
             && !self.is_broadcast(target)
             && !self.claims.concerns(target)

@@ -7,7 +7,7 @@ use super::endpoint::NextHopStatus;
 use super::liveness::{Watch, WatchAction, WatchStatus};
 use super::nd;
 use super::neighbours::Unsure;
-use super::next_hops::NextHops;
+use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
 use super::station::Station;
 use crate::net::random::{Random, Seeded};
@@ -47,9 +47,9 @@ impl Station {
                 routers.start(now, random.u64());
             }
         }
-        self.proxy.clone_from(&config.proxy);
+        self.proxy = Covered::by(config.proxy.clone());
         self.speakers.clone_from(&config.speakers);
-        self.networks.clone_from(&config.networks);
+        self.networks = Covered::by(config.networks.clone());
         self.set_routers(now);
     }
 
