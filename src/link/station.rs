@@ -13,7 +13,7 @@ use super::endpoint::{Event, PortCounts};
 use super::frame::{self, Framing};
 use super::liveness::{Watch, WatchAction};
 use super::nd;
-use super::neighbours::{Due, Neighbours, Sign, Unsure};
+use super::neighbours::{Due, MAX_NEIGHBOURS, Neighbours, Sign, Unsure};
 use super::news::News;
 use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
@@ -29,6 +29,9 @@ const MESSAGES_BURST: u32 = 200;
 /// ... and, of its own, answers to what we asked: these pass also in a flood.
 const ANSWERS_PER_SEC: u32 = 500;
 const ANSWERS_BURST: u32 = 100;
+/// ... and, of their own again, those from where the neighbour is known to be: no flood of others' answers keeps it from being heard.
+const KNOWN_PER_SEC: u32 = 1000;
+const KNOWN_BURST: u32 = MAX_NEIGHBOURS as u32;
 /// Pings of the port's own addresses.
 pub(super) const ECHOES_PER_SEC: u32 = 200;
 const ECHOES_BURST: u32 = 50;
@@ -56,6 +59,7 @@ pub(super) struct Station {
     broadcasts: Vec<Ipv4Addr>,
     messages: Bucket,
     answers: Bucket,
+    known: Bucket,
     /// To be said by BFD to hops that are watched no more.
     pub(super) farewells: Vec<WatchAction>,
     /// Waited, and found no room in the outbox then.
@@ -84,6 +88,7 @@ impl Station {
             broadcasts: broadcasts(&config.addresses),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
+            known: Bucket::new(KNOWN_PER_SEC, KNOWN_BURST),
             farewells: Vec::new(),
             lost_to_outbox: 0,
         }
@@ -166,10 +171,12 @@ impl Station {
         }
     }
 
-    /// Whether a neighbour message may be looked at. `is_answer`: to a question of ours that is open.
-    pub(super) fn admit(&mut self, is_answer: bool, now: Timestamp) -> bool {
+    /// Whether a neighbour message may be looked at. `is_answer`: to a question of ours that is open; `is_known`: from where we
+    /// think that the neighbour is.
+    pub(super) fn admit(&mut self, is_answer: bool, is_known: bool, now: Timestamp) -> bool {
         self.counts.neighbour_messages += 1;
-        let is_admitted = is_answer && self.answers.take(now) || self.messages.take(now);
+        let is_admitted = is_answer && (is_known && self.known.take(now) || self.answers.take(now));
+        let is_admitted = is_admitted || self.messages.take(now);
         self.counts.neighbour_messages_over_limit += u64::from(!is_admitted);
         is_admitted
     }
