@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ixgate::link::{Bfd, Endpoint, EthernetConfig, Liveness, Medium, PortConfig, Route, nd};
-use ixgate::net::{self, InterfaceId, LinkReport, Mac, Path, Timestamp, TunnelId, VlanTags};
+use ixgate::net::{self, InterfaceId, LinkReport, Mac, Path, RealmId, Timestamp, TunnelId, VlanTags};
 use ixgate::packet::{Datagram, Opened, Outbox};
 use ixgate::sim::packets::{echo, udp};
 use ixgate::wire::arp::{self, Operation, Packet};
@@ -142,7 +142,8 @@ impl World {
     }
 
     fn seal(&mut self, tunnel: TunnelId, packet: &[u8]) {
-        self.taken += u64::from(self.endpoint.seal(tunnel, packet, &mut self.outbox).is_ok());
+        let by = RealmId(packet.len() as u16 % 16);
+        self.taken += u64::from(self.endpoint.seal(tunnel, by, packet, &mut self.outbox).is_ok());
     }
 
     /// What was sent arrives, and honest stations answer.

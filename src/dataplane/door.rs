@@ -76,7 +76,7 @@ pub(super) fn leave(
     if packet.len() > usize::from(tunnels.mtu_bytes(tunnel)) {
         return Err(DropReason::PacketTooBig);
     }
-    tunnels.seal(tunnel, packet, outbox)?;
+    tunnels.seal(tunnel, door.realm, packet, outbox)?;
     Ok((tunnel, packet.len()))
 }
 

@@ -23,7 +23,7 @@ pub(super) fn encap(
         let (meta, bytes) = batch.packet_mut((key & 0xffff_ffff) as usize);
         let packet = &bytes[..meta.headers.total_bytes];
         let sealed = match meta.fragment_payload_bytes {
-            0 => tunnels.seal(meta.egress, packet, outbox).map(|()| {
+            0 => tunnels.seal(meta.egress, meta.realm, packet, outbox).map(|()| {
                 counters.sent(meta.egress, meta.destination.realm, packet.len());
             }),
             _ => fragmenter.seal(meta, packet, tunnels, outbox, counters),

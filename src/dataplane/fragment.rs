@@ -130,7 +130,7 @@ impl Fragmenter {
     ) -> Result<(), DropReason> {
         let identification = self.identification_of(meta, packet);
         let cut = Fragments::new(packet, meta.fragment_payload_bytes.into(), identification);
-        self.seal_all(cut, (meta.egress, meta.destination.realm), tunnels, outbox, counters)
+        self.seal_all(cut, meta.realm, (meta.egress, meta.destination.realm), tunnels, outbox, counters)
     }
 
     /// Seals one of the IX's own packets in fragments that fit.
@@ -150,12 +150,13 @@ impl Fragmenter {
         }
         let payload_bytes = room(packet, is_v6, mtu_bytes);
         let cut = Fragments::new(packet, payload_bytes.into(), self.take_identification());
-        self.seal_all(cut, to, tunnels, outbox, counters)
+        self.seal_all(cut, RealmId::IX, to, tunnels, outbox, counters)
     }
 
     fn seal_all(
         &mut self,
         cut: Option<Fragments<'_>>,
+        by: RealmId,
         (tunnel, realm): (TunnelId, RealmId),
         tunnels: &mut Tunnels,
         outbox: &mut Outbox,
@@ -163,7 +164,7 @@ impl Fragmenter {
     ) -> Result<(), DropReason> {
         let mut fragments = cut.ok_or(DropReason::InnerMalformed)?;
         while let Some(len) = fragments.next_into(&mut self.scratch[..]) {
-            tunnels.seal(tunnel, &self.scratch[..len], outbox)?;
+            tunnels.seal(tunnel, by, &self.scratch[..len], outbox)?;
             counters.sent(tunnel, realm, len);
             counters.totals.fragments_made += 1;
         }

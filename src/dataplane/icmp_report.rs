@@ -62,7 +62,7 @@ impl Reporter {
     /// Sends what was prepared.
     pub fn send(&mut self, tunnels: &mut Tunnels, outbox: &mut Outbox, counters: &mut Counters) {
         for (pending, buffer) in self.pending.drain(..).zip(self.buffers.iter()) {
-            if tunnels.seal(pending.tunnel, &buffer[..pending.len], outbox).is_ok() {
+            if tunnels.seal(pending.tunnel, RealmId::IX, &buffer[..pending.len], outbox).is_ok() {
                 counters.sent(pending.tunnel, pending.realm, pending.len);
                 counters.totals.originated += 1;
             }

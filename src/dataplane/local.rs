@@ -117,7 +117,7 @@ impl Local {
             let sealed = if len > usize::from(mtu_bytes) {
                 fragmenter.seal_own(packet, mtu_bytes, (tunnel, realm), tunnels, outbox, counters)
             } else {
-                tunnels.seal(tunnel, packet, outbox).map(|()| counters.sent(tunnel, realm, len))
+                tunnels.seal(tunnel, RealmId::IX, packet, outbox).map(|()| counters.sent(tunnel, realm, len))
             };
             counters.totals.originated += u64::from(sealed.is_ok());
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::ike;
 use crate::link;
-use crate::net::{IpVersion, Path, Port, Timestamp, TunnelId};
+use crate::net::{IpVersion, Path, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
@@ -148,11 +148,17 @@ impl Tunnels {
         }
     }
 
-    /// Seals `packet` straight into `outbox`.
+    /// Seals `packet` straight into `outbox`. `by`: the realm that it comes from.
     #[inline]
-    pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
+    pub fn seal(
+        &mut self,
+        tunnel: TunnelId,
+        by: RealmId,
+        packet: &[u8],
+        outbox: &mut Outbox,
+    ) -> Result<(), DropReason> {
         if self.link.serves(tunnel) {
-            return self.link.seal(tunnel, packet, outbox);
+            return self.link.seal(tunnel, by, packet, outbox);
         }
         outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
         let sealed = match &mut self.ipsec {

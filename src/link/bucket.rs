@@ -19,6 +19,11 @@ impl Bucket {
         Bucket { full_at: Timestamp::ZERO, interval, burst }
     }
 
+    /// It has not happened for so long that nothing needs to be known of it.
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        self.full_at <= now
+    }
+
     /// `false`: it has happened too often.
     pub fn take(&mut self, now: Timestamp) -> bool {
         token_bucket::take(&mut self.full_at, self.interval, self.burst, now)

@@ -12,8 +12,7 @@ use super::port::Port;
 use super::sort::{Sorted, is_group};
 use super::station::Sealed;
 use crate::net::link::MAX_INTERFACES;
-use crate::net::path;
-use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, Timestamp, TunnelId};
+use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, RealmId, Timestamp, TunnelId, path};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wire::ethernet;
@@ -308,15 +307,20 @@ impl Endpoint {
     }
 
     /// Sends `packet` by its port: as a frame into `outbox`, or it waits until its neighbour is found. Time is that of the latest
-    /// call that brought it.
+    /// call that brought it. `by`: whose packet it is; a realm has its share of those that may wait.
     #[inline]
-    pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
+    pub fn seal(
+        &mut self,
+        tunnel: TunnelId,
+        by: RealmId,
+        packet: &[u8],
+        outbox: &mut Outbox,
+    ) -> Result<(), DropReason> {
         let Some(Some(port)) = self.ports.get_mut(tunnel.index()) else { return Err(DropReason::NoTunnel) };
-        let sealed = port.seal(packet, outbox, self.now)?;
-        if sealed == Sealed::Sent {
-            return Ok(());
+        let sealed = port.seal(by, packet, outbox, self.now)?;
+        if sealed != Sealed::Sent {
+            self.schedule(tunnel);
         }
-        self.schedule(tunnel);
         if let Sealed::Refused(reason) = sealed { Err(reason) } else { Ok(()) }
     }
 

@@ -13,8 +13,10 @@
 //! answer, the one that was known stays, and that is told. Next hops are pinned: they are never put out, and where they are
 //! is known by an answer to a question of ours alone, the first of which went to all of the link.
 //!
-//! `entry`: what is known of one. `table`: places and ages. `hearsay`: what others say, and whom to believe.
+//! `entry`: what is known of one. `table`: places and ages. `hearsay`: what others say, and whom to believe. `askers`: which
+//! realm's packets make us ask, and its share of the bounds.
 
+mod askers;
 mod entry;
 mod hearsay;
 mod table;
@@ -25,11 +27,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use self::askers::Askers;
 use self::entry::{Entry, Rank, Seed, State, key};
 use super::bucket::Bucket;
 use super::deadlines::Deadlines;
 use super::waiting::Waiting;
-use crate::net::{Mac, Timestamp};
+use crate::net::{Mac, RealmId, Timestamp};
 use crate::packet::DropReason;
 
 pub(super) const MAX_NEIGHBOURS: usize = 1024;
@@ -124,6 +127,7 @@ pub(super) struct Neighbours {
     incomplete: usize,
     pinned: usize,
     questions: Bucket,
+    askers: Askers,
     strangers: Bucket,
     contests: Bucket,
     /// Waited for neighbours that had to make room.
@@ -142,6 +146,7 @@ impl Neighbours {
             incomplete: 0,
             pinned: 0,
             questions: Bucket::new(QUESTIONS_PER_SEC, QUESTIONS_BURST),
+            askers: Askers::default(),
             strangers: Bucket::new(STRANGERS_PER_SEC, STRANGERS_BURST),
             contests: Bucket::new(CONTESTS_PER_SEC, CONTESTS_BURST),
             lost: 0,
@@ -160,12 +165,18 @@ impl Neighbours {
         Some(entry.mac)
     }
 
-    /// For a packet that [`Neighbours::find`] knows no way for: it waits, or is refused.
+    /// For a packet that [`Neighbours::find`] knows no way for: it waits, or is refused. `by`: whose packet it is.
     #[cold]
-    pub fn find_out(&mut self, address: IpAddr, packet: &[u8], now: Timestamp) -> Result<Unsure, DropReason> {
+    pub fn find_out(
+        &mut self,
+        address: IpAddr,
+        by: RealmId,
+        packet: &[u8],
+        now: Timestamp,
+    ) -> Result<Unsure, DropReason> {
         let slot = match self.slot(address) {
             Some(slot) => slot,
-            None => self.add_asked_for(address, now)?,
+            None => self.add_asked_for(address, by, now)?,
         };
         let entry = &mut self.entries[usize::from(slot)];
         entry.last_used = Some(now);
@@ -177,22 +188,26 @@ impl Neighbours {
                 Ok(Unsure::Send(mac))
             }
             State::Failed => Err(DropReason::NeighbourUnresolved),
-            State::Incomplete { .. } if self.wait(slot, packet) => Ok(Unsure::Waits),
+            State::Incomplete { .. } if self.wait(slot, by, packet) => Ok(Unsure::Waits),
             State::Incomplete { .. } => Err(DropReason::NeighbourQueueFull),
-            State::Unasked if self.incomplete >= MAX_INCOMPLETE && !is_pinned => Err(DropReason::NeighbourUnresolved),
+            State::Unasked if !is_pinned && (self.incomplete >= MAX_INCOMPLETE || self.askers.has_share(by)) => {
+                Err(DropReason::NeighbourUnresolved)
+            }
             State::Unasked => {
+                let is_counted = !is_pinned && self.askers.begin(by, now);
+                self.entries[usize::from(slot)].asker = is_counted.then_some(by);
                 self.enter(slot, State::Incomplete { asked: 1 }, now);
-                Ok(Unsure::Ask { waits: self.wait(slot, packet) })
+                Ok(Unsure::Ask { waits: self.wait(slot, by, packet) })
             }
         }
     }
 
-    fn wait(&mut self, slot: u16, packet: &[u8]) -> bool {
-        packet.is_empty() || self.waiting.push(slot, packet)
+    fn wait(&mut self, slot: u16, by: RealmId, packet: &[u8]) -> bool {
+        packet.is_empty() || self.waiting.push(slot, by, packet)
     }
 
-    fn add_asked_for(&mut self, address: IpAddr, now: Timestamp) -> Result<u16, DropReason> {
-        if self.incomplete >= MAX_INCOMPLETE || !self.questions.take(now) {
+    fn add_asked_for(&mut self, address: IpAddr, by: RealmId, now: Timestamp) -> Result<u16, DropReason> {
+        if self.incomplete >= MAX_INCOMPLETE || !self.askers.take(by, now) || !self.questions.take(now) {
             return Err(DropReason::NeighbourUnresolved);
         }
         self.add(address, Rank::Used, now).ok_or(DropReason::NeighbourUnresolved)

@@ -216,12 +216,12 @@ fn each_once(hops: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
 /// What prefixes cover: those that lie in no other, in order. Made by one sort, asked by a binary search, so that many networks behind
 /// many routes are no product of both.
 #[derive(Debug)]
-struct Covered {
+pub(super) struct Covered {
     outermost: Vec<IpNet>,
 }
 
 impl Covered {
-    fn by(mut prefixes: Vec<IpNet>) -> Self {
+    pub fn by(mut prefixes: Vec<IpNet>) -> Self {
         // Outer before inner, as for `compile`: what lies in an earlier one lies in the last that was kept.
         prefixes.sort_unstable_by_key(|prefix| (prefix.network(), prefix.prefix_len()));
         let mut outermost: Vec<IpNet> = Vec::new();
@@ -234,9 +234,14 @@ impl Covered {
     }
 
     /// In one of the prefixes, whole.
-    fn contains(&self, network: &IpNet) -> bool {
+    pub fn contains(&self, network: &IpNet) -> bool {
         let after = self.outermost.partition_point(|outer| outer.network() <= network.network());
         after.checked_sub(1).is_some_and(|at| self.outermost[at].contains(network))
+    }
+
+    /// Whether there is any IPv6 prefix: these stand last.
+    pub fn has_v6(&self) -> bool {
+        self.outermost.last().is_some_and(|last| last.addr().is_ipv6())
     }
 }
 

@@ -10,7 +10,7 @@ use super::endpoint::{Down, Event, PortStatus};
 use super::neighbours::MAX_NEIGHBOURS;
 use super::news::News;
 use super::station::{Sealed, Station};
-use crate::net::{IpVersion, LinkReport, Path, PerVersion, Timestamp};
+use crate::net::{IpVersion, LinkReport, Path, PerVersion, RealmId, Timestamp};
 use crate::packet::{DropReason, Outbox};
 
 #[derive(Debug)]
@@ -113,13 +113,19 @@ impl Port {
     }
 
     #[inline]
-    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<Sealed, DropReason> {
+    pub fn seal(
+        &mut self,
+        by: RealmId,
+        packet: &[u8],
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<Sealed, DropReason> {
         let version = IpVersion::of_packet(packet).ok_or(DropReason::InnerMalformed)?;
         if matches!(self.down_for[version].or(self.down), Some(Down::NoLink | Down::NoAddress)) {
             return Err(DropReason::PortDown);
         }
         match &mut self.station {
-            Some(station) => station.seal(packet, outbox, now),
+            Some(station) => station.seal(by, packet, outbox, now),
             None if outbox.push(Path::tun(self.config.interface), true, packet) => Ok(Sealed::Sent),
             None => Err(DropReason::EgressQueueFull),
         }

@@ -5,16 +5,21 @@
 //! router that only repeats itself moves no traffic.
 //!
 //! Whoever may send on the link may announce itself; that is what `accept_ra` trusts. It cannot push routers of its own
-//! preference out of a full list, nor make the list longer than [`MAX_ROUTERS`].
+//! preference out of a full list, nor make the list longer than [`MAX_ROUTERS`], nor come and go, with two lines of the log each
+//! time, more often than once in a second.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use super::bucket::Bucket;
 use super::nd::{Preference, RouterAdvertisement};
 use crate::net::Timestamp;
 
 /// Routers at a time (RFC 4861 section 6.3.4 asks for two at least).
 pub const MAX_ROUTERS: usize = 8;
+/// That were not in the list, in a second. A link that comes back twice brings all of them.
+const NEWCOMERS_PER_SEC: u32 = 1;
+const NEWCOMERS_BURST: u32 = 16;
 
 /// RFC 4861 section 10.
 const MAX_SOLICITATION_DELAY: Duration = Duration::from_secs(1);
@@ -23,12 +28,13 @@ const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
 const MAX_SOLICITATION_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Of one port. Empty until [`Routers::start`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Routers {
     entries: Vec<Entry>,
     /// The addresses of `entries`, in order.
     list: Vec<Ipv6Addr>,
     solicit: Option<Solicit>,
+    newcomers: Bucket,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +48,13 @@ struct Entry {
 struct Solicit {
     at: Timestamp,
     interval: Duration,
+}
+
+impl Default for Routers {
+    fn default() -> Self {
+        let newcomers = Bucket::new(NEWCOMERS_PER_SEC, NEWCOMERS_BURST);
+        Routers { entries: Vec::new(), list: Vec::new(), solicit: None, newcomers }
+    }
 }
 
 impl Routers {
@@ -74,8 +87,11 @@ impl Routers {
             known.map(|at| self.entries.remove(at));
             return self.settle();
         }
-        self.solicit = None;
         let preference = advertisement.preference;
+        if known.is_none() && !(self.has_room(preference) && self.newcomers.take(now)) {
+            return false; // asked for on, where there is none
+        }
+        self.solicit = None;
         let entry = Entry { router: from, preference, expires: now + advertisement.lifetime };
         match known {
             Some(at) if self.entries[at].preference == preference => self.entries[at] = entry,
@@ -83,14 +99,17 @@ impl Routers {
                 self.entries.remove(at);
                 self.insert(entry);
             }
-            None if self.entries.len() < MAX_ROUTERS => self.insert(entry),
-            None if self.entries.last().is_some_and(|last| last.preference < preference) => {
-                self.entries.pop();
+            None => {
+                self.entries.truncate(MAX_ROUTERS - 1);
                 self.insert(entry);
             }
-            None => {}
         }
         self.settle()
+    }
+
+    /// Also at the cost of one that is less preferred.
+    fn has_room(&self, preference: Preference) -> bool {
+        self.entries.len() < MAX_ROUTERS || self.entries.last().is_some_and(|last| last.preference < preference)
     }
 
     /// The best first.

@@ -56,10 +56,9 @@ impl Station {
         if group == Mac::BROADCAST || group == nd::group_mac(nd::ALL_NODES) {
             return true;
         }
-        let is_proxy = || self.proxy.iter().any(|net| net.addr().is_ipv6());
         let is_ours = |address: IpAddr| matches!(address, IpAddr::V6(address) if nd::group_mac(nd::solicited_node(address)) == group);
         group.0.starts_with(&SOLICITED_NODES)
-            && (is_proxy() || self.claims.status().any(|status| is_ours(status.address)))
+            && (self.proxy.has_v6() || self.claims.status().any(|status| is_ours(status.address)))
     }
 }
 

@@ -13,13 +13,13 @@ use super::endpoint::{Event, PortCounts};
 use super::frame::{self, Framing};
 use super::liveness::{Watch, WatchAction};
 use super::nd;
-use super::neighbours::{Due, Neighbours, Sign, Unsure};
+use super::neighbours::{Due, MAX_NEIGHBOURS, Neighbours, Sign, Unsure};
 use super::news::News;
-use super::next_hops::NextHops;
+use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
 use super::speakers::Speakers;
 use crate::net::random::{Random, Seeded};
-use crate::net::{InterfaceId, Mac, Timestamp, TunnelId};
+use crate::net::{InterfaceId, Mac, RealmId, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 use crate::wire::ethernet::ether_type;
 
@@ -29,6 +29,9 @@ const MESSAGES_BURST: u32 = 200;
 /// ... and, of its own, answers to what we asked: these pass also in a flood.
 const ANSWERS_PER_SEC: u32 = 500;
 const ANSWERS_BURST: u32 = 100;
+/// ... and, of their own again, those from where the neighbour is known to be: no flood of others' answers keeps it from being heard.
+const KNOWN_PER_SEC: u32 = 1000;
+const KNOWN_BURST: u32 = MAX_NEIGHBOURS as u32;
 /// Pings of the port's own addresses.
 pub(super) const ECHOES_PER_SEC: u32 = 200;
 const ECHOES_BURST: u32 = 50;
@@ -49,13 +52,14 @@ pub(super) struct Station {
     pub(super) routers: Option<Routers>,
     pub(super) echoes: Bucket,
     pub(super) counts: PortCounts,
-    pub(super) proxy: Vec<IpNet>,
+    pub(super) proxy: Covered,
     pub(super) speakers: Speakers,
-    pub(super) networks: Vec<IpNet>,
+    pub(super) networks: Covered,
     /// First and last address of our IPv4 prefixes, which no station has.
     broadcasts: Vec<Ipv4Addr>,
     messages: Bucket,
     answers: Bucket,
+    known: Bucket,
     /// To be said by BFD to hops that are watched no more.
     pub(super) farewells: Vec<WatchAction>,
     /// Waited, and found no room in the outbox then.
@@ -78,12 +82,13 @@ impl Station {
             routers: config.accept_ra.then(Routers::new),
             echoes: Bucket::new(ECHOES_PER_SEC, ECHOES_BURST),
             counts: PortCounts::default(),
-            proxy: config.proxy.clone(),
+            proxy: Covered::by(config.proxy.clone()),
             speakers: config.speakers.clone(),
-            networks: config.networks.clone(),
+            networks: Covered::by(config.networks.clone()),
             broadcasts: broadcasts(&config.addresses),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
+            known: Bucket::new(KNOWN_PER_SEC, KNOWN_BURST),
             farewells: Vec::new(),
             lost_to_outbox: 0,
         }
@@ -118,12 +123,19 @@ impl Station {
         self.speakers.admit(packet) && frame::destination(packet).is_some_and(|address| self.claims.is_ours(address))
     }
 
+    /// `by`: whose packet it is.
     #[inline]
-    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<Sealed, DropReason> {
+    pub fn seal(
+        &mut self,
+        by: RealmId,
+        packet: &[u8],
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Result<Sealed, DropReason> {
         let destination = frame::destination(packet).ok_or(DropReason::InnerMalformed)?;
         let hop = self.next_hops.of(destination).ok_or(DropReason::NoNextHop)?;
         let Some(mac) = self.neighbours.find(hop, now) else {
-            return self.seal_unsure(hop, packet, outbox, now);
+            return self.seal_unsure(hop, by, packet, outbox, now);
         };
         self.framing.send_packet(mac, packet, outbox).then_some(Sealed::Sent).ok_or(DropReason::EgressQueueFull)
     }
@@ -132,13 +144,14 @@ impl Station {
     fn seal_unsure(
         &mut self,
         hop: IpAddr,
+        by: RealmId,
         packet: &[u8],
         outbox: &mut Outbox,
         now: Timestamp,
     ) -> Result<Sealed, DropReason> {
         let can_ask = self.claims.source_towards(hop).is_some() && self.is_neighbour(hop);
         let found = match can_ask {
-            true => self.neighbours.find_out(hop, packet, now),
+            true => self.neighbours.find_out(hop, by, packet, now),
             false => Err(DropReason::NeighbourUnresolved),
         };
         match found {
@@ -158,10 +171,12 @@ impl Station {
         }
     }
 
-    /// Whether a neighbour message may be looked at. `is_answer`: to a question of ours that is open.
-    pub(super) fn admit(&mut self, is_answer: bool, now: Timestamp) -> bool {
+    /// Whether a neighbour message may be looked at. `is_answer`: to a question of ours that is open; `is_known`: from where we
+    /// think that the neighbour is.
+    pub(super) fn admit(&mut self, is_answer: bool, is_known: bool, now: Timestamp) -> bool {
         self.counts.neighbour_messages += 1;
-        let is_admitted = is_answer && self.answers.take(now) || self.messages.take(now);
+        let is_admitted = is_answer && (is_known && self.known.take(now) || self.answers.take(now));
+        let is_admitted = is_admitted || self.messages.take(now);
         self.counts.neighbour_messages_over_limit += u64::from(!is_admitted);
         is_admitted
     }
@@ -204,9 +219,9 @@ impl Station {
 
     /// Whether `asker` is to be told that `target` is here, although it is not an address of ours.
     pub(super) fn is_proxy_for(&self, target: IpAddr, asker: IpAddr) -> bool {
-        let is_in = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&target));
-        is_in(&self.proxy)
-            && !is_in(&self.networks)
+        let host = IpNet::from(target);
+        self.proxy.contains(&host)
+            && !self.networks.contains(&host)
             && target != asker
             && !self.is_broadcast(target)
             && !self.claims.concerns(target)

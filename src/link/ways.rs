@@ -7,11 +7,11 @@ use super::endpoint::NextHopStatus;
 use super::liveness::{Watch, WatchAction, WatchStatus};
 use super::nd;
 use super::neighbours::Unsure;
-use super::next_hops::NextHops;
+use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
 use super::station::Station;
-use crate::net::Timestamp;
 use crate::net::random::{Random, Seeded};
+use crate::net::{RealmId, Timestamp};
 use crate::packet::Outbox;
 
 impl Station {
@@ -47,9 +47,9 @@ impl Station {
                 routers.start(now, random.u64());
             }
         }
-        self.proxy.clone_from(&config.proxy);
+        self.proxy = Covered::by(config.proxy.clone());
         self.speakers.clone_from(&config.speakers);
-        self.networks.clone_from(&config.networks);
+        self.networks = Covered::by(config.networks.clone());
         self.set_routers(now);
     }
 
@@ -78,7 +78,7 @@ impl Station {
                 let Some(source) = self.claims.source_towards(to) else { return };
                 let found = match self.neighbours.find(to, now) {
                     Some(mac) => Ok(Unsure::Send(mac)),
-                    None => self.neighbours.find_out(to, &[], now),
+                    None => self.neighbours.find_out(to, RealmId::IX, &[], now),
                 };
                 match found {
                     Ok(Unsure::Send(mac)) => {

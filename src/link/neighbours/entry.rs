@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::net::{Mac, Timestamp};
+use crate::net::{Mac, RealmId, Timestamp};
 
 /// REACHABLE_TIME; between half and one and a half of it, as section 6.3.2 has it.
 const REACHABLE_SECS: u64 = 30;
@@ -34,6 +34,8 @@ pub(super) struct Entry {
     pub is_pinned: bool,
     /// Where it is was said by an answer to us, not only by a question of its own.
     pub has_answered: bool,
+    /// While all of the link is being asked: in whose share. Next hops are in nobody's.
+    pub asker: Option<RealmId>,
     /// By a packet of ours.
     pub last_used: Option<Timestamp>,
     pub changed_at: Timestamp,

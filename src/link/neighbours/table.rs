@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::entry::{Entry, Rank, State, key, reachable_time};
 use super::{ASK_INTERVAL, AWAITED, DELAY, HOLD_DOWN, HOLD_DOWN_PINNED, IDLE, MAX_NEIGHBOURS, MAX_PINNED, Neighbours};
-use crate::net::{Mac, Timestamp};
+use crate::net::{Mac, RealmId, Timestamp};
 
 impl Neighbours {
     /// Exactly these hold their places from now on, the first [`MAX_PINNED`].
@@ -64,6 +64,7 @@ impl Neighbours {
             state: State::Unasked,
             is_pinned: false,
             has_answered: false,
+            asker: None,
             last_used: None,
             changed_at: now,
             awaited_until: None,
@@ -99,7 +100,7 @@ impl Neighbours {
 
     pub(super) fn remove(&mut self, slot: u16) {
         let entry = self.entries[usize::from(slot)];
-        self.leave(entry.state);
+        self.leave(entry.state, entry.asker);
         self.lost += self.waiting.release(slot, |_| ());
         self.index.remove(&key(entry.address));
         self.deadlines.set(usize::from(slot), None);
@@ -127,12 +128,18 @@ impl Neighbours {
             State::Failed if entry.is_pinned => Some(now + HOLD_DOWN_PINNED),
             State::Failed => Some(now + HOLD_DOWN),
         };
-        self.leave(before);
-        self.incomplete += usize::from(matches!(state, State::Incomplete { .. }));
+        let is_incomplete = matches!(state, State::Incomplete { .. });
+        let asker = if is_incomplete { None } else { entry.asker.take() };
+        self.leave(before, asker);
+        self.incomplete += usize::from(is_incomplete);
         self.deadlines.set(usize::from(slot), due);
     }
 
-    fn leave(&mut self, state: State) {
+    /// `asker`: whose share is free again.
+    fn leave(&mut self, state: State, asker: Option<RealmId>) {
         self.incomplete -= usize::from(matches!(state, State::Incomplete { .. }));
+        if let Some(realm) = asker {
+            self.askers.end(realm);
+        }
     }
 }

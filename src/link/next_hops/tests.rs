@@ -300,6 +300,7 @@ fn what_prefixes_cover_is_kept_once() {
     let covered =
         Covered::by(nets(&["10.1.0.0/16", "10.0.0.0/8", "fd00::/48", "10.0.0.0/8", "10.255.0.0/16", "11.0.0.0/9"]));
     assert_eq!(covered.outermost, nets(&["10.0.0.0/8", "11.0.0.0/9", "fd00::/48"]));
+    assert!(covered.has_v6() && !Covered::by(nets(&["10.0.0.0/8"])).has_v6() && !Covered::by(Vec::new()).has_v6());
     let asked = nets(&[
         "10.9.9.9/32",
         "10.0.0.0/8",

@@ -110,3 +110,43 @@ fn a_link_that_was_down_may_be_another_one() {
     assert!(routers.list().is_empty());
     assert!(routers.poll_timeout().unwrap() < at(6));
 }
+
+#[test]
+fn who_comes_and_goes_is_believed_once_in_a_second() {
+    let mut routers = Routers::new();
+    routers.start(START, 0);
+    routers.handle(router(1), &says(1800, Preference::Medium), START);
+    let mut changes = |from: u64, to: u64| {
+        let times = (from * 100..to * 100).map(|hundredth| START + Duration::from_millis(10 * hundredth));
+        let cycles = times.filter(|now| {
+            let is_new = routers.handle(router(2), &says(1800, Preference::High), *now);
+            assert!(routers.list().contains(&router(1)));
+            is_new | routers.handle(router(2), &says(0, Preference::High), *now)
+        });
+        cycles.count()
+    };
+    assert!((16..=17).contains(&changes(1, 2)));
+    assert!((59..=61).contains(&changes(2, 62)));
+    // It stays: what it repeats is no news, and is heard.
+    let mut routers = Routers::new();
+    for secs in 0..100 {
+        let now = START + Duration::from_millis(100 * secs);
+        routers.handle(router(2), &says(1800, Preference::High), now);
+    }
+    assert_eq!(routers.poll_timeout(), Some(START + Duration::from_millis(9900 + 1_800_000)));
+}
+
+#[test]
+fn one_that_is_not_believed_yet_does_not_end_the_asking() {
+    let mut routers = Routers::new();
+    for n in 0..20 {
+        routers.handle(router(n), &says(1800, Preference::Medium), START);
+        routers.handle(router(n), &says(0, Preference::Medium), START);
+    }
+    routers.start(START, 0);
+    assert!(!routers.handle(router(1), &says(1800, Preference::Medium), START));
+    assert!(routers.poll_solicit(START));
+    assert_eq!(routers.poll_timeout(), Some(at(4)));
+    assert!(routers.handle(router(1), &says(1800, Preference::Medium), at(4)));
+    assert_eq!(routers.list(), [router(1)]);
+}

@@ -12,6 +12,11 @@ fn address6(number: u32) -> IpAddr {
     IpAddr::from((0x2001_0db8_0099u128 << 80 | u128::from(number)).to_be_bytes())
 }
 
+/// So many realms that none reaches its share.
+fn by(number: u32) -> RealmId {
+    RealmId(number as u16 % 16)
+}
+
 /// 100,000 in a second, each from another address and hardware address, some in the name of the gateway.
 #[test]
 fn a_flood_of_spoofed_messages_is_bounded_and_traffic_goes_on() {
@@ -67,7 +72,9 @@ fn strangers_fill_the_table_but_put_nobody_out_who_is_used() {
     let hosts: Vec<String> = (0..20).map(|number| address(number + 10).to_string()).collect();
     let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     let mut lab = Lab::new(vec![port(PORT, ETH, config)], vec![station(9, &hosts)]);
-    hosts.iter().for_each(|host| lab.send_to(host).unwrap());
+    for (number, host) in (0..).zip(&hosts) {
+        lab.send_by(by(number), PORT, &to_host(host, b"?")).unwrap();
+    }
     let mut thief = station(66, &[]);
     for number in 0..4000u32 {
         thief.mac = Mac([6, 0, 0, 0, (number >> 8) as u8, number as u8]);
@@ -97,7 +104,7 @@ fn unresolvable_destinations_cost_little_and_others_do_not_suffer() {
             let number = number % 65_000 + 256;
             let to = if is_v6 { address6(number) } else { address(number % 65_000 + 256) };
             let packet = to_host(&to.to_string(), b"?");
-            let _ = lab.endpoint.seal(PORT, &packet, &mut lab.outbox);
+            let _ = lab.endpoint.seal(PORT, by(number), &packet, &mut lab.outbox);
             if number % 64 == 0 {
                 lab.run(Duration::from_micros(977));
                 assert_eq!(lab.send_to(host), Ok(()));
@@ -125,7 +132,8 @@ fn not_more_are_asked_for_at_once_than_the_bound() {
     let mut refused = 0;
     for number in 0..600u32 {
         lab.run(Duration::from_millis(4));
-        refused += usize::from(lab.send_to(&address(number + 256).to_string()).is_err());
+        let packet = to_host(&address(number + 256).to_string(), b"?");
+        refused += usize::from(lab.send_by(by(number), PORT, &packet).is_err());
     }
     let status = lab.status(PORT);
     assert!(status.neighbours <= MAX_INCOMPLETE && status.neighbours > 200 && refused > 200, "{status:?}");
@@ -140,9 +148,9 @@ fn a_full_table_of_neighbours_in_use_puts_out_the_idlest() {
     let mut texts: Vec<&str> = hosts.iter().map(String::as_str).collect();
     texts.push("10.20.0.1");
     let mut lab = Lab::new(vec![port(PORT, ETH, config)], vec![station(9, &texts)]);
-    for host in &hosts {
+    for (number, host) in hosts.iter().enumerate() {
         lab.run(Duration::from_millis(11));
-        assert_eq!(lab.send_to(host), Ok(()));
+        assert_eq!(lab.send_by(by(number as u32), PORT, &to_host(host, b"?")), Ok(()));
     }
     assert_eq!((lab.status(PORT).neighbours, lab.got(0)), (MAX_NEIGHBOURS, 1100));
     let asked = lab.stations[0].asked;
@@ -152,4 +160,39 @@ fn a_full_table_of_neighbours_in_use_puts_out_the_idlest() {
     assert_eq!((lab.got(0), lab.stations[0].asked), (900, asked), "those are known");
     assert!(lab.endpoint.is_up(PORT) && lab.status(PORT).next_hops[0].mac.is_some());
     assert_eq!((lab.send_to(&hosts[0]), lab.stations[0].asked), (Ok(()), asked + 1), "this one was put out");
+}
+
+/// 500 in a second that nobody has, for ten seconds: who is there is found for all other realms.
+#[test]
+fn a_realm_that_scans_a_link_shuts_no_other_out() {
+    const SCANNER: RealmId = RealmId(8);
+    for is_v6 in [false, true] {
+        let to = |number| if is_v6 { address6(number) } else { address(number) }.to_string();
+        let hosts: Vec<String> = (256..276).map(to).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+        let mut lab = Lab::new(vec![port(PORT, ETH, on_link())], vec![station(9, &hosts)]);
+        let mut refused = 0;
+        for number in 0..5000 {
+            lab.run(Duration::from_millis(2));
+            refused += usize::from(lab.send_by(SCANNER, PORT, &to_host(&to(1000 + number), b"?")).is_err());
+            if number % 250 == 249 {
+                let host = hosts[number as usize / 250];
+                assert_eq!((lab.send_to(host), lab.got(0)), (Ok(()), 1), "{host}");
+            }
+        }
+        assert!((4800..5000).contains(&refused), "{refused}");
+    }
+}
+
+/// Those of one realm that wait leave room for another's.
+#[test]
+fn packets_of_one_realm_do_not_fill_the_queue() {
+    let mut lab = Lab::new(vec![port(PORT, ETH, on_link())], vec![]);
+    for number in 0..20 {
+        let _ = lab.send_by(RealmId(8), PORT, &to_host(&address(256 + number).to_string(), b"?"));
+    }
+    assert_eq!(lab.status(PORT).waiting, 16);
+    let second = lab.send_by(RealmId(8), PORT, &to_host(&address(256).to_string(), b"?"));
+    assert_eq!(second, Err(DropReason::NeighbourQueueFull));
+    assert_eq!((lab.send_to(&address(256).to_string()), lab.status(PORT).waiting), (Ok(()), 17));
 }

@@ -129,7 +129,7 @@ fn a_tun_device_carries_packets_alone() {
     let mut outbox = Outbox::new(4096, 8);
     for far in [FAR4, FAR6] {
         let packet = to_host(far, b"over a TUN device");
-        assert_eq!(lab.endpoint.seal(PORT, &packet, &mut outbox), Ok(()));
+        assert_eq!(lab.endpoint.seal(PORT, REALM, &packet, &mut outbox), Ok(()));
         let mut out = [0; 2048];
         let opened = lab.endpoint.open(Datagram::new(here, &packet), &mut out, &mut outbox, lab.now);
         assert_eq!((opened, &out[..packet.len()]), (Opened::Packet { tunnel: PORT, len: packet.len() }, &packet[..]));

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::config::{EthernetConfig, Liveness, Medium, PortConfig, Route};
 use super::endpoint::{Endpoint, Event, Lost, PortStatus};
 use super::nd;
-use crate::net::{InterfaceId, LinkReport, Mac, Path, Timestamp, TunnelId, VlanTags};
+use crate::net::{InterfaceId, LinkReport, Mac, Path, RealmId, Timestamp, TunnelId, VlanTags};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::sim::packets::udp;
 use crate::wire::arp::{self, Operation};
@@ -28,6 +28,8 @@ mod versions;
 pub const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
 pub const ETH: InterfaceId = InterfaceId(0);
 pub const PORT: TunnelId = TunnelId(3);
+/// Whose packets leave by it.
+pub const REALM: RealmId = RealmId(7);
 pub const UNTAGGED: VlanTags = VlanTags { service: None, customer: None };
 /// A remote host, behind gateways.
 pub const FAR4: &str = "10.9.9.9";
@@ -254,8 +256,12 @@ impl Lab {
 
     /// A realm's packet leaves.
     pub fn send(&mut self, tunnel: TunnelId, packet: &[u8]) -> Result<(), DropReason> {
+        self.send_by(REALM, tunnel, packet)
+    }
+
+    pub fn send_by(&mut self, by: RealmId, tunnel: TunnelId, packet: &[u8]) -> Result<(), DropReason> {
         self.tick();
-        let sealed = self.endpoint.seal(tunnel, packet, &mut self.outbox);
+        let sealed = self.endpoint.seal(tunnel, by, packet, &mut self.outbox);
         self.deliver();
         sealed
     }

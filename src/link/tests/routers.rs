@@ -114,3 +114,23 @@ fn routers_are_watched_by_probes_where_gateways_are_by_bfd() {
     lab.got(0);
     assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
 }
+
+/// 500 in a second: it announces itself, answers, retires.
+#[test]
+fn who_comes_and_goes_does_not_fill_the_log() {
+    let mut lab = with_routers(&["2001:db8:9::1"], None);
+    let before = lab.events.len();
+    for _ in 0..5000 {
+        announce(&mut lab, 0);
+        lab.run(Duration::from_millis(1));
+        lab.hear(&advertisement(&lab.stations[0], Preference::Medium, 0));
+        lab.run(Duration::from_millis(1));
+        assert_eq!((lab.send_to(FAR6), lab.got(2)), (Ok(()), 1));
+    }
+    let told = lab.events.len() - before;
+    assert!((16..=2 * (16 + 11)).contains(&told), "{told} in ten seconds");
+    lab.run(Duration::from_secs(1));
+    announce(&mut lab, 0);
+    lab.run(Duration::from_secs(2));
+    assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "and it is a router again when it stays");
+}

@@ -139,3 +139,34 @@ fn an_answer_that_nobody_awaits_moves_nobody() {
     }
     assert_eq!((gateways(&lab), lab.status(PORT).counts.mac_changes), (vec![Some(mac(1)); 2], 0));
 }
+
+/// 100,000 in a second that say so to us, as answers, while the gateway answers each question once, a hundred of them later.
+#[test]
+fn a_flood_of_forged_answers_does_not_keep_the_gateway_from_being_heard() {
+    let mut lab = with(vec![station(1, &GATEWAY)]);
+    lab.stations[0].is_silent = true;
+    let answers = |of: &Station| [0, 1].map(|at| answer_of(of, ip(GATEWAY[at]), ip(US[at])));
+    let (forged, true_ones) = (answers(&station(66, &[])), answers(&station(1, &[])));
+    let before = lab.status(PORT).counts;
+    let mut answered = lab.stations[0].asked;
+    for number in 0..200_000 {
+        lab.hear(&forged[number % 2]);
+        if number % 100 == 99 {
+            if std::mem::replace(&mut answered, lab.stations[0].asked) < lab.stations[0].asked {
+                for answer in &true_ones {
+                    lab.hear(answer);
+                }
+            }
+            lab.run(Duration::from_millis(1));
+            assert_eq!(gateways(&lab), [Some(mac(1)); 2], "{number}");
+        }
+    }
+    lab.stations[0].is_silent = false;
+    let counts = lab.status(PORT).counts;
+    assert_eq!(counts.mac_changes, before.mac_changes);
+    assert!(counts.neighbour_messages_over_limit > before.neighbour_messages_over_limit + 150_000);
+    assert!(!lab.saw(|event| matches!(event, Event::NextHopDown { .. })));
+    for far in FAR {
+        assert_eq!((lab.send_to(far), lab.got(0)), (Ok(()), 1));
+    }
+}
