@@ -141,6 +141,8 @@ pub struct NextHopStatus {
     pub is_used: bool,
     /// Since it is alive, or not.
     pub since: Option<Timestamp>,
+    /// It answers, but it came and went too often: it is not used before this.
+    pub held_until: Option<Timestamp>,
 }
 
 /// Since the port was configured.

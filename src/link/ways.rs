@@ -165,6 +165,7 @@ impl Station {
                 bfd: status.bfd,
                 is_used: self.next_hops.is_used(hop),
                 since: status.since,
+                held_until: status.held_until,
             })
         };
         let routers = self.listed().map(IpAddr::V6).filter(|router| !self.next_hops.is_watched(*router));
