@@ -65,7 +65,7 @@ pub struct Route {
     pub via: IpAddr,
 }
 
-/// BFD with every router of the link (RFC 5880, RFC 5881: single hop, asynchronous mode).
+/// BFD with every router that is configured (RFC 5880, RFC 5881: single hop, asynchronous mode).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bfd {
     /// We speak first; else we wait for the other side.

@@ -112,7 +112,12 @@ pub static PORT: TableSpec = TableSpec {
             integer(1, 100),
             "3",
         ),
-        optional("bfd", "Bidirectional forwarding detection with every router (RFC 5880).", Shape::Table(&BFD)),
+        optional(
+            "bfd",
+            "Bidirectional forwarding detection with every router in `gateway` and `routes` (RFC 5880). Routers that announce \
+             themselves are asked by `liveness_ms`.",
+            Shape::Table(&BFD),
+        ),
     ],
     one_of: &[],
     planned: &[],
@@ -131,7 +136,7 @@ static ROUTE: TableSpec = TableSpec {
 
 static BFD: TableSpec = TableSpec {
     title: "bfd",
-    doc: "BFD with every router of the port: single hop, asynchronous (RFC 5880, RFC 5881).",
+    doc: "BFD with every router in `gateway` and `routes`: single hop, asynchronous (RFC 5880, RFC 5881).",
     keys: &[
         with_default(
             "mode",
