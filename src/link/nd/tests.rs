@@ -52,7 +52,7 @@ fn an_advertisement_to_nowhere_goes_to_all_and_is_no_answer() {
 }
 
 #[test]
-fn router_solicitations_and_redirects_are_heard_and_mean_nothing() {
+fn router_solicitations_are_heard_and_mean_nothing() {
     let mut out = [0; 100];
     for source in [US, Ipv6Addr::UNSPECIFIED] {
         let len = emit_router_solicitation(&mut out, source, OURS);

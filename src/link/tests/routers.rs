@@ -1,10 +1,16 @@
 //! Routers that announce themselves: used while they answer, and nobody else's loss.
 
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
 use super::*;
 use crate::link::config::Bfd;
 use crate::link::endpoint::{Down, HopDown, NextHopStatus};
 use crate::link::routers::MAX_ROUTERS;
-use crate::wire::ndp::{self, Message, Preference};
+use crate::net::policy::protocol;
+use crate::wire::checksum::transport_checksum;
+use crate::wire::ipv6;
+use crate::wire::ndp::{self, Message, Preference, kind};
 
 /// Of the station's first address, which is link-local.
 pub fn advertisement(from: &Station, preference: Preference, lifetime_secs: u64) -> Vec<u8> {
@@ -113,4 +119,40 @@ fn routers_are_watched_by_probes_where_gateways_are_by_bfd() {
     announce(&mut lab, 0);
     lab.got(0);
     assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
+}
+
+/// RFC 4861 section 4.5: `destination` is better reached by `target`, whose hardware address is said, too.
+fn redirect(from: &Station, target: &Station, destination: Ipv6Addr) -> Vec<u8> {
+    let (IpAddr::V6(source), IpAddr::V6(by)) = (from.addresses[0], target.addresses[0]) else { panic!("no IPv6") };
+    let us = Ipv6Addr::from_str("2001:db8:9::2").unwrap();
+    let target_mac = [&[2, 1][..], &target.mac.0].concat();
+    let mut message = [&[kind::REDIRECT, 0, 0, 0, 0, 0, 0, 0][..], &by.octets(), &destination.octets(), &target_mac].concat();
+    let sum = transport_checksum(source.into(), us.into(), protocol::ICMPV6, &message).unwrap();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = vec![0; ipv6::HEADER_BYTES];
+    ipv6::emit(packet.first_chunk_mut().unwrap(), message.len(), 255, protocol::ICMPV6, source, us);
+    packet.extend(message);
+    assert_eq!(ndp::parse(&packet).map(|packet| packet.message), Some(Message::Redirect));
+    from.packet(OURS, &packet)
+}
+
+#[test]
+fn redirects_are_heard_and_not_followed() {
+    for accept_ra in [false, true] {
+        let mut config = ethernet(&["2001:db8:9::2/64"], &["fe80::1"]);
+        config.networks = nets(&["2001:db8:99::/48"]);
+        config.accept_ra = accept_ra;
+        let stations = vec![station(1, &["fe80::1"]), station(2, &["fe80::2"])];
+        let mut lab = Lab::new(vec![port(PORT, ETH, config)], stations);
+        assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 1, 0));
+        let before = lab.status(PORT);
+        let IpAddr::V6(far) = ip(FAR6) else { panic!("no IPv6") };
+        let frame = redirect(&lab.stations[0], &lab.stations[1], far);
+        assert_eq!(lab.hear(&frame), Opened::Control);
+        let after = lab.status(PORT);
+        assert_eq!(after.counts.neighbour_messages, before.counts.neighbour_messages + 1, "it was heard");
+        assert_eq!((after.next_hops, after.neighbours), (before.next_hops, before.neighbours));
+        lab.run(Duration::from_millis(100));
+        assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 1, 0), "by the gateway as before");
+    }
 }
