@@ -245,10 +245,7 @@ impl Station {
         while let Some(due) = self.neighbours.poll_due(now) {
             match due {
                 Due::Ask { target, mac } => self.ask(target, mac, outbox),
-                Due::Unanswered { lost } => {
-                    self.counts.unresolved += lost as u64;
-                    news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
-                }
+                Due::Unanswered { lost } => self.lose_unresolved(tunnel, lost, news),
                 Due::Moved { address } => {
                     self.counts.mac_changes += 1;
                     self.note_alive(address, now);
@@ -276,8 +273,13 @@ impl Station {
                 (false, None) => {} // by the link, which has an event of its own
             }
         }
-        news.lose(tunnel, self.neighbours.take_lost(), DropReason::NeighbourUnresolved);
+        self.lose_unresolved(tunnel, self.neighbours.take_lost(), news);
         news.lose(tunnel, std::mem::take(&mut self.lost_to_outbox), DropReason::EgressQueueFull);
+    }
+
+    fn lose_unresolved(&mut self, tunnel: TunnelId, lost: usize, news: &mut News) {
+        self.counts.unresolved += lost as u64;
+        news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
     }
 
     fn claim(&mut self, action: ClaimAction, outbox: &mut Outbox) {

@@ -10,7 +10,7 @@ use crate::link::routers::MAX_ROUTERS;
 use crate::net::policy::protocol;
 use crate::wire::checksum::transport_checksum;
 use crate::wire::ipv6;
-use crate::wire::ndp::{self, Message, Preference, kind};
+use crate::wire::ndp::{self, Message, Preference};
 
 /// Of the station's first address, which is link-local.
 pub fn advertisement(from: &Station, preference: Preference, lifetime_secs: u64) -> Vec<u8> {
@@ -121,12 +121,12 @@ fn routers_are_watched_by_probes_where_gateways_are_by_bfd() {
     assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
 }
 
-/// RFC 4861 section 4.5: `destination` is better reached by `target`, whose hardware address is said, too.
+/// RFC 4861 section 4.5, type 137: `destination` is better reached by `target`, whose hardware address is said, too.
 fn redirect(from: &Station, target: &Station, destination: Ipv6Addr) -> Vec<u8> {
     let (IpAddr::V6(source), IpAddr::V6(by)) = (from.addresses[0], target.addresses[0]) else { panic!("no IPv6") };
     let us = Ipv6Addr::from_str("2001:db8:9::2").unwrap();
     let target_mac = [&[2, 1][..], &target.mac.0].concat();
-    let mut message = [&[kind::REDIRECT, 0, 0, 0, 0, 0, 0, 0][..], &by.octets(), &destination.octets(), &target_mac].concat();
+    let mut message = [&[137, 0, 0, 0, 0, 0, 0, 0][..], &by.octets(), &destination.octets(), &target_mac].concat();
     let sum = transport_checksum(source.into(), us.into(), protocol::ICMPV6, &message).unwrap();
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     let mut packet = vec![0; ipv6::HEADER_BYTES];
