@@ -71,8 +71,7 @@ impl Routers {
         }
         let known = self.entries.iter().position(|entry| entry.router == from);
         if advertisement.lifetime.is_zero() {
-            known.map(|at| self.entries.remove(at));
-            return self.settle();
+            return self.remove(from);
         }
         self.solicit = None;
         let preference = advertisement.preference;
@@ -90,6 +89,12 @@ impl Routers {
             }
             None => {}
         }
+        self.settle()
+    }
+
+    /// It is no router any more. `true`: the list is another one now.
+    pub fn remove(&mut self, router: Ipv6Addr) -> bool {
+        self.entries.retain(|entry| entry.router != router);
         self.settle()
     }
 

@@ -166,11 +166,18 @@ impl Station {
         is_admitted
     }
 
-    /// Somebody says of himself, or another of him, where he is.
-    pub(super) fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, outbox: &mut Outbox, now: Timestamp) {
+    /// Somebody says of himself, or another of him, where he is. `true`: it answers a question of ours, and is believed.
+    pub(super) fn hear(
+        &mut self,
+        address: IpAddr,
+        mac: Mac,
+        sign: Sign,
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> bool {
         use super::neighbours::News;
         if mac.is_group() || mac.is_zero() || mac == self.framing.mac() || !self.is_neighbour(address) {
-            return;
+            return false;
         }
         let is_awaited = matches!(sign, Sign::Answer { .. }) && self.neighbours.is_awaited(address, now);
         let news = self.neighbours.hear(address, mac, sign, now);
@@ -179,9 +186,11 @@ impl Station {
             News::Found => self.release(address, mac, outbox),
             News::Doubt => self.ask(address, None, outbox),
         }
-        if is_awaited && matches!(news, News::Found | News::Confirmed) {
+        let is_believed = is_awaited && matches!(news, News::Found | News::Confirmed);
+        if is_believed {
             self.note_alive(address, now);
         }
+        is_believed
     }
 
     fn release(&mut self, address: IpAddr, mac: Mac, outbox: &mut Outbox) {

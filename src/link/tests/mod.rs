@@ -49,6 +49,8 @@ pub struct Station {
     pub mac: Mac,
     pub addresses: Vec<IpAddr>,
     pub is_silent: bool,
+    /// Its neighbour advertisements say that it is one.
+    pub is_router: bool,
     pub got: Vec<Vec<u8>>,
     /// Of ours, for its addresses.
     pub asked: usize,
@@ -56,7 +58,16 @@ pub struct Station {
 
 pub fn station(number: u8, addresses: &[&str]) -> Station {
     let addresses = addresses.iter().map(|text| ip(text)).collect();
-    Station { interface: ETH, tags: UNTAGGED, mac: mac(number), addresses, is_silent: false, got: Vec::new(), asked: 0 }
+    Station {
+        interface: ETH,
+        tags: UNTAGGED,
+        mac: mac(number),
+        addresses,
+        is_silent: false,
+        is_router: true,
+        got: Vec::new(),
+        asked: 0,
+    }
 }
 
 impl Station {
@@ -110,7 +121,7 @@ impl Station {
         }
         self.asked += 1;
         let mut out = [0; 200];
-        let len = nd::emit_advertisement(&mut out, target, from, target, self.mac, true, true, true);
+        let len = nd::emit_advertisement(&mut out, target, from, target, self.mac, true, true, self.is_router);
         let to = if from.is_unspecified() { nd::group_mac(nd::ALL_NODES) } else { source_mac };
         (!self.is_silent).then(|| self.frame(to, ether_type::IPV6, &out[..len]))
     }

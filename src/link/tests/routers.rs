@@ -79,6 +79,33 @@ fn who_announces_himself_and_does_not_answer_is_no_router() {
 }
 
 #[test]
+fn who_answers_as_no_router_is_none_any_more() {
+    let mut lab = with_routers(&["2001:db8:9::1"], None);
+    announce(&mut lab, 0);
+    announce(&mut lab, 1);
+    lab.run(Duration::from_secs(5));
+    // A claim is not enough, nor what nobody asked for.
+    let us = Ipv6Addr::from_str("2001:db8:9::2").unwrap();
+    let router = Ipv6Addr::from_str("fe80::1").unwrap();
+    for (number, is_solicited) in [(66, true), (66, false), (1, false)] {
+        let mut out = [0; 200];
+        let from = station(number, &[]);
+        let len = nd::emit_advertisement(&mut out, router, us, router, from.mac, is_solicited, true, false);
+        lab.hear(&from.frame(OURS, ether_type::IPV6, &out[..len]));
+        lab.run(Duration::from_secs(2));
+        assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "{number} {is_solicited}");
+    }
+    lab.stations[0].is_router = false;
+    lab.stations[2].is_router = false;
+    lab.run(Duration::from_secs(2));
+    assert_eq!((hop(&lab, "fe80::1"), hop(&lab, "fe80::2").map(|hop| hop.is_alive)), (None, Some(true)));
+    assert_eq!(hop(&lab, "2001:db8:9::1").map(|hop| hop.is_alive), Some(true), "what is configured stays");
+    lab.stations[0].is_router = true;
+    announce(&mut lab, 0);
+    assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "it is one again");
+}
+
+#[test]
 fn routers_that_come_and_go_cost_the_others_nothing() {
     let mut lab = with_routers(&["2001:db8:9::1"], None);
     announce(&mut lab, 0);
