@@ -108,7 +108,7 @@ impl Station {
     /// It answers, and not as a router: it is none any more (RFC 4861 section 7.2.5).
     fn retire_router(&mut self, router: Ipv6Addr, now: Timestamp) {
         if self.routers.as_mut().is_some_and(|routers| routers.remove(router)) {
-            self.set_routers(now);
+            self.change_routers(now);
         }
     }
 
@@ -119,7 +119,7 @@ impl Station {
             return;
         }
         if routers.handle(advertisement.from, advertisement, now) {
-            self.set_routers(now);
+            self.change_routers(now);
         }
         if let Some(mac) = advertisement.mac {
             self.hear(from, mac, Sign::Claim, outbox, now);

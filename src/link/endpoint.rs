@@ -99,6 +99,8 @@ pub enum HopDown {
     BfdTimeout,
     /// BFD: it says that it is down, or is being taken out of service.
     BfdRemote,
+    /// It had announced itself, and is among those that do no more.
+    Withdrawn,
 }
 
 /// What `status` shows of a port.

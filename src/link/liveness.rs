@@ -224,6 +224,11 @@ impl Watch {
         None
     }
 
+    /// Those of whom [`Watch::poll_change`] said last that they came.
+    pub fn told_alive(&self) -> Vec<IpAddr> {
+        self.hops.iter().filter(|hop| hop.was_alive_when_polled).map(|hop| hop.address).collect()
+    }
+
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.timers.first().map(|(due, _)| *due)
     }

@@ -9,7 +9,7 @@ use super::bucket::Bucket;
 use super::claims::{ClaimAction, ClaimEvent, Claims};
 use super::config::{EthernetConfig, Liveness};
 use super::echo::is_host;
-use super::endpoint::{Event, PortCounts};
+use super::endpoint::{Event, HopDown, PortCounts};
 use super::frame::{self, Framing};
 use super::liveness::{Watch, WatchAction};
 use super::nd;
@@ -58,6 +58,8 @@ pub(super) struct Station {
     answers: Bucket,
     /// To be said by BFD to hops that are watched no more.
     pub(super) farewells: Vec<WatchAction>,
+    /// Routers that were used or could be, and announce themselves no more: to be told.
+    pub(super) withdrawn: Vec<IpAddr>,
     /// Waited, and found no room in the outbox then.
     lost_to_outbox: usize,
 }
@@ -85,6 +87,7 @@ impl Station {
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
             farewells: Vec::new(),
+            withdrawn: Vec::new(),
             lost_to_outbox: 0,
         }
     }
@@ -273,6 +276,9 @@ impl Station {
                     Event::DuplicateAddress { tunnel, address, mac }
                 }
             });
+        }
+        for hop in self.withdrawn.drain(..) {
+            news.push(Event::NextHopDown { tunnel, hop, why: HopDown::Withdrawn });
         }
         while let Some((hop, is_alive, why)) = self.watch.poll_change().or_else(|| self.router_watch.poll_change()) {
             self.switch(hop, is_alive, now);

@@ -119,8 +119,17 @@ impl Station {
             self.send_nd(nd::group_mac(nd::ALL_ROUTERS), outbox, |out| nd::emit_router_solicitation(out, source, mac));
         }
         if is_changed {
-            self.set_routers(now);
+            self.change_routers(now);
         }
+    }
+
+    /// Routers have announced or withdrawn themselves. Who goes by that is told.
+    pub(super) fn change_routers(&mut self, now: Timestamp) {
+        let before = self.router_watch.told_alive();
+        self.set_routers(now);
+        let gone: Vec<IpAddr> = before.into_iter().filter(|hop| self.listed().all(|router| router != *hop)).collect();
+        self.counts.switches += gone.len() as u64;
+        self.withdrawn.extend(gone);
     }
 
     /// Those that announce themselves are next hops, too. They are watched apart from those that are configured, by probes: whoever

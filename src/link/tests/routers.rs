@@ -106,6 +106,35 @@ fn who_answers_as_no_router_is_none_any_more() {
 }
 
 #[test]
+fn a_router_that_withdraws_or_expires_is_told_as_gone() {
+    let mut lab = with_routers(&[], None);
+    let nobody = station(66, &["fe80::66"]);
+    lab.hear(&advertisement(&lab.stations[0], Preference::Medium, 1800));
+    lab.hear(&advertisement(&lab.stations[1], Preference::Medium, 30));
+    lab.hear(&advertisement(&nobody, Preference::Medium, 30));
+    lab.run(Duration::from_secs(5));
+    let gone = |lab: &Lab| -> Vec<(IpAddr, HopDown)> {
+        let of = |event: &Event| match event {
+            Event::NextHopDown { hop, why, .. } => Some((*hop, *why)),
+            _ => None,
+        };
+        lab.events.iter().filter_map(of).collect()
+    };
+    let switches = lab.status(PORT).counts.switches;
+    lab.hear(&advertisement(&lab.stations[0], Preference::Medium, 0));
+    assert_eq!(gone(&lab), [(ip("fe80::1"), HopDown::Withdrawn)]);
+    lab.run(Duration::from_secs(26));
+    let both = [(ip("fe80::1"), HopDown::Withdrawn), (ip("fe80::2"), HopDown::Withdrawn)];
+    assert_eq!(gone(&lab), both, "and nothing of who never answered");
+    assert_eq!((lab.status(PORT).counts.switches, lab.endpoint.is_up(PORT)), (switches + 2, false));
+    announce(&mut lab, 0);
+    lab.run(Duration::from_secs(1));
+    lab.link(ETH, false);
+    lab.link(ETH, true);
+    assert_eq!(gone(&lab), both, "a link that goes has an event of its own");
+}
+
+#[test]
 fn routers_that_come_and_go_cost_the_others_nothing() {
     let mut lab = with_routers(&["2001:db8:9::1"], None);
     announce(&mut lab, 0);
