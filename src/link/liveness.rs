@@ -224,6 +224,11 @@ impl Watch {
         None
     }
 
+    /// Whether it is watched by BFD.
+    pub fn has_session(&self, hop: IpAddr) -> bool {
+        self.place_of(hop).is_some_and(|place| matches!(self.hops[place].method, Method::Bfd { .. }))
+    }
+
     /// Those of whom [`Watch::poll_change`] said last that they came.
     pub fn told_alive(&self) -> Vec<IpAddr> {
         self.hops.iter().filter(|hop| hop.was_alive_when_polled).map(|hop| hop.address).collect()

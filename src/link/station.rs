@@ -25,13 +25,16 @@ use crate::wire::ethernet::ether_type;
 
 /// ARP and neighbour discovery that a port looks at in a second ...
 pub(super) const MESSAGES_PER_SEC: u32 = 1000;
-const MESSAGES_BURST: u32 = 200;
+pub(super) const MESSAGES_BURST: u32 = 200;
 /// ... and, of its own, answers to what we asked: these pass also in a flood.
 const ANSWERS_PER_SEC: u32 = 500;
 const ANSWERS_BURST: u32 = 100;
 /// Pings of the port's own addresses.
 pub(super) const ECHOES_PER_SEC: u32 = 200;
 const ECHOES_BURST: u32 = 50;
+/// BFD of hops that do not name our discriminator (yet).
+pub(super) const CALLS_PER_SEC: u32 = 1000;
+pub(super) const CALLS_BURST: u32 = 200;
 /// Room for the longest message of neighbour discovery that we send: a report of all our groups.
 const MAX_ND_BYTES: usize = 400;
 
@@ -54,7 +57,8 @@ pub(super) struct Station {
     pub(super) networks: Vec<IpNet>,
     /// First and last address of our IPv4 prefixes, which no station has.
     broadcasts: Vec<Ipv4Addr>,
-    messages: Bucket,
+    pub(super) calls: Bucket,
+    pub(super) messages: Bucket,
     answers: Bucket,
     /// To be said by BFD to hops that are watched no more.
     pub(super) farewells: Vec<WatchAction>,
@@ -84,6 +88,7 @@ impl Station {
             speakers: config.speakers.clone(),
             networks: config.networks.clone(),
             broadcasts: broadcasts(&config.addresses),
+            calls: Bucket::new(CALLS_PER_SEC, CALLS_BURST),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
             farewells: Vec::new(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::link::config::Bfd;
+use crate::link::station::{CALLS_BURST, CALLS_PER_SEC, MESSAGES_BURST};
 use crate::wire::bfd::{self, Control, Diagnostic, State};
 use crate::wire::headers;
 
@@ -71,6 +72,29 @@ fn who_calls_from_elsewhere_than_the_hop_is_not_heard() {
         lab.hear(&frame(&lab.stations[0], &says(State::Down, 0)));
         assert_eq!(session(&lab), Some("Init"));
     }
+}
+
+#[test]
+fn calls_are_looked_at_so_often_and_no_more() {
+    let mut lab = with_bfd(true);
+    let (gateway, thief) = (lab.stations[0].clone(), station(66, &[]));
+    let call = says(State::Down, 0);
+    let looked_at = |lab: &mut Lab, from: &Station| {
+        let is_refused = |opened| opened == Opened::dropped(DropReason::PortOverLimit);
+        (0..2000).filter(|_| !is_refused(lab.hear(&frame(from, &call)))).count()
+    };
+    assert!((1..=MESSAGES_BURST as usize).contains(&looked_at(&mut lab, &thief)));
+    let mut elsewhere = udp((ip("2001:db8:9::77"), 49152), (ip(US), bfd::PORT), &call.emit());
+    elsewhere[7] = bfd::HOP_LIMIT;
+    let opened = lab.hear(&thief.packet(OURS, &elsewhere));
+    assert_eq!(opened, Opened::dropped(DropReason::ServiceNotOffered), "who is no hop takes nothing from hops");
+    assert_eq!(looked_at(&mut lab, &gateway), CALLS_BURST as usize, "whatever the thief has said");
+    lab.run(Duration::from_millis(100));
+    assert_eq!(looked_at(&mut lab, &gateway), CALLS_PER_SEC as usize / 10);
+    // Who hears us and names us is not held up by it.
+    let ours = heard(&lab.stations[0]).last().unwrap().my_discriminator;
+    lab.hear(&frame(&gateway, &says(State::Init, ours)));
+    assert_eq!(session(&lab), Some("Up"));
 }
 
 #[test]
