@@ -118,7 +118,11 @@ impl Station {
         if self.claims.concerns(from) {
             return;
         }
-        if routers.handle(advertisement.from, advertisement, now) {
+        let watches = [&self.watch, &self.router_watch];
+        let is_alive = |router: Ipv6Addr| {
+            watches.iter().filter_map(|watch| watch.status(router.into())).any(|status| status.is_alive)
+        };
+        if routers.handle(advertisement.from, advertisement, is_alive, now) {
             self.change_routers(now);
         }
         if let Some(mac) = advertisement.mac {

@@ -4,8 +4,8 @@
 //! address, and no option a route. The list is ordered: the greatest preference first, among equals who came first, so that a
 //! router that only repeats itself moves no traffic.
 //!
-//! Whoever may send on the link may announce itself; that is what `accept_ra` trusts. It cannot push routers of its own
-//! preference out of a full list, nor make the list longer than [`MAX_ROUTERS`].
+//! Whoever may send on the link may announce itself; that is what `accept_ra` trusts. The list is never longer than
+//! [`MAX_ROUTERS`]. When it is full, who does not answer makes room; only among eight that answer does the preference decide.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -64,8 +64,14 @@ impl Routers {
         self.solicit = None;
     }
 
-    /// `true`: the list is another one now.
-    pub fn handle(&mut self, from: Ipv6Addr, advertisement: &RouterAdvertisement, now: Timestamp) -> bool {
+    /// `is_alive`: whether a router of the list answers when it is asked. `true`: the list is another one now.
+    pub fn handle(
+        &mut self,
+        from: Ipv6Addr,
+        advertisement: &RouterAdvertisement,
+        is_alive: impl Fn(Ipv6Addr) -> bool,
+        now: Timestamp,
+    ) -> bool {
         if !from.is_unicast_link_local() {
             return false;
         }
@@ -83,13 +89,20 @@ impl Routers {
                 self.insert(entry);
             }
             None if self.entries.len() < MAX_ROUTERS => self.insert(entry),
-            None if self.entries.last().is_some_and(|last| last.preference < preference) => {
-                self.entries.pop();
-                self.insert(entry);
+            None => {
+                if let Some(at) = self.place_for(preference, is_alive) {
+                    self.entries.remove(at);
+                    self.insert(entry);
+                }
             }
-            None => {}
         }
         self.settle()
+    }
+
+    /// Whose place in a full list a new router takes: the last one's that does not answer, else the last one's if it is less preferred.
+    fn place_for(&self, preference: Preference, is_alive: impl Fn(Ipv6Addr) -> bool) -> Option<usize> {
+        let silent = self.entries.iter().rposition(|entry| !is_alive(entry.router));
+        silent.or_else(|| self.entries.iter().rposition(|entry| entry.preference < preference))
     }
 
     /// It is no router any more. `true`: the list is another one now.

@@ -293,7 +293,8 @@ impl Station {
                 (false, None) => {} // by the link, which has an event of its own
             }
         }
-        self.lose_unresolved(tunnel, self.neighbours.take_lost(), news);
+        let displaced = self.neighbours.take_lost();
+        self.lose_unresolved(tunnel, displaced, news);
         news.lose(tunnel, std::mem::take(&mut self.lost_to_outbox), DropReason::EgressQueueFull);
     }
 

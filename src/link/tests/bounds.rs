@@ -159,7 +159,7 @@ fn a_full_table_of_neighbours_in_use_puts_out_the_idlest() {
         lab.run(Duration::from_millis(11));
         assert_eq!(lab.send_to(&nobody.to_string()), Ok(()));
     }
-    lab.tick();
+    lab.run(Duration::from_secs(2));
     let lost = Lost { tunnel: PORT, packets: 1, reason: DropReason::NeighbourUnresolved };
     assert_eq!((&lab.lost[..], lab.status(PORT).counts.unresolved), (&[lost][..], 1));
 }

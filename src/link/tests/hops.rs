@@ -29,7 +29,7 @@ fn a_gateway_that_falls_silent_takes_the_port_down_and_back_up() {
 fn a_gateway_that_flaps_is_held_back_and_status_says_until_when() {
     let config = ethernet(&["172.20.0.2/24"], &["172.20.0.1"]);
     let mut lab = Lab::new(vec![port(PORT, ETH, config)], vec![station(1, &["172.20.0.1"])]);
-    for _ in 0..4 {
+    for _ in 0..5 {
         lab.stations[0].is_silent = true;
         lab.run(Duration::from_secs(4));
         lab.stations[0].is_silent = false;

@@ -102,6 +102,7 @@ fn who_answers_as_no_router_is_none_any_more() {
     assert_eq!(hop(&lab, "2001:db8:9::1").map(|hop| hop.is_alive), Some(true), "what is configured stays");
     lab.stations[0].is_router = true;
     announce(&mut lab, 0);
+    lab.run(Duration::from_millis(10));
     assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "it is one again");
 }
 
@@ -144,10 +145,9 @@ fn routers_that_come_and_go_cost_the_others_nothing() {
     let mut asked = lab.stations[0].asked + lab.stations[2].asked;
     for number in 0..1000 {
         let forged = station(66, &[&format!("fe80::66:{number:x}")]);
-        // Less preferred: among its equals a router is not pushed out of a full list.
-        lab.hear(&advertisement(&forged, Preference::Low, if number % 3 == 0 { 1 } else { 1800 }));
+        lab.hear(&advertisement(&forged, Preference::High, if number % 3 == 0 { 1 } else { 1800 }));
         if number % 2 == 0 {
-            lab.hear(&advertisement(&forged, Preference::Low, 0));
+            lab.hear(&advertisement(&forged, Preference::High, 0));
         }
         lab.run(Duration::from_millis(20));
         assert_eq!((lab.send_to(FAR6), lab.got(2)), (Ok(()), 1));
@@ -159,6 +159,25 @@ fn routers_that_come_and_go_cost_the_others_nothing() {
     lab.stations[2].is_silent = true;
     lab.run(Duration::from_secs(4));
     assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1), "gateways first, then routers");
+}
+
+#[test]
+fn eight_that_are_forged_keep_no_router_out() {
+    let mut lab = with_routers(&[], None);
+    for number in 0..MAX_ROUTERS {
+        let forged = station(66, &[&format!("fe80::66:{number:x}")]);
+        lab.hear(&advertisement(&forged, Preference::High, 65535));
+    }
+    assert_eq!(lab.status(PORT).next_hops.len(), MAX_ROUTERS, "the bound is reached");
+    lab.run(Duration::from_secs(5));
+    announce(&mut lab, 0);
+    lab.run(Duration::from_millis(10));
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
+    for number in 0..MAX_ROUTERS {
+        let forged = station(66, &[&format!("fe80::67:{number:x}")]);
+        lab.hear(&advertisement(&forged, Preference::High, 65535));
+    }
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1), "nor push one out that answers");
 }
 
 #[test]
