@@ -13,6 +13,7 @@ use super::sort::{Sorted, is_group};
 use super::station::Sealed;
 use crate::net::link::MAX_INTERFACES;
 use crate::net::path;
+use crate::net::random::Random;
 use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
@@ -20,7 +21,6 @@ use crate::wire::ethernet;
 
 /// Every port of the appliance. After any `handle_*`, `open` or `configure` drain [`Endpoint::poll_event`] and
 /// [`Endpoint::poll_lost`], and read [`Endpoint::poll_timeout`].
-#[derive(Debug)]
 pub struct Endpoint {
     /// By tunnel number.
     ports: Vec<Option<Box<Port>>>,
@@ -171,8 +171,8 @@ pub struct Lost {
 }
 
 impl Endpoint {
-    /// `seed`: random and secret.
-    pub fn new(seed: u64) -> Self {
+    /// `random`: secret, except in a simulation.
+    pub fn new(random: Box<dyn Random + Send>) -> Self {
         Endpoint {
             ports: Vec::new(),
             places: Places::default(),
@@ -180,7 +180,7 @@ impl Endpoint {
             links: [None; MAX_INTERFACES],
             leaving: Vec::new(),
             deadlines: Deadlines::default(),
-            news: News::new(seed),
+            news: News::new(random),
             now: Timestamp::ZERO,
         }
     }

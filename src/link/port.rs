@@ -37,7 +37,7 @@ const BFD_SLOW_INTERVAL: Duration = Duration::from_secs(1);
 impl Port {
     pub fn new(config: PortConfig, link: Option<LinkReport>, news: &mut News, now: Timestamp) -> Self {
         let station = match &config.medium {
-            Medium::Ethernet(ethernet) => Some(Station::new(config.interface, ethernet, &mut news.random, now)),
+            Medium::Ethernet(ethernet) => Some(Station::new(config.interface, ethernet, &mut *news.random, now)),
             Medium::Tun => None,
         };
         let down = Some(Down::NoLink);
@@ -70,7 +70,7 @@ impl Port {
         if let (Some(station), Some(before), Some(after)) =
             (&mut self.station, ethernet(&self.config), ethernet(&config))
         {
-            station.reconfigure(before, after, &mut news.random, now);
+            station.reconfigure(before, after, &mut *news.random, now);
         }
         self.config = config;
         self.patient_until = self.is_linked().then(|| now + self.patience());
@@ -92,7 +92,7 @@ impl Port {
                 news.lose(self.config.tunnel, lost, DropReason::PortDown);
             }
             if let Some(mac) = is_up_with {
-                station.start(mac, &mut news.random, now);
+                station.start(mac, &mut *news.random, now);
             }
         }
         self.judge(news, now);

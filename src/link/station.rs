@@ -18,7 +18,7 @@ use super::news::News;
 use super::next_hops::NextHops;
 use super::routers::Routers;
 use super::speakers::Speakers;
-use crate::net::random::{Random, Seeded};
+use crate::net::random::Random;
 use crate::net::{InterfaceId, Mac, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 use crate::wire::ethernet::ether_type;
@@ -69,7 +69,7 @@ pub(super) struct Station {
 }
 
 impl Station {
-    pub fn new(interface: InterfaceId, config: &EthernetConfig, random: &mut Seeded, now: Timestamp) -> Self {
+    pub fn new(interface: InterfaceId, config: &EthernetConfig, random: &mut dyn Random, now: Timestamp) -> Self {
         let next_hops = NextHops::new(config);
         let mut neighbours = Neighbours::new(random.u64());
         neighbours.pin(next_hops.watched(), now);
@@ -77,8 +77,8 @@ impl Station {
             framing: Framing::new(interface, config.vlan),
             claims: Claims::new(&config.addresses),
             neighbours,
-            watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random.u64()),
-            router_watch: Watch::new(&[], config.liveness, None, 0),
+            watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random),
+            router_watch: Watch::by_probes(&[], config.liveness),
             liveness: config.liveness,
             next_hops,
             routers: config.accept_ra.then(Routers::new),
@@ -98,7 +98,7 @@ impl Station {
     }
 
     /// The link is up, perhaps with another hardware address: all begins anew.
-    pub fn start(&mut self, mac: Mac, random: &mut Seeded, now: Timestamp) {
+    pub fn start(&mut self, mac: Mac, random: &mut dyn Random, now: Timestamp) {
         self.framing.set_mac(mac);
         self.claims.start(mac, now, random.u64());
         self.watch.start(now);

@@ -11,7 +11,7 @@ use super::next_hops::NextHops;
 use super::routers::Routers;
 use super::station::Station;
 use crate::net::Timestamp;
-use crate::net::random::{Random, Seeded};
+use crate::net::random::Random;
 use crate::packet::Outbox;
 
 impl Station {
@@ -20,11 +20,11 @@ impl Station {
         &mut self,
         before: &EthernetConfig,
         config: &EthernetConfig,
-        random: &mut Seeded,
+        random: &mut dyn Random,
         now: Timestamp,
     ) {
         self.next_hops = NextHops::new(config);
-        let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
+        let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random);
         let mut before_it = std::mem::replace(&mut self.watch, watch);
         if self.claims.mac().is_some() {
             self.watch.start(now);
@@ -39,7 +39,7 @@ impl Station {
             self.next_hops.set_alive(hop, is_alive);
         }
         if before.liveness != config.liveness {
-            (self.liveness, self.router_watch) = (config.liveness, Watch::new(&[], config.liveness, None, 0));
+            (self.liveness, self.router_watch) = (config.liveness, Watch::by_probes(&[], config.liveness));
         }
         if before.accept_ra != config.accept_ra {
             self.routers = config.accept_ra.then(Routers::new);
@@ -137,7 +137,7 @@ impl Station {
     pub(super) fn set_routers(&mut self, now: Timestamp) {
         let listed: Vec<IpAddr> = self.listed().map(IpAddr::V6).collect();
         let apart: Vec<IpAddr> = listed.iter().copied().filter(|router| !self.next_hops.is_watched(*router)).collect();
-        let watch = Watch::new(&apart, self.liveness, None, 0);
+        let watch = Watch::by_probes(&apart, self.liveness);
         let mut before = std::mem::replace(&mut self.router_watch, watch);
         if self.claims.mac().is_some() {
             self.router_watch.start(now);

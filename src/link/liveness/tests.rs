@@ -1,6 +1,7 @@
 //! Hops watched in virtual time.
 
 use super::*;
+use crate::net::random::Seeded;
 
 mod bfd;
 
@@ -44,7 +45,7 @@ fn drain(watch: &mut Watch, now: Timestamp, changes: &mut Vec<Change>) {
 }
 
 fn started(hops: &[IpAddr], bfd: Option<Bfd>) -> Watch {
-    let mut watch = Watch::new(hops, WATCHED, bfd, 5);
+    let mut watch = Watch::new(hops, WATCHED, bfd, &mut Seeded(5));
     watch.start(ms(0));
     watch
 }
@@ -176,7 +177,7 @@ fn hops_that_stay_are_watched_on_when_others_come_and_go() {
         run(&mut before, ms(10_000), &mut |to, at| to == HOP && at >= ms(answers_from.min(1 << 40)));
         let known = before.status(HOP).unwrap();
         assert_eq!(known.is_alive, answers_from == 0);
-        let mut after = Watch::new(&[hop(0), HOP], WATCHED, None, 6);
+        let mut after = Watch::new(&[hop(0), HOP], WATCHED, None, &mut Seeded(6));
         after.start(ms(10_100));
         after.take_over(&mut before, ms(10_100));
         assert_eq!((after.status(HOP), after.status(hop(7))), (Some(known), None));

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::config::{EthernetConfig, Liveness, Medium, PortConfig, Route};
 use super::endpoint::{Endpoint, Event, Lost, PortStatus};
 use super::nd;
+use crate::net::random::Seeded;
 use crate::net::{InterfaceId, LinkReport, Mac, Path, Timestamp, TunnelId, VlanTags};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::sim::packets::udp;
@@ -178,7 +179,7 @@ impl Lab {
     /// Up, with its addresses claimed and its next hops, if they answer, alive.
     pub fn new(ports: Vec<PortConfig>, stations: Vec<Station>) -> Self {
         let mut lab = Lab {
-            endpoint: Endpoint::new(7),
+            endpoint: Endpoint::new(Box::new(Seeded(7))),
             now: Timestamp::from_secs(1000),
             stations,
             events: Vec::new(),

@@ -23,7 +23,7 @@ const DELAY: Duration = Duration::from_millis(2);
 impl Pair {
     fn new(bfds: [Option<Bfd>; 2]) -> Self {
         let mut ends =
-            [(2, bfds[0], 11), (1, bfds[1], 12)].map(|(to, bfd, seed)| Watch::new(&[hop(to)], WATCHED, bfd, seed));
+            [(2, bfds[0], 11), (1, bfds[1], 12)].map(|(to, bfd, seed)| Watch::new(&[hop(to)], WATCHED, bfd, &mut Seeded(seed)));
         for end in &mut ends {
             end.start(ms(0));
         }
@@ -255,7 +255,7 @@ fn discriminators_and_source_ports_are_each_sessions_own() {
         discriminators.insert(discriminator);
     }
     assert_eq!((ports.len(), discriminators.len()), (4112, 4112));
-    let mut other = Watch::new(&many, WATCHED, every(100), 6);
+    let mut other = Watch::new(&many, WATCHED, every(100), &mut Seeded(6));
     other.start(ms(0));
     let Some(WatchAction::Bfd { payload, .. }) = other.poll_action(ms(5_000)) else { panic!() };
     assert_ne!(parse(&payload).unwrap().my_discriminator, first.unwrap().1, "another seed");
@@ -271,4 +271,22 @@ fn a_session_keeps_its_source_port() {
         }
     }
     assert_eq!(ports.len(), 1);
+}
+
+/// 1, 2, 3.
+struct Counting(u64);
+
+impl Random for Counting {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0 += 1;
+        bytes.copy_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+#[test]
+fn what_is_not_to_be_guessed_is_drawn_from_the_source_that_is_handed_in() {
+    let mut watch = Watch::new(&[HOP], WATCHED, every(100), &mut Counting(0));
+    watch.start(ms(0));
+    let Some(WatchAction::Bfd { source_port, payload, .. }) = watch.poll_action(ms(0)) else { panic!("it calls") };
+    assert_eq!((parse(&payload).unwrap().my_discriminator, source_port), (1, FIRST_SOURCE_PORT + 2));
 }
