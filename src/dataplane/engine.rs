@@ -460,7 +460,7 @@ impl Engine {
                     received: counters.received,
                     sent: counters.sent,
                     ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
-                    port: self.tunnels.port_status(id, now).map(Box::new),
+                    port: self.tunnels.port_status(id).map(Box::new),
                     share: self
                         .carriers
                         .share(tunnel.realm, id, |tunnel, version| self.tunnels.is_up_for(tunnel, version)),

@@ -253,8 +253,8 @@ impl Tunnels {
     }
 
     /// `None`: it is no port.
-    pub fn port_status(&self, tunnel: TunnelId, now: Timestamp) -> Option<PortStatus> {
-        self.link.status(tunnel, now)
+    pub fn port_status(&self, tunnel: TunnelId) -> Option<PortStatus> {
+        self.link.status(tunnel)
     }
 
     /// IKE SAs, and those of them whose peer is not known yet.

@@ -18,7 +18,8 @@ use crate::wire::bfd::{Control, Diagnostic, PACKET_BYTES, State};
 mod tests;
 
 /// While a session is not up nobody sends more often (RFC 5880 section 6.8.3).
-const SLOW_US: u32 = 1_000_000;
+pub const SLOW_INTERVAL: Duration = Duration::from_secs(1);
+const SLOW_US: u32 = SLOW_INTERVAL.as_micros() as u32;
 /// Between two packets of which one is not a periodic one: who polls, or changes its mind, at line rate is not answered at line rate.
 const GAP: Duration = Duration::from_millis(10);
 /// Packets of a session that are looked at in the time in which the hop may send one; it answers polls besides.

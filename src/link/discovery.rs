@@ -122,7 +122,7 @@ impl Station {
         let is_alive = |router: Ipv6Addr| {
             watches.iter().filter_map(|watch| watch.status(router.into())).any(|status| status.is_alive)
         };
-        if routers.handle(advertisement.from, advertisement, is_alive, now) {
+        if routers.handle(advertisement, is_alive, now) {
             self.change_routers(now);
         }
         if let Some(mac) = advertisement.mac {

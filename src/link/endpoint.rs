@@ -376,7 +376,7 @@ impl Endpoint {
         self.news.events_lost()
     }
 
-    pub fn status(&self, tunnel: TunnelId, _now: Timestamp) -> Option<PortStatus> {
+    pub fn status(&self, tunnel: TunnelId) -> Option<PortStatus> {
         Some(self.ports.get(tunnel.index())?.as_ref()?.status())
     }
 

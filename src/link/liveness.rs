@@ -13,7 +13,7 @@ use super::config::{Bfd, Liveness, MAX_GATEWAYS, MAX_ROUTES};
 use super::endpoint::HopDown;
 use crate::net::Timestamp;
 use crate::net::random::Random;
-use crate::wire::bfd::{HOP_LIMIT, PACKET_BYTES, PORT, State, parse};
+use crate::wire::bfd::{HOP_LIMIT, PACKET_BYTES, State, parse};
 
 mod damper;
 mod probing;
@@ -180,17 +180,10 @@ impl Watch {
         }
     }
 
-    /// A datagram for BFD. `false`: it was nobody's, or not what it should be, and nothing has changed.
-    pub fn handle_bfd(
-        &mut self,
-        from: IpAddr,
-        hop_limit: u8,
-        destination_port: u16,
-        payload: &[u8],
-        now: Timestamp,
-    ) -> bool {
-        // RFC 5881 sections 4 and 5.
-        if hop_limit != HOP_LIMIT || destination_port != PORT {
+    /// A datagram for BFD's port. `false`: it was nobody's, or not what it should be, and nothing has changed.
+    pub fn handle_bfd(&mut self, from: IpAddr, hop_limit: u8, payload: &[u8], now: Timestamp) -> bool {
+        // RFC 5881 section 5.
+        if hop_limit != HOP_LIMIT {
             return false;
         }
         let Some(place) = self.place_of(from) else { return false };

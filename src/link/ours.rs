@@ -81,7 +81,7 @@ impl Station {
                 return Ok(());
             }
         }
-        if !self.watch.handle_bfd(headers.source, headers.hop_limit, bfd::PORT, payload, now) {
+        if !self.watch.handle_bfd(headers.source, headers.hop_limit, payload, now) {
             return Err(DropReason::ServiceNotOffered);
         }
         if names_us {

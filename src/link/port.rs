@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::bfd;
+use super::claims::Claims;
 use super::config::{EthernetConfig, Medium, PortConfig};
 use super::endpoint::{Down, Event, PortStatus};
 use super::neighbours::MAX_NEIGHBOURS;
@@ -28,11 +30,6 @@ pub(super) struct Port {
     /// It has not been up since its link came up, and until then this is no news: those who were asked may answer yet.
     patient_until: Option<Timestamp>,
 }
-
-/// The longest that claiming an address takes when nobody objects.
-const CLAIMING: Duration = Duration::from_millis(1500);
-/// As long as a session is not up, it speaks no faster (RFC 5880 section 6.8.3).
-const BFD_SLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Port {
     pub fn new(config: PortConfig, link: Option<LinkReport>, news: &mut News, now: Timestamp) -> Self {
@@ -102,10 +99,10 @@ impl Port {
     fn patience(&self) -> Duration {
         let Some(config) = ethernet(&self.config) else { return Duration::ZERO };
         let answering = match config.bfd {
-            Some(bfd) => bfd.interval.max(BFD_SLOW_INTERVAL) * u32::from(bfd.multiplier.max(1)),
+            Some(bfd) => bfd.interval.max(bfd::SLOW_INTERVAL) * u32::from(bfd.multiplier.max(1)),
             None => config.liveness.interval * u32::from(config.liveness.multiplier.max(1)),
         };
-        CLAIMING + answering
+        Claims::longest_after_link_up() + answering
     }
 
     fn is_linked(&self) -> bool {

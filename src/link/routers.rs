@@ -67,11 +67,11 @@ impl Routers {
     /// `is_alive`: whether a router of the list answers when it is asked. `true`: the list is another one now.
     pub fn handle(
         &mut self,
-        from: Ipv6Addr,
         advertisement: &RouterAdvertisement,
         is_alive: impl Fn(Ipv6Addr) -> bool,
         now: Timestamp,
     ) -> bool {
+        let from = advertisement.from;
         if !from.is_unicast_link_local() {
             return false;
         }

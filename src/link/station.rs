@@ -22,6 +22,7 @@ use crate::net::random::Random;
 use crate::net::{InterfaceId, Mac, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 use crate::wire::ethernet::ether_type;
+use crate::wire::mld;
 
 /// ARP and neighbour discovery that a port looks at in a second ...
 pub(super) const MESSAGES_PER_SEC: u32 = 1000;
@@ -175,14 +176,7 @@ impl Station {
     }
 
     /// Somebody says of himself, or another of him, where he is. `true`: it answers a question of ours, and is believed.
-    pub(super) fn hear(
-        &mut self,
-        address: IpAddr,
-        mac: Mac,
-        sign: Sign,
-        outbox: &mut Outbox,
-        now: Timestamp,
-    ) -> bool {
+    pub(super) fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, outbox: &mut Outbox, now: Timestamp) -> bool {
         use super::neighbours::News;
         if mac.is_group() || mac.is_zero() || mac == self.framing.mac() || !self.is_neighbour(address) {
             return false;
@@ -312,7 +306,7 @@ impl Station {
             ClaimAction::ReportGroups => {
                 let source = self.claims.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
                 let groups = self.claims.groups();
-                let to = nd::group_mac(MLD_ROUTERS);
+                let to = nd::group_mac(mld::ALL_REPORTS);
                 self.send_nd(to, outbox, |out| nd::emit_group_report(out, source, &groups));
             }
         }
@@ -349,9 +343,6 @@ impl Station {
         deadlines.flatten().min()
     }
 }
-
-/// All MLDv2-capable routers (RFC 3810 section 5.2.14).
-const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

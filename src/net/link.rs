@@ -58,6 +58,13 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// Of one port: our own addresses on the link, ...
+pub const MAX_ADDRESSES: usize = 8;
+/// ... its gateways, ...
+pub const MAX_GATEWAYS: usize = 16;
+/// ... and its routes, those that are learned among them.
+pub const MAX_ROUTES: usize = 4096;
+
 /// What is behind a router of the link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {

@@ -1,12 +1,8 @@
 //! Plain ports: what may be said of an interface, and of a realm's attachment by a VLAN of it or by a TUN device.
 
 use super::{ADDRESS, Format, KeySpec, PREFIX, Shape, TableSpec, integer, optional, required, with_default};
-use crate::net::link::MAX_INTERFACES;
+use crate::net::link::{MAX_ADDRESSES, MAX_GATEWAYS, MAX_INTERFACES, MAX_ROUTES};
 
-/// As many as the path keeps for one port.
-pub const MAX_ADDRESSES: usize = 8;
-pub const MAX_GATEWAYS: usize = 16;
-pub const MAX_ROUTES: usize = 4096;
 /// Routers that one port has to do with; each has a place of its own among its neighbours.
 pub const MAX_NEXT_HOPS: usize = 256;
 

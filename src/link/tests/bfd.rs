@@ -35,7 +35,11 @@ fn says(state: State, your_discriminator: u32) -> Control {
 
 /// In the hop's name.
 fn frame(from: &Station, control: &Control) -> Vec<u8> {
-    let mut packet = udp((ip(HOP), 49152), (ip(US), bfd::PORT), &control.emit());
+    frame_to(bfd::PORT, from, control)
+}
+
+fn frame_to(port: u16, from: &Station, control: &Control) -> Vec<u8> {
+    let mut packet = udp((ip(HOP), 49152), (ip(US), port), &control.emit());
     packet[7] = bfd::HOP_LIMIT;
     from.packet(OURS, &packet)
 }
@@ -131,6 +135,18 @@ fn up() -> (Lab, u32) {
     assert_eq!(session(&lab), Some("Up"));
     lab.got(0);
     (lab, ours)
+}
+
+#[test]
+fn what_comes_to_another_port_is_no_bfd() {
+    let (mut lab, ours) = up();
+    let bye = says(State::AdminDown, ours);
+    for port in [3785, 4784] {
+        let opened = lab.hear(&frame_to(port, &lab.stations[0], &bye));
+        assert_eq!((opened, session(&lab)), (Opened::dropped(DropReason::ServiceNotOffered), Some("Up")));
+    }
+    lab.hear(&frame(&lab.stations[0], &bye));
+    assert_eq!(session(&lab), Some("Down"));
 }
 
 fn configured(change: impl FnOnce(&mut EthernetConfig)) -> Vec<PortConfig> {
