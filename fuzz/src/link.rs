@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ixgate::link::{Bfd, Endpoint, EthernetConfig, Liveness, Medium, PortConfig, Route, nd};
+use ixgate::net::random::Seeded;
 use ixgate::net::{self, InterfaceId, LinkReport, Mac, Path, RealmId, Timestamp, TunnelId, VlanTags};
 use ixgate::packet::{Datagram, Opened, Outbox};
 use ixgate::sim::packets::{echo, udp};
@@ -54,7 +55,7 @@ struct World {
 impl World {
     fn new(setting: u8) -> World {
         let mut world = World {
-            endpoint: Endpoint::new(1),
+            endpoint: Endpoint::new(Box::new(Seeded(1))),
             outbox: Outbox::new(1 << 16, 512),
             now: Timestamp::from_secs(100),
             setting,
@@ -172,7 +173,7 @@ impl World {
 
     fn is_bounded(&self) {
         for tunnel in 0..3 {
-            let Some(status) = self.endpoint.status(TunnelId(tunnel), self.now) else { continue };
+            let Some(status) = self.endpoint.status(TunnelId(tunnel)) else { continue };
             assert!(status.neighbours <= status.neighbours_max && status.waiting <= 64);
             assert!(status.down.is_none() == self.endpoint.is_up(TunnelId(tunnel)));
         }
@@ -183,7 +184,7 @@ impl World {
         self.run(Duration::from_secs(30));
         self.deliver();
         let waiting: usize =
-            (0..3).filter_map(|tunnel| self.endpoint.status(TunnelId(tunnel), self.now)).map(|port| port.waiting).sum();
+            (0..3).filter_map(|tunnel| self.endpoint.status(TunnelId(tunnel))).map(|port| port.waiting).sum();
         assert_eq!(waiting, 0);
         assert_eq!(self.taken, self.sent + self.lost);
     }

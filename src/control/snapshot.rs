@@ -208,6 +208,7 @@ pub struct Surroundings {
     pub wireguard_random: wireguard::Random,
     pub ike_random: Box<dyn Random + Send>,
     pub dns_random: Box<dyn Random + Send>,
+    pub link_random: Box<dyn Random + Send>,
     /// The time since 1970 at `Timestamp::ZERO`: handshakes are stamped with it, and certificates have dates.
     pub unix_time_at_zero: Duration,
 }
@@ -225,7 +226,7 @@ fn timers(sessions: &Sessions) -> nat::Timers {
 /// What an engine is made of beyond the snapshot.
 pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
     let limits = &config.limits;
-    let Surroundings { seed, wireguard_random, ike_random, dns_random, unix_time_at_zero } = surroundings;
+    let Surroundings { seed, wireguard_random, ike_random, dns_random, link_random, unix_time_at_zero } = surroundings;
     let ike = Some(ike::Setup {
         limits: ipsec::limits(&limits.ike),
         ports: ipsec::ports(config),
@@ -257,6 +258,7 @@ pub fn setup(config: &Config, surroundings: Surroundings) -> Setup {
         },
         dns: dns_limits(&limits.dns),
         dns_random,
+        link_random,
         seed,
         random: wireguard_random,
         unix_time_at_zero,

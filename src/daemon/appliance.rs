@@ -83,6 +83,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         wireguard_random: Box::new(rng::fill),
         ike_random: Box::new(rng::System),
         dns_random: Box::new(rng::System),
+        link_random: Box::new(rng::System),
         unix_time_at_zero: clock.unix_time_at_zero(),
     };
     let (published, current) = watch::channel(snapshot.clone());

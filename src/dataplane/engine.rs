@@ -54,6 +54,8 @@ pub struct Setup {
     pub dns: dns::ForwardLimits,
     /// Message ids and source ports of our own questions: an attacker must not foresee them.
     pub dns_random: Box<dyn Random + Send>,
+    /// BFD's discriminators and source ports, and the keys of neighbours' tables: nobody on a link may foresee them.
+    pub link_random: Box<dyn Random + Send>,
     /// Random and secret: keys the session table and the TCP sequence numbers of the IX's own stack.
     pub seed: u64,
     /// What WireGuard makes its keys from.
@@ -104,7 +106,7 @@ impl Engine {
         );
         let mut engine = Engine {
             carriers: Carriers::new(setup.seed.rotate_left(12)),
-            tunnels: Tunnels::new(wireguard, setup.ike, setup.seed.rotate_left(16)),
+            tunnels: Tunnels::new(wireguard, setup.ike, setup.link_random, setup.seed.rotate_left(16)),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             identifications: Identifications::new(setup.seed.rotate_left(48)),
@@ -458,7 +460,7 @@ impl Engine {
                     received: counters.received,
                     sent: counters.sent,
                     ipsec: self.tunnels.ipsec_report(id, now).map(Box::new),
-                    port: self.tunnels.port_status(id, now).map(Box::new),
+                    port: self.tunnels.port_status(id).map(Box::new),
                     share: self
                         .carriers
                         .share(tunnel.realm, id, |tunnel, version| self.tunnels.is_up_for(tunnel, version)),

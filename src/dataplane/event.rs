@@ -217,6 +217,7 @@ fn hop_down_words(why: HopDown) -> &'static str {
         HopDown::Silent => "it does not answer",
         HopDown::BfdTimeout => "BFD hears nothing of it any more",
         HopDown::BfdRemote => "it says so by BFD",
+        HopDown::Withdrawn => "it does not announce itself as a router any more, or a preferred one has its place",
     }
 }
 

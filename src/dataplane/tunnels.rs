@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 use crate::ike;
 use crate::link;
+use crate::net::random::Random;
 use crate::net::{IpVersion, Path, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
@@ -71,12 +72,17 @@ pub(super) struct TunnelStatus {
 
 impl Tunnels {
     /// `ike`: `None` where no tunnel can be an IPsec tunnel. `seed`: random and secret.
-    pub fn new(wireguard: wireguard::Endpoint, ike: Option<ike::Setup>, seed: u64) -> Self {
+    pub fn new(
+        wireguard: wireguard::Endpoint,
+        ike: Option<ike::Setup>,
+        link_random: Box<dyn Random + Send>,
+        seed: u64,
+    ) -> Self {
         Tunnels {
             wireguard,
             ipsec: None,
             without_ipsec: ike.map(|setup| (setup, seed)),
-            link: link::Endpoint::new(seed.rotate_left(32)),
+            link: link::Endpoint::new(link_random),
             link_mtus: LinkMtus::default(),
             path_mtus: PathMtus::default(),
             echoes: EchoProbes::default(),
@@ -253,8 +259,8 @@ impl Tunnels {
     }
 
     /// `None`: it is no port.
-    pub fn port_status(&self, tunnel: TunnelId, now: Timestamp) -> Option<PortStatus> {
-        self.link.status(tunnel, now)
+    pub fn port_status(&self, tunnel: TunnelId) -> Option<PortStatus> {
+        self.link.status(tunnel)
     }
 
     /// IKE SAs, and those of them whose peer is not known yet.

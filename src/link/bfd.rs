@@ -5,22 +5,21 @@
 //! discriminator, which is random and which a switch shows to the hop alone. The one message that needs no such knowledge says "I am
 //! down, and do not know you"; it ends no session, and keeps none from coming up.
 
-use std::hash::BuildHasher;
 use std::time::Duration;
-
-use foldhash::quality::FixedState;
 
 use super::bucket::Bucket;
 use super::config::Bfd;
 use super::endpoint::HopDown;
 use crate::net::Timestamp;
+use crate::net::random::{Random, Seeded};
 use crate::wire::bfd::{Control, Diagnostic, PACKET_BYTES, State};
 
 #[cfg(test)]
 mod tests;
 
 /// While a session is not up nobody sends more often (RFC 5880 section 6.8.3).
-const SLOW_US: u32 = 1_000_000;
+pub const SLOW_INTERVAL: Duration = Duration::from_secs(1);
+const SLOW_US: u32 = SLOW_INTERVAL.as_micros() as u32;
 /// Between two packets of which one is not a periodic one: who polls, or changes its mind, at line rate is not answered at line rate.
 const GAP: Duration = Duration::from_millis(10);
 /// Packets of a session that are looked at in the time in which the hop may send one; it answers polls besides.
@@ -62,7 +61,8 @@ pub struct Session {
     calls_until: Option<Timestamp>,
     /// Of packets that name our discriminator.
     limit: Bucket,
-    draws: Draws,
+    /// Of the jitter.
+    random: Seeded,
 }
 
 /// What the other side said last.
@@ -99,27 +99,8 @@ impl Remote {
     }
 }
 
-/// Numbers that nobody can foresee who does not know the seed.
-#[derive(Clone, Debug)]
-pub struct Draws {
-    key: FixedState,
-    count: u64,
-}
-
-impl Draws {
-    /// `seed`: random and secret.
-    pub fn new(seed: u64) -> Self {
-        Draws { key: FixedState::with_seed(seed), count: 0 }
-    }
-
-    pub fn draw(&mut self) -> u64 {
-        self.count += 1;
-        self.key.hash_one(self.count)
-    }
-}
-
 impl Session {
-    /// `discriminator`: not 0, no other session's, and not to be guessed.
+    /// `discriminator`: not 0, no other session's, and not to be guessed. `seed`: of the jitter, no secret.
     pub fn new(config: Bfd, discriminator: u32, seed: u64) -> Self {
         let interval_us = u32::try_from(config.interval.as_micros()).unwrap_or(u32::MAX).max(MIN_INTERVAL_US);
         let packets_per_sec = (1_000_000 / interval_us * PACKETS_PER_INTERVAL).max(MIN_PACKETS_PER_SEC);
@@ -141,7 +122,7 @@ impl Session {
             heard_at: None,
             calls_until: None,
             limit: Bucket::new(packets_per_sec, PACKETS_BURST),
-            draws: Draws::new(seed),
+            random: Seeded(seed),
         }
     }
 
@@ -269,7 +250,7 @@ impl Session {
             self.periodic_at = Some(now);
             // Section 6.8.7: up to a quarter is taken off, and at least a tenth where one lost packet decides.
             let spread = if self.multiplier == 1 { 151 } else { 251 };
-            self.jitter_permille = 750 + (self.draws.draw() % spread) as u32;
+            self.jitter_permille = 750 + (self.random.u64() % spread) as u32;
         }
         self.sent_at = Some(now);
         (self.owes_final, self.is_news) = (false, false);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::speakers::Speakers;
-pub use crate::net::link::{Bfd, Route};
+pub use crate::net::link::{Bfd, MAX_ADDRESSES, MAX_GATEWAYS, MAX_ROUTES, Route};
 use crate::net::{InterfaceId, TunnelId, VlanTags};
 
 /// One attachment of a realm by a port.
@@ -67,11 +67,6 @@ pub struct Liveness {
     pub interval: Duration,
     pub multiplier: u8,
 }
-
-/// Own addresses of a port.
-pub const MAX_ADDRESSES: usize = 8;
-pub const MAX_GATEWAYS: usize = 16;
-pub const MAX_ROUTES: usize = 4096;
 
 impl Default for Liveness {
     fn default() -> Self {

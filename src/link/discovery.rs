@@ -39,9 +39,12 @@ impl Station {
             Heard::Solicited { target, from, mac } => {
                 self.handle_solicitation(target, from, mac, source_mac, outbox, now);
             }
-            Heard::Advertised { target, mac, is_solicited, is_override, .. } => {
+            Heard::Advertised { target, mac, is_router, is_solicited, is_override } => {
                 let sign = if is_solicited && to_us { Sign::Answer { is_override } } else { Sign::Claim };
-                self.handle_advertisement(target, mac, source_mac, sign, outbox, now);
+                let is_believed = self.handle_advertisement(target, mac, source_mac, sign, outbox, now);
+                if is_believed && !is_router {
+                    self.retire_router(target, now);
+                }
             }
             Heard::Router(advertisement) => self.handle_router(&advertisement, outbox, now),
             Heard::Other => {}
@@ -97,14 +100,21 @@ impl Station {
         sign: Sign,
         outbox: &mut Outbox,
         now: Timestamp,
-    ) {
+    ) -> bool {
         let target = IpAddr::V6(target);
         if self.claims.concerns(target) {
-            return self.claims.handle_sighting(target, mac.unwrap_or(source_mac), Sighting::Use, now);
+            self.claims.handle_sighting(target, mac.unwrap_or(source_mac), Sighting::Use, now);
+            return false;
         }
         // Without an address of its own it confirms the one that is known.
-        if let Some(mac) = mac.or_else(|| self.neighbours.mac_of(target)) {
-            self.hear(target, mac, sign, outbox, now);
+        let mac = mac.or_else(|| self.neighbours.mac_of(target));
+        mac.is_some_and(|mac| self.hear(target, mac, sign, outbox, now))
+    }
+
+    /// It answers, and not as a router: it is none any more (RFC 4861 section 7.2.5).
+    fn retire_router(&mut self, router: Ipv6Addr, now: Timestamp) {
+        if self.routers.as_mut().is_some_and(|routers| routers.remove(router)) {
+            self.change_routers(now);
         }
     }
 
@@ -114,8 +124,12 @@ impl Station {
         if self.claims.concerns(from) {
             return;
         }
-        if routers.handle(advertisement.from, advertisement, now) {
-            self.set_routers(now);
+        let watches = [&self.watch, &self.router_watch];
+        let is_alive = |router: Ipv6Addr| {
+            watches.iter().filter_map(|watch| watch.status(router.into())).any(|status| status.is_alive)
+        };
+        if routers.handle(advertisement, is_alive, now) {
+            self.change_routers(now);
         }
         if let Some(mac) = advertisement.mac {
             self.hear(from, mac, Sign::Claim, outbox, now);

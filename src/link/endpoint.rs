@@ -12,14 +12,15 @@ use super::port::Port;
 use super::sort::{Sorted, is_group};
 use super::station::Sealed;
 use crate::net::link::MAX_INTERFACES;
-use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, RealmId, Timestamp, TunnelId, path};
+use crate::net::path;
+use crate::net::random::Random;
+use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wire::ethernet;
 
 /// Every port of the appliance. After any `handle_*`, `open` or `configure` drain [`Endpoint::poll_event`] and
 /// [`Endpoint::poll_lost`], and read [`Endpoint::poll_timeout`].
-#[derive(Debug)]
 pub struct Endpoint {
     /// By tunnel number.
     ports: Vec<Option<Box<Port>>>,
@@ -98,6 +99,8 @@ pub enum HopDown {
     BfdTimeout,
     /// BFD: it says that it is down, or is being taken out of service.
     BfdRemote,
+    /// It had announced itself, and is among those that do no more.
+    Withdrawn,
 }
 
 /// What `status` shows of a port.
@@ -140,6 +143,8 @@ pub struct NextHopStatus {
     pub is_used: bool,
     /// Since it is alive, or not.
     pub since: Option<Timestamp>,
+    /// It answers, but it came and went too often: it is not used before this.
+    pub held_until: Option<Timestamp>,
 }
 
 /// Since the port was configured.
@@ -166,8 +171,8 @@ pub struct Lost {
 }
 
 impl Endpoint {
-    /// `seed`: random and secret.
-    pub fn new(seed: u64) -> Self {
+    /// `random`: secret, except in a simulation.
+    pub fn new(random: Box<dyn Random + Send>) -> Self {
         Endpoint {
             ports: Vec::new(),
             places: Places::default(),
@@ -175,7 +180,7 @@ impl Endpoint {
             links: [None; MAX_INTERFACES],
             leaving: Vec::new(),
             deadlines: Deadlines::default(),
-            news: News::new(seed),
+            news: News::new(random),
             now: Timestamp::ZERO,
         }
     }
@@ -376,7 +381,7 @@ impl Endpoint {
         self.news.events_lost()
     }
 
-    pub fn status(&self, tunnel: TunnelId, _now: Timestamp) -> Option<PortStatus> {
+    pub fn status(&self, tunnel: TunnelId) -> Option<PortStatus> {
         Some(self.ports.get(tunnel.index())?.as_ref()?.status())
     }
 

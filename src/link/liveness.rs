@@ -8,11 +8,12 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::bfd::{Draws, Session};
+use super::bfd::Session;
 use super::config::{Bfd, Liveness, MAX_GATEWAYS, MAX_ROUTES};
 use super::endpoint::HopDown;
 use crate::net::Timestamp;
-use crate::wire::bfd::{HOP_LIMIT, PACKET_BYTES, PORT, State, parse};
+use crate::net::random::Random;
+use crate::wire::bfd::{HOP_LIMIT, PACKET_BYTES, State, parse};
 
 mod damper;
 mod probing;
@@ -85,18 +86,23 @@ enum Method {
 }
 
 impl Watch {
-    /// `hops`: those that matter most first. `seed`: random and secret.
-    pub fn new(hops: &[IpAddr], liveness: Liveness, bfd: Option<Bfd>, seed: u64) -> Self {
-        let mut names = Names { draws: Draws::new(seed), taken: HashSet::new() };
+    /// `hops`: those that matter most first. `random`: secret, except in a simulation.
+    pub fn new(hops: &[IpAddr], liveness: Liveness, bfd: Option<Bfd>, random: &mut dyn Random) -> Self {
+        let Some(bfd) = bfd else { return Watch::by_probes(hops, liveness) };
+        let mut names = Names { random, taken: HashSet::new() };
+        Watch::by(hops, || names.session(bfd))
+    }
+
+    pub fn by_probes(hops: &[IpAddr], liveness: Liveness) -> Self {
+        Watch::by(hops, || Method::Probes(Probing::new(liveness)))
+    }
+
+    fn by(hops: &[IpAddr], mut method: impl FnMut() -> Method) -> Self {
         let mut watched: Vec<Hop> = Vec::new();
         let mut seen = HashSet::new();
         let once = hops.iter().filter(|hop| seen.insert(**hop));
         for (hop, place) in once.take(MAX_GATEWAYS + MAX_ROUTES).zip(0..) {
-            let method = match bfd {
-                Some(bfd) => names.session(bfd),
-                None => Method::Probes(Probing::new(liveness)),
-            };
-            watched.push(Hop::new(*hop, method, STAGGER * place));
+            watched.push(Hop::new(*hop, method(), STAGGER * place));
         }
         watched.sort_by_key(|hop| hop.address);
         Watch { hops: watched, timers: BTreeSet::new(), changed: VecDeque::new(), is_running: false }
@@ -174,17 +180,10 @@ impl Watch {
         }
     }
 
-    /// A datagram for BFD. `false`: it was nobody's, or not what it should be, and nothing has changed.
-    pub fn handle_bfd(
-        &mut self,
-        from: IpAddr,
-        hop_limit: u8,
-        destination_port: u16,
-        payload: &[u8],
-        now: Timestamp,
-    ) -> bool {
-        // RFC 5881 sections 4 and 5.
-        if hop_limit != HOP_LIMIT || destination_port != PORT {
+    /// A datagram for BFD's port. `false`: it was nobody's, or not what it should be, and nothing has changed.
+    pub fn handle_bfd(&mut self, from: IpAddr, hop_limit: u8, payload: &[u8], now: Timestamp) -> bool {
+        // RFC 5881 section 5.
+        if hop_limit != HOP_LIMIT {
             return false;
         }
         let Some(place) = self.place_of(from) else { return false };
@@ -222,6 +221,16 @@ impl Watch {
             }
         }
         None
+    }
+
+    /// Whether it is watched by BFD.
+    pub fn has_session(&self, hop: IpAddr) -> bool {
+        self.place_of(hop).is_some_and(|place| matches!(self.hops[place].method, Method::Bfd { .. }))
+    }
+
+    /// Those of whom [`Watch::poll_change`] said last that they came.
+    pub fn told_alive(&self) -> Vec<IpAddr> {
+        self.hops.iter().filter(|hop| hop.was_alive_when_polled).map(|hop| hop.address).collect()
     }
 
     pub fn poll_timeout(&self) -> Option<Timestamp> {
@@ -336,22 +345,22 @@ impl Method {
 }
 
 /// Discriminators and source ports, no number given twice: of neither are there too few for the hops of a port.
-struct Names {
-    draws: Draws,
+struct Names<'a> {
+    random: &'a mut dyn Random,
     taken: HashSet<u32>,
 }
 
-impl Names {
+impl Names<'_> {
     fn session(&mut self, bfd: Bfd) -> Method {
         let discriminator = self.unique(|draw| draw as u32);
         let source_port = self.unique(|draw| u32::from(FIRST_SOURCE_PORT + draw as u16 % SOURCE_PORTS)) as u16;
-        let session = Box::new(Session::new(bfd, discriminator, self.draws.draw()));
+        let session = Box::new(Session::new(bfd, discriminator, self.random.u64()));
         Method::Bfd { session, source_port }
     }
 
     fn unique(&mut self, number: impl Fn(u64) -> u32) -> u32 {
         loop {
-            let number = number(self.draws.draw());
+            let number = number(self.random.u64());
             if number != 0 && self.taken.insert(number) {
                 return number;
             }

@@ -44,7 +44,6 @@ pub struct RouterAdvertisement {
     /// Zero: no default router (any more).
     pub lifetime: Duration,
     pub preference: Preference,
-    pub mtu_bytes: Option<u32>,
 }
 
 /// Cheap enough to ask of every packet: whether it is neighbour discovery by its form. Such a packet never goes on to a realm,
@@ -65,8 +64,8 @@ pub fn read(packet: &[u8], source_mac: Mac) -> Option<Heard> {
         Message::NeighbourAdvertisement { target, mac, is_router, is_solicited, is_override } => {
             Heard::Advertised { target, mac, is_router, is_solicited, is_override }
         }
-        Message::RouterAdvertisement { lifetime, preference, mac, mtu_bytes } => {
-            Heard::Router(RouterAdvertisement { from: source, mac, lifetime, preference, mtu_bytes })
+        Message::RouterAdvertisement { lifetime, preference, mac, .. } => {
+            Heard::Router(RouterAdvertisement { from: source, mac, lifetime, preference })
         }
         Message::RouterSolicitation { .. } | Message::Redirect => Heard::Other,
     })

@@ -4,26 +4,25 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::endpoint::{Event, Lost};
 use crate::net::TunnelId;
-use crate::net::random::Seeded;
+use crate::net::random::Random;
 use crate::packet::DropReason;
 
 /// Events that wait to be polled.
 pub const MAX_EVENTS: usize = 4096;
 
 /// What all ports have in common.
-#[derive(Debug)]
 pub(super) struct News {
     events: VecDeque<Event>,
     events_lost: u64,
     /// At most one for each port and reason.
     lost: BTreeMap<(TunnelId, DropReason), u64>,
-    /// For the times of probes, and the seeds of tables.
-    pub random: Seeded,
+    /// For the times of probes, the keys of tables, the names of BFD sessions.
+    pub random: Box<dyn Random + Send>,
 }
 
 impl News {
-    pub fn new(seed: u64) -> Self {
-        News { events: VecDeque::new(), events_lost: 0, lost: BTreeMap::new(), random: Seeded(seed) }
+    pub fn new(random: Box<dyn Random + Send>) -> Self {
+        News { events: VecDeque::new(), events_lost: 0, lost: BTreeMap::new(), random }
     }
 
     /// When nobody polls, the newest are lost and counted.
@@ -56,10 +55,11 @@ impl News {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::random::Seeded;
 
     #[test]
     fn what_nobody_polls_is_bounded() {
-        let mut news = News::new(1);
+        let mut news = News::new(Box::new(Seeded(1)));
         for n in 0..MAX_EVENTS as u32 + 5 {
             news.push(Event::Up { tunnel: TunnelId(n) });
             news.lose(TunnelId(n % 3), 2, DropReason::NeighbourUnresolved);

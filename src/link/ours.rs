@@ -66,11 +66,22 @@ impl Station {
     ) -> Result<(), DropReason> {
         let payload = datagram_payload(packet, headers).ok_or(DropReason::FrameMalformed)?;
         let names_us = bfd::parse(payload).is_some_and(|control| control.your_discriminator != 0);
-        if !names_us && self.neighbours.mac_of(headers.source).is_some_and(|known| known != from) {
-            self.hear(headers.source, from, Sign::Claim, outbox, now);
-            return Ok(());
+        if !names_us {
+            if !self.watch.has_session(headers.source) {
+                return Err(DropReason::ServiceNotOffered);
+            }
+            let is_elsewhere = self.neighbours.mac_of(headers.source).is_some_and(|known| known != from);
+            // From elsewhere it is a rumour like others: it takes nothing from who calls from the hop's place.
+            let limit = if is_elsewhere { &mut self.messages } else { &mut self.calls };
+            if !limit.take(now) {
+                return Err(DropReason::PortOverLimit);
+            }
+            if is_elsewhere {
+                self.hear(headers.source, from, Sign::Claim, outbox, now);
+                return Ok(());
+            }
         }
-        if !self.watch.handle_bfd(headers.source, headers.hop_limit, bfd::PORT, payload, now) {
+        if !self.watch.handle_bfd(headers.source, headers.hop_limit, payload, now) {
             return Err(DropReason::ServiceNotOffered);
         }
         if names_us {

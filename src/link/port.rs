@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::bfd;
+use super::claims::Claims;
 use super::config::{EthernetConfig, Medium, PortConfig};
 use super::endpoint::{Down, Event, PortStatus};
 use super::neighbours::MAX_NEIGHBOURS;
@@ -29,15 +31,10 @@ pub(super) struct Port {
     patient_until: Option<Timestamp>,
 }
 
-/// The longest that claiming an address takes when nobody objects.
-const CLAIMING: Duration = Duration::from_millis(1500);
-/// As long as a session is not up, it speaks no faster (RFC 5880 section 6.8.3).
-const BFD_SLOW_INTERVAL: Duration = Duration::from_secs(1);
-
 impl Port {
     pub fn new(config: PortConfig, link: Option<LinkReport>, news: &mut News, now: Timestamp) -> Self {
         let station = match &config.medium {
-            Medium::Ethernet(ethernet) => Some(Station::new(config.interface, ethernet, &mut news.random, now)),
+            Medium::Ethernet(ethernet) => Some(Station::new(config.interface, ethernet, &mut *news.random, now)),
             Medium::Tun => None,
         };
         let down = Some(Down::NoLink);
@@ -70,7 +67,7 @@ impl Port {
         if let (Some(station), Some(before), Some(after)) =
             (&mut self.station, ethernet(&self.config), ethernet(&config))
         {
-            station.reconfigure(before, after, &mut news.random, now);
+            station.reconfigure(before, after, &mut *news.random, now);
         }
         self.config = config;
         self.patient_until = self.is_linked().then(|| now + self.patience());
@@ -92,7 +89,7 @@ impl Port {
                 news.lose(self.config.tunnel, lost, DropReason::PortDown);
             }
             if let Some(mac) = is_up_with {
-                station.start(mac, &mut news.random, now);
+                station.start(mac, &mut *news.random, now);
             }
         }
         self.judge(news, now);
@@ -102,10 +99,10 @@ impl Port {
     fn patience(&self) -> Duration {
         let Some(config) = ethernet(&self.config) else { return Duration::ZERO };
         let answering = match config.bfd {
-            Some(bfd) => bfd.interval.max(BFD_SLOW_INTERVAL) * u32::from(bfd.multiplier.max(1)),
+            Some(bfd) => bfd.interval.max(bfd::SLOW_INTERVAL) * u32::from(bfd.multiplier.max(1)),
             None => config.liveness.interval * u32::from(config.liveness.multiplier.max(1)),
         };
-        CLAIMING + answering
+        Claims::longest_after_link_up() + answering
     }
 
     fn is_linked(&self) -> bool {

@@ -4,9 +4,9 @@
 //! address, and no option a route. The list is ordered: the greatest preference first, among equals who came first, so that a
 //! router that only repeats itself moves no traffic.
 //!
-//! Whoever may send on the link may announce itself; that is what `accept_ra` trusts. It cannot push routers of its own
-//! preference out of a full list, nor make the list longer than [`MAX_ROUTERS`], nor come and go, with two lines of the log each
-//! time, more often than once in a second.
+//! Whoever may send on the link may announce itself; that is what `accept_ra` trusts. The list is never longer than
+//! [`MAX_ROUTERS`]. When it is full, who does not answer makes room; only among eight that answer does the preference decide. Nor
+//! can anybody come and go, with two lines of the log each time, more often than once in a second.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -77,18 +77,23 @@ impl Routers {
         self.solicit = None;
     }
 
-    /// `true`: the list is another one now.
-    pub fn handle(&mut self, from: Ipv6Addr, advertisement: &RouterAdvertisement, now: Timestamp) -> bool {
+    /// `is_alive`: whether a router of the list answers when it is asked. `true`: the list is another one now.
+    pub fn handle(
+        &mut self,
+        advertisement: &RouterAdvertisement,
+        is_alive: impl Fn(Ipv6Addr) -> bool,
+        now: Timestamp,
+    ) -> bool {
+        let from = advertisement.from;
         if !from.is_unicast_link_local() {
             return false;
         }
         let known = self.entries.iter().position(|entry| entry.router == from);
         if advertisement.lifetime.is_zero() {
-            known.map(|at| self.entries.remove(at));
-            return self.settle();
+            return self.remove(from);
         }
         let preference = advertisement.preference;
-        if known.is_none() && !(self.has_room(preference) && self.newcomers.take(now)) {
+        if known.is_none() && !(self.has_room(preference, &is_alive) && self.newcomers.take(now)) {
             return false; // asked for on, where there is none
         }
         self.solicit = None;
@@ -100,16 +105,31 @@ impl Routers {
                 self.insert(entry);
             }
             None => {
-                self.entries.truncate(MAX_ROUTERS - 1);
+                if self.entries.len() >= MAX_ROUTERS
+                    && let Some(at) = self.place_for(preference, &is_alive)
+                {
+                    self.entries.remove(at);
+                }
                 self.insert(entry);
             }
         }
         self.settle()
     }
 
-    /// Also at the cost of one that is less preferred.
-    fn has_room(&self, preference: Preference) -> bool {
-        self.entries.len() < MAX_ROUTERS || self.entries.last().is_some_and(|last| last.preference < preference)
+    fn has_room(&self, preference: Preference, is_alive: impl Fn(Ipv6Addr) -> bool) -> bool {
+        self.entries.len() < MAX_ROUTERS || self.place_for(preference, is_alive).is_some()
+    }
+
+    /// Whose place in a full list a new router takes: the last one's that does not answer, else the last one's if it is less preferred.
+    fn place_for(&self, preference: Preference, is_alive: impl Fn(Ipv6Addr) -> bool) -> Option<usize> {
+        let silent = self.entries.iter().rposition(|entry| !is_alive(entry.router));
+        silent.or_else(|| self.entries.iter().rposition(|entry| entry.preference < preference))
+    }
+
+    /// It is no router any more. `true`: the list is another one now.
+    pub fn remove(&mut self, router: Ipv6Addr) -> bool {
+        self.entries.retain(|entry| entry.router != router);
+        self.settle()
     }
 
     /// The best first.

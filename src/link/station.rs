@@ -9,7 +9,7 @@ use super::bucket::Bucket;
 use super::claims::{ClaimAction, ClaimEvent, Claims};
 use super::config::{EthernetConfig, Liveness};
 use super::echo::is_host;
-use super::endpoint::{Event, PortCounts};
+use super::endpoint::{Event, HopDown, PortCounts};
 use super::frame::{self, Framing};
 use super::liveness::{Watch, WatchAction};
 use super::nd;
@@ -18,14 +18,15 @@ use super::news::News;
 use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
 use super::speakers::Speakers;
-use crate::net::random::{Random, Seeded};
+use crate::net::random::Random;
 use crate::net::{InterfaceId, Mac, RealmId, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 use crate::wire::ethernet::ether_type;
+use crate::wire::mld;
 
 /// ARP and neighbour discovery that a port looks at in a second ...
 pub(super) const MESSAGES_PER_SEC: u32 = 1000;
-const MESSAGES_BURST: u32 = 200;
+pub(super) const MESSAGES_BURST: u32 = 200;
 /// ... and, of its own, answers to what we asked: these pass also in a flood.
 const ANSWERS_PER_SEC: u32 = 500;
 const ANSWERS_BURST: u32 = 100;
@@ -35,6 +36,9 @@ const KNOWN_BURST: u32 = MAX_NEIGHBOURS as u32;
 /// Pings of the port's own addresses.
 pub(super) const ECHOES_PER_SEC: u32 = 200;
 const ECHOES_BURST: u32 = 50;
+/// BFD of hops that do not name our discriminator (yet).
+pub(super) const CALLS_PER_SEC: u32 = 1000;
+pub(super) const CALLS_BURST: u32 = 200;
 /// Room for the longest message of neighbour discovery that we send: a report of all our groups.
 const MAX_ND_BYTES: usize = 400;
 
@@ -57,17 +61,20 @@ pub(super) struct Station {
     pub(super) networks: Covered,
     /// First and last address of our IPv4 prefixes, which no station has.
     broadcasts: Vec<Ipv4Addr>,
-    messages: Bucket,
+    pub(super) calls: Bucket,
+    pub(super) messages: Bucket,
     answers: Bucket,
     known: Bucket,
     /// To be said by BFD to hops that are watched no more.
     pub(super) farewells: Vec<WatchAction>,
+    /// Routers that were used or could be, and announce themselves no more: to be told.
+    pub(super) withdrawn: Vec<IpAddr>,
     /// Waited, and found no room in the outbox then.
     lost_to_outbox: usize,
 }
 
 impl Station {
-    pub fn new(interface: InterfaceId, config: &EthernetConfig, random: &mut Seeded, now: Timestamp) -> Self {
+    pub fn new(interface: InterfaceId, config: &EthernetConfig, random: &mut dyn Random, now: Timestamp) -> Self {
         let next_hops = NextHops::new(config);
         let mut neighbours = Neighbours::new(random.u64());
         neighbours.pin(next_hops.watched(), now);
@@ -75,8 +82,8 @@ impl Station {
             framing: Framing::new(interface, config.vlan),
             claims: Claims::new(&config.addresses),
             neighbours,
-            watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random.u64()),
-            router_watch: Watch::new(&[], config.liveness, None, 0),
+            watch: Watch::new(next_hops.watched(), config.liveness, config.bfd, random),
+            router_watch: Watch::by_probes(&[], config.liveness),
             liveness: config.liveness,
             next_hops,
             routers: config.accept_ra.then(Routers::new),
@@ -86,16 +93,18 @@ impl Station {
             speakers: config.speakers.clone(),
             networks: Covered::by(config.networks.clone()),
             broadcasts: broadcasts(&config.addresses),
+            calls: Bucket::new(CALLS_PER_SEC, CALLS_BURST),
             messages: Bucket::new(MESSAGES_PER_SEC, MESSAGES_BURST),
             answers: Bucket::new(ANSWERS_PER_SEC, ANSWERS_BURST),
             known: Bucket::new(KNOWN_PER_SEC, KNOWN_BURST),
             farewells: Vec::new(),
+            withdrawn: Vec::new(),
             lost_to_outbox: 0,
         }
     }
 
     /// The link is up, perhaps with another hardware address: all begins anew.
-    pub fn start(&mut self, mac: Mac, random: &mut Seeded, now: Timestamp) {
+    pub fn start(&mut self, mac: Mac, random: &mut dyn Random, now: Timestamp) {
         self.framing.set_mac(mac);
         self.claims.start(mac, now, random.u64());
         self.watch.start(now);
@@ -181,11 +190,11 @@ impl Station {
         is_admitted
     }
 
-    /// Somebody says of himself, or another of him, where he is.
-    pub(super) fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, outbox: &mut Outbox, now: Timestamp) {
+    /// Somebody says of himself, or another of him, where he is. `true`: it answers a question of ours, and is believed.
+    pub(super) fn hear(&mut self, address: IpAddr, mac: Mac, sign: Sign, outbox: &mut Outbox, now: Timestamp) -> bool {
         use super::neighbours::News;
         if mac.is_group() || mac.is_zero() || mac == self.framing.mac() || !self.is_neighbour(address) {
-            return;
+            return false;
         }
         let is_awaited = matches!(sign, Sign::Answer { .. }) && self.neighbours.is_awaited(address, now);
         let news = self.neighbours.hear(address, mac, sign, now);
@@ -194,9 +203,11 @@ impl Station {
             News::Found => self.release(address, mac, outbox),
             News::Doubt => self.ask(address, None, outbox),
         }
-        if is_awaited && matches!(news, News::Found | News::Confirmed) {
+        let is_believed = is_awaited && matches!(news, News::Found | News::Confirmed);
+        if is_believed {
             self.note_alive(address, now);
         }
+        is_believed
     }
 
     fn release(&mut self, address: IpAddr, mac: Mac, outbox: &mut Outbox) {
@@ -260,10 +271,7 @@ impl Station {
         while let Some(due) = self.neighbours.poll_due(now) {
             match due {
                 Due::Ask { target, mac } => self.ask(target, mac, outbox),
-                Due::Unanswered { lost } => {
-                    self.counts.unresolved += lost as u64;
-                    news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
-                }
+                Due::Unanswered { lost } => self.lose_unresolved(tunnel, lost, news),
                 Due::Moved { address } => {
                     self.counts.mac_changes += 1;
                     self.note_alive(address, now);
@@ -283,6 +291,9 @@ impl Station {
                 }
             });
         }
+        for hop in self.withdrawn.drain(..) {
+            news.push(Event::NextHopDown { tunnel, hop, why: HopDown::Withdrawn });
+        }
         while let Some((hop, is_alive, why)) = self.watch.poll_change().or_else(|| self.router_watch.poll_change()) {
             self.switch(hop, is_alive, now);
             match (is_alive, why) {
@@ -291,8 +302,14 @@ impl Station {
                 (false, None) => {} // by the link, which has an event of its own
             }
         }
-        news.lose(tunnel, self.neighbours.take_lost(), DropReason::NeighbourUnresolved);
+        let displaced = self.neighbours.take_lost();
+        self.lose_unresolved(tunnel, displaced, news);
         news.lose(tunnel, std::mem::take(&mut self.lost_to_outbox), DropReason::EgressQueueFull);
+    }
+
+    fn lose_unresolved(&mut self, tunnel: TunnelId, lost: usize, news: &mut News) {
+        self.counts.unresolved += lost as u64;
+        news.lose(tunnel, lost, DropReason::NeighbourUnresolved);
     }
 
     fn claim(&mut self, action: ClaimAction, outbox: &mut Outbox) {
@@ -304,7 +321,7 @@ impl Station {
             ClaimAction::ReportGroups => {
                 let source = self.claims.link_local().unwrap_or(Ipv6Addr::UNSPECIFIED);
                 let groups = self.claims.groups();
-                let to = nd::group_mac(MLD_ROUTERS);
+                let to = nd::group_mac(mld::ALL_REPORTS);
                 self.send_nd(to, outbox, |out| nd::emit_group_report(out, source, &groups));
             }
         }
@@ -341,9 +358,6 @@ impl Station {
         deadlines.flatten().min()
     }
 }
-
-/// All MLDv2-capable routers (RFC 3810 section 5.2.14).
-const MLD_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
 
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

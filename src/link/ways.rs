@@ -10,7 +10,7 @@ use super::neighbours::Unsure;
 use super::next_hops::{Covered, NextHops};
 use super::routers::Routers;
 use super::station::Station;
-use crate::net::random::{Random, Seeded};
+use crate::net::random::Random;
 use crate::net::{RealmId, Timestamp};
 use crate::packet::Outbox;
 
@@ -20,11 +20,11 @@ impl Station {
         &mut self,
         before: &EthernetConfig,
         config: &EthernetConfig,
-        random: &mut Seeded,
+        random: &mut dyn Random,
         now: Timestamp,
     ) {
         self.next_hops = NextHops::new(config);
-        let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random.u64());
+        let watch = Watch::new(self.next_hops.watched(), config.liveness, config.bfd, random);
         let mut before_it = std::mem::replace(&mut self.watch, watch);
         if self.claims.mac().is_some() {
             self.watch.start(now);
@@ -39,7 +39,7 @@ impl Station {
             self.next_hops.set_alive(hop, is_alive);
         }
         if before.liveness != config.liveness {
-            (self.liveness, self.router_watch) = (config.liveness, Watch::new(&[], config.liveness, None, 0));
+            (self.liveness, self.router_watch) = (config.liveness, Watch::by_probes(&[], config.liveness));
         }
         if before.accept_ra != config.accept_ra {
             self.routers = config.accept_ra.then(Routers::new);
@@ -119,8 +119,17 @@ impl Station {
             self.send_nd(nd::group_mac(nd::ALL_ROUTERS), outbox, |out| nd::emit_router_solicitation(out, source, mac));
         }
         if is_changed {
-            self.set_routers(now);
+            self.change_routers(now);
         }
+    }
+
+    /// Routers have announced or withdrawn themselves. Who goes by that is told.
+    pub(super) fn change_routers(&mut self, now: Timestamp) {
+        let before = self.router_watch.told_alive();
+        self.set_routers(now);
+        let gone: Vec<IpAddr> = before.into_iter().filter(|hop| self.listed().all(|router| router != *hop)).collect();
+        self.counts.switches += gone.len() as u64;
+        self.withdrawn.extend(gone);
     }
 
     /// Those that announce themselves are next hops, too. They are watched apart from those that are configured, by probes: whoever
@@ -128,7 +137,7 @@ impl Station {
     pub(super) fn set_routers(&mut self, now: Timestamp) {
         let listed: Vec<IpAddr> = self.listed().map(IpAddr::V6).collect();
         let apart: Vec<IpAddr> = listed.iter().copied().filter(|router| !self.next_hops.is_watched(*router)).collect();
-        let watch = Watch::new(&apart, self.liveness, None, 0);
+        let watch = Watch::by_probes(&apart, self.liveness);
         let mut before = std::mem::replace(&mut self.router_watch, watch);
         if self.claims.mac().is_some() {
             self.router_watch.start(now);
@@ -165,6 +174,7 @@ impl Station {
                 bfd: status.bfd,
                 is_used: self.next_hops.is_used(hop),
                 since: status.since,
+                held_until: status.held_until,
             })
         };
         let routers = self.listed().map(IpAddr::V6).filter(|router| !self.next_hops.is_watched(*router));

@@ -58,6 +58,13 @@ impl fmt::Debug for Mac {
     }
 }
 
+/// Of one port: our own addresses on the link, ...
+pub const MAX_ADDRESSES: usize = 8;
+/// ... its gateways, ...
+pub const MAX_GATEWAYS: usize = 16;
+/// ... and its routes, those that are learned among them.
+pub const MAX_ROUTES: usize = 4096;
+
 /// What is behind a router of the link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Route {
@@ -65,7 +72,7 @@ pub struct Route {
     pub via: IpAddr,
 }
 
-/// BFD with every router of the link (RFC 5880, RFC 5881: single hop, asynchronous mode).
+/// BFD with every router that is configured (RFC 5880, RFC 5881: single hop, asynchronous mode).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bfd {
     /// We speak first; else we wait for the other side.

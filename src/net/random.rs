@@ -12,7 +12,7 @@ pub trait Random {
     }
 }
 
-/// SplitMix64: as predictable as its seed, so for tests and simulations only, never for a secret.
+/// SplitMix64: as predictable as its seed, so for tests, simulations and the jitter of timers, never for a secret.
 #[derive(Clone, Debug)]
 pub struct Seeded(pub u64);
 

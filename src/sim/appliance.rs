@@ -67,6 +67,7 @@ impl Appliance {
             wireguard_random: Random(now.as_micros()).into_source(),
             ike_random: Box::new(Seeded(now.as_micros())),
             dns_random: Box::new(Seeded(!now.as_micros())),
+            link_random: Box::new(Seeded(now.as_micros().rotate_left(32))),
             unix_time_at_zero: UNIX_TIME_AT_ZERO,
         };
         Engine::new(setup(&self.config, surroundings), self.snapshot.clone(), now)

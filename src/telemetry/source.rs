@@ -506,6 +506,7 @@ pub(crate) mod samples {
             bfd: None,
             is_used: is_alive,
             since: Some(Timestamp::from_secs(5)),
+            held_until: None,
         };
         let tunnel = &mut source.path.tunnels[0];
         (tunnel.remote, tunnel.last_handshake) = (None, None);

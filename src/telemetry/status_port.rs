@@ -70,6 +70,9 @@ pub struct NextHopStatus {
     pub used: bool,
     /// Since it is alive, or not.
     pub since_secs_ago: Option<u64>,
+    /// It answers, and is not used before so many seconds are over: it came and went too often. Null: it is not held back.
+    #[serde(default)]
+    pub held_back_secs: Option<u64>,
 }
 
 /// Since the port was configured.
@@ -137,6 +140,7 @@ impl NextHopStatus {
             bfd: hop.bfd.map(str::to_owned),
             used: hop.is_used,
             since_secs_ago: hop.since.map(|since| (now - since).as_secs()),
+            held_back_secs: hop.held_until.map(|until| until.saturating_since(now).as_millis().div_ceil(1000) as u64),
         }
     }
 }

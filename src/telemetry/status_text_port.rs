@@ -76,10 +76,11 @@ fn address_words(address: &AddressStatus) -> String {
 fn hop_words(hop: &NextHopStatus) -> String {
     let since =
         hop.since_secs_ago.map_or_else(String::new, |secs| format!(" for {}", duration(Duration::from_secs(secs))));
-    let state = match (hop.alive, hop.since_secs_ago) {
-        (true, _) => format!("alive{since}"),
-        (false, Some(_)) => format!("dead{since}"),
-        (false, None) => "not heard of yet".to_owned(),
+    let state = match (hop.alive, hop.held_back_secs, hop.since_secs_ago) {
+        (true, ..) => format!("alive{since}"),
+        (false, Some(secs), _) => format!("answers, held back for {}", duration(Duration::from_secs(secs))),
+        (false, None, Some(_)) => format!("dead{since}"),
+        (false, None, None) => "not heard of yet".to_owned(),
     };
     let used = if hop.used { ", used" } else { "" };
     let at = hop.mac.as_ref().map_or_else(|| ", hardware address unknown".to_owned(), |mac| format!(", at {mac}"));
@@ -166,6 +167,18 @@ eth1 VLAN 100: up
             "{section}"
         );
         assert!(overview(&status).contains("region-a    eth1 VLAN 100  up                    yes          -         "));
+    }
+
+    #[test]
+    fn a_hop_that_flaps_answers_and_says_for_how_long_it_is_held_back() {
+        let mut source = port_realm();
+        let until = source.path.made_at + std::time::Duration::from_millis(11_200);
+        source.path.tunnels[0].port.as_mut().unwrap().next_hops[1].held_until = Some(until);
+        let (status, text) = of(&source);
+        assert!(text.contains("  next hop         172.20.0.3, answers, held back for 12 s, hardware"), "{text}");
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(json.contains(r#""held_back_secs":12"#) && json.contains(r#""held_back_secs":null"#), "{json}");
+        assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
     }
 
     #[test]

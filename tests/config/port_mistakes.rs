@@ -87,6 +87,13 @@ fn probes_beside_bfd_are_said_to_be_in_vain() {
         &["or remove `bfd`"],
     );
     assert_eq!(parse(&usual("liveness_ms = 200")).unwrap().warnings, []);
+    let announced = usual("bfd = {}, liveness_ms = 200, liveness_multiplier = 5, accept_ra = true");
+    let announced = announced.replace("\"172.20.0.2/30\"", "[\"172.20.0.2/30\", \"fe80::2/64\"]");
+    let warnings = parse(&announced).unwrap().warnings;
+    assert!(
+        warnings.iter().all(|said| !said.message.contains("liveness")),
+        "who announces himself is asked: {warnings:?}"
+    );
     says(&usual("liveness = \"arp\""), "5:30 liveness: unknown key `liveness` in port", &["`liveness_ms = 1000, liv"]);
 }
 

@@ -236,7 +236,7 @@ static KEYS: &[Mistaken] = &[
     of(
         BFD,
         &["enabled", "enable"],
-        "there is a session with every router as soon as the port has `bfd`",
+        "there is a session with every router in `gateway` and `routes` as soon as the port has `bfd`",
         "write `bfd = {}` for its defaults, or leave `bfd` out for none",
     ),
     of(

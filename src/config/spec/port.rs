@@ -1,12 +1,8 @@
 //! Plain ports: what may be said of an interface, and of a realm's attachment by a VLAN of it or by a TUN device.
 
 use super::{ADDRESS, Format, KeySpec, PREFIX, Shape, TableSpec, integer, optional, required, with_default};
-use crate::net::link::MAX_INTERFACES;
+use crate::net::link::{MAX_ADDRESSES, MAX_GATEWAYS, MAX_INTERFACES, MAX_ROUTES};
 
-/// As many as the path keeps for one port.
-pub const MAX_ADDRESSES: usize = 8;
-pub const MAX_GATEWAYS: usize = 16;
-pub const MAX_ROUTES: usize = 4096;
 /// Routers that one port has to do with; each has a place of its own among its neighbours.
 pub const MAX_NEXT_HOPS: usize = 256;
 
@@ -112,7 +108,12 @@ pub static PORT: TableSpec = TableSpec {
             integer(1, 100),
             "3",
         ),
-        optional("bfd", "Bidirectional forwarding detection with every router (RFC 5880).", Shape::Table(&BFD)),
+        optional(
+            "bfd",
+            "Bidirectional forwarding detection with every router in `gateway` and `routes` (RFC 5880). Routers that announce \
+             themselves are asked by `liveness_ms`.",
+            Shape::Table(&BFD),
+        ),
     ],
     one_of: &[],
     planned: &[],
@@ -131,7 +132,7 @@ static ROUTE: TableSpec = TableSpec {
 
 static BFD: TableSpec = TableSpec {
     title: "bfd",
-    doc: "BFD with every router of the port: single hop, asynchronous (RFC 5880, RFC 5881).",
+    doc: "BFD with every router in `gateway` and `routes`: single hop, asynchronous (RFC 5880, RFC 5881).",
     keys: &[
         with_default(
             "mode",

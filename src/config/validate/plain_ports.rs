@@ -189,6 +189,18 @@ fn read_bfd(bfd: &raw::Bfd, port: &raw::Port, problems: &mut Problems) -> Bfd {
             .why("it watches the routers of the link, and the port has neither `gateway` nor `routes`")
             .remedy("name the carrier's router in `gateway`, or remove `bfd`");
     }
+    // Routers that announce themselves are asked all the same.
+    if !port.accept_ra.as_ref().is_some_and(|flag| flag.value) {
+        warn_of_probes_in_vain(bfd, port, problems);
+    }
+    Bfd {
+        is_active: bfd.mode.as_ref().is_none_or(|word| word.value == "active"),
+        interval: millis(&bfd.interval_ms, DEFAULT_BFD_MS),
+        multiplier: byte(&bfd.multiplier, DEFAULT_BFD_MULTIPLIER),
+    }
+}
+
+fn warn_of_probes_in_vain(bfd: &raw::Bfd, port: &raw::Port, problems: &mut Problems) {
     let liveness = [("liveness_ms", &port.liveness_ms), ("liveness_multiplier", &port.liveness_multiplier)];
     for (name, number) in liveness {
         let Some(number) = number else { continue };
@@ -197,11 +209,6 @@ fn read_bfd(bfd: &raw::Bfd, port: &raw::Port, problems: &mut Problems) -> Bfd {
             .why("with BFD its session alone says whether a router is alive; it is not asked by ARP as well")
             .remedy(format!("remove `{name}`, and write BFD's own `interval_ms` and `multiplier`; or remove `bfd`"))
             .also(&bfd.span, "`bfd` is here");
-    }
-    Bfd {
-        is_active: bfd.mode.as_ref().is_none_or(|word| word.value == "active"),
-        interval: millis(&bfd.interval_ms, DEFAULT_BFD_MS),
-        multiplier: byte(&bfd.multiplier, DEFAULT_BFD_MULTIPLIER),
     }
 }
 

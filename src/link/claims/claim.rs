@@ -53,6 +53,12 @@ pub(super) const AFTER_CONFLICT: Timing = Timing {
 };
 
 impl Timing {
+    /// Until an address is ours when nobody objects, at most.
+    pub fn longest(&self) -> Duration {
+        let probes = self.probe_max * u32::from(self.probes - 1) + self.announce_wait;
+        self.wait_max + probes.max(RETRANS_TIMER * u32::from(DAD_TRANSMITS))
+    }
+
     pub fn wait(&self, random: &mut Seeded) -> Duration {
         between(Duration::ZERO, self.wait_max, random)
     }

@@ -41,7 +41,7 @@ use super::config::MAX_ADDRESSES;
 use super::endpoint::AddressStatus;
 use super::nd::solicited_node;
 use crate::net::random::Seeded;
-use crate::net::{Mac, Timestamp};
+use crate::net::{IpVersion, Mac, Timestamp};
 
 pub use self::claim::{ANNOUNCE_INTERVAL, ANNOUNCE_NUM, DEFEND_INTERVAL, HOLD_DOWN};
 
@@ -90,6 +90,11 @@ pub enum ClaimEvent {
 }
 
 impl Claims {
+    /// How long it takes after link-up, at most, until those are ours that nobody else has.
+    pub fn longest_after_link_up() -> Duration {
+        claim::LINK_UP.longest()
+    }
+
     /// The first [`MAX_ADDRESSES`].
     pub fn new(addresses: &[IpNet]) -> Self {
         let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
@@ -136,7 +141,10 @@ impl Claims {
 
     /// A claimed address of the target's version: on the target's prefix, or of the target's scope, or any.
     pub fn source_towards(&self, target: IpAddr) -> Option<IpAddr> {
-        let candidates = self.claims.iter().filter(|claim| claim.is_ours() && is_same_version(claim.address(), target));
+        let candidates = self
+            .claims
+            .iter()
+            .filter(|claim| claim.is_ours() && IpVersion::of(claim.address()) == IpVersion::of(target));
         let fitness =
             |claim: &&Claim| (claim.net().contains(&target), is_link_local(claim.address()) == is_link_local(target));
         // Of equals the first: `max_by_key` takes the last.
@@ -238,8 +246,4 @@ pub fn link_local_of(mac: Mac) -> Ipv6Addr {
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
-}
-
-fn is_same_version(one: IpAddr, other: IpAddr) -> bool {
-    one.is_ipv4() == other.is_ipv4()
 }

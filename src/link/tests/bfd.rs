@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::link::config::Bfd;
+use crate::link::station::{CALLS_BURST, CALLS_PER_SEC, MESSAGES_BURST};
 use crate::wire::bfd::{self, Control, Diagnostic, State};
 use crate::wire::headers;
 
@@ -34,7 +35,11 @@ fn says(state: State, your_discriminator: u32) -> Control {
 
 /// In the hop's name.
 fn frame(from: &Station, control: &Control) -> Vec<u8> {
-    let mut packet = udp((ip(HOP), 49152), (ip(US), bfd::PORT), &control.emit());
+    frame_to(bfd::PORT, from, control)
+}
+
+fn frame_to(port: u16, from: &Station, control: &Control) -> Vec<u8> {
+    let mut packet = udp((ip(HOP), 49152), (ip(US), port), &control.emit());
     packet[7] = bfd::HOP_LIMIT;
     from.packet(OURS, &packet)
 }
@@ -74,6 +79,29 @@ fn who_calls_from_elsewhere_than_the_hop_is_not_heard() {
 }
 
 #[test]
+fn calls_are_looked_at_so_often_and_no_more() {
+    let mut lab = with_bfd(true);
+    let (gateway, thief) = (lab.stations[0].clone(), station(66, &[]));
+    let call = says(State::Down, 0);
+    let looked_at = |lab: &mut Lab, from: &Station| {
+        let is_refused = |opened| opened == Opened::dropped(DropReason::PortOverLimit);
+        (0..2000).filter(|_| !is_refused(lab.hear(&frame(from, &call)))).count()
+    };
+    assert!((1..=MESSAGES_BURST as usize).contains(&looked_at(&mut lab, &thief)));
+    let mut elsewhere = udp((ip("2001:db8:9::77"), 49152), (ip(US), bfd::PORT), &call.emit());
+    elsewhere[7] = bfd::HOP_LIMIT;
+    let opened = lab.hear(&thief.packet(OURS, &elsewhere));
+    assert_eq!(opened, Opened::dropped(DropReason::ServiceNotOffered), "who is no hop takes nothing from hops");
+    assert_eq!(looked_at(&mut lab, &gateway), CALLS_BURST as usize, "whatever the thief has said");
+    lab.run(Duration::from_millis(100));
+    assert_eq!(looked_at(&mut lab, &gateway), CALLS_PER_SEC as usize / 10);
+    // Who hears us and names us is not held up by it.
+    let ours = heard(&lab.stations[0]).last().unwrap().my_discriminator;
+    lab.hear(&frame(&gateway, &says(State::Init, ours)));
+    assert_eq!(session(&lab), Some("Up"));
+}
+
+#[test]
 fn a_hop_that_has_moved_while_there_was_no_session_is_found() {
     let mut lab = with_bfd(true);
     assert_eq!(lab.status(PORT).next_hops[0].mac, Some(mac(1)));
@@ -107,6 +135,18 @@ fn up() -> (Lab, u32) {
     assert_eq!(session(&lab), Some("Up"));
     lab.got(0);
     (lab, ours)
+}
+
+#[test]
+fn what_comes_to_another_port_is_no_bfd() {
+    let (mut lab, ours) = up();
+    let bye = says(State::AdminDown, ours);
+    for port in [3785, 4784] {
+        let opened = lab.hear(&frame_to(port, &lab.stations[0], &bye));
+        assert_eq!((opened, session(&lab)), (Opened::dropped(DropReason::ServiceNotOffered), Some("Up")));
+    }
+    lab.hear(&frame(&lab.stations[0], &bye));
+    assert_eq!(session(&lab), Some("Down"));
 }
 
 fn configured(change: impl FnOnce(&mut EthernetConfig)) -> Vec<PortConfig> {

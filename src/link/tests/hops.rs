@@ -26,6 +26,24 @@ fn a_gateway_that_falls_silent_takes_the_port_down_and_back_up() {
 }
 
 #[test]
+fn a_gateway_that_flaps_is_held_back_and_status_says_until_when() {
+    let config = ethernet(&["172.20.0.2/24"], &["172.20.0.1"]);
+    let mut lab = Lab::new(vec![port(PORT, ETH, config)], vec![station(1, &["172.20.0.1"])]);
+    for _ in 0..5 {
+        lab.stations[0].is_silent = true;
+        lab.run(Duration::from_secs(4));
+        lab.stations[0].is_silent = false;
+        lab.run(Duration::from_secs(1));
+    }
+    let hop = lab.status(PORT).next_hops[0];
+    let Some(until) = hop.held_until else { panic!("{hop:?}") };
+    assert!(!hop.is_alive && until > lab.now && lab.send_to(FAR4) == Err(DropReason::NoNextHop));
+    lab.run(until - lab.now);
+    let hop = lab.status(PORT).next_hops[0];
+    assert_eq!((hop.is_alive, hop.held_until, lab.send_to(FAR4)), (true, None, Ok(())));
+}
+
+#[test]
 fn a_second_gateway_takes_over() {
     let config = ethernet(&["172.20.0.2/24"], &["172.20.0.1", "172.20.0.3"]);
     let stations = vec![station(1, &["172.20.0.1"]), station(3, &["172.20.0.3"])];

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::config::{EthernetConfig, Liveness, Medium, PortConfig, Route};
 use super::endpoint::{Endpoint, Event, Lost, PortStatus};
 use super::nd;
+use crate::net::random::Seeded;
 use crate::net::{InterfaceId, LinkReport, Mac, Path, RealmId, Timestamp, TunnelId, VlanTags};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::sim::packets::udp;
@@ -51,6 +52,8 @@ pub struct Station {
     pub mac: Mac,
     pub addresses: Vec<IpAddr>,
     pub is_silent: bool,
+    /// Its neighbour advertisements say that it is one.
+    pub is_router: bool,
     pub got: Vec<Vec<u8>>,
     /// Of ours, for its addresses.
     pub asked: usize,
@@ -58,7 +61,16 @@ pub struct Station {
 
 pub fn station(number: u8, addresses: &[&str]) -> Station {
     let addresses = addresses.iter().map(|text| ip(text)).collect();
-    Station { interface: ETH, tags: UNTAGGED, mac: mac(number), addresses, is_silent: false, got: Vec::new(), asked: 0 }
+    Station {
+        interface: ETH,
+        tags: UNTAGGED,
+        mac: mac(number),
+        addresses,
+        is_silent: false,
+        is_router: true,
+        got: Vec::new(),
+        asked: 0,
+    }
 }
 
 impl Station {
@@ -112,7 +124,7 @@ impl Station {
         }
         self.asked += 1;
         let mut out = [0; 200];
-        let len = nd::emit_advertisement(&mut out, target, from, target, self.mac, true, true, true);
+        let len = nd::emit_advertisement(&mut out, target, from, target, self.mac, true, true, self.is_router);
         let to = if from.is_unspecified() { nd::group_mac(nd::ALL_NODES) } else { source_mac };
         (!self.is_silent).then(|| self.frame(to, ether_type::IPV6, &out[..len]))
     }
@@ -169,7 +181,7 @@ impl Lab {
     /// Up, with its addresses claimed and its next hops, if they answer, alive.
     pub fn new(ports: Vec<PortConfig>, stations: Vec<Station>) -> Self {
         let mut lab = Lab {
-            endpoint: Endpoint::new(7),
+            endpoint: Endpoint::new(Box::new(Seeded(7))),
             now: Timestamp::from_secs(1000),
             stations,
             events: Vec::new(),
@@ -271,7 +283,7 @@ impl Lab {
     }
 
     pub fn status(&self, tunnel: TunnelId) -> PortStatus {
-        self.endpoint.status(tunnel, self.now).unwrap()
+        self.endpoint.status(tunnel).unwrap()
     }
 
     /// How many packets the station got since this was asked last.

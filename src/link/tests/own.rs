@@ -152,7 +152,7 @@ fn unchanged_ports_keep_their_neighbours_and_changed_ones_begin_anew() {
     assert!(lab.endpoint.is_up(PORT));
     assert_eq!(lab.status(PORT).neighbours, 1, "the gateway");
     lab.configure(vec![]);
-    assert!(!lab.endpoint.serves(PORT) && lab.endpoint.status(PORT, lab.now).is_none());
+    assert!(!lab.endpoint.serves(PORT) && lab.endpoint.status(PORT).is_none());
     assert_eq!(lab.send_to("10.20.0.9"), Err(DropReason::NoTunnel));
     assert_eq!(lab.endpoint.poll_timeout(), None);
 }

@@ -1,9 +1,15 @@
 //! Routers that announce themselves: used while they answer, and nobody else's loss.
 
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
 use super::*;
 use crate::link::config::Bfd;
 use crate::link::endpoint::{Down, HopDown, NextHopStatus};
 use crate::link::routers::MAX_ROUTERS;
+use crate::net::policy::protocol;
+use crate::wire::checksum::transport_checksum;
+use crate::wire::ipv6;
 use crate::wire::ndp::{self, Message, Preference};
 
 /// Of the station's first address, which is link-local.
@@ -73,6 +79,63 @@ fn who_announces_himself_and_does_not_answer_is_no_router() {
 }
 
 #[test]
+fn who_answers_as_no_router_is_none_any_more() {
+    let mut lab = with_routers(&["2001:db8:9::1"], None);
+    announce(&mut lab, 0);
+    announce(&mut lab, 1);
+    lab.run(Duration::from_secs(5));
+    // A claim is not enough, nor what nobody asked for.
+    let us = Ipv6Addr::from_str("2001:db8:9::2").unwrap();
+    let router = Ipv6Addr::from_str("fe80::1").unwrap();
+    for (number, is_solicited) in [(66, true), (66, false), (1, false)] {
+        let mut out = [0; 200];
+        let from = station(number, &[]);
+        let len = nd::emit_advertisement(&mut out, router, us, router, from.mac, is_solicited, true, false);
+        lab.hear(&from.frame(OURS, ether_type::IPV6, &out[..len]));
+        lab.run(Duration::from_secs(2));
+        assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "{number} {is_solicited}");
+    }
+    lab.stations[0].is_router = false;
+    lab.stations[2].is_router = false;
+    lab.run(Duration::from_secs(2));
+    assert_eq!((hop(&lab, "fe80::1"), hop(&lab, "fe80::2").map(|hop| hop.is_alive)), (None, Some(true)));
+    assert_eq!(hop(&lab, "2001:db8:9::1").map(|hop| hop.is_alive), Some(true), "what is configured stays");
+    lab.stations[0].is_router = true;
+    announce(&mut lab, 0);
+    lab.run(Duration::from_millis(10));
+    assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "it is one again");
+}
+
+#[test]
+fn a_router_that_withdraws_or_expires_is_told_as_gone() {
+    let mut lab = with_routers(&[], None);
+    let nobody = station(66, &["fe80::66"]);
+    lab.hear(&advertisement(&lab.stations[0], Preference::Medium, 1800));
+    lab.hear(&advertisement(&lab.stations[1], Preference::Medium, 30));
+    lab.hear(&advertisement(&nobody, Preference::Medium, 30));
+    lab.run(Duration::from_secs(5));
+    let gone = |lab: &Lab| -> Vec<(IpAddr, HopDown)> {
+        let of = |event: &Event| match event {
+            Event::NextHopDown { hop, why, .. } => Some((*hop, *why)),
+            _ => None,
+        };
+        lab.events.iter().filter_map(of).collect()
+    };
+    let switches = lab.status(PORT).counts.switches;
+    lab.hear(&advertisement(&lab.stations[0], Preference::Medium, 0));
+    assert_eq!(gone(&lab), [(ip("fe80::1"), HopDown::Withdrawn)]);
+    lab.run(Duration::from_secs(26));
+    let both = [(ip("fe80::1"), HopDown::Withdrawn), (ip("fe80::2"), HopDown::Withdrawn)];
+    assert_eq!(gone(&lab), both, "and nothing of who never answered");
+    assert_eq!((lab.status(PORT).counts.switches, lab.endpoint.is_up(PORT)), (switches + 2, false));
+    announce(&mut lab, 0);
+    lab.run(Duration::from_secs(1));
+    lab.link(ETH, false);
+    lab.link(ETH, true);
+    assert_eq!(gone(&lab), both, "a link that goes has an event of its own");
+}
+
+#[test]
 fn routers_that_come_and_go_cost_the_others_nothing() {
     let mut lab = with_routers(&["2001:db8:9::1"], None);
     announce(&mut lab, 0);
@@ -82,10 +145,9 @@ fn routers_that_come_and_go_cost_the_others_nothing() {
     let mut asked = lab.stations[0].asked + lab.stations[2].asked;
     for number in 0..1000 {
         let forged = station(66, &[&format!("fe80::66:{number:x}")]);
-        // Less preferred: among its equals a router is not pushed out of a full list.
-        lab.hear(&advertisement(&forged, Preference::Low, if number % 3 == 0 { 1 } else { 1800 }));
+        lab.hear(&advertisement(&forged, Preference::High, if number % 3 == 0 { 1 } else { 1800 }));
         if number % 2 == 0 {
-            lab.hear(&advertisement(&forged, Preference::Low, 0));
+            lab.hear(&advertisement(&forged, Preference::High, 0));
         }
         lab.run(Duration::from_millis(20));
         assert_eq!((lab.send_to(FAR6), lab.got(2)), (Ok(()), 1));
@@ -97,6 +159,25 @@ fn routers_that_come_and_go_cost_the_others_nothing() {
     lab.stations[2].is_silent = true;
     lab.run(Duration::from_secs(4));
     assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1), "gateways first, then routers");
+}
+
+#[test]
+fn eight_that_are_forged_keep_no_router_out() {
+    let mut lab = with_routers(&[], None);
+    for number in 0..MAX_ROUTERS {
+        let forged = station(66, &[&format!("fe80::66:{number:x}")]);
+        lab.hear(&advertisement(&forged, Preference::High, 65535));
+    }
+    assert_eq!(lab.status(PORT).next_hops.len(), MAX_ROUTERS, "the bound is reached");
+    lab.run(Duration::from_secs(5));
+    announce(&mut lab, 0);
+    lab.run(Duration::from_millis(10));
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1));
+    for number in 0..MAX_ROUTERS {
+        let forged = station(66, &[&format!("fe80::67:{number:x}")]);
+        lab.hear(&advertisement(&forged, Preference::High, 65535));
+    }
+    assert_eq!((lab.send_to(FAR6), lab.got(0)), (Ok(()), 1), "nor push one out that answers");
 }
 
 #[test]
@@ -133,4 +214,40 @@ fn who_comes_and_goes_does_not_fill_the_log() {
     announce(&mut lab, 0);
     lab.run(Duration::from_secs(2));
     assert_eq!(hop(&lab, "fe80::1").map(|hop| hop.is_alive), Some(true), "and it is a router again when it stays");
+}
+
+/// RFC 4861 section 4.5, type 137: `destination` is better reached by `target`, whose hardware address is said, too.
+fn redirect(from: &Station, target: &Station, destination: Ipv6Addr) -> Vec<u8> {
+    let (IpAddr::V6(source), IpAddr::V6(by)) = (from.addresses[0], target.addresses[0]) else { panic!("no IPv6") };
+    let us = Ipv6Addr::from_str("2001:db8:9::2").unwrap();
+    let target_mac = [&[2, 1][..], &target.mac.0].concat();
+    let mut message = [&[137, 0, 0, 0, 0, 0, 0, 0][..], &by.octets(), &destination.octets(), &target_mac].concat();
+    let sum = transport_checksum(source.into(), us.into(), protocol::ICMPV6, &message).unwrap();
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut packet = vec![0; ipv6::HEADER_BYTES];
+    ipv6::emit(packet.first_chunk_mut().unwrap(), message.len(), 255, protocol::ICMPV6, source, us);
+    packet.extend(message);
+    assert_eq!(ndp::parse(&packet).map(|packet| packet.message), Some(Message::Redirect));
+    from.packet(OURS, &packet)
+}
+
+#[test]
+fn redirects_are_heard_and_not_followed() {
+    for accept_ra in [false, true] {
+        let mut config = ethernet(&["2001:db8:9::2/64"], &["fe80::1"]);
+        config.networks = nets(&["2001:db8:99::/48"]);
+        config.accept_ra = accept_ra;
+        let stations = vec![station(1, &["fe80::1"]), station(2, &["fe80::2"])];
+        let mut lab = Lab::new(vec![port(PORT, ETH, config)], stations);
+        assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 1, 0));
+        let before = lab.status(PORT);
+        let IpAddr::V6(far) = ip(FAR6) else { panic!("no IPv6") };
+        let frame = redirect(&lab.stations[0], &lab.stations[1], far);
+        assert_eq!(lab.hear(&frame), Opened::Control);
+        let after = lab.status(PORT);
+        assert_eq!(after.counts.neighbour_messages, before.counts.neighbour_messages + 1, "it was heard");
+        assert_eq!((after.next_hops, after.neighbours), (before.next_hops, before.neighbours));
+        lab.run(Duration::from_millis(100));
+        assert_eq!((lab.send_to(FAR6), lab.got(0), lab.got(1)), (Ok(()), 1, 0), "by the gateway as before");
+    }
 }

@@ -22,8 +22,8 @@ const DELAY: Duration = Duration::from_millis(2);
 
 impl Pair {
     fn new(bfds: [Option<Bfd>; 2]) -> Self {
-        let mut ends =
-            [(2, bfds[0], 11), (1, bfds[1], 12)].map(|(to, bfd, seed)| Watch::new(&[hop(to)], WATCHED, bfd, seed));
+        let mut ends = [(2, bfds[0], 11), (1, bfds[1], 12)]
+            .map(|(to, bfd, seed)| Watch::new(&[hop(to)], WATCHED, bfd, &mut Seeded(seed)));
         for end in &mut ends {
             end.start(ms(0));
         }
@@ -56,7 +56,7 @@ impl Pair {
             if at > now {
                 self.under_way.push((at, to, payload));
             } else if !self.deaf[to] && self.random.u64() % 100 >= self.loss_percent {
-                self.ends[to].handle_bfd(hop(2 - to as u32), 255, 3784, &payload, now);
+                self.ends[to].handle_bfd(hop(2 - to as u32), 255, &payload, now);
             }
         }
         for side in 0..2 {
@@ -171,7 +171,7 @@ fn a_port_that_retires_says_so() {
     let words = pair.ends[0].last_words();
     let [WatchAction::Bfd { to, payload, .. }] = words[..] else { panic!("{words:?}") };
     assert_eq!((to, pair.ends[0].last_words()), (hop(2), vec![]), "it is said once");
-    pair.ends[1].handle_bfd(hop(1), 255, 3784, &payload, ms(10_000));
+    pair.ends[1].handle_bfd(hop(1), 255, &payload, ms(10_000));
     pair.run(ms(10_100));
     assert_eq!(pair.changes[1][1].3, Some(HopDown::BfdRemote));
     assert_eq!(pair.changes[0][1].3, None, "nobody's fault");
@@ -195,23 +195,22 @@ fn what_does_not_come_from_the_hop_as_it_must_is_ignored() {
     let stranger = Control { your_discriminator: 0, my_discriminator: bye.my_discriminator ^ 1, ..bye }.emit();
     let nobody = Control { my_discriminator: 0, ..bye }.emit();
     let before = format!("{watch:?}");
-    for (from, hop_limit, port, payload, what) in [
-        (hop(2), 254, 3784, bye.emit(), "a hop limit of 254"),
-        (hop(2), 255, 4784, bye.emit(), "multihop"),
-        (hop(3), 255, 3784, bye.emit(), "somebody else"),
-        (hop(2), 255, 3784, with(0, 0x00), "version 0"),
-        (hop(2), 255, 3784, with(2, 0), "multiplier 0"),
-        (hop(2), 255, 3784, with(1, 0x04), "authentication"),
-        (hop(2), 255, 3784, with(1, 0x01), "multipoint"),
-        (hop(2), 255, 3784, with(3, 25), "longer than it is"),
-        (hop(2), 255, 3784, wrong, "another discriminator"),
-        (hop(2), 255, 3784, stranger, "one that knows neither discriminator"),
-        (hop(2), 255, 3784, nobody, "no discriminator"),
+    for (from, hop_limit, payload, what) in [
+        (hop(2), 254, bye.emit(), "a hop limit of 254"),
+        (hop(3), 255, bye.emit(), "somebody else"),
+        (hop(2), 255, with(0, 0x00), "version 0"),
+        (hop(2), 255, with(2, 0), "multiplier 0"),
+        (hop(2), 255, with(1, 0x04), "authentication"),
+        (hop(2), 255, with(1, 0x01), "multipoint"),
+        (hop(2), 255, with(3, 25), "longer than it is"),
+        (hop(2), 255, wrong, "another discriminator"),
+        (hop(2), 255, stranger, "one that knows neither discriminator"),
+        (hop(2), 255, nobody, "no discriminator"),
     ] {
-        assert!(!watch.handle_bfd(from, hop_limit, port, &payload, now), "{what}");
+        assert!(!watch.handle_bfd(from, hop_limit, &payload, now), "{what}");
         assert_eq!(format!("{watch:?}"), before, "{what}");
     }
-    assert!(watch.handle_bfd(hop(2), 255, 3784, &bye.emit(), now), "the real one is not");
+    assert!(watch.handle_bfd(hop(2), 255, &bye.emit(), now), "the real one is not");
     assert_eq!(watch.poll_change(), Some((hop(2), false, Some(HopDown::BfdRemote))));
 }
 
@@ -236,8 +235,8 @@ fn with_bfd_an_answer_to_arp_is_no_sign_of_life() {
         required_min_rx_us: 1,
         required_min_echo_rx_us: 0,
     };
-    assert!(!probes.handle_bfd(HOP, 255, 3784, &packet.emit(), ms(1)), "and nobody asked for BFD");
-    assert!(watch.handle_bfd(HOP, 255, 3784, &packet.emit(), ms(3)));
+    assert!(!probes.handle_bfd(HOP, 255, &packet.emit(), ms(1)), "and nobody asked for BFD");
+    assert!(watch.handle_bfd(HOP, 255, &packet.emit(), ms(3)));
 }
 
 #[test]
@@ -255,7 +254,7 @@ fn discriminators_and_source_ports_are_each_sessions_own() {
         discriminators.insert(discriminator);
     }
     assert_eq!((ports.len(), discriminators.len()), (4112, 4112));
-    let mut other = Watch::new(&many, WATCHED, every(100), 6);
+    let mut other = Watch::new(&many, WATCHED, every(100), &mut Seeded(6));
     other.start(ms(0));
     let Some(WatchAction::Bfd { payload, .. }) = other.poll_action(ms(5_000)) else { panic!() };
     assert_ne!(parse(&payload).unwrap().my_discriminator, first.unwrap().1, "another seed");
@@ -271,4 +270,22 @@ fn a_session_keeps_its_source_port() {
         }
     }
     assert_eq!(ports.len(), 1);
+}
+
+/// 1, 2, 3.
+struct Counting(u64);
+
+impl Random for Counting {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0 += 1;
+        bytes.copy_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+#[test]
+fn what_is_not_to_be_guessed_is_drawn_from_the_source_that_is_handed_in() {
+    let mut watch = Watch::new(&[HOP], WATCHED, every(100), &mut Counting(0));
+    watch.start(ms(0));
+    let Some(WatchAction::Bfd { source_port, payload, .. }) = watch.poll_action(ms(0)) else { panic!("it calls") };
+    assert_eq!((parse(&payload).unwrap().my_discriminator, source_port), (1, FIRST_SOURCE_PORT + 2));
 }
