@@ -248,7 +248,7 @@ def attachments(site):
     realm, out = site.realm, []
     for port in realm.ports:
         words = {"interface": port.interface, "vlan": port.vlan, "service_vlan": port.service_vlan, "address": port.address,
-                 "gateway": port.gateway or None, **port.more}
+                 "gateway": None if port.accept_ra else port.gateway or None, "accept_ra": port.accept_ra or None, **port.more}
         table = toml_value({key: value for key, value in words.items() if value is not None})
         out += ["[[realm.attach]]", *preference(port), f"port = {table}"]
     if tunnel := site.attach():
@@ -258,7 +258,7 @@ def attachments(site):
 
 
 def preference(attachment):
-    words = (("priority", attachment.priority), ("weight", getattr(attachment, "weight", None)))
+    words = (("priority", attachment.priority), ("weight", attachment.weight))
     return [f"{key} = {value}" for key, value in words if value is not None]
 
 
