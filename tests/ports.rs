@@ -20,6 +20,8 @@ use ixgate::wire::tcp::flag;
 mod doors;
 #[path = "ports/frames.rs"]
 mod frames;
+#[path = "ports/shares.rs"]
+mod shares;
 #[path = "ports/switching.rs"]
 mod switching;
 

@@ -57,6 +57,7 @@ class Ixgate:
     def start(self):
         """Starts it with every capability taken away: nothing that it does may need one, but for the opening of ports."""
         ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
+        ports += ",+bpf" if "af_xdp" in self.scenario.more else ""
         # To open what is in a routing daemon's namespace.
         ports += ",+sys_admin" if any(realm.routes_from for realm in self.scenario.realms) else ""
         argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]
@@ -247,7 +248,7 @@ def attachments(site):
     realm, out = site.realm, []
     for port in realm.ports:
         words = {"interface": port.interface, "vlan": port.vlan, "service_vlan": port.service_vlan, "address": port.address,
-                 "gateway": port.gateway or None, **port.more}
+                 "gateway": None if port.accept_ra else port.gateway or None, "accept_ra": port.accept_ra or None, **port.more}
         table = toml_value({key: value for key, value in words.items() if value is not None})
         out += ["[[realm.attach]]", *preference(port), f"port = {table}"]
     if tunnel := site.attach():
@@ -257,7 +258,7 @@ def attachments(site):
 
 
 def preference(attachment):
-    words = (("priority", attachment.priority), ("weight", getattr(attachment, "weight", None)))
+    words = (("priority", attachment.priority), ("weight", attachment.weight))
     return [f"{key} = {value}" for key, value in words if value is not None]
 
 

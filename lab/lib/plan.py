@@ -69,6 +69,8 @@ class Port:
     service_vlan: int = None
     priority: int = None
     weight: int = None
+    # ixgate is not told `gateway` and listens to router advertisements; advertise.py sends them.
+    accept_ra: bool = False
     # Other stations may join the link.
     shared: bool = False
     # Further keys of `port = { ... }` in ixgate's configuration.
@@ -106,6 +108,7 @@ class Realm:
     routes_from: dict = None
     # Of the tunnel, where there are ports beside it.
     priority: int = None
+    weight: int = None
     # Its own domains and who answers them: `dns = { domains, resolvers }` of ixgate's configuration.
     dns: dict = None
     # False: the scenario is about why its tunnel does not come up.

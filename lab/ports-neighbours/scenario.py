@@ -28,6 +28,7 @@ FULL_BYTES_PER_SEC, FULL_SECS = 2_000_000_000, 2
 UDP_PER_SEC = 200
 SHARE = 0.9
 MEMORY_GROWTH_MB = 128
+MAX_WAITING_PACKETS = 64  # of one port, for neighbours that are being looked for
 # An address is tried again a minute after it was lost (RFC 5227 gives the choice), spread over 15 s.
 RECOVERY_SECS = 90
 
@@ -131,7 +132,7 @@ def check_floods(world, report):
     lost = {False: 0, True: 0}
     asked = {False: 0, True: 0}
     busy = {False: [], True: []}
-    peak_kb = before_kb
+    peak_kb, ports = before_kb, []
     for number in range(2 * ROUNDS):
         flooded = number % 2 == 1
         # Each round has connections of its own: none is still waiting after the last flood.
@@ -146,6 +147,8 @@ def check_floods(world, report):
         busy[flooded].append((cpu_seconds(world.ixgate.process) - cpu_before) / took)
         for name, stream in streams.items():
             rates[name, flooded].append((stream.received - starts[name]) / took)
+        if flooded:
+            ports.append(campus_port(world))
         signal_all(generators, signal.SIGUSR2)
         lost[flooded] += len(datagrams.stop())
         asked[flooded] += len(datagrams.sent)
@@ -166,14 +169,29 @@ def check_floods(world, report):
     more_mb = (peak_kb - before_kb) // 1024
     report.that("memory is bounded", more_mb < MEMORY_GROWTH_MB, f"less than {MEMORY_GROWTH_MB} MB more", f"{more_mb} MB more")
     report.fact("memory (VmRSS) before, at most", f"{before_kb // 1024}, {peak_kb // 1024} MB")
+    check_bounds(report, ports)
     check_generators(report, generators)
     answers(world, report, "the flooded link's own hosts are reached afterwards", "pc.campus", True)
     report.fact("drops", world.ixgate.all_drops())
-    campus = next(realm for realm in world.ixgate.status()["realms"] if realm["name"] == "campus")
     shown = ("neighbours", "neighbours_max", "waiting_packets", "counts")
-    report.fact("the flooded port", json.dumps({key: campus["tunnels"][0]["port"][key] for key in shown}))
+    report.fact("the flooded port", json.dumps({key: campus_port(world)[key] for key in shown}))
     overflown = re.findall(r"^ixgate_socket_overflow_datagrams_total(.*)$", world.ixgate.metrics(), re.MULTILINE)
     report.fact("frames and datagrams that the kernel had to drop, by socket", " ".join(overflown))
+
+
+def campus_port(world):
+    """What status says of the flooded port."""
+    campus = next(realm for realm in world.ixgate.status()["realms"] if realm["name"] == "campus")
+    return campus["tunnels"][0]["port"]
+
+
+def check_bounds(report, ports):
+    """What the flooded port kept, while it was flooded."""
+    kept = [(port["neighbours"], port["neighbours_max"]) for port in ports]
+    report.that("neighbours are bounded", all(0 < known <= most for known, most in kept), "at most the second of each", kept)
+    waiting = [port["waiting_packets"] for port in ports]
+    report.that("packets that wait for one are bounded", max(waiting) <= MAX_WAITING_PACKETS, f"at most {MAX_WAITING_PACKETS}", waiting)
+    report.fact("under the floods: neighbours of at most, packets that wait", f"{kept}, {waiting}")
 
 
 def full_speed(world):

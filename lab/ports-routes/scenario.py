@@ -1,4 +1,4 @@
-"""A carrier that announces its networks by BGP: BIRD beside the IX, BIRD at the carrier's edge, 100 prefixes that another realm has, too."""
+"""A carrier that announces its networks by BGP: BIRD beside the IX, BIRD at the carrier's edge, 100 prefixes that another realm has, too; IPv6 as allowed."""
 
 import json
 import time
@@ -17,44 +17,53 @@ IX_AS, CARRIER_AS = 64512, 64513
 NAMESPACE, TUN = "bgp-x", "ix-x"
 CARRIER = "carrier-x"
 HOST = "10.0.7.10"  # the same address in both realms
+ALLOWED6, INSIDE6, OUTSIDE6 = "fd0a::/32", "fd0a:0:7::/64", "fd0b:0:7::/64"
+IX6, EDGE6, HOST6 = "2001:db8:9::2", "2001:db8:9::1", "fd0a:0:7::10"
+FLAPS, FLAP_SECS = 10, 0.2
 SESSION_SECS = 20
 CHANGE_SECS = 6
 
 SCENARIO = Scenario(
     realms=[
-        Realm("hospital", ["10.0.0.0/16"], [Host("pc", [f"{HOST}/24"])]),
-        Realm(CARRIER, [], [Host("pc", [f"{HOST}/24"], named=False)], ports=[Port([f"{IX}/30"], [EDGE], "eth1", 100)],
-              routes_from={"namespace": NAMESPACE, "tun": TUN, "local": [IX], "peers": [EDGE], "max_prefixes": MAX_PREFIXES}),
+        Realm("hospital", ["10.0.0.0/16", "fd00:b::/64"], [Host("pc", [f"{HOST}/24", "fd00:b::10/64"])]),
+        Realm(CARRIER, [], [Host("pc", [f"{HOST}/24", f"{HOST6}/64"], named=False)],
+              ports=[Port([f"{IX}/30", f"{IX6}/64"], [EDGE, EDGE6], "eth1", 100)],
+              routes_from={"namespace": NAMESPACE, "tun": TUN, "local": [IX, IX6], "peers": [EDGE, EDGE6], "max_prefixes": MAX_PREFIXES,
+                           "allow": ["0.0.0.0/0", ALLOWED6]}),
     ],
     grants=[Grant(["hospital"], [f"realm:{CARRIER}"], ["icmp", f"tcp/{PORT}"]), Grant([CARRIER], ["realm:hospital"], ["icmp"])],
 )
 
 
-def speaker(own, own_as, peer, peer_as, more):
-    return (f"router id {own}; protocol device {{ scan time 1; }}\n"
-            f"protocol bgp peer {{ local {own} as {own_as}; neighbor {peer} as {peer_as}; direct; hold time 9; connect retry time 1; "
-            f"error wait time 1, 2; connect delay time 1; ipv4 {{ import all; export all; next hop self; }}; }}\n{more}\n")
+def speaker(owns, own_as, peers, peer_as, more):
+    """A session for each IP version."""
+    sessions = "".join(
+        f"protocol bgp peer{version} {{ local {own} as {own_as}; neighbor {peer} as {peer_as}; direct; hold time 9; connect retry time 1; "
+        f"error wait time 1, 2; connect delay time 1; ipv{version} {{ import all; export all; next hop self; }}; }}\n"
+        for version, own, peer in zip((4, 6), owns, peers))
+    return f"router id {owns[0]}; protocol device {{ scan time 1; }}\n{sessions}{more}\n"
 
 
-def announcing(prefixes):
-    routes = " ".join(f"route {prefix} blackhole;" for prefix in prefixes)
-    return speaker(EDGE, CARRIER_AS, IX, IX_AS, f"protocol static {{ ipv4; {routes} }}")
+def announcing(prefixes, six=()):
+    static = "\n".join(f"protocol static {{ ipv{version}; {' '.join(f'route {prefix} blackhole;' for prefix in of)} }}"
+                       for version, of in ((4, prefixes), (6, six)))
+    return speaker((EDGE, EDGE6), CARRIER_AS, (IX, IX6), IX_AS, static)
 
 
 def prepare(world):
     """The daemon's namespace is the operator's to make, with the device in it."""
     world.bgp = netns.Namespace(NAMESPACE)
-    world.bgp.ip(f"tuntap add dev {TUN} mode tun vnet_hdr", f"address add {IX}/30 dev {TUN}", f"link set {TUN} up")
+    world.bgp.ip(f"tuntap add dev {TUN} mode tun vnet_hdr", f"address add {IX}/30 dev {TUN}", f"address add {IX6}/64 dev {TUN} nodad", f"link set {TUN} up")
 
 
 def start_ours(world, name):
-    kernel = "protocol kernel { scan time 5; ipv4 { import none; export all; }; }"
-    return Bird(world.bgp, world.directory, speaker(IX, IX_AS, EDGE, CARRIER_AS, kernel), name)
+    kernel = "\n".join(f"protocol kernel {{ scan time 5; ipv{version} {{ import none; export all; }}; }}" for version in (4, 6))
+    return Bird(world.bgp, world.directory, speaker((IX, IX6), IX_AS, (EDGE, EDGE6), CARRIER_AS, kernel), name)
 
 
-def announce(world, prefixes):
+def announce(world, prefixes, six=()):
     log = world.edge.config.read_text(encoding="utf-8").splitlines()[0]
-    world.edge.config.write_text(f"{log}\n{announcing(prefixes)}", encoding="utf-8")
+    world.edge.config.write_text(f"{log}\n{announcing(prefixes, six)}", encoding="utf-8")
     world.edge.ask("configure")
 
 
@@ -91,6 +100,7 @@ def check(world, report):
     check_withdrawal(world, report, given)
     check_hostile(world, report, given)
     check_bound(world, report, given)
+    check_six(world, report, given)
     check_daemon_gone(world, report, given)
     check_restart(world, report, given)
     report.group("the account")
@@ -144,6 +154,29 @@ def check_bound(world, report, given):
     report.equal("who was there first stays", given, {prefix: alias for prefix, alias in aliases(world).items() if prefix in given})
     announce(world, PREFIXES)
     wait_for(world, report, "back to the agreed ones", len(PREFIXES))
+
+
+def check_six(world, report, given):
+    """IPv6 prefixes are learned where `allow` says so, and seen as they are."""
+    report.group("IPv6 prefixes, and flapping")
+    six = lambda: {prefix for prefix in aliases(world) if ":" in prefix}
+    refused = lambda: {one["prefix"]: one["why"] for one in learned(world)["refused"]}
+    host = world.host("pc.hospital")
+    announce(world, PREFIXES, [INSIDE6, OUTSIDE6])
+    took = wait_until(lambda: six() == {INSIDE6} and refused(), SESSION_SECS)
+    report.that("one is inside `allow` and learned", took is not None, INSIDE6, json.dumps(learned(world))[-2000:])
+    report.equal("one is outside and refused, with the reason", {OUTSIDE6: "it lies in none of the prefixes of `allow`"}, refused())
+    report.that("a host behind it answers under its own address", probe.ping_answered(probe.ping(host, HOST6)), "answers", HOST6)
+    for number in range(2 * FLAPS):
+        withdrawn = number % 2 == 0
+        announce(world, PREFIXES[8:] if withdrawn else PREFIXES, [] if withdrawn else [INSIDE6])
+        time.sleep(FLAP_SECS)
+    took = wait_until(lambda: aliases(world) == {**given, INSIDE6: aliases(world).get(INSIDE6)}, CHANGE_SECS)
+    report.that(f"after {FLAPS} flaps all are there, under the same aliases", took is not None, "as before", json.dumps(learned(world))[:2000])
+    report.that("and are reached", probe.ping_answered(probe.ping(host, HOST6)) and reaches(world, given["10.0.7.0/24"]), "answers", HOST6)
+    announce(world, PREFIXES)
+    wait_for(world, report, "the IPv6 prefix is withdrawn", len(PREFIXES))
+    report.equal("and nobody is reached there any more", False, probe.ping_answered(probe.ping(host, HOST6)))
 
 
 def check_daemon_gone(world, report, given):

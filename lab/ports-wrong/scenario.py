@@ -14,6 +14,7 @@ from lab.lib.wait import wait_until
 
 LIMIT_SECS = 20
 OURS, EDGE = ["172.20.0.2/30"], ["172.20.0.1"]
+SIX = "fd00:6"  # of realms whose port has an address of each IP version
 
 
 def port(interface, **options):
@@ -37,6 +38,9 @@ CABLE = {
     "wrong-vlan": Case("the carrier has another VLAN", ["172\\.20\\.0\\.1", SILENT], port("eth5", vlan=100, more={"liveness_ms": 200})),
     "taken": Case("somebody else has our address", ["172\\.20\\.0\\.2", "somebody else has our address", "MAC has it, too"],
                       port("eth6", shared=True)),
+    "taken6": Case("somebody else has our IPv6 address, which is found before it is used",
+                   ["; IPv6 down: somebody else has our address", "172\\.20\\.0\\.2, ours", "2001:db8:9::2, not used: MAC has it, too"],
+                   port("eth9", address=[*OURS, "2001:db8:9::2/64"], gateway=[*EDGE, "2001:db8:9::1"], shared=True)),
     "no-link": Case("the cable is not plugged in", ["eth7", "down, no link"], port("eth7")),
 }
 # On the machine: its ports are down, and `ixgate status REALM` says why. What mends it (`ip` in the IX's namespace), if anything does.
@@ -80,7 +84,8 @@ WRITTEN = [
 
 
 def realm(name, attached, **options):
-    return Realm(name, ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])], ports=[attached], **options)
+    addresses = ["192.168.1.10/24", f"{SIX}::10/64"][:len(attached.address)]
+    return Realm(name, ["192.168.1.0/24", f"{SIX}::/64"][:len(addresses)], [Host("pc", addresses)], ports=[attached], **options)
 
 
 SCENARIO = Scenario(
@@ -101,15 +106,17 @@ def prepare(world):
     world.switch("eth5").ports.clear()
     world.switch("eth5").plug(Tags(200), edge, "eth5-200")
     edge.ip("addr add 172.20.0.1/30 dev eth5-200")
-    intruder = world.outsiders["intruder"] = Namespace("intruder")
-    world.switch("eth6").join(Tags(), intruder, "wire")
-    intruder.ip("addr add 172.20.0.2/30 dev wire")
+    for name, interface, address in (("taken", "eth6", "172.20.0.2/30"), ("taken6", "eth9", "2001:db8:9::2/64")):
+        intruder = world.outsiders[name] = Namespace(f"intruder.{name}")
+        world.switch(interface).join(Tags(), intruder, "wire")
+        intruder.ip(f"addr add {address} dev wire" + (" nodad" if ":" in address else ""))
 
 
 def check(world, report):
     check_written(world, report)
     check_machine(world, report)
     check_cable(world, report)
+    check_taken6(world, report)
     report.group("what is right works beside it")
     done = probe.ping(world.site("right").gateway, "172.20.0.2")
     report.that("the port of `right` answers", probe.ping_answered(done), "answers", done.stdout)
@@ -119,6 +126,17 @@ def check(world, report):
     report.that("status blames nobody there", not re.search("down|not used|what to do", words), "no blame", words)
     report.equal("in = out + drops", True, world.ixgate.balanced())
     report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())
+
+
+def check_taken6(world, report):
+    report.group("somebody else has our IPv6 address: IPv4 goes on")
+    edge = world.site("taken6").gateway
+    done = probe.ping(edge, "172.20.0.2")
+    report.that("IPv4 works", probe.ping_answered(done), "answers", done.stdout)
+    done = probe.ping(edge, "2001:db8:9::2")
+    known = edge.run(["ip", "neigh", "show", "2001:db8:9::2"]).stdout
+    mac = netns.mac(world.outsiders["taken6"], "wire")
+    report.that("the address is the other's, and only the other's", mac in known and probe.ping_answered(done), mac, f"{known}{done.stdout}")
 
 
 def check_machine(world, report):
@@ -160,9 +178,9 @@ def check_machine(world, report):
 
 def check_cable(world, report):
     report.group("wrong on the cable: `ixgate status REALM`")
-    mac = netns.mac(world.outsiders["intruder"], "wire")
+    macs = {name: netns.mac(intruder, "wire") for name, intruder in world.outsiders.items()}
     for name, case in CABLE.items():
-        patterns = [pattern.replace("MAC", mac) for pattern in case.says]
+        patterns = [pattern.replace("MAC", macs.get(name, "")) for pattern in case.says]
         missing = []
 
         def told():

@@ -1,4 +1,4 @@
-"""Carriers' Ethernet ports beside tunnels, one prefix everywhere: two VLANs, QinQ, a second interface, on the link, TUN."""
+"""Carriers' Ethernet ports beside tunnels, one prefix everywhere: two VLANs, QinQ, a second interface, AF_XDP, on the link, TUN."""
 
 import re
 import socket
@@ -15,9 +15,10 @@ CLOSED_PORT = 7001  # granted, and nobody listens on it
 HTTP_PORT = 8000
 FILE_BYTES = 8_000_000
 SMALL_MTU_BYTES = 1300
+XDP_INTERFACE = "eth3"
 ALL = {"icmp", "tcp", "udp"}
 OPENER = "ixgate-opener"  # the thread that may open more, later
-NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
+NET_ADMIN, NET_RAW, BPF = 1 << 12, 1 << 13, 1 << 39
 
 # Every network, every host and every link has the same addresses.
 LAN = {4: "192.168.1.{}/24", 6: "fd00:1::{}/64"}
@@ -49,6 +50,7 @@ REALMS = [
     realm("vlan-c", 6, ports=[port("eth2", 100)]),
     realm("untagged4", 7, (4,), ports=[port("eth2", versions=(4,))]),
     realm("vlan6", 8, (6,), ports=[port("eth2", 200, versions=(6,))]),
+    realm("by-xdp", 14, ports=[port(XDP_INTERFACE, 100)]),
     realm("onlink", 9, ports=[on_link("eth2", 300)]),
     realm("proxied", 10, ports=[on_link("eth2", 301, proxy=True)]),
     realm("clinic4", 11, (4,)),
@@ -64,6 +66,7 @@ PORTS = ["icmp", f"tcp/{PORT}", f"tcp/{HTTP_PORT}", f"udp/{PORT}-{CLOSED_PORT}",
 
 SCENARIO = Scenario(
     realms=REALMS,
+    more=f'[[interface]]\nname = "{XDP_INTERFACE}"\ndriver = "af_xdp"\n',
     services=[Service("pacs", "pacs.vlan-a", [f"tcp/{PORT}"])],
     grants=[
         *(Grant([centre], [f"realm:{name}" for name in NAMES if name != centre], PORTS) for centre in CENTRES),
@@ -91,6 +94,7 @@ def check(world, report):
     watch = KernelWatch(world)
     check_privileges(world, report)
     check_links(world, report)
+    check_drivers(world, report)
     crossing.check_pairs(world, report, allowed, (SILENCE, "ENETUNREACH", "EHOSTUNREACH"), workers=48)
     crossing.check_arrivals(world, report, allowed)
     crossing.check_names(world, report, allowed)
@@ -109,7 +113,7 @@ def check_privileges(world, report):
     sets = ("CapPrm", "CapEff", "CapInh", "CapAmb")
     kept = {status["Name"]: {name: int(status[name], 16) for name in sets} for status in threads}
     opener = kept.pop(OPENER, {})
-    report.equal("the opener's capabilities", {**dict.fromkeys(sets, 0), "CapPrm": NET_ADMIN | NET_RAW}, opener)
+    report.equal("the opener's capabilities", {**dict.fromkeys(sets, 0), "CapPrm": NET_ADMIN | NET_RAW | BPF}, opener)
     some = {name: of for name, of in kept.items() if any(of.values())}
     report.equal("other threads that have any", {}, some)
     report.that("the worker is among them", "ixgate-worker" in kept, "ixgate-worker", ", ".join(kept))
@@ -138,6 +142,21 @@ def check_links(world, report):
             report.that(f"{label} pings its port, IPv{version}", probe.ping_answered(done), "answers", done.stdout)
 
 
+def check_drivers(world, report):
+    report.group("drivers")
+    for site in (site for site in world.sites if site.realm.ports):
+        name = site.realm.name
+        port = next(realm for realm in world.ixgate.status()["realms"] if realm["name"] == name)["tunnels"][0]["port"]
+        driver, note = port["driver"] or "none", port["driver_note"] or ""
+        wanted = "AF_XDP native" if port["interface"] == XDP_INTERFACE else "AF_PACKET ring"
+        if "this kernel" in note:
+            report.skip(f"{name}: {wanted}", f"{driver}: {note}")
+        else:
+            report.that(f"{name}: {wanted}", driver.startswith(wanted), wanted, f"{driver} {note}")
+        words = world.ixgate.failures(name)
+        report.that(f"{name}: status says so", f"  driver           {driver}" in words, driver, words)
+
+
 def check_mixed_by_name(world, report):
     report.group("one IP version reaches the other by name")
     script = ("import socket,sys; s=socket.create_connection((sys.argv[1],int(sys.argv[2])),timeout=4); "
@@ -151,7 +170,7 @@ def check_mixed_by_name(world, report):
 
 def check_traceroute(world, report):
     report.group("traceroute")
-    for frm, to in (("vlan-a", "by-wireguard"), ("by-wireguard", "vlan-a"), ("qinq", "by-ipsec"), ("vlan-a", "vlan-c")):
+    for frm, to in (("vlan-a", "by-wireguard"), ("by-wireguard", "vlan-a"), ("qinq", "by-ipsec"), ("vlan-a", "vlan-c"), ("by-xdp", "by-wireguard")):
         for version in BOTH:
             target = world.seen(f"pc.{to}", version)
             done = world.host(f"pc.{frm}").run(["traceroute", f"-{version}", "-n", "-q", "1", "-w", "2", "-m", "6", target], timeout=20)
@@ -165,7 +184,8 @@ def check_traceroute(world, report):
 
 def check_icmp_errors(world, report):
     report.group("ICMP errors")
-    for frm, to in (("pc.by-wireguard", "pc.vlan-a"), ("pc.vlan-a", "pc.by-ipsec"), ("pc.vlan-a", "pc.qinq")):
+    for frm, to in (("pc.by-wireguard", "pc.vlan-a"), ("pc.vlan-a", "pc.by-ipsec"), ("pc.vlan-a", "pc.qinq"),
+                    ("pc.vlan-a", "pc.by-xdp"), ("pc.by-xdp", "pc.by-ipsec")):
         for version in BOTH:
             got = probe.try_udp(world.host(frm), world.address(frm, version), world.seen(to, version), CLOSED_PORT, "anybody?")
             report.equal(f"port unreachable, {frm} to {to}, IPv{version}", REFUSED, got)
@@ -176,7 +196,7 @@ def check_icmp_errors(world, report):
         report.equal(f"{frm}: too big for the port: the size that fits is told", str(SMALL_MTU_BYTES), told.group(1) if told else big.stdout)
         fits = probe.ping(world.host(frm), target, "-M", "do", "-s", SMALL_MTU_BYTES - 28)
         report.that(f"{frm}: that size does fit", probe.ping_answered(fits), "answers", fits.stdout)
-    for label in ("pc.vlan-a", "pc.qinq", "pc.onlink", "pc.proxied"):
+    for label in ("pc.vlan-a", "pc.qinq", "pc.by-xdp", "pc.onlink", "pc.proxied"):
         own = probe.ping(world.host(label), world.ixgate.resolver())
         report.that(f"the IX's own address answers {label}", probe.ping_answered(own), "answers", own.stdout)
 
@@ -184,7 +204,7 @@ def check_icmp_errors(world, report):
 def check_spoofing(world, report):
     report.group("false sources")
     lies = ["10.9.9.9", str(world.seen("pc.vlan-b")), "192.168.2.10", "172.20.0.9", "fd00:99::1", str(world.seen("pc.vlan-b", 6))]
-    for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.qinq", "pc.by-ipsec"), ("pc.onlink", "pc.by-wireguard")):
+    for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.qinq", "pc.by-ipsec"), ("pc.by-xdp", "pc.by-ipsec"), ("pc.onlink", "pc.by-wireguard")):
         crossing.check_false_sources(world, report, frm, to, lies)
 
 
@@ -194,10 +214,10 @@ def check_files(world, report):
     folder = world.directory / "www"
     folder.mkdir()
     expected = files.write_random(folder / "file", FILE_BYTES)
-    for label in ("pc.by-wireguard", "pc.vlan-c", "pc.vlan-b", "pc.qinq"):
+    for label in ("pc.by-wireguard", "pc.vlan-c", "pc.vlan-b", "pc.qinq", "pc.by-xdp"):
         files.serve(world, label, folder, HTTP_PORT)
     for frm, to in (("pc.vlan-a", "pc.by-wireguard"), ("pc.vlan-a", "pc.vlan-c"), ("pc.vlan-a", "pc.vlan-b"),
-                    ("pc.by-wireguard", "pc.vlan-c"), ("pc.by-ipsec", "pc.qinq")):
+                    ("pc.by-wireguard", "pc.vlan-c"), ("pc.by-ipsec", "pc.qinq"), ("pc.vlan-a", "pc.by-xdp"), ("pc.by-xdp", "pc.by-wireguard")):
         try:
             got = probe.fetch(world.host(frm), world.seen(to), HTTP_PORT, "/file", keep_body=False)
             report.equal(f"{frm} from {to}", expected, got.sha256)
@@ -215,7 +235,7 @@ class KernelWatch:
         for hook, match in (("input", "iifname"), ("forward", "iifname"), ("output", "oifname")):
             rules += [f"add counter inet watch {hook}",
                       f"add chain inet watch {hook} {{ type filter hook {hook} priority 0; }}",
-                      f'add rule inet watch {hook} {match} {{ "eth1", "eth2" }} counter name {hook}']
+                      f'add rule inet watch {hook} {match} {{ "eth1", "eth2", "eth3" }} counter name {hook}']
         self.ix.nft("; ".join(rules))
 
     def check(self, report):

@@ -162,13 +162,13 @@ fn who_comes_and_goes_is_believed_once_in_a_second() {
 fn one_that_is_not_believed_yet_does_not_end_the_asking() {
     let mut routers = Routers::new();
     for n in 0..20 {
-        routers.handle(router(n), &says(1800, Preference::Medium), alive, START);
-        routers.handle(router(n), &says(0, Preference::Medium), alive, START);
+        routers.handle(&says(n, 1800, Preference::Medium), alive, START);
+        routers.handle(&says(n, 0, Preference::Medium), alive, START);
     }
     routers.start(START, 0);
     assert!(!routers.handle(&says(1, 1800, Preference::Medium), alive, START));
     assert!(routers.poll_solicit(START));
     assert_eq!(routers.poll_timeout(), Some(at(4)));
-    assert!(routers.handle(router(1), &says(1800, Preference::Medium), at(4)));
+    assert!(routers.handle(&says(1, 1800, Preference::Medium), alive, at(4)));
     assert_eq!(routers.list(), [router(1)]);
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::link::config::Bfd;
 use crate::link::station::{CALLS_BURST, CALLS_PER_SEC, MESSAGES_BURST};
 use crate::wire::bfd::{self, Control, Diagnostic, State};
-use crate::wire::headers;
+use crate::wire::headers::{self, Transport};
 
 const US: &str = "2001:db8:9::2";
 const HOP: &str = "2001:db8:9::1";
@@ -99,6 +99,28 @@ fn calls_are_looked_at_so_often_and_no_more() {
     let ours = heard(&lab.stations[0]).last().unwrap().my_discriminator;
     lab.hear(&frame(&gateway, &says(State::Init, ours)));
     assert_eq!(session(&lab), Some("Up"));
+}
+
+#[test]
+fn bfd_goes_to_port_3784_and_is_heard_there_alone() {
+    let (mut lab, ours) = up();
+    lab.run(Duration::from_millis(600));
+    let ports = lab.stations[0].got.iter().map(|packet| headers::parse(packet).unwrap().transport);
+    let ports: Vec<_> = ports
+        .filter_map(|transport| match transport {
+            Transport::Udp { destination_port, .. } => Some(destination_port),
+            _ => None,
+        })
+        .collect();
+    assert!(ports.len() > 1 && ports.iter().all(|port| *port == 3784), "{ports:?}");
+    let bye = says(State::AdminDown, ours);
+    let mut elsewhere = udp((ip(HOP), 49152), (ip(US), 3785), &bye.emit());
+    elsewhere[7] = bfd::HOP_LIMIT;
+    let elsewhere = lab.stations[0].packet(OURS, &elsewhere);
+    assert_eq!(lab.hear(&elsewhere), Opened::dropped(DropReason::ServiceNotOffered));
+    assert_eq!(session(&lab), Some("Up"));
+    lab.hear(&frame(&lab.stations[0], &bye));
+    assert_eq!(session(&lab), Some("Down"), "the same at the right port");
 }
 
 #[test]
