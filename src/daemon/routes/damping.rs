@@ -1,18 +1,21 @@
 //! How often what a daemon has learned makes a new generation: each daemon at its own pace, and all together once in a second.
 //!
-//! Who announces and withdraws one prefix for ever has everything compiled anew for everybody. So what follows a change waits,
-//! twice as long each time, and longer for that daemon alone; a prefix that is back as it was when the wait ends is no change.
+//! Who announces and withdraws one prefix for ever has everything compiled anew for everybody. So each daemon has as many
+//! generations as ordinary work on a network takes, a second apart ([`FREE`]); then one in a while ([`MAX_HOLD`]), in which one is
+//! earned. A prefix that is back as it was when the wait ends is no change.
 
 use std::time::Duration;
 
-use crate::net::Timestamp;
+use crate::net::{Timestamp, token_bucket};
 
 /// Daemons announce in bursts: as long as more comes so soon, it is waited for ...
 const QUIET: Duration = Duration::from_millis(200);
 /// ... but not longer than this; and no generation follows another faster.
 pub(super) const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-/// The longest hold. A daemon that rested for so long has its hold halved.
-pub(super) const MAX_HOLD: Duration = Duration::from_secs(64);
+/// Generations that a daemon may have in a row.
+pub(super) const FREE: u32 = 16;
+/// The longest hold, which is that of a daemon which never rests. One that rests earns a generation in each.
+pub(super) const MAX_HOLD: Duration = Duration::from_secs(32);
 
 /// One daemon's changes: taken a quiet moment after the latest, not long after the first, and no sooner than the hold allows.
 #[derive(Default)]
@@ -20,16 +23,13 @@ pub(super) struct Damping {
     first: Option<Timestamp>,
     latest: Timestamp,
     taken: Option<Timestamp>,
-    hold: Duration,
+    /// When all of [`FREE`] are earned again.
+    full_at: Timestamp,
 }
 
 impl Damping {
     /// Something is otherwise.
     pub(super) fn note(&mut self, now: Timestamp) {
-        if self.taken.is_some() {
-            let rests = now.saturating_since(self.latest).as_secs() / MAX_HOLD.as_secs();
-            self.hold = (self.hold / 2u32.saturating_pow(rests.min(31) as u32)).max(AT_MOST_EVERY);
-        }
         self.first.get_or_insert(now);
         self.latest = now;
     }
@@ -49,19 +49,25 @@ impl Damping {
         self.first = None;
     }
 
-    /// It was taken: whatever comes next is held, twice as long as this was.
+    /// It was taken, when it was due: whatever comes next is held.
     pub(super) fn take(&mut self, now: Timestamp) {
-        self.hold = if self.taken.is_some() { (self.hold * 2).min(MAX_HOLD) } else { AT_MOST_EVERY };
+        token_bucket::take(&mut self.full_at, MAX_HOLD, MAX_HOLD * FREE, now);
         (self.first, self.taken) = (None, Some(now));
     }
 
     /// Until when further changes wait.
     pub(super) fn held_until(&self) -> Option<Timestamp> {
-        self.taken.map(|taken| taken + self.hold)
+        self.taken.map(|taken| taken + self.hold(taken))
     }
 
+    /// Nothing is left but what is earned meanwhile.
     pub(super) fn is_at_worst(&self) -> bool {
-        self.hold == MAX_HOLD
+        self.taken.is_some_and(|taken| self.hold(taken) > AT_MOST_EVERY)
+    }
+
+    fn hold(&self, taken: Timestamp) -> Duration {
+        let next_full = self.full_at + MAX_HOLD;
+        next_full.saturating_since(taken).saturating_sub(MAX_HOLD * FREE).max(AT_MOST_EVERY)
     }
 }
 
@@ -127,32 +133,33 @@ mod tests {
     }
 
     #[test]
-    fn what_never_rests_is_taken_all_the_same_and_at_last_once_in_64_seconds() {
+    fn what_never_rests_is_taken_all_the_same_and_at_last_once_in_32_seconds() {
         let mut damping = Damping::default();
         let taken = taken(&mut damping, (0..400).map(|n| n * 1000));
         let gaps: Vec<u64> = taken.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert_eq!(gaps, [1, 2, 4, 8, 16, 32, 64, 64, 64, 64, 64], "{taken:?}");
+        assert_eq!(gaps[..15], [1; 15], "{taken:?}");
+        assert!(gaps[15] < 32 && gaps[16..].iter().all(|gap| *gap == 32), "{taken:?}");
         assert!(damping.is_at_worst());
     }
 
     #[test]
     fn who_rests_is_heard_sooner_again() {
         let mut damping = Damping::default();
-        taken(&mut damping, (0..400).map(|n| n * 1000));
-        damping.note(at((399 + 2 * 64) * 1000));
-        assert_eq!(damping.hold, Duration::from_secs(16), "halved for each 64 s");
-        damping.forget();
+        let before = *taken(&mut damping, (0..400).map(|n| n * 1000)).last().unwrap();
+        let later = before + 5 * 32;
+        let taken = taken(&mut damping, (0..40).map(|n| (later + n) * 1000));
+        assert_eq!(taken[..5], [0, 1, 2, 3, 4].map(|n| later + n), "one is earned in 32 s");
+        assert_eq!(taken.len(), 6, "{taken:?}");
         damping.note(at(4_000_000));
-        assert_eq!(damping.hold, AT_MOST_EVERY);
-        assert!(!damping.is_at_worst());
+        assert!(take_due(&mut damping, at(4_001_000)) && !damping.is_at_worst());
     }
 
-    /// No pattern gets round it: a change each so often is taken about once in 64 seconds in the end.
+    /// No pattern gets round it: a change each so often is taken about once in 32 seconds in the end.
     #[test]
     fn no_rhythm_of_changes_makes_many_generations() {
-        for every_secs in [1, 5, 8, 16, 33, 63, 64, 65] {
+        for every_secs in [1, 5, 8, 16, 31, 32, 33, 65] {
             let taken = taken(&mut Damping::default(), (0..36_000 / every_secs).map(|n| n * every_secs * 1000));
-            assert!(taken.len() <= 36_000 / 64 + 8, "every {every_secs} s: {}", taken.len());
+            assert!(taken.len() <= 36_000 / 32 + 16, "every {every_secs} s: {}", taken.len());
         }
     }
 

@@ -30,9 +30,10 @@ fn a_flapping_prefix_makes_few_generations_and_one_that_is_back_in_time_none() {
             }
         }
     }
-    assert!(generations.len() <= 3600 / 64 + 8, "{}", generations.len());
+    assert!(generations.len() <= 3600 / 32 + 16, "{}", generations.len());
     assert_eq!(realm.changes, generations.len() as u64);
-    assert_eq!(realm.held_until, generations.last().map(|last| *last + MAX_HOLD));
+    let held = realm.held_until.unwrap().saturating_since(*generations.last().unwrap());
+    assert!(held <= MAX_HOLD && held > MAX_HOLD - Duration::from_secs(1), "{held:?}");
     let mut rested = Damping::default();
     rested.note(Timestamp::from_secs(9000));
     let before = realm.routes.clone();
