@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::change::Change;
+use super::change::{Change, Subject};
 use super::overlap::Overlap;
-use super::plan::{Exception, NamedAddress, Plan, PlannedDaemon, PlannedForward, PlannedTunnel, Service};
+use super::plan::{Exception, NamedAddress, Plan, PlannedDaemon, PlannedForward, PlannedRealm, PlannedTunnel, Service};
 use super::plan_ports;
 use super::plan_reach::{ForwardedDomain, RealmGrant};
 
@@ -299,21 +299,21 @@ fn changes(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if given > 0 {
         writeln!(f, "  + {}, marked new above", counted(given, "new alias", "new aliases"))?;
     }
-    for realm in plan.realms.iter().filter(|realm| realm.routes_from.is_some()) {
-        match plan.changes.iter().filter(|change| is_learned(change, &realm.name)).count() {
-            0 => {}
-            count => writeln!(
-                f,
-                "  = {} of {} not of the file: what its routing daemon has learned keeps its aliases",
-                counted(count, "network", "networks"),
-                realm.name
-            )?,
-        }
+    let mut learned: BTreeMap<&str, usize> = BTreeMap::new();
+    for subject in plan.changes.iter().filter_map(|change| learned_subject(plan, change)) {
+        *learned.entry(&subject.realm).or_default() += 1;
+    }
+    for (realm, count) in learned {
+        let networks = counted(count, "network", "networks");
+        writeln!(
+            f,
+            "  = {networks} of {realm} not of the file: what its routing daemon has learned keeps its aliases"
+        )?;
     }
     // What changes or ends matters to somebody's firewall: never summed up, and never cut short.
     let sums = |change: &&Change| {
         matches!(change, Change::RealmNumbered { .. } | Change::AliasGiven { .. })
-            || plan.realms.iter().any(|realm| realm.routes_from.is_some() && is_learned(change, &realm.name))
+            || learned_subject(plan, change).is_some()
     };
     for change in plan.changes.iter().filter(|change| !sums(change)) {
         writeln!(f, "  ! {change}")?;
@@ -321,9 +321,11 @@ fn changes(plan: &Plan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// The file says nothing of networks that come from a routing daemon.
-fn is_learned(change: &Change, realm: &str) -> bool {
-    matches!(change, Change::AliasReserved { subject, .. } if subject.realm == realm)
+/// Of a network that the file says nothing of, because a routing daemon is where it comes from.
+fn learned_subject<'a>(plan: &Plan, change: &'a Change) -> Option<&'a Subject> {
+    let Change::AliasReserved { subject, .. } = change else { return None };
+    let learns = |realm: &PlannedRealm| realm.name == subject.realm && realm.routes_from.is_some();
+    plan.realms.iter().any(learns).then_some(subject)
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {

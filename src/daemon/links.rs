@@ -114,14 +114,10 @@ impl<C: Core> Thread<C> {
         }
     }
 
+    /// Ends early at new orders: what is known here may be true no more.
     fn open_waiting(&mut self) -> Result<(), WorkerError> {
         let waiting: Vec<_> = self.waiting().cloned().collect();
-        waiting.iter().try_for_each(|plan| if self.has_orders() { Ok(()) } else { self.open(plan) })
-    }
-
-    /// What is known here may be true no more.
-    fn has_orders(&self) -> bool {
-        self.orders.are_new()
+        waiting.iter().try_for_each(|plan| if self.orders.are_new() { Ok(()) } else { self.open(plan) })
     }
 
     /// If it can be; the worker is told either way.

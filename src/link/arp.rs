@@ -28,9 +28,7 @@ impl Station {
         }
         // To all of the link, but naming us: as RFC 5227 section 2.6 allows.
         let is_answer = packet.operation == Operation::Reply && (to_us || packet.target_mac == self.framing.mac());
-        let is_awaited = is_answer && self.neighbours.is_awaited(sender, now);
-        let is_known = is_awaited && self.neighbours.mac_of(sender) == Some(packet.sender_mac);
-        if !self.admit(is_awaited, is_known, now) {
+        if !self.admit(is_answer.then_some((sender, Some(packet.sender_mac))), now) {
             return Err(DropReason::PortOverLimit);
         }
         if packet.sender_mac == self.framing.mac() {

@@ -21,14 +21,11 @@ impl Station {
         now: Timestamp,
     ) -> Result<(), DropReason> {
         let heard = nd::read(packet, source_mac).ok_or(DropReason::FrameMalformed)?;
-        let (is_answer, is_known) = match heard {
-            Heard::Advertised { target, mac, is_solicited, .. } => {
-                let is_answer = is_solicited && to_us && self.neighbours.is_awaited(target.into(), now);
-                (is_answer, is_answer && self.is_known_at(target.into(), mac))
-            }
-            _ => (false, false),
+        let answer = match heard {
+            Heard::Advertised { target, mac, is_solicited: true, .. } if to_us => Some((target.into(), mac)),
+            _ => None,
         };
-        if !self.admit(is_answer, is_known, now) {
+        if !self.admit(answer, now) {
             return Err(DropReason::PortOverLimit);
         }
         match heard {
@@ -58,11 +55,6 @@ impl Station {
         if self.claims.is_ours(target.into()) {
             self.advertise(target, nd::ALL_NODES, None, true, outbox);
         }
-    }
-
-    /// Without an address of its own it is about the known one.
-    fn is_known_at(&self, target: IpAddr, mac: Option<Mac>) -> bool {
-        self.neighbours.mac_of(target).is_some_and(|known| mac.is_none_or(|mac| mac == known))
     }
 
     fn handle_solicitation(

@@ -93,7 +93,9 @@ impl Routers {
             return self.remove(from);
         }
         let preference = advertisement.preference;
-        if known.is_none() && !(self.has_room(preference, &is_alive) && self.newcomers.take(now)) {
+        let is_full = self.entries.len() >= MAX_ROUTERS;
+        let giving_way = if known.is_none() && is_full { self.place_for(preference, is_alive) } else { None };
+        if known.is_none() && (is_full && giving_way.is_none() || !self.newcomers.take(now)) {
             return false; // asked for on, where there is none
         }
         self.solicit = None;
@@ -105,19 +107,11 @@ impl Routers {
                 self.insert(entry);
             }
             None => {
-                if self.entries.len() >= MAX_ROUTERS
-                    && let Some(at) = self.place_for(preference, &is_alive)
-                {
-                    self.entries.remove(at);
-                }
+                giving_way.map(|at| self.entries.remove(at));
                 self.insert(entry);
             }
         }
         self.settle()
-    }
-
-    fn has_room(&self, preference: Preference, is_alive: impl Fn(Ipv6Addr) -> bool) -> bool {
-        self.entries.len() < MAX_ROUTERS || self.place_for(preference, is_alive).is_some()
     }
 
     /// Whose place in a full list a new router takes: the last one's that does not answer, else the last one's if it is less preferred.

@@ -180,11 +180,16 @@ impl Station {
         }
     }
 
-    /// Whether a neighbour message may be looked at. `is_answer`: to a question of ours that is open; `is_known`: from where we
-    /// think that the neighbour is.
-    pub(super) fn admit(&mut self, is_answer: bool, is_known: bool, now: Timestamp) -> bool {
+    /// Whether a neighbour message may be looked at. `answer`: by whom, and from where, if it is one; without a hardware address of
+    /// its own it is about the known one.
+    pub(super) fn admit(&mut self, answer: Option<(IpAddr, Option<Mac>)>, now: Timestamp) -> bool {
         self.counts.neighbour_messages += 1;
-        let is_admitted = is_answer && (is_known && self.known.take(now) || self.answers.take(now));
+        let awaited = answer.filter(|(address, _)| self.neighbours.is_awaited(*address, now));
+        let is_admitted = awaited.is_some_and(|(address, mac)| {
+            let known = self.neighbours.mac_of(address);
+            let is_known = known.is_some_and(|known| mac.is_none_or(|mac| mac == known));
+            is_known && self.known.take(now) || self.answers.take(now)
+        });
         let is_admitted = is_admitted || self.messages.take(now);
         self.counts.neighbour_messages_over_limit += u64::from(!is_admitted);
         is_admitted

@@ -39,6 +39,10 @@ impl State {
     pub fn of_error(error: &InterfaceError) -> Self {
         State::Closed(NotOpen { why: error.to_string(), at_next_start: error.needs_a_start() })
     }
+
+    fn is_open_at(&self, kernel_index: u32) -> bool {
+        matches!(self, State::Open { index, .. } if *index == kernel_index)
+    }
 }
 
 impl States {
@@ -51,23 +55,20 @@ impl States {
 
     /// Of one that is configured (still).
     pub fn change(&self, plan: &InterfacePlan, state: State) {
-        let (number, interface) = plan.numbered();
-        let mut known = self.lock();
-        let Some(known) = known.get_mut(&number).filter(|known| known.interface == interface) else { return };
-        log(&plan.name, Some(&known.state), &state);
-        known.state = state;
+        self.set(&plan.numbered(), |_| true, state);
     }
 
     /// What the kernel had under this number was taken away, and is closed. One that was opened since is another.
     pub fn note_gone(&self, numbered: &Numbered, kernel_index: u32) {
-        let (number, interface) = numbered;
-        if !self.is_open_at(*number, kernel_index) {
-            return;
-        }
+        let (_, interface) = numbered;
         let gone = InterfaceError::gone(&interface.name, interface.is_tun);
-        let mut known = self.lock();
-        let Some(known) = known.get_mut(number).filter(|known| known.interface == *interface) else { return };
-        let state = State::of_error(&gone);
+        self.set(numbered, |before| before.is_open_at(kernel_index), State::of_error(&gone));
+    }
+
+    fn set(&self, (number, interface): &Numbered, applies: impl Fn(&State) -> bool, state: State) {
+        let mut all = self.lock();
+        let known = all.get_mut(number).filter(|known| known.interface == *interface && applies(&known.state));
+        let Some(known) = known else { return };
         log(&interface.name, Some(&known.state), &state);
         known.state = state;
     }
@@ -85,8 +86,7 @@ impl States {
 
     /// The one that has this number now is the one that was opened.
     pub fn is_open_at(&self, interface: InterfaceId, kernel_index: u32) -> bool {
-        let known = self.lock();
-        matches!(known.get(&interface), Some(Known { state: State::Open { index, .. }, .. }) if *index == kernel_index)
+        self.lock().get(&interface).is_some_and(|known| known.state.is_open_at(kernel_index))
     }
 
     pub fn list(&self) -> Vec<InterfaceState> {

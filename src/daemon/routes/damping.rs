@@ -11,9 +11,9 @@ use crate::net::{Timestamp, token_bucket};
 /// Daemons announce in bursts: as long as more comes so soon, it is waited for ...
 const QUIET: Duration = Duration::from_millis(200);
 /// ... but not longer than this; and no generation follows another faster.
-pub(super) const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// Generations that a daemon may have in a row.
-pub(super) const FREE: u32 = 16;
+const FREE: u32 = 16;
 /// The longest hold, which is that of a daemon which never rests. One that rests earns a generation in each.
 pub(super) const MAX_HOLD: Duration = Duration::from_secs(32);
 
@@ -66,8 +66,7 @@ impl Damping {
     }
 
     fn hold(&self, taken: Timestamp) -> Duration {
-        let next_full = self.full_at + MAX_HOLD;
-        next_full.saturating_since(taken).saturating_sub(MAX_HOLD * FREE).max(AT_MOST_EVERY)
+        token_bucket::wait(self.full_at, MAX_HOLD, MAX_HOLD * FREE, taken).max(AT_MOST_EVERY)
     }
 }
 
