@@ -11,6 +11,17 @@ use std::net::IpAddr;
 pub struct Delta(u32);
 
 impl Delta {
+    /// What [`Delta::sum`] gave.
+    #[inline]
+    pub fn of_sum(sum: u16) -> Delta {
+        Delta(sum.into())
+    }
+
+    /// For keeping it.
+    pub fn sum(self) -> u16 {
+        self.0 as u16
+    }
+
     /// A 16-bit word changed.
     pub fn word(self, old: u16, new: u16) -> Delta {
         // Folded at once: the sum of two 16-bit words and a folded sum cannot overflow.

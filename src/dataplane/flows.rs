@@ -1,0 +1,342 @@
+//! flows: what the walk has decided about a packet holds for the next of its flow, and need not be worked out again.
+//!
+//! ```text
+//!   (realm, addresses, ports, protocol as they arrive)  -->  session, addresses as they leave, tunnel
+//! ```
+//!
+//! The table only remembers: it may forget anything at any time, and then the stages decide as if it had never been. What it says
+//! is right because
+//! - it was learned from a packet that all stages have let pass, of the same realm, in the same epoch: a new configuration, and
+//!   another choice of attachments, begin a new one ([`Flows::forget`]), and nothing of an older one is used;
+//! - the session is asked every time ([`Sessions::pass_again`]): its end, its idle time, its connection's phase;
+//! - the tunnel's size is asked every time, and where the realm has several attachments, whether it is up.
+//!
+//! Only what is plain and common is here: IPv4 on both sides, TCP but for SYN, UDP, whole, without options, not by a pool's port.
+//!
+//! An entry is a cache line; each flow may be in one of two neighbouring lines. The room is reserved at the start and used as
+//! far as there are sessions, so that few flows stay in the processor's cache. Hashes are keyed: nobody can choose flows that
+//! push out another's.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+
+use foldhash::fast::FixedState;
+
+use crate::nat::{Pass, Sessions};
+use crate::net::policy::protocol;
+use crate::net::{Generation, IpVersion, RealmId, TunnelId};
+use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::{Batch, Fate, Meta};
+use crate::wire::checksum::Delta;
+use crate::wire::tcp::{self, Segment, flag};
+use crate::wire::{ipv4, udp};
+
+use super::carriers::Carriers;
+use super::tunnels::Tunnels;
+
+/// 64 bytes.
+const ENTRY_WORDS: usize = 8;
+const WAYS: usize = 2;
+/// Entries in use at the start.
+const START: usize = 4096;
+/// A session has two flows, and half of the entries stay free so that hardly any two contend for one.
+const ENTRIES_PER_SESSION: usize = 4;
+
+pub(super) struct Flows {
+    /// Secret.
+    hasher: FixedState,
+    /// Entries, the first at `first_word`. All zeros: none.
+    words: Vec<u64>,
+    first_word: usize,
+    /// Entries in use: a power of two.
+    in_use: usize,
+    /// Entries that there is room for: a power of two.
+    room: usize,
+    epoch: u32,
+    /// Of the batch, by place.
+    keys: [u128; BATCH_PACKETS],
+    places: [u32; BATCH_PACKETS],
+}
+
+/// What the table knows of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Entry {
+    key: u128,
+    epoch: u32,
+    pass: Pass,
+    source: u32,
+    destination: u32,
+    /// What changes in the IP header, the hop included, and in what TCP and UDP cover.
+    header: u16,
+    pseudo_header: u16,
+    egress: TunnelId,
+    realm: RealmId,
+    /// The realm has other attachments.
+    has_choice: bool,
+}
+
+impl Flows {
+    /// `max_sessions`: of the table that this one goes with. `seed`: random and secret.
+    pub fn new(max_sessions: usize, seed: u64) -> Self {
+        let room = (max_sessions * ENTRIES_PER_SESSION).next_power_of_two().max(START);
+        // Zeros that nobody has touched take no memory. The offset makes entries whole cache lines.
+        let words = vec![0; (room + 1) * ENTRY_WORDS];
+        let first_word = words.as_ptr().align_offset(64).min(ENTRY_WORDS);
+        let hasher = FixedState::with_seed(seed);
+        Flows {
+            hasher,
+            words,
+            first_word,
+            in_use: START,
+            room,
+            epoch: 1,
+            keys: [0; BATCH_PACKETS],
+            places: [0; BATCH_PACKETS],
+        }
+    }
+
+    /// Whatever was learned so far is not so any more.
+    pub fn forget(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
+        if self.epoch == 0 {
+            self.words.fill(0);
+            self.epoch = 1;
+        }
+    }
+
+    /// Makes use of more of the room where there are many sessions. What is then in another place is learned again.
+    #[inline]
+    fn make_room(&mut self, sessions: usize) {
+        if sessions * ENTRIES_PER_SESSION > self.in_use {
+            self.in_use = (sessions * ENTRIES_PER_SESSION).next_power_of_two().min(self.room);
+        }
+    }
+
+    /// Packets of known flows become what they are when they leave ([`Fate::Translated`]). `true`: there are others.
+    pub fn run(
+        &mut self,
+        batch: &mut Batch,
+        sessions: &mut Sessions,
+        tunnels: &Tunnels,
+        generation: Generation,
+        now_secs: u32,
+    ) -> bool {
+        self.make_room(sessions.len());
+        self.fetch(batch, sessions);
+        let mut has_others = false;
+        for place in 0..batch.len() {
+            let (meta, bytes) = batch.packet_mut(place);
+            let is_known = self.keys[place] != 0 && {
+                let entry = self.entry(self.places[place] as usize);
+                entry.is_of(self.keys[place], self.epoch)
+                    && apply(&entry, meta, bytes, sessions, tunnels, generation, now_secs)
+            };
+            has_others |= !is_known;
+        }
+        has_others
+    }
+
+    /// Reads each packet's key, then its entry, then its session, for all packets each, so that the waits of different packets
+    /// overlap.
+    fn fetch(&mut self, batch: &mut Batch, sessions: &Sessions) {
+        let len = batch.len();
+        for place in 0..len {
+            let (meta, bytes) = batch.packet_mut(place);
+            let key = if meta.is_live() && meta.reassembled.is_none() { key_of(meta.realm, bytes) } else { 0 };
+            self.keys[place] = key;
+            self.places[place] = self.first_place(key);
+        }
+        let mut touched = 0;
+        for place in 0..len {
+            touched ^= self.word(self.places[place] as usize, 0) ^ self.word(self.places[place] as usize + 1, 0);
+        }
+        std::hint::black_box(touched);
+        let mut touched = 0;
+        for place in 0..len {
+            let first = self.places[place] as usize;
+            let (low, high) = (self.keys[place] as u64, (self.keys[place] >> 64) as u64);
+            let is_second = self.word(first, 0) != low || self.word(first, 1) != high;
+            let found = first + usize::from(is_second);
+            self.places[place] = found as u32;
+            touched ^= sessions.touch((self.word(found, 3) >> 32) as u32);
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// What the stages have decided about those that they let pass. To be called when they are through, before the packets
+    /// are sealed.
+    pub fn learn(&mut self, batch: &Batch, passed: &[(usize, Pass)], carriers: &Carriers) {
+        for (place, pass) in passed {
+            let (meta, key) = (batch.meta(*place), self.keys[*place]);
+            if key != 0
+                && meta.is_live()
+                && let Some(entry) = Entry::learn(key, self.epoch, *pass, meta, carriers)
+            {
+                self.put(entry);
+            }
+        }
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let first = self.first_place(entry.key) as usize;
+        let ways = [first, first + 1].map(|place| self.entry(place));
+        let is_same = |way: &Entry| way.key == entry.key;
+        let is_free = |way: &Entry| way.key == 0 || way.epoch != self.epoch;
+        let way = ways.iter().position(is_same).or_else(|| ways.iter().position(is_free));
+        // Who is pushed out depends on nothing that anybody outside knows.
+        let way = way.unwrap_or((self.hasher.hash_one(entry.pass.serial) % WAYS as u64) as usize);
+        let start = self.first_word + (first + way) * ENTRY_WORDS;
+        self.words[start..start + ENTRY_WORDS].copy_from_slice(&entry.to_words());
+    }
+
+    #[inline]
+    fn first_place(&self, key: u128) -> u32 {
+        (self.hasher.hash_one(key) as usize & (self.in_use - 1) & !(WAYS - 1)) as u32
+    }
+
+    #[inline]
+    fn word(&self, place: usize, number: usize) -> u64 {
+        self.words[self.first_word + place * ENTRY_WORDS + number]
+    }
+
+    #[inline]
+    fn entry(&self, place: usize) -> Entry {
+        let start = self.first_word + place * ENTRY_WORDS;
+        let words = self.words[start..].first_chunk().unwrap_or(&[0; ENTRY_WORDS]);
+        Entry::from_words(words)
+    }
+}
+
+/// What arrives of a packet that the table may know. 0: one that it never knows.
+#[inline]
+fn key_of(realm: RealmId, packet: &[u8]) -> u128 {
+    const PLAIN: u8 = 0x45; // IPv4, no options
+    let Some(header) = packet.first_chunk::<{ ipv4::MIN_HEADER_BYTES }>() else { return 0 };
+    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let long = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let is_fragment = word(ipv4::FRAGMENT) & !ipv4::DONT_FRAGMENT != 0;
+    if header[0] != PLAIN || is_fragment || header[ipv4::TTL] <= 1 {
+        return 0;
+    }
+    let Some(message) = packet.get(ipv4::MIN_HEADER_BYTES..usize::from(word(ipv4::TOTAL_LENGTH))) else { return 0 };
+    let ports = match header[ipv4::PROTOCOL] {
+        protocol::UDP => udp::parse(message),
+        protocol::TCP => tcp::parse(message).filter(|(_, _, flags)| flags & flag::SYN == 0).map(|(s, d, _)| (s, d)),
+        _ => None,
+    };
+    let Some((source_port, destination_port)) = ports else { return 0 };
+    let addresses = u64::from(long(ipv4::SOURCE)) | u64::from(long(ipv4::DESTINATION)) << 32;
+    // Its protocol makes it something else than 0.
+    let rest = u64::from(source_port)
+        | u64::from(destination_port) << 16
+        | u64::from(realm.0) << 32
+        | u64::from(header[ipv4::PROTOCOL]) << 48;
+    u128::from(addresses) | u128::from(rest) << 64
+}
+
+/// `false`: the stages have to look at it, and nothing has changed.
+#[inline]
+fn apply(
+    entry: &Entry,
+    meta: &mut Meta,
+    bytes: &mut [u8],
+    sessions: &mut Sessions,
+    tunnels: &Tunnels,
+    generation: Generation,
+    now_secs: u32,
+) -> bool {
+    let total_bytes = u16::from_be_bytes([bytes[ipv4::TOTAL_LENGTH], bytes[ipv4::TOTAL_LENGTH + 1]]);
+    let is_tcp = bytes[ipv4::PROTOCOL] == protocol::TCP;
+    if total_bytes > tunnels.mtu_bytes(entry.egress)
+        || entry.has_choice && !tunnels.is_up_for(entry.egress, IpVersion::V4)
+    {
+        return false;
+    }
+    let message = &mut bytes[ipv4::MIN_HEADER_BYTES..usize::from(total_bytes)];
+    let segment = if is_tcp { Segment::parse(message) } else { None };
+    if is_tcp != segment.is_some() || !sessions.pass_again(entry.pass, segment.as_ref(), generation, now_secs) {
+        return false;
+    }
+    let pseudo_header = Delta::of_sum(entry.pseudo_header);
+    if is_tcp {
+        pseudo_header.apply_at(message, tcp::CHECKSUM)
+    } else {
+        udp::fix_checksum(message, pseudo_header)
+    }
+    Delta::of_sum(entry.header).apply_at(bytes, ipv4::CHECKSUM);
+    bytes[ipv4::TTL] -= 1;
+    bytes[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&entry.source.to_be_bytes());
+    bytes[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&entry.destination.to_be_bytes());
+    meta.egress = entry.egress;
+    meta.destination.realm = entry.realm;
+    meta.headers.total_bytes = total_bytes.into();
+    meta.fate = Fate::Translated;
+    true
+}
+
+impl Entry {
+    /// `None`: there is more to it than the table can hold.
+    fn learn(key: u128, epoch: u32, pass: Pass, meta: &Meta, carriers: &Carriers) -> Option<Entry> {
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (meta.headers.source, meta.headers.destination) else { return None };
+        let (IpAddr::V4(source), IpAddr::V4(destination)) = (meta.shown.source, meta.shown.destination) else {
+            return None;
+        };
+        let has_ports = meta.shown.source_port | meta.shown.destination_port != 0;
+        if has_ports || meta.by_binding || meta.fragment_payload_bytes != 0 || meta.destination.realm.is_ix() {
+            return None;
+        }
+        let addresses =
+            Delta::default().dword(from.to_bits(), source.to_bits()).dword(to.to_bits(), destination.to_bits());
+        // One hop less: the upper byte of its word.
+        let header = addresses.word(0x0100, 0);
+        let realm = meta.destination.realm;
+        Some(Entry {
+            key,
+            epoch,
+            pass,
+            source: source.to_bits(),
+            destination: destination.to_bits(),
+            header: header.sum(),
+            pseudo_header: addresses.sum(),
+            egress: meta.egress,
+            realm,
+            has_choice: carriers.has_choice(realm),
+        })
+    }
+
+    #[inline]
+    fn is_of(&self, key: u128, epoch: u32) -> bool {
+        self.key == key && self.epoch == epoch
+    }
+
+    fn to_words(self) -> [u64; ENTRY_WORDS] {
+        let Entry { key, epoch, pass, source, destination, header, pseudo_header, egress, realm, has_choice } = self;
+        [
+            key as u64,
+            (key >> 64) as u64,
+            pass.serial,
+            u64::from(epoch) | u64::from(pass.slot) << 32,
+            u64::from(source) | u64::from(destination) << 32,
+            u64::from(header) | u64::from(pseudo_header) << 16 | u64::from(egress.0) << 32,
+            u64::from(realm.0) | u64::from(has_choice) << 16 | u64::from(pass.from_opener) << 17,
+            0,
+        ]
+    }
+
+    #[inline]
+    fn from_words(words: &[u64; ENTRY_WORDS]) -> Self {
+        let [low, high, serial, epoch_slot, addresses, deltas, rest, _] = *words;
+        Entry {
+            key: u128::from(low) | u128::from(high) << 64,
+            epoch: epoch_slot as u32,
+            pass: Pass { slot: (epoch_slot >> 32) as u32, serial, from_opener: rest & 1 << 17 != 0 },
+            source: addresses as u32,
+            destination: (addresses >> 32) as u32,
+            header: deltas as u16,
+            pseudo_header: (deltas >> 16) as u16,
+            egress: TunnelId((deltas >> 32) as u32),
+            realm: RealmId(rest as u16),
+            has_choice: rest & 1 << 16 != 0,
+        }
+    }
+}
