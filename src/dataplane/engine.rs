@@ -231,6 +231,11 @@ impl Engine {
         self.tunnels.say_goodbye(&mut self.outbox)
     }
 
+    /// The next packet of each flow is judged and translated as if it were the first. Changes nothing of what becomes of it.
+    pub fn forget_flows(&mut self) {
+        self.flows.forget();
+    }
+
     /// What is to be sent. Clear it after sending.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
@@ -295,6 +300,7 @@ impl Engine {
             dns_signatures: self.local.names.signature_counts(),
             dns_now: self.local.names.gauges(now),
             dns_routes: self.local.names.routes(&self.snapshot, now),
+            known_flow_packets: self.flows.hits(),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             napt_bindings: self.napt.len(),

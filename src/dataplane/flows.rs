@@ -8,7 +8,8 @@
 //! is right because
 //! - it was learned from a packet that all stages have let pass, of the same realm, in the same epoch: a new configuration, and
 //!   another choice of attachments, begin a new one ([`Flows::forget`]), and nothing of an older one is used;
-//! - the session is asked every time ([`Sessions::pass_again`]): its end, its idle time, its connection's phase;
+//! - the session is asked ([`Sessions::pass_again`]): its end, its idle time, its connection's phase; by TCP every time, by UDP once
+//!   a second, which is how fine idle times are;
 //! - the tunnel's size is asked every time, and where the realm has several attachments, whether it is up.
 //!
 //! Only what is plain and common is here: IPv4 on both sides, TCP but for SYN, UDP, whole, without options, not by a pool's port.
@@ -41,6 +42,8 @@ const WAYS: usize = 2;
 const START: usize = 4096;
 /// A session has two flows, and half of the entries stay free so that hardly any two contend for one.
 const ENTRIES_PER_SESSION: usize = 4;
+/// No time of the appliance's.
+const NEVER: u32 = u32::MAX;
 
 pub(super) struct Flows {
     /// Secret.
@@ -53,6 +56,7 @@ pub(super) struct Flows {
     /// Entries that there is room for: a power of two.
     room: usize,
     epoch: u32,
+    hits: u64,
     /// Of the batch, by place.
     keys: [u128; BATCH_PACKETS],
     places: [u32; BATCH_PACKETS],
@@ -73,6 +77,9 @@ struct Entry {
     realm: RealmId,
     /// The realm has other attachments.
     has_choice: bool,
+    /// When the session was last asked. Of UDP: within that second it need not be asked again, as nothing ends it before its idle
+    /// time, in whole seconds, is over.
+    asked_secs: u32,
 }
 
 impl Flows {
@@ -90,6 +97,7 @@ impl Flows {
             in_use: START,
             room,
             epoch: 1,
+            hits: 0,
             keys: [0; BATCH_PACKETS],
             places: [0; BATCH_PACKETS],
         }
@@ -102,6 +110,11 @@ impl Flows {
             self.words.fill(0);
             self.epoch = 1;
         }
+    }
+
+    /// Packets of known flows so far.
+    pub fn hits(&self) -> u64 {
+        self.hits
     }
 
     /// Makes use of more of the room where there are many sessions. What is then in another place is learned again.
@@ -122,23 +135,33 @@ impl Flows {
         now_secs: u32,
     ) -> bool {
         self.make_room(sessions.len());
-        self.fetch(batch, sessions);
-        let mut has_others = false;
+        self.fetch(batch, sessions, now_secs);
+        let mut known = 0;
         for place in 0..batch.len() {
+            if self.keys[place] == 0 {
+                continue;
+            }
+            let found = self.places[place] as usize;
+            let entry = self.entry(found);
+            if !entry.is_of(self.keys[place], self.epoch) {
+                continue;
+            }
             let (meta, bytes) = batch.packet_mut(place);
-            let is_known = self.keys[place] != 0 && {
-                let entry = self.entry(self.places[place] as usize);
-                entry.is_of(self.keys[place], self.epoch)
-                    && apply(&entry, meta, bytes, sessions, tunnels, generation, now_secs)
-            };
-            has_others |= !is_known;
+            let asker = Asker { sessions: &mut *sessions, tunnels, generation, now_secs };
+            let Some(asked_secs) = asker.may_pass(&entry, bytes) else { continue };
+            if asked_secs != entry.asked_secs {
+                self.words[self.first_word + found * ENTRY_WORDS + ENTRY_WORDS - 1] = asked_secs.into();
+            }
+            entry.apply(meta, bytes);
+            known += 1;
         }
-        has_others
+        self.hits += known as u64;
+        known < batch.len()
     }
 
     /// Reads each packet's key, then its entry, then its session, for all packets each, so that the waits of different packets
     /// overlap.
-    fn fetch(&mut self, batch: &mut Batch, sessions: &Sessions) {
+    fn fetch(&mut self, batch: &mut Batch, sessions: &Sessions, now_secs: u32) {
         let len = batch.len();
         for place in 0..len {
             let (meta, bytes) = batch.packet_mut(place);
@@ -158,7 +181,9 @@ impl Flows {
             let is_second = self.word(first, 0) != low || self.word(first, 1) != high;
             let found = first + usize::from(is_second);
             self.places[place] = found as u32;
-            touched ^= sessions.touch((self.word(found, 3) >> 32) as u32);
+            if self.word(found, ENTRY_WORDS - 1) as u32 != now_secs {
+                touched ^= sessions.touch((self.word(found, 3) >> 32) as u32);
+            }
         }
         std::hint::black_box(touched);
     }
@@ -234,44 +259,38 @@ fn key_of(realm: RealmId, packet: &[u8]) -> u128 {
     u128::from(addresses) | u128::from(rest) << 64
 }
 
-/// `false`: the stages have to look at it, and nothing has changed.
-#[inline]
-fn apply(
-    entry: &Entry,
-    meta: &mut Meta,
-    bytes: &mut [u8],
-    sessions: &mut Sessions,
-    tunnels: &Tunnels,
+/// What has to be asked for every packet.
+struct Asker<'a> {
+    sessions: &'a mut Sessions,
+    tunnels: &'a Tunnels,
     generation: Generation,
     now_secs: u32,
-) -> bool {
-    let total_bytes = u16::from_be_bytes([bytes[ipv4::TOTAL_LENGTH], bytes[ipv4::TOTAL_LENGTH + 1]]);
-    let is_tcp = bytes[ipv4::PROTOCOL] == protocol::TCP;
-    if total_bytes > tunnels.mtu_bytes(entry.egress)
-        || entry.has_choice && !tunnels.is_up_for(entry.egress, IpVersion::V4)
-    {
-        return false;
+}
+
+impl Asker<'_> {
+    /// When the session was asked, then. `None`: the stages have to look at the packet, and nothing has changed.
+    #[inline]
+    fn may_pass(self, entry: &Entry, packet: &[u8]) -> Option<u32> {
+        let Asker { sessions, tunnels, generation, now_secs } = self;
+        let total_bytes = total_bytes(packet);
+        let fits = total_bytes <= tunnels.mtu_bytes(entry.egress);
+        if !fits || entry.has_choice && !tunnels.is_up_for(entry.egress, IpVersion::V4) {
+            return None;
+        }
+        if packet[ipv4::PROTOCOL] == protocol::TCP {
+            let segment = Segment::parse(&packet[ipv4::MIN_HEADER_BYTES..total_bytes.into()])?;
+            // Never as good as asked.
+            return sessions.pass_again(entry.pass, Some(&segment), generation, now_secs).then_some(entry.asked_secs);
+        }
+        let is_asked = entry.asked_secs == now_secs;
+        (is_asked || sessions.pass_again(entry.pass, None, generation, now_secs)).then_some(now_secs)
     }
-    let message = &mut bytes[ipv4::MIN_HEADER_BYTES..usize::from(total_bytes)];
-    let segment = if is_tcp { Segment::parse(message) } else { None };
-    if is_tcp != segment.is_some() || !sessions.pass_again(entry.pass, segment.as_ref(), generation, now_secs) {
-        return false;
-    }
-    let pseudo_header = Delta::of_sum(entry.pseudo_header);
-    if is_tcp {
-        pseudo_header.apply_at(message, tcp::CHECKSUM)
-    } else {
-        udp::fix_checksum(message, pseudo_header)
-    }
-    Delta::of_sum(entry.header).apply_at(bytes, ipv4::CHECKSUM);
-    bytes[ipv4::TTL] -= 1;
-    bytes[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&entry.source.to_be_bytes());
-    bytes[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&entry.destination.to_be_bytes());
-    meta.egress = entry.egress;
-    meta.destination.realm = entry.realm;
-    meta.headers.total_bytes = total_bytes.into();
-    meta.fate = Fate::Translated;
-    true
+}
+
+/// By the header, of a packet that has a key.
+#[inline]
+fn total_bytes(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[ipv4::TOTAL_LENGTH], packet[ipv4::TOTAL_LENGTH + 1]])
 }
 
 impl Entry {
@@ -301,7 +320,30 @@ impl Entry {
             egress: meta.egress,
             realm,
             has_choice: carriers.has_choice(realm),
+            asked_secs: NEVER,
         })
+    }
+
+    #[inline]
+    fn apply(&self, meta: &mut Meta, packet: &mut [u8]) {
+        meta.headers.total_bytes = total_bytes(packet).into();
+        meta.destination.realm = self.realm;
+        meta.egress = self.egress;
+        meta.fate = Fate::Translated;
+        self.rewrite(packet);
+    }
+
+    /// As [`crate::nat::rewrite::rewrite`] does.
+    #[inline]
+    fn rewrite(&self, packet: &mut [u8]) {
+        Delta::of_sum(self.header).apply_at(packet, ipv4::CHECKSUM);
+        packet[ipv4::TTL] -= 1;
+        packet[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&self.source.to_be_bytes());
+        packet[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&self.destination.to_be_bytes());
+        let is_tcp = packet[ipv4::PROTOCOL] == protocol::TCP;
+        let message = &mut packet[ipv4::MIN_HEADER_BYTES..];
+        let delta = Delta::of_sum(self.pseudo_header);
+        if is_tcp { delta.apply_at(message, tcp::CHECKSUM) } else { udp::fix_checksum(message, delta) }
     }
 
     #[inline]
@@ -310,7 +352,19 @@ impl Entry {
     }
 
     fn to_words(self) -> [u64; ENTRY_WORDS] {
-        let Entry { key, epoch, pass, source, destination, header, pseudo_header, egress, realm, has_choice } = self;
+        let Entry {
+            key,
+            epoch,
+            pass,
+            source,
+            destination,
+            header,
+            pseudo_header,
+            egress,
+            realm,
+            has_choice,
+            asked_secs,
+        } = self;
         [
             key as u64,
             (key >> 64) as u64,
@@ -319,13 +373,13 @@ impl Entry {
             u64::from(source) | u64::from(destination) << 32,
             u64::from(header) | u64::from(pseudo_header) << 16 | u64::from(egress.0) << 32,
             u64::from(realm.0) | u64::from(has_choice) << 16 | u64::from(pass.from_opener) << 17,
-            0,
+            asked_secs.into(),
         ]
     }
 
     #[inline]
     fn from_words(words: &[u64; ENTRY_WORDS]) -> Self {
-        let [low, high, serial, epoch_slot, addresses, deltas, rest, _] = *words;
+        let [low, high, serial, epoch_slot, addresses, deltas, rest, asked_secs] = *words;
         Entry {
             key: u128::from(low) | u128::from(high) << 64,
             epoch: epoch_slot as u32,
@@ -337,6 +391,10 @@ impl Entry {
             egress: TunnelId((deltas >> 32) as u32),
             realm: RealmId(rest as u16),
             has_choice: rest & 1 << 16 != 0,
+            asked_secs: asked_secs as u32,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
