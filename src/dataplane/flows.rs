@@ -136,21 +136,19 @@ impl Flows {
     ) -> bool {
         self.make_room(sessions.len());
         self.fetch(batch, sessions, now_secs);
+        let lines = self.words[self.first_word..].as_chunks_mut::<ENTRY_WORDS>().0;
         let mut known = 0;
-        for place in 0..batch.len() {
-            if self.keys[place] == 0 {
+        for (number, (key, place)) in self.keys.iter().zip(self.places).enumerate().take(batch.len()) {
+            let Some(line) = lines.get_mut(place as usize).filter(|_| *key != 0) else { continue };
+            let entry = Entry::from_words(line);
+            if !entry.is_of(*key, self.epoch) {
                 continue;
             }
-            let found = self.places[place] as usize;
-            let entry = self.entry(found);
-            if !entry.is_of(self.keys[place], self.epoch) {
-                continue;
-            }
-            let (meta, bytes) = batch.packet_mut(place);
+            let (meta, bytes) = batch.packet_mut(number);
             let asker = Asker { sessions: &mut *sessions, tunnels, generation, now_secs };
             let Some(asked_secs) = asker.may_pass(&entry, bytes) else { continue };
             if asked_secs != entry.asked_secs {
-                self.words[self.first_word + found * ENTRY_WORDS + ENTRY_WORDS - 1] = asked_secs.into();
+                line[ENTRY_WORDS - 1] = asked_secs.into();
             }
             entry.apply(meta, bytes);
             known += 1;
@@ -163,26 +161,27 @@ impl Flows {
     /// overlap.
     fn fetch(&mut self, batch: &mut Batch, sessions: &Sessions, now_secs: u32) {
         let len = batch.len();
-        for place in 0..len {
-            let (meta, bytes) = batch.packet_mut(place);
+        for number in 0..len {
+            let (meta, bytes) = batch.packet_mut(number);
             let key = if meta.is_live() && meta.reassembled.is_none() { key_of(meta.realm, bytes) } else { 0 };
-            self.keys[place] = key;
-            self.places[place] = self.first_place(key);
+            self.keys[number] = key;
+            self.places[number] = first_place(&self.hasher, self.in_use, key);
         }
+        let lines = self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0;
+        let word = |place: usize, number: usize| lines.get(place).map_or(0, |line| line[number]);
         let mut touched = 0;
-        for place in 0..len {
-            touched ^= self.word(self.places[place] as usize, 0) ^ self.word(self.places[place] as usize + 1, 0);
+        for first in &self.places[..len] {
+            touched ^= word(*first as usize, 0) ^ word(*first as usize + 1, 0);
         }
         std::hint::black_box(touched);
         let mut touched = 0;
-        for place in 0..len {
-            let first = self.places[place] as usize;
-            let (low, high) = (self.keys[place] as u64, (self.keys[place] >> 64) as u64);
-            let is_second = self.word(first, 0) != low || self.word(first, 1) != high;
+        for (place, key) in self.places.iter_mut().zip(&self.keys).take(len) {
+            let first = *place as usize;
+            let is_second = word(first, 0) != *key as u64 || word(first, 1) != (*key >> 64) as u64;
             let found = first + usize::from(is_second);
-            self.places[place] = found as u32;
-            if self.word(found, ENTRY_WORDS - 1) as u32 != now_secs {
-                touched ^= sessions.touch((self.word(found, 3) >> 32) as u32);
+            *place = found as u32;
+            if word(found, ENTRY_WORDS - 1) as u32 != now_secs {
+                touched ^= sessions.touch((word(found, 3) >> 32) as u32);
             }
         }
         std::hint::black_box(touched);
@@ -203,59 +202,51 @@ impl Flows {
     }
 
     fn put(&mut self, entry: Entry) {
-        let first = self.first_place(entry.key) as usize;
-        let ways = [first, first + 1].map(|place| self.entry(place));
-        let is_same = |way: &Entry| way.key == entry.key;
-        let is_free = |way: &Entry| way.key == 0 || way.epoch != self.epoch;
-        let way = ways.iter().position(is_same).or_else(|| ways.iter().position(is_free));
+        let first = first_place(&self.hasher, self.in_use, entry.key) as usize;
+        let lines = self.words[self.first_word..].as_chunks_mut::<ENTRY_WORDS>().0;
+        let Some(lines) = lines.get_mut(first..first + WAYS) else { return };
+        let is_same = |line: &[u64; ENTRY_WORDS]| Entry::from_words(line).key == entry.key;
+        let is_free = |line: &[u64; ENTRY_WORDS]| {
+            let held = Entry::from_words(line);
+            held.key == 0 || held.epoch != self.epoch
+        };
+        let way = lines.iter().position(is_same).or_else(|| lines.iter().position(is_free));
         // Who is pushed out depends on nothing that anybody outside knows.
         let way = way.unwrap_or((self.hasher.hash_one(entry.pass.serial) % WAYS as u64) as usize);
-        let start = self.first_word + (first + way) * ENTRY_WORDS;
-        self.words[start..start + ENTRY_WORDS].copy_from_slice(&entry.to_words());
-    }
-
-    #[inline]
-    fn first_place(&self, key: u128) -> u32 {
-        (self.hasher.hash_one(key) as usize & (self.in_use - 1) & !(WAYS - 1)) as u32
-    }
-
-    #[inline]
-    fn word(&self, place: usize, number: usize) -> u64 {
-        self.words[self.first_word + place * ENTRY_WORDS + number]
-    }
-
-    #[inline]
-    fn entry(&self, place: usize) -> Entry {
-        let start = self.first_word + place * ENTRY_WORDS;
-        let words = self.words[start..].first_chunk().unwrap_or(&[0; ENTRY_WORDS]);
-        Entry::from_words(words)
+        lines[way] = entry.to_words();
     }
 }
 
-/// What arrives of a packet that the table may know. 0: one that it never knows.
+/// The first of the two places that a flow may have.
+#[inline]
+fn first_place(hasher: &FixedState, in_use: usize, key: u128) -> u32 {
+    (hasher.hash_one(key) as usize & (in_use - 1) & !(WAYS - 1)) as u32
+}
+
+/// What arrives of a packet that the table may know, as the bytes stand there. 0: one that it never knows.
 #[inline]
 fn key_of(realm: RealmId, packet: &[u8]) -> u128 {
     const PLAIN: u8 = 0x45; // IPv4, no options
-    let Some(header) = packet.first_chunk::<{ ipv4::MIN_HEADER_BYTES }>() else { return 0 };
-    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let long = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let is_fragment = word(ipv4::FRAGMENT) & !ipv4::DONT_FRAGMENT != 0;
-    if header[0] != PLAIN || is_fragment || header[ipv4::TTL] <= 1 {
+    const PORTS: usize = ipv4::MIN_HEADER_BYTES;
+    let Some(header) = packet.first_chunk::<{ PORTS + 4 }>() else { return 0 };
+    let long = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let fragment = u16::from_be_bytes([header[ipv4::FRAGMENT], header[ipv4::FRAGMENT + 1]]);
+    let is_plain = header[0] == PLAIN && fragment & !ipv4::DONT_FRAGMENT == 0 && header[ipv4::TTL] > 1;
+    let message_bytes = match header[ipv4::PROTOCOL] {
+        protocol::UDP => udp::HEADER_BYTES,
+        protocol::TCP => match packet.get(PORTS..).and_then(tcp::parse) {
+            Some((_, _, flags)) if flags & flag::SYN == 0 => tcp::MIN_HEADER_BYTES,
+            _ => return 0,
+        },
+        _ => return 0,
+    };
+    let total_bytes = usize::from(total_bytes(packet));
+    if !is_plain || total_bytes < PORTS + message_bytes || total_bytes > packet.len() {
         return 0;
     }
-    let Some(message) = packet.get(ipv4::MIN_HEADER_BYTES..usize::from(word(ipv4::TOTAL_LENGTH))) else { return 0 };
-    let ports = match header[ipv4::PROTOCOL] {
-        protocol::UDP => udp::parse(message),
-        protocol::TCP => tcp::parse(message).filter(|(_, _, flags)| flags & flag::SYN == 0).map(|(s, d, _)| (s, d)),
-        _ => None,
-    };
-    let Some((source_port, destination_port)) = ports else { return 0 };
     let addresses = u64::from(long(ipv4::SOURCE)) | u64::from(long(ipv4::DESTINATION)) << 32;
     // Its protocol makes it something else than 0.
-    let rest = u64::from(source_port)
-        | u64::from(destination_port) << 16
-        | u64::from(realm.0) << 32
-        | u64::from(header[ipv4::PROTOCOL]) << 48;
+    let rest = u64::from(long(PORTS)) | u64::from(realm.0) << 32 | u64::from(header[ipv4::PROTOCOL]) << 48;
     u128::from(addresses) | u128::from(rest) << 64
 }
 
@@ -336,12 +327,12 @@ impl Entry {
     /// As [`crate::nat::rewrite::rewrite`] does.
     #[inline]
     fn rewrite(&self, packet: &mut [u8]) {
-        Delta::of_sum(self.header).apply_at(packet, ipv4::CHECKSUM);
-        packet[ipv4::TTL] -= 1;
-        packet[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&self.source.to_be_bytes());
-        packet[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&self.destination.to_be_bytes());
-        let is_tcp = packet[ipv4::PROTOCOL] == protocol::TCP;
-        let message = &mut packet[ipv4::MIN_HEADER_BYTES..];
+        let Some((header, message)) = packet.split_first_chunk_mut::<{ ipv4::MIN_HEADER_BYTES }>() else { return };
+        Delta::of_sum(self.header).apply_at(header, ipv4::CHECKSUM);
+        header[ipv4::TTL] -= 1;
+        header[ipv4::SOURCE..ipv4::SOURCE + 4].copy_from_slice(&self.source.to_be_bytes());
+        header[ipv4::DESTINATION..ipv4::DESTINATION + 4].copy_from_slice(&self.destination.to_be_bytes());
+        let is_tcp = header[ipv4::PROTOCOL] == protocol::TCP;
         let delta = Delta::of_sum(self.pseudo_header);
         if is_tcp { delta.apply_at(message, tcp::CHECKSUM) } else { udp::fix_checksum(message, delta) }
     }

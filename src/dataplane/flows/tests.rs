@@ -57,8 +57,12 @@ fn entry(key: u128, epoch: u32) -> Entry {
 
 impl Flows {
     fn find(&self, key: u128) -> Option<Entry> {
-        let first = self.first_place(key) as usize;
-        [first, first + 1].map(|place| self.entry(place)).into_iter().find(|entry| entry.is_of(key, self.epoch))
+        let first = first_place(&self.hasher, self.in_use, key) as usize;
+        let lines = self.words[self.first_word..].as_chunks().0;
+        [first, first + 1]
+            .map(|place| Entry::from_words(&lines[place]))
+            .into_iter()
+            .find(|entry| entry.is_of(key, self.epoch))
     }
 }
 
