@@ -131,6 +131,7 @@ impl Core for Echo {
             dns_now: Default::default(),
             dns_routes: Vec::new(),
             sessions_max: 1,
+            known_flow_packets: 0,
             napt_bindings: 0,
             napt_bindings_max: 1,
             events_lost: 0,

@@ -119,12 +119,22 @@ impl Carriers {
         }
     }
 
-    /// Looks which attachments are up, and takes note of what has changed since the last time.
-    pub fn look(&mut self, is_up: impl Fn(TunnelId, IpVersion) -> bool) {
+    /// Whether the realm has more attachments than one.
+    pub fn has_choice(&self, realm: RealmId) -> bool {
+        matches!(self.realms.get(usize::from(realm.0)), Some(Choice::Several(_)))
+    }
+
+    /// Looks which attachments are up, and takes note of what has changed since the last time. `true`: something has, and flows may
+    /// go another way.
+    pub fn look(&mut self, is_up: impl Fn(TunnelId, IpVersion) -> bool) -> bool {
+        let mut has_changed = false;
         for realm in &self.several {
             let Choice::Several(several) = &mut self.realms[usize::from(realm.0)] else { continue };
+            let carriers = several.carriers.clone();
             self.switches.extend(several.look(*realm, &is_up));
+            has_changed |= carriers != several.carriers;
         }
+        has_changed
     }
 
     pub fn poll_switch(&mut self) -> Option<Switch> {

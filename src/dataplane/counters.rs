@@ -127,7 +127,7 @@ impl Counters {
             Fate::Answered => self.totals.answered += 1,
             Fate::Dropped(reason) => self.realms[usize::from(meta.realm.0)].drops[reason.index()] += 1,
             Fate::Kept => self.totals.fragments_kept += 1,
-            Fate::Live => debug_assert!(false, "a packet left the walk without a fate"),
+            Fate::Live | Fate::Translated => debug_assert!(false, "a packet left the walk without a fate"),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn encap(
 /// place in the lower.
 fn by_tunnel<'a>(batch: &Batch, order: &'a mut [u64; BATCH_PACKETS]) -> &'a [u64] {
     let mut count = 0;
-    for (place, meta) in batch.metas().iter().enumerate().filter(|(_, meta)| meta.is_live()) {
+    for (place, meta) in batch.metas().iter().enumerate().filter(|(_, meta)| meta.is_leaving()) {
         order[count] = u64::from(meta.egress.0) << 32 | place as u64;
         count += 1;
     }

@@ -20,6 +20,7 @@ use super::carriers::Carriers;
 use super::counters::Counters;
 use super::door;
 use super::event::{Event, PortNews, What};
+use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::{Egress, Local};
@@ -77,6 +78,7 @@ pub struct Engine {
     snapshot: Arc<Snapshot>,
     carriers: Carriers,
     tunnels: Tunnels,
+    flows: Flows,
     police: Police,
     sessions: Sessions,
     identifications: Identifications,
@@ -107,6 +109,7 @@ impl Engine {
         let mut engine = Engine {
             carriers: Carriers::new(setup.seed.rotate_left(12)),
             tunnels: Tunnels::new(wireguard, setup.ike, setup.link_random, setup.seed.rotate_left(16)),
+            flows: Flows::new(setup.sessions.sessions, setup.seed.rotate_left(4)),
             police: Police::new(),
             sessions: Sessions::new(setup.sessions, setup.seed),
             identifications: Identifications::new(setup.seed.rotate_left(48)),
@@ -150,6 +153,7 @@ impl Engine {
         self.tunnels.configure(&snapshot, now);
         self.tunnels.forget_interfaces(&self.snapshot, &snapshot, now);
         self.carriers.configure(&snapshot);
+        self.flows.forget();
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.local.names.handle_publish(&before, &self.snapshot, now);
         self.drive_local(now);
@@ -227,6 +231,11 @@ impl Engine {
         self.tunnels.say_goodbye(&mut self.outbox)
     }
 
+    /// The next packet of each flow is judged and translated as if it were the first. Changes nothing of what becomes of it.
+    pub fn forget_flows(&mut self) {
+        self.flows.forget();
+    }
+
     /// What is to be sent. Clear it after sending.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
@@ -291,6 +300,7 @@ impl Engine {
             dns_signatures: self.local.names.signature_counts(),
             dns_now: self.local.names.gauges(now),
             dns_routes: self.local.names.routes(&self.snapshot, now),
+            known_flow_packets: self.flows.hits(),
             sessions: self.sessions.len(),
             sessions_max: self.sessions.capacity(),
             napt_bindings: self.napt.len(),
@@ -301,7 +311,9 @@ impl Engine {
 
     fn look_at_carriers(&mut self) {
         let tunnels = &self.tunnels;
-        self.carriers.look(|tunnel, version| tunnels.is_up_for(tunnel, version));
+        if self.carriers.look(|tunnel, version| tunnels.is_up_for(tunnel, version)) {
+            self.flows.forget();
+        }
     }
 
     /// What the transports still have to do in this call.
@@ -390,6 +402,7 @@ impl Engine {
             snapshot: &self.snapshot,
             carriers: &self.carriers,
             tunnels: &mut self.tunnels,
+            flows: &mut self.flows,
             police: &mut self.police,
             sessions: &mut self.sessions,
             identifications: &mut self.identifications,

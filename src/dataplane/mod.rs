@@ -20,6 +20,7 @@ mod carriers;
 mod classify;
 pub mod door;
 mod encap;
+mod flows;
 mod fragment;
 mod icmp_report;
 mod local;

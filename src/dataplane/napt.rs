@@ -11,7 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::nat::napt::{Ended, Filtering, Inside, Napt, Proto, Remote};
-use crate::nat::{Asker, Flow, Held, Sessions, Side, Ticket, Way};
+use crate::nat::{Asker, Flow, Held, Pass, Sessions, Side, Ticket, Way};
 use crate::net::RealmId;
 use crate::net::mapping::{Located, Mapping};
 use crate::net::policy::protocol;
@@ -84,7 +84,7 @@ pub(super) fn admit(
     sessions: &mut Sessions,
     napt: &Napt,
     now_secs: u32,
-) -> Result<(), DropReason> {
+) -> Result<Pass, DropReason> {
     let Flow { source, destination, protocol, .. } = ticket.flow();
     let by_host = |opening: &Flow| opening.source == destination && grants(snapshot, opening);
     let way = sessions.way_of_opener(ticket, now_secs);

@@ -4,7 +4,7 @@
 //! NaptPortNotServed. The sender is told when a host's ports are used up.
 
 use crate::nat::napt::Napt;
-use crate::nat::{Flow, Sessions, Ticket};
+use crate::nat::{Flow, Pass, Sessions, Ticket};
 use crate::net::policy::protocol;
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, DropReason, Meta};
@@ -21,11 +21,17 @@ use super::snapshot::Snapshot;
 pub(super) struct Police {
     /// A packet's place in the batch, and what finds its session.
     tickets: Vec<(usize, Ticket)>,
+    passed: Vec<(usize, Pass)>,
 }
 
 impl Police {
     pub fn new() -> Self {
-        Police { tickets: Vec::with_capacity(BATCH_PACKETS) }
+        Police { tickets: Vec::with_capacity(BATCH_PACKETS), passed: Vec::with_capacity(BATCH_PACKETS) }
+    }
+
+    /// Which packets of the batch have passed, by place, and their sessions.
+    pub fn passed(&self) -> &[(usize, Pass)] {
+        &self.passed
     }
 
     /// `report` is called for every packet whose sender is to be told, with the packet as it was sent.
@@ -39,6 +45,7 @@ impl Police {
         mut report: impl FnMut(&Meta, &[u8], Report),
     ) {
         self.tickets.clear();
+        self.passed.clear();
         for place in 0..batch.len() {
             let (meta, bytes) = batch.packet_mut(place);
             // Every realm may talk to the IX itself; `local` knows what it offers.
@@ -68,17 +75,20 @@ impl Police {
                 sessions.admit(ticket, snapshot.generation, now_secs, |opening| grants(snapshot, opening))
             };
             let shown = match admitted {
-                Ok(()) if napt::is_open(meta) => napt::show_source(meta, ticket, sessions, napt),
+                Ok(pass) if napt::is_open(meta) => napt::show_source(meta, ticket, sessions, napt).map(|()| pass),
                 Err(DropReason::NaptFiltered) if napt::is_open(meta) => {
                     Err(napt::knock(meta, ticket, snapshot, sessions, napt, now_secs))
                 }
                 verdict => verdict,
             };
-            if let Err(reason) = shown {
-                if matches!(reason, DropReason::NaptExhausted | DropReason::NaptTableFull) {
-                    report(meta, bytes, Report::Prohibited);
+            match shown {
+                Ok(pass) => self.passed.push((*place, pass)),
+                Err(reason) => {
+                    if matches!(reason, DropReason::NaptExhausted | DropReason::NaptTableFull) {
+                        report(meta, bytes, Report::Prohibited);
+                    }
+                    meta.drop(reason);
                 }
-                meta.drop(reason);
             }
         }
         napt::release(sessions, napt);

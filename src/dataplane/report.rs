@@ -43,6 +43,8 @@ pub struct Report {
     pub dns_routes: Vec<RouteReport>,
     pub sessions: usize,
     pub sessions_max: usize,
+    /// Packets of flows that the table of known flows knew: they skipped most of the walk.
+    pub known_flow_packets: u64,
     pub napt_bindings: usize,
     pub napt_bindings_max: usize,
     /// What happened to tunnels and nobody took down in time. Statuses and counters missed nothing.

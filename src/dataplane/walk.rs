@@ -4,6 +4,7 @@
 //! ingress    outer datagram: which tunnel?                                  Tunnels::open
 //! decap      key, replay window, open                                       Tunnels::open
 //! answers    to probes of the tunnel's path go no further                   local
+//! flows      known flows: as their packets before, and on to encap           flows
 //! classify   realm of the tunnel; source must belong; canonicalise;
 //!            fragments wait until their datagram is whole                   classify, fragment
 //! policy     session of the current generation? else grants; a pool's port   police
@@ -25,6 +26,7 @@ use super::carriers::Carriers;
 use super::classify::{Tables, classify};
 use super::counters::Counters;
 use super::encap::encap;
+use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::{deliver, take_answers};
@@ -39,6 +41,7 @@ pub(super) struct Walk<'a> {
     pub snapshot: &'a Snapshot,
     pub carriers: &'a Carriers,
     pub tunnels: &'a mut Tunnels,
+    pub flows: &'a mut Flows,
     pub police: &'a mut Police,
     pub sessions: &'a mut Sessions,
     pub identifications: &'a mut Identifications,
@@ -60,6 +63,7 @@ impl Walk<'_> {
             snapshot,
             carriers,
             tunnels,
+            flows,
             police,
             sessions,
             identifications,
@@ -76,15 +80,18 @@ impl Walk<'_> {
         let (mapping, gateway) = (&snapshot.mapping, snapshot.service.gateway);
 
         take_answers(batch, tunnels, now);
-        classify(batch, Tables { mapping, napt, gateway }, reassembler, now);
-        police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
-            reporter.prepare(meta, packet, report, snapshot, now_secs);
-        });
-        route(batch, carriers, tunnels, |meta, packet, report| {
-            reporter.prepare(meta, packet, report, snapshot, now_secs);
-        });
-        deliver(batch, host, now);
-        translate(batch, mapping, napt, identifications);
+        if flows.run(batch, sessions, tunnels, snapshot.generation, now_secs) {
+            classify(batch, Tables { mapping, napt, gateway }, reassembler, now);
+            police.run(batch, snapshot, sessions, napt, now_secs, |meta, packet, report| {
+                reporter.prepare(meta, packet, report, snapshot, now_secs);
+            });
+            route(batch, carriers, tunnels, |meta, packet, report| {
+                reporter.prepare(meta, packet, report, snapshot, now_secs);
+            });
+            deliver(batch, host, now);
+            translate(batch, mapping, napt, identifications);
+            flows.learn(batch, police.passed(), carriers);
+        }
         encap(batch, tunnels, fragmenter, outbox, counters);
 
         reporter.send(tunnels, outbox, counters);

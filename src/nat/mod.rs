@@ -21,4 +21,4 @@ pub mod sessions;
 
 pub use flow::{Asker, Flow, Side};
 pub use reassembly::Reassembler;
-pub use sessions::{Held, Limits, Sessions, Ticket, Timers, Way};
+pub use sessions::{Held, Limits, Pass, Sessions, Ticket, Timers, Way};

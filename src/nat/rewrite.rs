@@ -162,7 +162,7 @@ fn write_word(message: &mut [u8], at: usize, old: u16, new: u16) -> Delta {
 fn fix_transport(message: &mut [u8], headers: &Headers, addresses: Delta, ports: Delta) {
     match headers.transport {
         Transport::Tcp { .. } => addresses.and(ports).apply_at(message, tcp::CHECKSUM),
-        Transport::Udp { .. } => fix_udp(message, addresses.and(ports)),
+        Transport::Udp { .. } => udp::fix_checksum(message, addresses.and(ports)),
         Transport::EchoRequest { .. } | Transport::EchoReply { .. } | Transport::IcmpError | Transport::IcmpOther => {
             // ICMPv6 covers a pseudo-header, ICMP does not.
             let delta = if headers.is_v6() { addresses.and(ports) } else { ports };
@@ -175,25 +175,10 @@ fn fix_transport(message: &mut [u8], headers: &Headers, addresses: Delta, ports:
 /// Of what we have no ports, what covers a pseudo-header.
 pub(super) fn fix_other(message: &mut [u8], number: u8, addresses: Delta) {
     match number {
-        protocol::UDP_LITE => fix_udp(message, addresses),
+        protocol::UDP_LITE => udp::fix_checksum(message, addresses),
         protocol::DCCP => addresses.apply_at(message, dccp::CHECKSUM),
         _ => {}
     }
-}
-
-/// A UDP checksum of zero means that there is none (RFC 768), and stays so; a computed zero is sent as all ones. UDP-Lite
-/// (RFC 3828 section 3.1) has it at the same place, forbids the zero, and sends all ones too.
-pub(super) fn fix_udp(message: &mut [u8], delta: Delta) {
-    let Some(field) = message.get_mut(udp::CHECKSUM..udp::CHECKSUM + 2) else { return };
-    let old = u16::from_be_bytes([field[0], field[1]]);
-    if old == 0 {
-        return;
-    }
-    let new = match delta.apply(old) {
-        0 => 0xffff,
-        sum => sum,
-    };
-    field.copy_from_slice(&new.to_be_bytes());
 }
 
 #[cfg(test)]

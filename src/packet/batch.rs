@@ -47,6 +47,7 @@ impl Batch {
         Batch { bytes, metas: Vec::with_capacity(max_packets), stride_bytes, max_packets }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.metas.len()
     }
@@ -55,17 +56,20 @@ impl Batch {
         self.metas.is_empty()
     }
 
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.metas.len() == self.max_packets
     }
 
     /// The buffer that the next packet is to be written into, before [`Batch::push`]. The batch must not be full.
+    #[inline]
     pub fn slot(&mut self) -> &mut [u8] {
         let start = self.metas.len() * self.stride_bytes;
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
     /// Makes the first `len` bytes of [`Batch::slot`] the next packet.
+    #[inline]
     pub fn push(&mut self, ingress: TunnelId, realm: RealmId, len: usize) {
         debug_assert!(len <= self.stride_bytes && !self.is_full());
         self.metas.push(Meta::arrived(ingress, realm, len));
@@ -75,16 +79,19 @@ impl Batch {
         &self.metas
     }
 
+    #[inline]
     pub fn meta(&self, index: usize) -> &Meta {
         &self.metas[index]
     }
 
+    #[inline]
     pub fn bytes(&self, index: usize) -> &[u8] {
         let start = index * self.stride_bytes;
         &self.bytes[start..start + self.metas[index].len as usize]
     }
 
     /// A packet's metadata and bytes together.
+    #[inline]
     pub fn packet_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
         let meta = &mut self.metas[index];
         let start = index * self.stride_bytes;

@@ -12,6 +12,8 @@ use super::{DropReason, Reassembled, Shown};
 pub enum Fate {
     /// Still walking.
     Live,
+    /// It is what it will be when it leaves: only its tunnel has still to take it.
+    Translated,
     Forwarded,
     /// Delivered to the IX itself.
     Answered,
@@ -85,9 +87,15 @@ impl Meta {
         self.len = total_bytes as u32;
     }
 
+    /// Still walking, and ready to be sealed or on its way there.
+    #[inline]
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.fate, Fate::Live | Fate::Translated)
+    }
+
     /// Ends the packet's walk; the first reason stands.
     pub fn drop(&mut self, reason: DropReason) {
-        if self.is_live() {
+        if self.is_leaving() {
             self.fate = Fate::Dropped(reason);
         }
     }

@@ -325,6 +325,7 @@ pub(crate) mod samples {
             dns_now: Default::default(),
             dns_routes: Vec::new(),
             sessions_max: 1_000_000,
+            known_flow_packets: 0,
             napt_bindings: 0,
             napt_bindings_max: 500_000,
             events_lost: 0,

@@ -11,13 +11,26 @@ use std::net::IpAddr;
 pub struct Delta(u32);
 
 impl Delta {
+    /// What [`Delta::sum`] gave.
+    #[inline]
+    pub fn of_sum(sum: u16) -> Delta {
+        Delta(sum.into())
+    }
+
+    /// For keeping it.
+    pub fn sum(self) -> u16 {
+        self.0 as u16
+    }
+
     /// A 16-bit word changed.
+    #[inline]
     pub fn word(self, old: u16, new: u16) -> Delta {
         // Folded at once: the sum of two 16-bit words and a folded sum cannot overflow.
         Delta(fold(self.0 + u32::from(!old) + u32::from(new)).into())
     }
 
     /// A 32-bit value changed (at an even offset).
+    #[inline]
     pub fn dword(self, old: u32, new: u32) -> Delta {
         let sum = u64::from(self.0) + u64::from(!old) + u64::from(new);
         Delta(fold64(sum).into())
@@ -51,11 +64,13 @@ impl Delta {
     }
 
     /// The checksum that is right after the change, when `checksum` was right before.
+    #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
         !fold(u32::from(!checksum) + self.0)
     }
 
     /// Applies to the checksum at `offset`, when the packet reaches that far.
+    #[inline]
     pub fn apply_at(self, bytes: &mut [u8], offset: usize) {
         if let Some(field) = bytes.get_mut(offset..offset + 2) {
             let new = self.apply(u16::from_be_bytes([field[0], field[1]]));
@@ -93,11 +108,13 @@ pub fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, mes
     Some(!fold(total))
 }
 
+#[inline]
 fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
+#[inline]
 fn fold64(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff_ffff) + (sum >> 32);

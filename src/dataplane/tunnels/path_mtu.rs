@@ -97,7 +97,7 @@ impl PathMtus {
     /// The tunnel's way; cheap enough to ask for every packet.
     #[inline]
     pub fn way(&self, tunnel: TunnelId) -> Way {
-        self.ways.get(tunnel.index()).copied().unwrap_or(Way::new(MIN_INNER_BYTES, false))
+        self.ways.get(tunnel.index()).copied().unwrap_or(Way::UNKNOWN)
     }
 
     /// The tunnel is a port, whose link carries so much (`None`: it is not known). That is all that there is to know of its way.

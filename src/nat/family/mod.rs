@@ -185,7 +185,7 @@ fn translate_message(
         Transport::Udp { .. } if lacks_checksum(message) && shown.destination.is_ipv6() => {
             return compute_udp_checksum(message, shown, whole_bytes);
         }
-        Transport::Udp { .. } => rewrite::fix_udp(message, delta),
+        Transport::Udp { .. } => udp::fix_checksum(message, delta),
         Transport::EchoRequest { .. } | Transport::EchoReply { .. } => {
             translate_echo(message, headers, shown, whole_bytes, ports);
         }

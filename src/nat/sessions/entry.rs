@@ -80,27 +80,62 @@ impl Hash for Key {
     }
 }
 
+/// The fields of its key, too, one by one: as a struct of its own the key would not leave the room that the rest needs.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Session {
-    pub key: Key,
+    low: Canonical,
+    high: Canonical,
+    low_place: Place,
+    high_place: Place,
+    /// No other session of this table has, or had, the same.
+    pub serial: u64,
+    pub last_packet_secs: u32,
+    pub generation: Generation,
+    protocol: u8,
+    low_asks: Option<bool>,
     pub opener_is_low: bool,
     pub occupied: bool,
     pub phase: Phase,
     pub way: Way,
     /// See [`holds`].
     pub holds: u8,
-    pub last_packet_secs: u32,
-    pub generation: Generation,
 }
 
 impl Session {
-    pub fn opener_realm(&self) -> RealmId {
-        if self.opener_is_low { self.key.low_place.realm } else { self.key.high_place.realm }
+    pub fn new(key: Key, opener_is_low: bool, phase: Phase, generation: Generation, now_secs: u32) -> Self {
+        let Key { low, high, low_place, high_place, protocol, low_asks } = key;
+        Session {
+            low,
+            high,
+            low_place,
+            high_place,
+            serial: 0,
+            last_packet_secs: now_secs,
+            generation,
+            protocol,
+            low_asks,
+            opener_is_low,
+            occupied: true,
+            phase,
+            way: Way::Through,
+            holds: 0,
+        }
     }
 
+    #[inline]
+    pub fn key(&self) -> Key {
+        let Session { low, high, low_place, high_place, protocol, low_asks, .. } = *self;
+        Key { low, high, low_place, high_place, protocol, low_asks }
+    }
+
+    pub fn opener_realm(&self) -> RealmId {
+        if self.opener_is_low { self.low_place.realm } else { self.high_place.realm }
+    }
+
+    #[inline]
     pub fn is_expired(&self, timers: &Timers, now_secs: u32) -> bool {
-        let idle_secs = timers.idle_secs(self.key.protocol, self.phase);
+        let idle_secs = timers.idle_secs(self.protocol, self.phase);
         now_secs.wrapping_sub(self.last_packet_secs) >= idle_secs
     }
 }

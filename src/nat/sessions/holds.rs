@@ -47,7 +47,7 @@ impl Sessions {
     pub fn forget_holds(&mut self, is_ended: impl Fn(&Held) -> bool) {
         for session in self.slab.iter_mut().filter(|session| session.occupied && session.holds != 0) {
             for bit in [holds::LOW, holds::HIGH] {
-                if session.holds & bit != 0 && is_ended(&held(&session.key, bit)) {
+                if session.holds & bit != 0 && is_ended(&held(&session.key(), bit)) {
                     session.holds &= !bit;
                 }
             }
@@ -61,7 +61,7 @@ impl Sessions {
         }
         for bit in [holds::LOW, holds::HIGH] {
             if session.holds & bit != 0 {
-                self.released.push(held(&session.key, bit));
+                self.released.push(held(&session.key(), bit));
             }
         }
     }

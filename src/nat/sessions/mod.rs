@@ -19,6 +19,7 @@ mod entry;
 mod half_open;
 mod holds;
 mod knock;
+mod pass;
 mod tcp;
 mod ticket;
 mod timers;
@@ -36,6 +37,7 @@ use crate::wire::tcp::Segment;
 
 pub use holds::Held;
 pub use knock::Way;
+pub use pass::Pass;
 pub use ticket::Ticket;
 pub use timers::Timers;
 
@@ -82,6 +84,7 @@ pub struct Sessions {
     /// Open sessions by the opener's realm.
     per_realm: Vec<u32>,
     hand: usize,
+    last_serial: u64,
     /// Bindings that ended sessions have let go of.
     released: Vec<Held>,
 }
@@ -100,6 +103,7 @@ impl Sessions {
             free: Vec::with_capacity(limits.sessions),
             per_realm: vec![0; usize::from(u16::MAX) + 1],
             hand: 0,
+            last_serial: 0,
             released: Vec::with_capacity(2 * BATCH_PACKETS),
         }
     }
@@ -162,7 +166,7 @@ impl Sessions {
         generation: Generation,
         now_secs: u32,
         grants: impl Fn(&Flow) -> bool,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Pass, DropReason> {
         if let Some(slot) = self.find(ticket.hash, &ticket.key) {
             if !self.slab[slot].is_expired(&self.timers, now_secs) {
                 return self.pass(slot, ticket, generation, now_secs, grants);
@@ -200,7 +204,7 @@ impl Sessions {
             self.hand = if self.hand + 1 < self.slab.len() { self.hand + 1 } else { 0 };
             let session = &self.slab[self.hand];
             if session.occupied && session.is_expired(&self.timers, now_secs) {
-                let hash = self.hash(&session.key);
+                let hash = self.hash(&session.key());
                 self.remove(self.hand, hash);
             }
         }
@@ -218,7 +222,7 @@ impl Sessions {
         generation: Generation,
         now_secs: u32,
         grants: impl Fn(&Flow) -> bool,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Pass, DropReason> {
         let session = &mut self.slab[slot];
         let from_opener = session.opener_is_low == ticket.source_is_low;
         let is_tcp = session.phase != Phase::Untracked;
@@ -238,11 +242,10 @@ impl Sessions {
         }
         if is_tcp {
             self.step(slot, from_opener, &ticket.segment, now_secs);
-        } else if from_opener || session.way == Way::Met {
-            // Else the other side does not keep a way in open for ever (RFC 4787 REQ-6: inbound refresh is a matter of policy).
-            session.last_packet_secs = now_secs;
+        } else {
+            session.refresh(from_opener, now_secs);
         }
-        Ok(())
+        Ok(self.pass_of(slot, from_opener))
     }
 
     /// The side that did not open the session asks for a connection of its own: it needs a grant of its own.
@@ -253,12 +256,12 @@ impl Sessions {
         generation: Generation,
         now_secs: u32,
         grants: impl Fn(&Flow) -> bool,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Pass, DropReason> {
         if !grants(&ticket.opening(true)) {
             return Err(DropReason::NotGranted);
         }
         if !self.slab[slot].phase.is_over() {
-            return Ok(()); // the receiver will challenge it (RFC 5961 section 4.2)
+            return Ok(self.pass_of(slot, false)); // the receiver will challenge it (RFC 5961 section 4.2)
         }
         self.remove(slot, ticket.hash);
         self.open(ticket, generation, now_secs, grants)
@@ -285,7 +288,7 @@ impl Sessions {
         generation: Generation,
         now_secs: u32,
         grants: impl Fn(&Flow) -> bool,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Pass, DropReason> {
         let Ticket { key, hash, source_is_low, may_open, segment } = *ticket;
         if !may_open {
             return Err(DropReason::NoSession);
@@ -302,35 +305,28 @@ impl Sessions {
             return Err(DropReason::SessionTableFull);
         }
         let (track, phase) = if ticket.is_tcp() { Track::open(&segment) } else { (Track::NONE, Phase::Untracked) };
-        let session = Session {
-            key,
-            opener_is_low: source_is_low,
-            occupied: true,
-            phase,
-            way: Way::Through,
-            holds: 0,
-            last_packet_secs: now_secs,
-            generation,
-        };
+        let session = Session::new(key, source_is_low, phase, generation, now_secs);
         let slot = self.take_slot(session, track);
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot: slot as u32 }, |entry| spread(entry.hash));
         self.per_realm[usize::from(opener.0)] += 1;
         if phase.is_half_open() {
             self.half_open.push(opener, slot);
         }
-        Ok(())
+        Ok(self.pass_of(slot, true))
     }
 
     /// Gives up the oldest connection of `realm` that is not established. `false`: there is none.
     fn evict_half_open(&mut self, realm: RealmId) -> bool {
         let Some(slot) = self.half_open.oldest(realm) else { return false };
-        let hash = self.hash(&self.slab[slot].key);
+        let hash = self.hash(&self.slab[slot].key());
         self.remove(slot, hash);
         true
     }
 
     /// There must be room.
-    fn take_slot(&mut self, session: Session, track: Track) -> usize {
+    fn take_slot(&mut self, mut session: Session, track: Track) -> usize {
+        self.last_serial += 1;
+        session.serial = self.last_serial;
         if let Some(slot) = self.free.pop() {
             let slot = slot as usize;
             self.slab[slot] = session;
@@ -346,8 +342,9 @@ impl Sessions {
 
     #[inline]
     fn find(&self, hash: u32, key: &Key) -> Option<usize> {
-        let entry =
-            self.index.find(spread(hash), |entry| entry.hash == hash && self.slab[entry.slot as usize].key == *key)?;
+        let entry = self
+            .index
+            .find(spread(hash), |entry| entry.hash == hash && self.slab[entry.slot as usize].key() == *key)?;
         Some(entry.slot as usize)
     }
 

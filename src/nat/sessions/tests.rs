@@ -8,6 +8,7 @@ use crate::net::Canonical;
 use crate::net::policy::protocol;
 
 mod knock;
+mod pass;
 mod tcp;
 
 const A: RealmId = RealmId(1);
@@ -32,7 +33,7 @@ fn admit(
 ) -> Result<(), DropReason> {
     let ticket = t.ticket(flow);
     t.fetch(&[(0, ticket)]);
-    t.admit(&ticket, generation, now_secs, grants)
+    t.admit(&ticket, generation, now_secs, grants).map(|_| ())
 }
 
 fn table(sessions: usize, per_realm: usize) -> Sessions {

@@ -83,6 +83,13 @@ pub(super) static METRICS: &[Declaration] = &[
         read: |s| drops(&s.path.unattributed_drops, false),
     },
     Declaration {
+        name: "ixgate_path_known_flow_packets_total",
+        kind: Kind::Counter,
+        unit: Unit::Packets,
+        help: "Packets that went the short way, as others of their flow before them.",
+        read: |s| one(s.path.known_flow_packets as f64),
+    },
+    Declaration {
         name: "ixgate_path_open_sessions",
         kind: Kind::Gauge,
         unit: Unit::Sessions,

@@ -60,6 +60,10 @@ pub enum Probing {
 }
 
 impl Way {
+    /// Of a tunnel that there is not.
+    pub const UNKNOWN: Way =
+        Way { mtu_bytes: MIN_INNER_BYTES, unfragmented_bytes: MIN_INNER_BYTES, may_fragment: false };
+
     pub fn new(inner: u16, may_fragment: bool) -> Self {
         Way { mtu_bytes: inner.max(MIN_INNER_BYTES), unfragmented_bytes: inner, may_fragment }
     }

@@ -51,7 +51,7 @@ impl World {
     ) -> Result<(), DropReason> {
         let ticket = self.t.ticket(&flow(me, port, segment.flags)).with_segment(segment);
         self.t.fetch(&[(0, ticket)]);
-        self.t.admit(&ticket, G1, self.now, grants)
+        self.t.admit(&ticket, G1, self.now, grants).map(|_| ())
     }
 
     /// The client may open connections to the server, and not the reverse.
@@ -150,7 +150,7 @@ fn a_connection_goes_on_after_a_restart_when_its_opener_speaks() {
     assert_eq!(w.t.admit(&ticket, G1, 0, |_| true), Err(DropReason::NoSession), "not where a binding is lost");
     let ticket = ticket.with_segment(w.ends.segment(CLIENT, SYN, 0));
     let ticket = Ticket { may_open: true, ..ticket }.not_in_mid_stream();
-    assert_eq!(w.t.admit(&ticket, G1, 0, |_| true), Ok(()));
+    assert!(w.t.admit(&ticket, G1, 0, |_| true).is_ok());
 }
 
 #[test]

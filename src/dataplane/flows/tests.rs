@@ -1,0 +1,220 @@
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::nat::rewrite;
+use crate::packet::Shown;
+use crate::sim::packets;
+use crate::wire::headers;
+
+const A: RealmId = RealmId(1);
+const B: RealmId = RealmId(2);
+const PASS: Pass = Pass { slot: 3, serial: 9, from_opener: true };
+
+fn flows(max_sessions: usize) -> Flows {
+    Flows::new(max_sessions, 7)
+}
+
+fn packet(source: u32, destination: u32, ports: (u16, u16), is_tcp: bool, payload: &[u8]) -> Vec<u8> {
+    let end = |address: u32, port| (IpAddr::V4(Ipv4Addr::from_bits(address)), port);
+    let (source, destination) = (end(source, ports.0), end(destination, ports.1));
+    match is_tcp {
+        true => packets::tcp(source, destination, flag::ACK, &[], payload),
+        false => packets::udp(source, destination, payload),
+    }
+}
+
+/// As the stages leave one that they have let pass.
+fn judged(realm: RealmId, packet: &[u8], shown: (u32, u32)) -> Batch {
+    let mut batch = Batch::default();
+    batch.slot()[..packet.len()].copy_from_slice(packet);
+    batch.push(TunnelId(1), realm, packet.len());
+    let (meta, bytes) = batch.packet_mut(0);
+    meta.headers = headers::parse(bytes).unwrap();
+    meta.destination.realm = B;
+    meta.egress = TunnelId(5);
+    let [source, destination] = [shown.0, shown.1].map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)));
+    meta.shown = Shown::addresses(source, destination);
+    batch
+}
+
+fn entry(key: u128, epoch: u32) -> Entry {
+    Entry {
+        key,
+        epoch,
+        pass: PASS,
+        source: 1,
+        destination: 2,
+        header: 3,
+        pseudo_header: 4,
+        egress: TunnelId(5),
+        realm: B,
+        has_choice: true,
+        asked_secs: NEVER,
+    }
+}
+
+impl Flows {
+    fn find(&self, key: u128) -> Option<Entry> {
+        let first = first_place(&self.hasher, self.in_use, key) as usize;
+        let lines = self.words[self.first_word..].as_chunks().0;
+        [first, first + 1]
+            .map(|place| Entry::from_words(&lines[place]))
+            .into_iter()
+            .find(|entry| entry.is_of(key, self.epoch))
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_known_flows_packet_is_rewritten_as_the_stages_do(
+        addresses: (u32, u32),
+        shown: (u32, u32),
+        ports: (u16, u16),
+        is_tcp: bool,
+        payload in prop::collection::vec(any::<u8>(), 0..64),
+        has_checksum: bool,
+        ttl in 2..=255u8,
+    ) {
+        let first = packet(addresses.0, addresses.1, ports, is_tcp, &[]);
+        let batch = judged(A, &first, shown);
+        let entry = Entry::learn(1, 1, PASS, batch.meta(0), &Carriers::new(1)).unwrap();
+
+        let mut expected = packet(addresses.0, addresses.1, ports, is_tcp, &payload);
+        expected[ipv4::TTL] = ttl;
+        expected[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].fill(0);
+        let sum = crate::wire::checksum::checksum(&expected[..20]);
+        expected[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+        if !has_checksum && !is_tcp {
+            expected[20 + udp::CHECKSUM..20 + udp::CHECKSUM + 2].fill(0);
+        }
+        let mut packet = expected.clone();
+        let headers = headers::parse(&expected).unwrap();
+        rewrite::rewrite(&mut expected, &headers, &batch.meta(0).shown);
+        entry.rewrite(&mut packet);
+        prop_assert_eq!(packet, expected);
+    }
+
+    #[test]
+    fn an_entry_is_what_was_put_in(words: [u64; ENTRY_WORDS]) {
+        let mut entry = Entry::from_words(&words);
+        entry.epoch = 1;
+        entry.key |= 1;
+        let mut flows = flows(10);
+        flows.put(entry);
+        prop_assert_eq!(flows.find(entry.key), Some(entry));
+    }
+
+    /// What has a key is what the stages would let on as far as its headers go, and nothing of which they would say more.
+    #[test]
+    fn only_plain_packets_have_a_key(mut bytes in prop::collection::vec(any::<u8>(), 0..80), plain: bool, is_tcp: bool) {
+        if plain && bytes.len() > 40 {
+            let len = bytes.len() as u16;
+            bytes[..4].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8]);
+            bytes[6..10].copy_from_slice(&[0x40, 0, 64, if is_tcp { protocol::TCP } else { protocol::UDP }]);
+        }
+        if key_of(A, &bytes) != 0 {
+            let headers = headers::parse(&bytes).unwrap();
+            prop_assert!(!headers.is_v6() && headers.hop_limit > 1);
+            prop_assert_eq!(headers.transport_offset, 20);
+            prop_assert_eq!(headers.total_bytes, usize::from(total_bytes(&bytes)));
+        }
+    }
+}
+
+#[test]
+fn realms_that_share_every_address_and_port_have_flows_of_their_own() {
+    let packet = packet(0x0a00_0001, 0x6440_0001, (1000, 443), false, b"x");
+    let [a, b] = [A, B].map(|realm| key_of(realm, &packet));
+    assert_ne!(a, b);
+    let mut flows = flows(10);
+    flows.put(entry(a, 1));
+    assert_eq!(flows.find(b), None);
+    assert!(flows.find(a).is_some());
+}
+
+#[test]
+fn what_is_not_plain_has_no_key() {
+    let plain = packet(0x0a00_0001, 0x6440_0001, (1000, 443), true, b"x");
+    assert_ne!(key_of(A, &plain), 0);
+    let changed = |at: usize, byte: u8| {
+        let mut packet = plain.clone();
+        packet[at] = byte;
+        key_of(A, &packet)
+    };
+    for (what, at, byte) in [
+        ("options", 0, 0x46),
+        ("IPv6", 0, 0x65),
+        ("more fragments", 6, 0x20),
+        ("a fragment", 7, 1),
+        ("no hop left", ipv4::TTL, 1),
+        ("GRE", ipv4::PROTOCOL, 47),
+        ("ICMP", ipv4::PROTOCOL, 1),
+        ("longer than it is", ipv4::TOTAL_LENGTH + 1, 200),
+        ("SYN", 20 + 13, flag::SYN),
+        ("SYN, ACK", 20 + 13, flag::SYN | flag::ACK),
+        ("a header longer than the segment", 20 + 12, 0xf0),
+    ] {
+        assert_eq!(changed(at, byte), 0, "{what}");
+    }
+}
+
+#[test]
+fn a_new_epoch_knows_nothing_of_the_one_before() {
+    let mut flows = flows(10);
+    flows.put(entry(1, flows.epoch));
+    assert!(flows.find(1).is_some());
+    flows.forget();
+    assert!(flows.find(1).is_none());
+    flows.epoch = u32::MAX;
+    flows.put(entry(1, u32::MAX));
+    flows.forget();
+    assert_eq!(flows.epoch, 1, "and after the last one the first comes again, with nothing in it");
+    assert!(flows.words.iter().all(|word| *word == 0));
+}
+
+#[test]
+fn the_table_is_bounded_and_a_full_one_still_learns() {
+    let mut flows = flows(START / ENTRIES_PER_SESSION);
+    let bytes = flows.words.len();
+    for key in 1..=10 * START as u128 {
+        flows.put(entry(key, 1));
+        assert!(flows.find(key).is_some());
+    }
+    let known = (1..=10 * START as u128).filter(|key| flows.find(*key).is_some()).count();
+    assert!(known <= START && known * 100 > START * 98, "as many as there is room for: {known}");
+    assert_eq!(flows.words.len(), bytes);
+}
+
+#[test]
+fn of_as_many_flows_as_sessions_make_hardly_one_is_pushed_out() {
+    let sessions = 10_000;
+    let mut flows = flows(sessions);
+    flows.make_room(sessions);
+    let keys = 1..=2 * sessions as u128;
+    keys.clone().for_each(|key| flows.put(entry(key, 1)));
+    let known = keys.clone().filter(|key| flows.find(*key).is_some()).count();
+    assert!(known * 100 > 2 * sessions * 92, "{known}");
+    // Stale ones give way first.
+    flows.forget();
+    keys.clone().take(1000).for_each(|key| flows.put(entry(key, 2)));
+    assert!(keys.take(1000).all(|key| flows.find(key).is_some()));
+}
+
+#[test]
+fn what_the_table_cannot_hold_is_not_learned() {
+    let first = packet(0x0a00_0001, 0x6440_0001, (1000, 443), false, &[]);
+    let learn = |change: fn(&mut Meta)| {
+        let mut batch = judged(A, &first, (1, 2));
+        change(batch.packet_mut(0).0);
+        Entry::learn(1, 1, PASS, batch.meta(0), &Carriers::new(1)).is_some()
+    };
+    assert!(learn(|_| ()));
+    assert!(!learn(|meta| meta.shown.source_port = 7), "shown by a pool");
+    assert!(!learn(|meta| meta.shown.destination_port = 7), "by a forward");
+    assert!(!learn(|meta| meta.by_binding = true), "by a binding");
+    assert!(!learn(|meta| meta.fragment_payload_bytes = 1000), "in fragments");
+    assert!(!learn(|meta| meta.destination.realm = RealmId::IX), "to the IX itself");
+    assert!(!learn(|meta| meta.shown.destination = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)), "into IPv6");
+}

@@ -1,0 +1,106 @@
+//! Packets of known sessions: whatever `admit` does with one, `pass_again` does too, or leaves it to `admit`.
+
+use std::collections::HashMap;
+
+use super::super::tcp::tests::Ends;
+use super::*;
+use crate::wire::tcp::{flag, may_open};
+
+const PORTS: u16 = 3;
+
+/// One packet: of which connection, by which end, when, and what it is.
+#[derive(Clone, Debug)]
+struct Said {
+    port: u16,
+    by_server: bool,
+    is_tcp: bool,
+    flags: u8,
+    data_bytes: u32,
+    secs_later: u32,
+    is_new_generation: bool,
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let flags = prop::sample::select(vec![
+        flag::SYN,
+        flag::SYN | flag::ACK,
+        flag::ACK,
+        flag::ACK,
+        flag::FIN | flag::ACK,
+        flag::RST,
+        flag::RST | flag::ACK,
+    ]);
+    let secs = prop::sample::select(vec![0, 0, 0, 1, 100, 299, 300, 8000]);
+    (0..PORTS, any::<bool>(), any::<bool>(), flags, 0..1000u32, secs, prop::bool::weighted(0.02)).prop_map(
+        |(port, by_server, is_tcp, flags, data_bytes, secs_later, is_new_generation)| Said {
+            port,
+            by_server,
+            is_tcp,
+            flags,
+            data_bytes,
+            secs_later,
+            is_new_generation,
+        },
+    )
+}
+
+/// All that a table remembers.
+fn memory(t: &Sessions) -> String {
+    let sessions: Vec<_> = t.slab.iter().zip(&t.tracks).filter(|(session, _)| session.occupied).collect();
+    format!("{sessions:?} {:?} {}", t.half_open.oldest(A), t.len())
+}
+
+proptest! {
+    #[test]
+    fn whatever_passes_again_would_have_been_admitted(all in prop::collection::vec(said(), 1..200)) {
+        let [mut slow, mut fast] = [table(4, 4), table(4, 4)];
+        let mut ends: Vec<Ends> = (0..PORTS).map(|_| Ends::new()).collect();
+        let mut passes: HashMap<(u16, bool, bool), Pass> = HashMap::new();
+        let (mut now, mut generation) = (0, G1);
+        for said in all {
+            now += said.secs_later;
+            generation.0 += u32::from(said.is_new_generation);
+            let segment = said.is_tcp.then(|| ends[usize::from(said.port)].say(usize::from(said.by_server), said.flags, said.data_bytes));
+            let mut flow = udp(side(A, said.port), side(B, 443));
+            if let Some(segment) = &segment {
+                flow = Flow { protocol: protocol::TCP, tcp_flags: segment.flags, may_open: may_open(segment.flags), ..flow };
+            }
+            let flow = if said.by_server { flow.reversed() } else { flow };
+            let grants = |flow: &Flow| flow.source.realm == A;
+            let judge = |t: &mut Sessions| {
+                let ticket = t.ticket(&flow);
+                let ticket = segment.map_or(ticket, |segment| ticket.with_segment(segment));
+                t.admit(&ticket, generation, now, grants)
+            };
+            let verdict = judge(&mut slow);
+            let of = (said.port, said.by_server, said.is_tcp);
+            let is_syn = segment.is_some_and(|segment| segment.flags & flag::SYN != 0);
+            let again = !is_syn && passes.get(&of).is_some_and(|pass| fast.pass_again(*pass, segment.as_ref(), generation, now));
+            if again {
+                prop_assert!(verdict.is_ok(), "{said:?}: {verdict:?}");
+            } else {
+                prop_assert_eq!(judge(&mut fast), verdict);
+                passes.remove(&of);
+                passes.extend(verdict.ok().map(|pass| (of, pass)));
+            }
+            prop_assert_eq!(memory(&fast), memory(&slow), "{:?}", said);
+        }
+    }
+}
+
+#[test]
+fn a_pass_is_for_one_session_and_not_for_the_next_in_its_place() {
+    let mut t = table(1, 1);
+    let (first, second) = (udp(side(A, 1), side(B, 2)), udp(side(A, 3), side(B, 4)));
+    let ticket = t.ticket(&first);
+    let pass = t.admit(&ticket, G1, 0, |_| true).unwrap();
+    assert!(t.pass_again(pass, None, G1, 0));
+    assert!(!t.pass_again(pass, None, Generation(2), 0), "a new configuration judges anew");
+    assert!(!t.pass_again(pass, None, G1, UDP_SECS), "it has expired");
+    t.forget(&ticket);
+    assert!(!t.pass_again(pass, None, G1, 0), "it has ended");
+    let ticket = t.ticket(&second);
+    let other = t.admit(&ticket, G1, 0, |_| true).unwrap();
+    assert_eq!(other.slot, pass.slot, "the same place");
+    assert!(!t.pass_again(pass, None, G1, 0) && t.pass_again(other, None, G1, 0));
+}
