@@ -63,7 +63,7 @@ struct Peer {
 }
 
 /// A tunnel as the snapshot has it.
-pub(super) struct Configured {
+pub(in crate::dataplane) struct Configured {
     pub peer: Arc<PeerConfig>,
     pub copy_dscp: bool,
 }

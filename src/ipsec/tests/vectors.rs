@@ -249,7 +249,7 @@ fn the_packets_of_the_gcm_draft_are_what_we_seal_and_open() {
 proptest! {
     #[test]
     fn a_trailer_is_read_as_it_was_written(payload in prop::collection::vec(any::<u8>(), 0..100), next: u8, shift in 0..=4) {
-        let block = 1 << shift;
+        let block = 1usize << shift;
         let mut bytes = payload.clone();
         bytes.resize(esp::padded_bytes(payload.len(), block), 0xff);
         esp::finish(&mut bytes, payload.len(), next);
