@@ -72,3 +72,6 @@ pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
         job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ pub(super) fn encap(
 ) {
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
+    touch(order, tunnels);
     let mut encap = Encap { batch, tunnels, fragmenter, outbox, counters, leaving: Vec::new() };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
         encap.take(TunnelId((group[0] >> 32) as u32), group);
@@ -139,6 +140,16 @@ impl Encap<'_> {
             Err(reason) => meta.drop(reason),
         }
     }
+}
+
+/// What packets to different tunnels need is read for all of them first, so that they wait for memory together.
+fn touch(order: &[u64], tunnels: &Tunnels) {
+    let tunnel_of = |key: &u64| TunnelId((key >> 32) as u32);
+    if order.first().map(tunnel_of) == order.last().map(tunnel_of) {
+        return;
+    }
+    let touched = order.iter().map(tunnel_of).fold(0, |touched, tunnel| touched ^ tunnels.touch_leaving(tunnel));
+    std::hint::black_box(touched);
 }
 
 /// All at once.

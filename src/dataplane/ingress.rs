@@ -70,6 +70,7 @@ impl Ingress<'_> {
             return;
         }
         self.counters.totals.datagrams_in += arrivals.all.len() as u64;
+        self.tunnels.touch_arriving(&arrivals.all);
         let found: Vec<Result<Arriving, DropReason>, BATCH_PACKETS> =
             arrivals.all.iter().map(|datagram| self.tunnels.look_up(datagram, self.now)).collect();
         let opened = self.open(&arrivals.all, &found);
@@ -88,7 +89,7 @@ impl Ingress<'_> {
             next += 1;
             match opened >> n & 1 {
                 1 => self.arrived(found, datagram, distance, &mut run),
-                _ => self.counters.dropped_outside(DropReason::DataNotAuthentic, None),
+                _ => self.refused(datagram),
             }
         }
         self.count(run);
@@ -132,6 +133,13 @@ impl Ingress<'_> {
             }
             other => self.ended(other),
         }
+    }
+
+    /// One that is not authentic. Those before it may have made it a replay, or ended its SA.
+    #[cold]
+    fn refused(&mut self, datagram: &Datagram<'_>) {
+        let reason = self.tunnels.look_up(datagram, self.now).err().unwrap_or(DropReason::DataNotAuthentic);
+        self.counters.dropped_outside(reason, None);
     }
 
     /// What is to be opened by itself.

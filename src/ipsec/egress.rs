@@ -12,6 +12,7 @@
 use super::endpoint::{Endpoint, tunnel_mut};
 use super::esp::HEADER_BYTES;
 use super::lifetime::Wear;
+use super::sa::Sa;
 use super::table::Slot;
 use crate::crypto::{PacketKey, Stamp};
 use crate::net::{Path, TunnelId};
@@ -62,6 +63,13 @@ impl Endpoint {
             self.on_wear(slot, wear);
         }
         Ok(())
+    }
+
+    /// As [`Endpoint::touch_sa`], for a tunnel that packets leave by.
+    #[inline]
+    pub fn touch(&self, id: TunnelId) -> u64 {
+        let Some(Some(tunnel)) = self.tunnels.get(id.index()) else { return 0 };
+        tunnel.preferred().and_then(|slot| self.table.get(slot)).map_or(0, Sa::touch_out)
     }
 
     /// The first `packet_bytes` of `buffer` are the packet; behind it there must be room for padding and trailer.

@@ -69,6 +69,18 @@ impl Endpoint {
         Ok(Arriving { slot, stamp, text_bytes })
     }
 
+    /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the
+    /// first has found. What comes of it means nothing.
+    #[inline]
+    pub fn touch_spi(&self, packet: &[u8]) -> Option<Slot> {
+        self.table.lookup(Header::parse(packet)?.spi)
+    }
+
+    #[inline]
+    pub fn touch_sa(&self, slot: Slot) -> u64 {
+        self.table.get(slot).map_or(0, Sa::touch_in)
+    }
+
     /// What it is to be opened with.
     #[inline]
     pub fn opening_key(&self, arriving: &Arriving) -> Option<&PacketKey> {

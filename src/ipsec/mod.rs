@@ -68,4 +68,6 @@ pub use replay::{MAX_WINDOW_PACKETS, MIN_WINDOW_PACKETS};
 pub use sa::{ChildSa, Outbound};
 pub use selectors::MAX_SELECTORS;
 pub use status::{SaStatus, TunnelStatus, UseOut};
+pub use table::Slot;
+
 pub use tunnel::KEEPALIVE_INTERVAL;

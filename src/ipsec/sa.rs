@@ -146,6 +146,18 @@ impl Sa {
         }
     }
 
+    /// Reads what every packet to us needs.
+    #[inline]
+    pub fn touch_in(&self) -> u64 {
+        u64::from(self.spi_in) ^ self.received.packets ^ self.replay.touch()
+    }
+
+    /// The same of every packet from us.
+    #[inline]
+    pub fn touch_out(&self) -> u64 {
+        self.sequence_out ^ self.sent.bytes ^ u64::from(self.path.remote.port())
+    }
+
     #[inline]
     pub fn carries(&self, packet: &[u8]) -> bool {
         self.selectors.cover_outbound(packet)

@@ -89,6 +89,12 @@ impl Session {
         &self.sealer
     }
 
+    /// Reads what every packet needs.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.next_counter ^ self.window.touch()
+    }
+
     /// Whether a message with this counter is to be opened. Changes nothing.
     #[inline]
     pub fn admit(&self, counter: u64, now: Timestamp) -> Result<(), DropReason> {

@@ -159,6 +159,21 @@ impl Endpoint {
         datagram.len() >= DATA_OVERHEAD_BYTES && datagram.starts_with(&DATA)
     }
 
+    /// Reads what packets of different peers need, so that the waits for it overlap; the second of two steps wants what the
+    /// first has found. What comes of it means nothing.
+    #[inline]
+    pub fn touch_index(&self, datagram: &[u8]) -> TunnelId {
+        let index = datagram.get(4..8).and_then(|bytes| bytes.first_chunk());
+        index.and_then(|index| self.shared.indices.tunnel_of(u32::from_le_bytes(*index))).unwrap_or(TunnelId::NONE)
+    }
+
+    #[inline]
+    pub fn touch(&self, tunnel: TunnelId) -> u64 {
+        let Some(Some(peer)) = self.peers.get(tunnel.index()) else { return 0 };
+        let traffic = peer.traffic.rx_packets ^ peer.traffic.mtu_bytes as u64;
+        traffic ^ peer.current.as_ref().map_or(0, Session::touch)
+    }
+
     /// Whose data message it is. Changes nothing.
     #[inline]
     pub fn look_up(&mut self, datagram: &[u8], now: Timestamp) -> Result<Arriving, DropReason> {

@@ -10,7 +10,7 @@ use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
 use crate::crypto::{OpenJob, SealJob};
 use crate::dataplane::report::Traffic;
 use crate::net::{Port, Timestamp, TunnelId};
-use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::outbox::Place;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::{ipsec, wireguard};
@@ -158,6 +158,42 @@ impl Tunnels {
     #[inline]
     fn can_be_esp(&self, bytes: &[u8]) -> bool {
         self.ipsec.is_some() && bytes.len() <= MAX_PACKET_BYTES + ESP_OVERHEAD_BYTES
+    }
+
+    /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Not
+    /// where they seem to be of one sender, whose state comes with the first.
+    pub fn touch_arriving(&self, datagrams: &[Datagram<'_>]) {
+        let sender =
+            |datagram: Option<&Datagram<'_>>| datagram.and_then(|datagram| datagram.bytes.first_chunk::<8>().copied());
+        if sender(datagrams.first()) == sender(datagrams.last()) {
+            return;
+        }
+        let mut tunnels = [TunnelId::NONE; BATCH_PACKETS];
+        let mut slots = [None; BATCH_PACKETS];
+        for ((datagram, tunnel), slot) in datagrams.iter().zip(&mut tunnels).zip(&mut slots) {
+            match (datagram.path.port, &self.ipsec) {
+                (Port::WireGuard, _) => *tunnel = self.wireguard.touch_index(datagram.bytes),
+                (_, Some(ipsec)) => *slot = ipsec.esp.touch_spi(datagram.bytes),
+                _ => {}
+            }
+        }
+        let mut touched = 0;
+        for ((tunnel, slot), _) in tunnels.iter().zip(&slots).zip(datagrams) {
+            touched ^= match (slot, &self.ipsec) {
+                (Some(slot), Some(ipsec)) => ipsec.esp.touch_sa(*slot),
+                _ => self.wireguard.touch(*tunnel),
+            };
+        }
+        std::hint::black_box(touched);
+    }
+
+    /// The same for a tunnel that packets leave by. What comes of it means nothing.
+    #[inline]
+    pub fn touch_leaving(&self, tunnel: TunnelId) -> u64 {
+        match &self.ipsec {
+            Some(ipsec) if ipsec.serves(tunnel) => ipsec.esp.touch(tunnel),
+            _ => self.wireguard.touch(tunnel),
+        }
     }
 
     /// Whose it is, and whether it is new.
