@@ -134,7 +134,7 @@ fn nothing_is_allocated(from: Kind, to: Kind) {
         let datagrams = fixture.datagrams(0, payload_bytes);
         let forwarded = fixture.forwarded();
         assert_eq!(fixture.allocations(&datagrams), 0, "{payload_bytes} bytes");
-        assert_eq!(fixture.forwarded() - forwarded, DATAGRAMS.into());
+        assert_eq!(fixture.forwarded() - forwarded, u64::from(DATAGRAMS));
     }
     let mut spoiled = fixture.datagrams(0, 100);
     spoiled.iter_mut().step_by(3).for_each(|datagram| *datagram.last_mut().unwrap() ^= 1);

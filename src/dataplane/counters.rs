@@ -90,6 +90,7 @@ impl Counters {
     }
 
     /// Inner packets came out of a tunnel.
+    #[inline]
     pub fn received(&mut self, tunnel: TunnelId, realm: RealmId, traffic: Traffic, now: Timestamp) {
         self.realms[usize::from(realm.0)].received += traffic;
         let tunnel = &mut self.tunnels[tunnel.index()];
@@ -98,17 +99,20 @@ impl Counters {
     }
 
     /// An inner packet went into a tunnel.
+    #[inline]
     pub fn sent(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize) {
         self.sent_all(tunnel, realm, Traffic { packets: 1, bytes: bytes as u64 });
     }
 
     /// The same for some of one tunnel.
+    #[inline]
     pub fn sent_all(&mut self, tunnel: TunnelId, realm: RealmId, traffic: Traffic) {
         self.realms[usize::from(realm.0)].sent += traffic;
         self.tunnels[tunnel.index()].sent += traffic;
     }
 
     /// An outer datagram was dropped before it became a packet.
+    #[inline]
     pub fn dropped_outside(&mut self, reason: DropReason, realm: Option<RealmId>) {
         match realm {
             Some(realm) => self.realms[usize::from(realm.0)].drops[reason.index()] += 1,
@@ -136,6 +140,7 @@ impl Counters {
     }
 
     /// A packet's walk has ended.
+    #[inline]
     pub fn ended(&mut self, meta: &Meta) {
         match meta.fate {
             Fate::Forwarded => self.totals.forwarded += 1,

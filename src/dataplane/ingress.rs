@@ -32,16 +32,20 @@ pub(super) struct Arrivals<'a> {
 }
 
 impl<'a> Arrivals<'a> {
+    #[inline]
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
     /// There must be room for it.
+    #[inline]
     pub fn push(&mut self, datagram: Datagram<'a>) {
         let pushed = self.all.push(datagram);
         debug_assert!(pushed.is_ok());
     }
 }
+
+type Outcomes = Vec<Result<Arriving, DropReason>, BATCH_PACKETS>;
 
 /// What opening works on.
 pub(super) struct Ingress<'a> {
@@ -70,54 +74,50 @@ impl Ingress<'_> {
             return;
         }
         self.counters.totals.datagrams_in += arrivals.all.len() as u64;
+        self.tunnels.note_now(self.now);
         self.tunnels.touch_arriving(&arrivals.all);
-        let found: Vec<Result<Arriving, DropReason>, BATCH_PACKETS> =
-            arrivals.all.iter().map(|datagram| self.tunnels.look_up(datagram, self.now)).collect();
-        let opened = self.open(&arrivals.all, &found);
+        let mut found = Vec::new();
+        let authentic = self.open(&arrivals.all, &mut found);
         let mut run = Run { tunnel: TunnelId::NONE, realm: None, traffic: Traffic::default() };
         // Where what was opened lies: behind the packets of the batch, which become more.
         let mut next = self.batch.len();
         for (n, (datagram, found)) in arrivals.all.iter().zip(&found).enumerate() {
-            let found = match found {
-                Ok(found) => found,
-                Err(reason) => {
-                    self.counters.dropped_outside(*reason, None);
-                    continue;
+            match found {
+                Ok(found) => {
+                    let distance = next - self.batch.len();
+                    next += 1;
+                    match authentic >> n & 1 {
+                        1 => self.arrived(found, datagram, distance, &mut run),
+                        _ => self.refused(datagram),
+                    }
                 }
-            };
-            let distance = next - self.batch.len();
-            next += 1;
-            match opened >> n & 1 {
-                1 => self.arrived(found, datagram, distance, &mut run),
-                _ => self.refused(datagram),
+                Err(reason) => self.counters.dropped_outside(*reason, None),
             }
         }
         self.count(run);
         arrivals.all.clear();
     }
 
-    /// Of which datagrams there is the text, bit by bit: each that was found lies one slot behind the one before.
-    fn open(&mut self, datagrams: &[Datagram<'_>], found: &[Result<Arriving, DropReason>]) -> u64 {
+    /// Looks all of them up and opens those that are `found`, each one slot behind the one before. Which are authentic, bit by
+    /// bit.
+    fn open(&mut self, datagrams: &[Datagram<'_>], found: &mut Outcomes) -> u64 {
         let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
+        let room = self.batch.slot_bytes();
         let mut slots = self.batch.slots();
-        let mut with_job = 0u64;
-        for (n, (datagram, found)) in datagrams.iter().zip(found).enumerate() {
-            if let Ok(found) = found
-                && let Some(slot) = slots.next()
-                && let Some(job) = self.tunnels.open_job(found, datagram, slot)
-            {
-                let _ = jobs.push(job);
-                with_job |= 1 << n;
-            }
+        for datagram in datagrams {
+            let outcome = self.tunnels.look_up(datagram, room).map(|found| {
+                // There is a slot, and room for a job, for each datagram.
+                if let Some(slot) = slots.next() {
+                    let _ = jobs.push(found.job(slot));
+                }
+                found.arriving
+            });
+            let _ = found.push(outcome);
         }
         open_batch(&mut jobs);
-        let mut opened = 0;
-        for job in &jobs {
-            let n = with_job.trailing_zeros();
-            opened |= u64::from(job.is_authentic) << n;
-            with_job &= with_job - 1;
-        }
-        opened
+        let mut answers = jobs.iter().map(|job| job.is_authentic);
+        let bits = found.iter().enumerate().filter(|(_, found)| found.is_ok());
+        bits.fold(0, |bits, (n, _)| bits | u64::from(answers.next().unwrap_or_default()) << n)
     }
 
     /// An authentic datagram, of which the text lies so many slots behind the next.
@@ -138,7 +138,8 @@ impl Ingress<'_> {
     /// One that is not authentic. Those before it may have made it a replay, or ended its SA.
     #[cold]
     fn refused(&mut self, datagram: &Datagram<'_>) {
-        let reason = self.tunnels.look_up(datagram, self.now).err().unwrap_or(DropReason::DataNotAuthentic);
+        let found = self.tunnels.look_up(datagram, self.batch.slot_bytes());
+        let reason = found.err().unwrap_or(DropReason::DataNotAuthentic);
         self.counters.dropped_outside(reason, None);
     }
 

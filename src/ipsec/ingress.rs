@@ -42,9 +42,9 @@ impl Endpoint {
     }
 
     fn open_one(&mut self, datagram: Datagram<'_>, out: &mut [u8], now: Timestamp) -> Result<Opened, DropReason> {
-        let arriving = self.look_up(datagram.bytes, now)?;
+        self.note_now(now);
+        let (arriving, key) = self.look_up(datagram.bytes)?;
         let text = out.get_mut(..arriving.text_bytes).ok_or(DropReason::InnerTooLong)?;
-        let key = self.opening_key(&arriving).ok_or(DropReason::DataUnknownSession)?;
         let mut job = [OpenJob::new(key, arriving.stamp, arriving.sealed(datagram.bytes), text)];
         open_batch(&mut job);
         match job[0].is_authentic {
@@ -53,20 +53,25 @@ impl Endpoint {
         }
     }
 
-    /// The first half of opening: whose it is, and whether its number is new. Changes nothing. Then [`open_batch`], by
-    /// [`Endpoint::opening_key`], and [`Endpoint::arrived`] for each that is authentic. Between the halves of one packet there may be
+    /// Before packets are looked up.
+    #[inline]
+    pub fn note_now(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// The first half of opening: whose it is, whether its number is new, and what it is to be opened with. Then [`open_batch`],
+    /// and [`Endpoint::arrived`] for each that is authentic. Between the halves of one packet there may be
     /// those of others, of the same SA too, and nothing else.
     ///
     /// Extended numbers are told by the newest packet of an earlier batch: one that is 2^32 less a window further is lost.
     #[inline]
-    pub fn look_up(&mut self, packet: &[u8], now: Timestamp) -> Result<Arriving, DropReason> {
-        self.now = self.now.max(now);
+    pub fn look_up(&self, packet: &[u8]) -> Result<(Arriving, &PacketKey), DropReason> {
         let header = Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
         let slot = self.table.lookup(header.spi).ok_or(DropReason::DataUnknownSession)?;
         let sa = self.table.get(slot).ok_or(DropReason::DataUnknownSession)?;
         let stamp = sa.admit(header)?;
         let text_bytes = sa.text_bytes(packet.len()).ok_or(DropReason::OuterMalformed)?;
-        Ok(Arriving { slot, stamp, text_bytes })
+        Ok((Arriving { slot, stamp, text_bytes }, sa.opening_key()))
     }
 
     /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the
@@ -79,12 +84,6 @@ impl Endpoint {
     #[inline]
     pub fn touch_sa(&self, slot: Slot) -> u64 {
         self.table.get(slot).map_or(0, Sa::touch_in)
-    }
-
-    /// What it is to be opened with.
-    #[inline]
-    pub fn opening_key(&self, arriving: &Arriving) -> Option<&PacketKey> {
-        Some(self.table.get(arriving.slot)?.opening_key())
     }
 
     /// A packet that was looked up is authentic, and this is in it.

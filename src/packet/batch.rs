@@ -47,31 +47,43 @@ impl Batch {
         Batch { bytes, metas: Vec::with_capacity(max_packets), stride_bytes, max_packets }
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.metas.len()
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.metas.is_empty()
     }
 
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.metas.len() == self.max_packets
     }
 
     /// The buffer that the next packet is to be written into, before [`Batch::push`]. The batch must not be full.
+    #[inline]
     pub fn slot(&mut self) -> &mut [u8] {
         let start = self.metas.len() * self.stride_bytes;
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
+    /// How long every buffer is.
+    #[inline]
+    pub fn slot_bytes(&self) -> usize {
+        self.stride_bytes
+    }
+
     /// The buffers of the next packets and of those behind them: [`Batch::slot`] comes first.
+    #[inline]
     pub fn slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
         let start = self.metas.len() * self.stride_bytes;
         self.bytes[start..].chunks_exact_mut(self.stride_bytes)
     }
 
     /// The buffer that lies so many behind [`Batch::slot`]. It must be there.
+    #[inline]
     pub fn slot_behind(&mut self, distance: usize) -> &mut [u8] {
         let start = (self.metas.len() + distance) * self.stride_bytes;
         &mut self.bytes[start..start + self.stride_bytes]
@@ -88,37 +100,44 @@ impl Batch {
     }
 
     /// Makes the first `len` bytes of [`Batch::slot`] the next packet.
+    #[inline]
     pub fn push(&mut self, ingress: TunnelId, realm: RealmId, len: usize) {
         debug_assert!(len <= self.stride_bytes && !self.is_full());
         self.metas.push(Meta::arrived(ingress, realm, len));
     }
 
+    #[inline]
     pub fn metas(&self) -> &[Meta] {
         &self.metas
     }
 
+    #[inline]
     pub fn meta(&self, index: usize) -> &Meta {
         &self.metas[index]
     }
 
+    #[inline]
     pub fn bytes(&self, index: usize) -> &[u8] {
         let start = index * self.stride_bytes;
         &self.bytes[start..start + self.metas[index].len as usize]
     }
 
     /// The whole buffer of a packet.
+    #[inline]
     pub fn buffer(&self, index: usize) -> &[u8] {
         let start = index * self.stride_bytes;
         &self.bytes[start..start + self.stride_bytes]
     }
 
     /// A packet's metadata and its whole buffer.
+    #[inline]
     pub fn buffer_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
         let start = index * self.stride_bytes;
         (&mut self.metas[index], &mut self.bytes[start..start + self.stride_bytes])
     }
 
     /// A packet's metadata and bytes together.
+    #[inline]
     pub fn packet_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
         let meta = &mut self.metas[index];
         let start = index * self.stride_bytes;

@@ -99,6 +99,7 @@ impl Outbox {
     }
 
     /// Room for one datagram of up to `len` bytes, to be followed by [`Outbox::commit`]. `None`: full.
+    #[inline]
     pub fn space(&mut self, len: usize) -> Option<&mut [u8]> {
         if self.runs.len() + self.reserved >= self.max_runs {
             return None;
@@ -107,11 +108,13 @@ impl Outbox {
     }
 
     /// Makes the first `len` bytes of the last `space` a datagram to `path`.
+    #[inline]
     pub fn commit(&mut self, path: Path, data: bool, len: usize) {
         self.commit_marked(path, data, 0, len);
     }
 
     /// The same, with a traffic class for the outer IP header.
+    #[inline]
     pub fn commit_marked(&mut self, path: Path, data: bool, traffic_class: u8, len: usize) {
         let place = Place { start: self.used, len };
         self.used += len;

@@ -6,8 +6,8 @@
 //!         (seal_batch)       by Endpoint::sealing_key
 //!         Endpoint::sent     what is counted; then the places are committed
 //!
-//! open    Endpoint::look_up  whose it is, and whether the counter is new
-//!         (open_batch)       by Endpoint::opening_key
+//! open    Endpoint::look_up  whose it is, whether the counter is new, and the key; changes nothing
+//!         (open_batch)
 //!         Endpoint::arrived  if it is authentic: counter used, peer there, session confirmed, packet or keepalive
 //! ```
 //!
@@ -156,7 +156,7 @@ impl Endpoint {
     /// Whether it can be looked up. What cannot is for [`Endpoint::open`], which is to be called between batches.
     #[inline]
     pub fn is_data(datagram: &[u8]) -> bool {
-        datagram.len() >= DATA_OVERHEAD_BYTES && datagram.starts_with(&DATA)
+        datagram.len() >= DATA_OVERHEAD_BYTES && datagram.first_chunk() == Some(&DATA)
     }
 
     /// Reads what packets of different peers need, so that the waits for it overlap; the second of two steps wants what the
@@ -174,10 +174,15 @@ impl Endpoint {
         traffic ^ peer.current.as_ref().map_or(0, Session::touch)
     }
 
-    /// Whose data message it is. Changes nothing.
+    /// Before datagrams are looked up.
     #[inline]
-    pub fn look_up(&mut self, datagram: &[u8], now: Timestamp) -> Result<Arriving, DropReason> {
+    pub fn note_now(&mut self, now: Timestamp) {
         self.shared.now = self.shared.now.max(now);
+    }
+
+    /// Whose data message it is, and what it is to be opened with.
+    #[inline]
+    pub fn look_up(&self, datagram: &[u8]) -> Result<(Arriving, &PacketKey), DropReason> {
         match Message::parse(datagram) {
             Some(Message::Data(data)) => self.admit_data(&data),
             _ => Err(DropReason::OuterMalformed),
@@ -185,20 +190,15 @@ impl Endpoint {
     }
 
     #[inline]
-    fn admit_data(&self, data: &Data<'_>) -> Result<Arriving, DropReason> {
+    fn admit_data(&self, data: &Data<'_>) -> Result<(Arriving, &PacketKey), DropReason> {
         let unknown = DropReason::DataUnknownSession;
         let tunnel = self.shared.indices.tunnel_of(data.receiver_index).ok_or(unknown)?;
         let peer = self.peers.get(tunnel.index()).and_then(Option::as_ref).ok_or(unknown)?;
-        peer.session(data.receiver_index).ok_or(unknown)?.admit(data.counter, self.shared.now)?;
+        let session = peer.session(data.receiver_index).ok_or(unknown)?;
+        session.admit(data.counter, self.shared.now)?;
         let text_bytes = data.sealed.len() - TAG_BYTES;
-        Ok(Arriving { tunnel, receiver_index: data.receiver_index, counter: data.counter, text_bytes })
-    }
-
-    /// What it is to be opened with.
-    #[inline]
-    pub fn opening_key(&self, arriving: &Arriving) -> Option<&PacketKey> {
-        let peer = self.peers.get(arriving.tunnel.index())?.as_ref()?;
-        Some(peer.session(arriving.receiver_index)?.opening_key())
+        let arriving = Arriving { tunnel, receiver_index: data.receiver_index, counter: data.counter, text_bytes };
+        Ok((arriving, session.opening_key()))
     }
 
     /// A message that was looked up is authentic, and this is in it.
@@ -213,11 +213,10 @@ impl Endpoint {
     /// Opens one data message into `out`.
     #[inline]
     pub(super) fn open_data(&mut self, data: Data<'_>, path: Path, out: &mut [u8]) -> Opened {
-        let arriving = match self.admit_data(&data) {
-            Ok(arriving) => arriving,
+        let (arriving, key) = match self.admit_data(&data) {
+            Ok(found) => found,
             Err(reason) => return Opened::dropped(reason),
         };
-        let Some(key) = self.opening_key(&arriving) else { return Opened::dropped(DropReason::DataUnknownSession) };
         let Some(text) = out.get_mut(..arriving.text_bytes) else { return Opened::dropped(DropReason::InnerTooLong) };
         let mut job = [OpenJob::new(key, arriving.stamp(), data.sealed, text)];
         open_batch(&mut job);

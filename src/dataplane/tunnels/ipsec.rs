@@ -139,14 +139,14 @@ impl Ipsec {
         opened
     }
 
-    /// The first half of opening, see [`ipsec::Endpoint::look_up`].
+    /// Before packets are looked up.
     #[inline]
-    pub fn look_up(&mut self, packet: &[u8], now: Timestamp) -> Result<ipsec::Arriving, DropReason> {
+    pub fn note_now(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        self.esp.look_up(packet, self.now)
+        self.esp.note_now(now);
     }
 
-    /// The second: the text is in the first bytes of `slot`.
+    /// The second half of opening, see [`ipsec::Endpoint::look_up`]: the text is in the first bytes of `slot`.
     #[inline]
     pub fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
         let text = slot.get_mut(..arriving.text_bytes).unwrap_or_default();

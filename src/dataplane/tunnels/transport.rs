@@ -7,7 +7,7 @@
 use super::ipsec::{ESP_OVERHEAD_BYTES, Ipsec};
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
-use crate::crypto::{OpenJob, SealJob};
+use crate::crypto::{OpenJob, PacketKey, SealJob, Stamp};
 use crate::dataplane::report::Traffic;
 use crate::net::{Port, Timestamp, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
@@ -20,6 +20,15 @@ use crate::{ipsec, wireguard};
 pub(in crate::dataplane) enum Arriving {
     WireGuard(wireguard::Arriving),
     Esp(ipsec::Arriving),
+}
+
+/// What is needed to open one.
+pub(in crate::dataplane) struct Found<'a> {
+    pub arriving: Arriving,
+    key: &'a PacketKey,
+    stamp: Stamp,
+    sealed: &'a [u8],
+    text_bytes: usize,
 }
 
 /// A packet that is to be sealed.
@@ -44,6 +53,14 @@ pub(in crate::dataplane) struct Leaving {
 pub(in crate::dataplane) enum Sealer<'a> {
     WireGuard(wireguard::Sealer<'a>),
     Esp(&'a mut Ipsec, TunnelId),
+}
+
+impl<'a> Found<'a> {
+    /// With as much room as was said.
+    #[inline]
+    pub fn job(&self, slot: &'a mut [u8]) -> OpenJob<'a> {
+        OpenJob::new(self.key, self.stamp, self.sealed, &mut slot[..self.text_bytes])
+    }
 }
 
 impl Prepared {
@@ -196,35 +213,32 @@ impl Tunnels {
         }
     }
 
-    /// Whose it is, and whether it is new.
+    /// Before datagrams are looked up.
     #[inline]
-    pub fn look_up(&mut self, datagram: &Datagram<'_>, now: Timestamp) -> Result<Arriving, DropReason> {
-        match (&mut self.ipsec, datagram.path.port) {
-            (_, Port::WireGuard) => self.wireguard.look_up(datagram.bytes, now).map(Arriving::WireGuard),
-            (Some(ipsec), _) => ipsec.look_up(datagram.bytes, now).map(Arriving::Esp),
-            (None, _) => Err(DropReason::DataUnknownSession),
+    pub fn note_now(&mut self, now: Timestamp) {
+        self.wireguard.note_now(now);
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.note_now(now);
         }
     }
 
-    /// `None`: there is no key for it any more, or `slot` is too short.
+    /// Whose it is, and whether it is new. There is `room` for so many bytes of text.
     #[inline]
-    pub fn open_job<'a>(
-        &'a self,
-        arriving: &Arriving,
-        datagram: &Datagram<'a>,
-        slot: &'a mut [u8],
-    ) -> Option<OpenJob<'a>> {
-        match arriving {
-            Arriving::WireGuard(arriving) => {
-                let (key, text) = (self.wireguard.opening_key(arriving)?, slot.get_mut(..arriving.text_bytes)?);
-                Some(OpenJob::new(key, arriving.stamp(), arriving.sealed(datagram.bytes), text))
+    pub fn look_up<'a>(&'a self, datagram: &Datagram<'a>, room: usize) -> Result<Found<'a>, DropReason> {
+        let found = match (datagram.path.port, &self.ipsec) {
+            (Port::WireGuard, _) => {
+                let (found, key) = self.wireguard.look_up(datagram.bytes)?;
+                let (stamp, sealed, text_bytes) = (found.stamp(), found.sealed(datagram.bytes), found.text_bytes);
+                Found { arriving: Arriving::WireGuard(found), key, stamp, sealed, text_bytes }
             }
-            Arriving::Esp(arriving) => {
-                let key = self.ipsec.as_ref()?.esp.opening_key(arriving)?;
-                let text = slot.get_mut(..arriving.text_bytes)?;
-                Some(OpenJob::new(key, arriving.stamp, arriving.sealed(datagram.bytes), text))
+            (_, Some(ipsec)) => {
+                let (found, key) = ipsec.esp.look_up(datagram.bytes)?;
+                let (stamp, sealed, text_bytes) = (found.stamp, found.sealed(datagram.bytes), found.text_bytes);
+                Found { arriving: Arriving::Esp(found), key, stamp, sealed, text_bytes }
             }
-        }
+            (_, None) => return Err(DropReason::DataUnknownSession),
+        };
+        if found.text_bytes <= room { Ok(found) } else { Err(DropReason::InnerTooLong) }
     }
 
     /// It is authentic, and this is in the first bytes of `slot`.

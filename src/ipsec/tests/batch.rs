@@ -58,23 +58,24 @@ impl Side {
     }
 
     fn open_together(&mut self, packets: &[Vec<u8>]) -> Vec<Result<Vec<u8>, Opened>> {
-        let found: Vec<_> = packets.iter().map(|packet| self.endpoint.look_up(packet, self.now)).collect();
+        self.endpoint.note_now(self.now);
         let mut texts: Vec<_> = packets.iter().map(|packet| vec![0; packet.len()]).collect();
-        let mut authentic = Vec::new();
-        for ((packet, found), text) in packets.iter().zip(&found).zip(&mut texts) {
-            authentic.push(found.is_ok_and(|found| {
-                let key = self.endpoint.opening_key(&found).unwrap();
+        let (mut found, mut authentic) = (Vec::new(), Vec::new());
+        for (packet, text) in packets.iter().zip(&mut texts) {
+            let outcome = self.endpoint.look_up(packet);
+            authentic.push(outcome.is_ok_and(|(found, key)| {
                 let mut job = [OpenJob::new(key, found.stamp, found.sealed(packet), &mut text[..found.text_bytes])];
                 open_batch(&mut job);
                 job[0].is_authentic
             }));
+            found.push(outcome.map(|(found, _)| found));
         }
         let all = packets.iter().zip(&found).zip(&mut texts).zip(authentic);
         let opened = all.map(|(((packet, found), text), is_authentic)| {
             let found = (*found).map_err(dropped)?;
             if !is_authentic {
                 // Others may have made more of it plain.
-                let found = self.endpoint.look_up(packet, self.now);
+                let found = self.endpoint.look_up(packet);
                 return Err(dropped(found.err().unwrap_or(DropReason::DataNotAuthentic)));
             }
             match self.endpoint.arrived(&found, path(4500), 0, &mut text[..found.text_bytes]) {
