@@ -90,13 +90,12 @@ impl Fixture {
         let mut now = Timestamp::from_secs(1);
         let text = FILE.replace("{attach:a}", &from.attach("a", 1420)).replace("{attach:b}", &to.attach("b", 1420));
         let appliance = Appliance::build(&text);
-        let mut engines = [appliance.engine(now)];
+        let mut engine = appliance.engine(now);
         let [source, _] = [("a", 1, from), ("b", 2, to)].map(|(name, number, kind)| {
             let mut site = Site::new(kind, &appliance, name, number, now);
-            now = site.shake_hands(&mut engines, now);
+            now = site.shake_hands(&mut engine, now);
             site
         });
-        let [engine] = engines;
         Fixture { source, engine, alias_of_b: appliance.alias_of("b"), now }
     }
 

@@ -5,6 +5,7 @@ mod sites;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ixgate::dataplane::Engine;
 use ixgate::net::{Path, Timestamp};
@@ -76,7 +77,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let packet =
-        (prop::bool::ANY, prop::bool::ANY, 0u16..6, 0usize..1500).prop_map(|(by_c, to_c, flow, payload_bytes)| {
+        (prop::bool::ANY, prop::bool::ANY, 0u16..6, 0usize..1392).prop_map(|(by_c, to_c, flow, payload_bytes)| {
             let (from, to) = if by_c { (C, B) } else { (A, if to_c { C } else { B }) };
             Step::Packet { from, to, flow, payload_bytes }
         });
@@ -96,12 +97,88 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct World {
     appliance: Appliance,
+    /// Hears together, hears one by one. Their keys differ, and nothing else.
+    lanes: [Lane; 2],
+    kinds: [Kind; 3],
+    now: Timestamp,
+}
+
+/// An engine and its gateways.
+struct Lane {
+    engine: Engine,
     sites: Vec<Site>,
-    /// Together, one by one.
-    engines: [Engine; 2],
     /// A's, which may change.
     path_of_a: Path,
-    now: Timestamp,
+}
+
+/// What reached the gateways.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Heard {
+    /// Inner packets by site, in order.
+    packets: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// What else was sent: where, how long. Between it and packets there is no order.
+    others: BTreeMap<SocketAddr, Vec<usize>>,
+}
+
+impl Heard {
+    fn count(&self) -> usize {
+        self.packets.values().map(Vec::len).sum()
+    }
+}
+
+impl Lane {
+    fn start(appliance: &Appliance, kinds: [Kind; 3], now: &mut Timestamp) -> Self {
+        let mut engine = appliance.engine(*now);
+        let mut sites = Vec::new();
+        for (number, (name, kind)) in (1..).zip(NAMES.into_iter().zip(kinds)) {
+            let mut site = Site::new(kind, appliance, name, number, *now);
+            *now = site.shake_hands(&mut engine, *now);
+            sites.push(site);
+        }
+        Lane { engine, path_of_a: sites[A].path(), sites }
+    }
+
+    fn path_of(&self, site: usize) -> Path {
+        if site == A { self.path_of_a } else { self.sites[site].path() }
+    }
+
+    fn seal(&mut self, site: usize, packet: &[u8]) -> (Path, Vec<u8>) {
+        (self.path_of(site), self.sites[site].seal(packet))
+    }
+
+    /// What has left, opened by those whom it is for.
+    fn take(&mut self, heard: &mut Heard, now: Timestamp) {
+        let all: Vec<_> =
+            self.engine.outbox().datagrams().map(|(path, data, bytes)| (path, data, bytes.to_vec())).collect();
+        self.engine.outbox().clear();
+        for (path, data, bytes) in all {
+            let site = self.sites.iter().position(|site| site.address == path.remote.ip()).expect("a site");
+            match data {
+                true => {
+                    let packet = self.sites[site].open(path, &bytes, now).expect("what leaves can be opened");
+                    heard.packets.entry(site).or_default().push(packet);
+                }
+                false => heard.others.entry(path.remote).or_default().push(bytes.len()),
+            }
+        }
+    }
+
+    /// What the engine has counted, but for how it came to know it.
+    fn account(&self, now: Timestamp) -> String {
+        let report = self.engine.report(now);
+        assert!(self.engine.balances(), "{:?}", report.totals);
+        let tunnels: Vec<_> =
+            report.tunnels.iter().map(|tunnel| (tunnel.remote, tunnel.received, tunnel.sent, tunnel.up)).collect();
+        let realms: Vec<_> = report.realms.iter().map(|realm| (realm.received, realm.sent, realm.drops)).collect();
+        let drops = report.unattributed_drops;
+        format!("{:?}\n{drops:?}\n{realms:?}\n{tunnels:?}\n{}", report.totals, report.sessions)
+    }
+
+    fn drops(&self, reason: DropReason, now: Timestamp) -> u64 {
+        let report = self.engine.report(now);
+        let realms: u64 = report.realms.iter().map(|realm| realm.drops[reason.index()]).sum();
+        realms + report.unattributed_drops[reason.index()]
+    }
 }
 
 impl World {
@@ -111,14 +188,15 @@ impl World {
             text.replace(&format!("{{attach:{name}}}"), &kind.attach(name, if name == "b" { 1300 } else { 1420 }))
         };
         let appliance = Appliance::build(&NAMES.into_iter().zip(kinds).fold(FILE.to_owned(), attach));
-        let mut engines = [appliance.engine(now), appliance.engine(now)];
-        let mut sites = Vec::new();
-        for (number, (name, kind)) in (1..).zip(NAMES.into_iter().zip(kinds)) {
-            let mut site = Site::new(kind, &appliance, name, number, now);
-            now = site.shake_hands(&mut engines, now);
-            sites.push(site);
-        }
-        World { appliance, path_of_a: sites[A].path(), sites, engines, now }
+        let start = now;
+        let lanes = [(); 2].map(|()| {
+            let mut at = start;
+            let lane = Lane::start(&appliance, kinds, &mut at);
+            now = now.max(at);
+            lane
+        });
+        // A handshake that follows another at once is refused.
+        World { appliance, lanes, kinds, now: now + Duration::from_secs(1) }
     }
 
     fn packet(&self, from: usize, to: usize, flow: u16, payload_bytes: usize) -> Vec<u8> {
@@ -130,114 +208,92 @@ impl World {
         packet
     }
 
-    /// The datagrams, in order of arrival, with their paths.
-    fn play(&mut self, steps: &[Step]) -> Vec<(Path, Vec<u8>)> {
-        let mut all: Vec<(Path, Vec<u8>)> = Vec::new();
-        for step in steps {
-            let path_of = |world: &World, site: usize| match site {
-                A => world.path_of_a,
-                _ => world.sites[site].path(),
-            };
-            let earlier = |all: &[(Path, Vec<u8>)], which: &prop::sample::Index| {
-                (!all.is_empty()).then(|| all[which.index(all.len())].clone())
-            };
-            match step {
-                Step::Packet { from, to, flow, payload_bytes } => {
-                    let packet = self.packet(*from, *to, *flow, *payload_bytes);
-                    let sealed = self.sites[*from].seal(&packet[..packet.len().min(1420)]);
-                    all.push((path_of(self, *from), sealed));
-                }
-                Step::Denied => {
-                    let packet = self.packet(B, A, 1, 10);
-                    all.push((path_of(self, B), self.sites[B].seal(&packet)));
-                }
-                Step::Again(which) => all.extend(earlier(&all, which)),
-                Step::Spoiled(which, bit) => {
-                    if let Some((path, mut bytes)) = earlier(&all, which) {
-                        let bit = bit.index(bytes.len() * 8);
-                        bytes[bit / 8] ^= 1 << (bit % 8);
-                        all.push((path, bytes));
-                    }
-                }
-                Step::Cut(which, len) => {
-                    if let Some((path, mut bytes)) = earlier(&all, which) {
-                        bytes.truncate(len.index(bytes.len()));
-                        all.push((path, bytes));
-                    }
-                }
-                Step::Swapped(which) => {
-                    let last = all.len().saturating_sub(1);
-                    if !all.is_empty() {
-                        let which = which.index(all.len());
-                        all.swap(which, last);
-                    }
-                }
-                Step::Empty if self.sites[A].is_wireguard() => {
-                    all.push((path_of(self, A), self.sites[A].seal(&[])));
-                }
-                Step::Rubbish if self.sites[A].is_wireguard() => {
-                    all.push((path_of(self, A), self.sites[A].seal(&[0x20; 50])));
-                }
-                Step::Initiation => {
-                    let path = path_of(self, A);
-                    all.extend(self.sites[A].initiate().map(|initiation| (path, initiation)));
-                }
-                Step::Moved if self.sites[A].is_wireguard() => {
-                    let remote = self.path_of_a.remote;
-                    self.path_of_a.remote = SocketAddr::new(remote.ip(), remote.port() + 1);
-                }
-                Step::Empty | Step::Rubbish | Step::Moved => {}
+    /// The datagrams of both lanes, in order of arrival, with their paths.
+    fn play(&mut self, steps: &[Step]) -> [Datagrams; 2] {
+        let packets: Vec<_> = steps.iter().map(|step| self.packet_of(step)).collect();
+        let is_wireguard = self.kinds[A] == Kind::WireGuard;
+        self.lanes.each_mut().map(|lane| {
+            let mut all = Vec::new();
+            for (step, packet) in steps.iter().zip(&packets) {
+                step.play(lane, packet, is_wireguard, &mut all);
             }
-        }
-        all
+            all
+        })
     }
 
-    /// Both hear them. Handshakes apart from packets, and each path by itself: between paths there is no order.
-    fn hear(&mut self, datagrams: &[(Path, Vec<u8>)]) -> [Heard; 2] {
-        let all = datagrams.iter().map(|(path, bytes)| Datagram::new(*path, bytes));
-        let [together, one_by_one] = &mut self.engines;
-        together.handle_input(all.clone(), self.now);
+    fn packet_of(&self, step: &Step) -> Vec<u8> {
+        match step {
+            Step::Packet { from, to, flow, payload_bytes } => self.packet(*from, *to, *flow, *payload_bytes),
+            Step::Denied => self.packet(B, A, 1, 10),
+            _ => Vec::new(),
+        }
+    }
+
+    fn hear(&mut self, datagrams: &[Datagrams; 2]) -> [Heard; 2] {
         let mut heard = [Heard::default(), Heard::default()];
-        heard[0].take(together);
-        for datagram in all {
-            one_by_one.handle_input([datagram].into_iter(), self.now);
-            heard[1].take(one_by_one);
+        let now = self.now;
+        let [together, one_by_one] = &mut self.lanes;
+        together.engine.handle_input(datagrams[0].iter().map(|(path, bytes)| Datagram::new(*path, bytes)), now);
+        together.take(&mut heard[0], now);
+        for (path, bytes) in &datagrams[1] {
+            one_by_one.engine.handle_input([Datagram::new(*path, bytes)].into_iter(), now);
+            one_by_one.take(&mut heard[1], now);
         }
         heard
     }
 
-    /// What an engine has counted, but for how it came to know it.
-    fn account(&self, engine: &Engine) -> String {
-        assert!(engine.balances(), "{:?}", engine.report(self.now).totals);
-        let report = engine.report(self.now);
-        let tunnels: Vec<_> =
-            report.tunnels.iter().map(|tunnel| (tunnel.remote, tunnel.received, tunnel.sent, tunnel.up)).collect();
-        let realms: Vec<_> = report.realms.iter().map(|realm| (realm.received, realm.sent, realm.drops)).collect();
-        let drops = report.unattributed_drops;
-        format!("{:?}\n{drops:?}\n{realms:?}\n{tunnels:?}\n{}", report.totals, report.sessions)
+    fn accounts(&self) -> [String; 2] {
+        self.lanes.each_ref().map(|lane| lane.account(self.now))
     }
 
-    fn drops(&self, engine: usize, reason: DropReason) -> u64 {
-        let report = self.engines[engine].report(self.now);
-        let realms: u64 = report.realms.iter().map(|realm| realm.drops[reason.index()]).sum();
-        realms + report.unattributed_drops[reason.index()]
+    fn drops(&self, reason: DropReason) -> [u64; 2] {
+        self.lanes.each_ref().map(|lane| lane.drops(reason, self.now))
     }
 }
 
-/// Datagrams that an engine sent.
-#[derive(Default, PartialEq, Eq, Debug)]
-struct Heard(BTreeMap<(SocketAddr, bool), Vec<Vec<u8>>>);
+type Datagrams = Vec<(Path, Vec<u8>)>;
 
-impl Heard {
-    fn take(&mut self, engine: &mut Engine) {
-        for (path, data, bytes) in engine.outbox().datagrams() {
-            self.0.entry((path.remote, data)).or_default().push(bytes.to_vec());
+impl Step {
+    fn play(&self, lane: &mut Lane, packet: &[u8], is_wireguard: bool, all: &mut Datagrams) {
+        let earlier = |all: &Datagrams, which: &prop::sample::Index| {
+            (!all.is_empty()).then(|| all[which.index(all.len())].clone())
+        };
+        match self {
+            Step::Packet { from, .. } => all.push(lane.seal(*from, packet)),
+            Step::Denied => all.push(lane.seal(B, packet)),
+            Step::Again(which) => all.extend(earlier(all, which)),
+            Step::Spoiled(which, bit) => {
+                if let Some((path, mut bytes)) = earlier(all, which).filter(|(_, bytes)| !bytes.is_empty()) {
+                    let bit = bit.index(bytes.len() * 8);
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    all.push((path, bytes));
+                }
+            }
+            Step::Cut(which, len) => {
+                if let Some((path, mut bytes)) = earlier(all, which).filter(|(_, bytes)| !bytes.is_empty()) {
+                    bytes.truncate(len.index(bytes.len()));
+                    all.push((path, bytes));
+                }
+            }
+            Step::Swapped(which) => {
+                let last = all.len().saturating_sub(1);
+                if !all.is_empty() {
+                    let which = which.index(all.len());
+                    all.swap(which, last);
+                }
+            }
+            Step::Empty if is_wireguard => all.push(lane.seal(A, &[])),
+            Step::Rubbish if is_wireguard => all.push(lane.seal(A, &[0x20; 50])),
+            Step::Initiation => {
+                let path = lane.path_of_a;
+                all.extend(lane.sites[A].initiate().map(|initiation| (path, initiation)));
+            }
+            Step::Moved if is_wireguard => {
+                let remote = lane.path_of_a.remote;
+                lane.path_of_a.remote = SocketAddr::new(remote.ip(), remote.port() + 1);
+            }
+            Step::Empty | Step::Rubbish | Step::Moved => {}
         }
-        engine.outbox().clear();
-    }
-
-    fn packets(&self) -> usize {
-        self.0.iter().filter(|((_, data), _)| *data).map(|(_, all)| all.len()).sum()
     }
 }
 
@@ -258,7 +314,7 @@ proptest! {
             let datagrams = world.play(steps);
             let [together, one_by_one] = world.hear(&datagrams);
             prop_assert_eq!(together, one_by_one);
-            let [a, b] = world.engines.each_ref().map(|engine| world.account(engine));
+            let [a, b] = world.accounts();
             prop_assert_eq!(a, b);
         }
     }
@@ -269,13 +325,15 @@ fn of_a_datagram_that_comes_twice_in_one_batch_one_passes() {
     for kinds in [[Kind::WireGuard; 3], [Kind::Esp; 3]] {
         let mut world = World::start(kinds);
         let packets: Vec<_> = (0..10).map(|flow| world.packet(A, B, flow, 40)).collect();
-        let once: Vec<_> = packets.iter().map(|packet| (world.path_of_a, world.sites[A].seal(packet))).collect();
-        let thrice: Vec<_> =
-            once.iter().flat_map(|datagram| [datagram.clone(), datagram.clone()]).chain(once.clone()).collect();
-        for heard in world.hear(&thrice) {
-            assert_eq!(heard.packets(), 10, "{kinds:?}");
+        let datagrams = world.lanes.each_mut().map(|lane| {
+            let once: Datagrams = packets.iter().map(|packet| lane.seal(A, packet)).collect();
+            let twice = once.iter().flat_map(|datagram| [datagram.clone(), datagram.clone()]);
+            twice.chain(once.clone()).collect()
+        });
+        for heard in world.hear(&datagrams) {
+            assert_eq!(heard.count(), 10, "{kinds:?}");
         }
-        assert_eq!([0, 1].map(|engine| world.drops(engine, DropReason::DataReplayed)), [20, 20], "{kinds:?}");
+        assert_eq!(world.drops(DropReason::DataReplayed), [20, 20], "{kinds:?}");
     }
 }
 
@@ -284,19 +342,21 @@ fn wrong_tags_between_good_ones_cost_the_good_ones_nothing() {
     for kinds in [[Kind::WireGuard; 3], [Kind::Esp; 3]] {
         let mut world = World::start(kinds);
         let packets: Vec<_> = (0..60).map(|n| world.packet(A, B, n % 6, 40 + usize::from(n))).collect();
-        let mut datagrams: Vec<_> =
-            packets.iter().map(|packet| (world.path_of_a, world.sites[A].seal(packet))).collect();
-        let good = datagrams.clone();
-        datagrams.iter_mut().step_by(2).for_each(|(_, bytes)| *bytes.last_mut().unwrap() ^= 0x80);
-        for heard in world.hear(&datagrams) {
-            assert_eq!(heard.packets(), 30, "{kinds:?}");
+        let good = world.lanes.each_mut().map(|lane| packets.iter().map(|packet| lane.seal(A, packet)).collect());
+        let mut spoiled: [Datagrams; 2] = good.clone();
+        for datagrams in &mut spoiled {
+            datagrams.iter_mut().step_by(2).for_each(|(_, bytes)| *bytes.last_mut().unwrap() ^= 0x80);
         }
-        assert_eq!(world.drops(0, DropReason::DataNotAuthentic), 30, "{kinds:?}");
+        for heard in world.hear(&spoiled) {
+            let lens: Vec<_> = heard.packets[&B].iter().map(Vec::len).collect();
+            assert_eq!(lens, (0..60).skip(1).step_by(2).map(|n| 68 + n).collect::<Vec<_>>(), "{kinds:?}");
+        }
+        assert_eq!(world.drops(DropReason::DataNotAuthentic), [30, 30], "{kinds:?}");
         // What was spoiled has used up no number.
         for heard in world.hear(&good) {
-            assert_eq!(heard.packets(), 30, "{kinds:?}");
+            assert_eq!(heard.count(), 30, "{kinds:?}");
         }
-        assert_eq!(world.drops(0, DropReason::DataReplayed), 30, "{kinds:?}");
+        assert_eq!(world.drops(DropReason::DataReplayed), [30, 30], "{kinds:?}");
     }
 }
 
@@ -304,25 +364,23 @@ fn wrong_tags_between_good_ones_cost_the_good_ones_nothing() {
 #[test]
 fn a_session_that_its_first_packet_confirms_in_the_middle_of_a_batch() {
     let mut world = World::start([Kind::WireGuard; 3]);
-    let packet = world.packet(A, B, 1, 40);
-    let old: Vec<_> = (0..20).map(|_| (world.path_of_a, world.sites[A].seal(&packet))).collect();
-    let initiation = world.sites[A].initiate().expect("a handshake");
-    let path = world.path_of_a;
-    let mut responses = Vec::new();
-    for engine in &mut world.engines {
-        engine.handle_input([Datagram::new(path, &initiation)].into_iter(), world.now);
-        responses.push(engine.outbox().datagrams().map(|(_, _, bytes)| bytes.to_vec()).collect::<Vec<_>>());
-        engine.outbox().clear();
-    }
-    assert_eq!((responses[0].len(), &responses[0]), (1, &responses[1]));
-    let (site, now) = (&mut world.sites[A], world.now);
-    let confirmation: Vec<_> =
-        site.hear(path, &responses[0][0], now).into_iter().map(|(_, bytes)| (path, bytes)).collect();
-    let new: Vec<_> = (0..20).map(|_| (path, site.seal(&packet))).collect();
-    let mixed: Vec<_> = old.into_iter().zip(new).flat_map(|(old, new)| [new, old]).chain(confirmation).collect();
-    let [together, one_by_one] = world.hear(&mixed);
-    assert_eq!(together.packets(), 40);
+    let (packet, now) = (world.packet(A, B, 1, 40), world.now);
+    let datagrams = world.lanes.each_mut().map(|lane| {
+        let old: Datagrams = (0..20).map(|_| lane.seal(A, &packet)).collect();
+        let path = lane.path_of_a;
+        let initiation = lane.sites[A].initiate().expect("a handshake");
+        lane.engine.handle_input([Datagram::new(path, &initiation)].into_iter(), now);
+        let responses: Vec<_> = lane.engine.outbox().datagrams().map(|(_, _, bytes)| bytes.to_vec()).collect();
+        lane.engine.outbox().clear();
+        let [response] = &responses[..] else { panic!("{} responses", responses.len()) };
+        let confirmation = lane.sites[A].hear(path, response, now).into_iter().map(|(_, bytes)| (path, bytes));
+        let confirmation: Datagrams = confirmation.collect();
+        let new: Datagrams = (0..20).map(|_| lane.seal(A, &packet)).collect();
+        old.into_iter().zip(new).flat_map(|(old, new)| [new, old]).chain(confirmation).collect()
+    });
+    let [together, one_by_one] = world.hear(&datagrams);
+    assert_eq!(together.count(), 40);
     assert_eq!(together, one_by_one);
-    let [a, b] = world.engines.each_ref().map(|engine| world.account(engine));
+    let [a, b] = world.accounts();
     assert_eq!(a, b);
 }

@@ -69,8 +69,9 @@ impl Endpoint {
         let header = Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
         let slot = self.table.lookup(header.spi).ok_or(DropReason::DataUnknownSession)?;
         let sa = self.table.get(slot).ok_or(DropReason::DataUnknownSession)?;
-        let stamp = sa.admit(header)?;
+        // What does not depend on others of the batch first, so that the reason does not, either.
         let text_bytes = sa.text_bytes(packet.len()).ok_or(DropReason::OuterMalformed)?;
+        let stamp = sa.admit(header)?;
         Ok((Arriving { slot, stamp, text_bytes }, sa.opening_key()))
     }
 
