@@ -203,7 +203,7 @@ impl Endpoint {
 
     /// A message that was looked up is authentic, and this is in it.
     #[inline]
-    pub fn arrived(&mut self, arriving: &Arriving, path: Path, text: &[u8]) -> Opened {
+    pub fn arrived(&mut self, arriving: &Arriving, path: &Path, text: &[u8]) -> Opened {
         match peer_mut(&mut self.peers, arriving.tunnel) {
             Some(peer) => peer.arrived(arriving, path, text, &mut self.shared),
             None => Opened::dropped(DropReason::DataUnknownSession),
@@ -221,7 +221,7 @@ impl Endpoint {
         let mut job = [OpenJob::new(key, arriving.stamp(), data.sealed, text)];
         open_batch(&mut job);
         match job[0].is_authentic {
-            true => self.arrived(&arriving, path, &out[..arriving.text_bytes]),
+            true => self.arrived(&arriving, &path, &out[..arriving.text_bytes]),
             false => Opened::dropped(DropReason::DataNotAuthentic),
         }
     }
@@ -235,7 +235,7 @@ impl Peer {
     }
 
     #[inline]
-    fn arrived(&mut self, arriving: &Arriving, path: Path, text: &[u8], shared: &mut Shared) -> Opened {
+    fn arrived(&mut self, arriving: &Arriving, path: &Path, text: &[u8], shared: &mut Shared) -> Opened {
         let tunnel = self.config.tunnel;
         let index = arriving.receiver_index;
         let is_current = self.current.as_ref().is_some_and(|session| session.index() == index);
@@ -245,11 +245,11 @@ impl Peer {
         if let Err(reason) = session.accept(arriving.counter) {
             return Opened::dropped(reason);
         }
-        if self.traffic.path != Some(path) {
-            self.roam(path, shared);
+        if self.traffic.path.as_ref() != Some(path) {
+            self.roam(*path, shared);
         }
         if !is_current {
-            self.confirm(index, path, shared);
+            self.confirm(index, *path, shared);
         }
         let traffic = &mut self.traffic;
         traffic.unanswered_since = NEVER;

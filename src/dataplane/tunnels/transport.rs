@@ -246,7 +246,7 @@ impl Tunnels {
     pub fn arrived(&mut self, arriving: &Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
         match (arriving, &mut self.ipsec) {
             (Arriving::WireGuard(arriving), _) => {
-                self.wireguard.arrived(arriving, datagram.path, &slot[..arriving.text_bytes])
+                self.wireguard.arrived(arriving, &datagram.path, &slot[..arriving.text_bytes])
             }
             (Arriving::Esp(arriving), Some(ipsec)) => ipsec.arrived(arriving, datagram, slot),
             (Arriving::Esp(_), None) => Opened::dropped(DropReason::DataUnknownSession),
