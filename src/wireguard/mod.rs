@@ -40,8 +40,8 @@
 //! inner        what came out: a packet, padding     peer        one peer: sessions, place, the way of a packet
 //! handshake    making sessions with one peer        timers      when: calls, expiry, keepalives
 //! transport    the way of a packet, in halves       ingress     every datagram that comes in
-//! endpoint     all peers, ticks, queues
 //! source_limit load, and who causes it              news        which happenings are worth an event
+//! endpoint     all peers, ticks, queues
 //! ```
 //!
 //! A packet on its way through takes no lock, asks no clock and allocates nothing. Opening reads the datagram and writes
