@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("packet", &["net", "wire"]),
     ("crypto", &["net"]),
     ("ipsec", &["net", "wire", "packet", "crypto"]),
-    ("wireguard", &["net", "wire", "packet"]),
+    ("wireguard", &["net", "wire", "packet", "crypto"]),
     ("nat", &["net", "wire", "packet"]),
     ("dns", &["net", "wire", "packet"]),
     ("host", &["net", "wire", "packet"]),

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 
+use super::batch::Stamp;
 use super::packet_key::{Associated, NotAuthentic};
 use super::suite::Cipher;
 
@@ -31,6 +32,64 @@ impl Aead {
         };
         let (key, salt) = key_and_salt.split_last_chunk()?;
         Some(Aead { key: LessSafeKey::new(UnboundKey::new(algorithm, key).ok()?), salt: *salt })
+    }
+
+    /// ChaCha20-Poly1305 as WireGuard has it: without a salt.
+    pub(super) fn of_wireguard(key: &[u8; 32]) -> Aead {
+        let key = UnboundKey::new(&aead::CHACHA20_POLY1305, key).expect("a key of 32 octets");
+        Aead { key: LessSafeKey::new(key), salt: [0; SALT_BYTES] }
+    }
+
+    /// In one pass from `text` to `sealed`, see [`super::batch::SealJob`]. `None`: their lengths do not agree, and nothing of
+    /// `text` is in `sealed`.
+    #[inline]
+    pub(super) fn seal_into(&self, stamp: Stamp, text: &[u8], sealed: &mut [u8]) -> Option<()> {
+        match stamp {
+            Stamp::Esp { spi, sequence, esn } => {
+                let (iv, rest) = sealed.split_first_chunk_mut()?;
+                *iv = sequence.to_be_bytes();
+                let associated = associated_data(Associated::Esp { spi, sequence, esn });
+                self.scatter(self.nonce(iv), associated.aad(), text, rest)
+            }
+            Stamp::WireGuard { counter } => self.scatter(counted(counter), Aad::from(&[][..]), text, sealed),
+        }
+    }
+
+    /// The same where the text lies in `sealed` already.
+    pub(super) fn seal_counted(&self, counter: u64, sealed: &mut [u8]) {
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG_BYTES>().expect("room for the tag");
+        self.key
+            .seal_in_place_scatter(counted(counter), Aad::empty(), text, &[], tag)
+            .expect("a packet is shorter than what an AEAD can seal");
+    }
+
+    #[inline]
+    fn scatter(&self, nonce: Nonce, associated: Aad<&[u8]>, text: &[u8], sealed: &mut [u8]) -> Option<()> {
+        let (ciphertext, tag) = sealed.split_at_mut_checked(text.len())?;
+        self.key.seal_out_of_place_scatter(nonce, associated, text, ciphertext, &[], tag).ok()
+    }
+
+    /// The other way, see [`super::batch::OpenJob`].
+    #[inline]
+    pub(super) fn open_stamped(&self, stamp: Stamp, sealed: &[u8], text: &mut [u8]) -> Result<usize, NotAuthentic> {
+        match stamp {
+            Stamp::Esp { spi, sequence, esn } => self.open_into(Associated::Esp { spi, sequence, esn }, sealed, text),
+            Stamp::WireGuard { counter } => self.gather(counted(counter), Aad::from(&[][..]), sealed, text),
+        }
+    }
+
+    #[inline]
+    fn gather(
+        &self,
+        nonce: Nonce,
+        associated: Aad<&[u8]>,
+        sealed: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize, NotAuthentic> {
+        let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(NotAuthentic)?;
+        let out = out.get_mut(..ciphertext.len()).ok_or(NotAuthentic)?;
+        self.key.open_separate_gather(nonce, associated, ciphertext, tag, out).map_err(|_| NotAuthentic)?;
+        Ok(ciphertext.len())
     }
 
     pub(super) fn seal(&self, associated: Associated<'_>, counter: u64, buf: &mut [u8]) {
@@ -61,21 +120,25 @@ impl Aead {
         out: &mut [u8],
     ) -> Result<usize, NotAuthentic> {
         let (iv, rest) = sealed.split_first_chunk().ok_or(NotAuthentic)?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(NotAuthentic)?;
-        let out = out.get_mut(..ciphertext.len()).ok_or(NotAuthentic)?;
-        self.key
-            .open_separate_gather(self.nonce(iv), associated_data(associated).aad(), ciphertext, tag, out)
-            .map_err(|_| NotAuthentic)?;
-        Ok(ciphertext.len())
+        self.gather(self.nonce(iv), associated_data(associated).aad(), rest, out)
     }
 
     /// RFC 4106 section 4, RFC 5282 section 4, RFC 7634 section 2: salt | IV.
+    #[inline]
     fn nonce(&self, iv: &[u8; IV_BYTES]) -> Nonce {
         let mut nonce = [0; SALT_BYTES + IV_BYTES];
         nonce[..SALT_BYTES].copy_from_slice(&self.salt);
         nonce[SALT_BYTES..].copy_from_slice(iv);
         Nonce::assume_unique_for_key(nonce)
     }
+}
+
+/// The nonce of WireGuard's data messages (paper, section 5.4.6).
+#[inline]
+fn counted(counter: u64) -> Nonce {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&counter.to_le_bytes());
+    Nonce::assume_unique_for_key(nonce)
 }
 
 /// The associated data as an AEAD takes it, without an allocation.
@@ -85,6 +148,7 @@ enum AssociatedData<'a> {
 }
 
 /// RFC 4106 section 5: SPI | sequence number, of 32 bits or, extended, of 64.
+#[inline]
 fn associated_data(associated: Associated<'_>) -> AssociatedData<'_> {
     match associated {
         Associated::Esp { spi, sequence, esn } => {

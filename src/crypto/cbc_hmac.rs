@@ -56,6 +56,22 @@ impl CbcHmac {
         icv.copy_from_slice(&tag.as_ref()[..self.icv_bytes]);
     }
 
+    /// From `text` to `sealed`, see [`super::batch::SealJob`]. Encryption works in place only, so the text is copied first.
+    /// `None`: the lengths do not agree, and nothing of `text` is in `sealed`.
+    pub(super) fn seal_into(
+        &self,
+        associated: Associated<'_>,
+        counter: u64,
+        text: &[u8],
+        sealed: &mut [u8],
+    ) -> Option<()> {
+        let fits = sealed.len() == IV_BYTES + text.len() + self.icv_bytes && text.len().is_multiple_of(BLOCK_BYTES);
+        let place = sealed.get_mut(IV_BYTES..IV_BYTES + text.len()).filter(|_| fits)?;
+        place.copy_from_slice(text);
+        self.seal(associated, counter, sealed);
+        Some(())
+    }
+
     pub(super) fn open(&self, associated: Associated<'_>, buf: &mut [u8]) -> Result<Range<usize>, NotAuthentic> {
         let (iv, ciphertext) = self.authenticate(associated, buf)?;
         let (iv, plaintext) = (*iv, IV_BYTES..IV_BYTES + ciphertext.len());

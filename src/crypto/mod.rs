@@ -1,10 +1,11 @@
-//! What protects packets and agrees on keys, for IKE and ESP: one seam over the libraries, and no protocol state.
+//! What protects packets and agrees on keys, for IKE, ESP and WireGuard's data: one seam over the libraries, and no protocol state.
 //!
 //! ```text
 //! Suite, Cipher, Integrity   which algorithms, and how long their keys, IVs and ICVs are    suite.rs
 //! PacketKey                  seals and opens packets under one key, in one direction        packet_key.rs
 //!   over an AEAD             AES-GCM, ChaCha20-Poly1305                                     aead.rs
 //!   over CBC and an HMAC     AES-CBC, encrypt then MAC                                      cbc_hmac.rs
+//! seal_batch, open_batch     the same for all packets of a batch, under all their keys      batch.rs
 //! Prf                        prf and prf+ of RFC 7296                                       prf.rs
 //! Group, KeyShare            key exchange: MODP, ECP, X25519, ML-KEM                        group.rs
 //! ```
@@ -16,6 +17,7 @@
 //! shows one. Nothing is allocated per packet.
 
 mod aead;
+pub mod batch;
 mod cbc_hmac;
 pub mod group;
 #[cfg(test)]
@@ -24,6 +26,7 @@ pub mod packet_key;
 pub mod prf;
 pub mod suite;
 
+pub use batch::{OpenJob, SealJob, Stamp, open_batch, seal_batch};
 pub use group::{Group, GroupError, KeyShare};
 pub use packet_key::{Associated, KeyLength, NotAuthentic, PacketKey};
 pub use prf::Prf;

@@ -14,8 +14,9 @@ use std::fmt;
 use std::ops::Range;
 
 use super::aead::Aead;
+use super::batch::Stamp;
 use super::cbc_hmac::CbcHmac;
-use super::suite::Suite;
+use super::suite::{Cipher, Suite};
 
 /// The key of one direction. Give it to one worker; it is `Send`, and sealing takes `&self`.
 pub struct PacketKey {
@@ -73,8 +74,50 @@ impl PacketKey {
         Ok(PacketKey { suite, protection })
     }
 
+    /// For WireGuard's data messages ([`Stamp::WireGuard`], and no other).
+    pub fn of_wireguard(key: &[u8; 32]) -> PacketKey {
+        let suite = Suite { cipher: Cipher::ChaCha20Poly1305, integrity: None };
+        PacketKey { suite, protection: Protection::Aead(Aead::of_wireguard(key)) }
+    }
+
+    #[inline]
     pub fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// One message of WireGuard by itself: `buf` is plaintext | room for the tag.
+    ///
+    /// # Panics
+    /// If `buf` is too short for a tag, or the key is not WireGuard's.
+    pub fn seal_message(&self, counter: u64, buf: &mut [u8]) {
+        match &self.protection {
+            Protection::Aead(aead) => aead.seal_counted(counter, buf),
+            Protection::CbcHmac(_) => panic!("WireGuard has no such suite"),
+        }
+    }
+
+    /// One [`super::batch::SealJob`].
+    #[inline]
+    pub(super) fn seal_into(&self, stamp: Stamp, text: &[u8], sealed: &mut [u8]) -> Option<()> {
+        match (&self.protection, stamp) {
+            (Protection::Aead(aead), _) => aead.seal_into(stamp, text, sealed),
+            (Protection::CbcHmac(cbc), Stamp::Esp { spi, sequence, esn }) => {
+                cbc.seal_into(Associated::Esp { spi, sequence, esn }, sequence, text, sealed)
+            }
+            (Protection::CbcHmac(_), Stamp::WireGuard { .. }) => None,
+        }
+    }
+
+    /// One [`super::batch::OpenJob`].
+    #[inline]
+    pub(super) fn open_stamped(&self, stamp: Stamp, sealed: &[u8], text: &mut [u8]) -> Result<usize, NotAuthentic> {
+        match (&self.protection, stamp) {
+            (Protection::Aead(aead), _) => aead.open_stamped(stamp, sealed, text),
+            (Protection::CbcHmac(cbc), Stamp::Esp { spi, sequence, esn }) => {
+                cbc.open_into(Associated::Esp { spi, sequence, esn }, sealed, text)
+            }
+            (Protection::CbcHmac(_), Stamp::WireGuard { .. }) => Err(NotAuthentic),
+        }
     }
 
     /// Writes the IV, encrypts what lies behind it in place, and writes the ICV. `buf` is IV | plaintext | room for the

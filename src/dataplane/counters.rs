@@ -1,14 +1,24 @@
 //! Where every packet went. Counted in one place, from the packet's fate, so that the sums always agree.
 
+use std::ops::AddAssign;
+
 use crate::net::{RealmId, Timestamp, TunnelId};
 use crate::packet::{DropReason, Fate, Meta};
 
 use super::report::{Drops, Totals, Traffic};
 
 impl Traffic {
-    fn add(&mut self, bytes: usize) {
+    #[inline]
+    pub fn add(&mut self, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
+    }
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Traffic) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
     }
 }
 
@@ -79,21 +89,30 @@ impl Counters {
         }
     }
 
-    /// An inner packet came out of a tunnel.
-    pub fn received(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize, now: Timestamp) {
-        self.realms[usize::from(realm.0)].received.add(bytes);
+    /// Inner packets came out of a tunnel.
+    #[inline]
+    pub fn received(&mut self, tunnel: TunnelId, realm: RealmId, traffic: Traffic, now: Timestamp) {
+        self.realms[usize::from(realm.0)].received += traffic;
         let tunnel = &mut self.tunnels[tunnel.index()];
-        tunnel.received.add(bytes);
+        tunnel.received += traffic;
         tunnel.last_data_received = Some(now);
     }
 
     /// An inner packet went into a tunnel.
+    #[inline]
     pub fn sent(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize) {
-        self.realms[usize::from(realm.0)].sent.add(bytes);
-        self.tunnels[tunnel.index()].sent.add(bytes);
+        self.sent_all(tunnel, realm, Traffic { packets: 1, bytes: bytes as u64 });
+    }
+
+    /// The same for some of one tunnel.
+    #[inline]
+    pub fn sent_all(&mut self, tunnel: TunnelId, realm: RealmId, traffic: Traffic) {
+        self.realms[usize::from(realm.0)].sent += traffic;
+        self.tunnels[tunnel.index()].sent += traffic;
     }
 
     /// An outer datagram was dropped before it became a packet.
+    #[inline]
     pub fn dropped_outside(&mut self, reason: DropReason, realm: Option<RealmId>) {
         match realm {
             Some(realm) => self.realms[usize::from(realm.0)].drops[reason.index()] += 1,
@@ -121,6 +140,7 @@ impl Counters {
     }
 
     /// A packet's walk has ended.
+    #[inline]
     pub fn ended(&mut self, meta: &Meta) {
         match meta.fate {
             Fate::Forwarded => self.totals.forwarded += 1,

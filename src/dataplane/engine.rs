@@ -11,18 +11,18 @@ use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::random::Random;
-use crate::net::{InterfaceId, LinkReport, PathReport, Port, RealmId, Timestamp, TunnelId};
-use crate::packet::batch::MAX_PACKET_BYTES;
-use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
+use crate::net::{LinkReport, PathReport, RealmId, Timestamp, TunnelId};
+use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::{Batch, Datagram, Outbox};
 use crate::wireguard;
 
 use super::carriers::Carriers;
 use super::counters::Counters;
-use super::door;
 use super::event::{Event, PortNews, What};
 use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
+use super::ingress::{Arrivals, Ingress};
 use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
@@ -165,12 +165,22 @@ impl Engine {
     /// Datagrams from the network, any number: they are walked in batches.
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         self.tunnels.begin();
+        let mut arrivals = Arrivals::default();
         for datagram in datagrams {
-            self.open(datagram, now);
+            if self.tunnels.is_data(&datagram) {
+                arrivals.push(datagram);
+                if self.batch.len() + arrivals.len() == BATCH_PACKETS {
+                    self.ingress(now).open_all(&mut arrivals);
+                }
+            } else {
+                self.ingress(now).open_all(&mut arrivals);
+                self.ingress(now).open_alone(datagram);
+            }
             if self.batch.is_full() {
                 self.walk(now);
             }
         }
+        self.ingress(now).open_all(&mut arrivals);
         if !self.batch.is_empty() {
             self.walk(now);
         }
@@ -331,55 +341,15 @@ impl Engine {
         });
     }
 
-    /// ingress and decap.
-    fn open(&mut self, datagram: Datagram<'_>, now: Timestamp) {
-        self.counters.totals.datagrams_in += 1;
-        if let Port::Tun(interface) = datagram.path.port
-            && self.snapshot.door_of(interface).is_some()
-        {
-            return self.leave_by_door(interface, datagram.bytes);
-        }
-        match self.tunnels.open(datagram, self.batch.slot(), &mut self.outbox, now) {
-            Opened::Packet { tunnel, len } => self.opened(tunnel, len, now),
-            Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
-            Opened::Control => self.counters.totals.control += 1,
-            Opened::Dropped { reason, tunnel } => {
-                let realm = tunnel.and_then(|tunnel| self.realm_of(tunnel));
-                self.counters.dropped_outside(reason, realm);
-            }
-        }
-    }
-
-    fn opened(&mut self, tunnel: TunnelId, len: usize, now: Timestamp) {
-        let Some(realm) = self.realm_of(tunnel) else {
-            return self.counters.dropped_outside(DropReason::DataUnknownSession, None);
-        };
-        self.counters.received(tunnel, realm, len, now);
-        if len > MAX_PACKET_BYTES {
-            return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
-        }
-        if !self.snapshot.doors.is_empty()
-            && let Some(entered) = door::enter(&self.snapshot.doors, realm, &self.batch.slot()[..len], &mut self.outbox)
-        {
-            return match entered {
-                Ok(()) => self.counters.totals.forwarded += 1,
-                Err(reason) => self.counters.dropped_outside(reason, Some(realm)),
-            };
-        }
-        self.batch.push(tunnel, realm, len);
-    }
-
-    /// From a routing daemon to its realm.
-    #[cold]
-    fn leave_by_door(&mut self, interface: InterfaceId, bytes: &[u8]) {
-        let Engine { snapshot, carriers, tunnels, outbox, counters, .. } = self;
-        let Some(door) = snapshot.door_of(interface) else { return };
-        match door::leave(door, bytes, carriers, tunnels, outbox) {
-            Ok((tunnel, len)) => {
-                counters.sent(tunnel, door.realm, len);
-                counters.totals.forwarded += 1;
-            }
-            Err(reason) => counters.dropped_outside(reason, Some(door.realm)),
+    fn ingress(&mut self, now: Timestamp) -> Ingress<'_> {
+        Ingress {
+            snapshot: &self.snapshot,
+            carriers: &self.carriers,
+            tunnels: &mut self.tunnels,
+            batch: &mut self.batch,
+            outbox: &mut self.outbox,
+            counters: &mut self.counters,
+            now,
         }
     }
 

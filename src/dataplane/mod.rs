@@ -23,6 +23,7 @@ mod encap;
 mod flows;
 mod fragment;
 mod icmp_report;
+mod ingress;
 mod local;
 mod names;
 mod napt;

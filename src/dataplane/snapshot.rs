@@ -134,6 +134,7 @@ impl Snapshot {
         self.realms.get(usize::from(realm.0))?.as_ref()
     }
 
+    #[inline]
     pub fn tunnel(&self, tunnel: TunnelId) -> Option<&Tunnel> {
         self.tunnels.get(tunnel.index())?.as_ref()
     }

@@ -34,12 +34,14 @@ mod nat_t;
 mod path_mtu;
 mod path_watch;
 mod ports;
+mod transport;
 
 use self::echo::{EchoProbes, Targets};
 pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
 use self::path_mtu::{PathMtus, Way};
 use self::ports::LinkMtus;
+pub(super) use self::transport::{Arriving, Leaving};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;

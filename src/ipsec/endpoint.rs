@@ -19,7 +19,7 @@ use super::status::{SaStatus, TunnelStatus};
 use super::table::{SaTable, Slot};
 use super::tunnel::Tunnel;
 use crate::net::{Path, Timestamp, TunnelId};
-use crate::packet::{DropReason, Outbox};
+use crate::packet::Outbox;
 
 /// SPIs below this are reserved (RFC 4303 section 2.1); 0 marks IKE messages on port 4500 (RFC 3948 section 2.2).
 pub const FIRST_SPI: u32 = 256;
@@ -142,25 +142,6 @@ impl Endpoint {
         if let Some(deadline) = tunnel.deadline {
             self.deadlines.remove(&(deadline, id));
         }
-    }
-
-    /// Seals `packet` straight into `outbox`.
-    #[inline]
-    pub fn seal(&mut self, id: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
-        let tunnel = tunnel_mut(&mut self.tunnels, id).ok_or(DropReason::TunnelDown)?;
-        let slot = tunnel.choose(packet, &self.table)?;
-        let sa = self.table.get_mut(slot).ok_or(DropReason::TunnelDown)?;
-        let sealed_bytes = sa.sealed_bytes(packet);
-        let space = outbox.space(sealed_bytes).ok_or(DropReason::EgressQueueFull)?;
-        let wear = sa.seal(packet, space)?;
-        outbox.commit_marked(sa.path, true, sa.outer_class(packet), sealed_bytes);
-        tunnel.last_sent = self.now;
-        tunnel.counters.tx_packets += 1;
-        tunnel.counters.tx_bytes += packet.len() as u64;
-        if wear != Wear::Fresh {
-            self.on_wear(slot, wear);
-        }
-        Ok(())
     }
 
     /// Whether packets can be sealed to the peer. Cheap enough to ask for every packet.

@@ -9,7 +9,7 @@
 //! Padding makes the encrypted part a multiple of the cipher's block, and of 4 bytes where that is less. TFC padding
 //! stands between the inner packet and the padding; only the inner packet's own length tells the two apart.
 
-use crate::crypto::{Associated, PacketKey};
+use crate::crypto::{Associated, PacketKey, Stamp};
 use crate::wire::{ipv4, ipv6};
 
 /// SPI and the low half of the sequence number.
@@ -26,7 +26,13 @@ pub struct Overhead {
 }
 
 impl Overhead {
+    pub(super) fn of(key: &PacketKey) -> Self {
+        let suite = key.suite();
+        Overhead { fixed_bytes: HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes(), block_bytes: suite.block_bytes() }
+    }
+
     /// The whole ESP packet around an inner one.
+    #[inline]
     pub fn sealed_bytes(&self, inner: usize) -> usize {
         self.fixed_bytes + padded_bytes(inner, self.block_bytes)
     }
@@ -65,10 +71,11 @@ impl Header {
     }
 }
 
-/// What the encrypted part has grown to with padding and trailer.
+/// What the encrypted part has grown to with padding and trailer. A block is a power of two.
 #[inline]
 pub(super) fn padded_bytes(payload_bytes: usize, block_bytes: usize) -> usize {
-    (payload_bytes + TRAILER_BYTES).next_multiple_of(block_bytes)
+    debug_assert!(block_bytes.is_power_of_two());
+    (payload_bytes + TRAILER_BYTES + block_bytes - 1) & !(block_bytes - 1)
 }
 
 /// Writes padding and trailer behind the first `payload_bytes` of `plaintext`, which ends where the trailer does. The
@@ -120,44 +127,24 @@ pub(super) fn next_header_of(packet: &[u8]) -> Option<u8> {
     }
 }
 
-/// The whole packet around a payload of `payload_bytes`, in bytes.
-#[inline]
-pub(super) fn sealed_bytes(key: &PacketKey, payload_bytes: usize) -> usize {
-    let suite = key.suite();
-    HEADER_BYTES + suite.iv_bytes() + padded_bytes(payload_bytes, suite.block_bytes()) + suite.icv_bytes()
-}
-
-/// Who seals, and as the how-manieth packet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stamp {
-    pub spi: u32,
-    pub sequence: u64,
-    pub esn: bool,
-}
-
-impl Stamp {
-    fn associated(&self) -> Associated<'static> {
-        Associated::Esp { spi: self.spi, sequence: self.sequence, esn: self.esn }
-    }
-}
-
-/// Builds the packet in `space`, which is [`sealed_bytes`] long. `counter` never repeats under one key; endpoints use the
-/// sequence number.
-#[inline]
+/// Builds the packet in `space`, which is [`Overhead::sealed_bytes`] long. `counter` never repeats under one key; endpoints use
+/// the sequence number.
 pub(super) fn seal(key: &PacketKey, stamp: Stamp, counter: u64, payload: &[u8], next_header: u8, space: &mut [u8]) {
+    let Stamp::Esp { spi, sequence, esn } = stamp else { return };
     let suite = key.suite();
-    let (header, body) = space.split_at_mut(HEADER_BYTES);
-    header[..4].copy_from_slice(&stamp.spi.to_be_bytes());
-    header[4..].copy_from_slice(&(stamp.sequence as u32).to_be_bytes());
+    write_header(stamp, space);
+    let body = &mut space[HEADER_BYTES..];
     let plaintext_end = body.len() - suite.icv_bytes();
     let plaintext = &mut body[suite.iv_bytes()..plaintext_end];
     plaintext[..payload.len()].copy_from_slice(payload);
     finish(plaintext, payload.len(), next_header);
-    key.seal(stamp.associated(), counter, body);
+    key.seal(Associated::Esp { spi, sequence, esn }, counter, body);
 }
 
-/// Decrypts a packet into `out`: the length of the plaintext, padding and trailer included. `None`: not authentic.
+/// What stands before the IV. The IV itself comes with the ciphertext.
 #[inline]
-pub(super) fn open(key: &PacketKey, stamp: Stamp, packet: &[u8], out: &mut [u8]) -> Option<usize> {
-    key.open_into(stamp.associated(), packet.get(HEADER_BYTES..)?, out).ok()
+pub(super) fn write_header(stamp: Stamp, packet: &mut [u8]) {
+    let Stamp::Esp { spi, sequence, .. } = stamp else { return };
+    packet[..4].copy_from_slice(&spi.to_be_bytes());
+    packet[4..HEADER_BYTES].copy_from_slice(&(sequence as u32).to_be_bytes());
 }

@@ -6,19 +6,91 @@
 
 use super::ecn;
 use super::endpoint::{Endpoint, tunnel_mut};
-use super::esp::Header;
+use super::esp::{HEADER_BYTES, Header};
 use super::lifetime::Wear;
 use super::sa::{Content, Sa, Sealing};
 use super::table::Slot;
+use crate::crypto::{OpenJob, PacketKey, Stamp, open_batch};
 use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Opened};
+
+/// An ESP packet that is to be opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arriving {
+    slot: Slot,
+    pub stamp: Stamp,
+    /// What is in it, with padding and trailer.
+    pub text_bytes: usize,
+}
+
+impl Arriving {
+    /// IV, ciphertext and ICV, of the bytes of the packet.
+    #[inline]
+    pub fn sealed<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+        &packet[HEADER_BYTES..]
+    }
+}
 
 impl Endpoint {
     /// Opens one ESP packet, from the SPI on, into `out`, which must be as long as the datagram.
     #[inline]
     pub fn open(&mut self, datagram: Datagram<'_>, out: &mut [u8], now: Timestamp) -> Opened {
+        match self.open_one(datagram, out, now) {
+            Ok(opened) => opened,
+            Err(reason) => Opened::dropped(reason),
+        }
+    }
+
+    fn open_one(&mut self, datagram: Datagram<'_>, out: &mut [u8], now: Timestamp) -> Result<Opened, DropReason> {
+        self.note_now(now);
+        let (arriving, key) = self.look_up(datagram.bytes)?;
+        let text = out.get_mut(..arriving.text_bytes).ok_or(DropReason::InnerTooLong)?;
+        let mut job = [OpenJob::new(key, arriving.stamp, arriving.sealed(datagram.bytes), text)];
+        open_batch(&mut job);
+        match job[0].is_authentic {
+            true => Ok(self.arrived(&arriving, datagram.path, datagram.ecn, &mut out[..arriving.text_bytes])),
+            false => Err(DropReason::DataNotAuthentic),
+        }
+    }
+
+    /// Before packets are looked up.
+    #[inline]
+    pub fn note_now(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        match self.open_esp(datagram, out) {
+    }
+
+    /// The first half of opening: whose it is, whether its number is new, and what it is to be opened with. Then [`open_batch`],
+    /// and [`Endpoint::arrived`] for each that is authentic. Between the halves of one packet there may be
+    /// those of others, of the same SA too, and nothing else.
+    ///
+    /// Extended numbers are told by the newest packet of an earlier batch: one that is 2^32 less a window further is lost.
+    #[inline]
+    pub fn look_up(&self, packet: &[u8]) -> Result<(Arriving, &PacketKey), DropReason> {
+        let header = Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
+        let slot = self.table.lookup(header.spi).ok_or(DropReason::DataUnknownSession)?;
+        let sa = self.table.get(slot).ok_or(DropReason::DataUnknownSession)?;
+        // What does not depend on others of the batch first, so that the reason does not, either.
+        let text_bytes = sa.text_bytes(packet.len()).ok_or(DropReason::OuterMalformed)?;
+        let stamp = sa.admit(header)?;
+        Ok((Arriving { slot, stamp, text_bytes }, sa.opening_key()))
+    }
+
+    /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the
+    /// first has found. What comes of it means nothing.
+    #[inline]
+    pub fn touch_spi(&self, packet: &[u8]) -> Option<Slot> {
+        self.table.lookup(Header::parse(packet)?.spi)
+    }
+
+    #[inline]
+    pub fn touch_sa(&self, slot: Slot) -> u64 {
+        self.table.get(slot).map_or(0, Sa::touch_in)
+    }
+
+    /// A packet that was looked up is authentic, and this is in it.
+    #[inline]
+    pub fn arrived(&mut self, arriving: &Arriving, path: Path, ecn: u8, text: &mut [u8]) -> Opened {
+        match self.unwrap(arriving, path, ecn, text) {
             Ok((tunnel, Ok(content))) => self.deliver(tunnel, content),
             Ok((tunnel, Err(reason))) => Opened::Dropped { reason, tunnel: Some(tunnel) },
             Err(reason) => Opened::dropped(reason),
@@ -27,27 +99,29 @@ impl Endpoint {
 
     /// `Err`: nothing is proved. Otherwise it is a packet of this tunnel, and either good or not.
     #[inline]
-    fn open_esp(
+    fn unwrap(
         &mut self,
-        datagram: Datagram<'_>,
-        out: &mut [u8],
+        arriving: &Arriving,
+        path: Path,
+        ecn: u8,
+        text: &mut [u8],
     ) -> Result<(TunnelId, Result<Content, DropReason>), DropReason> {
-        let header = Header::parse(datagram.bytes).ok_or(DropReason::OuterMalformed)?;
-        let slot = self.table.lookup(header.spi).ok_or(DropReason::DataUnknownSession)?;
-        let sa = self.table.get_mut(slot).ok_or(DropReason::DataUnknownSession)?;
-        let arrival = sa.open(header, datagram.bytes, out)?;
+        let Arriving { slot, stamp: Stamp::Esp { spi, sequence, .. }, .. } = *arriving else {
+            return Err(DropReason::OuterMalformed);
+        };
+        // It may have worn out by another packet of the batch.
+        let sa = self.table.get_mut(slot).filter(|sa| sa.spi_in == spi).ok_or(DropReason::DataUnknownSession)?;
+        let arrival = sa.arrived(sequence, text)?;
         let (tunnel, wear) = (sa.tunnel, sa.wear_in());
-        let moves = arrival.is_newest && is_followed(sa, datagram.path);
+        let moves = arrival.is_newest && is_followed(sa, path);
         if moves || sa.sealing == Sealing::Waiting {
-            self.on_news(slot, moves.then_some(datagram.path));
+            self.on_news(slot, moves.then_some(path));
         }
         if wear != Wear::Fresh {
             self.on_wear(slot, wear);
         }
         let content = match arrival.content {
-            Ok(Content::Packet(len))
-                if !out.get_mut(..len).is_some_and(|packet| ecn::tell_inner(packet, datagram.ecn)) =>
-            {
+            Ok(Content::Packet(len)) if !text.get_mut(..len).is_some_and(|packet| ecn::tell_inner(packet, ecn)) => {
                 Err(DropReason::CongestionUntold)
             }
             content => content,

@@ -8,8 +8,11 @@
 //! ```text
 //! open    SPI -> SA (table)   replay window (replay)   decrypt (esp)   window moves   padding, inner packet (esp)
 //!         selectors (selectors)   ECN (ecn)
-//! seal    tunnel -> SA (tunnel, selectors)   next sequence number (sa)   copy, pad, encrypt in the outbox (esp)   wear (lifetime)
+//! seal    tunnel -> SA (tunnel, selectors)   next sequence number (sa)   pad, encrypt into the outbox (esp)   wear (lifetime)
 //! ```
+//!
+//! Both are cut in two where the cryptography stands, so that all packets of a batch can be given to it at once (`crypto::batch`):
+//! `egress.rs` and `ingress.rs` say how. [`Endpoint::seal`] and [`Endpoint::open`] do the same for one packet by itself.
 //!
 //! **Who is it?** Incoming SPIs are ours to choose, so one look-up finds the SA, and with it the tunnel. Outgoing ones are the
 //! peers' to choose, and any two may choose the same: nothing is ever looked up by them, nor by an address.
@@ -36,9 +39,10 @@
 //! **What is counted against whom?** As everywhere: until a packet has authenticated, against nobody.
 //!
 //! Everything that a packet costs is in place and without allocation: opening decrypts from the datagram to where the inner packet
-//! will walk on, sealing copies once. Which MUST of the RFCs is met where stands in `docs/conformance-esp.md`.
+//! will walk on, sealing encrypts from there into the outbox. Which MUST of the RFCs is met where stands in `docs/conformance-esp.md`.
 
 pub mod ecn;
+mod egress;
 pub mod endpoint;
 mod esp;
 pub mod event;
@@ -54,12 +58,16 @@ mod tests;
 mod tunnel;
 
 pub use ecn::Dscp;
+pub use egress::Prepared;
 pub use endpoint::{Endpoint, InstallError, Limits};
 pub use esp::Overhead;
 pub use event::Event;
+pub use ingress::Arriving;
 pub use lifetime::Lifetime;
 pub use replay::{MAX_WINDOW_PACKETS, MIN_WINDOW_PACKETS};
 pub use sa::{ChildSa, Outbound};
 pub use selectors::MAX_SELECTORS;
 pub use status::{SaStatus, TunnelStatus, UseOut};
+pub use table::Slot;
+
 pub use tunnel::KEEPALIVE_INTERVAL;

@@ -36,6 +36,12 @@ impl ReplayWindow {
         ReplayWindow { top: 0, window_packets, lanes: vec![0; lanes].into() }
     }
 
+    /// Reads what the next number needs.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.lanes[self.lane(self.top)]
+    }
+
     pub fn top(&self) -> u64 {
         self.top
     }

@@ -1,12 +1,12 @@
 //! A pair of SAs, one in each direction, as IKE agreed on them, and what they have carried.
 
 use super::ecn::Dscp;
-use super::esp::{self, Header, Overhead, Stamp};
+use super::esp::{self, Header, Overhead};
 use super::lifetime::{Budget, Lifetime, Meter, Wear};
 use super::replay::ReplayWindow;
 use super::selectors::Selectors;
 use super::status::{SaStatus, UseOut};
-use crate::crypto::PacketKey;
+use crate::crypto::{PacketKey, Stamp};
 use crate::net::{Path, Selector, Timestamp, TunnelId};
 use crate::packet::DropReason;
 
@@ -55,8 +55,9 @@ pub(super) enum Sealing {
     Retired,
 }
 
-/// In this order in memory: what every packet asks for stands together, the keys lie behind it.
-#[repr(C)]
+/// In this order in memory: what every packet asks for, what each one that is sealed asks for and each one that is opened,
+/// a cache line and two and two; the rest lies behind.
+#[repr(C, align(64))]
 pub(super) struct Sa {
     pub tunnel: TunnelId,
     pub spi_in: u32,
@@ -70,19 +71,30 @@ pub(super) struct Sa {
     pub rekey_told: bool,
     /// The last sequence number sent. Never decreases, never wraps.
     sequence_out: u64,
+    /// Of what is sent.
+    overhead_out: Overhead,
     pub sent: Meter,
-    pub received: Meter,
     budget_out: Budget,
-    budget_in: Budget,
-    pub path: Path,
-    replay: ReplayWindow,
-    selectors: Selectors,
     key_out: PacketKey,
+    pub received: Meter,
+    budget_in: Budget,
     key_in: PacketKey,
+    replay: ReplayWindow,
+    pub path: Path,
+    selectors: Selectors,
     pub installed: Timestamp,
     pub retired_until: Option<Timestamp>,
     /// Counts installations, so that newer and older can be told.
     pub number: u64,
+}
+
+/// How a packet is to be sealed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealed {
+    pub stamp: Stamp,
+    /// The inner packet with padding and trailer.
+    pub text_bytes: usize,
+    pub wear: Wear,
 }
 
 /// What came out of an authentic packet.
@@ -118,6 +130,7 @@ impl Sa {
             dscp: child.dscp,
             rekey_told: false,
             sequence_out: 0,
+            overhead_out: Overhead::of(&child.key_out),
             sent: Meter::default(),
             received: Meter::default(),
             budget_out: Budget::new(out, jitter),
@@ -133,21 +146,36 @@ impl Sa {
         }
     }
 
+    /// Reads what every packet to us needs.
+    #[inline]
+    pub fn touch_in(&self) -> u64 {
+        u64::from(self.spi_in) ^ self.received.packets ^ self.replay.touch()
+    }
+
+    /// The same of every packet from us.
+    #[inline]
+    pub fn touch_out(&self) -> u64 {
+        self.sequence_out ^ self.sent.bytes ^ u64::from(self.path.remote.port())
+    }
+
     #[inline]
     pub fn carries(&self, packet: &[u8]) -> bool {
         self.selectors.cover_outbound(packet)
     }
 
-    /// The length of the ESP packet around an inner packet.
     #[inline]
-    pub fn sealed_bytes(&self, packet: &[u8]) -> usize {
-        esp::sealed_bytes(&self.key_out, packet.len())
+    pub fn overhead(&self) -> Overhead {
+        self.overhead_out
     }
 
-    pub fn overhead(&self) -> Overhead {
-        let suite = self.key_out.suite();
-        let fixed_bytes = esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes();
-        Overhead { fixed_bytes, block_bytes: suite.block_bytes() }
+    #[inline]
+    pub fn sealing_key(&self) -> &PacketKey {
+        &self.key_out
+    }
+
+    #[inline]
+    pub fn opening_key(&self) -> &PacketKey {
+        &self.key_in
     }
 
     /// The traffic class of the outer header around a packet.
@@ -156,47 +184,72 @@ impl Sa {
         super::ecn::encapsulate(super::ecn::class_of(packet), self.dscp, self.ecn)
     }
 
-    /// Builds the ESP packet in `space` ([`Sa::sealed_bytes`]) under the next sequence number, which is the IV too and so
-    /// must never come twice. An SA that is worn out is not to be used again.
+    /// Takes the next sequence number, for an ESP packet in `space` ([`Overhead::sealed_bytes`]), and writes the header there and
+    /// padding and trailer behind the first `packet_bytes` of `buffer`. The number is the IV too and so must never come twice. An
+    /// SA that is worn out is not to be used again.
     #[inline]
+    pub fn prepare(&mut self, buffer: &mut [u8], packet_bytes: usize, space: &mut [u8]) -> Result<Sealed, DropReason> {
+        let next_header = esp::next_header_of(buffer).ok_or(DropReason::InnerMalformed)?;
+        let text_bytes = esp::padded_bytes(packet_bytes, self.overhead_out.block_bytes);
+        let text = buffer.get_mut(..text_bytes).ok_or(DropReason::InnerTooLong)?;
+        let stamp = self.next_stamp()?;
+        esp::finish(text, packet_bytes, next_header);
+        esp::write_header(stamp, space);
+        self.sent.count(packet_bytes);
+        Ok(Sealed { stamp, text_bytes, wear: self.budget_out.wear(&self.sent) })
+    }
+
+    /// The same, and all of the sealing.
     pub fn seal(&mut self, packet: &[u8], space: &mut [u8]) -> Result<Wear, DropReason> {
         let next_header = esp::next_header_of(packet).ok_or(DropReason::InnerMalformed)?;
-        if self.sequence_out >= last_sequence(self.esn) {
-            return Err(DropReason::TunnelDown); // in vain: nobody keeps such an SA
-        }
-        self.sequence_out += 1;
-        let stamp = Stamp { spi: self.spi_out, sequence: self.sequence_out, esn: self.esn };
+        let stamp = self.next_stamp()?;
         esp::seal(&self.key_out, stamp, self.sequence_out, packet, next_header, space);
         self.sent.count(packet.len());
         Ok(self.budget_out.wear(&self.sent))
     }
 
-    /// Opens an ESP packet into `out`. `Err`: nothing is proved about its sender, and nothing has changed.
     #[inline]
-    pub fn open(&mut self, header: Header, packet: &[u8], out: &mut [u8]) -> Result<Arrival, DropReason> {
+    fn next_stamp(&mut self) -> Result<Stamp, DropReason> {
+        if self.sequence_out >= last_sequence(self.esn) {
+            return Err(DropReason::TunnelDown); // in vain: nobody keeps such an SA
+        }
+        self.sequence_out += 1;
+        Ok(Stamp::Esp { spi: self.spi_out, sequence: self.sequence_out, esn: self.esn })
+    }
+
+    /// Whether an ESP packet is to be opened, and as which. Changes nothing.
+    #[inline]
+    pub fn admit(&self, header: Header) -> Result<Stamp, DropReason> {
         let sequence = match self.esn {
             true => self.replay.recover(header.sequence_low),
             false => header.sequence_low.into(),
         };
+        match self.replay.accepts(sequence) {
+            true => Ok(Stamp::Esp { spi: self.spi_in, sequence, esn: self.esn }),
+            false => Err(DropReason::DataReplayed),
+        }
+    }
+
+    /// The length of what is in an ESP packet of so many bytes, with padding and trailer. `None`: nothing.
+    #[inline]
+    pub fn text_bytes(&self, packet_bytes: usize) -> Option<usize> {
+        let suite = self.key_in.suite();
+        packet_bytes.checked_sub(esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes())
+    }
+
+    /// An admitted packet is authentic, and this is in it. `Err`: of those that were admitted together it is another one's replay.
+    #[inline]
+    pub fn arrived(&mut self, sequence: u64, plaintext: &[u8]) -> Result<Arrival, DropReason> {
         if !self.replay.accepts(sequence) {
             return Err(DropReason::DataReplayed);
         }
-        let suite = self.key_in.suite();
-        let around = esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes();
-        let encrypted_bytes = packet.len().checked_sub(around).ok_or(DropReason::OuterMalformed)?;
-        if out.len() < encrypted_bytes {
-            return Err(DropReason::InnerTooLong);
-        }
-        let stamp = Stamp { spi: self.spi_in, sequence, esn: self.esn };
-        let plaintext_bytes = esp::open(&self.key_in, stamp, packet, out).ok_or(DropReason::DataNotAuthentic)?;
         let is_newest = self.replay.mark(sequence);
-        let plaintext = out.get_mut(..plaintext_bytes).unwrap_or_default();
         Ok(Arrival { content: self.unwrap(plaintext), is_newest })
     }
 
     /// Takes the inner packet out of an authentic plaintext.
     #[inline]
-    fn unwrap(&mut self, plaintext: &mut [u8]) -> Result<Content, DropReason> {
+    fn unwrap(&mut self, plaintext: &[u8]) -> Result<Content, DropReason> {
         let trailer = esp::parse_trailer(plaintext);
         self.received.count(trailer.map_or(plaintext.len(), |(payload_bytes, _)| payload_bytes));
         let (payload_bytes, next_header) = trailer.ok_or(DropReason::EspTrailerInvalid)?;

@@ -22,12 +22,14 @@ const SCTP: u8 = 132;
 const MOBILITY: u8 = 135;
 const UDP_LITE: u8 = 136;
 
+/// What nearly every packet asks for stands first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Selectors {
-    ours: Side,
-    theirs: Side,
     every4: bool,
     every6: bool,
+    ours: Side,
+    theirs: Side,
 }
 
 impl Selectors {

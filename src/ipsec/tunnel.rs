@@ -60,6 +60,15 @@ impl Tunnel {
         !self.outbound.is_empty()
     }
 
+    #[inline]
+    pub fn count_sent(&mut self, packets: u64, bytes: u64, now: Timestamp) {
+        if packets > 0 {
+            self.last_sent = now;
+            self.counters.tx_packets += packets;
+            self.counters.tx_bytes += bytes;
+        }
+    }
+
     /// The SA for nearly every packet.
     pub fn preferred(&self) -> Option<Slot> {
         self.outbound.first().copied()

@@ -31,6 +31,7 @@ impl TunnelId {
     /// "No tunnel": packets that the appliance itself made, and destinations that it serves itself.
     pub const NONE: TunnelId = TunnelId(u32::MAX);
 
+    #[inline]
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -41,6 +42,7 @@ impl TunnelId {
 pub struct NetworkId(pub u32);
 
 impl NetworkId {
+    #[inline]
     pub fn index(self) -> usize {
         self.0 as usize
     }

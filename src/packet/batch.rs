@@ -52,6 +52,7 @@ impl Batch {
         self.metas.len()
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.metas.is_empty()
     }
@@ -68,6 +69,36 @@ impl Batch {
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
+    /// How long every buffer is.
+    #[inline]
+    pub fn slot_bytes(&self) -> usize {
+        self.stride_bytes
+    }
+
+    /// The buffers of the next packets and of those behind them: [`Batch::slot`] comes first.
+    #[inline]
+    pub fn slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let start = self.metas.len() * self.stride_bytes;
+        self.bytes[start..].chunks_exact_mut(self.stride_bytes)
+    }
+
+    /// The buffer that lies so many behind [`Batch::slot`]. It must be there.
+    #[inline]
+    pub fn slot_behind(&mut self, distance: usize) -> &mut [u8] {
+        let start = (self.metas.len() + distance) * self.stride_bytes;
+        &mut self.bytes[start..start + self.stride_bytes]
+    }
+
+    /// Brings the first `len` bytes of [`Batch::slot_behind`] to [`Batch::slot`].
+    #[inline]
+    pub fn bring_forward(&mut self, distance: usize, len: usize) {
+        if distance > 0 {
+            let start = self.metas.len() * self.stride_bytes;
+            let from = start + distance * self.stride_bytes;
+            self.bytes.copy_within(from..from + len, start);
+        }
+    }
+
     /// Makes the first `len` bytes of [`Batch::slot`] the next packet.
     #[inline]
     pub fn push(&mut self, ingress: TunnelId, realm: RealmId, len: usize) {
@@ -75,6 +106,7 @@ impl Batch {
         self.metas.push(Meta::arrived(ingress, realm, len));
     }
 
+    #[inline]
     pub fn metas(&self) -> &[Meta] {
         &self.metas
     }
@@ -88,6 +120,20 @@ impl Batch {
     pub fn bytes(&self, index: usize) -> &[u8] {
         let start = index * self.stride_bytes;
         &self.bytes[start..start + self.metas[index].len as usize]
+    }
+
+    /// The whole buffer of a packet.
+    #[inline]
+    pub fn buffer(&self, index: usize) -> &[u8] {
+        let start = index * self.stride_bytes;
+        &self.bytes[start..start + self.stride_bytes]
+    }
+
+    /// A packet's metadata and its whole buffer.
+    #[inline]
+    pub fn buffer_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
+        let start = index * self.stride_bytes;
+        (&mut self.metas[index], &mut self.bytes[start..start + self.stride_bytes])
     }
 
     /// A packet's metadata and bytes together.

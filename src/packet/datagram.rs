@@ -14,6 +14,7 @@ pub struct Datagram<'a> {
 
 impl<'a> Datagram<'a> {
     /// Where nothing is known of the outer header.
+    #[inline]
     pub fn new(path: Path, bytes: &'a [u8]) -> Self {
         Datagram { path, bytes, ecn: 0 }
     }

@@ -53,6 +53,7 @@ pub struct Meta {
 impl Meta {
     const NOWHERE: Located = Located { canonical: Canonical(0), network: NetworkId(0), realm: RealmId::IX };
 
+    #[inline]
     pub(super) fn arrived(ingress: TunnelId, realm: RealmId, len: usize) -> Self {
         Meta {
             fate: Fate::Live,
@@ -71,6 +72,7 @@ impl Meta {
         }
     }
 
+    #[inline]
     pub fn is_live(&self) -> bool {
         self.fate == Fate::Live
     }
@@ -82,6 +84,7 @@ impl Meta {
     }
 
     /// The packet in the buffer is another one now, of this length.
+    #[inline]
     pub fn set_total_bytes(&mut self, total_bytes: usize) {
         self.headers.total_bytes = total_bytes;
         self.len = total_bytes as u32;
@@ -94,6 +97,7 @@ impl Meta {
     }
 
     /// Ends the packet's walk; the first reason stands.
+    #[inline]
     pub fn drop(&mut self, reason: DropReason) {
         if self.is_leaving() {
             self.fate = Fate::Dropped(reason);

@@ -2,7 +2,8 @@
 //!
 //! A run is what one UDP GSO message carries: datagrams to one path and of one traffic class, all of the same size except
 //! that the last may be shorter. Datagrams are written straight behind one another by whoever makes them (`space`, then `commit`), so a run
-//! costs no copy, and the socket sends many runs in one call.
+//! costs no copy, and the socket sends many runs in one call. Who makes many datagrams before any is finished reserves a
+//! [`Place`] for each first (`reserve`), and commits or gives up every one of them later.
 
 use crate::net::Path;
 
@@ -19,6 +20,7 @@ pub struct Run {
     /// Where the run lies in [`Outbox::bytes_of`]'s buffer.
     start: usize,
     len: usize,
+    segments: usize,
     /// Carries forwarded packets (counted), not handshakes and keepalives.
     pub data: bool,
     /// DSCP and ECN of the outer IP header, as its traffic class byte holds them.
@@ -27,21 +29,40 @@ pub struct Run {
     pub may_fragment: bool,
 }
 
+/// Room for one datagram that is not finished.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    start: usize,
+    len: usize,
+}
+
 impl Run {
     pub fn segments(&self) -> usize {
-        self.len.div_ceil(self.segment_bytes.max(1))
+        self.segments
     }
 
-    /// A shorter datagram ends a run.
-    fn accepts(&self, path: Path, data: bool, traffic_class: u8, may_fragment: bool, len: usize) -> bool {
-        self.path == path
-            && self.data == data
+    #[inline]
+    fn goes(&self, path: Path, data: bool, traffic_class: u8, may_fragment: bool) -> bool {
+        self.data == data
             && self.traffic_class == traffic_class
             && self.may_fragment == may_fragment
-            && len <= self.segment_bytes
-            && self.len.is_multiple_of(self.segment_bytes)
-            && self.len / self.segment_bytes < MAX_SEGMENTS
-            && self.len + len <= MAX_RUN_BYTES
+            && self.path == path
+    }
+
+    /// Of what goes the same way. A shorter datagram ends a run.
+    #[inline]
+    fn accepts(&self, place: Place) -> bool {
+        self.start + self.len == place.start
+            && place.len <= self.segment_bytes
+            && self.len == self.segments * self.segment_bytes
+            && self.segments < MAX_SEGMENTS
+            && self.len + place.len <= MAX_RUN_BYTES
+    }
+
+    #[inline]
+    fn add(&mut self, len: usize) {
+        self.len += len;
+        self.segments += 1;
     }
 }
 
@@ -52,6 +73,8 @@ pub struct Outbox {
     used: usize,
     runs: Vec<Run>,
     max_runs: usize,
+    /// Places that are neither committed nor given up.
+    reserved: usize,
     /// Of what is committed from now on.
     may_fragment: bool,
 }
@@ -64,6 +87,7 @@ impl Outbox {
             used: 0,
             runs: Vec::with_capacity(max_runs),
             max_runs,
+            reserved: 0,
             may_fragment: false,
         }
     }
@@ -75,26 +99,101 @@ impl Outbox {
     }
 
     /// Room for one datagram of up to `len` bytes, to be followed by [`Outbox::commit`]. `None`: full.
+    #[inline]
     pub fn space(&mut self, len: usize) -> Option<&mut [u8]> {
-        if self.runs.len() == self.max_runs {
+        if self.runs.len() + self.reserved >= self.max_runs {
             return None;
         }
         self.bytes.get_mut(self.used..self.used + len)
     }
 
     /// Makes the first `len` bytes of the last `space` a datagram to `path`.
+    #[inline]
     pub fn commit(&mut self, path: Path, data: bool, len: usize) {
         self.commit_marked(path, data, 0, len);
     }
 
     /// The same, with a traffic class for the outer IP header.
+    #[inline]
     pub fn commit_marked(&mut self, path: Path, data: bool, traffic_class: u8, len: usize) {
-        let (start, may_fragment) = (self.used, self.may_fragment);
+        let place = Place { start: self.used, len };
         self.used += len;
         debug_assert!(len > 0 && self.used <= self.bytes.len());
+        self.add(place, path, data, traffic_class);
+    }
+
+    /// Room for one datagram of exactly `len` bytes, which is to be written ([`Outbox::places_mut`]) and then committed or given
+    /// up, before the outbox is sent. `None`: full.
+    #[inline]
+    pub fn reserve(&mut self, len: usize) -> Option<Place> {
+        self.space(len)?;
+        let place = Place { start: self.used, len };
+        self.used += len;
+        self.reserved += 1;
+        Some(place)
+    }
+
+    /// The bytes of reserved places, which must be in the order in which they were reserved.
+    #[inline]
+    pub fn places_mut(&mut self, places: impl Iterator<Item = Place>) -> impl Iterator<Item = &mut [u8]> {
+        let (mut rest, mut at) = (&mut self.bytes[..], 0);
+        places.map(move |place| {
+            let (_, behind) = std::mem::take(&mut rest).split_at_mut(place.start - at);
+            let (bytes, behind) = behind.split_at_mut(place.len);
+            (rest, at) = (behind, place.start + place.len);
+            bytes
+        })
+    }
+
+    #[inline]
+    pub fn place_mut(&mut self, place: Place) -> &mut [u8] {
+        &mut self.bytes[place.start..place.start + place.len]
+    }
+
+    /// Makes a reserved place a datagram with a forwarded packet.
+    #[inline]
+    pub fn commit_place(&mut self, place: Place, path: Path, traffic_class: u8) {
+        self.reserved -= 1;
+        self.add(place, path, true, traffic_class);
+    }
+
+    /// The same for one that goes the very way of the datagram that was committed last.
+    #[inline]
+    pub fn commit_behind(&mut self, place: Place) {
+        self.reserved -= 1;
         match self.runs.last_mut() {
-            Some(run) if run.accepts(path, data, traffic_class, may_fragment, len) => run.len += len,
-            _ => self.runs.push(Run { path, segment_bytes: len, start, len, data, traffic_class, may_fragment }),
+            Some(run) if run.accepts(place) => run.add(place.len),
+            Some(&mut run) => {
+                self.runs.push(Run { segment_bytes: place.len, start: place.start, len: place.len, segments: 1, ..run })
+            }
+            None => debug_assert!(false, "nothing was committed before"),
+        }
+    }
+
+    /// Nothing leaves of what was written to this place.
+    pub fn give_up(&mut self, place: Place) {
+        self.reserved -= 1;
+        self.place_mut(place).fill(0);
+    }
+
+    #[inline]
+    fn add(&mut self, place: Place, path: Path, data: bool, traffic_class: u8) {
+        let may_fragment = self.may_fragment;
+        match self.runs.last_mut() {
+            Some(run) if run.accepts(place) && run.goes(path, data, traffic_class, may_fragment) => run.add(place.len),
+            _ => {
+                let Place { start, len } = place;
+                self.runs.push(Run {
+                    path,
+                    segment_bytes: len,
+                    start,
+                    len,
+                    segments: 1,
+                    data,
+                    traffic_class,
+                    may_fragment,
+                });
+            }
         }
     }
 
@@ -124,7 +223,8 @@ impl Outbox {
     }
 
     pub fn clear(&mut self) {
-        self.used = 0;
+        debug_assert_eq!(self.reserved, 0, "a place was neither committed nor given up");
+        (self.used, self.reserved) = (0, 0);
         self.runs.clear();
     }
 }
@@ -187,6 +287,42 @@ mod tests {
         }
         let seen: Vec<_> = outbox.runs().iter().map(|run| (run.may_fragment, run.segments())).collect();
         assert_eq!(seen, [(false, 1), (true, 2), (false, 1)]);
+    }
+
+    #[test]
+    fn what_was_reserved_leaves_as_if_it_had_been_committed_at_once_but_for_what_was_given_up() {
+        let lens = [100, 100, 60, 100, 100, 100];
+        let (mut outbox, mut at_once) = (Outbox::new(10_000, 10), Outbox::new(10_000, 10));
+        let places: Vec<_> = lens.map(|len| outbox.reserve(len).unwrap()).into();
+        assert!(outbox.is_empty(), "nothing leaves before it is finished");
+        for (n, bytes) in outbox.places_mut(places.iter().copied()).enumerate() {
+            bytes.fill(n as u8);
+        }
+        for (n, (place, len)) in places.iter().zip(lens).enumerate() {
+            let is_first_of_its_path = n == 0 || n == 4;
+            match n {
+                1 => outbox.give_up(*place),
+                _ if is_first_of_its_path => outbox.commit_place(*place, path(1 + n as u16 / 4), 0),
+                _ => outbox.commit_behind(*place),
+            }
+            if n != 1 {
+                assert!(at_once.push(path(1 + n as u16 / 4), true, &vec![n as u8; len]));
+            }
+        }
+        assert!(outbox.datagrams().eq(at_once.datagrams()));
+        assert_eq!(shape(&outbox), [(1, 100, 1), (1, 60, 1), (1, 100, 1), (2, 100, 2)], "a gap ends a run");
+        assert_eq!(shape(&at_once), [(1, 100, 2), (1, 100, 1), (2, 100, 2)]);
+        outbox.clear();
+    }
+
+    #[test]
+    fn each_reserved_place_may_become_a_run() {
+        let mut outbox = Outbox::new(10_000, 2);
+        let places = [10, 10].map(|len| outbox.reserve(len).unwrap());
+        assert!(outbox.reserve(10).is_none() && outbox.space(10).is_none());
+        outbox.commit_place(places[0], path(1), 0);
+        outbox.commit_behind(places[1]);
+        assert!(outbox.space(10).is_some(), "both went into one");
     }
 
     #[test]

@@ -136,16 +136,6 @@ impl Endpoint {
         self.next_tick = self.next_tick.min(now);
     }
 
-    /// Seals `packet` straight into `outbox`. A peer without a session is called, if it is known where.
-    #[inline]
-    pub fn seal(&mut self, tunnel: TunnelId, packet: &[u8], outbox: &mut Outbox) -> Result<(), DropReason> {
-        let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return Err(DropReason::NoTunnel) };
-        if peer.is_live() {
-            return peer.seal(packet, outbox, self.shared.now);
-        }
-        Err(self.call(tunnel, outbox))
-    }
-
     /// Seals `packet` with padding up to `padded_bytes`, to find out whether so much arrives. `false`: it cannot go now.
     pub fn seal_probe(&mut self, tunnel: TunnelId, packet: &[u8], padded_bytes: usize, outbox: &mut Outbox) -> bool {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return false };
@@ -208,7 +198,7 @@ impl Endpoint {
 
     /// A packet waits for a peer without a session.
     #[cold]
-    fn call(&mut self, tunnel: TunnelId, outbox: &mut Outbox) -> DropReason {
+    pub(super) fn call(&mut self, tunnel: TunnelId, outbox: &mut Outbox) -> DropReason {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return DropReason::NoTunnel };
         if peer.traffic.path.is_none() {
             return DropReason::TunnelHasNoEndpoint;

@@ -2,7 +2,7 @@
 
 use super::endpoint::{Endpoint, Shared};
 use super::event::Opened;
-use super::message::{Data, Initiation, Message, Response};
+use super::message::{Initiation, Message, Response};
 use super::noise::{Symmetric, read_sender};
 use super::peer::Peer;
 use super::source_limit::SourceLimit;
@@ -16,18 +16,9 @@ impl Endpoint {
     pub fn open(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
         self.shared.now = self.shared.now.max(now);
         match Message::parse(datagram.bytes) {
-            Some(Message::Data(data)) => self.open_data(data, datagram, out),
+            Some(Message::Data(data)) => self.open_data(data, datagram.path, out),
             Some(handshake) => self.open_handshake(handshake, datagram, outbox),
             None => Opened::dropped(DropReason::OuterMalformed),
-        }
-    }
-
-    #[inline]
-    fn open_data(&mut self, data: Data<'_>, datagram: Datagram<'_>, out: &mut [u8]) -> Opened {
-        let tunnel = self.shared.indices.tunnel_of(data.receiver_index);
-        match tunnel.and_then(|tunnel| peer_mut(&mut self.peers, tunnel)) {
-            Some(peer) => peer.open(&data, datagram.path, out, &mut self.shared),
-            None => Opened::dropped(DropReason::DataUnknownSession),
         }
     }
 
@@ -114,6 +105,6 @@ impl Endpoint {
 }
 
 #[inline]
-fn peer_mut(peers: &mut [Option<Box<Peer>>], tunnel: TunnelId) -> Option<&mut Peer> {
+pub(super) fn peer_mut(peers: &mut [Option<Box<Peer>>], tunnel: TunnelId) -> Option<&mut Peer> {
     peers.get_mut(tunnel.index())?.as_deref_mut()
 }

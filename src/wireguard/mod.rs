@@ -39,12 +39,13 @@
 //! session      keys and counters of one session     replay      which counters have been seen
 //! inner        what came out: a packet, padding     peer        one peer: sessions, place, the way of a packet
 //! handshake    making sessions with one peer        timers      when: calls, expiry, keepalives
-//! endpoint     all peers, ticks, queues             ingress     every datagram that comes in
+//! transport    the way of a packet, in halves       ingress     every datagram that comes in
 //! source_limit load, and who causes it              news        which happenings are worth an event
+//! endpoint     all peers, ticks, queues
 //! ```
 //!
 //! A packet on its way through takes no lock, asks no clock and allocates nothing. Opening reads the datagram and writes
-//! the packet where it is wanted; sealing copies it once, into the outbox. Each touches the index table (opening only),
+//! the packet where it is wanted; sealing reads the packet and writes into the outbox. Each touches the index table (opening only),
 //! the first lines of its peer and its session.
 //!
 //! Kept differently than the paper leaves it open, or than the kernel has it:
@@ -84,12 +85,14 @@ mod tai64n;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod transport;
 
 pub use endpoint::Endpoint;
 pub use event::{DownReason, Event, Opened, Refusal, Role};
 pub use peer::PeerConfig;
 pub use primitives::Random;
 pub use status::{HandshakeCounts, PeerStatus};
+pub use transport::{Arriving, Prepared, Sealer};
 
 /// The public key that belongs to a private key. Any 32 bytes are a private key (RFC 7748 clamps on use).
 pub fn public_key(private_key: &[u8; 32]) -> [u8; 32] {

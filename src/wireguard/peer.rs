@@ -1,5 +1,5 @@
 //! One peer: its sessions, where it is, and what was heard of it. How sessions are made is in `handshake.rs`, when in
-//! `timers.rs`.
+//! `timers.rs`, how packets go through it in `transport.rs`.
 //!
 //! ```text
 //! previous    packets that were on the way when the keys changed may still come under it
@@ -16,11 +16,10 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::endpoint::Shared;
-use super::event::{DownReason, Event, Opened, Role};
+use super::event::{DownReason, Event, Role};
 use super::handshake::Handshake;
-use super::inner::{Inner, inner};
 use super::mac::Stamper;
-use super::message::{DATA_OVERHEAD_BYTES, Data};
+use super::message::DATA_OVERHEAD_BYTES;
 use super::news::News;
 use super::noise::PeerSecrets;
 use super::primitives::KeyPair;
@@ -28,10 +27,7 @@ use super::session::Session;
 use super::status::PeerStatus;
 use super::timers::Timers;
 use crate::net::{Path, Timestamp, TunnelId};
-use crate::packet::{DropReason, Outbox};
-
-/// Packets are padded to a multiple of this, so that their lengths tell less.
-const PADDING_BYTES: usize = 16;
+use crate::packet::Outbox;
 
 /// A peer as configured.
 #[derive(Clone, PartialEq, Eq)]
@@ -172,26 +168,6 @@ impl Peer {
         }
     }
 
-    /// Seals straight into the outbox.
-    #[inline]
-    pub fn seal(&mut self, packet: &[u8], outbox: &mut Outbox, now: Timestamp) -> Result<(), DropReason> {
-        let traffic = &mut self.traffic;
-        let (Some(session), Some(path)) = (&mut self.current, traffic.path) else { return Err(DropReason::TunnelDown) };
-        if session.is_spent(now) {
-            return Err(DropReason::TunnelDown); // the timers will notice
-        }
-        let padded_bytes = packet.len().next_multiple_of(PADDING_BYTES).min(traffic.mtu_bytes).max(packet.len());
-        let message_bytes = padded_bytes + DATA_OVERHEAD_BYTES;
-        let message = outbox.space(message_bytes).ok_or(DropReason::EgressQueueFull)?;
-        session.seal(packet, padded_bytes, message)?;
-        outbox.commit(path, true, message_bytes);
-        traffic.tx_packets += 1;
-        traffic.tx_bytes += packet.len() as u64;
-        traffic.unanswered_since = traffic.unanswered_since.min(now);
-        traffic.unacknowledged_since = NEVER;
-        Ok(())
-    }
-
     /// Seals with padding up to `padded_bytes`. It counts as no packet: that nobody answers says nothing about the peer.
     /// `false`: there is no session, or no room.
     pub fn seal_probe(&mut self, packet: &[u8], padded_bytes: usize, outbox: &mut Outbox, now: Timestamp) -> bool {
@@ -206,38 +182,6 @@ impl Peer {
         }
         outbox.commit(path, false, message_bytes);
         true
-    }
-
-    /// Opens a data message into `out`.
-    #[inline]
-    pub fn open(&mut self, data: &Data<'_>, path: Path, out: &mut [u8], shared: &mut Shared) -> Opened {
-        let tunnel = self.config.tunnel;
-        let is_current = self.current.as_ref().is_some_and(|session| session.index() == data.receiver_index);
-        let session = if is_current { self.current.as_mut() } else { self.other_session(data.receiver_index) };
-        let Some(session) = session else { return Opened::dropped(DropReason::DataUnknownSession) };
-        let opened_bytes = match session.open(data, out, shared.now) {
-            Ok(len) => len,
-            Err(reason) => return Opened::dropped(reason),
-        };
-        if self.traffic.path != Some(path) {
-            self.roam(path, shared);
-        }
-        if !is_current {
-            self.confirm(data.receiver_index, path, shared);
-        }
-        let traffic = &mut self.traffic;
-        traffic.unanswered_since = NEVER;
-        match inner(&out[..opened_bytes]) {
-            Inner::Packet(len) => {
-                traffic.last_data_received = shared.now;
-                traffic.unacknowledged_since = traffic.unacknowledged_since.min(shared.now);
-                traffic.rx_packets += 1;
-                traffic.rx_bytes += len as u64;
-                Opened::Packet { tunnel, len }
-            }
-            Inner::Nothing => Opened::Keepalive { tunnel },
-            Inner::Malformed => Opened::Dropped { reason: DropReason::InnerMalformed, tunnel: Some(tunnel) },
-        }
     }
 
     /// An empty message under the current session. `false`: there is no session, or no room.
@@ -292,14 +236,9 @@ impl Peer {
         }
     }
 
-    #[cold]
-    fn other_session(&mut self, index: u32) -> Option<&mut Session> {
-        [&mut self.next, &mut self.previous].into_iter().flatten().find(|session| session.index() == index)
-    }
-
     /// Data under another session than the current one: if it is the next, the peer has its keys.
     #[cold]
-    fn confirm(&mut self, index: u32, path: Path, shared: &mut Shared) {
+    pub fn confirm(&mut self, index: u32, path: Path, shared: &mut Shared) {
         if let Some(next) = self.next.take_if(|next| next.index() == index) {
             let was_live = self.is_live();
             let before = self.current.replace(next);

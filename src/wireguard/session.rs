@@ -1,18 +1,15 @@
 //! One session: the keys of both directions, and the counters that must never repeat under them.
 //!
 //! A data message is a header of 16 bytes (type, receiver index, counter), the packet sealed with the counter as the
-//! nonce, and its tag. Opening reads the datagram and writes the packet where it is wanted; sealing writes straight into
-//! the outbox.
+//! nonce, and its tag. What the cryptography itself does is `crypto::batch`: here is what stands before and behind it.
 
 use std::time::Duration;
 
-use aws_lc_rs::aead::{Aad, LessSafeKey};
-
 use super::event::Role;
-use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data};
+use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
 use super::noise::TransportKeys;
-use super::primitives::{TAG_BYTES, cipher, nonce};
 use super::replay::ReplayWindow;
+use crate::crypto::PacketKey;
 use crate::net::Timestamp;
 use crate::packet::DropReason;
 
@@ -26,8 +23,8 @@ pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// The key contexts are aws-lc's, which erases them when they are dropped. What each packet touches comes first.
 #[repr(C)]
 pub struct Session {
-    opener: LessSafeKey,
-    sealer: LessSafeKey,
+    opener: PacketKey,
+    sealer: PacketKey,
     /// The counter of the next message that we send.
     next_counter: u64,
     expires_at: Timestamp,
@@ -42,8 +39,8 @@ pub struct Session {
 impl Session {
     pub fn new(keys: &TransportKeys, role: Role, index: u32, remote_index: u32, now: Timestamp) -> Self {
         Session {
-            opener: cipher(&keys.receive),
-            sealer: cipher(&keys.send),
+            opener: PacketKey::of_wireguard(&keys.receive),
+            sealer: PacketKey::of_wireguard(&keys.send),
             next_counter: 0,
             expires_at: now + REJECT_AFTER_TIME,
             index,
@@ -82,42 +79,71 @@ impl Session {
         self.next_counter >= REKEY_AFTER_MESSAGES
     }
 
-    /// Opens a data message; the length of what is in it, padding included. Nothing changes unless it is authentic.
     #[inline]
-    pub fn open(&mut self, data: &Data<'_>, out: &mut [u8], now: Timestamp) -> Result<usize, DropReason> {
+    pub fn opening_key(&self) -> &PacketKey {
+        &self.opener
+    }
+
+    #[inline]
+    pub fn sealing_key(&self) -> &PacketKey {
+        &self.sealer
+    }
+
+    /// Reads what every packet needs.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.next_counter ^ self.window.touch()
+    }
+
+    /// Whether a message with this counter is to be opened. Changes nothing.
+    #[inline]
+    pub fn admit(&self, counter: u64, now: Timestamp) -> Result<(), DropReason> {
         if self.is_expired(now) {
             return Err(DropReason::DataUnknownSession);
         }
-        if data.counter >= REJECT_AFTER_MESSAGES || !self.window.is_new(data.counter) {
+        if counter >= REJECT_AFTER_MESSAGES || !self.window.is_new(counter) {
             return Err(DropReason::DataReplayed);
         }
-        let (text, tag) = data.sealed.split_last_chunk::<TAG_BYTES>().ok_or(DropReason::OuterMalformed)?;
-        let out = out.get_mut(..text.len()).ok_or(DropReason::InnerTooLong)?;
-        self.opener
-            .open_separate_gather(nonce(data.counter), Aad::empty(), text, tag, out)
-            .map_err(|_| DropReason::DataNotAuthentic)?;
-        self.window.mark(data.counter);
-        Ok(text.len())
+        Ok(())
+    }
+
+    /// Notes an admitted message that is authentic. Of those that were admitted together one may be the other's replay.
+    #[inline]
+    pub fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
+        if !self.window.is_new(counter) {
+            return Err(DropReason::DataReplayed);
+        }
+        self.window.mark(counter);
+        Ok(())
+    }
+
+    /// Takes the next counter and writes the header of the message that it is for. Only while the session is not spent:
+    /// whatever comes of the message, the counter is used up.
+    #[inline]
+    pub fn begin(&mut self, message: &mut [u8]) -> Result<u64, DropReason> {
+        let broken = DropReason::EgressQueueFull; // `message` is too short, which its maker has ruled out
+        let header = message.first_chunk_mut::<DATA_HEADER_BYTES>().ok_or(broken)?;
+        let counter = self.next_counter;
+        header[..4].copy_from_slice(&[4, 0, 0, 0]);
+        header[4..8].copy_from_slice(&self.remote_index.to_le_bytes());
+        header[8..].copy_from_slice(&counter.to_le_bytes());
+        self.next_counter += 1;
+        Ok(counter)
     }
 
     /// Seals `packet`, lengthened by zeros to `padded_bytes`, into `message`, which is [`DATA_OVERHEAD_BYTES`] longer than
     /// that. Only while the session is not spent.
-    #[inline]
     pub fn seal(&mut self, packet: &[u8], padded_bytes: usize, message: &mut [u8]) -> Result<(), DropReason> {
         debug_assert_eq!(message.len(), padded_bytes + DATA_OVERHEAD_BYTES);
-        let broken = DropReason::EgressQueueFull; // `message` is too short, which its maker has ruled out
-        let (header, body) = message.split_first_chunk_mut::<DATA_HEADER_BYTES>().ok_or(broken)?;
-        let (text, tag) = body.split_last_chunk_mut::<TAG_BYTES>().ok_or(broken)?;
-        header[..4].copy_from_slice(&[4, 0, 0, 0]);
-        header[4..8].copy_from_slice(&self.remote_index.to_le_bytes());
-        header[8..].copy_from_slice(&self.next_counter.to_le_bytes());
-        let (filled, padding) = text.split_at_mut_checked(packet.len()).ok_or(broken)?;
+        let broken = DropReason::EgressQueueFull; // as above
+        let body =
+            message.get_mut(DATA_HEADER_BYTES..).filter(|body| body.len() >= DATA_OVERHEAD_BYTES - DATA_HEADER_BYTES);
+        let body = body.ok_or(broken)?;
+        let (filled, padding) = body[..padded_bytes].split_at_mut_checked(packet.len()).ok_or(broken)?;
         filled.copy_from_slice(packet);
         padding.fill(0);
-        let nonce = nonce(self.next_counter);
-        self.next_counter += 1; // whatever comes of it, this one is used up
-        let sealed = self.sealer.seal_in_place_separate_tag(nonce, Aad::empty(), text).map_err(|_| broken)?;
-        tag.copy_from_slice(sealed.as_ref());
+        let counter = self.begin(message)?;
+        self.sealer.seal_message(counter, &mut message[DATA_HEADER_BYTES..]);
         Ok(())
     }
 

@@ -28,7 +28,7 @@ use crate::packet::{Datagram, DropReason, Opened, Outbox};
 
 /// What ESP adds to a packet at most: SPI and sequence number (8), IV (16), padding to a block and trailer (17), ICV (32).
 /// RFC 4303 section 2.
-const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
+pub(super) const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
 const _: () = assert!(ESP_OVERHEAD_BYTES <= TAILROOM_BYTES);
 /// How often IKE is told that a tunnel is heard, or wanted.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ const MAX_NEWS: usize = 4096;
 /// As many as the outbox has runs for, with room to spare.
 const GOODBYES_PER_CALL: usize = 1024;
 
-pub(super) struct Ipsec {
+pub(in crate::dataplane) struct Ipsec {
     pub(super) ike: ike::Endpoint,
     pub(super) esp: ipsec::Endpoint,
     queue: IkeQueue,
@@ -63,7 +63,7 @@ struct Peer {
 }
 
 /// A tunnel as the snapshot has it.
-pub(super) struct Configured {
+pub(in crate::dataplane) struct Configured {
     pub peer: Arc<PeerConfig>,
     pub copy_dscp: bool,
 }
@@ -139,6 +139,25 @@ impl Ipsec {
         opened
     }
 
+    /// Before packets are looked up.
+    #[inline]
+    pub fn note_now(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.esp.note_now(now);
+    }
+
+    /// The second half of opening, see [`ipsec::Endpoint::look_up`]: the text is in the first bytes of `slot`.
+    #[inline]
+    pub fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
+        let text = slot.get_mut(..arriving.text_bytes).unwrap_or_default();
+        let opened = self.esp.arrived(arriving, datagram.path, datagram.ecn, text);
+        if let Opened::Packet { tunnel, .. } | Opened::Keepalive { tunnel } = opened {
+            self.note_heard(tunnel);
+        }
+        opened
+    }
+
+    #[inline]
     fn note_heard(&mut self, tunnel: TunnelId) {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return };
         if peer.next_heard <= self.now {
@@ -204,6 +223,23 @@ impl Ipsec {
                 Err(self.want(tunnel, reason))
             }
             sealed => sealed,
+        }
+    }
+
+    /// The first half of sealing, see [`ipsec::Endpoint::prepare`].
+    #[inline]
+    pub fn prepare(
+        &mut self,
+        tunnel: TunnelId,
+        buffer: &mut [u8],
+        packet_bytes: usize,
+        outbox: &mut Outbox,
+    ) -> Result<ipsec::Prepared, DropReason> {
+        match self.esp.prepare(tunnel, buffer, packet_bytes, outbox) {
+            Err(reason @ (DropReason::TunnelDown | DropReason::OutboundNotInSelectors)) => {
+                Err(self.want(tunnel, reason))
+            }
+            prepared => prepared,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The endpoint as a whole, mostly two of them that speak with one another.
 
+mod batch;
 mod bounds;
 mod ecn;
 mod flow;

@@ -1,0 +1,77 @@
+//! All packets of a batch at once, under as many keys: where the path hands its packets to the cryptography.
+//!
+//! ```text
+//! SealJob   text (padded) of a packet   ----->  IV | ciphertext | ICV   in the datagram that leaves
+//! OpenJob   IV | ciphertext | ICV       ----->  text                    in the packet's buffer
+//! ```
+//!
+//! The IV is ESP's alone: WireGuard has its counter in the message's header. Jobs do not depend on one another, and stand in the
+//! order in which the packets do. The library takes one packet at a time, so they are done one by one, each in one pass from
+//! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
+//! A kernel that works on many packets side by side finds here all that there are, with their suites, and nothing else changes.
+
+use super::packet_key::PacketKey;
+
+/// Which packet it is under its key, and what is authenticated with it. Never twice the same for sealing under one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stamp {
+    /// As in [`super::Associated::Esp`]. The sequence number makes the IV, too.
+    Esp { spi: u32, sequence: u64, esn: bool },
+    /// A data message. Nothing is associated.
+    WireGuard { counter: u64 },
+}
+
+/// A packet that is to be sealed.
+#[derive(Debug)]
+pub struct SealJob<'a> {
+    pub key: &'a PacketKey,
+    pub stamp: Stamp,
+    /// With its padding.
+    pub text: &'a [u8],
+    /// As long as IV, text and ICV.
+    pub sealed: &'a mut [u8],
+    /// The answer. `false`: the lengths do not agree; what is in `sealed` must not leave.
+    pub is_sealed: bool,
+}
+
+/// A packet that is to be opened.
+#[derive(Debug)]
+pub struct OpenJob<'a> {
+    pub key: &'a PacketKey,
+    pub stamp: Stamp,
+    /// IV, text, ICV.
+    pub sealed: &'a [u8],
+    /// At least as long as the text.
+    pub text: &'a mut [u8],
+    /// The answer. `false`: not sealed with this key and stamp, or not as it is now. No unauthentic text is then in `text`.
+    pub is_authentic: bool,
+}
+
+impl<'a> SealJob<'a> {
+    #[inline]
+    pub fn new(key: &'a PacketKey, stamp: Stamp, text: &'a [u8], sealed: &'a mut [u8]) -> Self {
+        SealJob { key, stamp, text, sealed, is_sealed: false }
+    }
+}
+
+impl<'a> OpenJob<'a> {
+    #[inline]
+    pub fn new(key: &'a PacketKey, stamp: Stamp, sealed: &'a [u8], text: &'a mut [u8]) -> Self {
+        OpenJob { key, stamp, sealed, text, is_authentic: false }
+    }
+}
+
+pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
+    for job in jobs {
+        job.is_sealed = job.key.seal_into(job.stamp, job.text, job.sealed).is_some();
+    }
+}
+
+pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
+    for job in jobs {
+        job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! Datagrams that are opened and packets that are sealed together come to the same as one by one. Two engines hear the same
+//! datagrams: one all in one call, the other each in a call of its own.
+
+mod sites;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ixgate::dataplane::Engine;
+use ixgate::net::{Path, Timestamp};
+use ixgate::packet::{Datagram, DropReason};
+use ixgate::sim::appliance::Appliance;
+use ixgate::sim::packets::{set_dont_fragment, udp};
+use proptest::prelude::*;
+
+use sites::{Kind, Site};
+
+const FILE: &str = r#"
+[ix]
+domain = "ix.example"
+[wireguard]
+private_key_file = "secrets/wireguard.key"
+[ike]
+local_id = "fqdn:ix.example"
+[[realm]]
+name = "a"
+networks = ["192.168.1.0/24"]
+attach = [{attach:a}]
+[[realm]]
+name = "b"
+networks = ["192.168.1.0/24"]
+attach = [{attach:b}]
+[[realm]]
+name = "c"
+networks = ["192.168.1.0/24"]
+attach = [{attach:c}]
+[[grant]]
+from = ["a", "c"]
+to = ["realm:b", "realm:c"]
+ports = ["any"]
+"#;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
+
+/// What happens between the gateways and the appliance.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A packet of this many bytes from A or C to B or C, of one of some flows.
+    Packet {
+        from: usize,
+        to: usize,
+        flow: u16,
+        payload_bytes: usize,
+    },
+    /// From B to A: no grant lets it pass.
+    Denied,
+    /// An earlier datagram once more.
+    Again(prop::sample::Index),
+    /// An earlier datagram, of which a bit is another.
+    Spoiled(prop::sample::Index, prop::sample::Index),
+    /// An earlier datagram, cut short.
+    Cut(prop::sample::Index, prop::sample::Index),
+    /// An earlier datagram, changes places with the latest.
+    Swapped(prop::sample::Index),
+    Empty,
+    /// Authentic, and no IP packet.
+    Rubbish,
+    /// A handshake of A's gateway that nobody answered yet (WireGuard).
+    Initiation,
+    /// A's gateway sends from another port from now on (WireGuard).
+    Moved,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let packet =
+        (prop::bool::ANY, prop::bool::ANY, 0u16..6, 0usize..1392).prop_map(|(by_c, to_c, flow, payload_bytes)| {
+            let (from, to) = if by_c { (C, B) } else { (A, if to_c { C } else { B }) };
+            Step::Packet { from, to, flow, payload_bytes }
+        });
+    prop_oneof![
+        20 => packet,
+        1 => Just(Step::Denied),
+        2 => any::<prop::sample::Index>().prop_map(Step::Again),
+        2 => any::<[prop::sample::Index; 2]>().prop_map(|[which, bit]| Step::Spoiled(which, bit)),
+        1 => any::<[prop::sample::Index; 2]>().prop_map(|[which, len]| Step::Cut(which, len)),
+        2 => any::<prop::sample::Index>().prop_map(Step::Swapped),
+        1 => Just(Step::Empty),
+        1 => Just(Step::Rubbish),
+        1 => Just(Step::Initiation),
+        1 => Just(Step::Moved),
+    ]
+}
+
+struct World {
+    appliance: Appliance,
+    /// Hears together, hears one by one. Their keys differ, and nothing else.
+    lanes: [Lane; 2],
+    kinds: [Kind; 3],
+    now: Timestamp,
+}
+
+/// An engine and its gateways.
+struct Lane {
+    engine: Engine,
+    sites: Vec<Site>,
+    /// A's, which may change.
+    path_of_a: Path,
+}
+
+/// What reached the gateways.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Heard {
+    /// Inner packets by site, in order.
+    packets: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// What else was sent: where, how long. Between it and packets there is no order.
+    others: BTreeMap<SocketAddr, Vec<usize>>,
+}
+
+impl Heard {
+    fn count(&self) -> usize {
+        self.packets.values().map(Vec::len).sum()
+    }
+}
+
+impl Lane {
+    fn start(appliance: &Appliance, kinds: [Kind; 3], now: &mut Timestamp) -> Self {
+        let mut engine = appliance.engine(*now);
+        let mut sites = Vec::new();
+        for (number, (name, kind)) in (1..).zip(NAMES.into_iter().zip(kinds)) {
+            let mut site = Site::new(kind, appliance, name, number, *now);
+            *now = site.shake_hands(&mut engine, *now);
+            sites.push(site);
+        }
+        Lane { engine, path_of_a: sites[A].path(), sites }
+    }
+
+    fn path_of(&self, site: usize) -> Path {
+        if site == A { self.path_of_a } else { self.sites[site].path() }
+    }
+
+    fn seal(&mut self, site: usize, packet: &[u8]) -> (Path, Vec<u8>) {
+        (self.path_of(site), self.sites[site].seal(packet))
+    }
+
+    /// What has left, opened by those whom it is for.
+    fn take(&mut self, heard: &mut Heard, now: Timestamp) {
+        let all: Vec<_> =
+            self.engine.outbox().datagrams().map(|(path, data, bytes)| (path, data, bytes.to_vec())).collect();
+        self.engine.outbox().clear();
+        for (path, data, bytes) in all {
+            let site = self.sites.iter().position(|site| site.address == path.remote.ip()).expect("a site");
+            match data {
+                true => {
+                    let packet = self.sites[site].open(path, &bytes, now).expect("what leaves can be opened");
+                    heard.packets.entry(site).or_default().push(packet);
+                }
+                false => heard.others.entry(path.remote).or_default().push(bytes.len()),
+            }
+        }
+    }
+
+    /// What the engine has counted, but for how it came to know it.
+    fn account(&self, now: Timestamp) -> String {
+        let report = self.engine.report(now);
+        assert!(self.engine.balances(), "{:?}", report.totals);
+        let tunnels: Vec<_> =
+            report.tunnels.iter().map(|tunnel| (tunnel.remote, tunnel.received, tunnel.sent, tunnel.up)).collect();
+        let realms: Vec<_> = report.realms.iter().map(|realm| (realm.received, realm.sent, realm.drops)).collect();
+        let drops = report.unattributed_drops;
+        format!("{:?}\n{drops:?}\n{realms:?}\n{tunnels:?}\n{}", report.totals, report.sessions)
+    }
+
+    fn drops(&self, reason: DropReason, now: Timestamp) -> u64 {
+        let report = self.engine.report(now);
+        let realms: u64 = report.realms.iter().map(|realm| realm.drops[reason.index()]).sum();
+        realms + report.unattributed_drops[reason.index()]
+    }
+}
+
+impl World {
+    fn start(kinds: [Kind; 3]) -> Self {
+        let mut now = Timestamp::from_secs(1);
+        let attach = |text: String, (name, kind): (&str, Kind)| {
+            text.replace(&format!("{{attach:{name}}}"), &kind.attach(name, if name == "b" { 1300 } else { 1420 }))
+        };
+        let appliance = Appliance::build(&NAMES.into_iter().zip(kinds).fold(FILE.to_owned(), attach));
+        let start = now;
+        let lanes = [(); 2].map(|()| {
+            let mut at = start;
+            let lane = Lane::start(&appliance, kinds, &mut at);
+            now = now.max(at);
+            lane
+        });
+        // A handshake that follows another at once is refused.
+        World { appliance, lanes, kinds, now: now + Duration::from_secs(1) }
+    }
+
+    fn packet(&self, from: usize, to: usize, flow: u16, payload_bytes: usize) -> Vec<u8> {
+        let source: IpAddr = format!("192.168.1.{}", 10 + flow).parse().unwrap();
+        let destination = self.appliance.seen_by(NAMES[from], NAMES[to], "192.168.1.20");
+        let mut packet = udp((source, 5000 + flow), (destination, 443), &vec![flow as u8; payload_bytes]);
+        // What is longer than B's tunnel carries leaves in fragments.
+        set_dont_fragment(&mut packet, false);
+        packet
+    }
+
+    /// The datagrams of both lanes, in order of arrival, with their paths.
+    fn play(&mut self, steps: &[Step]) -> [Datagrams; 2] {
+        let packets: Vec<_> = steps.iter().map(|step| self.packet_of(step)).collect();
+        let is_wireguard = self.kinds[A] == Kind::WireGuard;
+        self.lanes.each_mut().map(|lane| {
+            let mut all = Vec::new();
+            for (step, packet) in steps.iter().zip(&packets) {
+                step.play(lane, packet, is_wireguard, &mut all);
+            }
+            all
+        })
+    }
+
+    fn packet_of(&self, step: &Step) -> Vec<u8> {
+        match step {
+            Step::Packet { from, to, flow, payload_bytes } => self.packet(*from, *to, *flow, *payload_bytes),
+            Step::Denied => self.packet(B, A, 1, 10),
+            _ => Vec::new(),
+        }
+    }
+
+    fn hear(&mut self, datagrams: &[Datagrams; 2]) -> [Heard; 2] {
+        let mut heard = [Heard::default(), Heard::default()];
+        let now = self.now;
+        let [together, one_by_one] = &mut self.lanes;
+        together.engine.handle_input(datagrams[0].iter().map(|(path, bytes)| Datagram::new(*path, bytes)), now);
+        together.take(&mut heard[0], now);
+        for (path, bytes) in &datagrams[1] {
+            one_by_one.engine.handle_input([Datagram::new(*path, bytes)].into_iter(), now);
+            one_by_one.take(&mut heard[1], now);
+        }
+        heard
+    }
+
+    fn accounts(&self) -> [String; 2] {
+        self.lanes.each_ref().map(|lane| lane.account(self.now))
+    }
+
+    fn drops(&self, reason: DropReason) -> [u64; 2] {
+        self.lanes.each_ref().map(|lane| lane.drops(reason, self.now))
+    }
+}
+
+type Datagrams = Vec<(Path, Vec<u8>)>;
+
+impl Step {
+    fn play(&self, lane: &mut Lane, packet: &[u8], is_wireguard: bool, all: &mut Datagrams) {
+        let earlier = |all: &Datagrams, which: &prop::sample::Index| {
+            (!all.is_empty()).then(|| all[which.index(all.len())].clone())
+        };
+        match self {
+            Step::Packet { from, .. } => all.push(lane.seal(*from, packet)),
+            Step::Denied => all.push(lane.seal(B, packet)),
+            Step::Again(which) => all.extend(earlier(all, which)),
+            Step::Spoiled(which, bit) => {
+                if let Some((path, mut bytes)) = earlier(all, which).filter(|(_, bytes)| !bytes.is_empty()) {
+                    let bit = bit.index(bytes.len() * 8);
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    all.push((path, bytes));
+                }
+            }
+            Step::Cut(which, len) => {
+                if let Some((path, mut bytes)) = earlier(all, which).filter(|(_, bytes)| !bytes.is_empty()) {
+                    bytes.truncate(len.index(bytes.len()));
+                    all.push((path, bytes));
+                }
+            }
+            Step::Swapped(which) => {
+                let last = all.len().saturating_sub(1);
+                if !all.is_empty() {
+                    let which = which.index(all.len());
+                    all.swap(which, last);
+                }
+            }
+            Step::Empty if is_wireguard => all.push(lane.seal(A, &[])),
+            Step::Rubbish if is_wireguard => all.push(lane.seal(A, &[0x20; 50])),
+            Step::Initiation => {
+                let path = lane.path_of_a;
+                all.extend(lane.sites[A].initiate().map(|initiation| (path, initiation)));
+            }
+            Step::Moved if is_wireguard => {
+                let remote = lane.path_of_a.remote;
+                lane.path_of_a.remote = SocketAddr::new(remote.ip(), remote.port() + 1);
+            }
+            Step::Empty | Step::Rubbish | Step::Moved => {}
+        }
+    }
+}
+
+fn kinds() -> impl Strategy<Value = [Kind; 3]> {
+    let kind = || prop_oneof![Just(Kind::WireGuard), Just(Kind::Esp)];
+    [kind(), kind(), kind()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn together_is_as_one_by_one(kinds in kinds(), steps in prop::collection::vec(step(), 1..300)) {
+        let mut world = World::start(kinds);
+        // In two calls, so that the second finds what the first has left.
+        let (first, second) = steps.split_at(steps.len() / 2);
+        for steps in [first, second] {
+            let datagrams = world.play(steps);
+            let [together, one_by_one] = world.hear(&datagrams);
+            prop_assert_eq!(together, one_by_one);
+            let [a, b] = world.accounts();
+            prop_assert_eq!(a, b);
+        }
+    }
+}
+
+#[test]
+fn of_a_datagram_that_comes_twice_in_one_batch_one_passes() {
+    for kinds in [[Kind::WireGuard; 3], [Kind::Esp; 3]] {
+        let mut world = World::start(kinds);
+        let packets: Vec<_> = (0..10).map(|flow| world.packet(A, B, flow, 40)).collect();
+        let datagrams = world.lanes.each_mut().map(|lane| {
+            let once: Datagrams = packets.iter().map(|packet| lane.seal(A, packet)).collect();
+            let twice = once.iter().flat_map(|datagram| [datagram.clone(), datagram.clone()]);
+            twice.chain(once.clone()).collect()
+        });
+        for heard in world.hear(&datagrams) {
+            assert_eq!(heard.count(), 10, "{kinds:?}");
+        }
+        assert_eq!(world.drops(DropReason::DataReplayed), [20, 20], "{kinds:?}");
+    }
+}
+
+#[test]
+fn wrong_tags_between_good_ones_cost_the_good_ones_nothing() {
+    for kinds in [[Kind::WireGuard; 3], [Kind::Esp; 3]] {
+        let mut world = World::start(kinds);
+        let packets: Vec<_> = (0..60).map(|n| world.packet(A, B, n % 6, 40 + usize::from(n))).collect();
+        let good = world.lanes.each_mut().map(|lane| packets.iter().map(|packet| lane.seal(A, packet)).collect());
+        let mut spoiled: [Datagrams; 2] = good.clone();
+        for datagrams in &mut spoiled {
+            datagrams.iter_mut().step_by(2).for_each(|(_, bytes)| *bytes.last_mut().unwrap() ^= 0x80);
+        }
+        for heard in world.hear(&spoiled) {
+            let lens: Vec<_> = heard.packets[&B].iter().map(Vec::len).collect();
+            assert_eq!(lens, (0..60).skip(1).step_by(2).map(|n| 68 + n).collect::<Vec<_>>(), "{kinds:?}");
+        }
+        assert_eq!(world.drops(DropReason::DataNotAuthentic), [30, 30], "{kinds:?}");
+        // What was spoiled has used up no number.
+        for heard in world.hear(&good) {
+            assert_eq!(heard.count(), 30, "{kinds:?}");
+        }
+        assert_eq!(world.drops(DropReason::DataReplayed), [30, 30], "{kinds:?}");
+    }
+}
+
+/// A's gateway has new keys, and packets under the old and the new ones arrive together, in any order.
+#[test]
+fn a_session_that_its_first_packet_confirms_in_the_middle_of_a_batch() {
+    let mut world = World::start([Kind::WireGuard; 3]);
+    let (packet, now) = (world.packet(A, B, 1, 40), world.now);
+    let datagrams = world.lanes.each_mut().map(|lane| {
+        let old: Datagrams = (0..20).map(|_| lane.seal(A, &packet)).collect();
+        let path = lane.path_of_a;
+        let initiation = lane.sites[A].initiate().expect("a handshake");
+        lane.engine.handle_input([Datagram::new(path, &initiation)].into_iter(), now);
+        let responses: Vec<_> = lane.engine.outbox().datagrams().map(|(_, _, bytes)| bytes.to_vec()).collect();
+        lane.engine.outbox().clear();
+        let [response] = &responses[..] else { panic!("{} responses", responses.len()) };
+        let confirmation = lane.sites[A].hear(path, response, now).into_iter().map(|(_, bytes)| (path, bytes));
+        let confirmation: Datagrams = confirmation.collect();
+        let new: Datagrams = (0..20).map(|_| lane.seal(A, &packet)).collect();
+        old.into_iter().zip(new).flat_map(|(old, new)| [new, old]).chain(confirmation).collect()
+    });
+    let [together, one_by_one] = world.hear(&datagrams);
+    assert_eq!(together.count(), 40);
+    assert_eq!(together, one_by_one);
+    let [a, b] = world.accounts();
+    assert_eq!(a, b);
+}
