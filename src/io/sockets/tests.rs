@@ -314,7 +314,7 @@ fn an_interface_that_is_gone_for_good_is_closed_when_the_poller_says_so() {
         sockets.add_driver(hold.driver(frames(number)));
     }
     let mut reports = Vec::new();
-    sockets.errors = 1 << lane(&frames(1)).unwrap() | 1 << lane(&frames(2)).unwrap();
+    sockets.errors = 1 << place(&frames(1)).unwrap() | 1 << place(&frames(2)).unwrap();
     gone.is_gone.store(true, Ordering::Relaxed);
     assert!(!sockets.recv_errors(&mut reports));
     assert!(!gone.is_open() && stays.is_open() && reports.is_empty());
