@@ -10,12 +10,14 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket as PlainSocket};
+use std::os::fd::AsFd;
 use std::path::Path as FilePath;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ixgate::io::poller::Poller;
 use ixgate::io::udp::{Offload, UdpSocket};
 use ixgate::net::Path;
 use ixgate::packet::Outbox;
@@ -106,12 +108,13 @@ impl Site {
     }
 
     fn shake_hands(&mut self) {
-        let initiation = self.peer.initiate().unwrap();
-        let end = Instant::now() + Duration::from_secs(5);
-        self.socket.send(&initiation).unwrap();
         let mut buffer = [0; 2048];
-        while Instant::now() < end {
-            if let Ok(len) = self.socket.recv(&mut buffer) {
+        for _ in 0..10 {
+            while self.socket.recv(&mut buffer).is_ok() {}
+            self.socket.send(&self.peer.initiate().unwrap()).unwrap();
+            let end = Instant::now() + Duration::from_millis(500);
+            while Instant::now() < end {
+                let Ok(len) = self.socket.recv(&mut buffer) else { continue };
                 let is_answer = buffer[0] == 2;
                 let received = self.peer.receive(&buffer[..len]);
                 received.datagrams.iter().for_each(|datagram| drop(self.socket.send(datagram)));
@@ -269,8 +272,13 @@ impl Bench {
         let to = plain_sink.local_addr().unwrap();
         std::thread::spawn(move || {
             pin_this_thread(0);
+            // As the appliance waits: a thread that sleeps in `recv` is woken later.
+            let mut poller = Poller::new().unwrap();
+            poller.add(echo.as_fd(), 0).unwrap();
             let mut buffer = [0; 2048];
-            while let Ok((len, _)) = echo.recv_from(&mut buffer) {
+            loop {
+                poller.wait(None).unwrap();
+                let len = echo.recv(&mut buffer).unwrap();
                 let _ = out.send_to(&buffer[..len], to);
             }
         });

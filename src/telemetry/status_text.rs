@@ -254,6 +254,7 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::Overflow;
     use super::super::source::samples::three_realms;
     use super::*;
 

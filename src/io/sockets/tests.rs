@@ -1,5 +1,6 @@
 //! Over the machine's own loopback. Nothing here sleeps: what was sent over loopback has arrived when `send` returns.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::io::raw_esp::RawError;
 use crate::io::udp::Offload;
+use crate::net::MAX_INTERFACES;
 
 fn udp(port: Port) -> UdpSocket {
     UdpSocket::bind_for(port, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap()

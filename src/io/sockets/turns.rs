@@ -108,7 +108,7 @@ mod tests {
         work_of(&mut turns, 0b1000, 1_000, |_| 5_000);
         assert_eq!(turns.next_of(0b1001), Some(0));
         let made = work_of(&mut turns, 0b1001, 100, |_| 5_000);
-        assert_eq!((made[0], made[3]), (250_000, 250_000));
+        assert!(made[0].abs_diff(made[3]) <= 10_000, "{made:?}");
     }
 
     #[test]
