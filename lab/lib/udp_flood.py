@@ -15,6 +15,7 @@ import time
 
 UDP_SEGMENT = 103
 MAX_RUN_BYTES, MAX_SEGMENTS = 65_000, 64
+SINGLES = 4
 COUNTER = 1 << 32  # beyond any window
 
 
@@ -30,14 +31,18 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: running.clear())
     datagram = struct.pack("<IIQ", 4, options.index, COUNTER).ljust(options.bytes, b"\xaa")
     run = min(MAX_RUN_BYTES // options.bytes, MAX_SEGMENTS)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_UDP if hasattr(socket, "SOL_UDP") else 17, UDP_SEGMENT, options.bytes)
-    sock.connect((options.address, options.port))
+    joined, single = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    joined.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, options.bytes)
+    for sock in (joined, single):
+        sock.connect((options.address, options.port))
     message, sent, began = datagram * run, 0, time.monotonic()
     while running:
         try:
-            sock.send(message)
-            sent += run
+            joined.send(message)
+            # Single ones take the room that a long message leaves in a full buffer.
+            for _ in range(SINGLES):
+                single.send(datagram)
+            sent += run + SINGLES
         except OSError:
             continue  # no room, or nobody listens: a flood does not care
     seconds = time.monotonic() - began
