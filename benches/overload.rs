@@ -118,7 +118,8 @@ impl Site {
                 let is_answer = buffer[0] == 2;
                 let received = self.peer.receive(&buffer[..len]);
                 received.datagrams.iter().for_each(|datagram| drop(self.socket.send(datagram)));
-                if is_answer {
+                // An answer to an earlier call opens nothing.
+                if is_answer && !received.refused {
                     return;
                 }
             }
