@@ -3,10 +3,11 @@
 //! `cargo bench --bench overload` starts the `ixgate` binary on core 0 and floods it from core 1, over UDP on loopback. One
 //! tunnel floods with packets that were sealed ahead, at rates up to what this core can send; meanwhile another tunnel asks
 //! the IX's name server, and peers that were never seen call. Per rate it prints what was forwarded, and what came of the
-//! questions, of the handshakes, and of rekeys of the flooding tunnel itself, each sent once and never again.
+//! questions and of the handshakes, each sent once and never again. Its absolute figures mean little on a shared machine.
 //!
 //! `-- --size 64 --runs 1 --rates 100,400 --seconds 1` picks: bytes of an inner packet, datagrams in a message (1: no offload),
 //! thousands of packets a second, for how long. `-- --idle` measures one packet at a time instead, beside a plain UDP echo.
+//! In the environment, `IXGATE` is another binary, and `WRAPPER` what it is run by, such as `nice -n 9`.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket as PlainSocket};
@@ -182,7 +183,7 @@ impl Bench {
         while left > 0 {
             let mut outbox = Outbox::new(per_outbox * (size + 64), per_outbox + 1);
             for number in 0..per_outbox.min(left) {
-                // A new run begins where the traffic class changes; both are without a mark.
+                // A new run begins where this changes; on loopback nothing is cut.
                 outbox.let_fragment((number / run) % 2 == 1 && run > 1);
                 let datagram = self.flooder.peer.send(&self.packet(size)).unwrap();
                 assert!(outbox.push(path, true, &datagram));
