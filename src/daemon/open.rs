@@ -113,7 +113,8 @@ impl Plan {
         let api = SocketFile::listen(&self.api_socket)?;
         let mut sockets = Sockets::default();
         if let Some(address) = self.wireguard {
-            sockets.add_udp(UdpSocket::bind_with(address, self.offload)?);
+            let (udp, lanes) = UdpSocket::bind_lanes(Port::WireGuard, address, self.offload)?;
+            sockets.add_udp_with_lanes(udp, lanes);
         }
         if let Some(ike) = self.ike {
             ike.open(&mut sockets, self.offload)?;
@@ -133,7 +134,8 @@ impl IkePlan {
     fn open(self, sockets: &mut Sockets, offload: Offload) -> Result<(), OpenError> {
         for (port, number) in [(Port::Ike, self.port), (Port::IkeNatT, self.nat_t_port)] {
             let address = SocketAddr::new(self.listen, number);
-            sockets.add_udp(UdpSocket::bind_for(port, address, offload).map_err(OpenError::Ike)?);
+            let (udp, lanes) = UdpSocket::bind_lanes(port, address, offload).map_err(OpenError::Ike)?;
+            sockets.add_udp_with_lanes(udp, lanes);
         }
         if self.raw_esp {
             RawEspSocket::bind_all(self.listen)?.into_iter().for_each(|raw| sockets.add_raw_esp(raw));

@@ -1,8 +1,8 @@
 //! The worker: one plain thread that owns the sockets and the packet path.
 //!
-//! Each turn of its loop takes a bounded share of everything: commands, the timers when they are due, then at most
-//! `MAX_BATCHES_PER_TURN` batches of datagrams, from all sockets in turn. So a flooded socket can starve neither the others
-//! nor handshakes, timers or the operator. The clock is read once per batch.
+//! Each turn of its loop takes a bounded share of everything: commands, the timers when they are due, then batches of
+//! datagrams until they have made `TURN_WORK`, from the sockets whose turn it is; then it looks what has come since. So a flooded
+//! socket can starve neither the others nor handshakes, timers or the operator. The clock is read once per batch.
 //!
 //! The path itself is a [`Core`]: no socket, clock or thread of its own. A panic in it must not leave a process that
 //! answers the operator and forwards nothing, so the thread always tells how it ended ([`Ending`]), and the daemon exits.
@@ -30,14 +30,14 @@ use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
 use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::SocketReport;
+use crate::telemetry::source::{Overflow, SocketReport};
 
 use super::interfaces::{Numbered, States};
 
 /// Commands served in one turn.
 const MAX_COMMANDS_PER_TURN: usize = 16;
-/// Batches received in one turn, each of up to 32 messages.
-const MAX_BATCHES_PER_TURN: usize = 8;
+/// Received in one turn, in about nanoseconds of work: what handshakes that come meanwhile wait for, and one batch more.
+const TURN_WORK: u64 = 400_000;
 /// Events logged in one turn; the core keeps the others.
 const MAX_EVENTS_PER_TURN: usize = 64;
 /// Datagrams that could not be sent are told once in this time.
@@ -242,16 +242,15 @@ impl<C: Core> Worker<C> {
         }
     }
 
-    /// `true`: nothing is left to read.
+    /// `true`: nothing is left to read, as far as is known.
     fn serve_sockets(&mut self) -> io::Result<bool> {
-        for _ in 0..MAX_BATCHES_PER_TURN {
-            if self.sockets.recv_batch(&mut self.batch)? == 0 {
-                return Ok(true);
-            }
+        let mut work = 0;
+        while work < TURN_WORK && self.sockets.recv_batch(&mut self.batch)? > 0 {
             self.core.handle_input(self.sockets.datagrams(&self.batch), self.clock.now());
             self.flush();
+            work += self.sockets.work();
         }
-        Ok(false)
+        Ok(!self.sockets.has_more())
     }
 
     /// `true`: no more is waiting in the error queues.
@@ -332,12 +331,14 @@ impl<C: Core> Worker<C> {
     }
 
     fn report(&self) -> WorkerReport {
-        let received = self.sockets.counters();
+        let (received, losses) = (self.sockets.counters(), self.sockets.losses());
         let socket = SocketReport {
             receive_offload: self.sockets.has_receive_offload(),
             send_offload: self.sockets.has_send_offload(),
             receive_buffer_bytes: self.sockets.receive_buffer_bytes() as u64,
-            overflow_datagrams: u64::from(received.overflow_drops),
+            overflow: Overflow { control: losses.control, data: losses.data },
+            lanes: losses.lanes,
+            lanes_overflown: losses.lanes_overflown,
             truncated_messages: received.truncated,
             congested_datagrams: self.unsent.congested,
             refused_datagrams: self.unsent.refused,

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most file descriptors that one `wait` reports; the others are reported by the next.
-const MAX_EVENTS: usize = 16;
-/// Tokens are 0 to 63: one bit for each.
-pub const MAX_TOKENS: usize = u64::BITS as usize;
+const MAX_EVENTS: usize = 64;
+/// Tokens are 0 to 127: one bit for each.
+pub const MAX_TOKENS: usize = u128::BITS as usize;
 /// The token of the waker itself.
 const WAKER: u64 = u64::MAX;
 
@@ -34,9 +34,9 @@ pub struct Waker {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Ready {
     /// Bit n: the file descriptor added with token n has something to read.
-    tokens: u64,
-    /// Bit n: it has errors to be read.
-    errors: u64,
+    pub(super) tokens: u128,
+    /// Bit n: its error queue has something, or an error is pending.
+    pub(super) errors: u128,
     /// Somebody called [`Waker::wake`].
     pub woken: bool,
 }
@@ -46,7 +46,6 @@ impl Ready {
         self.tokens & (1 << token) != 0
     }
 
-    /// Its error queue has something, or an error is pending.
     pub fn has_errors(&self, token: u8) -> bool {
         self.errors & (1 << token) != 0
     }
@@ -63,7 +62,7 @@ impl Poller {
         Ok(poller)
     }
 
-    /// Reports `fd` as `token` (0 to 63) whenever it can be read. Closing `fd` ends that.
+    /// Reports `fd` as `token` (0 to 127) whenever it can be read. Closing `fd` ends that.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u8) -> io::Result<()> {
         assert!(usize::from(token) < MAX_TOKENS, "one bit per token");
         self.watch(fd, u64::from(token))
@@ -93,7 +92,7 @@ impl Poller {
                 WAKER => ready.woken = true,
                 token => {
                     ready.tokens |= 1 << token;
-                    ready.errors |= u64::from(kinds & libc::EPOLLERR as u32 != 0) << token;
+                    ready.errors |= u128::from(kinds & libc::EPOLLERR as u32 != 0) << token;
                 }
             }
         }

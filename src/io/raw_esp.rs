@@ -72,11 +72,16 @@ impl RawEspSocket {
 
     /// As [`super::udp::UdpSocket::recv_batch`]. The remotes' port numbers are 0.
     pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
+        self.recv_some(batch, usize::MAX)
+    }
+
+    /// At most `limit` packets.
+    pub(super) fn recv_some(&mut self, batch: &mut RecvBatch, limit: usize) -> io::Result<usize> {
         let content = match self.family {
             Family::V4 => Content::WithIpv4Header,
             Family::V6 => Content::Payload,
         };
-        batch.fill(self.fd.as_fd(), Port::RawEsp, content, &mut self.counters)
+        batch.fill(self.fd.as_fd(), limit, Port::RawEsp, content, &mut self.counters)
     }
 
     /// As [`super::udp::UdpSocket::recv_errors`].

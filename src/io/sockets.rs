@@ -7,136 +7,59 @@
 //! ```
 //!
 //! A datagram is stamped with the port that it came by ([`Path::port`]), and a run leaves by the socket of its path's
-//! port. Receiving goes around: each call serves the next socket that has something, so that a flood on one port cannot
-//! starve the others. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
+//! port. A port that carries data has further sockets to receive from, its lanes ([`super::udp::steer`]), so that a flood loses nobody
+//! else's packets. Receiving goes around: each call serves the queue whose turn it is ([`Turns`]), a batch of it, so that a flood
+//! cannot keep the others waiting. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
 //!
 //! Interfaces come and go while we run: one that is down has nothing, and one that is gone for good is closed here, when the
 //! poller reports it, and told ([`Sockets::poll_gone`]); whoever follows the links opens it again and has it adopted.
 
+mod places;
+mod socket;
+mod turns;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Weak};
 
+use self::places::{INTERFACES, PLACES, PORTS, lanes_of, place};
+use self::socket::{Heard, Received, Socket, WORK_OF_MESSAGE};
+use self::turns::{Turns, bits};
 use super::frames::Driver;
-use super::poller::{MAX_TOKENS, Poller, Ready};
+use super::poller::{Poller, Ready};
 use super::raw_esp::RawEspSocket;
-use super::udp::{RecvBatch, RecvCounters, SendReport, UdpSocket};
-use crate::net::{InterfaceId, MAX_INTERFACES, Path, PathReport, Port};
+use super::udp::{MAX_MESSAGES, RecvBatch, RecvCounters, SendReport, UdpSocket};
+use crate::net::{InterfaceId, Path, PathReport, Port};
 use crate::packet::{Datagram, Outbox};
 
-/// WireGuard, two of IKE, ESP in both IP versions.
-const DATAGRAM_LANES: usize = 5;
-/// And one for each interface.
-const LANES: usize = DATAGRAM_LANES + MAX_INTERFACES;
-/// Every lane has a token of the poller, and a bit.
-const _: () = assert!(LANES <= MAX_TOKENS);
+/// A batch makes about this much work ([`socket::work`]), so that nobody waits for long: a fraction of a millisecond.
+const BATCH_WORK: u64 = 400_000;
 
-/// Which socket a path belongs to: its place in [`Sockets`]. `None`: an interface that cannot be.
-fn lane(path: &Path) -> Option<usize> {
-    match path.port {
-        Port::WireGuard => Some(0),
-        Port::Ike => Some(1),
-        Port::IkeNatT => Some(2),
-        Port::RawEsp if path.remote.is_ipv4() => Some(3),
-        Port::RawEsp => Some(4),
-        Port::Frames(interface) | Port::Tun(interface) => lane_of(interface),
-    }
+/// Datagrams that came and were never read, and where.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Losses {
+    /// On queues that bring what makes and keeps tunnels, and nothing else.
+    pub control: u64,
+    pub data: u64,
+    pub lanes: usize,
+    /// Those that have lost something.
+    pub lanes_overflown: usize,
 }
 
-fn lane_of(interface: InterfaceId) -> Option<usize> {
-    Some(DATAGRAM_LANES + interface.index()).filter(|lane| *lane < LANES)
-}
-
-#[derive(Debug)]
-enum Socket {
-    Udp(UdpSocket),
-    RawEsp(RawEspSocket),
-    Frames(Box<dyn Driver>),
-}
-
-/// How much of its errors was read.
-enum Heard {
-    /// There may be more.
-    Some,
-    All,
-    /// It is of no use any more.
-    Gone,
-}
-
-impl Socket {
-    fn lane(&self) -> Option<usize> {
-        match self {
-            Socket::Udp(udp) => lane(&Path::from_port(udp.port(), udp.local_address())),
-            Socket::RawEsp(raw) => lane(&Path::from_port(Port::RawEsp, (raw.address(), 0).into())),
-            Socket::Frames(driver) => lane(&driver.path()),
-        }
-    }
-
-    fn receive(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
-        match self {
-            Socket::Udp(udp) => udp.recv_batch(batch),
-            Socket::RawEsp(raw) => raw.recv_batch(batch),
-            Socket::Frames(driver) => driver.receive(),
-        }
-    }
-
-    fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> Heard {
-        let has_more = match self {
-            Socket::Udp(udp) => udp.recv_errors(reports),
-            Socket::RawEsp(raw) => raw.recv_errors(reports),
-            Socket::Frames(driver) => match driver.is_open_after_error() {
-                true => false,
-                false => return Heard::Gone,
-            },
-        };
-        if has_more { Heard::Some } else { Heard::All }
-    }
-
-    fn send(&mut self, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool) -> SendReport {
-        match self {
-            Socket::Udp(udp) => udp.send_some(outbox, carries),
-            Socket::RawEsp(raw) => raw.send_some(outbox, carries),
-            Socket::Frames(driver) => driver.send_some(outbox, carries),
-        }
-    }
-
-    /// An interface carries frames, or packets, and never both.
-    fn carries(&self, path: &Path) -> bool {
-        match self {
-            Socket::Udp(_) | Socket::RawEsp(_) => true,
-            Socket::Frames(driver) => driver.path().port == path.port,
-        }
-    }
-
-    fn counters(&self) -> RecvCounters {
-        match self {
-            Socket::Udp(udp) => udp.counters(),
-            Socket::RawEsp(raw) => raw.counters(),
-            Socket::Frames(driver) => driver.counters(),
-        }
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Udp(udp) => udp.as_fd(),
-            Socket::RawEsp(raw) => raw.as_fd(),
-            Socket::Frames(driver) => driver.fd(),
-        }
-    }
-}
-
-/// One socket, or none, for each port (of raw ESP, for each IP version too; of frames, for each interface).
+/// One socket, or none, for each port (of raw ESP, for each IP version too; of frames, for each interface), and the lanes of ports.
 #[derive(Debug)]
 pub struct Sockets {
-    lanes: [Option<Socket>; LANES],
+    places: [Option<Socket>; PLACES],
     /// Bit n: socket n may have something to read.
-    readable: u64,
+    readable: u128,
     /// Bit n: its error queue may have.
-    errors: u64,
-    /// The socket whose turn it is.
-    turn: usize,
-    /// How many frames the last receive gave, and in which lane. `None`: what it gave is in the batch.
+    errors: u128,
+    turns: Turns<PLACES>,
+    /// How much work a message of each made, the last time.
+    work_of_message: [u64; PLACES],
+    /// Of the last receive.
+    work: u64,
+    /// How many frames the last receive gave, and in which place. `None`: what it gave is in the batch.
     frames: Option<(usize, usize)>,
     /// Lives as long as the sockets.
     owned: Arc<()>,
@@ -149,10 +72,12 @@ pub struct Sockets {
 impl Default for Sockets {
     fn default() -> Self {
         Sockets {
-            lanes: std::array::from_fn(|_| None),
+            places: std::array::from_fn(|_| None),
             readable: 0,
             errors: 0,
-            turn: 0,
+            turns: Turns::default(),
+            work_of_message: [WORK_OF_MESSAGE; PLACES],
+            work: 0,
             frames: None,
             owned: Arc::new(()),
             adopted: Vec::new(),
@@ -172,9 +97,26 @@ impl Watch {
 }
 
 impl Sockets {
-    /// Takes the place of one on the same port.
+    /// Takes the place of one on the same port, and of its lanes.
     pub fn add_udp(&mut self, udp: UdpSocket) {
+        self.add_udp_with_lanes(udp, Vec::new());
+    }
+
+    /// The same, with lanes of its own ([`UdpSocket::bind_lanes`]).
+    pub fn add_udp_with_lanes(&mut self, udp: UdpSocket, lanes: Vec<UdpSocket>) {
+        let places = lanes_of(udp.port());
+        places.clone().for_each(|place| self.close(place));
         self.add(Socket::Udp(udp));
+        places.zip(lanes).for_each(|(place, lane)| self.put(place, Socket::Udp(lane)));
+        self.tell_control();
+    }
+
+    /// By a port that has lanes comes what makes and keeps tunnels, and nothing else comes by that of IKE.
+    fn tell_control(&mut self) {
+        let ports = [Port::WireGuard, Port::Ike, Port::IkeNatT].into_iter().zip(0..);
+        let is_control = |port| port == Port::Ike || lanes_of(port).any(|lane| self.places[lane].is_some());
+        let control = ports.filter(|(port, _)| is_control(*port)).fold(0, |all, (_, place)| all | 1 << place);
+        self.turns.set_control(control);
     }
 
     /// Takes the place of one of the same IP version.
@@ -188,21 +130,25 @@ impl Sockets {
     }
 
     fn add(&mut self, socket: Socket) {
-        let lane = socket.lane().expect("fewer interfaces than MAX_INTERFACES");
-        self.readable |= 1 << lane;
-        self.close(lane);
-        self.lanes[lane] = Some(socket);
+        let place = socket.place().expect("fewer interfaces than MAX_INTERFACES");
+        self.put(place, socket);
     }
 
-    fn close(&mut self, lane: usize) {
-        self.frames = self.frames.filter(|(latest, _)| *latest != lane);
-        self.lanes[lane] = None;
+    fn put(&mut self, place: usize, socket: Socket) {
+        self.readable |= 1 << place;
+        self.close(place);
+        self.places[place] = Some(socket);
+    }
+
+    fn close(&mut self, place: usize) {
+        self.frames = self.frames.filter(|(latest, _)| *latest != place);
+        self.places[place] = None;
     }
 
     /// Has the poller report every socket, by tokens that [`Sockets::note_ready`] knows.
     pub fn register(&self, poller: &Poller) -> io::Result<()> {
-        let lanes = (0..).zip(&self.lanes);
-        lanes
+        let places = (0..).zip(&self.places);
+        places
             .filter_map(|(token, socket)| Some((token, socket.as_ref()?)))
             .try_for_each(|(token, socket)| poller.add(socket.fd(), token))
     }
@@ -218,25 +164,32 @@ impl Sockets {
         if Arc::weak_count(&more.owned) > 0 {
             self.adopted.push(more.owned.clone());
         }
-        more.lanes.into_iter().flatten().for_each(|socket| self.add(socket));
+        for (place, socket) in (0..).zip(more.places) {
+            let Some(socket) = socket else { continue };
+            if let Socket::Udp(udp) = &socket
+                && place < PORTS
+            {
+                lanes_of(udp.port()).for_each(|lane| self.close(lane));
+            }
+            self.put(place, socket);
+        }
+        self.tell_control();
         Ok(())
     }
 
     /// Closes the drivers of all other interfaces.
     pub fn retain_interfaces(&mut self, is_kept: impl Fn(InterfaceId) -> bool) {
-        for lane in DATAGRAM_LANES..LANES {
-            if !is_kept(InterfaceId((lane - DATAGRAM_LANES) as u8)) {
-                self.close(lane);
+        for place in INTERFACES {
+            if !is_kept(InterfaceId((place - INTERFACES.start) as u8)) {
+                self.close(place);
             }
         }
     }
 
     /// What the poller has reported.
     pub fn note_ready(&mut self, ready: Ready) {
-        for token in (0..LANES as u8).filter(|token| ready.is_readable(*token)) {
-            self.readable |= 1 << token;
-            self.errors |= u64::from(ready.has_errors(token)) << token;
-        }
+        self.readable |= ready.tokens;
+        self.errors |= ready.errors;
     }
 
     /// What paths were said to carry, from all sockets that the poller has reported: at most a batch of each. `true`: there
@@ -246,24 +199,24 @@ impl Sockets {
             return false;
         }
         let reported = self.errors;
-        for lane in (0..LANES).filter(|lane| reported & (1 << lane) != 0) {
-            match self.lanes[lane].as_mut().map_or(Heard::All, |socket| socket.recv_errors(reports)) {
+        for place in bits(reported) {
+            match self.places[place].as_mut().map_or(Heard::All, |socket| socket.recv_errors(reports)) {
                 Heard::Some => continue,
                 Heard::All => {}
-                Heard::Gone => self.close_gone(lane),
+                Heard::Gone => self.close_gone(place),
             }
-            self.errors &= !(1 << lane);
+            self.errors &= !(1 << place);
         }
         self.errors != 0
     }
 
-    fn close_gone(&mut self, lane: usize) {
-        if let Some(Socket::Frames(driver)) = &self.lanes[lane] {
-            let interface = InterfaceId((lane - DATAGRAM_LANES) as u8);
+    fn close_gone(&mut self, place: usize) {
+        if let Some(Socket::Frames(driver)) = &self.places[place] {
+            let interface = InterfaceId((place - INTERFACES.start) as u8);
             self.gone.retain(|(other, _)| *other != interface);
             self.gone.push((interface, driver.interface_index()));
         }
-        self.close(lane);
+        self.close(place);
     }
 
     /// An interface that [`Sockets::recv_errors`] has closed as it is gone, and the kernel's number of what was closed.
@@ -271,37 +224,48 @@ impl Sockets {
         self.gone.pop()
     }
 
-    /// Receives from the next socket that has something: the number of messages or frames, for [`Sockets::datagrams`]. 0:
-    /// none has, until the poller reports one.
+    /// Receives from the socket whose turn it is, of those that have something: the number of messages or frames, for
+    /// [`Sockets::datagrams`]. 0: none has, until the poller reports one.
     pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
         self.frames = None;
-        while let Some(lane) = self.next_readable() {
-            self.turn = (lane + 1) % LANES;
-            let received = match &mut self.lanes[lane] {
-                Some(socket) => socket.receive(batch)?,
-                None => 0,
+        self.work = 0;
+        while let Some(place) = self.turns.next_of(self.readable) {
+            let limit = (BATCH_WORK / self.work_of_message[place]).clamp(1, MAX_MESSAGES as u64) as usize;
+            let received = match &mut self.places[place] {
+                Some(socket) => socket.receive(batch, limit)?,
+                None => Received { messages: 0, work: 0, may_have_more: false },
             };
-            if received == 0 {
-                self.readable &= !(1 << lane);
+            // What has come since, the poller reports: no call that only says that there is no more.
+            if !received.may_have_more {
+                self.readable &= !(1 << place);
+            }
+            if received.messages == 0 {
                 continue;
             }
-            self.frames = matches!(self.lanes[lane], Some(Socket::Frames(_))).then_some((lane, received));
-            return Ok(received);
+            self.turns.charge(place, received.work);
+            self.work_of_message[place] = (received.work / received.messages as u64).max(WORK_OF_MESSAGE);
+            self.work = received.work;
+            let is_frames = matches!(self.places[place], Some(Socket::Frames(_)));
+            self.frames = is_frames.then_some((place, received.messages));
+            return Ok(received.messages);
         }
         Ok(0)
     }
 
-    /// From the one whose turn it is on.
-    fn next_readable(&self) -> Option<usize> {
-        let not_before = self.readable & (u64::MAX << self.turn);
-        let next = if not_before != 0 { not_before } else { self.readable };
-        (next != 0).then(|| next.trailing_zeros() as usize)
+    /// What the last receive makes the worker do, in about nanoseconds of one core.
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
+    /// What is known to have more: the next receive needs no word of the poller.
+    pub fn has_more(&self) -> bool {
+        self.readable != 0
     }
 
     /// Everything that the last [`Sockets::recv_batch`] gave: out of the batch that it was called with, or where the driver has
     /// it.
     pub fn datagrams<'a>(&'a self, batch: &'a RecvBatch) -> impl Iterator<Item = Datagram<'a>> {
-        let latest = self.frames.and_then(|(lane, count)| match &self.lanes[lane] {
+        let latest = self.frames.and_then(|(place, count)| match &self.places[place] {
             Some(Socket::Frames(driver)) => Some((driver, count)),
             _ => None,
         });
@@ -316,23 +280,21 @@ impl Sockets {
     /// Sends each run by the socket of its port. A run without one (its port is not configured) counts as refused.
     pub fn send(&mut self, outbox: &Outbox) -> SendReport {
         let mut report = SendReport::default();
-        let mut wanted = 0u64;
+        let mut wanted = 0u128;
         for run in outbox.runs() {
-            let lane = lane(&run.path).filter(|lane| self.lanes[*lane].as_ref().is_some_and(|s| s.carries(&run.path)));
-            match lane {
-                Some(lane) => wanted |= 1 << lane,
+            let carries = |place: &usize| self.places[*place].as_ref().is_some_and(|socket| socket.carries(&run.path));
+            match place(&run.path).filter(carries) {
+                Some(place) => wanted |= 1 << place,
                 None => report.refuse(run.segments() as u64, run.data, io::ErrorKind::NotConnected.into()),
             }
         }
-        while wanted != 0 {
-            let number = wanted.trailing_zeros() as usize;
-            wanted &= wanted - 1;
-            if let Some(socket) = &mut self.lanes[number] {
+        for number in bits(wanted) {
+            if let Some(socket) = &mut self.places[number] {
                 let port = match socket {
                     Socket::Frames(driver) => Some(driver.path().port),
                     _ => None,
                 };
-                let is_its_own = |path: &Path| port.map_or(lane(path) == Some(number), |port| path.port == port);
+                let is_its_own = |path: &Path| port.map_or(place(path) == Some(number), |port| path.port == port);
                 report.add(socket.send(outbox, &is_its_own));
             }
         }
@@ -341,15 +303,33 @@ impl Sockets {
 
     /// Of all sockets together.
     pub fn counters(&self) -> RecvCounters {
-        self.lanes.iter().flatten().map(Socket::counters).fold(RecvCounters::default(), |sum, one| RecvCounters {
+        self.places.iter().flatten().map(Socket::counters).fold(RecvCounters::default(), |sum, one| RecvCounters {
             truncated: sum.truncated + one.truncated,
             overflow_drops: sum.overflow_drops.wrapping_add(one.overflow_drops),
         })
     }
 
+    /// What no queue had room for.
+    pub fn losses(&self) -> Losses {
+        let mut losses = Losses::default();
+        for (place, socket) in self.places.iter().enumerate() {
+            let Some(socket) = socket else { continue };
+            let lost = u64::from(socket.counters().overflow_drops);
+            match self.turns.is_control(place) {
+                true => losses.control += lost,
+                false => losses.data += lost,
+            }
+            if place >= INTERFACES.end {
+                losses.lanes += 1;
+                losses.lanes_overflown += usize::from(lost > 0);
+            }
+        }
+        losses
+    }
+
     /// Of all interfaces, in their order.
     pub fn drivers(&self) -> impl Iterator<Item = &dyn Driver> {
-        self.lanes.iter().flatten().filter_map(|socket| match socket {
+        self.places.iter().flatten().filter_map(|socket| match socket {
             Socket::Frames(driver) => Some(&**driver),
             Socket::Udp(_) | Socket::RawEsp(_) => None,
         })
@@ -362,7 +342,7 @@ impl Sockets {
 
     /// Where raw ESP is received.
     pub fn raw_esp_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.lanes.iter().flatten().filter_map(|socket| match socket {
+        self.places.iter().flatten().filter_map(|socket| match socket {
             Socket::RawEsp(raw) => Some(raw.address()),
             Socket::Udp(_) | Socket::Frames(_) => None,
         })
@@ -384,12 +364,14 @@ impl Sockets {
     }
 
     fn udp(&self) -> impl Iterator<Item = &UdpSocket> {
-        self.lanes.iter().flatten().filter_map(|socket| match socket {
+        self.places.iter().flatten().filter_map(|socket| match socket {
             Socket::Udp(udp) => Some(udp),
             Socket::RawEsp(_) | Socket::Frames(_) => None,
         })
     }
 }
 
+#[cfg(test)]
+mod overload_tests;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ mod control;
 pub(super) mod errors;
 pub(super) mod receive;
 pub(super) mod send;
+pub mod steer;
 pub(super) mod sys;
 
 use std::io;
@@ -36,12 +37,15 @@ use self::receive::Content;
 pub use self::receive::{RecvBatch, RecvCounters};
 pub use self::send::SendReport;
 use self::send::{Carries, Gso, Kernel, Message};
+pub use self::sys::MAX_MESSAGES;
 use self::sys::Outgoing;
 use crate::net::{PathReport, Port};
 use crate::packet::Outbox;
 
 /// Asked of the kernel for each direction: 50 ms at 10 Gb/s would be 60 MB, 8 MiB rides out a scheduling delay.
 const BUFFER_BYTES: i32 = 8 << 20;
+/// The same for each lane ([`steer`]). All together are bounded by `net.ipv4.udp_mem`.
+const LANE_BUFFER_BYTES: i32 = 4 << 20;
 
 /// Whether to use the kernel's offload.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -85,6 +89,17 @@ pub enum BindError {
     Other(SocketAddr, io::Error),
 }
 
+impl BindError {
+    fn of(address: SocketAddr, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            io::ErrorKind::PermissionDenied => BindError::NotPermitted(address),
+            io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress(address),
+            _ => BindError::Other(address, error),
+        }
+    }
+}
+
 impl UdpSocket {
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
         Self::bind_with(address, Offload::Auto)
@@ -96,12 +111,26 @@ impl UdpSocket {
 
     /// What comes in is stamped with `port`.
     pub fn bind_for(port: Port, address: SocketAddr, offload: Offload) -> Result<Self, BindError> {
-        Self::open(port, address, offload).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse(address),
-            io::ErrorKind::PermissionDenied => BindError::NotPermitted(address),
-            io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress(address),
-            _ => BindError::Other(address, error),
-        })
+        Self::open(port, address, offload).map_err(|error| BindError::of(address, error))
+    }
+
+    /// The same, and a socket for each lane of the port's data ([`steer`]), to receive from: together they hear what the one would.
+    /// None where the port has no data, or the kernel does not let a program choose.
+    pub fn bind_lanes(port: Port, address: SocketAddr, offload: Offload) -> Result<(Self, Vec<Self>), BindError> {
+        let first = Self::bind_for(port, address, offload)?;
+        let lanes = first.open_lanes(offload).unwrap_or_default();
+        Ok((first, lanes))
+    }
+
+    /// The first one was bound alone, so that another program (or another ixgate) on the port is not joined but found out.
+    fn open_lanes(&self, offload: Offload) -> io::Result<Vec<Self>> {
+        let Some(program) = steer::program(self.port) else { return Ok(Vec::new()) };
+        sys::set_option(self.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        let open = || Self::open_with(self.port, self.local_address, offload, Some(LANE_BUFFER_BYTES));
+        let first = open()?;
+        // There is a group now. What does not reach all lanes of it yet, the kernel spreads.
+        sys::choose_by(self.as_fd(), &program)?;
+        std::iter::once(Ok(first)).chain((1..steer::LANES).map(|_| open())).collect()
     }
 
     /// With the port that the kernel chose, when 0 was asked for.
@@ -127,7 +156,12 @@ impl UdpSocket {
     /// Receives what has come, without waiting: the number of messages, 0 for none. Errors that ICMP left behind are
     /// passed over.
     pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
-        batch.fill(self.fd.as_fd(), self.port, Content::Payload, &mut self.counters)
+        self.recv_some(batch, usize::MAX)
+    }
+
+    /// At most `limit` messages.
+    pub(super) fn recv_some(&mut self, batch: &mut RecvBatch, limit: usize) -> io::Result<usize> {
+        batch.fill(self.fd.as_fd(), limit, self.port, Content::Payload, &mut self.counters)
     }
 
     /// What paths were said to carry, since the last call: at most a batch. `true`: there may be more.
@@ -156,6 +190,11 @@ impl UdpSocket {
     }
 
     fn open(port: Port, address: SocketAddr, offload: Offload) -> io::Result<Self> {
+        Self::open_with(port, address, offload, None)
+    }
+
+    /// `lane_bytes`: one of several, with so much room.
+    fn open_with(port: Port, address: SocketAddr, offload: Offload, lane_bytes: Option<i32>) -> io::Result<Self> {
         let family = Family::of(address);
         let fd = sys::open(family)?;
         let socket = fd.as_fd();
@@ -163,6 +202,10 @@ impl UdpSocket {
             sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         }
         prepare(socket, family, address)?;
+        if let Some(bytes) = lane_bytes {
+            enlarge_buffers(socket, bytes);
+            sys::set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        }
         let (gro, gso) = match offload {
             Offload::Auto => probe_offload(socket),
             Offload::Off => (false, Gso::OFF),
@@ -197,7 +240,7 @@ pub(super) fn prepare(socket: BorrowedFd<'_>, family: Family, address: SocketAdd
     ask_for_traffic_class(socket, family);
     set_without_df(socket, family, false);
     ask_for_errors(socket, family);
-    enlarge_buffers(socket);
+    enlarge_buffers(socket, BUFFER_BYTES);
     // A convenience: without it, drops in the receive buffer are not seen.
     let _ = sys::set_option(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
     Ok(())
@@ -237,10 +280,10 @@ fn ask_for_errors(socket: BorrowedFd<'_>, family: Family) {
 }
 
 /// Best effort: beyond the system's limit only with CAP_NET_ADMIN.
-fn enlarge_buffers(socket: BorrowedFd<'_>) {
+fn enlarge_buffers(socket: BorrowedFd<'_>, bytes: i32) {
     for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-        if sys::set_option(socket, libc::SOL_SOCKET, force, BUFFER_BYTES).is_err() {
-            let _ = sys::set_option(socket, libc::SOL_SOCKET, plain, BUFFER_BYTES);
+        if sys::set_option(socket, libc::SOL_SOCKET, force, bytes).is_err() {
+            let _ = sys::set_option(socket, libc::SOL_SOCKET, plain, bytes);
         }
     }
 }

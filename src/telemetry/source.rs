@@ -99,14 +99,27 @@ pub struct SocketReport {
     pub receive_offload: bool,
     pub send_offload: bool,
     pub receive_buffer_bytes: u64,
-    /// Came in, but the receive buffer had no room: the worker never saw them.
-    pub overflow_datagrams: u64,
+    /// Came in, but the receive buffer had no room: the worker never saw them. What the kernel had joined counts as one.
+    pub overflow: Overflow,
+    /// Queues of data of all ports together. 0: each port has one for everything.
+    pub lanes: usize,
+    /// Those that have lost something.
+    pub lanes_overflown: usize,
     /// Came in, but unusable: longer than any datagram may be.
     pub truncated_messages: u64,
     /// Not sent: the uplink took no more.
     pub congested_datagrams: u64,
     /// Not sent: no route, filtered, too long.
     pub refused_datagrams: u64,
+}
+
+/// By what they were.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Overflow {
+    /// On queues for handshakes and IKE alone.
+    pub control: u64,
+    /// On lanes, and on ports and interfaces that have none.
+    pub data: u64,
 }
 
 /// The operator's names of realms and tunnels, in the order of the file. Planned realms without tunnels are here too.

@@ -78,6 +78,14 @@ pub struct SocketStatus {
     pub receive_buffer_bytes: u64,
     /// Lost before they were read: not part of `totals`.
     pub overflow_datagrams: u64,
+    /// Of these, handshakes and IKE.
+    #[serde(default)]
+    pub overflow_control_datagrams: u64,
+    /// Queues of data, and those of them that have lost something.
+    #[serde(default)]
+    pub lanes: usize,
+    #[serde(default)]
+    pub lanes_overflown: usize,
     pub truncated_messages: u64,
     pub unsent_congested_datagrams: u64,
     pub unsent_refused_datagrams: u64,
@@ -272,7 +280,10 @@ impl SocketStatus {
             receive_offload: socket.receive_offload,
             send_offload: socket.send_offload,
             receive_buffer_bytes: socket.receive_buffer_bytes,
-            overflow_datagrams: socket.overflow_datagrams,
+            overflow_datagrams: socket.overflow.control + socket.overflow.data,
+            overflow_control_datagrams: socket.overflow.control,
+            lanes: socket.lanes,
+            lanes_overflown: socket.lanes_overflown,
             truncated_messages: socket.truncated_messages,
             unsent_congested_datagrams: socket.congested_datagrams,
             unsent_refused_datagrams: socket.refused_datagrams,

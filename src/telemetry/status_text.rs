@@ -118,8 +118,14 @@ fn account(status: &Status, width: usize) -> String {
         let _ = writeln!(text, "{:<width$} THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it", "");
     }
     if status.socket.overflow_datagrams > 0 {
-        let lost = count(status.socket.overflow_datagrams);
-        let _ = writeln!(text, "{:<width$} {lost} more were lost before they were read: raise net.core.rmem_max", "");
+        let socket = &status.socket;
+        let [lost, control] = [socket.overflow_datagrams, socket.overflow_control_datagrams].map(count);
+        let _ =
+            write!(text, "{:<width$} {lost} more were lost before they were read ({control} handshakes and IKE", "");
+        let _ = match socket.lanes {
+            0 => writeln!(text, "): too much came"),
+            lanes => writeln!(text, ", {} of {lanes} queues of data): too much came", socket.lanes_overflown),
+        };
     }
     text
 }
@@ -248,6 +254,7 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::Overflow;
     use super::super::source::samples::three_realms;
     use super::*;
 
@@ -300,9 +307,13 @@ Why packets of a realm were dropped: ixgate status REALM
     fn what_is_wrong_with_the_account_is_said() {
         let mut source = three_realms();
         source.path.totals.control += 1;
-        source.socket.overflow_datagrams = 1_234;
+        source.socket.overflow = Overflow { control: 34, data: 1_200 };
         let text = overview(&Status::of(&source, Duration::ZERO));
         assert!(text.contains("DOES NOT BALANCE") && text.contains("1,234 more were lost"), "{text}");
+        assert!(text.contains("(34 handshakes and IKE): too much came"), "{text}");
+        (source.socket.lanes, source.socket.lanes_overflown) = (64, 2);
+        let text = overview(&Status::of(&source, Duration::ZERO));
+        assert!(text.contains("(34 handshakes and IKE, 2 of 64 queues of data): too much came"), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
     }

@@ -1,5 +1,6 @@
 //! Over the machine's own loopback. Nothing here sleeps: what was sent over loopback has arrived when `send` returns.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::io::raw_esp::RawError;
 use crate::io::udp::Offload;
+use crate::net::MAX_INTERFACES;
 
 fn udp(port: Port) -> UdpSocket {
     UdpSocket::bind_for(port, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap()
@@ -314,7 +316,7 @@ fn an_interface_that_is_gone_for_good_is_closed_when_the_poller_says_so() {
         sockets.add_driver(hold.driver(frames(number)));
     }
     let mut reports = Vec::new();
-    sockets.errors = 1 << lane(&frames(1)).unwrap() | 1 << lane(&frames(2)).unwrap();
+    sockets.errors = 1 << place(&frames(1)).unwrap() | 1 << place(&frames(2)).unwrap();
     gone.is_gone.store(true, Ordering::Relaxed);
     assert!(!sockets.recv_errors(&mut reports));
     assert!(!gone.is_open() && stays.is_open() && reports.is_empty());

@@ -87,10 +87,18 @@ impl RecvBatch {
         })
     }
 
-    /// Receives what is there, up to a batch. 0: nothing.
+    /// Bytes and datagrams of the last receive.
+    pub fn size(&self) -> (usize, usize) {
+        self.messages.iter().fold((0, 0), |(bytes, datagrams), message| {
+            (bytes + message.len, datagrams + message.len.div_ceil(message.segment_bytes).max(1))
+        })
+    }
+
+    /// Receives what is there, up to `limit` messages or a batch. 0: nothing.
     pub(in crate::io) fn fill(
         &mut self,
         fd: BorrowedFd<'_>,
+        limit: usize,
         port: Port,
         content: Content,
         counters: &mut RecvCounters,
@@ -103,7 +111,7 @@ impl RecvBatch {
             .map(|(buffer, envelope)| Incoming { buffer: &mut buffer[..MESSAGE_BYTES], envelope });
         let mut incoming: [Incoming<'_>; MAX_MESSAGES] =
             std::array::from_fn(|_| incoming.next().expect("a slot for every message"));
-        let received = receive_past_pending_errors(fd, &mut incoming)?;
+        let received = receive_past_pending_errors(fd, &mut incoming[..limit.min(MAX_MESSAGES)])?;
         for slot in 0..received {
             self.note(slot, port, content, counters);
         }

@@ -101,6 +101,18 @@ pub fn option(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int
     Ok(value)
 }
 
+/// Has a program of classic BPF choose among the sockets of the group (`SO_REUSEPORT`) that this one is in: by their numbers in the
+/// order in which they were bound.
+pub fn choose_by(fd: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
+    let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: `program` is `size` readable bytes and points to `len` instructions; both outlive the call, which copies and checks
+    // them (the mutable pointer is the C type's).
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, ptr::from_ref(&program).cast(), size) })
+}
+
 /// Fills at most [`MAX_MESSAGES`] messages without waiting; the count of those filled.
 pub fn receive(fd: BorrowedFd<'_>, messages: &mut [Incoming<'_>]) -> io::Result<usize> {
     receive_with(fd, messages, 0)

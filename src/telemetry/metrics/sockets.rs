@@ -24,8 +24,22 @@ pub(super) static METRICS: &[Declaration] = &[
         name: "ixgate_socket_overflow_datagrams_total",
         kind: Kind::Counter,
         unit: Unit::Datagrams,
-        help: "Datagrams that came in but were lost before they were read: the receive buffer was full.",
-        read: |s| one(s.socket.overflow_datagrams as f64),
+        help: "Lost before they were read, as their receive buffer was full: handshakes and IKE (control), or data. What the kernel had joined counts as one.",
+        read: |s| {
+            let sample = |queue: &str, count: u64| (vec![("queue", queue.to_owned())], count as f64);
+            vec![sample("control", s.socket.overflow.control), sample("data", s.socket.overflow.data)]
+        },
+    },
+    Declaration {
+        name: "ixgate_socket_lanes",
+        kind: Kind::Gauge,
+        unit: Unit::Lanes,
+        help: "Queues that data is spread over by tunnel: those that have lost something since the start (overflown), and the others.",
+        read: |s| {
+            let sample = |state: &str, count: usize| (vec![("state", state.to_owned())], count as f64);
+            let overflown = s.socket.lanes_overflown;
+            vec![sample("overflown", overflown), sample("whole", s.socket.lanes - overflown)]
+        },
     },
     Declaration {
         name: "ixgate_socket_truncated_messages_total",
