@@ -14,9 +14,12 @@ const SUITES: [Suite; 3] = [
     Suite { cipher: Cipher::AesCbc256, integrity: Some(Integrity::HmacSha256_128) },
 ];
 
+/// Each packet's answer, and everything that left.
+type Sealed = (Vec<Result<(), DropReason>>, Vec<(Path, Vec<u8>)>);
+
 impl Side {
-    /// What the walk does with packets to one tunnel. Each packet's answer, and everything that left.
-    fn seal_together(&mut self, packets: &[Vec<u8>]) -> (Vec<Result<(), DropReason>>, Vec<(Path, Vec<u8>)>) {
+    /// What the walk does with packets to one tunnel.
+    fn seal_together(&mut self, packets: &[Vec<u8>]) -> Sealed {
         let mut outbox = Outbox::new(1 << 20, 1 << 10);
         let (mut answers, mut pending) = (Vec::new(), Vec::new());
         for packet in packets {
