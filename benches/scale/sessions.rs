@@ -1,0 +1,2 @@
+use super::Amount;
+pub fn measure(_: Amount) {}
