@@ -78,6 +78,14 @@ impl Session {
         self.is_expired(now) || self.next_counter >= REJECT_AFTER_MESSAGES
     }
 
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
     pub fn has_sent_much(&self) -> bool {
         self.next_counter >= REKEY_AFTER_MESSAGES
     }
