@@ -31,7 +31,7 @@ pub fn measure(kinds: &[Kind], amount: Amount) {
         let mut costs = vec![Vec::new(); engines.len()];
         for _ in 0..TURNS {
             for (engine, costs) in engines.iter_mut().zip(&mut costs) {
-                (0..WARM_UP_ROUNDS).for_each(|_| drop(engine.round()));
+                (0..WARM_UP_ROUNDS).for_each(|_| _ = engine.round());
                 costs.extend((0..ROUNDS_IN_A_ROW - WARM_UP_ROUNDS).map(|_| engine.round()));
             }
         }

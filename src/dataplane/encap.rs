@@ -3,6 +3,7 @@
 //!
 //! Drops: TunnelDown, TunnelHasNoEndpoint, EgressQueueFull.
 
+use crate::net::TunnelId;
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, Fate, Outbox};
 
@@ -19,6 +20,8 @@ pub(super) fn encap(
 ) {
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
+    tunnels.fetch_sealing(order.iter().map(|key| TunnelId((key >> 32) as u32)));
+    counters.fetch_sent(order.iter().map(|key| batch.meta((key & 0xffff_ffff) as usize)));
     for key in order.iter() {
         let (meta, bytes) = batch.packet_mut((key & 0xffff_ffff) as usize);
         let packet = &bytes[..meta.headers.total_bytes];

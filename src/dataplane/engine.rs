@@ -1,5 +1,6 @@
 //! One worker's engine: every datagram in, every datagram out, nothing else.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -11,8 +12,8 @@ use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::random::Random;
-use crate::net::{InterfaceId, LinkReport, PathReport, Port, RealmId, Timestamp, TunnelId};
-use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::net::{InterfaceId, LinkReport, Path, PathReport, Port, RealmId, Timestamp, TunnelId};
+use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
@@ -170,10 +171,20 @@ impl Engine {
     /// Datagrams from the network, any number: they are walked in batches.
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         self.tunnels.begin(now);
-        for datagram in datagrams {
-            self.open(datagram, now);
-            if self.batch.is_full() {
-                self.walk(now);
+        let mut datagrams = datagrams.peekable();
+        let mut arrivals = [Datagram::new(Path::to(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)), &[]); BATCH_PACKETS];
+        while datagrams.peek().is_some() {
+            let mut count = 0;
+            for (place, datagram) in arrivals.iter_mut().zip(&mut datagrams) {
+                *place = datagram;
+                count += 1;
+            }
+            self.fetch(&arrivals[..count]);
+            for datagram in &arrivals[..count] {
+                self.open(*datagram, now);
+                if self.batch.is_full() {
+                    self.walk(now);
+                }
             }
         }
         if !self.batch.is_empty() {
@@ -339,6 +350,13 @@ impl Engine {
                 counters.totals.originated += 1;
             }
         });
+    }
+
+    /// What opening these will read, all at once.
+    fn fetch(&self, datagrams: &[Datagram<'_>]) {
+        let tunnels = self.tunnels.fetch_opening(datagrams);
+        let realms = tunnels.iter().flatten().filter_map(|tunnel| Some((*tunnel, self.realm_of(*tunnel)?)));
+        self.counters.fetch_received(realms);
     }
 
     /// ingress and decap.

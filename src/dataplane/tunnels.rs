@@ -28,6 +28,7 @@ use super::report::{FailureReport, IpsecReport, PortStatus};
 use super::snapshot::{Snapshot, Transport};
 
 mod echo;
+mod fetch;
 mod ike_queue;
 mod ipsec;
 mod nat_t;

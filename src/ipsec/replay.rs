@@ -36,6 +36,12 @@ impl ReplayWindow {
         ReplayWindow { top: 0, window_packets, lanes: vec![0; lanes].into() }
     }
 
+    /// See [`super::fetch`].
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.lanes[self.lane(self.top + 1)]
+    }
+
     pub fn top(&self) -> u64 {
         self.top
     }

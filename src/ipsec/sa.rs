@@ -138,6 +138,13 @@ impl Sa {
         self.selectors.cover_outbound(packet)
     }
 
+    /// See [`super::fetch`].
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        let lines = self.sequence_out ^ self.number ^ self.installed.as_micros() ^ u64::from(self.path.remote.port());
+        lines ^ self.replay.touch() ^ self.selectors.touch()
+    }
+
     /// The length of the ESP packet around an inner packet.
     #[inline]
     pub fn sealed_bytes(&self, packet: &[u8]) -> usize {

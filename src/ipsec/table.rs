@@ -12,7 +12,7 @@ use super::sa::Sa;
 
 /// A place in the table. Reused once its SA is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Slot(u32);
+pub struct Slot(u32);
 
 pub(super) struct SaTable {
     hasher: FixedState,

@@ -66,6 +66,7 @@
 
 pub mod endpoint;
 pub mod event;
+mod fetch;
 mod handshake;
 pub mod index;
 mod ingress;

@@ -25,6 +25,12 @@ impl Default for ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// See [`super::fetch`].
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.lanes[place_of(lane_of(self.next))]
+    }
+
     /// Neither seen nor too old. To be asked before authentication, for which nothing is changed.
     #[inline]
     pub fn is_new(&self, counter: u64) -> bool {

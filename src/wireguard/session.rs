@@ -78,6 +78,12 @@ impl Session {
         self.is_expired(now) || self.next_counter >= REJECT_AFTER_MESSAGES
     }
 
+    /// See [`super::fetch`].
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        self.next_counter ^ self.created_at.as_micros() ^ self.window.touch()
+    }
+
     pub fn created_at(&self) -> Timestamp {
         self.created_at
     }

@@ -94,6 +94,12 @@ impl PathMtus {
         }
     }
 
+    /// Numbers of tunnels are below this.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.ways.len()
+    }
+
     /// The tunnel's way; cheap enough to ask for every packet.
     #[inline]
     pub fn way(&self, tunnel: TunnelId) -> Way {
