@@ -62,7 +62,10 @@ impl Built {
         let compiled = compiled.expect("what was allocated fits");
         let (made, making) = timed(|| snapshot(&config, compiled, &mut numbers, generation));
         let snapshot = Arc::new(made.expect("a valid zone"));
-        (Built { config, allocations, numbers, snapshot }, Steps { check, allocate: allocating, compile, snapshot: making })
+        (
+            Built { config, allocations, numbers, snapshot },
+            Steps { check, allocate: allocating, compile, snapshot: making },
+        )
     }
 
     pub fn engine(&self, now: Timestamp) -> Engine {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ixgate::dataplane::Engine;
+use ixgate::dataplane::report::Pulse;
 use ixgate::net::Timestamp;
 use ixgate::telemetry::metrics;
-use ixgate::telemetry::source::{Names, PeerName, RealmName, SocketReport, Source, TunnelName, TransferCounts};
+use ixgate::telemetry::source::{Names, PeerName, RealmName, SocketReport, Source, TransferCounts, TunnelName};
 use ixgate::telemetry::status::{DEFAULT_WINDOW_SECS, Status};
 
 use super::Amount;
@@ -17,7 +18,9 @@ const NETWORKS_PER_REALM: usize = 10;
 const HOSTS_PER_REALM: usize = 5;
 
 pub fn measure(kinds: &[Kind], amount: Amount) {
-    println!("\nconfiguring and telling, ms; each realm has a tunnel, {NETWORKS_PER_REALM} prefixes and {HOSTS_PER_REALM} names");
+    println!(
+        "\nconfiguring and telling, ms; each realm has a tunnel, {NETWORKS_PER_REALM} prefixes and {HOSTS_PER_REALM} names"
+    );
     for kind in kinds {
         let sizes = [amount.tunnels / 10, amount.tunnels];
         let columns = sizes.map(|realms| column(*kind, realms));
@@ -51,7 +54,9 @@ fn column(kind: Kind, realms: usize) -> Column {
     column.push(("the turn of timers after that", turn));
     let (report, reporting) = timed(|| engine.report(now));
     column.push(("the worker's pause: to report", reporting));
-    assert_eq!(report.tunnels.iter().filter(|tunnel| tunnel.up).count(), realms);
+    let (pulse, beating) = timed(|| engine.pulse());
+    column.push(("the worker's pause: a heartbeat", beating));
+    assert_eq!((pulse.tunnels_up, pulse), (realms, Pulse::from(&report)));
     let source = Source {
         ix_name: "scale".into(),
         uptime: Duration::ZERO,

@@ -1,17 +1,13 @@
 //! What a packet costs in the in-memory walk when there are many tunnels.
 
 use std::hint::black_box;
-use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use ixgate::dataplane::Engine;
-use ixgate::net::Timestamp;
 use ixgate::packet::Datagram;
 use ixgate::sim::random::Random;
 
 use super::Amount;
-use super::built::Built;
-use super::world::{Gateway, Kind, Size, packet, secrets, text};
+use super::world::{Kind, World, packet};
 
 const SESSIONS: usize = 10_000;
 const PACKET_BYTES: usize = 64;
@@ -23,7 +19,9 @@ const WARM_UP_ROUNDS: usize = 16;
 const TURNS: usize = 31;
 
 pub fn measure(kinds: &[Kind], amount: Amount) {
-    println!("\nwalk, ns per packet of {PACKET_BYTES} bytes by random tunnels, {SESSIONS} sessions; of it to that of 10 tunnels");
+    println!(
+        "\nwalk, ns per packet of {PACKET_BYTES} bytes by random tunnels, {SESSIONS} sessions; of it to that of 10 tunnels"
+    );
     println!("{:<10} {:>8} {:>8} {:>14} {:>8}", "tunnels", "number", "median", "25 to 75 %", "ratio");
     for kind in kinds {
         let numbers = [10, 1000, 10_000].into_iter().filter(|number| *number <= amount.tunnels);
@@ -39,7 +37,7 @@ pub fn measure(kinds: &[Kind], amount: Amount) {
         let part = |costs: &[f64], percent: usize| costs[costs.len() * percent / 100];
         let least = part(&costs[0], 50);
         for (engine, costs) in engines.iter().zip(&costs) {
-            let (number, median) = (engine.gateways.len(), part(costs, 50));
+            let (number, median) = (engine.world.gateways.len(), part(costs, 50));
             let spread = format!("{:.0} to {:.0}", part(costs, 25), part(costs, 75));
             println!("{:<10} {number:>8} {median:>8.0} {spread:>14} {:>8.2}", kind.name(), median / least);
         }
@@ -47,60 +45,47 @@ pub fn measure(kinds: &[Kind], amount: Amount) {
 }
 
 struct Bench {
-    engine: Engine,
-    gateways: Vec<Gateway>,
-    aliases: Vec<Ipv4Addr>,
+    world: World,
     random: Random,
-    now: Timestamp,
 }
 
 impl Bench {
     fn new(kind: Kind, tunnels: usize) -> Self {
-        let size = Size { kind, realms: tunnels, networks_per_realm: 1, hosts_per_realm: 0 };
-        let (built, _) = Built::new(&text(size, None), &secrets());
-        let mut now = Timestamp::from_secs(1);
-        let mut engine = built.engine(now);
-        let mut gateways = Vec::new();
-        for realm in 0..tunnels {
-            let mut gateway = Gateway::new(kind, realm, now);
-            now = gateway.shake_hands(&mut engine, now);
-            gateways.push(gateway);
-        }
-        let mut bench = Bench { engine, gateways, aliases: built.aliases(), random: Random(tunnels as u64), now };
+        let mut bench = Bench { world: World::new(kind, tunnels), random: Random(tunnels as u64) };
         for realm in 0..tunnels {
             for session in 0..SESSIONS / tunnels {
                 bench.walk(&[(realm, session)]);
             }
         }
-        assert_eq!(bench.engine.report(now).sessions, SESSIONS);
+        assert_eq!(bench.world.engine.pulse().sessions, SESSIONS);
         bench
     }
 
     /// Nanoseconds per packet.
     fn round(&mut self) -> f64 {
-        let tunnels = self.gateways.len();
-        let mut draw = || {
-            (self.random.below(tunnels as u64) as usize, self.random.below((SESSIONS / tunnels) as u64) as usize)
-        };
+        let tunnels = self.world.gateways.len();
+        let mut draw =
+            || (self.random.below(tunnels as u64) as usize, self.random.below((SESSIONS / tunnels) as u64) as usize);
         let packets: Vec<_> = (0..ROUND_PACKETS).map(|_| draw()).collect();
         self.walk(&packets)
     }
 
     /// Packets of sessions of realms.
     fn walk(&mut self, packets: &[(usize, usize)]) -> f64 {
+        let World { engine, gateways, aliases, now } = &mut self.world;
         let sealed: Vec<_> = packets
             .iter()
             .map(|(realm, session)| {
-                let packet = packet(*session, self.aliases[realm ^ 1], PACKET_BYTES);
-                let gateway = &mut self.gateways[*realm];
+                let packet = packet(*session, aliases[realm ^ 1], PACKET_BYTES);
+                let gateway = &mut gateways[*realm];
                 (gateway.path(), gateway.seal(&packet))
             })
             .collect();
         let start = Instant::now();
-        self.engine.handle_input(sealed.iter().map(|(path, bytes)| Datagram::new(*path, bytes)), self.now);
+        engine.handle_input(sealed.iter().map(|(path, bytes)| Datagram::new(*path, bytes)), *now);
         let cost = start.elapsed().as_nanos() as f64 / packets.len() as f64;
-        assert_eq!(black_box(self.engine.outbox().datagrams().count()), packets.len());
-        self.engine.outbox().clear();
+        assert_eq!(black_box(engine.outbox().datagrams().count()), packets.len());
+        engine.outbox().clear();
         cost
     }
 }

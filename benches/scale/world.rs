@@ -15,6 +15,9 @@ use ixgate::sim::ipsec_site::{IpsecSite, Plan};
 use ixgate::sim::packets;
 use ixgate::sim::peer::{Peer, public_key};
 
+use super::built::Built;
+use super::meters::timed;
+
 /// By what the realms are attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -54,13 +57,16 @@ pub fn text(size: Size, renamed: Option<usize>) -> String {
          sessions = 1100000\nsessions_per_realm = 1100000\nhandshakes_per_sec = 10000\n"
     );
     for realm in 0..size.realms {
-        let networks: Vec<String> = (0..size.networks_per_realm).map(|number| format!("\"{}\"", network(number))).collect();
+        let networks: Vec<String> =
+            (0..size.networks_per_realm).map(|number| format!("\"{}\"", network(number))).collect();
         let attach = match size.kind {
             Kind::WireGuard => {
                 let key = STANDARD.encode(public_key(&site_key(realm)));
                 format!("{{ wireguard = {{ public_key = \"{key}\" }} }}")
             }
-            Kind::Ipsec => format!("{{ ipsec = {{ remote_id = \"fqdn:r{realm}.example\", psk_file = \"secrets/psk\" }} }}"),
+            Kind::Ipsec => {
+                format!("{{ ipsec = {{ remote_id = \"fqdn:r{realm}.example\", psk_file = \"secrets/psk\" }} }}")
+            }
         };
         let networks = networks.join(", ");
         // Writing to a text does not fail.
@@ -68,7 +74,8 @@ pub fn text(size: Size, renamed: Option<usize>) -> String {
         for host in 0..size.hosts_per_realm {
             let other = if renamed == Some(realm) && host == 0 { "other" } else { "" };
             let address = Ipv4Addr::from_bits(0x0a00_0001 + host as u32);
-            let _ = write!(text, "[[host]]\nname = \"h{host}{other}\"\nrealm = \"r{realm}\"\naddress = \"{address}\"\n");
+            let _ =
+                write!(text, "[[host]]\nname = \"h{host}{other}\"\nrealm = \"r{realm}\"\naddress = \"{address}\"\n");
         }
     }
     for pair in 0..size.realms / 2 {
@@ -101,6 +108,83 @@ fn site_key(realm: usize) -> [u8; 32] {
 
 /// Of the first realm's gateway; the others' follow (198.18.0.0/15, RFC 2544).
 pub const FIRST_ADDRESS: u32 = 0xc612_0000;
+/// An appliance with all of its tunnels up.
+pub struct World {
+    pub engine: Engine,
+    pub gateways: Vec<Gateway>,
+    /// How others see the first host of each realm.
+    pub aliases: Vec<Ipv4Addr>,
+    pub now: Timestamp,
+}
+
+/// Of the appliance's own doing.
+#[derive(Default)]
+pub struct Cost {
+    pub time: Duration,
+    pub wakes: u64,
+    pub datagrams: u64,
+    pub longest: Duration,
+}
+
+/// Every path is probed once its tunnel is up, so many in a second at most.
+const PROBES_PER_SEC: u64 = 256;
+
+impl World {
+    pub fn new(kind: Kind, tunnels: usize) -> Self {
+        let size = Size { kind, realms: tunnels, networks_per_realm: 1, hosts_per_realm: 0 };
+        let (built, _) = Built::new(&text(size, None), &secrets());
+        let mut now = Timestamp::from_secs(1);
+        let mut engine = built.engine(now);
+        let mut gateways = Vec::new();
+        for realm in 0..tunnels {
+            let mut gateway = Gateway::new(kind, realm, now);
+            now = gateway.shake_hands(&mut engine, now);
+            gateways.push(gateway);
+        }
+        let mut world = World { engine, gateways, aliases: built.aliases(), now };
+        world.run_for(Duration::from_secs(5 + 2 * tunnels as u64 / PROBES_PER_SEC));
+        world
+    }
+
+    pub fn up(&self) -> usize {
+        self.engine.pulse().tunnels_up
+    }
+
+    /// Nothing happens but what the appliance does by itself. Its time is counted, and not that of the gateways, which answer.
+    pub fn run_for(&mut self, time: Duration) -> Cost {
+        let (mut cost, end) = (Cost::default(), self.now + time);
+        while let Some((at, _)) = self.engine.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            let ((), time) = timed(|| self.engine.handle_timeout(self.now));
+            cost.time += time;
+            cost.longest = cost.longest.max(time);
+            cost.wakes += 1;
+            self.answer(&mut cost);
+            // As the worker sleeps at least.
+            self.now = self.now + Duration::from_millis(1);
+        }
+        self.now = end;
+        cost
+    }
+
+    fn answer(&mut self, cost: &mut Cost) {
+        while self.engine.poll_event().is_some() {}
+        let sent: Vec<(Path, Vec<u8>)> =
+            self.engine.outbox().datagrams().map(|(path, _, bytes)| (path, bytes.to_vec())).collect();
+        self.engine.outbox().clear();
+        for (path, bytes) in sent {
+            cost.datagrams += 1;
+            let IpAddr::V4(remote) = path.remote.ip() else { continue };
+            let gateway = &mut self.gateways[(remote.to_bits() - FIRST_ADDRESS) as usize];
+            for (port, answer) in gateway.hear(path, &bytes, self.now) {
+                let datagram = Datagram::new(gateway.path_from(port), &answer);
+                let ((), time) = timed(|| self.engine.handle_input([datagram].into_iter(), self.now));
+                cost.time += time;
+            }
+        }
+    }
+}
+
 const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The gateway of a realm.

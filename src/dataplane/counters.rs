@@ -93,7 +93,8 @@ impl Counters {
     #[inline]
     pub fn fetch_sent<'a>(&self, leaving: impl Iterator<Item = &'a Meta>) {
         let touch = |meta: &Meta| {
-            let realm = self.realms.get(usize::from(meta.destination.realm.0)).map_or(0, |counters| counters.sent.bytes);
+            let realm =
+                self.realms.get(usize::from(meta.destination.realm.0)).map_or(0, |counters| counters.sent.bytes);
             self.tunnels.get(meta.egress.index()).map_or(0, |counters| counters.sent.bytes) ^ realm
         };
         std::hint::black_box(leaving.map(touch).fold(0, |sum, read| sum ^ read));

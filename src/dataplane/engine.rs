@@ -28,7 +28,7 @@ use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
 use super::police::Police;
-use super::report::{RealmReport, Report, TunnelReport};
+use super::report::{Pulse, RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 use super::walk::Walk;
@@ -172,7 +172,8 @@ impl Engine {
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         self.tunnels.begin(now);
         let mut datagrams = datagrams.peekable();
-        let mut arrivals = [Datagram::new(Path::to(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)), &[]); BATCH_PACKETS];
+        let mut arrivals =
+            [Datagram::new(Path::to(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)), &[]); BATCH_PACKETS];
         while datagrams.peek().is_some() {
             let mut count = 0;
             for (place, datagram) in arrivals.iter_mut().zip(&mut datagrams) {
@@ -327,6 +328,13 @@ impl Engine {
             napt_bindings_max: self.napt.limit(),
             events_lost: self.tunnels.events_lost() + self.napt.events_lost(),
         }
+    }
+
+    /// The same as of a report, for next to nothing.
+    pub fn pulse(&self) -> Pulse {
+        let tunnels = || self.snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.tunnel());
+        let tunnels_up = tunnels().filter(|tunnel| self.tunnels.is_up(*tunnel)).count();
+        Pulse { tunnels: tunnels().count(), tunnels_up, sessions: self.sessions.len() }
     }
 
     fn look_at_carriers(&mut self) {
