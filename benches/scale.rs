@@ -62,6 +62,9 @@ fn main() {
     if question == Some(&memory::ALONE) {
         return memory::measure_alone(kinds[0], amount);
     }
+    if question == Some(&memory::ITEMS) {
+        return memory::measure_items(&words[1..]);
+    }
     if asked("memory") {
         memory::measure(&kinds, &arguments);
     }

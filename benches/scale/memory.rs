@@ -13,6 +13,8 @@ use super::world::{Gateway, Kind, Size, packet, secrets, text};
 
 /// What the bench asks itself to do in a process of its own.
 pub const ALONE: &str = "memory-alone";
+pub const ITEMS: &str = "memory-items";
+const REALMS: usize = 10_000;
 /// Tunnels whose hosts open all the sessions.
 const SPEAKING: usize = 100;
 const GIBIBYTE: isize = 1 << 30;
@@ -29,6 +31,27 @@ pub fn measure(kinds: &[Kind], arguments: &[String]) {
         let status = Command::new(&program).args([ALONE, kind.name()]).args(quick).status().expect("itself");
         assert!(status.success());
     }
+    let configured = |networks: usize, hosts: usize| -> f64 {
+        let counts = [ITEMS.to_owned(), networks.to_string(), hosts.to_string()];
+        let output = Command::new(&program).args(counts).output().expect("itself");
+        String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number of bytes")
+    };
+    let (plain, networks, hosts) = (configured(1, 0), configured(11, 0), configured(1, 5));
+    println!(
+        "configured, with nothing up: {:.0} bytes for each further prefix, {:.0} for each name, of {REALMS} realms",
+        (networks - plain) / (10 * REALMS) as f64,
+        (hosts - plain) / (5 * REALMS) as f64
+    );
+}
+
+/// Prints what a process holds with that much for each realm.
+pub fn measure_items(counts: &[&str]) {
+    let count = |place: usize| counts[place].parse().expect("a number");
+    let size = Size { kind: Kind::WireGuard, realms: REALMS, networks_per_realm: count(0), hosts_per_realm: count(1) };
+    let (built, _) = Built::new(&text(size, None), &secrets());
+    let engine = built.engine(Timestamp::from_secs(1));
+    println!("{}", resident_bytes());
+    drop((built, engine));
 }
 
 pub fn measure_alone(kind: Kind, Amount { tunnels, sessions }: Amount) {
