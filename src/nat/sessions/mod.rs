@@ -68,7 +68,7 @@ fn spread(hash: u32) -> u64 {
 /// Sessions that the index has room for at the start.
 const INDEX_START: usize = 1024;
 /// With room for so many times the sessions that there are, it is made smaller.
-const INDEX_SPARSE: usize = 16;
+const INDEX_SPARSE: usize = 64;
 
 /// One worker's session table.
 #[derive(Debug)]

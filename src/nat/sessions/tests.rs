@@ -205,7 +205,7 @@ proptest! {
 #[test]
 fn after_a_flood_the_index_is_as_small_as_before() {
     let mut t = table(50_000, 50_000);
-    for n in 0..40_000 {
+    for n in 0..40_000_u32 {
         let source = Side { address: Canonical(u128::from(n) >> 12), ..side(A, (n & 0xfff) as u16) };
         admit(&mut t, &udp(source, side(B, 53)), G1, 0, |_| true).unwrap();
         t.expire(0, 0);
