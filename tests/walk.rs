@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ixgate::dataplane::report::Pulse;
 use ixgate::packet::DropReason;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::lan::Lan;
@@ -477,4 +478,12 @@ mod names {
         let secret = "fd00:b::20".parse::<std::net::Ipv6Addr>().unwrap().octets();
         assert!(arrivals.iter().all(|(_, packet)| packet.windows(16).all(|window| window != secret)), "A's answer");
     }
+}
+
+#[test]
+fn a_pulse_is_as_much_of_the_report_as_it_tells() {
+    let fixture = Fixture::start();
+    let pulse = fixture.lan.engine.pulse();
+    assert_eq!((pulse.tunnels, pulse.tunnels_up), (3, 3));
+    assert_eq!(pulse, Pulse::from(&fixture.lan.report()));
 }

@@ -20,7 +20,7 @@ use crate::control::learned::{self, Heard};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
-use crate::dataplane::report::Report;
+use crate::dataplane::report::{Pulse, Report};
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
@@ -264,6 +264,10 @@ impl Core for Engine {
 
     fn report(&self, now: Timestamp) -> Report {
         Engine::report(self, now)
+    }
+
+    fn pulse(&self, _: Timestamp) -> Pulse {
+        Engine::pulse(self)
     }
 
     fn poll_outside(&mut self) -> Option<Action> {

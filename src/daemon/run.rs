@@ -24,6 +24,7 @@ use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
 use super::{links, upstream};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
+use crate::dataplane::report::Pulse;
 use crate::io::clock::Clock;
 use crate::io::sockets::Sockets;
 use crate::net::Timestamp;
@@ -262,11 +263,9 @@ impl<C: Core> Appliance for Observer<C> {
 
 /// Asks the worker; only when it answers does systemd hear that we live.
 async fn beat<C: Core>(observer: &Observer<C>) {
-    match observer.handle.report().await {
-        Ok(report) => {
-            let tunnels = &report.path.tunnels;
-            let up = tunnels.iter().filter(|tunnel| tunnel.up).count();
-            let words = format!("{up} of {} tunnels up, {} sessions", tunnels.len(), report.path.sessions);
+    match observer.handle.pulse().await {
+        Ok(Pulse { tunnels, tunnels_up, sessions }) => {
+            let words = format!("{tunnels_up} of {tunnels} tunnels up, {sessions} sessions");
             notify(&[NotifyState::Watchdog, NotifyState::Status(&words)]);
         }
         Err(error) => tracing::warn!("{error}"),

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::handle::{Command, Publication};
 pub use self::handle::{Handle, WorkerError};
-use crate::dataplane::report::Report;
+use crate::dataplane::report::{Pulse, Report};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::poller::Poller;
@@ -71,6 +71,10 @@ pub trait Core: Send + 'static {
     fn is_trouble(event: &Self::Event) -> bool;
     fn poll_timeout(&self) -> Option<(Timestamp, &'static str)>;
     fn report(&self, now: Timestamp) -> Report;
+
+    fn pulse(&self, now: Timestamp) -> Pulse {
+        Pulse::from(&self.report(now))
+    }
 
     /// What is to be asked outside all realms.
     fn poll_outside(&mut self) -> Option<Action> {
@@ -190,6 +194,7 @@ impl<C: Core> Worker<C> {
             match self.commands.try_recv() {
                 // Whoever asked may have given up: nothing to do about that.
                 Ok(Command::Report(reply)) => drop(reply.send(self.report())),
+                Ok(Command::Pulse(reply)) => drop(reply.send(self.core.pulse(self.clock.now()))),
                 Ok(Command::Publish(publication, reply)) => drop(reply.send(self.publish(*publication))),
                 Ok(Command::Link(report, interface)) if self.interfaces.contains(&interface) => {
                     self.core.handle_link(report, self.clock.now());

@@ -6,6 +6,7 @@ use std::sync::{Mutex, mpsc};
 
 use super::super::upstream::Answers;
 use super::*;
+use crate::dataplane::report::Pulse;
 use crate::dataplane::report::Totals;
 use crate::io::udp::{Offload, UdpSocket};
 use crate::net::{Generation, LinkReport, PathReport, Port};
@@ -191,6 +192,7 @@ async fn moves_datagrams_reports_adopts_snapshots_and_drains() {
         bench.echo(&vec![5; len]);
     }
     let report = bench.handle.report().await.unwrap();
+    assert_eq!(bench.handle.pulse().await.unwrap(), Pulse::from(&report.path));
     assert_eq!((report.path.totals.forwarded, report.path.generation), (3, Generation(1)));
     assert!(report.socket.receive_buffer_bytes > 0 && report.socket.refused_datagrams == 0);
 

@@ -119,6 +119,11 @@ impl Carriers {
         }
     }
 
+    /// Whether any realm has more attachments than one.
+    pub fn has_choices(&self) -> bool {
+        !self.several.is_empty()
+    }
+
     /// Whether the realm has more attachments than one.
     pub fn has_choice(&self, realm: RealmId) -> bool {
         matches!(self.realms.get(usize::from(realm.0)), Some(Choice::Several(_)))

@@ -27,7 +27,7 @@ use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
 use super::police::Police;
-use super::report::{RealmReport, Report, TunnelReport};
+use super::report::{Pulse, RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 use super::walk::Walk;
@@ -39,6 +39,8 @@ const OUTBOX_RUNS: usize = 4096;
 /// Session entries looked at per timer tick: a million in 25 seconds.
 const EXPIRE_PER_TICK: usize = 4096;
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+/// How soon a flow moves to an attachment that has come up, or from one that has said that it goes.
+const CARRIERS_WITHIN: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What an engine is made of, beyond the snapshot. Fixed for its life.
 pub struct Setup {
@@ -93,6 +95,8 @@ pub struct Engine {
     outbox: Outbox,
     counters: Counters,
     next_expiry: Timestamp,
+    /// Datagrams have come since it was looked which attachments are up.
+    next_look_at_carriers: Option<Timestamp>,
 }
 
 impl Engine {
@@ -126,6 +130,7 @@ impl Engine {
             outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
             counters: Counters::new(),
             next_expiry: now,
+            next_look_at_carriers: None,
             snapshot: snapshot.clone(),
         };
         engine.publish(snapshot, now);
@@ -149,7 +154,7 @@ impl Engine {
         let ended = self.napt.configure(snapshot.napt.clone());
         napt::end(&mut self.sessions, &ended);
         self.sessions.set_timers(snapshot.timers);
-        self.tunnels.begin();
+        self.tunnels.begin(now);
         self.tunnels.configure(&snapshot, now);
         self.tunnels.forget_interfaces(&self.snapshot, &snapshot, now);
         self.carriers.configure(&snapshot);
@@ -164,7 +169,7 @@ impl Engine {
 
     /// Datagrams from the network, any number: they are walked in batches.
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
-        self.tunnels.begin();
+        self.tunnels.begin(now);
         let mut arrivals = Arrivals::default();
         for datagram in datagrams {
             if self.tunnels.is_data(&datagram) {
@@ -184,19 +189,22 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
+        if self.carriers.has_choices() {
+            self.next_look_at_carriers.get_or_insert(now + CARRIERS_WITHIN);
+        }
         self.finish(now);
     }
 
     /// The kernel heard that a path carries no longer packets. Bounded: beyond, reports are passed over.
     pub fn handle_path_report(&mut self, report: PathReport, now: Timestamp) {
-        self.tunnels.begin();
+        self.tunnels.begin(now);
         self.tunnels.handle_path_report(report, &self.snapshot, now);
         self.finish(now);
     }
 
     /// The kernel says how an interface is that ports are on.
     pub fn handle_link(&mut self, report: LinkReport, now: Timestamp) {
-        self.tunnels.begin();
+        self.tunnels.begin(now);
         self.tunnels.handle_link(report, &mut self.outbox, now);
         self.look_at_carriers();
         self.finish(now);
@@ -204,7 +212,7 @@ impl Engine {
 
     /// Time has passed: handshakes, keepalives, expiry, retransmissions of the IX's own stack.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        self.tunnels.begin();
+        self.tunnels.begin(now);
         self.tunnels.handle_timeout(&mut self.outbox, now);
         self.look_at_carriers();
         if now >= self.next_expiry {
@@ -224,7 +232,7 @@ impl Engine {
 
     /// What came of a question that [`Engine::poll_outside`] gave. `None`: it failed.
     pub fn handle_outside(&mut self, exchange: dns::forward::ExchangeId, bytes: Option<&[u8]>, now: Timestamp) {
-        self.tunnels.begin();
+        self.tunnels.begin(now);
         self.local.names.handle_reply(exchange, bytes, &self.snapshot, now);
         self.drive_local(now);
         self.finish(now);
@@ -281,8 +289,9 @@ impl Engine {
     /// When to call [`Engine::handle_timeout`], and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let expiry = (!self.sessions.is_empty()).then_some((self.next_expiry, "session expiry"));
+        let carriers = self.next_look_at_carriers.map(|at| (at, "attachments"));
         let (local, fragments) = (self.local.poll_timeout(), self.reassembler.poll_timeout());
-        [self.tunnels.poll_timeout(), local, fragments, expiry].into_iter().flatten().min()
+        [self.tunnels.poll_timeout(), local, fragments, expiry, carriers].into_iter().flatten().min()
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -319,7 +328,15 @@ impl Engine {
         }
     }
 
+    /// The same as of a report, for next to nothing.
+    pub fn pulse(&self) -> Pulse {
+        let tunnels = || self.snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.tunnel());
+        let tunnels_up = tunnels().filter(|tunnel| self.tunnels.is_up(*tunnel)).count();
+        Pulse { tunnels: tunnels().count(), tunnels_up, sessions: self.sessions.len() }
+    }
+
     fn look_at_carriers(&mut self) {
+        self.next_look_at_carriers = None;
         let tunnels = &self.tunnels;
         if self.carriers.look(|tunnel, version| tunnels.is_up_for(tunnel, version)) {
             self.flows.forget();

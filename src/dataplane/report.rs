@@ -51,6 +51,21 @@ pub struct Report {
     pub events_lost: u64,
 }
 
+/// As much as a heartbeat needs, which comes often: a whole report of ten thousand tunnels holds packets up for tens of milliseconds.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Pulse {
+    pub tunnels: usize,
+    pub tunnels_up: usize,
+    pub sessions: usize,
+}
+
+impl From<&Report> for Pulse {
+    fn from(report: &Report) -> Self {
+        let tunnels_up = report.tunnels.iter().filter(|tunnel| tunnel.up).count();
+        Pulse { tunnels: report.tunnels.len(), tunnels_up, sessions: report.sessions }
+    }
+}
+
 /// Where every datagram that came in went. At any batch boundary
 /// `datagrams_in = control + keepalives + forwarded + answered + fragments_joined + fragments_kept + all drops`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -118,7 +118,8 @@ impl Tunnels {
     }
 
     /// A call into the engine begins: IKE gets its share of it.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, now: Timestamp) {
+        self.wireguard.note_now(now);
         if let Some(ipsec) = &mut self.ipsec {
             ipsec.begin();
         }

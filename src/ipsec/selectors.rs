@@ -52,6 +52,13 @@ impl Selectors {
         self.cover_all_of(packet) || Upper::read(packet).is_some_and(|ends| self.cover(&ends.destination, &ends.source))
     }
 
+    /// Reads what judging a packet needs.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        let first = |side: &Side| side.ranges4.0.first().map_or(0, |(first, _)| u64::from(*first));
+        u64::from(self.every4) ^ first(&self.ours) ^ first(&self.theirs)
+    }
+
     #[inline]
     fn cover_all_of(&self, packet: &[u8]) -> bool {
         match packet.first().map(|first| first >> 4) {

@@ -21,6 +21,7 @@ pub mod selector;
 pub mod service;
 pub mod special_purpose;
 pub mod time;
+pub mod timer_wheel;
 pub mod token_bucket;
 
 pub use canonical::{Canonical, Space6};
@@ -31,3 +32,4 @@ pub use link::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, VlanTags};
 pub use path::{Path, PathReport, Port};
 pub use selector::Selector;
 pub use time::Timestamp;
+pub use timer_wheel::TimerWheel;

@@ -16,11 +16,14 @@ use super::primitives::{KeyPair, Random};
 use super::session::Session;
 use super::source_limit::SourceLimit;
 use super::status::PeerStatus;
-use crate::net::{Timestamp, TunnelId};
+use crate::net::{TimerWheel, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 
-/// Each peer's timers run once in so many ticks, that is, every 250 ms; each tick serves a part of the peers.
-const TICKS_PER_ROUND: u32 = 4;
+/// What timers are told apart by: what is due at nearly the same time is done together.
+const TIMER_TICK: Duration = Duration::from_millis(50);
+/// Peers that are looked at in one call; what more is due comes with the next.
+const LOOKS_PER_CALL: usize = 2048;
+/// In which the initiations are counted.
 const TICK: Duration = Duration::from_micros(62_500);
 /// Most initiations in one tick (about 500 per second), each costing some Diffie-Hellmans.
 pub const INITIATIONS_PER_TICK: u32 = 32;
@@ -36,9 +39,7 @@ pub struct Endpoint {
     /// Tunnels that wait for their turn to initiate, first come, first served.
     initiations: VecDeque<TunnelId>,
     initiations_left: u32,
-    /// The tunnel at which the next tick goes on.
-    cursor: usize,
-    next_tick: Timestamp,
+    tick_ends: Timestamp,
 }
 
 /// What all peers have in common.
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub events: EventQueue,
     /// See [`Endpoint::take_touched`].
     pub touched: BTreeSet<TunnelId>,
+    /// When each peer is to be looked at next, by tunnel number (see `timers.rs`).
+    pub looks: TimerWheel,
     pub random: Random,
     /// The time since 1970 at [`Timestamp::ZERO`].
     pub unix_time_at_zero: Duration,
@@ -67,6 +70,11 @@ impl Shared {
         if let Some(session) = session {
             self.indices.release(session.index());
         }
+    }
+
+    /// Something other than a packet happened to the peer: its timers must know.
+    pub fn look_at(&mut self, tunnel: TunnelId) {
+        self.looks.set_at_the_latest(tunnel.index(), self.now);
     }
 
     pub fn since_1970(&self) -> Duration {
@@ -95,6 +103,7 @@ impl Endpoint {
                 indices: IndexTable::default(),
                 events: EventQueue::default(),
                 touched: BTreeSet::new(),
+                looks: TimerWheel::new(TIMER_TICK, now),
                 random,
                 unix_time_at_zero,
                 now,
@@ -103,8 +112,7 @@ impl Endpoint {
             by_key: BTreeMap::new(),
             initiations: VecDeque::new(),
             initiations_left: INITIATIONS_PER_TICK,
-            cursor: 0,
-            next_tick: now,
+            tick_ends: now,
         }
     }
 
@@ -133,7 +141,7 @@ impl Endpoint {
         for config in wanted.into_values() {
             self.add_or_keep(config, handshakes.remove(&config.public_key));
         }
-        self.next_tick = self.next_tick.min(now);
+        self.tick_ends = self.tick_ends.min(now);
     }
 
     /// Seals `packet` with padding up to `padded_bytes`, to find out whether so much arrives. `false`: it cannot go now.
@@ -163,20 +171,15 @@ impl Endpoint {
 
     pub fn handle_timeout(&mut self, outbox: &mut Outbox, now: Timestamp) {
         self.shared.now = self.shared.now.max(now);
-        if now < self.next_tick {
-            return;
+        for _ in 0..LOOKS_PER_CALL {
+            let Some(slot) = self.shared.looks.poll(self.shared.now) else { break };
+            self.run_timers_of(slot, outbox);
         }
-        self.source_limit.renew(now);
-        let ticks_missed = now.saturating_since(self.next_tick).as_micros() / TICK.as_micros();
-        let ticks = (ticks_missed + 1).min(TICKS_PER_ROUND.into()) as usize;
-        let peers = (self.peers.len().div_ceil(TICKS_PER_ROUND as usize) * ticks).min(self.peers.len());
-        for _ in 0..peers {
-            self.cursor = (self.cursor + 1) % self.peers.len();
-            self.run_timers_of(self.cursor, outbox);
+        if now >= self.tick_ends {
+            self.initiations_left = INITIATIONS_PER_TICK;
+            self.tick_ends = now + TICK;
+            self.send_initiations(outbox);
         }
-        self.initiations_left = INITIATIONS_PER_TICK;
-        self.send_initiations(outbox);
-        self.next_tick = now + TICK;
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -189,7 +192,9 @@ impl Endpoint {
     }
 
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
-        Some((self.next_tick, "wireguard timers"))
+        let calls = (!self.initiations.is_empty()).then_some((self.tick_ends, "wireguard initiations"));
+        let looks = self.shared.looks.poll_timeout().map(|at| (at, "wireguard timers"));
+        [looks, calls].into_iter().flatten().min()
     }
 
     pub fn status(&self, tunnel: TunnelId) -> Option<PeerStatus> {
@@ -205,9 +210,13 @@ impl Endpoint {
         }
         match peer.may_initiate(self.shared.now) {
             true if self.initiations_left > 0 && peer.initiate(outbox, &mut self.shared) => self.initiations_left -= 1,
-            true => peer.want_handshake(), // in its turn
-            false => {}
+            true => {
+                peer.want_handshake(); // in its turn
+                queue(peer, &mut self.initiations, self.shared.now);
+            }
+            false => return DropReason::TunnelDown,
         }
+        self.shared.look_at(tunnel);
         DropReason::TunnelDown
     }
 
@@ -233,6 +242,7 @@ impl Endpoint {
     /// What its public key must not forget.
     fn remove(&mut self, slot: usize, why: DownReason) -> Option<([u8; 32], Handshake)> {
         let mut peer = self.peers[slot].take()?;
+        self.shared.looks.cancel(slot);
         self.by_key.remove(&peer.config().public_key);
         peer.end_attempt(&mut self.shared.indices);
         peer.erase_sessions(why, &mut self.shared);
@@ -244,6 +254,7 @@ impl Endpoint {
         if self.peers.len() <= tunnel.index() {
             self.peers.resize_with(tunnel.index() + 1, || None);
         }
+        self.shared.look_at(tunnel);
         let slot = &mut self.peers[tunnel.index()];
         if let Some(peer) = slot {
             return peer.adjust(config, self.shared.now);
@@ -252,10 +263,7 @@ impl Endpoint {
             return self.shared.events.push(Event::Refused { tunnel, why: Refusal::UnusableKey });
         };
         peer.handshake = handshake.unwrap_or_default();
-        if peer.wants_initiation(self.shared.now) {
-            peer.queued = true;
-            self.initiations.push_back(tunnel);
-        }
+        queue(&mut peer, &mut self.initiations, self.shared.now);
         *slot = Some(Box::new(peer));
         self.by_key.insert(config.public_key, tunnel);
     }
@@ -263,9 +271,9 @@ impl Endpoint {
     fn run_timers_of(&mut self, slot: usize, outbox: &mut Outbox) {
         let Some(peer) = &mut self.peers[slot] else { return };
         peer.handle_timeout(outbox, &mut self.shared);
-        if !peer.queued && peer.wants_initiation(self.shared.now) {
-            peer.queued = true;
-            self.initiations.push_back(peer.config().tunnel);
+        queue(peer, &mut self.initiations, self.shared.now);
+        if let Some(at) = peer.next_look(self.shared.now) {
+            self.shared.looks.set(slot, at);
         }
     }
 
@@ -281,8 +289,17 @@ impl Endpoint {
                     self.initiations_left -= 1;
                 }
                 peer.queued = false;
+                self.shared.look_at(tunnel);
             }
             self.initiations.pop_front();
         }
+    }
+}
+
+/// Behind those that wait already, if it is to be called.
+fn queue(peer: &mut Peer, initiations: &mut VecDeque<TunnelId>, now: Timestamp) {
+    if !peer.queued && peer.wants_initiation(now) {
+        peer.queued = true;
+        initiations.push_back(peer.config().tunnel);
     }
 }

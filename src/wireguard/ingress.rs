@@ -49,7 +49,9 @@ impl Endpoint {
         let unknown = DropReason::HandshakeUnknownPeer;
         let tunnel = *self.by_key.get(&sender.public).ok_or(unknown)?;
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(unknown)?;
-        peer.answer_initiation(initiation, sender, datagram, outbox, &mut self.shared)
+        peer.answer_initiation(initiation, sender, datagram, outbox, &mut self.shared)?;
+        self.shared.look_at(tunnel);
+        Ok(())
     }
 
     fn open_response(
@@ -63,12 +65,17 @@ impl Endpoint {
         }
         self.admit(datagram, outbox, SourceLimit::count_response)?;
         let (peer, shared) = self.addressee(response.receiver_index)?;
-        peer.accept_response(response, datagram, outbox, shared)
+        peer.accept_response(response, datagram, outbox, shared)?;
+        let tunnel = peer.config().tunnel;
+        self.shared.look_at(tunnel);
+        Ok(())
     }
 
     fn open_cookie_reply(&mut self, receiver_index: u32, datagram: Datagram<'_>) -> Result<(), DropReason> {
         let (peer, shared) = self.addressee(receiver_index)?;
-        peer.accept_cookie(datagram, shared.now)
+        peer.accept_cookie(datagram, shared.now)?;
+        shared.look_at(peer.config().tunnel);
+        Ok(())
     }
 
     /// mac1 and the rate limits. A sender that must first prove its address is sent a cookie; one that has proved it may
@@ -84,6 +91,7 @@ impl Endpoint {
         if !self.gatekeeper.has_mac1(bytes) {
             return Err(DropReason::HandshakeForeignKey);
         }
+        self.source_limit.renew(*now);
         if !count(&mut self.source_limit) {
             return Ok(());
         }

@@ -156,6 +156,11 @@ impl Stamper {
         is_authentic
     }
 
+    /// When there will be something to erase.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.cookie.as_ref().map(|(_, since)| *since + COOKIE_LIFETIME)
+    }
+
     pub fn expire(&mut self, now: Timestamp) {
         self.cookie.take_if(|(_, since)| now.saturating_since(*since) >= COOKIE_LIFETIME);
     }

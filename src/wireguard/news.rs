@@ -47,7 +47,13 @@ impl News {
         }
     }
 
-    /// To be called now and then, so that the last move is told too.
+    /// When there will be something to tell.
+    pub fn tells_at(&self) -> Option<Timestamp> {
+        self.untold.as_ref()?;
+        Some(self.roamed_told.map_or(Timestamp::ZERO, |told| told + ROAMED_INTERVAL))
+    }
+
+    /// To be called when it is time, so that the last move is told too.
     pub fn tell_moves(&mut self, events: &mut EventQueue, now: Timestamp) {
         if self.untold.is_some()
             && is_due(self.roamed_told, ROAMED_INTERVAL, now)

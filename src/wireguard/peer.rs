@@ -97,6 +97,8 @@ pub(super) struct Traffic {
     pub unanswered_since: Timestamp,
     /// The first packet received since we last sent anything, or [`NEVER`].
     pub unacknowledged_since: Timestamp,
+    /// The timers look at what packets leave behind. Else the next packet must ask for that, see [`Peer::watch`].
+    pub is_watched: bool,
 }
 
 const _: () = assert!(size_of::<Traffic>() <= 128);
@@ -119,6 +121,7 @@ impl Peer {
                 last_data_received: Timestamp::ZERO,
                 unanswered_since: NEVER,
                 unacknowledged_since: NEVER,
+                is_watched: false,
             },
             current: None,
             next: None,
@@ -210,6 +213,7 @@ impl Peer {
             self.timers.next_keepalive = now + keepalive; // the confirmation was one
         }
         shared.touched.insert(self.config.tunnel);
+        shared.look_at(self.config.tunnel);
         self.news.completed(path, role, &mut shared.events, now);
         if !was_live {
             shared.events.push(Event::Up { tunnel: self.config.tunnel, path });
@@ -233,6 +237,7 @@ impl Peer {
         {
             shared.touched.insert(self.config.tunnel);
             self.news.roamed(from, path, &mut shared.events, shared.now);
+            shared.look_at(self.config.tunnel);
         }
     }
 

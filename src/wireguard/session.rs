@@ -75,6 +75,14 @@ impl Session {
         self.is_expired(now) || self.next_counter >= REJECT_AFTER_MESSAGES
     }
 
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
     pub fn has_sent_much(&self) -> bool {
         self.next_counter >= REKEY_AFTER_MESSAGES
     }
@@ -92,7 +100,7 @@ impl Session {
     /// Reads what every packet needs.
     #[inline]
     pub fn touch(&self) -> u64 {
-        self.next_counter ^ self.window.touch()
+        self.next_counter ^ self.created_at.as_micros() ^ self.window.touch()
     }
 
     /// Whether a message with this counter is to be opened. Changes nothing.

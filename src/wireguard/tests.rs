@@ -2,12 +2,14 @@
 //! virtual time.
 //!
 //! `world` is the ground that all stand on, `pair` two endpoints and the network between them; then what should work, what
-//! must not, what is bounded, what gets lost on the way, and what takes minutes.
+//! must not, what is bounded, what gets lost on the way, what takes minutes, and
+//! when the timers look.
 
 mod bounds;
 mod expiry;
 pub(super) mod hex;
 mod hostile;
+mod looks;
 mod loss;
 mod pair;
 mod sessions;

@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::super::interfaces::Numbered;
 use super::super::upstream::Answers;
 use super::{Core, WorkerReport};
+use crate::dataplane::report::Pulse;
 use crate::dns::forward::ExchangeId;
 use crate::io::poller::Waker;
 use crate::io::sockets::Sockets;
@@ -45,6 +46,7 @@ pub struct Handle<C: Core> {
 
 pub(super) enum Command<C: Core> {
     Report(oneshot::Sender<WorkerReport>),
+    Pulse(oneshot::Sender<Pulse>),
     Publish(Box<Publication<C>>, oneshot::Sender<Result<(), WorkerError>>),
     Link(LinkReport, Numbered),
     /// Of an interface that is another one of that name now.
@@ -77,6 +79,12 @@ impl<C: Core> Handle<C> {
     pub async fn report(&self) -> Result<WorkerReport, WorkerError> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Report(reply))?;
+        await_reply(answer).await
+    }
+
+    pub async fn pulse(&self) -> Result<Pulse, WorkerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Pulse(reply))?;
         await_reply(answer).await
     }
 

@@ -165,8 +165,13 @@ impl EchoProbes {
     }
 
     /// A packet came out of the tunnel: whether it is an answer, and nothing else.
-    #[cold]
+    #[inline]
     pub fn take_answer(&mut self, tunnel: TunnelId, packet: &[u8], now: Timestamp) -> bool {
+        Echo::can_be_answer(packet) && self.take_echo(tunnel, packet, now)
+    }
+
+    #[cold]
+    fn take_echo(&mut self, tunnel: TunnelId, packet: &[u8], now: Timestamp) -> bool {
         let Some(asked) = self.asked(tunnel) else { return false };
         let Some(flight) = asked.flight.take_if(|flight| flight.echo.is_answered_by(packet)) else { return false };
         asked.target += asked.unanswered.take().unwrap_or(0);

@@ -5,8 +5,8 @@
 //!
 //! The table is bounded as a whole and per opening realm. Entries of one cache line live in a slab, whose room is
 //! reserved at the start; an index from hash to slot stands apart and is as large as the load asks for, so that ten
-//! thousand sessions stay in the processor's cache under a limit of a million. It doubles between batches
-//! ([`Sessions::expire`]), before it is full. Expiry is a hand that walks the slab a little with every such call.
+//! thousand sessions stay in the processor's cache under a limit of a million, also after a flood. It doubles between batches
+//! ([`Sessions::expire`]), before it is full, and shrinks when it is nearly empty. Expiry is a hand that walks the slab a little with every such call.
 //!
 //! TCP sessions also have their sequence numbers (`tcp`), half a cache line each, in an array of their own: only TCP packets
 //! touch it, and nothing else needs it. Of those that are not established there is a list (`half_open`): a realm that has as
@@ -67,6 +67,8 @@ fn spread(hash: u32) -> u64 {
 
 /// Sessions that the index has room for at the start.
 const INDEX_START: usize = 1024;
+/// With room for so many times the sessions that there are, it is made smaller.
+const INDEX_SPARSE: usize = 64;
 
 /// One worker's session table.
 #[derive(Debug)]
@@ -199,6 +201,9 @@ impl Sessions {
     pub fn expire(&mut self, max_entries: usize, now_secs: u32) {
         if self.index.len() * 4 > self.index.capacity() * 3 {
             self.index.reserve(self.index.capacity(), |entry| spread(entry.hash));
+        } else if self.index.len() * INDEX_SPARSE < self.index.capacity() && self.index.capacity() > INDEX_START * 2 {
+            // What a flood has left behind would keep the few sessions after it apart from one another, and out of the cache.
+            self.index.shrink_to((self.index.len() * 4).max(INDEX_START), |entry| spread(entry.hash));
         }
         for _ in 0..max_entries.min(self.slab.len()) {
             self.hand = if self.hand + 1 < self.slab.len() { self.hand + 1 } else { 0 };

@@ -201,3 +201,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn after_a_flood_the_index_is_as_small_as_before() {
+    let mut t = table(50_000, 50_000);
+    for n in 0..40_000_u32 {
+        let source = Side { address: Canonical(u128::from(n) >> 12), ..side(A, (n & 0xfff) as u16) };
+        admit(&mut t, &udp(source, side(B, 53)), G1, 0, |_| true).unwrap();
+        t.expire(0, 0);
+    }
+    let in_flood = t.index.capacity();
+    assert!(in_flood >= 40_000);
+    for n in 0..100 {
+        admit(&mut t, &udp(side(A, 5000 + n), side(B, 80)), G1, UDP_SECS - 1, |_| true).unwrap();
+    }
+    while t.len() > 100 {
+        t.expire(4096, UDP_SECS);
+    }
+    t.expire(0, UDP_SECS);
+    assert!(t.index.capacity() <= 4 * INDEX_START, "{} of {in_flood}", t.index.capacity());
+    for n in 0..100 {
+        let known = udp(side(A, 5000 + n), side(B, 80));
+        assert_eq!(admit(&mut t, &known, G1, UDP_SECS, |_| false), Ok(()), "still found");
+    }
+}

@@ -93,7 +93,7 @@ fn a_peer_that_roams_all_the_time_is_followed_and_told_of_now_and_then() {
         world.tick();
     }
     assert_eq!(world.events(), []);
-    world.advance(Duration::from_secs(6));
+    world.advance(Duration::from_millis(6050));
     world.tick();
     assert_eq!(world.events(), [Event::Roamed { tunnel, from: path(2), to: path(5001), moves: 4999 }]);
 }

@@ -115,6 +115,7 @@ fn packets_under_the_previous_keys_still_arrive_and_do_not_bring_them_back() {
     pair.run(6); // for the gateway's next call to be due
     let previous = pair.world.peer(TUNNEL).current.as_ref().unwrap().index();
     pair.gateway.peer(TO_IX).want_handshake();
+    pair.gateway.look_at_all();
     pair.run(1);
     let current = pair.world.peer(TUNNEL).current.as_ref().unwrap().index();
     assert_ne!(previous, current);

@@ -27,6 +27,8 @@ pub struct Pair {
     /// When the endpoint sent initiations, in milliseconds, and where to.
     pub initiations: Vec<(u64, Path)>,
     pub keepalives: u32,
+    /// Both sides are looked at in every step, instead of when they ask for it.
+    pub is_watched: bool,
 }
 
 pub fn ix_path() -> Path {
@@ -55,6 +57,7 @@ impl Pair {
             events: Vec::new(),
             initiations: Vec::new(),
             keepalives: 0,
+            is_watched: false,
         }
     }
 
@@ -76,6 +79,9 @@ impl Pair {
     pub fn step(&mut self) {
         for side in [&mut self.world, &mut self.gateway] {
             side.now = side.now + STEP;
+            if self.is_watched {
+                side.look_at_all();
+            }
             side.tick();
         }
         self.deliver();
@@ -122,6 +128,13 @@ impl Pair {
     #[track_caller]
     pub fn assert_packet(&mut self, from: Path, message: &[u8]) {
         assert!(matches!(self.world.open(from, message), Opened::Packet { tunnel: TUNNEL, len: 60 }));
+    }
+
+    /// A packet from our side; `true` if it was sealed.
+    pub fn send_from_ix(&mut self) -> bool {
+        let sealed = self.world.seal(TUNNEL, &packet(60)).is_ok();
+        self.deliver();
+        sealed
     }
 
     pub fn is_up(&self) -> bool {

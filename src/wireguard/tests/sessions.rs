@@ -249,7 +249,7 @@ fn a_packet_for_a_silent_peer_calls_it_but_not_more_than_once_in_five_seconds() 
     let _ = world.seal(tunnel, &packet(60));
     world.tick();
     assert!(world.sent().is_empty());
-    world.advance(Duration::from_millis(1 + 333));
+    world.advance(Duration::from_millis(1 + 333 + 50));
     world.tick();
     assert_eq!(world.sent().len(), 1);
     let handshakes = world.status(tunnel).handshakes;

@@ -78,6 +78,12 @@ impl World {
         self.endpoint.take_touched().into_iter().collect()
     }
 
+    /// As if something had happened to every peer.
+    pub fn look_at_all(&mut self) {
+        let Endpoint { peers, shared, .. } = &mut self.endpoint;
+        peers.iter().flatten().for_each(|peer| shared.look_at(peer.config().tunnel));
+    }
+
     pub fn tick(&mut self) {
         self.endpoint.handle_timeout(&mut self.outbox, self.now);
     }

@@ -57,6 +57,17 @@ impl Echo {
         Some(total_bytes)
     }
 
+    /// Whether `packet` can be an answer to anything: TCP and UDP are none. Tells nearly all packets apart before anything is looked
+    /// up for them.
+    #[inline]
+    pub fn can_be_answer(packet: &[u8]) -> bool {
+        let protocol_at = match packet.first().map(|first| first >> 4) {
+            Some(4) => ipv4::PROTOCOL,
+            _ => ipv6::NEXT_HEADER,
+        };
+        !matches!(packet.get(protocol_at), Some(&(protocol::TCP | protocol::UDP)))
+    }
+
     /// Whether `packet` could only be sent by somebody whom the request reached: its reply, or an error about it.
     pub fn is_answered_by(&self, packet: &[u8]) -> bool {
         let Ok(headers) = headers::parse(packet) else { return false };

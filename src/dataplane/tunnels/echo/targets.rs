@@ -5,7 +5,6 @@
 //! forwards nothing answers for no other address than its own. The first and the last address of a network are what
 //! gateways most often have. A roaming client is the only host of its network.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -30,7 +29,7 @@ impl Targets {
     }
 
     pub fn new(snapshot: &Snapshot) -> Self {
-        let mut by_realm: BTreeMap<RealmId, Vec<Target>> = BTreeMap::new();
+        let mut by_realm: Vec<Vec<Target>> = vec![Vec::new(); snapshot.realms.len()];
         let inhabited = snapshot.realms.iter().zip(0..).flat_map(|(realm, number)| {
             let addresses = realm.iter().flat_map(|realm| &realm.inhabited);
             addresses.map(move |address| (RealmId(number), *address))
@@ -38,14 +37,15 @@ impl Targets {
         let networks = snapshot.mapping.networks();
         let ends = networks.iter().flat_map(|network| ends(network.native).map(|address| (network.realm, address)));
         for (realm, destination) in inhabited.chain(ends) {
-            let targets = by_realm.entry(realm).or_default();
+            let Some(targets) = by_realm.get_mut(usize::from(realm.0)) else { continue };
             let is_new = targets.len() < MAX_TARGETS && targets.iter().all(|target| target.destination != destination);
-            let source = snapshot.service_seen_by(snapshot.service.gateway, realm, destination);
-            targets.extend(source.filter(|_| is_new).map(|source| Target { source, destination }));
+            if is_new && let Some(source) = snapshot.service_seen_by(snapshot.service.gateway, realm, destination) {
+                targets.push(Target { source, destination });
+            }
         }
         let of = |tunnel: &Option<Tunnel>| match tunnel {
             Some(Tunnel { realm, peer: Transport::WireGuard(_), .. }) => {
-                by_realm.get(realm).cloned().unwrap_or_default().into()
+                by_realm.get(usize::from(realm.0)).cloned().unwrap_or_default().into()
             }
             _ => Box::default(),
         };
