@@ -1,0 +1,239 @@
+//! One measurement: packets from A to B through the gateway for a while.
+
+use std::time::{Duration, Instant};
+
+use crate::cost::{Cost, Meter};
+use crate::ground::Outcome;
+use crate::site::{MAX_BATCH, Site, Tally};
+use crate::traffic::{Load, Source, Stamp, opening};
+use crate::under_test::Running;
+
+/// Before what is counted.
+const WARM_UP: Duration = Duration::from_millis(150);
+/// Packets under way at most, when as much as the gateway carries is offered: single ones fit into the kernel's queue before it
+/// (`net.core.netdev_max_backlog`, 1000), runs are one each there.
+const WINDOW_SINGLE: u64 = 512;
+const WINDOW_RUN: u64 = 1408;
+/// Four messages of runs.
+const BATCH_RUN: u64 = 176;
+const BATCH_SINGLE: u64 = 64;
+/// Packets that have not come for so long are lost.
+const LOST_AFTER: Duration = Duration::from_millis(30);
+/// One of so many packets is opened and verified where as many as possible are sent.
+const OPEN_EVERY: u64 = 29;
+const LATENCY_GAP: Duration = Duration::from_micros(700);
+
+/// What came of it.
+#[derive(Clone, Default, Debug)]
+pub struct Round {
+    pub sent: u64,
+    pub arrived: u64,
+    pub cost: Cost,
+    /// Of packets under way, in ns, in order.
+    pub latencies: Vec<u32>,
+    /// How often the sender had to wait for the gateway, of all times that it looked.
+    pub waiting: f64,
+}
+
+impl Round {
+    pub fn packets_per_sec(&self) -> f64 {
+        self.arrived as f64 / self.cost.wall.as_secs_f64().max(1e-9)
+    }
+
+    /// The gateway's processor time, in ns.
+    pub fn nanos_per_packet(&self) -> f64 {
+        self.cost.total().as_nanos() as f64 / self.arrived.max(1) as f64
+    }
+
+    pub fn percentile_us(&self, percent: f64) -> f64 {
+        percentile_us(&self.latencies, percent)
+    }
+}
+
+pub fn percentile_us(sorted: &[u32], percent: f64) -> f64 {
+    let place = (sorted.len() as f64 * percent / 100.0) as usize;
+    sorted.get(place.min(sorted.len().saturating_sub(1))).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1000.0)
+}
+
+/// Two sites with a gateway between them, and what A sends.
+pub struct Track<'a> {
+    pub running: &'a mut Running,
+    pub sites: [Site; 2],
+    pub load: Load,
+    source: Source,
+    epoch: Instant,
+}
+
+impl<'a> Track<'a> {
+    /// After a first packet has come out at the other end as it should.
+    pub fn open(running: &'a mut Running, sites: [Site; 2], load: Load) -> Outcome<Self> {
+        let mut track = Track { running, sites, load, source: Source::new(load), epoch: Instant::now() };
+        if let Load::Run(_) = load {
+            track.open_connection()?;
+        }
+        let mut tally = Tally::opening(1);
+        for _ in 0..50 {
+            track.send(1)?;
+            track.pause(Duration::from_millis(2), &mut tally)?;
+            if !tally.latencies.is_empty() {
+                return Ok(track);
+            }
+        }
+        track.running.check()?;
+        let words = tally.first_wrong.unwrap_or_else(|| format!("{} have come", tally.packets));
+        Err(format!("no packet comes out as it should: {words}").into())
+    }
+
+    fn open_connection(&mut self) -> Outcome<()> {
+        for (number, packet) in opening().iter().enumerate() {
+            let [a, b] = &mut self.sites;
+            let (from, to) = if number == 1 { (b, a) } else { (a, b) };
+            from.seal(packet)?;
+            from.flush();
+            let (start, mut tally) = (Instant::now(), Tally::opening(u64::MAX));
+            while tally.packets == 0 {
+                to.drain(&mut tally, self.epoch)?;
+                if start.elapsed() > Duration::from_secs(2) {
+                    return Err(format!("packet {number} of the opening of a connection does not arrive").into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As much as the gateway carries: a bounded number is under way.
+    pub fn saturate(&mut self, duration: Duration) -> Outcome<Round> {
+        let (window, batch) = match self.load {
+            Load::Run(_) => (WINDOW_RUN, BATCH_RUN),
+            Load::Single(_) | Load::Equal(_) => (WINDOW_SINGLE, BATCH_SINGLE),
+        };
+        let (mut sent, mut lost, mut looks, mut waits) = (0, 0, 0_u64, 0_u64);
+        let mut came = (Instant::now(), 0);
+        self.round(duration, OPEN_EVERY, |track, tally, now| {
+            looks += 1;
+            if tally.packets > came.1 {
+                came = (now, tally.packets);
+            } else if now - came.0 > LOST_AFTER {
+                lost = sent - tally.packets.min(sent);
+                came.0 = now;
+            }
+            let under_way = (sent - lost.min(sent)).saturating_sub(tally.packets);
+            if under_way + batch <= window {
+                sent += track.send(batch)?;
+            } else {
+                waits += 1;
+            }
+            Ok(())
+        })
+        .map(|round| Round { waiting: waits as f64 / looks.max(1) as f64, ..round })
+    }
+
+    /// So many packets a second, each at its time.
+    pub fn paced(&mut self, packets_per_sec: f64, duration: Duration) -> Outcome<Round> {
+        let start = Instant::now();
+        let (mut sent, batch) = (0, if matches!(self.load, Load::Run(_)) { BATCH_RUN / 4 } else { 1 });
+        self.round(duration, 1, |track, _, now| {
+            let due = ((now - start).as_secs_f64() * packets_per_sec) as u64;
+            let behind = due.saturating_sub(sent) / batch * batch;
+            if behind > 0 {
+                // What cannot be made up for is left out.
+                let now = behind.min(BATCH_RUN.max(batch));
+                track.send(now)?;
+                sent += if behind > 8 * BATCH_RUN { behind } else { now };
+            }
+            Ok(())
+        })
+    }
+
+    /// One packet at a time, each when the one before has come or is lost.
+    pub fn one_at_a_time(&mut self, count: usize) -> Outcome<Round> {
+        let (mut tally, mut sent) = (Tally::opening(1), 0);
+        let meter = Meter::start(&self.running.processes())?;
+        for number in 0..count {
+            let seen = tally.packets;
+            sent += self.send(1)?;
+            let start = Instant::now();
+            while tally.packets == seen && start.elapsed() < LOST_AFTER {
+                self.sites[1].drain(&mut tally, self.epoch)?;
+            }
+            // Not in step with anything that has a period.
+            let gap = LATENCY_GAP + Duration::from_micros((number * 7919 % 613) as u64);
+            self.pause(gap, &mut tally)?;
+        }
+        self.finish(sent, tally.packets, meter.read()?, tally)
+    }
+
+    fn round(
+        &mut self,
+        duration: Duration,
+        open_every: u64,
+        mut turn: impl FnMut(&mut Self, &Tally, Instant) -> Outcome<()>,
+    ) -> Outcome<Round> {
+        self.sites.iter_mut().try_for_each(Site::connect)?;
+        let mut tally = Tally::opening(open_every);
+        let start = Instant::now();
+        let mut measured = None;
+        let mut next_tick = start;
+        loop {
+            let now = Instant::now();
+            if measured.is_none() && now - start > WARM_UP {
+                tally.latencies.clear();
+                measured = Some((Meter::start(&self.running.processes())?, tally.packets));
+            }
+            if now - start > WARM_UP + duration {
+                break;
+            }
+            turn(self, &tally, now)?;
+            self.sites[1].drain(&mut tally, self.epoch)?;
+            if now >= next_tick {
+                next_tick = now + Duration::from_millis(100);
+                self.running.check()?;
+                for site in &mut self.sites {
+                    site.tick();
+                }
+                self.sites[0].drain(&mut Tally::opening(1), self.epoch)?;
+            }
+        }
+        let (meter, before) = measured.ok_or("a round without time")?;
+        let cost = meter.read()?;
+        let arrived = tally.packets - before;
+        self.pause(Duration::from_millis(60), &mut tally)?;
+        self.finish(0, arrived, cost, tally)
+    }
+
+    fn finish(&mut self, sent: u64, arrived: u64, cost: Cost, tally: Tally) -> Outcome<Round> {
+        // Probes of path and liveness are packets, too.
+        if tally.wrong > 3 + tally.latencies.len() as u64 / 100 {
+            let words = tally.first_wrong.unwrap_or_default();
+            return Err(format!("{} of {} packets came out wrong: {words}", tally.wrong, tally.packets).into());
+        }
+        let mut latencies = tally.latencies;
+        latencies.sort_unstable();
+        Ok(Round { sent, arrived, cost, latencies, waiting: 0.0 })
+    }
+
+    fn send(&mut self, count: u64) -> Outcome<u64> {
+        let mut left = count;
+        let mut sent = 0;
+        while left > 0 {
+            let part = left.min(MAX_BATCH as u64);
+            let now = Stamp::now(self.epoch);
+            for _ in 0..part {
+                self.sites[0].seal(self.source.next(now))?;
+            }
+            sent += self.sites[0].flush();
+            left -= part;
+        }
+        Ok(sent)
+    }
+
+    /// Nothing is sent.
+    fn pause(&mut self, duration: Duration, tally: &mut Tally) -> Outcome<()> {
+        let start = Instant::now();
+        while start.elapsed() < duration {
+            self.sites[1].drain(tally, self.epoch)?;
+            self.sites[0].drain(&mut Tally::opening(1), self.epoch)?;
+        }
+        Ok(())
+    }
+}
