@@ -139,6 +139,26 @@ pub fn arrived(side: Side) -> Outcome<(u64, u64)> {
     Ok((packets, bytes))
 }
 
+/// What arrives at a site's end of a cable is counted and dropped, as long as this lives.
+pub struct Dropping;
+
+impl Dropping {
+    pub fn start(side: Side) -> Outcome<Self> {
+        let rules = format!(
+            "table netdev sink {{ chain ingress {{ type filter hook ingress device {} priority 0; ip protocol udp drop; }} }}",
+            side.cable()
+        );
+        run("nft", &[&rules]).map(|_| Dropping)
+    }
+}
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        // It fails only where there is none.
+        let _ = run("nft", &["delete table netdev sink"]);
+    }
+}
+
 /// A program in the gateway's namespace and on its core, ended with this value, or with this process.
 pub struct Program {
     child: Child,

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench gateway` needs root and two cores.
 
+mod bystanders;
 mod cost;
 mod ground;
 mod relay;
@@ -51,11 +52,12 @@ fn main() -> ExitCode {
 
 fn measure() -> Outcome<()> {
     ground::build()?;
+    let directory = tempfile::tempdir()?;
     let programs = Programs {
         ixgate: std::env::var_os("IXGATE").map_or_else(|| env!("CARGO_BIN_EXE_ixgate").into(), PathBuf::from),
         wireguard_go: Ok("/tmp/wgapt/x/usr/bin/wireguard-go".into()),
         strongswan: Ok(()),
-        directory: "/run/ixgate-bench".into(),
+        directory: directory.path().into(),
     };
     let setups = [
         Setup { gateway: Gateway::Ixgate, kinds: [Kind::WireGuard, Kind::WireGuard] },
@@ -67,16 +69,36 @@ fn measure() -> Outcome<()> {
         Setup { gateway: Gateway::Kernel, kinds: [Kind::Frames, Kind::Frames] },
         Setup { gateway: Gateway::Relay, kinds: [Kind::Socket, Kind::Socket] },
     ];
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     for setup in setups {
+        if only.as_ref().is_some_and(|only| !format!("{} {}", setup.name(), setup.way()).contains(only)) {
+            continue;
+        }
         if let Err(error) = one(setup, &programs) {
             println!("FAILED: {} {}: {error}", setup.name(), setup.way());
         }
+    }
+    println!("{}", programs.directory.display());
+    if std::env::args().any(|a| a == "--keep") {
+        std::mem::forget(directory);
     }
     Ok(())
 }
 
 fn one(setup: Setup, programs: &Programs) -> Outcome<()> {
     let mut running = Running::start(setup, programs)?;
+    {
+        let load = Load::Equal(64);
+        let sites = running.sites(Offload::Auto)?;
+        ground::cut_runs(ground::Side::A, true)?;
+        let mut others = if setup.gateway == Gateway::Ixgate { Some(bystanders::Bystanders::connect(&running)?) } else { None };
+        let mut track = Track::open(&mut running, sites, load)?;
+        let peak = track.saturate(Duration::from_millis(1500))?;
+        let overload = track.overload(Duration::from_millis(4000), &mut others)?;
+        ground::cut_runs(ground::Side::A, false)?;
+        println!("{:<18} {:<8} overload: peak {:.1} kpps {:.0} ns, offered {:.1}, goodput {:.1} = {:.0} %, {:?}", setup.name(), setup.way(),
+            peak.packets_per_sec() / 1000.0, peak.nanos_per_packet(), overload.offered / 1000.0, overload.goodput / 1000.0, overload.goodput / peak.packets_per_sec() * 100.0, overload.counts);
+    }
     for load in [Load::Single(64), Load::Single(1200), Load::Run(1420)] {
         if setup.gateway == Gateway::Relay && matches!(load, Load::Run(_)) {
             continue;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bystanders::{Bystanders, Counts};
 use crate::cost::{Cost, Meter};
-use crate::ground::Outcome;
-use crate::site::{MAX_BATCH, Site, Tally};
+use crate::ground::{Dropping, Outcome, Side, arrived};
+use crate::site::{Kind, MAX_BATCH, Site, Tally};
 use crate::traffic::{Load, Source, Stamp, opening};
 use crate::under_test::Running;
 
@@ -21,6 +22,8 @@ const BATCH_SINGLE: u64 = 64;
 const LOST_AFTER: Duration = Duration::from_millis(30);
 /// One of so many packets is opened and verified where as many as possible are sent.
 const OPEN_EVERY: u64 = 29;
+/// Headers that each message has once, however many datagrams it carries.
+const ETHERNET_IP_UDP: u64 = 14 + 20 + 8;
 const LATENCY_GAP: Duration = Duration::from_micros(700);
 
 /// What came of it.
@@ -53,6 +56,14 @@ impl Round {
 pub fn percentile_us(sorted: &[u32], percent: f64) -> f64 {
     let place = (sorted.len() as f64 * percent / 100.0) as usize;
     sorted.get(place.min(sorted.len().saturating_sub(1))).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1000.0)
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Overload {
+    /// Packets per second.
+    pub offered: f64,
+    pub goodput: f64,
+    pub counts: Option<Counts>,
 }
 
 /// Two sites with a gateway between them, and what A sends.
@@ -143,6 +154,45 @@ impl<'a> Track<'a> {
             }
             Ok(())
         })
+    }
+
+    /// Far more than the gateway carries: as much as the sites' core can send, runs that the cable cuts into single packets. Nobody takes
+    /// what comes out: it is counted at the cable's end and dropped there.
+    pub fn overload(&mut self, duration: Duration, bystanders: &mut Option<Bystanders>) -> Outcome<Overload> {
+        self.sites.iter_mut().try_for_each(Site::connect)?;
+        let bytes = self.arriving_bytes()? as u64;
+        let _dropping = Dropping::start(Side::B)?;
+        let headers = if self.sites[1].kind == Kind::Frames { 0 } else { ETHERNET_IP_UDP };
+        let (start, mut sent, mut from) = (Instant::now(), 0, None);
+        loop {
+            let now = Instant::now();
+            if from.is_none() && now - start > WARM_UP {
+                from = Some((now, arrived(Side::B)?, sent));
+            }
+            if now - start > WARM_UP + duration {
+                break;
+            }
+            sent += self.send(MAX_BATCH as u64)?;
+            if let Some(bystanders) = bystanders {
+                bystanders.turn(now)?;
+            }
+        }
+        let (since, before, sent_before) = from.ok_or("an overload without time")?;
+        let (wall, now) = (since.elapsed(), arrived(Side::B)?);
+        self.running.check()?;
+        let (messages, all_bytes) = (now.0 - before.0, now.1 - before.1);
+        let came = all_bytes.saturating_sub(messages * headers) / bytes;
+        let counts = bystanders.as_mut().map(|bystanders| bystanders.counts(start.elapsed()));
+        let per_sec = |packets: u64| packets as f64 / wall.as_secs_f64();
+        Ok(Overload { offered: per_sec(sent - sent_before), goodput: per_sec(came), counts })
+    }
+
+    /// Of one datagram (or frame) at B.
+    fn arriving_bytes(&mut self) -> Outcome<usize> {
+        let mut tally = Tally::opening(1);
+        self.send(1)?;
+        self.pause(Duration::from_millis(100), &mut tally)?;
+        if tally.packets == 0 { Err("nothing arrives".into()) } else { Ok(tally.last_bytes) }
     }
 
     /// One packet at a time, each when the one before has come or is lost.

@@ -19,6 +19,7 @@ use crate::traffic::{Stamp, sent_at};
 pub const WIREGUARD_PORT: u16 = 51_820;
 const IKE_PORT: u16 = 500;
 const NAT_T_PORT: u16 = 4500;
+const HANDSHAKE_RESPONSE: u8 = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Most datagrams that are sealed and sent at once.
 pub const MAX_BATCH: usize = 256;
@@ -68,6 +69,8 @@ enum Tunnel {
 pub struct Tally {
     /// Of data.
     pub packets: u64,
+    /// Of the last of them, as it came (the payload of UDP, or a frame).
+    pub last_bytes: usize,
     /// Of those that were opened: how long they were under way, in ns.
     pub latencies: Vec<u32>,
     /// Opened, and not what was sent.
@@ -75,6 +78,14 @@ pub struct Tally {
     pub first_wrong: Option<String>,
     /// One of how many is opened.
     pub open_every: u64,
+}
+
+/// What [`Site::take`] gives.
+#[derive(Default)]
+pub struct Taken {
+    pub packets: Vec<Vec<u8>>,
+    /// Handshakes of ours that were answered.
+    pub handshakes: u64,
 }
 
 /// Who a site is.
@@ -91,6 +102,16 @@ pub struct Identity {
 
 impl Site {
     pub fn open(kind: Kind, identity: &Identity, appliance: &Appliance, offload: Offload) -> Outcome<Self> {
+        Self::open_with(kind, identity, appliance, offload, ike::Lifetimes::default())
+    }
+
+    pub fn open_with(
+        kind: Kind,
+        identity: &Identity,
+        appliance: &Appliance,
+        offload: Offload,
+        lifetimes: ike::Lifetimes,
+    ) -> Outcome<Self> {
         let outer = identity.side.site(identity.number);
         let bind = |port: Port, number: u16| UdpSocket::bind_for(port, SocketAddr::new(outer.into(), number), offload);
         let to = |port: Port, number: u16| Path::from_port(port, SocketAddr::new(identity.side.gateway().into(), number));
@@ -104,7 +125,7 @@ impl Site {
                 (Tunnel::WireGuard { peer, socket }, to(Port::WireGuard, identity.wireguard_port))
             }
             Kind::Esp => {
-                let site = Box::new(IpsecSite::new(plan(identity), outer.into(), clock.now()));
+                let site = Box::new(IpsecSite::new(plan(identity, lifetimes), outer.into(), clock.now()));
                 let (ike, nat_t) = (bind(Port::Ike, IKE_PORT)?, bind(Port::IkeNatT, NAT_T_PORT)?);
                 (Tunnel::Esp { site, ike, nat_t }, to(Port::IkeNatT, NAT_T_PORT))
             }
@@ -180,6 +201,46 @@ impl Site {
         }
     }
 
+    /// A handshake initiation, where it is WireGuard.
+    pub fn initiate(&mut self) {
+        if let Tunnel::WireGuard { peer, socket } = &mut self.tunnel
+            && let Some(datagram) = peer.initiate()
+        {
+            send_one(socket, self.path, &datagram, &mut self.outbox);
+        }
+    }
+
+    /// Child SAs so far.
+    pub fn children(&self) -> u64 {
+        match &self.tunnel {
+            Tunnel::Esp { site, .. } => site.events.iter().filter(|event| event.starts_with("child SA")).count() as u64,
+            _ => 0,
+        }
+    }
+
+    /// All that has come, opened.
+    pub fn take(&mut self) -> Outcome<Taken> {
+        let mut taken = Taken::default();
+        match &mut self.tunnel {
+            Tunnel::WireGuard { peer, socket } => {
+                socket.recv_batch(&mut self.batch)?;
+                for datagram in self.batch.datagrams() {
+                    let opened = peer.receive(datagram.bytes);
+                    let is_response = datagram.bytes.first() == Some(&HANDSHAKE_RESPONSE);
+                    taken.handshakes += u64::from(is_response && !opened.refused);
+                    taken.packets.extend(opened.packet);
+                    for answer in opened.datagrams {
+                        send_one(socket, self.path, &answer, &mut self.outbox);
+                    }
+                }
+            }
+            _ => {
+                self.drain(&mut Tally::opening(1), Instant::now())?;
+            }
+        }
+        Ok(taken)
+    }
+
     /// Seals a packet, to be sent with the others by `flush`.
     pub fn seal(&mut self, packet: &[u8]) -> Outcome<()> {
         let (path, outbox) = (self.path, &mut self.outbox);
@@ -231,7 +292,7 @@ impl Site {
                     let mut answers = Vec::new();
                     for datagram in self.batch.datagrams() {
                         let is_data = datagram.bytes.first() == Some(&4) && datagram.bytes.len() > 32;
-                        if !is_data || tally.wants() {
+                        if !is_data || tally.wants(datagram.bytes.len()) {
                             let opened = peer.receive(datagram.bytes);
                             answers.extend(opened.datagrams);
                             tally.note(opened.packet.as_deref(), is_data, epoch);
@@ -250,7 +311,7 @@ impl Site {
                     received += nat_t.recv_batch(&mut self.batch)?;
                     for datagram in self.batch.datagrams() {
                         let is_data = datagram.bytes.len() > 4 && datagram.bytes[..4] != [0; 4];
-                        if !is_data || tally.wants() {
+                        if !is_data || tally.wants(datagram.bytes.len()) {
                             site.handle_input(datagram, self.clock.now());
                             tally.note(site.inbox.pop().as_deref(), is_data, epoch);
                         }
@@ -261,7 +322,7 @@ impl Site {
                 Tunnel::Socket(socket) => {
                     let received = socket.recv_batch(&mut self.batch)?;
                     for Datagram { bytes, .. } in self.batch.datagrams() {
-                        if tally.wants() {
+                        if tally.wants(bytes.len()) {
                             tally.note(Some(bytes), true, epoch);
                         }
                     }
@@ -271,7 +332,7 @@ impl Site {
                     let received = driver.receive()?;
                     for frame in (0..received).map(|index| driver.frame(index)) {
                         let is_ours = frame.starts_with(&NOBODY.0) && frame[12..14] == header[12..14];
-                        if is_ours && tally.wants() {
+                        if is_ours && tally.wants(frame.len()) {
                             tally.note(Some(&frame[header.len()..]), true, epoch);
                         }
                     }
@@ -292,8 +353,9 @@ impl Tally {
     }
 
     /// Counts a packet. `true`: this one is to be opened.
-    fn wants(&mut self) -> bool {
+    fn wants(&mut self, bytes: usize) -> bool {
         self.packets += 1;
+        self.last_bytes = bytes;
         self.packets % self.open_every == 0
     }
 
@@ -324,7 +386,7 @@ fn carry(site: &mut IpsecSite, ike: &mut UdpSocket, nat_t: &mut UdpSocket, outbo
     }
 }
 
-fn plan(identity: &Identity) -> Plan {
+fn plan(identity: &Identity, lifetimes: ike::Lifetimes) -> Plan {
     let name = format!("{}.example", identity.name);
     Plan {
         psk: Appliance::psk(&name).into_bytes(),
@@ -334,7 +396,7 @@ fn plan(identity: &Identity) -> Plan {
         reaches: Vec::new(),
         encapsulation: ike::Encapsulation::Udp,
         profile: ike::Profile::Modern,
-        lifetimes: ike::Lifetimes::default(),
+        lifetimes,
         seed: u64::from(Ipv4Addr::to_bits(identity.side.site(identity.number))),
     }
 }

@@ -146,7 +146,9 @@ impl Stamp {
 /// What has come out at B: when it was sent. `Err`: it is not what it should be.
 pub fn sent_at(packet: &[u8]) -> Result<Stamp, String> {
     let headers = packets::verify(packet)?;
-    if (headers.source, headers.destination) != (A_SEEN_BY_B.into(), HOST_B.into()) {
+    let ends = (headers.source, headers.destination);
+    // Translated; or, through a relay, as it was.
+    if ends != (A_SEEN_BY_B.into(), HOST_B.into()) && ends != (HOST_A.into(), B_SEEN_BY_A.into()) {
         return Err(format!("from {} to {}", headers.source, headers.destination));
     }
     let payload = if packet[9] == 6 { TCP_PAYLOAD } else { UDP_PAYLOAD };
