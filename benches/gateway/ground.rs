@@ -9,9 +9,11 @@
 //! What arrives at an end of a cable is handled by that end's core (RPS): a sender pays for sending, as with a network card.
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use ixgate::net::Mac;
 
@@ -83,6 +85,8 @@ pub const A_SEEN_BY_B: Ipv4Addr = Ipv4Addr::new(100, 64, 1, 10);
 pub const B_SEEN_BY_A: Ipv4Addr = Ipv4Addr::new(100, 64, 2, 20);
 /// Where plain frames to hosts are sent: nobody's, so that nothing but the sink cares.
 pub const NOBODY: Mac = Mac([2, 0, 0, 0, 0, 0x99]);
+/// Sent to see which core handles them.
+const CHECKED_PACKETS: u64 = 2000;
 /// Outer addresses of each side's sites.
 const SITES: u8 = 6;
 
@@ -145,10 +149,10 @@ pub struct Dropping;
 impl Dropping {
     pub fn start(side: Side) -> Outcome<Self> {
         let rules = format!(
-            "table netdev sink {{ chain ingress {{ type filter hook ingress device {} priority 0; ip protocol udp drop; }} }}",
+            "table netdev sink {{\nchain ingress {{\ntype filter hook ingress device {} priority 0;\nip protocol udp drop\n}}\n}}\n",
             side.cable()
         );
-        run("nft", &[&rules]).map(|_| Dropping)
+        run("nft", &[rules.as_str()]).map(|_| Dropping)
     }
 }
 
@@ -157,6 +161,32 @@ impl Drop for Dropping {
         // It fails only where there is none.
         let _ = run("nft", &["delete table netdev sink"]);
     }
+}
+
+/// Whether what a site sends is really handled by the gateway's core, and by it alone.
+pub fn check_cores() -> Outcome<()> {
+    let socket = UdpSocket::bind((Side::A.site(0), 0))?;
+    let before = handled_packets()?;
+    for _ in 0..CHECKED_PACKETS / 50 {
+        for _ in 0..50 {
+            // Nobody listens there: the error of an earlier one may come back.
+            let _ = socket.send_to(&[0; 64], (Side::A.gateway(), 9));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let after = handled_packets()?;
+    let handled: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+    if handled.get(GATEWAY_CORE).is_some_and(|packets| *packets >= CHECKED_PACKETS) {
+        return Ok(());
+    }
+    Err(format!("of {CHECKED_PACKETS} packets to the gateway the cores have handled {handled:?}: RPS does not work here").into())
+}
+
+/// By the network softirqs of each core.
+fn handled_packets() -> Outcome<Vec<u64>> {
+    let table = fs::read_to_string("/proc/net/softnet_stat")?;
+    let first = |line: &str| u64::from_str_radix(line.split_whitespace().next().unwrap_or_default(), 16);
+    Ok(table.lines().map(first).collect::<Result<_, _>>()?)
 }
 
 /// A program in the gateway's namespace and on its core, ended with this value, or with this process.

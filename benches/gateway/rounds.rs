@@ -29,13 +29,10 @@ const LATENCY_GAP: Duration = Duration::from_micros(700);
 /// What came of it.
 #[derive(Clone, Default, Debug)]
 pub struct Round {
-    pub sent: u64,
     pub arrived: u64,
     pub cost: Cost,
     /// Of packets under way, in ns, in order.
     pub latencies: Vec<u32>,
-    /// How often the sender had to wait for the gateway, of all times that it looked.
-    pub waiting: f64,
 }
 
 impl Round {
@@ -118,10 +115,9 @@ impl<'a> Track<'a> {
             Load::Run(_) => (WINDOW_RUN, BATCH_RUN),
             Load::Single(_) | Load::Equal(_) => (WINDOW_SINGLE, BATCH_SINGLE),
         };
-        let (mut sent, mut lost, mut looks, mut waits) = (0, 0, 0_u64, 0_u64);
+        let (mut sent, mut lost) = (0, 0);
         let mut came = (Instant::now(), 0);
         self.round(duration, OPEN_EVERY, |track, tally, now| {
-            looks += 1;
             if tally.packets > came.1 {
                 came = (now, tally.packets);
             } else if now - came.0 > LOST_AFTER {
@@ -131,12 +127,9 @@ impl<'a> Track<'a> {
             let under_way = (sent - lost.min(sent)).saturating_sub(tally.packets);
             if under_way + batch <= window {
                 sent += track.send(batch)?;
-            } else {
-                waits += 1;
             }
             Ok(())
         })
-        .map(|round| Round { waiting: waits as f64 / looks.max(1) as f64, ..round })
     }
 
     /// So many packets a second, each at its time.
@@ -197,11 +190,11 @@ impl<'a> Track<'a> {
 
     /// One packet at a time, each when the one before has come or is lost.
     pub fn one_at_a_time(&mut self, count: usize) -> Outcome<Round> {
-        let (mut tally, mut sent) = (Tally::opening(1), 0);
+        let mut tally = Tally::opening(1);
         let meter = Meter::start(&self.running.processes())?;
         for number in 0..count {
             let seen = tally.packets;
-            sent += self.send(1)?;
+            self.send(1)?;
             let start = Instant::now();
             while tally.packets == seen && start.elapsed() < LOST_AFTER {
                 self.sites[1].drain(&mut tally, self.epoch)?;
@@ -210,7 +203,7 @@ impl<'a> Track<'a> {
             let gap = LATENCY_GAP + Duration::from_micros((number * 7919 % 613) as u64);
             self.pause(gap, &mut tally)?;
         }
-        self.finish(sent, tally.packets, meter.read()?, tally)
+        Self::finish(tally.packets, meter.read()?, tally)
     }
 
     fn round(
@@ -248,10 +241,10 @@ impl<'a> Track<'a> {
         let cost = meter.read()?;
         let arrived = tally.packets - before;
         self.pause(Duration::from_millis(60), &mut tally)?;
-        self.finish(0, arrived, cost, tally)
+        Self::finish(arrived, cost, tally)
     }
 
-    fn finish(&mut self, sent: u64, arrived: u64, cost: Cost, tally: Tally) -> Outcome<Round> {
+    fn finish(arrived: u64, cost: Cost, tally: Tally) -> Outcome<Round> {
         // Probes of path and liveness are packets, too.
         if tally.wrong > 3 + tally.latencies.len() as u64 / 100 {
             let words = tally.first_wrong.unwrap_or_default();
@@ -259,7 +252,7 @@ impl<'a> Track<'a> {
         }
         let mut latencies = tally.latencies;
         latencies.sort_unstable();
-        Ok(Round { sent, arrived, cost, latencies, waiting: 0.0 })
+        Ok(Round { arrived, cost, latencies })
     }
 
     fn send(&mut self, count: u64) -> Outcome<u64> {

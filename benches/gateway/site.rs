@@ -7,7 +7,7 @@ use ixgate::ike;
 use ixgate::io::clock::Clock;
 use ixgate::io::frames::{self, Choice, Driver};
 use ixgate::io::udp::{Offload, RecvBatch, UdpSocket};
-use ixgate::net::{InterfaceId, Path, Port};
+use ixgate::net::{InterfaceId, Path, Port, Selector};
 use ixgate::packet::{Datagram, Outbox};
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::ipsec_site::{IpsecSite, Plan};
@@ -392,8 +392,8 @@ fn plan(identity: &Identity, lifetimes: ike::Lifetimes) -> Plan {
         psk: Appliance::psk(&name).into_bytes(),
         name,
         appliance: Some(SocketAddr::new(IpAddr::V4(identity.side.gateway()), IKE_PORT)),
-        networks: Vec::new(),
-        reaches: Vec::new(),
+        networks: vec![Selector::ANY4],
+        reaches: vec![Selector::ANY4],
         encapsulation: ike::Encapsulation::Udp,
         profile: ike::Profile::Modern,
         lifetimes,

@@ -39,13 +39,6 @@ impl Load {
         }
     }
 
-    /// On average, of inner packets.
-    pub fn bytes(self) -> usize {
-        match self {
-            Load::Single(bytes) | Load::Equal(bytes) | Load::Run(bytes) => bytes,
-        }
-    }
-
     /// What the hosts' programs get out of a packet.
     pub fn payload_bytes(self) -> usize {
         match self {

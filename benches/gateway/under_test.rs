@@ -74,7 +74,6 @@ pub struct Programs {
     pub ixgate: PathBuf,
     /// `Err`: why there is none.
     pub wireguard_go: Result<PathBuf, String>,
-    pub strongswan: Result<(), String>,
     pub directory: PathBuf,
 }
 
@@ -158,7 +157,9 @@ impl Running {
             }
         }
         if self.setup.has(Kind::Esp) {
-            programs.strongswan.clone()?;
+            if !Path::new(CHARON).exists() {
+                return Err(format!("no {CHARON} (strongSwan)").into());
+            }
             self.start_strongswan(directory)?;
         }
         let device = |kind: Kind, side: Side| if kind == Kind::Esp { "ipsec0" } else { tun(side) };
@@ -183,6 +184,11 @@ impl Running {
     }
 
     fn start_strongswan(&mut self, directory: &Path) -> Outcome<()> {
+        // It wants an address of its own in every network that it speaks for.
+        for side in [Side::A, Side::B] {
+            let own = side.alias().replace("0/24", "254/32");
+            ip(&format!("-n {NAMESPACE} address replace {own} dev lo"))?;
+        }
         let home = directory.to_string_lossy();
         let socket = directory.join("vici");
         let conf = directory.join("strongswan.conf");
@@ -306,8 +312,8 @@ fn translate(devices: [&str; 2], neighbours: &[String]) -> Outcome<()> {
          echo 1 > /proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal
          ip route add {PREFIX} dev {a} table 101
          ip route add {PREFIX} dev {b} table 102
-         ip rule add iif {a} lookup 102
-         ip rule add iif {b} lookup 101"
+         ip rule add pref 100 iif {a} lookup 102
+         ip rule add pref 101 iif {b} lookup 101"
     );
     shell(Some(NAMESPACE), &script).map(drop)
 }
