@@ -198,10 +198,22 @@ pub struct Program {
 
 impl Program {
     pub fn start(argv: &[&str], environment: &[(&str, &str)], log: &Path) -> Outcome<Self> {
-        let core = GATEWAY_CORE.to_string();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", NAMESPACE, "taskset", "-c", &GATEWAY_CORE.to_string()]);
+        Self::spawn(command, argv, environment, log)
+    }
+
+    /// The same in the sites' namespace, on another core.
+    pub fn start_here(core: usize, argv: &[&str], environment: &[(&str, &str)], log: &Path) -> Outcome<Self> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &core.to_string()]);
+        Self::spawn(command, argv, environment, log)
+    }
+
+    fn spawn(mut command: Command, argv: &[&str], environment: &[(&str, &str)], log: &Path) -> Outcome<Self> {
         let file = File::create(log)?;
-        let child = Command::new("ip")
-            .args(["netns", "exec", NAMESPACE, "taskset", "-c", &core, "setpriv", "--pdeathsig", "KILL"])
+        let child = command
+            .args(["setpriv", "--pdeathsig", "KILL"])
             .args(argv)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

@@ -23,6 +23,7 @@ mod relay;
 mod report;
 mod rounds;
 mod site;
+mod tcp;
 mod traffic;
 mod under_test;
 
@@ -190,7 +191,7 @@ fn versions(programs: &Programs) -> Vec<(String, String)> {
     let all = [
         ("ixgate", first_line(&programs.ixgate.to_string_lossy(), &["--version"])),
         ("wireguard-go", wireguard_go),
-        ("strongSwan", first_line("swanctl", &["--version"])),
+        ("strongSwan", first_line("sh", &["-c", "swanctl --version 2>&1 | grep -m1 ^strongSwan"])),
         ("nftables", first_line("nft", &["--version"])),
         ("Linux", first_line("uname", &["-r"])),
     ];
@@ -237,9 +238,36 @@ fn measure_one(setup: Setup, programs: &Programs, options: &Options, figures: &m
             full.cost.disturbed() * 100.0
         );
     }
+    if setup.kinds == [Kind::WireGuard; 2] {
+        real_tcp(setup, &mut running, programs, options, figures)?;
+    }
     if setup.gateway != Gateway::Relay {
         overload(setup, running, options, figures)?;
     }
+    Ok(())
+}
+
+fn real_tcp(
+    setup: Setup,
+    running: &mut Running,
+    programs: &Programs,
+    options: &Options,
+    figures: &mut Figures,
+) -> Outcome<()> {
+    let wireguard_go = programs.wireguard_go.clone()?;
+    let _gateways = tcp::Gateways::start(running, &wireguard_go, &programs.directory)?;
+    let mut connection = tcp::Connection::open()?;
+    let mut best = connection.carry(running, options.round())?;
+    for _ in 1..TRIES {
+        if best.cost.disturbed() > DISTURBED {
+            let next = connection.carry(running, options.round())?;
+            best = if next.cost.disturbed() < best.cost.disturbed() { next } else { best };
+        }
+    }
+    figures.add(setup, "tcp s/GB", best.seconds_per_gb());
+    figures.add(setup, "tcp Gbit/s", best.gbit_per_sec());
+    figures.add(setup, "tcp busy", best.cost.busy());
+    figures.add(setup, "tcp disturbed", best.cost.disturbed());
     Ok(())
 }
 

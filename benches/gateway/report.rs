@@ -74,6 +74,7 @@ impl Figures {
         for load in LOADS {
             self.print_load(load);
         }
+        self.print_tcp();
         self.print_idle();
         self.print_overload();
         self.print_targets();
@@ -114,6 +115,20 @@ impl Figures {
                 number(figure("50 p50"), 0),
                 number(figure("50 p99"), 0),
             );
+        }
+    }
+
+    fn print_tcp(&self) {
+        println!("\nthe kernel's own TCP, one connection, sites behind wireguard-go with offload on the sites' core");
+        for setup in &self.setups {
+            let figure = |name: &str| self.of(*setup, name);
+            let (Some(cost), Some(speed), Some(busy)) = (figure("tcp s/GB"), figure("tcp Gbit/s"), figure("tcp busy")) else {
+                continue;
+            };
+            let ours = ours_beside(*setup).and_then(|ours| self.of(ours, "tcp s/GB"));
+            let beside = ours.map_or_else(String::new, |ours| format!("  {:.2} x ixgate", cost / ours));
+            let (way, name, busy) = (setup.way(), setup.name(), busy * 100.0);
+            println!("{way:<12}{name:<20}{cost:>7.2} s/GB  {speed:>6.2} Gbit/s  {busy:>3.0} % of the core{beside}");
         }
     }
 
@@ -164,6 +179,10 @@ impl Figures {
             for (other, least) in [(WIREGUARD_GO, 3.0), (STRONGSWAN, 10.0)] {
                 let name = format!("{way}, runs: CPU per GB, {} / ixgate", other.name());
                 judge(&name, ratio(ours, other, "run 1420 100 ns"), least, Bound::AtLeast);
+            }
+            if ours == WG_WG {
+                let name = format!("{way}, the kernel's TCP: CPU per GB, {} / ixgate", WIREGUARD_GO.name());
+                judge(&name, ratio(ours, WIREGUARD_GO, "tcp s/GB"), 3.0, Bound::AtLeast);
             }
             for size in [64, 1200] {
                 for other in [WIREGUARD_GO, STRONGSWAN] {

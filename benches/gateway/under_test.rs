@@ -129,7 +129,7 @@ impl Running {
     }
 
     /// wireguard-go needs an instance for each site: one keeps addresses apart, and both have the same.
-    fn wireguard_port(&self, side: Side) -> u16 {
+    pub fn wireguard_port(&self, side: Side) -> u16 {
         let is_second = self.setup.gateway == Gateway::Peers && side == Side::B;
         WIREGUARD_PORT + u16::from(is_second)
     }
@@ -346,7 +346,7 @@ fn fill_in_keys(text: &str, appliance: &Appliance) -> String {
     })
 }
 
-fn write_secret(file: &Path, text: &str) -> Outcome<()> {
+pub fn write_secret(file: &Path, text: &str) -> Outcome<()> {
     fs::write(file, text)?;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
     Ok(())
