@@ -7,6 +7,8 @@
 //! - the time in which that core was neither idle nor in any thread: interrupts, and the softirqs behind them, of an idle core. The idle
 //!   time is exact (the kernel does not sample it, and leaves interrupts out of it), that of all threads too (cpuacct).
 //!
+//! Beside a [`Soaker`] it is what the soaker and other programs did not have of that core.
+//!
 //! What other programs have run on that core is told, too: softirqs that interrupt them are missed, and what they did to the caches is
 //! not seen.
 
@@ -14,6 +16,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::ground::{GATEWAY_CORE, Outcome};
+use crate::soaker::Soaker;
 
 /// Of all threads, per core, in ns.
 const ALL_THREADS: &str = "/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu";
@@ -21,8 +24,9 @@ const ALL_THREADS: &str = "/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu";
 const TICK: Duration = Duration::from_millis(10);
 
 /// What is counted from when it was made.
-pub struct Meter {
+pub struct Meter<'a> {
     processes: Vec<u32>,
+    soaker: Option<&'a Soaker>,
     from: Reading,
 }
 
@@ -58,15 +62,18 @@ struct Reading {
     idle: Duration,
     /// `None`: this system does not tell.
     threads: Option<Duration>,
+    /// What the soaker really had, and what it has run, with interrupts.
+    soaked: [Duration; 2],
 }
 
-impl Meter {
-    pub fn start(processes: &[u32]) -> Outcome<Self> {
-        Ok(Meter { processes: processes.to_vec(), from: Reading::take(processes)? })
+impl<'a> Meter<'a> {
+    pub fn start(processes: &[u32], soaker: Option<&'a Soaker>) -> Outcome<Self> {
+        Ok(Meter { processes: processes.to_vec(), soaker, from: Reading::take(processes, soaker)? })
     }
 
     pub fn read(&self) -> Outcome<Cost> {
-        let (from, to) = (&self.from, Reading::take(&self.processes)?);
+        let (from, to) = (&self.from, Reading::take(&self.processes, self.soaker)?);
+        let [had, ran] = [0, 1].map(|number: usize| to.soaked[number].saturating_sub(from.soaked[number]));
         let wall = to.clock - from.clock;
         let processes = to.processes.saturating_sub(from.processes);
         let softirqs = to.softirqs.saturating_sub(from.softirqs);
@@ -74,29 +81,33 @@ impl Meter {
         let threads = match (from.threads, to.threads) {
             (Some(from), Some(to)) => to.saturating_sub(from),
             // As if nobody else ran there.
-            _ => processes + softirqs,
+            _ => processes + softirqs + ran,
         };
-        Ok(Cost {
-            wall,
-            processes,
-            kernel: softirqs + busy.saturating_sub(threads),
-            others: threads.saturating_sub(processes + softirqs),
-        })
+        let others = threads.saturating_sub(processes + softirqs + ran);
+        if self.soaker.is_some() {
+            let kernel = busy.saturating_sub(had + others + processes);
+            return Ok(Cost { wall, processes, kernel, others });
+        }
+        Ok(Cost { wall, processes, kernel: softirqs + busy.saturating_sub(threads), others })
     }
 }
 
 impl Reading {
-    fn take(processes: &[u32]) -> Outcome<Self> {
+    fn take(processes: &[u32], soaker: Option<&Soaker>) -> Outcome<Self> {
         let mut sum = Duration::ZERO;
         for process in processes {
             sum += process_time(*process)?;
         }
         let softirqs = run_time(&format!("/proc/{}", softirq_thread()?))?;
-        let threads = fs::read_to_string(ALL_THREADS).ok().and_then(|text| {
-            Some(Duration::from_nanos(text.split_whitespace().nth(GATEWAY_CORE)?.parse().ok()?))
-        });
+        let threads = fs::read_to_string(ALL_THREADS)
+            .ok()
+            .and_then(|text| Some(Duration::from_nanos(text.split_whitespace().nth(GATEWAY_CORE)?.parse().ok()?)));
+        let soaked = match soaker {
+            Some(soaker) => [soaker.had()?, process_time(soaker.process())?],
+            None => [Duration::ZERO; 2],
+        };
         let (clock, idle) = (Instant::now(), idle_time()?);
-        Ok(Reading { clock, processes: sum, softirqs, idle, threads })
+        Ok(Reading { clock, processes: sum, softirqs, idle, threads, soaked })
     }
 }
 

@@ -179,7 +179,10 @@ pub fn check_cores() -> Outcome<()> {
     if handled.get(GATEWAY_CORE).is_some_and(|packets| *packets >= CHECKED_PACKETS) {
         return Ok(());
     }
-    Err(format!("of {CHECKED_PACKETS} packets to the gateway the cores have handled {handled:?}: RPS does not work here").into())
+    Err(format!(
+        "of {CHECKED_PACKETS} packets to the gateway the cores have handled {handled:?}: RPS does not work here"
+    )
+    .into())
 }
 
 /// By the network softirqs of each core.

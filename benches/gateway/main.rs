@@ -23,6 +23,7 @@ mod relay;
 mod report;
 mod rounds;
 mod site;
+mod soaker;
 mod tcp;
 mod traffic;
 mod under_test;
@@ -43,6 +44,7 @@ use self::traffic::Load;
 use self::under_test::{Gateway, Programs, Running, Setup};
 
 const INSIDE: &str = "--inside-namespace";
+const EXCLUSIVE: &str = "--exclusive";
 const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/newer-wireguard-go");
 /// A path to one, if it is not to be fetched.
 const WIREGUARD_GO_VARIABLE: &str = "IXGATE_BENCH_WIREGUARD_GO";
@@ -67,6 +69,8 @@ fn main() -> ExitCode {
     let has = |word: &str| arguments.iter().any(|argument| argument == word);
     let outcome = if has(relay::ARGUMENT) {
         relay::run()
+    } else if let Some(file) = arguments.iter().skip_while(|argument| *argument != soaker::ARGUMENT).nth(1) {
+        soaker::run(file)
     } else if has(INSIDE) {
         measure(&Options::of(&arguments))
     } else {
@@ -83,7 +87,8 @@ fn main() -> ExitCode {
 
 /// This program once more, in namespaces and on the core of its own.
 fn start_inside(arguments: &[String]) -> ExitCode {
-    let probe = ["--net", "--mount", "ip", "link", "add", "name", "ixprobe0", "type", "veth", "peer", "name", "ixprobe1"];
+    let probe =
+        ["--net", "--mount", "ip", "link", "add", "name", "ixprobe0", "type", "veth", "peer", "name", "ixprobe1"];
     if !Command::new("unshare").args(probe).output().is_ok_and(|output| output.status.success()) {
         println!("NOT RUN: no network namespaces with veth pairs here: this needs root, `unshare` and `ip`");
         return ExitCode::SUCCESS;
@@ -94,7 +99,12 @@ fn start_inside(arguments: &[String]) -> ExitCode {
     }
     let program = std::env::current_exe().expect("this program has a path");
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "taskset", "-c", &SITES_CORE.to_string()]).arg(program).arg(INSIDE).args(arguments);
+    command.args(["--net", "--mount", "taskset", "-c", &SITES_CORE.to_string()]);
+    if arguments.iter().any(|argument| argument == EXCLUSIVE) {
+        // What it starts has it, too.
+        command.args(["chrt", "-r", soaker::PRIORITY]);
+    }
+    command.arg(program).arg(INSIDE).args(arguments);
     if std::env::var_os(WIREGUARD_GO_VARIABLE).is_none() {
         // Here: inside there is no network.
         match Command::new(NEWER).output() {
@@ -115,6 +125,7 @@ fn start_inside(arguments: &[String]) -> ExitCode {
 
 struct Options {
     quick: bool,
+    exclusive: bool,
     only: Option<String>,
     json: Option<PathBuf>,
 }
@@ -122,8 +133,9 @@ struct Options {
 impl Options {
     fn of(arguments: &[String]) -> Self {
         let after = |word: &str| arguments.iter().skip_while(|argument| *argument != word).nth(1).cloned();
-        let quick = arguments.iter().any(|argument| argument == "--quick");
-        Options { quick, only: after("--only"), json: after("--json").map(PathBuf::from) }
+        let has = |word: &str| arguments.iter().any(|argument| argument == word);
+        let (quick, exclusive) = (has("--quick"), has(EXCLUSIVE));
+        Options { quick, exclusive, only: after("--only"), json: after("--json").map(PathBuf::from) }
     }
 
     fn round(&self) -> Duration {
@@ -143,7 +155,7 @@ fn measure(options: &Options) -> Outcome<()> {
     ground::build()?;
     ground::check_cores()?;
     let directory = tempfile::tempdir()?;
-    let programs = programs(directory.path().into());
+    let programs = programs(directory.path().into(), options.exclusive);
     let versions = versions(&programs);
     for (name, version) in &versions {
         println!("{name:<14}{version}");
@@ -167,12 +179,12 @@ fn measure(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
-fn programs(directory: PathBuf) -> Programs {
+fn programs(directory: PathBuf, exclusive: bool) -> Programs {
     let wireguard_go = std::env::var_os(WIREGUARD_GO_VARIABLE).map(PathBuf::from).ok_or_else(|| {
         format!("no wireguard-go of 2023 or later: {}", std::env::var(WIREGUARD_GO_FAILURE).unwrap_or_default())
     });
     let ixgate = std::env::var_os("IXGATE").map_or_else(|| env!("CARGO_BIN_EXE_ixgate").into(), PathBuf::from);
-    Programs { ixgate, wireguard_go, directory }
+    Programs { ixgate, wireguard_go, directory, exclusive }
 }
 
 fn versions(programs: &Programs) -> Vec<(String, String)> {

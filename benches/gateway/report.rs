@@ -89,7 +89,19 @@ impl Figures {
         println!("\n{}: {}", name, explained(load));
         println!(
             "{:<12}{:<20}{:>9}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
-            "tunnels", "gateway", "kpps", "core", "ns", "kernel", "s/GB", "x ixgate", "p50 us", "p99 us", "ns 50 %", "p50 us", "p99 us"
+            "tunnels",
+            "gateway",
+            "kpps",
+            "core",
+            "ns",
+            "kernel",
+            "s/GB",
+            "x ixgate",
+            "p50 us",
+            "p99 us",
+            "ns 50 %",
+            "p50 us",
+            "p99 us"
         );
         for setup in &self.setups {
             let figure = |part: &str| self.of(*setup, &format!("{name} {part}"));
@@ -122,7 +134,8 @@ impl Figures {
         println!("\nthe kernel's own TCP, one connection, sites behind wireguard-go with offload on the sites' core");
         for setup in &self.setups {
             let figure = |name: &str| self.of(*setup, name);
-            let (Some(cost), Some(speed), Some(busy)) = (figure("tcp s/GB"), figure("tcp Gbit/s"), figure("tcp busy")) else {
+            let (Some(cost), Some(speed), Some(busy)) = (figure("tcp s/GB"), figure("tcp Gbit/s"), figure("tcp busy"))
+            else {
                 continue;
             };
             let ours = ours_beside(*setup).and_then(|ours| self.of(ours, "tcp s/GB"));
@@ -133,7 +146,9 @@ impl Figures {
     }
 
     fn print_idle(&self) {
-        println!("\none packet at a time (64 bytes), from site to site, us; above the floor of the kernel's forwarding | of the relay");
+        println!(
+            "\none packet at a time (64 bytes), from site to site, us; above the floor of the kernel's forwarding | of the relay"
+        );
         for setup in &self.setups {
             let (Some(p50), Some(p99)) = (self.of(*setup, "idle p50"), self.of(*setup, "idle p99")) else { continue };
             let above = |floor: Setup| {

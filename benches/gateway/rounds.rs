@@ -191,7 +191,7 @@ impl<'a> Track<'a> {
     /// One packet at a time, each when the one before has come or is lost.
     pub fn one_at_a_time(&mut self, count: usize) -> Outcome<Round> {
         let mut tally = Tally::opening(1);
-        let meter = Meter::start(&self.running.processes())?;
+        let meter = Meter::start(&self.running.processes(), None)?;
         for number in 0..count {
             let seen = tally.packets;
             self.send(1)?;
@@ -213,6 +213,7 @@ impl<'a> Track<'a> {
         mut turn: impl FnMut(&mut Self, &Tally, Instant) -> Outcome<()>,
     ) -> Outcome<Round> {
         self.sites.iter_mut().try_for_each(Site::connect)?;
+        let soaker = self.running.soaker()?;
         let mut tally = Tally::opening(open_every);
         let start = Instant::now();
         let mut measured = None;
@@ -221,7 +222,7 @@ impl<'a> Track<'a> {
             let now = Instant::now();
             if measured.is_none() && now - start > WARM_UP {
                 tally.latencies.clear();
-                measured = Some((Meter::start(&self.running.processes())?, tally.packets));
+                measured = Some((Meter::start(&self.running.processes(), soaker.as_ref())?, tally.packets));
             }
             if now - start > WARM_UP + duration {
                 break;

@@ -114,7 +114,8 @@ impl Site {
     ) -> Outcome<Self> {
         let outer = identity.side.site(identity.number);
         let bind = |port: Port, number: u16| UdpSocket::bind_for(port, SocketAddr::new(outer.into(), number), offload);
-        let to = |port: Port, number: u16| Path::from_port(port, SocketAddr::new(identity.side.gateway().into(), number));
+        let to =
+            |port: Port, number: u16| Path::from_port(port, SocketAddr::new(identity.side.gateway().into(), number));
         let clock = Clock::start();
         let (tunnel, path) = match kind {
             Kind::WireGuard => {

@@ -72,7 +72,8 @@ impl Gateways {
             // Both sites are here: each has a port of its own.
             let port = (WIREGUARD_PORT + u16::from(side == Side::B)).to_string();
             let key = key.to_string_lossy();
-            let words = ["set", device, "listen-port", &port, "private-key", &key, "peer", &peer, "endpoint", &endpoint];
+            let words =
+                ["set", device, "listen-port", &port, "private-key", &key, "peer", &peer, "endpoint", &endpoint];
             run("wg", &[&words[..], &["allowed-ips", "0.0.0.0/0", "persistent-keepalive", "1"]].concat())?;
             ip(&format!("address add {host}/32 dev {device}"))?;
             ip(&format!("link set dev {device} mtu {MTU} up"))?;
@@ -134,6 +135,7 @@ impl Connection {
 
     /// As fast as it goes.
     pub fn carry(&mut self, running: &mut Running, duration: Duration) -> Outcome<Carried> {
+        let soaker = running.soaker()?;
         let (received, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
         self.writer.set_write_timeout(Some(Duration::from_millis(100)))?;
         self.reader.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -144,7 +146,8 @@ impl Connection {
             let reads = scope.spawn(move || read_all(reader, || !is_over.load(Ordering::Relaxed), received));
             thread::sleep(WARM_UP);
             let measured = (|| {
-                let (meter, before) = (Meter::start(&running.processes())?, received.load(Ordering::Relaxed));
+                let meter = Meter::start(&running.processes(), soaker.as_ref())?;
+                let before = received.load(Ordering::Relaxed);
                 thread::sleep(duration);
                 let cost = meter.read()?;
                 let bytes = received.load(Ordering::Relaxed) - before;

@@ -117,12 +117,14 @@ const ACK: u8 = 0x10;
 
 /// How the connection of [`Load::Run`] is opened: from A, from B, from A.
 pub fn opening() -> [Vec<u8>; 3] {
-    let answer = packets::segment((HOST_B.into(), PORT), (A_SEEN_BY_B.into(), FIRST_SOURCE_PORT), (0, 1), SYN | ACK, &[]);
+    let answer =
+        packets::segment((HOST_B.into(), PORT), (A_SEEN_BY_B.into(), FIRST_SOURCE_PORT), (0, 1), SYN | ACK, &[]);
     [tcp_from_a(0, 0, SYN, &[]), answer, tcp_from_a(1, 1, ACK, &[])]
 }
 
 fn tcp_from_a(sequence: u32, acknowledged: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let ends = [(HOST_A, FIRST_SOURCE_PORT), (B_SEEN_BY_A, PORT)].map(|(host, port): (Ipv4Addr, u16)| (host.into(), port));
+    let ends =
+        [(HOST_A, FIRST_SOURCE_PORT), (B_SEEN_BY_A, PORT)].map(|(host, port): (Ipv4Addr, u16)| (host.into(), port));
     packets::segment(ends[0], ends[1], (sequence, acknowledged), flags, payload)
 }
 

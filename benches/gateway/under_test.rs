@@ -15,6 +15,7 @@ use ixgate::sim::peer::public_key;
 
 use crate::ground::{HOST_A, HOST_B, NAMESPACE, NOBODY, Outcome, PREFIX, Program, Side, ip, run, shell};
 use crate::site::{Identity, Kind, Site, WIREGUARD_PORT};
+use crate::soaker::Soaker;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What `Appliance` takes for the appliance's own.
@@ -75,6 +76,8 @@ pub struct Programs {
     /// `Err`: why there is none.
     pub wireguard_go: Result<PathBuf, String>,
     pub directory: PathBuf,
+    /// The gateway goes before other programs, and a soaker takes what it leaves.
+    pub exclusive: bool,
 }
 
 /// A gateway that runs.
@@ -82,6 +85,8 @@ pub struct Running {
     pub programs: Vec<Program>,
     pub appliance: Appliance,
     setup: Setup,
+    directory: PathBuf,
+    exclusive: bool,
 }
 
 /// Realms beside A and B in ixgate's configuration: for what has to work while A and B are overloaded.
@@ -97,7 +102,13 @@ impl Running {
         }
         fs::create_dir_all(directory.join("secrets"))?;
         let text = ixgate_config(setup);
-        let mut running = Running { programs: Vec::new(), appliance: Appliance::build(&text), setup };
+        let mut running = Running {
+            programs: Vec::new(),
+            appliance: Appliance::build(&text),
+            setup,
+            directory: directory.clone(),
+            exclusive: programs.exclusive,
+        };
         match setup.gateway {
             Gateway::Ixgate => running.start_ixgate(&directory, &text, programs)?,
             Gateway::Peers => running.start_peers(&directory, programs)?,
@@ -109,6 +120,11 @@ impl Running {
 
     pub fn processes(&self) -> Vec<u32> {
         self.programs.iter().map(Program::id).collect()
+    }
+
+    /// For a round, if this run has one.
+    pub fn soaker(&self) -> Outcome<Option<Soaker>> {
+        self.exclusive.then(|| Soaker::start(&self.directory)).transpose()
     }
 
     pub fn check(&mut self) -> Outcome<()> {
@@ -331,9 +347,10 @@ fn ixgate_config(setup: Setup) -> String {
     };
     let pinned = |side: Side| format!("{{ prefix = \"{PREFIX}\", alias = \"{}\" }}", side.alias());
     let others = [("c", Kind::WireGuard), ("d", Kind::WireGuard), ("e", Kind::Esp)];
-    let mut text = "[ix]\ndomain = \"ix.example\"\n[wireguard]\nprivate_key_file = \"secrets/wireguard.key\"\n[ike]\nlocal_id = \
+    let mut text =
+        "[ix]\ndomain = \"ix.example\"\n[wireguard]\nprivate_key_file = \"secrets/wireguard.key\"\n[ike]\nlocal_id = \
                     \"fqdn:ix.example\"\n"
-        .to_owned();
+            .to_owned();
     text += &realm("a", &pinned(Side::A), setup.kinds[0]);
     text += &realm("b", &pinned(Side::B), setup.kinds[1]);
     text.extend(others.map(|(name, kind)| realm(name, "\"192.168.1.0/24\"", kind)));
