@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench gateway` needs root, two cores, `ip`, `unshare`, `taskset`, `nft`, and for the others wireguard-go, `wg` and
 //! strongSwan (`scripts/packages.sh` installs them; `scripts/newer-wireguard-go` fetches one with offload). What cannot run is told as
-//! NOT RUN. `-- --quick`: one pass of short rounds; `--only TEXT`: only gateways whose line has it ("ixgate wg-wg"); `--json FILE`.
+//! NOT RUN. `-- --quick`: one pass of short rounds; `--only TEXT`: only gateways whose line has it ("ixgate wg-wg"); `--load
+//! TEXT`: only such loads ("single 64", "run", "tcp", "overload"); `--json FILE`. `--exclusive`: for machines that are not quiet (`soaker`).
 //!
 //! Two sites with one prefix, and the gateway that translates between them both ways; namespaces, addresses and cables are in
 //! `ground`. The gateway has core 0 with all its threads and all that the kernel does with what arrives for it (checked at the start);
@@ -127,6 +128,7 @@ struct Options {
     quick: bool,
     exclusive: bool,
     only: Option<String>,
+    load: Option<String>,
     json: Option<PathBuf>,
 }
 
@@ -135,7 +137,18 @@ impl Options {
         let after = |word: &str| arguments.iter().skip_while(|argument| *argument != word).nth(1).cloned();
         let has = |word: &str| arguments.iter().any(|argument| argument == word);
         let (quick, exclusive) = (has("--quick"), has(EXCLUSIVE));
-        Options { quick, exclusive, only: after("--only"), json: after("--json").map(PathBuf::from) }
+        Options {
+            quick,
+            exclusive,
+            only: after("--only"),
+            load: after("--load"),
+            json: after("--json").map(PathBuf::from),
+        }
+    }
+
+    /// Whether this is to be measured.
+    fn wants(&self, load: &str) -> bool {
+        self.load.as_ref().is_none_or(|wanted| load.contains(wanted.as_str()))
     }
 
     fn round(&self) -> Duration {
@@ -219,7 +232,7 @@ fn package_in(directory: &std::path::Path) -> Option<String> {
 /// Every load through one gateway.
 fn measure_one(setup: Setup, programs: &Programs, options: &Options, figures: &mut Figures) -> Outcome<()> {
     let mut running = Running::start(setup, programs)?;
-    for load in LOADS {
+    for load in LOADS.into_iter().filter(|load| options.wants(&load.name())) {
         let is_run = matches!(load, Load::Run(_));
         if is_run && setup.gateway == Gateway::Relay {
             continue;
@@ -250,13 +263,13 @@ fn measure_one(setup: Setup, programs: &Programs, options: &Options, figures: &m
             full.cost.disturbed() * 100.0
         );
     }
-    if setup.kinds == [Kind::WireGuard; 2] {
+    if setup.kinds == [Kind::WireGuard; 2] && options.wants("tcp") {
         // Anew: what called it until now has a clock ahead of that of wireguard-go (leap seconds), whose handshakes it would refuse.
         drop(running);
         running = Running::start(setup, programs)?;
         real_tcp(setup, &mut running, programs, options, figures)?;
     }
-    if setup.gateway != Gateway::Relay {
+    if setup.gateway != Gateway::Relay && options.wants("overload") {
         overload(setup, running, options, figures)?;
     }
     Ok(())

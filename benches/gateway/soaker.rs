@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::ground::{GATEWAY_CORE, Outcome};
@@ -14,6 +15,7 @@ use crate::ground::{GATEWAY_CORE, Outcome};
 pub const ARGUMENT: &str = "--soak";
 /// Two looks at the clock are 30 ns apart where nothing comes between them.
 const UNDISTURBED: Duration = Duration::from_nanos(400);
+const PATIENCE: Duration = Duration::from_secs(3);
 const TOLD_EVERY: Duration = Duration::from_millis(1);
 /// Of real-time programs: the soaker's, and the gateway's and the sites'.
 const SOAKER_PRIORITY: &str = "1";
@@ -58,7 +60,15 @@ impl Soaker {
             .arg(&file)
             .stdin(Stdio::null())
             .spawn()?;
-        Ok(Soaker { child, file })
+        let soaker = Soaker { child, file };
+        let start = Instant::now();
+        while let Err(error) = soaker.had() {
+            if start.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            thread::sleep(TOLD_EVERY);
+        }
+        Ok(soaker)
     }
 
     pub fn process(&self) -> u32 {
