@@ -122,8 +122,9 @@ pub fn build() -> Outcome<()> {
 
 /// Whether this side's cable carries runs as one, or cuts them into single packets as they leave the site.
 pub fn cut_runs(side: Side, cut: bool) -> Outcome<()> {
-    let segments = if cut { 1 } else { 65_535 };
-    ip(&format!("link set dev {} gso_max_segs {segments}", side.cable()))
+    // Frames of a packet socket are judged by their size: the kernel does not count their segments.
+    let (segments, bytes) = if cut { (1, 1600) } else { (65_535, 65_536) };
+    ip(&format!("link set dev {} gso_max_segs {segments} gso_max_size {bytes}", side.cable()))
 }
 
 /// The hardware address of `name` in the gateway's namespace.

@@ -234,6 +234,7 @@ fn measure_one(setup: Setup, programs: &Programs, options: &Options, figures: &m
     let mut running = Running::start(setup, programs)?;
     for load in LOADS.into_iter().filter(|load| options.wants(&load.name())) {
         let is_run = matches!(load, Load::Run(_));
+        let load = if is_run { Load::Run(setup.longest_packet()) } else { load };
         if is_run && setup.gateway == Gateway::Relay {
             continue;
         }
@@ -269,7 +270,7 @@ fn measure_one(setup: Setup, programs: &Programs, options: &Options, figures: &m
         running = Running::start(setup, programs)?;
         real_tcp(setup, &mut running, programs, options, figures)?;
     }
-    if setup.gateway != Gateway::Relay && options.wants("overload") {
+    if matches!(setup.gateway, Gateway::Ixgate | Gateway::Peers) && options.wants("overload") {
         overload(setup, running, options, figures)?;
     }
     Ok(())
@@ -327,6 +328,8 @@ fn undisturbed(mut take: impl FnMut() -> Outcome<Round>) -> Outcome<Round> {
 
 fn overload(setup: Setup, mut running: Running, options: &Options, figures: &mut Figures) -> Outcome<()> {
     let _cut = CutRuns::start(Side::A)?;
+    // Before everything else it would also go before the kernel's softirq thread, which is what overload is about.
+    running.lower_priority()?;
     let sites = running.sites(Offload::Auto)?;
     let is_ours = setup.gateway == Gateway::Ixgate;
     let mut bystanders = is_ours.then(|| Bystanders::connect(&running)).transpose()?;

@@ -15,8 +15,9 @@ const WARM_UP: Duration = Duration::from_millis(150);
 /// (`net.core.netdev_max_backlog`, 1000), runs are one each there.
 const WINDOW_SINGLE: u64 = 512;
 const WINDOW_RUN: u64 = 1408;
-/// Four messages of runs.
-const BATCH_RUN: u64 = 176;
+/// Segments that fit into one message of the sender; and into four.
+const MESSAGE_RUN: u64 = 44;
+const BATCH_RUN: u64 = 4 * MESSAGE_RUN;
 const BATCH_SINGLE: u64 = 64;
 /// Packets that have not come for so long are lost.
 const LOST_AFTER: Duration = Duration::from_millis(30);
@@ -109,24 +110,26 @@ impl<'a> Track<'a> {
         Ok(())
     }
 
-    /// As much as the gateway carries: a bounded number is under way.
+    /// As much as the gateway carries: a bounded number is under way, and only half as many once some are lost.
     pub fn saturate(&mut self, duration: Duration) -> Outcome<Round> {
-        let (window, batch) = match self.load {
-            Load::Run(_) => (WINDOW_RUN, BATCH_RUN),
+        let (mut window, unit) = match self.load {
+            Load::Run(_) => (WINDOW_RUN, MESSAGE_RUN),
             Load::Single(_) | Load::Equal(_) => (WINDOW_SINGLE, BATCH_SINGLE),
         };
         let (mut sent, mut lost) = (0, 0);
         let mut came = (Instant::now(), 0);
         self.round(duration, OPEN_EVERY, |track, tally, now| {
-            if tally.packets > came.1 {
+            let missing = sent - lost - tally.packets.min(sent - lost);
+            if tally.packets > came.1 || missing == 0 {
                 came = (now, tally.packets);
             } else if now - came.0 > LOST_AFTER {
-                lost = sent - tally.packets.min(sent);
+                lost += missing;
+                window = (window / 2).max(unit);
                 came.0 = now;
             }
-            let under_way = (sent - lost.min(sent)).saturating_sub(tally.packets);
-            if under_way + batch <= window {
-                sent += track.send(batch)?;
+            let room = window.saturating_sub(missing) / unit * unit;
+            if room > 0 {
+                sent += track.send(room.min(BATCH_RUN))?;
             }
             Ok(())
         })
@@ -135,7 +138,7 @@ impl<'a> Track<'a> {
     /// So many packets a second, each at its time.
     pub fn paced(&mut self, packets_per_sec: f64, duration: Duration) -> Outcome<Round> {
         let start = Instant::now();
-        let (mut sent, batch) = (0, if matches!(self.load, Load::Run(_)) { BATCH_RUN / 4 } else { 1 });
+        let (mut sent, batch) = (0, if matches!(self.load, Load::Run(_)) { MESSAGE_RUN } else { 1 });
         self.round(duration, 1, |track, _, now| {
             let due = ((now - start).as_secs_f64() * packets_per_sec) as u64;
             let behind = due.saturating_sub(sent) / batch * batch;

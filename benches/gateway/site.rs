@@ -314,7 +314,13 @@ impl Site {
                         let is_data = datagram.bytes.len() > 4 && datagram.bytes[..4] != [0; 4];
                         if !is_data || tally.wants(datagram.bytes.len()) {
                             site.handle_input(datagram, self.clock.now());
-                            tally.note(site.inbox.pop().as_deref(), is_data, epoch);
+                            let packet = site.inbox.pop();
+                            if packet.is_none() && is_data {
+                                tally
+                                    .first_wrong
+                                    .get_or_insert_with(|| site.events.last().cloned().unwrap_or_default());
+                            }
+                            tally.note(packet.as_deref(), is_data, epoch);
                         }
                     }
                     carry(site, ike, nat_t, &mut self.outbox);

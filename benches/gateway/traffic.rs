@@ -35,7 +35,7 @@ impl Load {
         match self {
             Load::Single(bytes) => format!("single {bytes}"),
             Load::Equal(bytes) => format!("equal {bytes}"),
-            Load::Run(bytes) => format!("run {bytes}"),
+            Load::Run(_) => "run".to_owned(),
         }
     }
 

@@ -61,6 +61,11 @@ impl Setup {
         }
     }
 
+    /// As long a packet as its tunnels carry. strongSwan reads no longer ones from its TUN device.
+    pub fn longest_packet(self) -> usize {
+        if self.gateway == Gateway::Peers && self.has(Kind::Esp) { 1400 } else { TUN_MTU }
+    }
+
     fn sides(self) -> [(Side, Kind); 2] {
         [(Side::A, self.kinds[0]), (Side::B, self.kinds[1])]
     }
@@ -125,6 +130,15 @@ impl Running {
     /// For a round, if this run has one.
     pub fn soaker(&self) -> Outcome<Option<Soaker>> {
         self.exclusive.then(|| Soaker::start(&self.directory)).transpose()
+    }
+
+    /// To that of all other programs; no soaker from now on.
+    pub fn lower_priority(&mut self) -> Outcome<()> {
+        for process in self.processes().into_iter().filter(|_| self.exclusive) {
+            run("chrt", &["--all-tasks", "--other", "--pid", "0", &process.to_string()])?;
+        }
+        self.exclusive = false;
+        Ok(())
     }
 
     pub fn check(&mut self) -> Outcome<()> {
@@ -242,7 +256,7 @@ impl Running {
         let socket = format!("unix://{home}/vici");
         let file = file.to_string_lossy();
         shell(Some(NAMESPACE), &format!("swanctl --load-all --noprompt --clear --file {file} --uri {socket}"))?;
-        ip(&format!("-n {NAMESPACE} link set dev ipsec0 mtu {TUN_MTU} up"))
+        ip(&format!("-n {NAMESPACE} link set dev ipsec0 up"))
     }
 
     fn let_kernel_forward(&mut self) -> Outcome<()> {
