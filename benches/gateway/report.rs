@@ -36,6 +36,7 @@ impl Figures {
             ("s/GB", per_gb),
             ("busy", round.cost.busy()),
             ("kernel", round.cost.kernel.as_secs_f64() / round.cost.total().as_secs_f64().max(1e-9)),
+            ("joined", round.per_message),
             ("p50", round.percentile_us(50.0)),
             ("p99", round.percentile_us(99.0)),
             ("disturbed", round.cost.disturbed()),
@@ -89,11 +90,12 @@ impl Figures {
         let name = load.name();
         println!("\n{}: {}", name, explained(load));
         println!(
-            "{:<12}{:<20}{:>9}{:>7}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+            "{:<12}{:<20}{:>9}{:>7}{:>8}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
             "tunnels",
             "gateway",
             "kpps",
             "core",
+            "joined",
             "ns",
             "kernel",
             "s/GB",
@@ -114,11 +116,12 @@ impl Figures {
                 value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
             };
             println!(
-                "{:<12}{:<20}{:>9}{:>6}%{:>9}{:>8}%{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+                "{:<12}{:<20}{:>9}{:>6}%{:>8}{:>9}{:>8}%{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
                 setup.way(),
                 setup.name(),
                 number(figure("100 kpps"), 1),
                 number(figure("100 busy").map(|share| share * 100.0), 0),
+                number(figure("100 joined"), 1),
                 number(Some(nanos), 0),
                 number(figure("100 kernel").map(|share| share * 100.0), 0),
                 number(cost, 2),

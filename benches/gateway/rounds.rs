@@ -31,6 +31,8 @@ const LATENCY_GAP: Duration = Duration::from_micros(700);
 #[derive(Clone, Default, Debug)]
 pub struct Round {
     pub arrived: u64,
+    /// How many came in one trip through the kernel.
+    pub per_message: f64,
     pub cost: Cost,
     /// Of packets under way, in ns, in order.
     pub latencies: Vec<u32>,
@@ -225,7 +227,11 @@ impl<'a> Track<'a> {
             let now = Instant::now();
             if measured.is_none() && now - start > WARM_UP {
                 tally.latencies.clear();
-                measured = Some((Meter::start(&self.running.processes(), soaker.as_ref())?, tally.packets));
+                measured = Some((
+                    Meter::start(&self.running.processes(), soaker.as_ref())?,
+                    tally.packets,
+                    arrived(Side::B)?.0,
+                ));
             }
             if now - start > WARM_UP + duration {
                 break;
@@ -241,11 +247,13 @@ impl<'a> Track<'a> {
                 self.sites[0].drain(&mut Tally::opening(1), self.epoch)?;
             }
         }
-        let (meter, before) = measured.ok_or("a round without time")?;
+        let (meter, before, messages_before) = measured.ok_or("a round without time")?;
         let cost = meter.read()?;
-        let arrived = tally.packets - before;
+        let packets = tally.packets - before;
+        let messages = arrived(Side::B)?.0 - messages_before;
         self.pause(Duration::from_millis(60), &mut tally)?;
-        Self::finish(arrived, cost, tally)
+        let round = Self::finish(packets, cost, tally)?;
+        Ok(Round { per_message: packets as f64 / messages.max(1) as f64, ..round })
     }
 
     fn finish(arrived: u64, cost: Cost, tally: Tally) -> Outcome<Round> {
@@ -256,7 +264,7 @@ impl<'a> Track<'a> {
         }
         let mut latencies = tally.latencies;
         latencies.sort_unstable();
-        Ok(Round { arrived, cost, latencies })
+        Ok(Round { arrived, per_message: 1.0, cost, latencies })
     }
 
     fn send(&mut self, count: u64) -> Outcome<u64> {
