@@ -282,7 +282,7 @@ fn ours_beside(setup: Setup) -> Option<Setup> {
 
 fn explained(load: Load) -> &'static str {
     match load {
-        Load::Single(_) => "UDP of 64 flows, one by one, three sizes in turn that cannot be joined",
+        Load::Single(_) => "UDP of 64 flows, one by one, of sizes that are hard to join",
         Load::Equal(_) => "UDP of 64 flows, one by one",
         Load::Run(_) => {
             "TCP segments of one connection, 1420 bytes (strongSwan: 1400), 44 in a message of the sender; to the kernel one by one"

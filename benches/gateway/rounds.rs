@@ -120,10 +120,14 @@ impl<'a> Track<'a> {
         };
         let (mut sent, mut lost) = (0, 0);
         let mut came = (Instant::now(), 0);
+        let before = arrived(Side::B)?.0;
         self.round(duration, OPEN_EVERY, |track, tally, now| {
-            let missing = sent - lost - tally.packets.min(sent - lost);
-            if tally.packets > came.1 || missing == 0 {
-                came = (now, tally.packets);
+            // Packet sockets hand over whole blocks, after a while: the cable knows sooner.
+            let is_plain = track.sites[1].kind == Kind::Frames;
+            let there = if is_plain { arrived(Side::B)?.0 - before } else { tally.packets };
+            let missing = sent - lost - there.min(sent - lost);
+            if there > came.1 || missing == 0 {
+                came = (now, there);
             } else if now - came.0 > LOST_AFTER {
                 lost += missing;
                 window = (window / 2).max(unit);

@@ -20,9 +20,9 @@ const ECT_0: u8 = 2;
 /// What is offered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Load {
-    /// UDP datagrams of many flows, which come one by one and cannot be joined: three sizes in turn, 16 bytes apart, around this one,
-    /// the smallest with another ECN field than the largest before it. (A run is of one size and one traffic class, its last datagram
-    /// may be shorter.)
+    /// UDP datagrams of many flows, which come one by one and are hard to join: sizes that go up by 16 bytes around this one, three of
+    /// them (thirteen where it is large), the smallest with another ECN field than the largest before it. (A run is of one size and one
+    /// traffic class, its last datagram may be shorter: who does not carry ECN to the outside may join two of each turn.)
     Single(usize),
     /// UDP datagrams of many flows and one size, which come one by one.
     Equal(usize),
@@ -66,10 +66,11 @@ impl Source {
             packets::udp(from, (B_SEEN_BY_A.into(), PORT), &payload)
         };
         let templates = match load {
-            Load::Single(bytes) => (0..FLOWS * 3)
+            Load::Single(bytes) => (0..FLOWS * sizes(bytes))
                 .map(|number| {
-                    let mut packet = udp(number % FLOWS, bytes - 16 + number % 3 * 16);
-                    if number % 3 == 0 {
+                    let step = number % sizes(bytes);
+                    let mut packet = udp(number % FLOWS, bytes - sizes(bytes) / 2 * 16 + step * 16);
+                    if step == 0 {
                         packet[1] = ECT_0;
                         packets::set_dont_fragment(&mut packet, false);
                     }
@@ -98,6 +99,11 @@ impl Source {
         packet[payload + 4..payload + 8].copy_from_slice(&(!now.0).to_be_bytes());
         packet
     }
+}
+
+/// How many a load of single packets has; odd, and prime to [`FLOWS`].
+fn sizes(bytes: usize) -> usize {
+    if bytes < 200 { 3 } else { 13 }
 }
 
 /// Places of time and sequence number hold zeros and ones: what they are given later sums up to the same.
