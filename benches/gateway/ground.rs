@@ -6,7 +6,8 @@
 //!  b  203.0.113.2        ═══ veth ═══  203.0.113.1    gwb ┘ the gateway under test
 //! ```
 //!
-//! What arrives at an end of a cable is handled by that end's core (RPS): a sender pays for sending, as with a network card.
+//! What arrives at an end of a cable is handled by that end's core (RPS): a sender pays for sending. Where packets are counted it is a
+//! [`Sink`] instead that takes what arrives at B.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -113,9 +114,9 @@ pub fn build() -> Outcome<()> {
         ip(&format!("-n {NAMESPACE} address add {}/24 dev {port}", side.gateway()))?;
         ip(&format!("link set dev {cable} up"))?;
         ip(&format!("-n {NAMESPACE} link set dev {port} up"))?;
-        let queue = |sys: &str, name: &str| format!("{sys}/class/net/{name}/queues/rx-0/rps_cpus");
-        fs::write(queue(SITES_SYS, cable), format!("{:x}", 1 << SITES_CORE))?;
-        shell(Some(NAMESPACE), &format!("echo {:x} > {}", 1 << GATEWAY_CORE, queue("/sys", port)))?;
+        hand_over(side, true)?;
+        let queue = format!("/sys/class/net/{port}/queues/rx-0/rps_cpus");
+        shell(Some(NAMESPACE), &format!("echo {:x} > {queue}", 1 << GATEWAY_CORE))?;
     }
     Ok(())
 }
@@ -144,24 +145,39 @@ pub fn arrived(side: Side) -> Outcome<(u64, u64)> {
     Ok((packets, bytes))
 }
 
-/// What arrives at a site's end of a cable is counted and dropped, as long as this lives.
-pub struct Dropping;
+/// As long as this lives, what arrives at a site's end of a cable is counted, and dropped there by the core that sent it; some of it goes on to
+/// the site. So little is a wire's share of what a gateway does; to interrupt the other core for every packet takes longer (in a
+/// virtual machine 2 us), and a network card does nothing like it.
+pub struct Sink(Side);
 
-impl Dropping {
-    pub fn start(side: Side) -> Outcome<Self> {
+impl Sink {
+    /// `None`: all is dropped, but for one of so many.
+    pub fn start(side: Side, but_for: Option<u64>) -> Outcome<Self> {
+        let which = but_for.map_or_else(String::new, |every| format!("numgen inc mod {every} != 0 "));
         let rules = format!(
-            "table netdev sink {{\nchain ingress {{\ntype filter hook ingress device {} priority 0;\nip protocol udp drop\n}}\n}}\n",
+            "table netdev sink {{\nchain ingress {{\ntype filter hook ingress device {} priority 0;\nip protocol udp {which}drop\n}}\n}}\n",
             side.cable()
         );
-        run("nft", &[rules.as_str()]).map(|_| Dropping)
+        run("nft", &[rules.as_str()])?;
+        let sink = Sink(side);
+        hand_over(side, false)?;
+        Ok(sink)
     }
 }
 
-impl Drop for Dropping {
+impl Drop for Sink {
     fn drop(&mut self) {
-        // It fails only where there is none.
+        // Both fail only where there is none.
+        let _ = hand_over(self.0, true);
         let _ = run("nft", &["delete table netdev sink"]);
     }
+}
+
+/// Whether what arrives at a site's end is handled by the sites' core; else by that of the sender.
+fn hand_over(side: Side, to_sites: bool) -> Outcome<()> {
+    let cores = if to_sites { 1 << SITES_CORE } else { 0 };
+    fs::write(format!("{SITES_SYS}/class/net/{}/queues/rx-0/rps_cpus", side.cable()), format!("{cores:x}"))?;
+    Ok(())
 }
 
 /// Whether what a site sends is really handled by the gateway's core, and by it alone.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bystanders::{Bystanders, Counts};
 use crate::cost::{Cost, Meter};
-use crate::ground::{Dropping, Outcome, Side, arrived};
+use crate::ground::{Outcome, Side, Sink, arrived};
 use crate::site::{Kind, MAX_BATCH, Site, Tally};
 use crate::traffic::{Load, Source, Stamp, opening};
 use crate::under_test::Running;
@@ -21,7 +21,7 @@ const BATCH_RUN: u64 = 4 * MESSAGE_RUN;
 const BATCH_SINGLE: u64 = 64;
 /// Packets that have not come for so long are lost.
 const LOST_AFTER: Duration = Duration::from_millis(30);
-/// One of so many packets is opened and verified where as many as possible are sent.
+/// One of so many messages gets to B, is opened and verified; prime to how many sizes there are.
 const OPEN_EVERY: u64 = 29;
 /// Headers that each message has once, however many datagrams it carries.
 const ETHERNET_IP_UDP: u64 = 14 + 20 + 8;
@@ -73,26 +73,31 @@ pub struct Track<'a> {
     pub load: Load,
     source: Source,
     epoch: Instant,
+    /// Of one packet as it comes to B, on average: the payload of UDP, or a frame.
+    arriving_bytes: f64,
 }
 
 impl<'a> Track<'a> {
     /// After a first packet has come out at the other end as it should.
     pub fn open(running: &'a mut Running, sites: [Site; 2], load: Load) -> Outcome<Self> {
-        let mut track = Track { running, sites, load, source: Source::new(load), epoch: Instant::now() };
+        let source = Source::new(load);
+        let mut track = Track { running, sites, load, source, epoch: Instant::now(), arriving_bytes: f64::NAN };
         if let Load::Run(_) = load {
             track.open_connection()?;
         }
-        let mut tally = Tally::opening(1);
+        let (mut tally, period) = (Tally::opening(1), Source::period(load));
         for _ in 0..50 {
-            track.send(1)?;
-            track.pause(Duration::from_millis(2), &mut tally)?;
-            if !tally.latencies.is_empty() {
+            tally = Tally::opening(1);
+            track.send(period as u64)?;
+            track.pause(Duration::from_millis(20), &mut tally)?;
+            if tally.latencies.len() == period && tally.packets == period as u64 {
+                track.arriving_bytes = tally.bytes as f64 / period as f64;
                 return Ok(track);
             }
         }
         track.running.check()?;
         let words = tally.first_wrong.unwrap_or_else(|| format!("{} have come", tally.packets));
-        Err(format!("no packet comes out as it should: {words}").into())
+        Err(format!("no packets come out as they should: {words}").into())
     }
 
     fn open_connection(&mut self) -> Outcome<()> {
@@ -120,11 +125,9 @@ impl<'a> Track<'a> {
         };
         let (mut sent, mut lost) = (0, 0);
         let mut came = (Instant::now(), 0);
-        let before = arrived(Side::B)?.0;
-        self.round(duration, OPEN_EVERY, |track, tally, now| {
-            // Packet sockets hand over whole blocks, after a while: the cable knows sooner.
-            let is_plain = track.sites[1].kind == Kind::Frames;
-            let there = if is_plain { arrived(Side::B)?.0 - before } else { tally.packets };
+        let before = self.arrived()?;
+        self.round(duration, |track, now| {
+            let there = track.arrived()? - before;
             let missing = sent - lost - there.min(sent - lost);
             if there > came.1 || missing == 0 {
                 came = (now, there);
@@ -145,7 +148,7 @@ impl<'a> Track<'a> {
     pub fn paced(&mut self, packets_per_sec: f64, duration: Duration) -> Outcome<Round> {
         let start = Instant::now();
         let (mut sent, batch) = (0, if matches!(self.load, Load::Run(_)) { MESSAGE_RUN } else { 1 });
-        self.round(duration, 1, |track, _, now| {
+        self.round(duration, |track, now| {
             let due = ((now - start).as_secs_f64() * packets_per_sec) as u64;
             let behind = due.saturating_sub(sent) / batch * batch;
             if behind > 0 {
@@ -162,14 +165,12 @@ impl<'a> Track<'a> {
     /// what comes out: it is counted at the cable's end and dropped there.
     pub fn overload(&mut self, duration: Duration, bystanders: &mut Option<Bystanders>) -> Outcome<Overload> {
         self.sites.iter_mut().try_for_each(Site::connect)?;
-        let bytes = self.arriving_bytes()? as u64;
-        let _dropping = Dropping::start(Side::B)?;
-        let headers = if self.sites[1].kind == Kind::Frames { 0 } else { ETHERNET_IP_UDP };
+        let _sink = Sink::start(Side::B, None)?;
         let (start, mut sent, mut from) = (Instant::now(), 0, None);
         loop {
             let now = Instant::now();
             if from.is_none() && now - start > WARM_UP {
-                from = Some((now, arrived(Side::B)?, sent));
+                from = Some((now, self.arrived()?, sent));
             }
             if now - start > WARM_UP + duration {
                 break;
@@ -180,21 +181,18 @@ impl<'a> Track<'a> {
             }
         }
         let (since, before, sent_before) = from.ok_or("an overload without time")?;
-        let (wall, now) = (since.elapsed(), arrived(Side::B)?);
+        let (wall, came) = (since.elapsed(), self.arrived()? - before);
         self.running.check()?;
-        let (messages, all_bytes) = (now.0 - before.0, now.1 - before.1);
-        let came = all_bytes.saturating_sub(messages * headers) / bytes;
         let counts = bystanders.as_mut().map(|bystanders| bystanders.counts(start.elapsed()));
         let per_sec = |packets: u64| packets as f64 / wall.as_secs_f64();
         Ok(Overload { offered: per_sec(sent - sent_before), goodput: per_sec(came), counts })
     }
 
-    /// Of one datagram (or frame) at B.
-    fn arriving_bytes(&mut self) -> Outcome<usize> {
-        let mut tally = Tally::opening(1);
-        self.send(1)?;
-        self.pause(Duration::from_millis(100), &mut tally)?;
-        if tally.packets == 0 { Err("nothing arrives".into()) } else { Ok(tally.last_bytes) }
+    /// Packets at B's end of the cable so far, whoever had them then.
+    fn arrived(&self) -> Outcome<u64> {
+        let (messages, bytes) = arrived(Side::B)?;
+        let headers = if self.sites[1].kind == Kind::Frames { 0 } else { ETHERNET_IP_UDP };
+        Ok((bytes.saturating_sub(messages * headers) as f64 / self.arriving_bytes) as u64)
     }
 
     /// One packet at a time, each when the one before has come or is lost.
@@ -215,15 +213,13 @@ impl<'a> Track<'a> {
         Self::finish(tally.packets, meter.read()?, tally)
     }
 
-    fn round(
-        &mut self,
-        duration: Duration,
-        open_every: u64,
-        mut turn: impl FnMut(&mut Self, &Tally, Instant) -> Outcome<()>,
-    ) -> Outcome<Round> {
+    fn round(&mut self, duration: Duration, mut turn: impl FnMut(&mut Self, Instant) -> Outcome<()>) -> Outcome<Round> {
         self.sites.iter_mut().try_for_each(Site::connect)?;
         let soaker = self.running.soaker()?;
-        let mut tally = Tally::opening(open_every);
+        let is_plain = self.sites[1].kind == Kind::Frames;
+        // Of plain frames a packet socket has a copy before they are dropped: the sites' core is to pay for that.
+        let _sink = (!is_plain).then(|| Sink::start(Side::B, Some(OPEN_EVERY))).transpose()?;
+        let mut tally = Tally::opening(if is_plain { OPEN_EVERY } else { 1 });
         let start = Instant::now();
         let mut measured = None;
         let mut next_tick = start;
@@ -233,14 +229,14 @@ impl<'a> Track<'a> {
                 tally.latencies.clear();
                 measured = Some((
                     Meter::start(&self.running.processes(), soaker.as_ref())?,
-                    tally.packets,
+                    self.arrived()?,
                     arrived(Side::B)?.0,
                 ));
             }
             if now - start > WARM_UP + duration {
                 break;
             }
-            turn(self, &tally, now)?;
+            turn(self, now)?;
             self.sites[1].drain(&mut tally, self.epoch)?;
             if now >= next_tick {
                 next_tick = now + Duration::from_millis(100);
@@ -253,7 +249,7 @@ impl<'a> Track<'a> {
         }
         let (meter, before, messages_before) = measured.ok_or("a round without time")?;
         let cost = meter.read()?;
-        let packets = tally.packets - before;
+        let packets = self.arrived()? - before;
         let messages = arrived(Side::B)?.0 - messages_before;
         self.pause(Duration::from_millis(60), &mut tally)?;
         let round = Self::finish(packets, cost, tally)?;

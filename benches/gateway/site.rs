@@ -69,8 +69,8 @@ enum Tunnel {
 pub struct Tally {
     /// Of data.
     pub packets: u64,
-    /// Of the last of them, as it came (the payload of UDP, or a frame).
-    pub last_bytes: usize,
+    /// As they came: the payload of UDP, or whole frames.
+    pub bytes: usize,
     /// Of those that were opened: how long they were under way, in ns.
     pub latencies: Vec<u32>,
     /// Opened, and not what was sent.
@@ -362,7 +362,7 @@ impl Tally {
     /// Counts a packet. `true`: this one is to be opened.
     fn wants(&mut self, bytes: usize) -> bool {
         self.packets += 1;
-        self.last_bytes = bytes;
+        self.bytes += bytes;
         self.packets % self.open_every == 0
     }
 

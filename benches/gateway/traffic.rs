@@ -85,6 +85,14 @@ impl Source {
         Source { templates, next: 0, payload, sequence }
     }
 
+    /// After how many packets their sizes come again.
+    pub fn period(load: Load) -> usize {
+        match load {
+            Load::Single(bytes) => sizes(bytes),
+            Load::Equal(_) | Load::Run(_) => 1,
+        }
+    }
+
     /// The next packet, sent at this time.
     pub fn next(&mut self, now: Stamp) -> &[u8] {
         let at = self.next;
