@@ -25,6 +25,7 @@ mod report;
 mod rounds;
 mod site;
 mod soaker;
+mod tally;
 mod tcp;
 mod traffic;
 mod under_test;
@@ -207,7 +208,7 @@ fn versions(programs: &Programs) -> Vec<(String, String)> {
     };
     let wireguard_go = match &programs.wireguard_go {
         Ok(path) => {
-            let package = path.ancestors().find_map(|directory| package_in(directory));
+            let package = path.ancestors().find_map(package_in);
             let own = first_line(&path.to_string_lossy(), &["--version"]);
             package.map_or(own.clone(), |package| format!("{own} ({package})"))
         }

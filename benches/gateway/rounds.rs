@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::bystanders::{Bystanders, Counts};
 use crate::cost::{Cost, Meter};
 use crate::ground::{Outcome, Side, Sink, arrived};
-use crate::site::{Kind, MAX_BATCH, Site, Tally};
+use crate::site::{Kind, MAX_BATCH, Site};
+use crate::tally::Tally;
 use crate::traffic::{Load, Source, Stamp, opening};
 use crate::under_test::Running;
 

@@ -14,7 +14,7 @@ use ixgate::sim::ipsec_site::{IpsecSite, Plan};
 use ixgate::sim::peer::Peer;
 
 use crate::ground::{NOBODY, Outcome, Side, port_mac};
-use crate::traffic::{Stamp, sent_at};
+use crate::tally::Tally;
 
 pub const WIREGUARD_PORT: u16 = 51_820;
 const IKE_PORT: u16 = 500;
@@ -62,22 +62,6 @@ enum Tunnel {
     Esp { site: Box<IpsecSite>, ike: UdpSocket, nat_t: UdpSocket },
     Socket(UdpSocket),
     Frames { driver: Box<dyn Driver>, header: [u8; 14] },
-}
-
-/// What has come.
-#[derive(Default)]
-pub struct Tally {
-    /// Of data.
-    pub packets: u64,
-    /// As they came: the payload of UDP, or whole frames.
-    pub bytes: usize,
-    /// Of those that were opened: how long they were under way, in ns.
-    pub latencies: Vec<u32>,
-    /// Opened, and not what was sent.
-    pub wrong: u64,
-    pub first_wrong: Option<String>,
-    /// One of how many is opened.
-    pub open_every: u64,
 }
 
 /// What [`Site::take`] gives.
@@ -330,7 +314,7 @@ impl Site {
                     let received = socket.recv_batch(&mut self.batch)?;
                     for Datagram { bytes, .. } in self.batch.datagrams() {
                         if tally.wants(bytes.len()) {
-                            tally.note(Some(bytes), true, epoch);
+                            tally.note_plain(bytes, epoch);
                         }
                     }
                     received
@@ -350,30 +334,6 @@ impl Site {
             if received == 0 || all >= MAX_BATCH {
                 return Ok(all);
             }
-        }
-    }
-}
-
-impl Tally {
-    pub fn opening(every: u64) -> Self {
-        Tally { open_every: every, ..Tally::default() }
-    }
-
-    /// Counts a packet. `true`: this one is to be opened.
-    fn wants(&mut self, bytes: usize) -> bool {
-        self.packets += 1;
-        self.bytes += bytes;
-        self.packets % self.open_every == 0
-    }
-
-    fn note(&mut self, packet: Option<&[u8]>, is_data: bool, epoch: Instant) {
-        match packet.ok_or_else(|| "it cannot be opened".to_owned()).and_then(sent_at) {
-            Ok(sent) => self.latencies.push(Stamp::now(epoch).0.wrapping_sub(sent.0)),
-            Err(words) if is_data => {
-                self.wrong += 1;
-                self.first_wrong.get_or_insert(words);
-            }
-            Err(_) => {}
         }
     }
 }

@@ -152,12 +152,14 @@ impl Stamp {
     }
 }
 
-/// What has come out at B: when it was sent. `Err`: it is not what it should be.
-pub fn sent_at(packet: &[u8]) -> Result<Stamp, String> {
+/// Source and destination of what A sends, and of what B gets.
+pub const AS_SENT: [Ipv4Addr; 2] = [HOST_A, B_SEEN_BY_A];
+pub const TRANSLATED: [Ipv4Addr; 2] = [A_SEEN_BY_B, HOST_B];
+
+/// When a packet was sent that has come out between `ends`. `Err`: it is not what it should be.
+pub fn sent_at(packet: &[u8], ends: [Ipv4Addr; 2]) -> Result<Stamp, String> {
     let headers = packets::verify(packet)?;
-    let ends = (headers.source, headers.destination);
-    // Translated; or, through a relay, as it was.
-    if ends != (A_SEEN_BY_B.into(), HOST_B.into()) && ends != (HOST_A.into(), B_SEEN_BY_A.into()) {
+    if [headers.source, headers.destination] != ends.map(IpAddr::from) {
         return Err(format!("from {} to {}", headers.source, headers.destination));
     }
     let payload = if packet[9] == 6 { TCP_PAYLOAD } else { UDP_PAYLOAD };
