@@ -23,6 +23,8 @@ pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 pub const GATEWAY_CORE: usize = 0;
 pub const SITES_CORE: usize = 1;
 pub const NAMESPACE: &str = "gw";
+/// For all files of a run: in memory, so that no disk is waited for, and gone with the namespaces.
+pub const DIRECTORY: &str = "/run/ixgate-bench";
 /// Of the sites' namespace: /sys shows that of whoever mounted it.
 const SITES_SYS: &str = "/run/ixgate-bench-sys";
 
@@ -95,6 +97,7 @@ const SITES: u8 = 6;
 pub fn build() -> Outcome<()> {
     run("mount", &["--make-rprivate", "/"])?;
     run("mount", &["-t", "tmpfs", "tmpfs", "/run"])?;
+    fs::create_dir(DIRECTORY)?;
     fs::create_dir(SITES_SYS)?;
     run("mount", &["-t", "sysfs", "sysfs", SITES_SYS])?;
     ip(&format!("netns add {NAMESPACE}"))?;

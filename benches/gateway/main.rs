@@ -168,8 +168,7 @@ impl Options {
 fn measure(options: &Options) -> Outcome<()> {
     ground::build()?;
     ground::check_cores()?;
-    let directory = tempfile::tempdir()?;
-    let programs = programs(directory.path().into(), options.exclusive);
+    let programs = programs(ground::DIRECTORY.into(), options.exclusive);
     let versions = versions(&programs);
     for (name, version) in &versions {
         println!("{name:<14}{version}");
