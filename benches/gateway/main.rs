@@ -4,6 +4,7 @@
 //! strongSwan (`scripts/packages.sh` installs them; `scripts/newer-wireguard-go` fetches one with offload). What cannot run is told as
 //! NOT RUN. `-- --quick`: one pass of short rounds; `--only TEXT`: only gateways whose line has it ("ixgate wg-wg"); `--load
 //! TEXT`: only such loads ("single 64", "run", "tcp", "overload"); `--json FILE`. `--exclusive`: for machines that are not quiet (`soaker`).
+//! `IXGATE=PATH` measures another build, `IXGATE_BENCH_WIREGUARD_GO=PATH` another wireguard-go.
 //!
 //! Two sites with one prefix, and the gateway that translates between them both ways; namespaces, addresses and cables are in
 //! `ground`. The gateway has core 0 with all its threads and all that the kernel does with what arrives for it (checked at the start);
