@@ -8,7 +8,7 @@
 //!
 //! A datagram is stamped with the port that it came by ([`Path::port`]), and a run leaves by the socket of its path's
 //! port. A port that carries data has further sockets to receive from, its lanes ([`super::udp::steer`]), so that a flood loses nobody
-//! else's packets. Receiving goes around: each call serves the queue whose turn it is ([`Turns`]), a batch of it, so that a flood
+//! else's packets. Receiving goes around: each call serves the queue whose turn it is (`Turns`), a batch of it, so that a flood
 //! cannot keep the others waiting. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
 //!
 //! Interfaces come and go while we run: one that is down has nothing, and one that is gone for good is closed here, when the

@@ -17,7 +17,7 @@ pub(super) const PLACES: usize = ESP_LANES.end;
 /// Every place has a token of the poller, and a bit.
 const _: () = assert!(PLACES <= MAX_TOKENS);
 
-/// Which socket a path belongs to: its place in [`Sockets`]. `None`: an interface that cannot be.
+/// Which socket a path belongs to: its place in `Sockets`. `None`: an interface that cannot be.
 pub(super) fn place(path: &Path) -> Option<usize> {
     match path.port {
         Port::WireGuard => Some(0),
