@@ -9,16 +9,15 @@
 //! drawn like the sessions; by default it is one.
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ixgate::dataplane::Engine;
-use ixgate::ike;
-use ixgate::net::{Path, Port, Timestamp};
+use ixgate::net::{Path, Timestamp};
 use ixgate::packet::Datagram;
 use ixgate::sim::appliance::Appliance;
-use ixgate::sim::ipsec_site::{IpsecSite, Plan};
+use ixgate::sim::far_end::FarEnd;
 use ixgate::sim::packets;
 use ixgate::sim::peer::Peer;
 use ixgate::sim::random::Random;
@@ -143,7 +142,7 @@ struct Bench {
     way: Way,
     engine: Engine,
     /// From where packets come. What arrives in B is thrown away.
-    sources: Vec<Site>,
+    sources: Vec<FarEnd>,
     now: Timestamp,
     alias_of_b: Ipv4Addr,
 }
@@ -164,7 +163,7 @@ impl Bench {
         let ends = names.iter().map(|name| (name.as_str(), way[0])).chain([("b", way[1])]);
         let mut sites = Vec::new();
         for (number, (name, kind)) in (1..).zip(ends) {
-            let mut site = Site::new(kind, &appliance, name, number, now);
+            let mut site = gateway(kind, &appliance, name, number, now);
             // So that nobody is asked to prove its address.
             now = site.shake_hands(&mut engine, now) + Duration::from_millis(3);
             sites.push(site);
@@ -233,126 +232,16 @@ impl Bench {
 }
 
 /// The gateway of a realm.
-struct Site {
-    /// Where the appliance sees it, without the port.
-    address: IpAddr,
-    gateway: Gateway,
-}
-
-enum Gateway {
-    WireGuard(Box<Peer>),
-    Esp(Box<IpsecSite>),
-}
-
-const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-impl Site {
-    fn new(kind: Kind, appliance: &Appliance, name: &str, number: u16, now: Timestamp) -> Self {
-        let [high, low] = number.to_be_bytes();
-        let address = IpAddr::V4(Ipv4Addr::new(127, 1, high, low));
-        let gateway = match kind {
-            Kind::WireGuard => {
-                let peer = Peer::new(appliance.site_key(name), appliance.public_key, None, number.into());
-                Gateway::WireGuard(Box::new(peer))
-            }
-            Kind::Esp => Gateway::Esp(Box::new(IpsecSite::new(plan(name, number), address, now))),
-        };
-        Site { address, gateway }
-    }
-
-    /// The path by which its packets come.
-    fn path(&self) -> Path {
-        match &self.gateway {
-            Gateway::WireGuard(_) => self.path_from(Port::WireGuard),
-            Gateway::Esp(_) => self.path_from(Port::IkeNatT),
+fn gateway(kind: Kind, appliance: &Appliance, name: &str, number: u16, now: Timestamp) -> FarEnd {
+    let [high, low] = number.to_be_bytes();
+    let address = IpAddr::V4(Ipv4Addr::new(127, 1, high, low));
+    let id = format!("{name}.example");
+    match kind {
+        Kind::WireGuard => {
+            let peer = Peer::new(appliance.site_key(name), appliance.public_key, None, number.into());
+            FarEnd::wireguard(peer, address)
         }
-    }
-
-    fn path_from(&self, port: Port) -> Path {
-        Path::from_port(port, SocketAddr::new(self.address, number_of(port)))
-    }
-
-    fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
-        match &mut self.gateway {
-            Gateway::WireGuard(peer) => peer.send(packet).expect("a session"),
-            Gateway::Esp(site) => {
-                assert!(site.send(packet), "a Child SA");
-                site.take_outgoing().pop().expect("a packet").1
-            }
-        }
-    }
-
-    /// Until its tunnel is up. When that is.
-    fn shake_hands(&mut self, engine: &mut Engine, mut now: Timestamp) -> Timestamp {
-        let mut outgoing = match &mut self.gateway {
-            Gateway::WireGuard(peer) => peer.initiate().into_iter().map(|bytes| (Port::WireGuard, bytes)).collect(),
-            Gateway::Esp(site) => {
-                site.handle_timeout(now);
-                taken(site)
-            }
-        };
-        for _ in 0..100 {
-            for (port, bytes) in outgoing.drain(..) {
-                engine.handle_input([Datagram::new(self.path_from(port), &bytes)].into_iter(), now);
-            }
-            // IKE is answered between batches.
-            engine.handle_timeout(now);
-            let answers: Vec<_> = engine.outbox().datagrams().map(|(path, _, bytes)| (path, bytes.to_vec())).collect();
-            engine.outbox().clear();
-            for (path, bytes) in answers.iter().filter(|(path, _)| path.remote.ip() == self.address) {
-                match &mut self.gateway {
-                    Gateway::WireGuard(peer) => {
-                        let sent = peer.receive(bytes).datagrams;
-                        outgoing.extend(sent.into_iter().map(|bytes| (Port::WireGuard, bytes)));
-                    }
-                    Gateway::Esp(site) => {
-                        let from = SocketAddr::new(APPLIANCE, number_of(path.port));
-                        site.handle_input(Datagram::new(Path::from_port(path.port, from), bytes), now);
-                        outgoing.extend(taken(site));
-                    }
-                }
-            }
-            if outgoing.is_empty() && self.is_up() {
-                return now;
-            }
-            now = now + Duration::from_millis(1);
-        }
-        panic!("the tunnel does not come up");
-    }
-
-    fn is_up(&self) -> bool {
-        match &self.gateway {
-            Gateway::WireGuard(peer) => peer.has_session(),
-            Gateway::Esp(site) => site.is_up(),
-        }
-    }
-}
-
-fn taken(site: &mut IpsecSite) -> Vec<(Port, Vec<u8>)> {
-    site.take_outgoing().into_iter().map(|(path, bytes)| (path.port, bytes)).collect()
-}
-
-fn plan(name: &str, number: u16) -> Plan {
-    let name = format!("{name}.example");
-    Plan {
-        psk: Appliance::psk(&name).into_bytes(),
-        name,
-        appliance: Some(SocketAddr::new(APPLIANCE, number_of(Port::Ike))),
-        networks: Vec::new(),
-        reaches: Vec::new(),
-        encapsulation: ike::Encapsulation::Udp,
-        profile: ike::Profile::Modern,
-        lifetimes: ike::Lifetimes::default(),
-        seed: number.into(),
-    }
-}
-
-fn number_of(port: Port) -> u16 {
-    match port {
-        Port::WireGuard => 51_820,
-        Port::Ike => 500,
-        Port::IkeNatT => 4500,
-        Port::RawEsp | Port::Frames(_) | Port::Tun(_) => 0,
+        Kind::Esp => FarEnd::esp(id.clone(), Appliance::psk(&id).into_bytes(), number.into(), address, now),
     }
 }
 

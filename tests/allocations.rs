@@ -16,7 +16,7 @@ use ixgate::packet::Datagram;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets::udp;
 
-use sites::{Kind, Site};
+use sites::{FarEnd, Kind, gateway};
 
 struct Counting;
 
@@ -79,7 +79,7 @@ const DATAGRAMS: u32 = 200;
 const ROUNDS: u32 = 20;
 
 struct Fixture {
-    source: Site,
+    source: FarEnd,
     engine: Engine,
     alias_of_b: Ipv4Addr,
     now: Timestamp,
@@ -92,7 +92,7 @@ impl Fixture {
         let appliance = Appliance::build(&text);
         let mut engine = appliance.engine(now);
         let [source, _] = [("a", 1, from), ("b", 2, to)].map(|(name, number, kind)| {
-            let mut site = Site::new(kind, &appliance, name, number, now);
+            let mut site = gateway(kind, &appliance, name, number, now);
             now = site.shake_hands(&mut engine, now);
             site
         });

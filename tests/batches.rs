@@ -14,7 +14,7 @@ use ixgate::sim::appliance::Appliance;
 use ixgate::sim::packets::{set_dont_fragment, udp};
 use proptest::prelude::*;
 
-use sites::{Kind, Site};
+use sites::{FarEnd, Kind, gateway};
 
 const FILE: &str = r#"
 [ix]
@@ -106,7 +106,7 @@ struct World {
 /// An engine and its gateways.
 struct Lane {
     engine: Engine,
-    sites: Vec<Site>,
+    sites: Vec<FarEnd>,
     /// A's, which may change.
     path_of_a: Path,
 }
@@ -131,7 +131,7 @@ impl Lane {
         let mut engine = appliance.engine(*now);
         let mut sites = Vec::new();
         for (number, (name, kind)) in (1..).zip(NAMES.into_iter().zip(kinds)) {
-            let mut site = Site::new(kind, appliance, name, number, *now);
+            let mut site = gateway(kind, appliance, name, number, *now);
             *now = site.shake_hands(&mut engine, *now);
             sites.push(site);
         }

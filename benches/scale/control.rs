@@ -12,7 +12,7 @@ use ixgate::telemetry::status::{DEFAULT_WINDOW_SECS, Status};
 use super::Amount;
 use super::built::{Built, Steps};
 use super::meters::timed;
-use super::world::{Gateway, Kind, Size, secrets, text};
+use super::world::{Kind, Size, gateway, secrets, text};
 
 const NETWORKS_PER_REALM: usize = 10;
 const HOSTS_PER_REALM: usize = 5;
@@ -45,7 +45,7 @@ fn column(kind: Kind, realms: usize) -> Column {
     let (mut engine, start) = timed(|| built.engine(now));
     column.push(("start: engine", start));
     for realm in 0..realms {
-        now = Gateway::new(kind, realm, now).shake_hands(&mut engine, now);
+        now = gateway(kind, realm, now).shake_hands(&mut engine, now);
     }
     let (next, steps) = built.change(&text(size, Some(realms / 2)), &secrets);
     note(&mut column, ["change of a realm: check", "allocate", "compile", "snapshot"], steps);

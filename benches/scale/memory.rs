@@ -9,7 +9,7 @@ use ixgate::packet::Datagram;
 use super::Amount;
 use super::built::Built;
 use super::meters::{heap_bytes, resident_bytes};
-use super::world::{Gateway, Kind, Size, packet, secrets, text};
+use super::world::{Kind, Size, gateway, packet, secrets, text};
 
 /// What the bench asks itself to do in a process of its own.
 pub const ALONE: &str = "memory-alone";
@@ -64,7 +64,7 @@ pub fn measure_alone(kind: Kind, Amount { tunnels, sessions }: Amount) {
     // Only these speak later; their own memory is little.
     let mut gateways = Vec::new();
     for realm in 0..tunnels {
-        let mut gateway = Gateway::new(kind, realm, now);
+        let mut gateway = gateway(kind, realm, now);
         now = gateway.shake_hands(&mut engine, now);
         if realm < SPEAKING {
             gateways.push(gateway);

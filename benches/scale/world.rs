@@ -1,17 +1,16 @@
 //! An appliance with many tunnels, and the gateways at their other ends.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ixgate::config::MemorySecrets;
 use ixgate::dataplane::Engine;
-use ixgate::ike;
-use ixgate::net::{Path, Port, Timestamp};
+use ixgate::net::{Path, Timestamp};
 use ixgate::packet::Datagram;
-use ixgate::sim::ipsec_site::{IpsecSite, Plan};
+use ixgate::sim::far_end::FarEnd;
 use ixgate::sim::packets;
 use ixgate::sim::peer::{Peer, public_key};
 
@@ -111,7 +110,7 @@ pub const FIRST_ADDRESS: u32 = 0xc612_0000;
 /// An appliance with all of its tunnels up.
 pub struct World {
     pub engine: Engine,
-    pub gateways: Vec<Gateway>,
+    pub gateways: Vec<FarEnd>,
     /// How others see the first host of each realm.
     pub aliases: Vec<Ipv4Addr>,
     pub now: Timestamp,
@@ -137,7 +136,7 @@ impl World {
         let mut engine = built.engine(now);
         let mut gateways = Vec::new();
         for realm in 0..tunnels {
-            let mut gateway = Gateway::new(kind, realm, now);
+            let mut gateway = gateway(kind, realm, now);
             now = gateway.shake_hands(&mut engine, now);
             gateways.push(gateway);
         }
@@ -185,130 +184,15 @@ impl World {
     }
 }
 
-const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
 /// The gateway of a realm.
-pub struct Gateway {
-    /// Where the appliance sees it, without the port.
-    address: IpAddr,
-    speaks: Speaks,
-}
-
-enum Speaks {
-    WireGuard(Box<Peer>),
-    Ipsec(Box<IpsecSite>),
-}
-
-impl Gateway {
-    pub fn new(kind: Kind, realm: usize, now: Timestamp) -> Self {
-        let address = IpAddr::V4(Ipv4Addr::from_bits(FIRST_ADDRESS + realm as u32));
-        let speaks = match kind {
-            Kind::WireGuard => {
-                Speaks::WireGuard(Box::new(Peer::new(site_key(realm), public_key(&PRIVATE_KEY), None, realm as u32)))
-            }
-            Kind::Ipsec => Speaks::Ipsec(Box::new(IpsecSite::new(plan(realm), address, now))),
-        };
-        Gateway { address, speaks }
-    }
-
-    /// The path by which its packets come.
-    pub fn path(&self) -> Path {
-        match &self.speaks {
-            Speaks::WireGuard(_) => self.path_from(Port::WireGuard),
-            Speaks::Ipsec(_) => self.path_from(Port::IkeNatT),
+pub fn gateway(kind: Kind, realm: usize, now: Timestamp) -> FarEnd {
+    let address = IpAddr::V4(Ipv4Addr::from_bits(FIRST_ADDRESS + realm as u32));
+    match kind {
+        Kind::WireGuard => {
+            let peer = Peer::new(site_key(realm), public_key(&PRIVATE_KEY), None, realm as u32);
+            FarEnd::wireguard(peer, address)
         }
-    }
-
-    pub fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
-        match &mut self.speaks {
-            Speaks::WireGuard(peer) => peer.send(packet).expect("a session"),
-            Speaks::Ipsec(site) => {
-                assert!(site.send(packet), "a Child SA");
-                site.take_outgoing().pop().expect("a packet").1
-            }
-        }
-    }
-
-    /// Until its tunnel is up. When that is.
-    pub fn shake_hands(&mut self, engine: &mut Engine, mut now: Timestamp) -> Timestamp {
-        let mut outgoing = match &mut self.speaks {
-            Speaks::WireGuard(peer) => peer.initiate().into_iter().map(|bytes| (Port::WireGuard, bytes)).collect(),
-            Speaks::Ipsec(site) => {
-                site.handle_timeout(now);
-                taken(site)
-            }
-        };
-        for _ in 0..100 {
-            for (port, bytes) in outgoing.drain(..) {
-                engine.handle_input([Datagram::new(self.path_from(port), &bytes)].into_iter(), now);
-            }
-            // IKE is answered between batches.
-            engine.handle_timeout(now);
-            while engine.poll_event().is_some() {}
-            let answers: Vec<_> = engine.outbox().datagrams().map(|(path, _, bytes)| (path, bytes.to_vec())).collect();
-            engine.outbox().clear();
-            let address = self.address;
-            for (path, bytes) in answers.iter().filter(|(path, _)| path.remote.ip() == address) {
-                outgoing.extend(self.hear(*path, bytes, now));
-            }
-            if outgoing.is_empty() && self.is_up() {
-                return now;
-            }
-            now = now + Duration::from_millis(1);
-        }
-        panic!("the tunnel does not come up");
-    }
-
-    /// What it answers.
-    pub fn hear(&mut self, path: Path, bytes: &[u8], now: Timestamp) -> Vec<(Port, Vec<u8>)> {
-        match &mut self.speaks {
-            Speaks::WireGuard(peer) => {
-                peer.receive(bytes).datagrams.into_iter().map(|bytes| (Port::WireGuard, bytes)).collect()
-            }
-            Speaks::Ipsec(site) => {
-                let from = SocketAddr::new(APPLIANCE, number_of(path.port));
-                site.handle_input(Datagram::new(Path::from_port(path.port, from), bytes), now);
-                taken(site)
-            }
-        }
-    }
-
-    pub fn path_from(&self, port: Port) -> Path {
-        Path::from_port(port, SocketAddr::new(self.address, number_of(port)))
-    }
-
-    fn is_up(&self) -> bool {
-        match &self.speaks {
-            Speaks::WireGuard(peer) => peer.has_session(),
-            Speaks::Ipsec(site) => site.is_up(),
-        }
-    }
-}
-
-fn taken(site: &mut IpsecSite) -> Vec<(Port, Vec<u8>)> {
-    site.take_outgoing().into_iter().map(|(path, bytes)| (path.port, bytes)).collect()
-}
-
-fn plan(realm: usize) -> Plan {
-    Plan {
-        psk: PSK.into(),
-        name: format!("r{realm}.example"),
-        appliance: Some(SocketAddr::new(APPLIANCE, number_of(Port::Ike))),
-        networks: Vec::new(),
-        reaches: Vec::new(),
-        encapsulation: ike::Encapsulation::Udp,
-        profile: ike::Profile::Modern,
-        lifetimes: ike::Lifetimes::default(),
-        seed: realm as u64,
-    }
-}
-
-fn number_of(port: Port) -> u16 {
-    match port {
-        Port::WireGuard => 51_820,
-        Port::Ike => 500,
-        Port::IkeNatT => 4500,
-        Port::RawEsp | Port::Frames(_) | Port::Tun(_) => 0,
+        Kind::Ipsec => FarEnd::esp(format!("r{realm}.example"), PSK.into(), realm as u64, address, now),
     }
 }
 

@@ -16,6 +16,7 @@
 
 pub mod appliance;
 pub mod demonstration;
+pub mod far_end;
 pub mod gateway;
 pub mod ipsec_site;
 pub mod ipsec_world;
