@@ -74,7 +74,6 @@ impl Ingress<'_> {
             return;
         }
         self.counters.totals.datagrams_in += arrivals.all.len() as u64;
-        self.tunnels.note_now(self.now);
         self.tunnels.touch_arriving(&arrivals.all);
         let mut found = Vec::new();
         let authentic = self.open(&arrivals.all, &mut found);

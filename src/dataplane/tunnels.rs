@@ -117,11 +117,11 @@ impl Tunnels {
         }
     }
 
-    /// A call into the engine begins: IKE gets its share of it.
+    /// A call into the engine begins: it is now, and IKE gets its share of the call.
     pub fn begin(&mut self, now: Timestamp) {
         self.wireguard.note_now(now);
         if let Some(ipsec) = &mut self.ipsec {
-            ipsec.begin();
+            ipsec.begin(now);
         }
     }
 

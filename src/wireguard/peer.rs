@@ -97,7 +97,7 @@ pub(super) struct Traffic {
     pub unanswered_since: Timestamp,
     /// The first packet received since we last sent anything, or [`NEVER`].
     pub unacknowledged_since: Timestamp,
-    /// The timers look at what packets leave behind. Else the next packet must ask for that, see [`Peer::watch`].
+    /// The timers look at what packets leave behind. Else the next packet must ask for that, see [`Peer::ask_for_look`].
     pub is_watched: bool,
 }
 

@@ -99,9 +99,16 @@ impl Peer {
         }
     }
 
-    /// The first packet for a while.
+    /// For every packet: the first for a while asks the timers to look.
+    #[inline]
+    pub fn ask_for_look(&mut self, shared: &mut Shared) {
+        if !self.traffic.is_watched {
+            self.watch(shared);
+        }
+    }
+
     #[cold]
-    pub fn watch(&mut self, shared: &mut Shared) {
+    fn watch(&mut self, shared: &mut Shared) {
         self.traffic.is_watched = true;
         self.timers.counted_since = shared.now;
         shared.looks.set_at_the_latest(self.config.tunnel.index(), shared.now + LOOK_SOON);

@@ -108,9 +108,7 @@ impl Endpoint {
         if !peer.is_live() {
             return Err(self.call(tunnel, outbox));
         }
-        if !peer.traffic.is_watched {
-            peer.watch(&mut self.shared);
-        }
+        peer.ask_for_look(&mut self.shared);
         peer.seal(packet, outbox, now)
     }
 
@@ -122,9 +120,7 @@ impl Endpoint {
         }
         let now = self.shared.now;
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(DropReason::NoTunnel)?;
-        if !peer.traffic.is_watched {
-            peer.watch(&mut self.shared);
-        }
+        peer.ask_for_look(&mut self.shared);
         let mtu_bytes = peer.traffic.mtu_bytes;
         match (&mut peer.current, peer.traffic.path) {
             (Some(session), Some(_)) => Ok(Sealer { session, mtu_bytes, now }),
@@ -265,9 +261,7 @@ impl Peer {
                 traffic.unacknowledged_since = traffic.unacknowledged_since.min(shared.now);
                 traffic.rx_packets += 1;
                 traffic.rx_bytes += len as u64;
-                if !traffic.is_watched {
-                    self.watch(shared);
-                }
+                self.ask_for_look(shared);
                 Opened::Packet { tunnel, len }
             }
             Inner::Nothing => Opened::Keepalive { tunnel },

@@ -110,7 +110,9 @@ impl Ipsec {
     }
 
     /// A new call into the engine has begun.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.esp.note_now(now);
         self.queue.renew();
     }
 
@@ -137,13 +139,6 @@ impl Ipsec {
             self.note_heard(tunnel);
         }
         opened
-    }
-
-    /// Before packets are looked up.
-    #[inline]
-    pub fn note_now(&mut self, now: Timestamp) {
-        self.now = self.now.max(now);
-        self.esp.note_now(now);
     }
 
     /// The second half of opening, see [`ipsec::Endpoint::look_up`]: the text is in the first bytes of `slot`.

@@ -9,7 +9,7 @@ use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
 use crate::crypto::{OpenJob, PacketKey, SealJob, Stamp};
 use crate::dataplane::report::Traffic;
-use crate::net::{Port, Timestamp, TunnelId};
+use crate::net::{Port, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::outbox::Place;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
@@ -210,15 +210,6 @@ impl Tunnels {
         match &self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.esp.touch(tunnel),
             _ => self.wireguard.touch(tunnel),
-        }
-    }
-
-    /// Before datagrams are looked up.
-    #[inline]
-    pub fn note_now(&mut self, now: Timestamp) {
-        self.wireguard.note_now(now);
-        if let Some(ipsec) = &mut self.ipsec {
-            ipsec.note_now(now);
         }
     }
 
