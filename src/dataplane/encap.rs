@@ -2,23 +2,29 @@
 //! behind one another, so that they leave as one run.
 //!
 //! ```text
-//! prepare    tunnel by tunnel: counters and sequence numbers, headers, padding, places in the outbox
+//! prepare    tunnel by tunnel: counters and sequence numbers, padding, places in the outbox
 //! seal       all of the batch at once (`crypto::batch`), from the packets' buffers to their places
 //! commit     places become datagrams, tunnel by tunnel
 //! ```
 //!
 //! Drops: TunnelDown, TunnelHasNoEndpoint, EgressQueueFull.
 
+use std::ops::Range;
+
 use heapless::Vec;
 
-use crate::crypto::{SealJob, seal_batch};
+use crate::crypto::{SealJob, Stamp, seal_batch};
 use crate::net::TunnelId;
 use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::outbox::Place;
 use crate::packet::{Batch, DropReason, Fate, Outbox};
+use crate::ipsec;
+use crate::wireguard::{Departure, PADDING_BYTES};
 
 use super::counters::Counters;
 use super::fragment::Fragmenter;
-use super::tunnels::{Leaving, Tunnels};
+use super::report::Traffic;
+use super::tunnels::{Egress, Tunnels};
 
 pub(super) fn encap(
     batch: &mut Batch,
@@ -30,7 +36,8 @@ pub(super) fn encap(
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
     touch(order, tunnels);
-    let mut encap = Encap { batch, tunnels, fragmenter, outbox, counters, leaving: Vec::new() };
+    let (leaving, esp, groups) = (Vec::new(), Vec::new(), Vec::new());
+    let mut encap = Encap { batch, tunnels, fragmenter, outbox, counters, leaving, esp, groups };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
         encap.take(TunnelId((group[0] >> 32) as u32), group);
     }
@@ -45,6 +52,33 @@ struct Encap<'a> {
     counters: &'a mut Counters,
     /// Prepared, not yet sealed.
     leaving: Vec<Leaving, BATCH_PACKETS>,
+    /// Those of ESP among them.
+    esp: Vec<ipsec::Prepared, BATCH_PACKETS>,
+    /// Of `leaving`, in order.
+    groups: Vec<Group, BATCH_PACKETS>,
+}
+
+/// A packet that is to be sealed.
+struct Leaving {
+    /// In the batch.
+    number: u32,
+    packet_bytes: u32,
+    text_bytes: u32,
+    place: Place,
+}
+
+/// Packets to one tunnel that are to be sealed.
+struct Group {
+    tunnel: TunnelId,
+    leaving: Range<usize>,
+    transport: Transport,
+}
+
+enum Transport {
+    /// The first of the packets has the first of the counters.
+    WireGuard(Departure),
+    /// Where the first of them stands among those of ESP.
+    Esp(usize),
 }
 
 impl Encap<'_> {
@@ -55,17 +89,21 @@ impl Encap<'_> {
         }
         let mut rest = group;
         while let Some(first) = rest.first() {
-            match self.prepare(tunnel, rest) {
+            let is_cut = |key: &u64| self.batch.meta(place_of(key)).fragment_payload_bytes != 0;
+            let whole = rest.iter().position(is_cut).unwrap_or(rest.len());
+            match whole {
                 // It leaves in fragments, and not before those that came before it.
                 0 => {
                     self.finish();
                     self.seal_alone(place_of(first));
                     rest = &rest[1..];
                 }
-                all if all == rest.len() => return,
-                some => {
-                    self.finish();
-                    rest = &rest[some..];
+                _ => {
+                    let done = self.prepare(tunnel, &rest[..whole]);
+                    rest = &rest[done..];
+                    if !rest.is_empty() {
+                        self.finish();
+                    }
                 }
             }
         }
@@ -73,55 +111,113 @@ impl Encap<'_> {
 
     /// How many of them are dealt with, before one that cannot be now.
     fn prepare(&mut self, tunnel: TunnelId, group: &[u64]) -> usize {
-        let Encap { batch, tunnels, outbox, leaving, .. } = self;
-        let mut sealer = match tunnels.sealer(tunnel, outbox) {
-            Ok(sealer) => sealer,
-            Err(reason) => {
-                group.iter().for_each(|key| batch.packet_mut(place_of(key)).0.drop(reason));
-                return group.len();
-            }
-        };
-        for (count, key) in group.iter().enumerate() {
-            let number = place_of(key);
-            let (meta, buffer) = batch.buffer_mut(number);
-            if meta.fragment_payload_bytes != 0 {
-                return count;
-            }
-            let packet_bytes = meta.headers.total_bytes;
-            match sealer.prepare(buffer, packet_bytes, outbox) {
-                Ok(prepared) => {
-                    // There is room: there are no more packets in a batch.
-                    let _ = leaving.push(Leaving { tunnel, number, packet_bytes, prepared, is_sealed: false });
-                    if prepared.is_last() {
-                        return count + 1;
+        let Encap { batch, tunnels, outbox, leaving, esp, .. } = self;
+        let (first, first_esp) = (leaving.len(), esp.len());
+        let (done, transport) = match tunnels.egress(tunnel) {
+            Egress::WireGuard(wireguard) => match wireguard.depart(tunnel, group.len(), outbox) {
+                Ok(departure) => {
+                    let (with_counter, without) = group.split_at(departure.packets);
+                    prepare_wireguard(&departure, with_counter, batch, outbox, leaving);
+                    drop_all(without, batch, DropReason::TunnelDown);
+                    (group.len(), Transport::WireGuard(departure))
+                }
+                Err(reason) => {
+                    drop_all(group, batch, reason);
+                    return group.len();
+                }
+            },
+            Egress::Esp(ipsec) => {
+                let mut done = 0;
+                for key in group {
+                    done += 1;
+                    let number = place_of(key);
+                    let (meta, buffer) = batch.buffer_mut(number);
+                    let packet_bytes = meta.headers.total_bytes;
+                    match ipsec.prepare(tunnel, buffer, packet_bytes, outbox) {
+                        Ok(prepared) => {
+                            push(leaving, number, packet_bytes, prepared.text_bytes, prepared.place);
+                            let _ = esp.push(prepared);
+                            if prepared.is_last {
+                                break;
+                            }
+                        }
+                        Err(reason) => meta.drop(reason),
                     }
                 }
-                Err(reason) => meta.drop(reason),
+                (done, Transport::Esp(first_esp))
             }
+        };
+        if first < leaving.len() {
+            let _ = self.groups.push(Group { tunnel, leaving: first..leaving.len(), transport });
         }
-        group.len()
+        done
     }
 
     /// Seals what has been prepared.
     fn finish(&mut self) {
-        let Encap { batch, tunnels, outbox, counters, leaving, .. } = self;
-        if leaving.is_empty() {
+        if self.leaving.is_empty() {
             return;
         }
-        seal(batch, tunnels, outbox, leaving);
-        for group in leaving.chunk_by(|one, other| one.tunnel == other.tunnel) {
-            let traffic = tunnels.commit(group, outbox);
-            let realm = batch.meta(group[0].number).destination.realm;
-            counters.sent_all(group[0].tunnel, realm, traffic);
-            for Leaving { number, is_sealed, .. } in group {
-                let meta = batch.packet_mut(*number).0;
-                match is_sealed {
-                    true => meta.fate = Fate::Forwarded,
-                    false => meta.drop(DropReason::EgressQueueFull), // which preparing has ruled out
+        let sealed = self.seal();
+        let Encap { batch, tunnels, outbox, counters, leaving, groups, esp, .. } = self;
+        for Group { tunnel, leaving: range, transport } in groups.iter() {
+            let packets = || leaving[range.clone()].iter().zip(bits_from(sealed, range.start));
+            let mut traffic = Traffic::default();
+            for (packet, is_sealed) in packets() {
+                let meta = batch.meta_mut(packet.number as usize);
+                if is_sealed {
+                    meta.fate = Fate::Forwarded;
+                    traffic.add(packet.packet_bytes as usize);
+                } else {
+                    meta.drop(DropReason::EgressQueueFull); // which preparing has ruled out
+                }
+            }
+            let realm = batch.meta(leaving[range.start].number as usize).destination.realm;
+            counters.sent_all(*tunnel, realm, traffic);
+            match transport {
+                Transport::WireGuard(_) => {
+                    let places = packets().map(|(packet, is_sealed)| (packet.place, is_sealed));
+                    tunnels.commit_wireguard(*tunnel, traffic, places, outbox);
+                }
+                Transport::Esp(start) => {
+                    let packets = esp[*start..][..range.len()].iter().copied();
+                    tunnels.commit_esp(*tunnel, traffic, packets.zip(bits_from(sealed, range.start)), outbox);
                 }
             }
         }
         leaving.clear();
+        groups.clear();
+        esp.clear();
+    }
+
+    /// All that has been prepared, at once. Which have been sealed, bit by bit.
+    fn seal(&mut self) -> u64 {
+        let Encap { batch, tunnels, outbox, leaving, groups, esp, .. } = self;
+        let mut jobs: Vec<SealJob<'_>, BATCH_PACKETS> = Vec::new();
+        let mut places = outbox.places_mut(leaving.iter().map(|packet| packet.place));
+        // One that has no job, of which there is none, and those behind it do not leave.
+        'all: for Group { tunnel, leaving: range, transport } in groups.iter() {
+            let packets = leaving[range.clone()].iter().zip(places.by_ref());
+            match transport {
+                Transport::WireGuard(departure) => {
+                    let Some(key) = tunnels.wireguard_key(*tunnel) else { break };
+                    for (counter, (packet, place)) in (departure.counter..).zip(packets) {
+                        let Some(sealed) = departure.write_header(counter, place) else { break 'all };
+                        let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
+                        let _ = jobs.push(SealJob::new(key, Stamp::WireGuard { counter }, text, sealed));
+                    }
+                }
+                Transport::Esp(start) => {
+                    for (prepared, (packet, place)) in esp[*start..].iter().zip(packets) {
+                        let Some(key) = tunnels.esp_key(prepared) else { break 'all };
+                        let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
+                        let _ = jobs.push(SealJob::new(key, prepared.stamp, text, ipsec::Prepared::sealed(place)));
+                    }
+                }
+            }
+        }
+        seal_batch(&mut jobs);
+        jobs.iter().enumerate().fold(0u64, |bits, (n, job)| bits | u64::from(job.is_sealed) << n)
     }
 
     /// By a port, or in fragments.
@@ -142,6 +238,57 @@ impl Encap<'_> {
     }
 }
 
+/// There are counters for all of them.
+fn prepare_wireguard(
+    departure: &Departure,
+    group: &[u64],
+    batch: &mut Batch,
+    outbox: &mut Outbox,
+    leaving: &mut Vec<Leaving, BATCH_PACKETS>,
+) {
+    for key in group {
+        let number = place_of(key);
+        let (meta, buffer) = batch.buffer_mut(number);
+        let packet_bytes = meta.headers.total_bytes;
+        let text_bytes = departure.text_bytes(packet_bytes);
+        // As much as there may be, of which the length is known.
+        let padding = buffer.get_mut(packet_bytes..).and_then(|behind| behind.first_chunk_mut::<PADDING_BYTES>());
+        let Some(padding) = padding else {
+            meta.drop(DropReason::InnerTooLong);
+            continue;
+        };
+        *padding = [0; PADDING_BYTES];
+        match outbox.reserve(Departure::message_bytes(text_bytes)) {
+            Some(place) => push(leaving, number, packet_bytes, text_bytes, place),
+            None => meta.drop(DropReason::EgressQueueFull),
+        }
+    }
+}
+
+/// There is room: there are no more packets in a batch.
+#[inline]
+fn push(
+    leaving: &mut Vec<Leaving, BATCH_PACKETS>,
+    number: usize,
+    packet_bytes: usize,
+    text_bytes: usize,
+    place: Place,
+) {
+    let [number, packet_bytes, text_bytes] = [number, packet_bytes, text_bytes].map(|value| value as u32);
+    let _ = leaving.push(Leaving { number, packet_bytes, text_bytes, place });
+}
+
+#[cold]
+fn drop_all(group: &[u64], batch: &mut Batch, reason: DropReason) {
+    group.iter().for_each(|key| batch.meta_mut(place_of(key)).drop(reason));
+}
+
+/// The bits from that one on.
+#[inline]
+fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = bool> {
+    (first..).map(move |n| bits >> n & 1 == 1)
+}
+
 /// What packets to different tunnels need is read for all of them first, so that they wait for memory together.
 fn touch(order: &[u64], tunnels: &Tunnels) {
     let tunnel_of = |key: &u64| TunnelId((key >> 32) as u32);
@@ -150,25 +297,6 @@ fn touch(order: &[u64], tunnels: &Tunnels) {
     }
     let touched = order.iter().map(tunnel_of).fold(0, |touched, tunnel| touched ^ tunnels.touch_leaving(tunnel));
     std::hint::black_box(touched);
-}
-
-/// All at once.
-fn seal(batch: &Batch, tunnels: &Tunnels, outbox: &mut Outbox, leaving: &mut [Leaving]) {
-    let mut jobs: Vec<SealJob<'_>, BATCH_PACKETS> = Vec::new();
-    let places = outbox.places_mut(leaving.iter().map(|packet| packet.prepared.place()));
-    // The first that has no job, of which there is none, and those behind it do not leave.
-    for (packet, place) in leaving.iter().zip(places) {
-        let Some(job) = tunnels.seal_job(packet.tunnel, &packet.prepared, batch.buffer(packet.number), place) else {
-            break;
-        };
-        let _ = jobs.push(job);
-    }
-    seal_batch(&mut jobs);
-    let sealed = jobs.iter().enumerate().fold(0u64, |bits, (n, job)| bits | u64::from(job.is_sealed) << n);
-    drop(jobs);
-    for (n, packet) in leaving.iter_mut().enumerate() {
-        packet.is_sealed = sealed >> n & 1 == 1;
-    }
 }
 
 #[inline]

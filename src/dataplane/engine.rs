@@ -22,7 +22,7 @@ use super::event::{Event, PortNews, What};
 use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
-use super::ingress::{Arrivals, Ingress};
+use super::ingress::{Arrivals, Entry, Ingress};
 use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
@@ -359,15 +359,8 @@ impl Engine {
     }
 
     fn ingress(&mut self, now: Timestamp) -> Ingress<'_> {
-        Ingress {
-            snapshot: &self.snapshot,
-            carriers: &self.carriers,
-            tunnels: &mut self.tunnels,
-            batch: &mut self.batch,
-            outbox: &mut self.outbox,
-            counters: &mut self.counters,
-            now,
-        }
+        let Engine { snapshot, carriers, tunnels, batch, outbox, counters, .. } = self;
+        Ingress { carriers, tunnels, entry: Entry::new(snapshot, batch, outbox, counters, now) }
     }
 
     fn walk(&mut self, now: Timestamp) {

@@ -6,8 +6,9 @@
 //! arrived    of each that is authentic: its number is used, its peer there, its packet in the batch
 //! ```
 //!
-//! Nothing changes before a datagram is authentic. What is no data (handshakes, IKE, ports' frames) is opened by itself, after
-//! those before it and before those behind it.
+//! Nothing changes before a datagram is authentic. Datagrams behind one another are mostly of one session and by one path: whose they are is
+//! found once for them. What is no data (handshakes, IKE, ports' frames) is opened by itself, after those before it and before
+//! those behind it.
 //!
 //! Drops: what the transports say, InnerTooLong, and what doors say.
 
@@ -17,13 +18,14 @@ use crate::crypto::{OpenJob, open_batch};
 use crate::net::{InterfaceId, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
+use crate::wireguard;
 
 use super::carriers::Carriers;
 use super::counters::Counters;
 use super::door;
 use super::report::Traffic;
 use super::snapshot::Snapshot;
-use super::tunnels::{Arriving, Tunnels};
+use super::tunnels::{Arriving, Before, Tunnels};
 
 /// Datagrams that are to be opened together.
 #[derive(Default)]
@@ -49,17 +51,23 @@ type Outcomes = Vec<Result<Arriving, DropReason>, BATCH_PACKETS>;
 
 /// What opening works on.
 pub(super) struct Ingress<'a> {
-    pub snapshot: &'a Snapshot,
     pub carriers: &'a Carriers,
     pub tunnels: &'a mut Tunnels,
-    pub batch: &'a mut Batch,
-    pub outbox: &'a mut Outbox,
-    pub counters: &'a mut Counters,
-    pub now: Timestamp,
+    pub entry: Entry<'a>,
+}
+
+/// Where packets come in that were opened.
+pub(super) struct Entry<'a> {
+    snapshot: &'a Snapshot,
+    batch: &'a mut Batch,
+    outbox: &'a mut Outbox,
+    counters: &'a mut Counters,
+    now: Timestamp,
+    /// The packets before, not counted yet.
+    run: Run,
 }
 
 /// Packets behind one another that came by the same tunnel, to be counted at once.
-#[derive(Clone, Copy)]
 struct Run {
     tunnel: TunnelId,
     /// `None`: the tunnel is nobody's any more.
@@ -70,30 +78,34 @@ struct Run {
 impl Ingress<'_> {
     /// The batch must have room for all of them.
     pub fn open_all(mut self, arrivals: &mut Arrivals<'_>) {
-        if arrivals.all.is_empty() {
+        let datagrams = &arrivals.all[..];
+        if datagrams.is_empty() {
             return;
         }
-        self.counters.totals.datagrams_in += arrivals.all.len() as u64;
-        self.tunnels.touch_arriving(&arrivals.all);
+        self.entry.counters.totals.datagrams_in += datagrams.len() as u64;
+        self.tunnels.touch_arriving(datagrams);
         let mut found = Vec::new();
-        let authentic = self.open(&arrivals.all, &mut found);
-        let mut run = Run { tunnel: TunnelId::NONE, realm: None, traffic: Traffic::default() };
-        // Where what was opened lies: behind the packets of the batch, which become more.
-        let mut next = self.batch.len();
-        for (n, (datagram, found)) in arrivals.all.iter().zip(&found).enumerate() {
-            match found {
-                Ok(found) => {
-                    let distance = next - self.batch.len();
-                    next += 1;
-                    match authentic >> n & 1 {
-                        1 => self.arrived(found, datagram, distance, &mut run),
-                        _ => self.refused(datagram),
-                    }
+        let authentic = self.open(datagrams, &mut found);
+        // Which of the opened ones is next: behind the packets of the batch, which become more.
+        let mut next = self.entry.batch.len();
+        let mut at = 0;
+        while let Some(outcome) = found.get(at) {
+            let is_authentic = authentic >> at & 1 == 1;
+            match outcome {
+                Ok(Arriving::WireGuard(first)) if is_authentic => {
+                    let end = at + (authentic >> at).trailing_ones() as usize;
+                    let taken = self.receive(first, &datagrams[at..end], &found[at..end], next);
+                    (at, next) = (at + taken, next + taken);
+                    continue;
                 }
-                Err(reason) => self.counters.dropped_outside(*reason, None),
+                Ok(Arriving::Esp(arriving)) if is_authentic => self.arrived(arriving, &datagrams[at], next),
+                Ok(_) => self.refused(&datagrams[at]),
+                Err(reason) => self.entry.counters.dropped_outside(*reason, None),
             }
+            next += usize::from(outcome.is_ok());
+            at += 1;
         }
-        self.count(run);
+        self.entry.count();
         arrivals.all.clear();
     }
 
@@ -101,113 +113,107 @@ impl Ingress<'_> {
     /// bit.
     fn open(&mut self, datagrams: &[Datagram<'_>], found: &mut Outcomes) -> u64 {
         let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
-        let room = self.batch.slot_bytes();
-        let mut slots = self.batch.slots();
-        for datagram in datagrams {
-            let outcome = self.tunnels.look_up(datagram, room).map(|found| {
-                // There is a slot, and room for a job, for each datagram.
+        let room = self.entry.batch.slot_bytes();
+        let mut slots = self.entry.batch.slots();
+        let (mut before, mut sought) = (Before::default(), 0u64);
+        for (n, datagram) in datagrams.iter().enumerate() {
+            // There is a slot, and room for a job and an outcome, for each datagram.
+            let outcome = self.tunnels.look_up(datagram, room, &mut before).map(|found| {
                 if let Some(slot) = slots.next() {
                     let _ = jobs.push(found.job(slot));
                 }
+                sought |= 1 << n;
                 found.arriving
             });
             let _ = found.push(outcome);
         }
         open_batch(&mut jobs);
-        let mut answers = jobs.iter().map(|job| job.is_authentic);
-        let bits = found.iter().enumerate().filter(|(_, found)| found.is_ok());
-        bits.fold(0, |bits, (n, _)| bits | u64::from(answers.next().unwrap_or_default()) << n)
+        let mut authentic = 0;
+        for (n, job) in bits(sought).zip(&jobs) {
+            authentic |= u64::from(job.is_authentic) << n;
+        }
+        authentic
     }
 
-    /// An authentic datagram, of which the text lies so many slots behind the next.
+    /// Takes authentic datagrams, the first of which is to be opened as `next`, as far as they are of its session and came by its path.
+    /// How many those are.
     #[inline]
-    fn arrived(&mut self, found: &Arriving, datagram: &Datagram<'_>, distance: usize, run: &mut Run) {
-        match self.tunnels.arrived(found, datagram, self.batch.slot_behind(distance)) {
-            Opened::Packet { tunnel, len } => {
-                if tunnel != run.tunnel {
-                    self.count(*run);
-                    *run = Run { tunnel, realm: self.realm_of(tunnel), traffic: Traffic::default() };
-                }
-                self.take(run, distance, len);
+    fn receive(
+        &mut self,
+        first: &wireguard::Arriving,
+        datagrams: &[Datagram<'_>],
+        found: &[Result<Arriving, DropReason>],
+        next: usize,
+    ) -> usize {
+        let Ingress { tunnels, entry, .. } = self;
+        let path = &datagrams[0].path;
+        let Ok(mut receiver) = tunnels.receiver(first, path) else {
+            entry.counters.dropped_outside(DropReason::DataUnknownSession, None);
+            return 1;
+        };
+        entry.begin(first.tunnel);
+        let mut taken = 0;
+        for (datagram, found) in datagrams.iter().zip(found) {
+            let Ok(Arriving::WireGuard(arriving)) = found else { break };
+            if arriving.receiver_index != first.receiver_index || datagram.path != *path {
+                break;
             }
-            other => self.ended(other),
+            let distance = next + taken - entry.batch.len();
+            taken += 1;
+            let slot = entry.batch.slot_behind(distance);
+            match receiver.arrived(arriving.counter, path, &slot[..arriving.text_bytes]) {
+                Opened::Packet { len, .. } => entry.take(distance, len),
+                other => entry.ended(other),
+            }
+        }
+        taken
+    }
+
+    /// An authentic packet of ESP, opened as `next`.
+    #[inline]
+    fn arrived(&mut self, arriving: &crate::ipsec::Arriving, datagram: &Datagram<'_>, next: usize) {
+        let Ingress { tunnels, entry, .. } = self;
+        let distance = next - entry.batch.len();
+        match tunnels.arrived(arriving, datagram, entry.batch.slot_behind(distance)) {
+            Opened::Packet { tunnel, len } => {
+                entry.begin(tunnel);
+                entry.take(distance, len);
+            }
+            other => entry.ended(other),
         }
     }
 
     /// One that is not authentic. Those before it may have made it a replay, or ended its SA.
     #[cold]
     fn refused(&mut self, datagram: &Datagram<'_>) {
-        let found = self.tunnels.look_up(datagram, self.batch.slot_bytes());
+        let found = self.tunnels.look_up(datagram, self.entry.batch.slot_bytes(), &mut Before::default());
         let reason = found.err().unwrap_or(DropReason::DataNotAuthentic);
-        self.counters.dropped_outside(reason, None);
+        self.entry.counters.dropped_outside(reason, None);
     }
 
     /// What is to be opened by itself.
     pub fn open_alone(mut self, datagram: Datagram<'_>) {
-        self.counters.totals.datagrams_in += 1;
+        let Ingress { tunnels, entry, .. } = &mut self;
+        entry.counters.totals.datagrams_in += 1;
         if let Port::Tun(interface) = datagram.path.port
-            && self.snapshot.door_of(interface).is_some()
+            && entry.snapshot.door_of(interface).is_some()
         {
             return self.leave_by_door(interface, datagram.bytes);
         }
-        match self.tunnels.open(datagram, self.batch.slot(), self.outbox, self.now) {
+        match tunnels.open(datagram, entry.batch.slot(), entry.outbox, entry.now) {
             Opened::Packet { tunnel, len } => {
-                let mut run = Run { tunnel, realm: self.realm_of(tunnel), traffic: Traffic::default() };
-                self.take(&mut run, 0, len);
-                self.count(run);
+                entry.begin(tunnel);
+                entry.take(0, len);
+                entry.count();
             }
-            other => self.ended(other),
-        }
-    }
-
-    /// What holds no packet.
-    fn ended(&mut self, opened: Opened) {
-        match opened {
-            Opened::Packet { .. } => {}
-            Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
-            Opened::Control => self.counters.totals.control += 1,
-            Opened::Dropped { reason, tunnel } => {
-                let realm = tunnel.and_then(|tunnel| self.realm_of(tunnel));
-                self.counters.dropped_outside(reason, realm);
-            }
-        }
-    }
-
-    /// The packet becomes one of the batch.
-    #[inline]
-    fn take(&mut self, run: &mut Run, distance: usize, len: usize) {
-        let Some(realm) = run.realm else {
-            return self.counters.dropped_outside(DropReason::DataUnknownSession, None);
-        };
-        run.traffic.add(len);
-        if len > MAX_PACKET_BYTES {
-            return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
-        }
-        self.batch.bring_forward(distance, len);
-        if !self.snapshot.doors.is_empty()
-            && let Some(entered) = door::enter(&self.snapshot.doors, realm, &self.batch.slot()[..len], self.outbox)
-        {
-            return match entered {
-                Ok(()) => self.counters.totals.forwarded += 1,
-                Err(reason) => self.counters.dropped_outside(reason, Some(realm)),
-            };
-        }
-        self.batch.push(run.tunnel, realm, len);
-    }
-
-    #[inline]
-    fn count(&mut self, run: Run) {
-        if let Run { tunnel, realm: Some(realm), traffic } = run
-            && traffic.packets > 0
-        {
-            self.counters.received(tunnel, realm, traffic, self.now);
+            other => entry.ended(other),
         }
     }
 
     /// From a routing daemon to its realm.
     #[cold]
     fn leave_by_door(self, interface: InterfaceId, bytes: &[u8]) {
-        let Ingress { snapshot, carriers, tunnels, outbox, counters, .. } = self;
+        let Ingress { carriers, tunnels, entry: Entry { snapshot, outbox, counters, .. } } = self;
         let Some(door) = snapshot.door_of(interface) else { return };
         match door::leave(door, bytes, carriers, tunnels, outbox) {
             Ok((tunnel, len)) => {
@@ -217,8 +223,87 @@ impl Ingress<'_> {
             Err(reason) => counters.dropped_outside(reason, Some(door.realm)),
         }
     }
+}
 
-    fn realm_of(&self, tunnel: TunnelId) -> Option<RealmId> {
-        self.snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm)
+impl<'a> Entry<'a> {
+    pub fn new(
+        snapshot: &'a Snapshot,
+        batch: &'a mut Batch,
+        outbox: &'a mut Outbox,
+        counters: &'a mut Counters,
+        now: Timestamp,
+    ) -> Self {
+        let run = Run { tunnel: TunnelId::NONE, realm: None, traffic: Traffic::default() };
+        Entry { snapshot, batch, outbox, counters, now, run }
     }
+
+    /// Packets of that tunnel follow.
+    #[inline]
+    fn begin(&mut self, tunnel: TunnelId) {
+        if tunnel != self.run.tunnel {
+            self.count();
+            let realm = self.snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm);
+            self.run = Run { tunnel, realm, traffic: Traffic::default() };
+        }
+    }
+
+    /// What came by the tunnel that was begun becomes a packet of the batch.
+    #[inline]
+    fn take(&mut self, distance: usize, len: usize) {
+        let Some(realm) = self.run.realm else {
+            return self.counters.dropped_outside(DropReason::DataUnknownSession, None);
+        };
+        self.run.traffic.add(len);
+        if len > MAX_PACKET_BYTES {
+            return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
+        }
+        self.batch.bring_forward(distance, len);
+        if !self.snapshot.doors.is_empty() && self.enter_door(realm, len) {
+            return;
+        }
+        self.batch.push(self.run.tunnel, realm, len);
+    }
+
+    /// Whether it was for a routing daemon.
+    fn enter_door(&mut self, realm: RealmId, len: usize) -> bool {
+        match door::enter(&self.snapshot.doors, realm, &self.batch.slot()[..len], self.outbox) {
+            Some(Ok(())) => self.counters.totals.forwarded += 1,
+            Some(Err(reason)) => self.counters.dropped_outside(reason, Some(realm)),
+            None => return false,
+        }
+        true
+    }
+
+    /// What holds no packet.
+    fn ended(&mut self, opened: Opened) {
+        match opened {
+            Opened::Packet { .. } => {}
+            Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
+            Opened::Control => self.counters.totals.control += 1,
+            Opened::Dropped { reason, tunnel } => {
+                let realm = tunnel.and_then(|tunnel| self.snapshot.tunnel(tunnel)).map(|tunnel| tunnel.realm);
+                self.counters.dropped_outside(reason, realm);
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self) {
+        if let Run { tunnel, realm: Some(realm), traffic } = self.run
+            && traffic.packets > 0
+        {
+            self.counters.received(tunnel, realm, traffic, self.now);
+            self.run.traffic = Traffic::default();
+        }
+    }
+}
+
+/// The places of the bits that are set, lowest first.
+#[inline]
+fn bits(mut set: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| set.trailing_zeros())?;
+        set &= set - 1;
+        Some(lowest)
+    })
 }

@@ -117,6 +117,11 @@ impl Batch {
     }
 
     #[inline]
+    pub fn meta_mut(&mut self, index: usize) -> &mut Meta {
+        &mut self.metas[index]
+    }
+
+    #[inline]
     pub fn bytes(&self, index: usize) -> &[u8] {
         let start = index * self.stride_bytes;
         &self.bytes[start..start + self.metas[index].len as usize]

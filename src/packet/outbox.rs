@@ -170,6 +170,52 @@ impl Outbox {
         }
     }
 
+    /// Makes reserved places datagrams with forwarded packets, which all go the same way; nothing leaves of those that are not
+    /// `true`, or of any if there is no way.
+    #[inline]
+    pub fn commit_places(
+        &mut self,
+        places: impl Iterator<Item = (Place, bool)>,
+        path: Option<Path>,
+        traffic_class: u8,
+    ) {
+        let mut places = places;
+        while let Some((place, is_finished)) = places.next() {
+            match path.filter(|_| is_finished) {
+                Some(path) => {
+                    self.commit_place(place, path, traffic_class);
+                    break;
+                }
+                None => self.give_up(place),
+            }
+        }
+        // The run is a copy as long as it grows: its last state is put back when it is over.
+        let Some(&(mut run)) = self.runs.last() else { return };
+        for (place, is_finished) in places {
+            match is_finished {
+                true if run.accepts(place) => {
+                    self.reserved -= 1;
+                    run.add(place.len);
+                }
+                true => {
+                    self.reserved -= 1;
+                    self.put_back(run);
+                    run = Run { segment_bytes: place.len, start: place.start, len: place.len, segments: 1, ..run };
+                    self.runs.push(run);
+                }
+                false => self.give_up(place),
+            }
+        }
+        self.put_back(run);
+    }
+
+    #[inline]
+    fn put_back(&mut self, run: Run) {
+        if let Some(last) = self.runs.last_mut() {
+            *last = run;
+        }
+    }
+
     /// Nothing leaves of what was written to this place.
     pub fn give_up(&mut self, place: Place) {
         self.reserved -= 1;

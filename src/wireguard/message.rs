@@ -21,6 +21,8 @@ pub const COOKIE_REPLY_BYTES: usize = 64;
 pub const DATA_HEADER_BYTES: usize = 16;
 /// A data message around an empty packet: a keepalive. Also what sealing adds to a packet, besides padding.
 pub const DATA_OVERHEAD_BYTES: usize = DATA_HEADER_BYTES + TAG_BYTES;
+/// The first four bytes of a data message, as a number: its type.
+const DATA: u32 = 4;
 const INITIATION_HEADER_BYTES: usize = 8;
 const RESPONSE_HEADER_BYTES: usize = 12;
 
@@ -58,17 +60,26 @@ pub struct Data<'a> {
     pub sealed: &'a [u8],
 }
 
+impl<'a> Data<'a> {
+    /// `None`: no data message.
+    #[inline]
+    pub fn parse(datagram: &'a [u8]) -> Option<Data<'a>> {
+        let (&header, sealed) = datagram.split_first_chunk::<DATA_HEADER_BYTES>()?;
+        let [kind, receiver_index, low, high] = words(header);
+        let is_data = kind == DATA && datagram.len() >= DATA_OVERHEAD_BYTES;
+        is_data.then_some(Data { receiver_index, counter: u64::from(high) << 32 | u64::from(low), sealed })
+    }
+}
+
 impl<'a> Message<'a> {
     /// `None`: no WireGuard message (unknown type, reserved bytes not zero, or the wrong length for its type).
     #[inline]
     pub fn parse(datagram: &'a [u8]) -> Option<Message<'a>> {
-        let (&header, sealed) = datagram.split_first_chunk::<DATA_HEADER_BYTES>()?;
-        let [kind, second, third, fourth] = words(header);
+        if let Some(data) = Data::parse(datagram) {
+            return Some(Message::Data(data));
+        }
+        let [kind, second, third, _] = words(*datagram.first_chunk()?);
         match (kind, datagram.len()) {
-            (4, DATA_OVERHEAD_BYTES..) => {
-                let counter = u64::from(fourth) << 32 | u64::from(third);
-                Some(Message::Data(Data { receiver_index: second, counter, sealed }))
-            }
             (1, INITIATION_BYTES) => {
                 let noise = datagram.get(INITIATION_HEADER_BYTES..INITIATION_BYTES - MACS_BYTES)?;
                 Some(Message::Initiation(Initiation { sender_index: second, noise }))
@@ -96,6 +107,12 @@ pub fn begin_response(message: &mut [u8], sender_index: u32, receiver_index: u32
     message[4..8].copy_from_slice(&sender_index.to_le_bytes());
     message[8..12].copy_from_slice(&receiver_index.to_le_bytes());
     &mut message[RESPONSE_HEADER_BYTES..RESPONSE_BYTES - MACS_BYTES]
+}
+
+/// The header of a data message.
+#[inline]
+pub fn data_header(receiver_index: u32, counter: u64) -> [u8; DATA_HEADER_BYTES] {
+    (u128::from(DATA) | u128::from(receiver_index) << 32 | u128::from(counter) << 64).to_le_bytes()
 }
 
 #[inline]
@@ -128,6 +145,7 @@ mod tests {
             let data = datagram(4, len);
             let parsed = Data { receiver_index: 0x0706_0504, counter: 0x0f0e_0d0c_0b0a_0908, sealed: &data[16..] };
             assert_eq!(Message::parse(&data), Some(Message::Data(parsed)));
+            assert_eq!(data_header(parsed.receiver_index, parsed.counter), data[..16]);
         }
     }
 

@@ -3,10 +3,11 @@
 //! A data message is a header of 16 bytes (type, receiver index, counter), the packet sealed with the counter as the
 //! nonce, and its tag. What the cryptography itself does is `crypto::batch`: here is what stands before and behind it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::event::Role;
-use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
+use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, data_header};
 use super::noise::TransportKeys;
 use super::replay::ReplayWindow;
 use crate::crypto::PacketKey;
@@ -125,33 +126,35 @@ impl Session {
         Ok(())
     }
 
-    /// Takes the next counter and writes the header of the message that it is for. Only while the session is not spent:
-    /// whatever comes of the message, the counter is used up.
+    /// Takes so many of the next counters, or as many as there are: none of one that is spent. Whatever comes of the messages,
+    /// they are used up.
     #[inline]
-    pub fn begin(&mut self, message: &mut [u8]) -> Result<u64, DropReason> {
-        let broken = DropReason::EgressQueueFull; // `message` is too short, which its maker has ruled out
-        let header = message.first_chunk_mut::<DATA_HEADER_BYTES>().ok_or(broken)?;
-        let counter = self.next_counter;
-        header[..4].copy_from_slice(&[4, 0, 0, 0]);
-        header[4..8].copy_from_slice(&self.remote_index.to_le_bytes());
-        header[8..].copy_from_slice(&counter.to_le_bytes());
-        self.next_counter += 1;
-        Ok(counter)
+    pub fn take_counters(&mut self, count: u64, now: Timestamp) -> Range<u64> {
+        let left = if self.is_spent(now) { 0 } else { REJECT_AFTER_MESSAGES - self.next_counter };
+        let first = self.next_counter;
+        self.next_counter += count.min(left);
+        first..self.next_counter
+    }
+
+    #[inline]
+    pub fn remote_index(&self) -> u32 {
+        self.remote_index
     }
 
     /// Seals `packet`, lengthened by zeros to `padded_bytes`, into `message`, which is [`DATA_OVERHEAD_BYTES`] longer than
     /// that. Only while the session is not spent.
     pub fn seal(&mut self, packet: &[u8], padded_bytes: usize, message: &mut [u8]) -> Result<(), DropReason> {
         debug_assert_eq!(message.len(), padded_bytes + DATA_OVERHEAD_BYTES);
-        let broken = DropReason::EgressQueueFull; // as above
-        let body =
-            message.get_mut(DATA_HEADER_BYTES..).filter(|body| body.len() >= DATA_OVERHEAD_BYTES - DATA_HEADER_BYTES);
-        let body = body.ok_or(broken)?;
+        let broken = DropReason::EgressQueueFull; // `message` is too short, which its maker has ruled out
+        let (header, body) = message.split_first_chunk_mut::<DATA_HEADER_BYTES>().ok_or(broken)?;
+        let body = Some(body).filter(|body| body.len() >= DATA_OVERHEAD_BYTES - DATA_HEADER_BYTES).ok_or(broken)?;
         let (filled, padding) = body[..padded_bytes].split_at_mut_checked(packet.len()).ok_or(broken)?;
         filled.copy_from_slice(packet);
         padding.fill(0);
-        let counter = self.begin(message)?;
-        self.sealer.seal_message(counter, &mut message[DATA_HEADER_BYTES..]);
+        let counter = self.next_counter;
+        *header = data_header(self.remote_index, counter);
+        self.next_counter += 1;
+        self.sealer.seal_message(counter, body);
         Ok(())
     }
 

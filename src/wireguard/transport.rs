@@ -2,88 +2,94 @@
 //! given to it at once (`crypto::batch`).
 //!
 //! ```text
-//! seal    Sealer::prepare    counter, header, padding, place in the outbox
-//!         (seal_batch)       by Endpoint::sealing_key
-//!         Endpoint::sent     what is counted; then the places are committed
+//! seal    Endpoint::depart    counters for all packets to one peer
+//!         (seal_batch)        by Endpoint::sealing_key, behind Departure::write_header
+//!         Endpoint::sent      what is counted; then the places are committed
 //!
-//! open    Endpoint::look_up  whose it is, whether the counter is new, and the key; changes nothing
+//! open    Endpoint::opener    whose messages with one index are
+//!         Opener::look_up     whether the counter is new, and the key; changes nothing
 //!         (open_batch)
-//!         Endpoint::arrived  if it is authentic: counter used, peer there, session confirmed, packet or keepalive
+//!         Endpoint::receiver  of those that are authentic:
+//!         Receiver::arrived   counter used, peer there, session confirmed, packet or keepalive
 //! ```
 //!
-//! Between the halves of one packet there may be those of others, of the same session too, and nothing else. [`Endpoint::seal`] and [`Endpoint::open`]
-//! do the same for one packet by itself.
+//! What is the same for all messages of a session, or to one peer, is found once for those that stand behind one another. Between the halves of one packet there may be
+//! those of others, of the same session too, and nothing else. [`Endpoint::seal`] and [`Endpoint::open`] do the same for one packet by itself.
 
 use super::endpoint::{Endpoint, Shared};
 use super::event::Opened;
 use super::ingress::peer_mut;
 use super::inner::{Inner, inner};
-use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data, Message};
+use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data, data_header};
 use super::peer::{NEVER, Peer};
 use super::primitives::TAG_BYTES;
 use super::session::Session;
 use crate::crypto::{OpenJob, PacketKey, Stamp, open_batch};
 use crate::net::{Path, Timestamp, TunnelId};
-use crate::packet::outbox::Place;
 use crate::packet::{DropReason, Outbox};
 
 /// Packets are padded to a multiple of this, so that their lengths tell less.
-const PADDING_BYTES: usize = 16;
+pub const PADDING_BYTES: usize = 16;
 /// What stands at the beginning of a data message.
 const DATA: [u8; 4] = [4, 0, 0, 0];
 
-/// Packets to one peer are prepared here.
-pub struct Sealer<'a> {
-    session: &'a mut Session,
+/// Packets to one peer, which have their counters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Departure {
+    /// Of the first of them; the others have those that follow.
+    pub counter: u64,
+    /// So many of them. The session serves no longer than that.
+    pub packets: usize,
+    remote_index: u32,
     mtu_bytes: usize,
+}
+
+/// The session that messages with one receiver index are for.
+#[derive(Clone, Copy)]
+pub struct Opener<'a> {
+    session: &'a Session,
+    tunnel: TunnelId,
     now: Timestamp,
 }
 
-/// A packet that is to be sealed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Prepared {
-    /// Its message in the outbox, of which the header is written.
-    pub place: Place,
-    pub stamp: Stamp,
-    /// The packet with its padding.
-    pub text_bytes: usize,
+/// Takes authentic messages with one receiver index that came by one path.
+pub struct Receiver<'a> {
+    peer: &'a mut Peer,
+    shared: &'a mut Shared,
+    receiver_index: u32,
+    /// The index is the current session's, and the path the peer's: nothing changes by the next message but what is counted.
+    is_settled: bool,
 }
 
 /// A data message that is to be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arriving {
-    tunnel: TunnelId,
-    receiver_index: u32,
-    counter: u64,
+    pub tunnel: TunnelId,
+    pub receiver_index: u32,
+    pub counter: u64,
     /// What is in it, padding included.
     pub text_bytes: usize,
 }
 
-impl Sealer<'_> {
-    /// The first `packet_bytes` of `buffer` are the packet; behind it there must be room for the padding.
+impl Departure {
+    /// The packet with its padding.
     #[inline]
-    pub fn prepare(
-        &mut self,
-        buffer: &mut [u8],
-        packet_bytes: usize,
-        outbox: &mut Outbox,
-    ) -> Result<Prepared, DropReason> {
-        if self.session.is_spent(self.now) {
-            return Err(DropReason::TunnelDown); // the timers will notice
-        }
-        let text_bytes = padded_bytes(packet_bytes, self.mtu_bytes);
-        buffer.get_mut(packet_bytes..text_bytes).ok_or(DropReason::InnerTooLong)?.fill(0);
-        let place = outbox.reserve(text_bytes + DATA_OVERHEAD_BYTES).ok_or(DropReason::EgressQueueFull)?;
-        let counter = self.session.begin(outbox.place_mut(place)).inspect_err(|_| outbox.give_up(place))?;
-        Ok(Prepared { place, stamp: Stamp::WireGuard { counter }, text_bytes })
+    pub fn text_bytes(&self, packet_bytes: usize) -> usize {
+        padded_bytes(packet_bytes, self.mtu_bytes)
     }
-}
 
-impl Prepared {
-    /// Where ciphertext and tag go, of the bytes of the place.
+    /// The message of so many bytes of text.
     #[inline]
-    pub fn sealed(message: &mut [u8]) -> &mut [u8] {
-        &mut message[DATA_HEADER_BYTES..]
+    pub fn message_bytes(text_bytes: usize) -> usize {
+        text_bytes + DATA_OVERHEAD_BYTES
+    }
+
+    /// Of the message with this counter, which must be one of those of the departure. Answers where ciphertext and tag go.
+    #[inline]
+    pub fn write_header<'a>(&self, counter: u64, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let (header, sealed) = message.split_first_chunk_mut::<DATA_HEADER_BYTES>()?;
+        *header = data_header(self.remote_index, counter);
+        Some(sealed)
     }
 }
 
@@ -91,12 +97,6 @@ impl Arriving {
     #[inline]
     pub fn stamp(&self) -> Stamp {
         Stamp::WireGuard { counter: self.counter }
-    }
-
-    /// Ciphertext and tag, of the bytes of the datagram.
-    #[inline]
-    pub fn sealed<'a>(&self, datagram: &'a [u8]) -> &'a [u8] {
-        &datagram[DATA_HEADER_BYTES..]
     }
 }
 
@@ -112,9 +112,10 @@ impl Endpoint {
         peer.seal(packet, outbox, now)
     }
 
-    /// For packets to that peer. A peer without a session is called, if it is known where.
+    /// Takes counters for so many packets to that peer, or as many as its session has. A peer without a session is called, if it is
+    /// known where.
     #[inline]
-    pub fn sealer(&mut self, tunnel: TunnelId, outbox: &mut Outbox) -> Result<Sealer<'_>, DropReason> {
+    pub fn depart(&mut self, tunnel: TunnelId, packets: usize, outbox: &mut Outbox) -> Result<Departure, DropReason> {
         if !self.is_up(tunnel) {
             return Err(self.refuse(tunnel, outbox));
         }
@@ -122,10 +123,14 @@ impl Endpoint {
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(DropReason::NoTunnel)?;
         peer.ask_for_look(&mut self.shared);
         let mtu_bytes = peer.traffic.mtu_bytes;
-        match (&mut peer.current, peer.traffic.path) {
-            (Some(session), Some(_)) => Ok(Sealer { session, mtu_bytes, now }),
-            _ => Err(DropReason::TunnelDown),
+        let session = peer.current.as_mut().filter(|_| peer.traffic.path.is_some()).ok_or(DropReason::TunnelDown)?;
+        // Of one that is spent the timers will notice.
+        let counters = session.take_counters(packets as u64, now);
+        if counters.is_empty() {
+            return Err(DropReason::TunnelDown);
         }
+        let packets = (counters.end - counters.start) as usize;
+        Ok(Departure { counter: counters.start, packets, remote_index: session.remote_index(), mtu_bytes })
     }
 
     #[cold]
@@ -165,8 +170,7 @@ impl Endpoint {
     /// first has found. What comes of it means nothing.
     #[inline]
     pub fn touch_index(&self, datagram: &[u8]) -> TunnelId {
-        let index = datagram.get(4..8).and_then(|bytes| bytes.first_chunk());
-        index.and_then(|index| self.shared.indices.tunnel_of(u32::from_le_bytes(*index))).unwrap_or(TunnelId::NONE)
+        receiver_index(datagram).and_then(|index| self.shared.indices.tunnel_of(index)).unwrap_or(TunnelId::NONE)
     }
 
     #[inline]
@@ -182,50 +186,114 @@ impl Endpoint {
         self.shared.now = self.shared.now.max(now);
     }
 
-    /// Whose data message it is, and what it is to be opened with.
+    /// Whose data messages with that receiver index are.
     #[inline]
-    pub fn look_up(&self, datagram: &[u8]) -> Result<(Arriving, &PacketKey), DropReason> {
-        match Message::parse(datagram) {
-            Some(Message::Data(data)) => self.admit_data(&data),
-            _ => Err(DropReason::OuterMalformed),
-        }
+    pub fn opener(&self, receiver_index: u32) -> Result<Opener<'_>, DropReason> {
+        let find = || {
+            let tunnel = self.shared.indices.tunnel_of(receiver_index)?;
+            let peer = self.peers.get(tunnel.index())?.as_ref()?;
+            Some(Opener { session: peer.session(receiver_index)?, tunnel, now: self.shared.now })
+        };
+        find().ok_or(DropReason::DataUnknownSession)
     }
 
+    /// For authentic messages with that receiver index, all of which came by one path.
     #[inline]
-    fn admit_data(&self, data: &Data<'_>) -> Result<(Arriving, &PacketKey), DropReason> {
-        let unknown = DropReason::DataUnknownSession;
-        let tunnel = self.shared.indices.tunnel_of(data.receiver_index).ok_or(unknown)?;
-        let peer = self.peers.get(tunnel.index()).and_then(Option::as_ref).ok_or(unknown)?;
-        let session = peer.session(data.receiver_index).ok_or(unknown)?;
-        session.admit(data.counter, self.shared.now)?;
-        let text_bytes = data.sealed.len() - TAG_BYTES;
-        let arriving = Arriving { tunnel, receiver_index: data.receiver_index, counter: data.counter, text_bytes };
-        Ok((arriving, session.opening_key()))
-    }
-
-    /// A message that was looked up is authentic, and this is in it.
-    #[inline]
-    pub fn arrived(&mut self, arriving: &Arriving, path: &Path, text: &[u8]) -> Opened {
-        match peer_mut(&mut self.peers, arriving.tunnel) {
-            Some(peer) => peer.arrived(arriving, path, text, &mut self.shared),
-            None => Opened::dropped(DropReason::DataUnknownSession),
-        }
+    pub fn receiver(&mut self, tunnel: TunnelId, receiver_index: u32, path: &Path) -> Result<Receiver<'_>, DropReason> {
+        let peer = peer_mut(&mut self.peers, tunnel).ok_or(DropReason::DataUnknownSession)?;
+        let is_current = peer.current.as_ref().is_some_and(|session| session.index() == receiver_index);
+        let is_settled = is_current && peer.traffic.path.as_ref() == Some(path);
+        Ok(Receiver { peer, shared: &mut self.shared, receiver_index, is_settled })
     }
 
     /// Opens one data message into `out`.
     #[inline]
     pub(super) fn open_data(&mut self, data: Data<'_>, path: Path, out: &mut [u8]) -> Opened {
-        let (arriving, key) = match self.admit_data(&data) {
-            Ok(found) => found,
-            Err(reason) => return Opened::dropped(reason),
-        };
-        let Some(text) = out.get_mut(..arriving.text_bytes) else { return Opened::dropped(DropReason::InnerTooLong) };
-        let mut job = [OpenJob::new(key, arriving.stamp(), data.sealed, text)];
-        open_batch(&mut job);
-        match job[0].is_authentic {
-            true => self.arrived(&arriving, &path, &out[..arriving.text_bytes]),
-            false => Opened::dropped(DropReason::DataNotAuthentic),
+        match self.open_one(data, path, out) {
+            Ok(opened) => opened,
+            Err(reason) => Opened::dropped(reason),
         }
+    }
+
+    fn open_one(&mut self, data: Data<'_>, path: Path, out: &mut [u8]) -> Result<Opened, DropReason> {
+        let opener = self.opener(data.receiver_index)?;
+        let arriving = opener.admit(&data)?;
+        let text = out.get_mut(..arriving.text_bytes).ok_or(DropReason::InnerTooLong)?;
+        let mut job = [OpenJob::new(opener.key(), arriving.stamp(), data.sealed, text)];
+        open_batch(&mut job);
+        if !job[0].is_authentic {
+            return Err(DropReason::DataNotAuthentic);
+        }
+        let mut receiver = self.receiver(arriving.tunnel, arriving.receiver_index, &path)?;
+        Ok(receiver.arrived(arriving.counter, &path, &out[..arriving.text_bytes]))
+    }
+}
+
+impl<'a> Opener<'a> {
+    #[inline]
+    pub fn key(&self) -> &'a PacketKey {
+        self.session.opening_key()
+    }
+
+    /// Of a message with that index: which it is, if it is new, and what is sealed of it.
+    #[inline]
+    pub fn look_up<'d>(&self, datagram: &'d [u8]) -> Result<(Arriving, &'d [u8]), DropReason> {
+        let data = Data::parse(datagram).ok_or(DropReason::OuterMalformed)?;
+        Ok((self.admit(&data)?, data.sealed))
+    }
+
+    #[inline]
+    fn admit(&self, data: &Data<'_>) -> Result<Arriving, DropReason> {
+        self.session.admit(data.counter, self.now)?;
+        let text_bytes = data.sealed.len() - TAG_BYTES;
+        Ok(Arriving { tunnel: self.tunnel, receiver_index: data.receiver_index, counter: data.counter, text_bytes })
+    }
+}
+
+impl Receiver<'_> {
+    /// A message that was looked up is authentic, and this is in it.
+    #[inline]
+    pub fn arrived(&mut self, counter: u64, path: &Path, text: &[u8]) -> Opened {
+        let index = self.receiver_index;
+        let session = match &mut self.peer.current {
+            Some(session) if session.index() == index => Some(session),
+            _ => self.peer.other_session(index),
+        };
+        // It may have gone with another packet of the batch.
+        let Some(session) = session else { return Opened::dropped(DropReason::DataUnknownSession) };
+        if let Err(reason) = session.accept(counter) {
+            return Opened::dropped(reason);
+        }
+        if !self.is_settled {
+            self.settle(path);
+        }
+        let (tunnel, now) = (self.peer.config.tunnel, self.shared.now);
+        let traffic = &mut self.peer.traffic;
+        traffic.unanswered_since = NEVER;
+        match inner(text) {
+            Inner::Packet(len) => {
+                traffic.last_data_received = now;
+                traffic.unacknowledged_since = traffic.unacknowledged_since.min(now);
+                traffic.rx_packets += 1;
+                traffic.rx_bytes += len as u64;
+                self.peer.ask_for_look(self.shared);
+                Opened::Packet { tunnel, len }
+            }
+            Inner::Nothing => Opened::Keepalive { tunnel },
+            Inner::Malformed => Opened::Dropped { reason: DropReason::InnerMalformed, tunnel: Some(tunnel) },
+        }
+    }
+
+    #[cold]
+    fn settle(&mut self, path: &Path) {
+        let Receiver { peer, shared, receiver_index, .. } = self;
+        if peer.traffic.path.as_ref() != Some(path) {
+            peer.roam(*path, shared);
+        }
+        if peer.current.as_ref().is_none_or(|session| session.index() != *receiver_index) {
+            peer.confirm(*receiver_index, *path, shared);
+        }
+        self.is_settled = true;
     }
 }
 
@@ -234,39 +302,6 @@ impl Peer {
     fn session(&self, index: u32) -> Option<&Session> {
         let sessions = [&self.current, &self.next, &self.previous];
         sessions.into_iter().flatten().find(|session| session.index() == index)
-    }
-
-    #[inline]
-    fn arrived(&mut self, arriving: &Arriving, path: &Path, text: &[u8], shared: &mut Shared) -> Opened {
-        let tunnel = self.config.tunnel;
-        let index = arriving.receiver_index;
-        let is_current = self.current.as_ref().is_some_and(|session| session.index() == index);
-        let session = if is_current { self.current.as_mut() } else { self.other_session(index) };
-        // It may have gone with another packet of the batch.
-        let Some(session) = session else { return Opened::dropped(DropReason::DataUnknownSession) };
-        if let Err(reason) = session.accept(arriving.counter) {
-            return Opened::dropped(reason);
-        }
-        if self.traffic.path.as_ref() != Some(path) {
-            self.roam(*path, shared);
-        }
-        if !is_current {
-            self.confirm(index, *path, shared);
-        }
-        let traffic = &mut self.traffic;
-        traffic.unanswered_since = NEVER;
-        match inner(text) {
-            Inner::Packet(len) => {
-                traffic.last_data_received = shared.now;
-                traffic.unacknowledged_since = traffic.unacknowledged_since.min(shared.now);
-                traffic.rx_packets += 1;
-                traffic.rx_bytes += len as u64;
-                self.ask_for_look(shared);
-                Opened::Packet { tunnel, len }
-            }
-            Inner::Nothing => Opened::Keepalive { tunnel },
-            Inner::Malformed => Opened::Dropped { reason: DropReason::InnerMalformed, tunnel: Some(tunnel) },
-        }
     }
 
     #[cold]
@@ -292,6 +327,13 @@ impl Peer {
         traffic.unacknowledged_since = NEVER;
         Ok(())
     }
+}
+
+/// Of a data message.
+#[inline]
+pub fn receiver_index(datagram: &[u8]) -> Option<u32> {
+    let (_, index) = datagram.first_chunk::<8>()?.split_last_chunk()?;
+    Some(u32::from_le_bytes(*index))
 }
 
 #[inline]

@@ -7,9 +7,9 @@
 use super::ipsec::{ESP_OVERHEAD_BYTES, Ipsec};
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
-use crate::crypto::{OpenJob, PacketKey, SealJob, Stamp};
+use crate::crypto::{OpenJob, PacketKey, Stamp};
 use crate::dataplane::report::Traffic;
-use crate::net::{Port, TunnelId};
+use crate::net::{Path, Port, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::outbox::Place;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
@@ -31,28 +31,19 @@ pub(in crate::dataplane) struct Found<'a> {
     text_bytes: usize,
 }
 
-/// A packet that is to be sealed.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::dataplane) enum Prepared {
-    WireGuard(wireguard::Prepared),
-    Esp(ipsec::Prepared),
+/// Whose the message before was: the next one's as well, as a rule.
+#[derive(Default)]
+pub(in crate::dataplane) struct Before<'a> {
+    /// With its receiver index.
+    opener: Option<(u32, wireguard::Opener<'a>)>,
 }
 
-/// A packet of a batch with where it goes.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::dataplane) struct Leaving {
-    pub tunnel: TunnelId,
-    /// Its number in the batch.
-    pub number: usize,
-    pub packet_bytes: usize,
-    pub prepared: Prepared,
-    pub is_sealed: bool,
-}
-
-/// Packets to one tunnel are prepared here.
-pub(in crate::dataplane) enum Sealer<'a> {
-    WireGuard(wireguard::Sealer<'a>),
-    Esp(&'a mut Ipsec, TunnelId),
+/// How packets to one tunnel are made ready for sealing.
+pub(in crate::dataplane) enum Egress<'a> {
+    /// One by one.
+    Esp(&'a mut Ipsec),
+    /// All at once.
+    WireGuard(&'a mut wireguard::Endpoint),
 }
 
 impl<'a> Found<'a> {
@@ -63,38 +54,6 @@ impl<'a> Found<'a> {
     }
 }
 
-impl Prepared {
-    #[inline]
-    pub fn place(&self) -> Place {
-        match self {
-            Prepared::WireGuard(prepared) => prepared.place,
-            Prepared::Esp(prepared) => prepared.place,
-        }
-    }
-
-    /// Nothing more must be prepared before this one has been committed.
-    #[inline]
-    pub fn is_last(&self) -> bool {
-        matches!(self, Prepared::Esp(prepared) if prepared.is_last)
-    }
-}
-
-impl Sealer<'_> {
-    /// The first `packet_bytes` of `buffer` are the packet; behind it there must be room for padding.
-    #[inline]
-    pub fn prepare(
-        &mut self,
-        buffer: &mut [u8],
-        packet_bytes: usize,
-        outbox: &mut Outbox,
-    ) -> Result<Prepared, DropReason> {
-        match self {
-            Sealer::WireGuard(sealer) => sealer.prepare(buffer, packet_bytes, outbox).map(Prepared::WireGuard),
-            Sealer::Esp(ipsec, tunnel) => ipsec.prepare(*tunnel, buffer, packet_bytes, outbox).map(Prepared::Esp),
-        }
-    }
-}
-
 impl Tunnels {
     /// Whether packets to the tunnel are prepared and sealed with others, or each by itself.
     #[inline]
@@ -102,60 +61,70 @@ impl Tunnels {
         !self.link.serves(tunnel)
     }
 
-    /// For packets to that tunnel. `Err`: it can take none; if it is known where, the peer is called.
+    /// For packets to that tunnel.
     #[inline]
-    pub fn sealer(&mut self, tunnel: TunnelId, outbox: &mut Outbox) -> Result<Sealer<'_>, DropReason> {
+    pub fn egress(&mut self, tunnel: TunnelId) -> Egress<'_> {
         match &mut self.ipsec {
-            Some(ipsec) if ipsec.serves(tunnel) => Ok(Sealer::Esp(ipsec, tunnel)),
-            _ => self.wireguard.sealer(tunnel, outbox).map(Sealer::WireGuard),
+            Some(ipsec) if ipsec.serves(tunnel) => Egress::Esp(ipsec),
+            _ => Egress::WireGuard(&mut self.wireguard),
         }
     }
 
-    /// `None`: there is no key for it any more.
+    /// What packets to a WireGuard peer are sealed with.
     #[inline]
-    pub fn seal_job<'a>(
-        &'a self,
+    pub fn wireguard_key(&self, tunnel: TunnelId) -> Option<&PacketKey> {
+        self.wireguard.sealing_key(tunnel)
+    }
+
+    /// What a packet of ESP is sealed with.
+    #[inline]
+    pub fn esp_key(&self, prepared: &ipsec::Prepared) -> Option<&PacketKey> {
+        self.ipsec.as_ref()?.esp.sealing_key(prepared)
+    }
+
+    /// Makes datagrams of the sealed packets to one WireGuard peer, so much altogether; nothing leaves of the others.
+    #[inline]
+    pub fn commit_wireguard(
+        &mut self,
         tunnel: TunnelId,
-        prepared: &Prepared,
-        buffer: &'a [u8],
-        place: &'a mut [u8],
-    ) -> Option<SealJob<'a>> {
-        match prepared {
-            Prepared::WireGuard(prepared) => {
-                let (key, text) = (self.wireguard.sealing_key(tunnel)?, buffer.get(..prepared.text_bytes)?);
-                Some(SealJob::new(key, prepared.stamp, text, wireguard::Prepared::sealed(place)))
-            }
-            Prepared::Esp(prepared) => {
-                let key = self.ipsec.as_ref()?.esp.sealing_key(prepared)?;
-                let text = buffer.get(..prepared.text_bytes)?;
-                Some(SealJob::new(key, prepared.stamp, text, ipsec::Prepared::sealed(place)))
-            }
-        }
+        sealed: Traffic,
+        places: impl Iterator<Item = (Place, bool)>,
+        outbox: &mut Outbox,
+    ) {
+        let path = self.wireguard.sent(tunnel, sealed.packets, sealed.bytes);
+        outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
+        outbox.commit_places(places, path, 0);
+        outbox.let_fragment(false);
     }
 
-    /// Makes datagrams of the sealed ones of packets to one tunnel; nothing leaves of the others.
-    pub fn commit(&mut self, packets: &[Leaving], outbox: &mut Outbox) -> Traffic {
-        let Some(&Leaving { tunnel, .. }) = packets.first() else { return Traffic::default() };
-        let mut sealed = Traffic::default();
-        packets.iter().filter(|packet| packet.is_sealed).for_each(|packet| sealed.add(packet.packet_bytes));
+    /// The same of packets to one tunnel of IPsec.
+    pub fn commit_esp(
+        &mut self,
+        tunnel: TunnelId,
+        sealed: Traffic,
+        packets: impl Iterator<Item = (ipsec::Prepared, bool)>,
+        outbox: &mut Outbox,
+    ) {
+        let Some(ipsec) = &mut self.ipsec else { return };
         outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
-        match &mut self.ipsec {
-            Some(ipsec) if ipsec.serves(tunnel) => commit_esp(&mut ipsec.esp, packets, sealed, outbox),
-            _ => {
-                let path = self.wireguard.sent(tunnel, sealed.packets, sealed.bytes);
-                let mut is_behind = false;
-                for Leaving { prepared, is_sealed, .. } in packets {
-                    match path.filter(|_| *is_sealed) {
-                        Some(_) if is_behind => outbox.commit_behind(prepared.place()),
-                        Some(path) => outbox.commit_place(prepared.place(), path, 0),
-                        None => outbox.give_up(prepared.place()),
-                    }
-                    is_behind |= is_sealed;
+        let (mut before, mut last): (Option<ipsec::Prepared>, _) = (None, None);
+        for (prepared, is_sealed) in packets {
+            match ipsec.esp.path_of(&prepared).filter(|_| is_sealed) {
+                Some(_) if before.is_some_and(|before| prepared.goes_with(&before)) => {
+                    outbox.commit_behind(prepared.place);
                 }
+                Some(path) => outbox.commit_place(prepared.place, path, prepared.traffic_class),
+                None => outbox.give_up(prepared.place),
             }
+            if is_sealed {
+                before = Some(prepared);
+            }
+            last = Some(prepared);
         }
         outbox.let_fragment(false);
-        sealed
+        if let Some(last) = last {
+            ipsec.esp.sent(tunnel, sealed.packets, sealed.bytes, &last);
+        }
     }
 
     /// Whether a datagram can be looked up. Any other is for [`Tunnels::open`].
@@ -213,14 +182,26 @@ impl Tunnels {
         }
     }
 
-    /// Whose it is, and whether it is new. There is `room` for so many bytes of text.
+    /// Whose it is, and whether it is new. There is `room` for so many bytes of text. `before`: of the datagrams before it, with
+    /// nothing between that changes tunnels.
     #[inline]
-    pub fn look_up<'a>(&'a self, datagram: &Datagram<'a>, room: usize) -> Result<Found<'a>, DropReason> {
+    pub fn look_up<'a>(
+        &'a self,
+        datagram: &Datagram<'a>,
+        room: usize,
+        before: &mut Before<'a>,
+    ) -> Result<Found<'a>, DropReason> {
         let found = match (datagram.path.port, &self.ipsec) {
             (Port::WireGuard, _) => {
-                let (found, key) = self.wireguard.look_up(datagram.bytes)?;
-                let (stamp, sealed, text_bytes) = (found.stamp(), found.sealed(datagram.bytes), found.text_bytes);
-                Found { arriving: Arriving::WireGuard(found), key, stamp, sealed, text_bytes }
+                let index = wireguard::receiver_index(datagram.bytes).ok_or(DropReason::OuterMalformed)?;
+                let opener = match before.opener {
+                    Some((of, opener)) if of == index => opener,
+                    _ => self.wireguard.opener(index)?,
+                };
+                before.opener = Some((index, opener));
+                let (found, sealed) = opener.look_up(datagram.bytes)?;
+                let (stamp, text_bytes) = (found.stamp(), found.text_bytes);
+                Found { arriving: Arriving::WireGuard(found), key: opener.key(), stamp, sealed, text_bytes }
             }
             (_, Some(ipsec)) => {
                 let (found, key) = ipsec.esp.look_up(datagram.bytes)?;
@@ -232,33 +213,22 @@ impl Tunnels {
         if found.text_bytes <= room { Ok(found) } else { Err(DropReason::InnerTooLong) }
     }
 
-    /// It is authentic, and this is in the first bytes of `slot`.
+    /// For authentic messages of one session, which came by one path.
     #[inline]
-    pub fn arrived(&mut self, arriving: &Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
-        match (arriving, &mut self.ipsec) {
-            (Arriving::WireGuard(arriving), _) => {
-                self.wireguard.arrived(arriving, &datagram.path, &slot[..arriving.text_bytes])
-            }
-            (Arriving::Esp(arriving), Some(ipsec)) => ipsec.arrived(arriving, datagram, slot),
-            (Arriving::Esp(_), None) => Opened::dropped(DropReason::DataUnknownSession),
-        }
+    pub fn receiver(
+        &mut self,
+        arriving: &wireguard::Arriving,
+        path: &Path,
+    ) -> Result<wireguard::Receiver<'_>, DropReason> {
+        self.wireguard.receiver(arriving.tunnel, arriving.receiver_index, path)
     }
-}
 
-fn commit_esp(esp: &mut ipsec::Endpoint, packets: &[Leaving], sealed: Traffic, outbox: &mut Outbox) {
-    let mut before: Option<ipsec::Prepared> = None;
-    for Leaving { prepared, is_sealed, .. } in packets {
-        let Prepared::Esp(prepared) = prepared else { continue };
-        match esp.path_of(prepared).filter(|_| *is_sealed) {
-            Some(_) if before.is_some_and(|before| prepared.goes_with(&before)) => outbox.commit_behind(prepared.place),
-            Some(path) => outbox.commit_place(prepared.place, path, prepared.traffic_class),
-            None => outbox.give_up(prepared.place),
+    /// A packet of ESP is authentic, and this is in the first bytes of `slot`.
+    #[inline]
+    pub fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
+        match &mut self.ipsec {
+            Some(ipsec) => ipsec.arrived(arriving, datagram, slot),
+            None => Opened::dropped(DropReason::DataUnknownSession),
         }
-        if *is_sealed {
-            before = Some(*prepared);
-        }
-    }
-    if let Some(Leaving { tunnel, prepared: Prepared::Esp(last), .. }) = packets.last() {
-        esp.sent(*tunnel, sealed.packets, sealed.bytes, last);
     }
 }
