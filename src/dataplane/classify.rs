@@ -30,6 +30,7 @@ pub(super) struct Tables<'a> {
 
 pub(super) fn classify(batch: &mut Batch, tables: Tables<'_>, reassembler: &mut Reassembler, now: Timestamp) {
     for (meta, bytes) in batch.live_mut() {
+        meta.clear_findings();
         let classified = match headers::parse(bytes) {
             Ok(headers) => classify_one(meta, bytes, headers, tables),
             Err(HeaderError::Fragment) => classify_fragment(meta, bytes, tables, reassembler, now),

@@ -139,9 +139,17 @@ impl Counters {
         self.realms[usize::from(realm.0)].drops[reason.index()] += fragments as u64;
     }
 
-    /// A packet's walk has ended.
+    /// The walk of these packets has ended.
     #[inline]
-    pub fn ended(&mut self, meta: &Meta) {
+    pub fn ended_all(&mut self, metas: &[Meta]) {
+        let forwarded = metas.iter().filter(|meta| meta.fate == Fate::Forwarded).count();
+        self.totals.forwarded += forwarded as u64;
+        if forwarded < metas.len() {
+            metas.iter().filter(|meta| meta.fate != Fate::Forwarded).for_each(|meta| self.ended(meta));
+        }
+    }
+
+    fn ended(&mut self, meta: &Meta) {
         match meta.fate {
             Fate::Forwarded => self.totals.forwarded += 1,
             Fate::Answered => self.totals.answered += 1,

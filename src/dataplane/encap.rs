@@ -14,11 +14,11 @@ use std::ops::Range;
 use heapless::Vec;
 
 use crate::crypto::{SealJob, Stamp, seal_batch};
+use crate::ipsec;
 use crate::net::TunnelId;
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::outbox::Place;
 use crate::packet::{Batch, DropReason, Fate, Outbox};
-use crate::ipsec;
 use crate::wireguard::{Departure, PADDING_BYTES};
 
 use super::counters::Counters;
@@ -36,7 +36,8 @@ pub(super) fn encap(
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
     touch(order, tunnels);
-    let (leaving, esp, groups) = (Vec::new(), Vec::new(), Vec::new());
+    // Not in the struct: they would be filled with zeros.
+    let (leaving, esp, groups) = (&mut Vec::new(), &mut Vec::new(), &mut Vec::new());
     let mut encap = Encap { batch, tunnels, fragmenter, outbox, counters, leaving, esp, groups };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
         encap.take(TunnelId((group[0] >> 32) as u32), group);
@@ -51,11 +52,11 @@ struct Encap<'a> {
     outbox: &'a mut Outbox,
     counters: &'a mut Counters,
     /// Prepared, not yet sealed.
-    leaving: Vec<Leaving, BATCH_PACKETS>,
+    leaving: &'a mut Vec<Leaving, BATCH_PACKETS>,
     /// Those of ESP among them.
-    esp: Vec<ipsec::Prepared, BATCH_PACKETS>,
+    esp: &'a mut Vec<ipsec::Prepared, BATCH_PACKETS>,
     /// Of `leaving`, in order.
-    groups: Vec<Group, BATCH_PACKETS>,
+    groups: &'a mut Vec<Group, BATCH_PACKETS>,
 }
 
 /// A packet that is to be sealed.

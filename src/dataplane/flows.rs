@@ -86,9 +86,10 @@ impl Flows {
     /// `max_sessions`: of the table that this one goes with. `seed`: random and secret.
     pub fn new(max_sessions: usize, seed: u64) -> Self {
         let room = (max_sessions * ENTRIES_PER_SESSION).next_power_of_two().max(START);
-        // Zeros that nobody has touched take no memory. The offset makes entries whole cache lines.
-        let words = vec![0; (room + 1) * ENTRY_WORDS];
-        let first_word = words.as_ptr().align_offset(64).min(ENTRY_WORDS);
+        // Zeros that nobody has touched take no memory. The offset makes entries whole cache lines, and the two of a flow the pair that
+        // processors fetch together.
+        let words = vec![0; (room + WAYS) * ENTRY_WORDS];
+        let first_word = words.as_ptr().align_offset(WAYS * size_of::<[u64; ENTRY_WORDS]>()).min(WAYS * ENTRY_WORDS);
         let hasher = FixedState::with_seed(seed);
         Flows {
             hasher,
@@ -138,19 +139,20 @@ impl Flows {
         self.fetch(batch, sessions, now_secs);
         let lines = self.words[self.first_word..].as_chunks_mut::<ENTRY_WORDS>().0;
         let mut known = 0;
-        for (number, (key, place)) in self.keys.iter().zip(self.places).enumerate().take(batch.len()) {
-            let Some(line) = lines.get_mut(place as usize).filter(|_| *key != 0) else { continue };
+        let packets = batch.buffers_mut().zip(self.keys.iter().zip(&self.places));
+        for ((meta, buffer), (key, place)) in packets {
+            let Some(line) = lines.get_mut(*place as usize).filter(|_| *key != 0) else { continue };
+            let Some(packet) = buffer.get_mut(..usize::from(total_bytes(buffer))) else { continue };
             let entry = Entry::from_words(line);
             if !entry.is_of(*key, self.epoch) {
                 continue;
             }
-            let (meta, bytes) = batch.packet_mut(number);
             let asker = Asker { sessions: &mut *sessions, tunnels, generation, now_secs };
-            let Some(asked_secs) = asker.may_pass(&entry, bytes) else { continue };
+            let Some(asked_secs) = asker.may_pass(&entry, packet) else { continue };
             if asked_secs != entry.asked_secs {
                 line[ENTRY_WORDS - 1] = asked_secs.into();
             }
-            entry.apply(meta, bytes);
+            entry.apply(meta, packet);
             known += 1;
         }
         self.hits += known as u64;
@@ -160,28 +162,30 @@ impl Flows {
     /// Reads each packet's key, then its entry, then its session, for all packets each, so that the waits of different packets
     /// overlap.
     fn fetch(&mut self, batch: &mut Batch, sessions: &Sessions, now_secs: u32) {
-        let len = batch.len();
-        for number in 0..len {
-            let (meta, bytes) = batch.packet_mut(number);
-            let key = if meta.is_live() && meta.reassembled.is_none() { key_of(meta.realm, bytes) } else { 0 };
-            self.keys[number] = key;
-            self.places[number] = first_place(&self.hasher, self.in_use, key);
-        }
+        let len = batch.len().min(BATCH_PACKETS);
+        let (keys, places) = (&mut self.keys[..len], &mut self.places[..len]);
         let lines = self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0;
-        let word = |place: usize, number: usize| lines.get(place).map_or(0, |line| line[number]);
         let mut touched = 0;
-        for first in &self.places[..len] {
-            touched ^= word(*first as usize, 0) ^ word(*first as usize + 1, 0);
+        for ((meta, buffer), (key, place)) in batch.buffers_mut().zip(keys.iter_mut().zip(places.iter_mut())) {
+            *key = if meta.is_live() && meta.reassembled.is_none() {
+                key_of(meta.realm, meta.buffer_bytes(), buffer)
+            } else {
+                0
+            };
+            *place = first_place(&self.hasher, self.in_use, *key);
+            let first = *place as usize;
+            touched ^= lines.get(first..first + WAYS).map_or(0, |lines| lines[0][0] ^ lines[1][0]);
         }
         std::hint::black_box(touched);
         let mut touched = 0;
-        for (place, key) in self.places.iter_mut().zip(&self.keys).take(len) {
+        for (place, key) in places.iter_mut().zip(keys.iter()) {
             let first = *place as usize;
-            let is_second = word(first, 0) != *key as u64 || word(first, 1) != (*key >> 64) as u64;
-            let found = first + usize::from(is_second);
-            *place = found as u32;
-            if word(found, ENTRY_WORDS - 1) as u32 != now_secs {
-                touched ^= sessions.touch((word(found, 3) >> 32) as u32);
+            let Some([one, other]) = lines.get(first..first + WAYS) else { continue };
+            let is_first = one[0] == *key as u64 && one[1] == (*key >> 64) as u64;
+            let line = if is_first { one } else { other };
+            *place += u32::from(!is_first);
+            if line[ENTRY_WORDS - 1] as u32 != now_secs {
+                touched ^= sessions.touch((line[3] >> 32) as u32);
             }
         }
         std::hint::black_box(touched);
@@ -223,26 +227,30 @@ fn first_place(hasher: &FixedState, in_use: usize, key: u128) -> u32 {
     (hasher.hash_one(key) as usize & (in_use - 1) & !(WAYS - 1)) as u32
 }
 
-/// What arrives of a packet that the table may know, as the bytes stand there. 0: one that it never knows.
+/// What arrives of a packet that the table may know, as the bytes stand there. 0: one that it never knows. The packet is the first
+/// `len` bytes of its buffer.
 #[inline]
-fn key_of(realm: RealmId, packet: &[u8]) -> u128 {
+fn key_of(realm: RealmId, len: usize, buffer: &[u8]) -> u128 {
     const PLAIN: u8 = 0x45; // IPv4, no options
     const PORTS: usize = ipv4::MIN_HEADER_BYTES;
-    let Some(header) = packet.first_chunk::<{ PORTS + 4 }>() else { return 0 };
+    let Some(header) = buffer.first_chunk::<{ PORTS + 4 }>() else { return 0 };
     let long = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let fragment = u16::from_be_bytes([header[ipv4::FRAGMENT], header[ipv4::FRAGMENT + 1]]);
     let is_plain = header[0] == PLAIN && fragment & !ipv4::DONT_FRAGMENT == 0 && header[ipv4::TTL] > 1;
+    let total_bytes = usize::from(total_bytes(header));
     let message_bytes = match header[ipv4::PROTOCOL] {
         protocol::UDP => udp::HEADER_BYTES,
-        protocol::TCP => match packet.get(PORTS..).and_then(tcp::parse) {
-            Some((_, _, flags)) if flags & flag::SYN == 0 => tcp::MIN_HEADER_BYTES,
-            _ => return 0,
-        },
+        protocol::TCP => tcp::MIN_HEADER_BYTES,
         _ => return 0,
     };
-    let total_bytes = usize::from(total_bytes(packet));
-    if !is_plain || total_bytes < PORTS + message_bytes || total_bytes > packet.len() {
+    if !is_plain || total_bytes < PORTS + message_bytes || total_bytes > len {
         return 0;
+    }
+    if header[ipv4::PROTOCOL] == protocol::TCP {
+        match buffer.get(PORTS..len).and_then(tcp::parse) {
+            Some((_, _, flags)) if flags & flag::SYN == 0 => {}
+            _ => return 0,
+        }
     }
     let addresses = u64::from(long(ipv4::SOURCE)) | u64::from(long(ipv4::DESTINATION)) << 32;
     // Its protocol makes it something else than 0.

@@ -95,7 +95,7 @@ impl Walk<'_> {
         encap(batch, tunnels, fragmenter, outbox, counters);
 
         reporter.send(tunnels, outbox, counters);
-        batch.metas().iter().for_each(|meta| counters.ended(meta));
+        counters.ended_all(batch.metas());
         batch.clear();
     }
 }

@@ -25,9 +25,10 @@ const DATAGRAM_STRIDE_BYTES: usize = (MAX_DATAGRAM_BYTES + TAILROOM_BYTES).next_
 #[derive(Debug)]
 pub struct Batch {
     bytes: Box<[u8]>,
-    metas: Vec<Meta>,
+    /// Of all packets that there may be.
+    metas: Box<[Meta]>,
+    len: usize,
     stride_bytes: usize,
-    max_packets: usize,
 }
 
 impl Default for Batch {
@@ -44,28 +45,28 @@ impl Batch {
 
     fn new(max_packets: usize, stride_bytes: usize) -> Self {
         let bytes = vec![0; max_packets * stride_bytes].into();
-        Batch { bytes, metas: Vec::with_capacity(max_packets), stride_bytes, max_packets }
+        Batch { bytes, metas: vec![Meta::NONE; max_packets].into(), len: 0, stride_bytes }
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.metas.len()
+        self.len
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.metas.is_empty()
+        self.len == 0
     }
 
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.metas.len() == self.max_packets
+        self.len == self.metas.len()
     }
 
     /// The buffer that the next packet is to be written into, before [`Batch::push`]. The batch must not be full.
     #[inline]
     pub fn slot(&mut self) -> &mut [u8] {
-        let start = self.metas.len() * self.stride_bytes;
+        let start = self.len * self.stride_bytes;
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
@@ -78,14 +79,14 @@ impl Batch {
     /// The buffers of the next packets and of those behind them: [`Batch::slot`] comes first.
     #[inline]
     pub fn slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        let start = self.metas.len() * self.stride_bytes;
+        let start = self.len * self.stride_bytes;
         self.bytes[start..].chunks_exact_mut(self.stride_bytes)
     }
 
     /// The buffer that lies so many behind [`Batch::slot`]. It must be there.
     #[inline]
     pub fn slot_behind(&mut self, distance: usize) -> &mut [u8] {
-        let start = (self.metas.len() + distance) * self.stride_bytes;
+        let start = (self.len + distance) * self.stride_bytes;
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
@@ -93,7 +94,7 @@ impl Batch {
     #[inline]
     pub fn bring_forward(&mut self, distance: usize, len: usize) {
         if distance > 0 {
-            let start = self.metas.len() * self.stride_bytes;
+            let start = self.len * self.stride_bytes;
             let from = start + distance * self.stride_bytes;
             self.bytes.copy_within(from..from + len, start);
         }
@@ -103,12 +104,13 @@ impl Batch {
     #[inline]
     pub fn push(&mut self, ingress: TunnelId, realm: RealmId, len: usize) {
         debug_assert!(len <= self.stride_bytes && !self.is_full());
-        self.metas.push(Meta::arrived(ingress, realm, len));
+        self.metas[self.len].arrive(ingress, realm, len);
+        self.len += 1;
     }
 
     #[inline]
     pub fn metas(&self) -> &[Meta] {
-        &self.metas
+        &self.metas[..self.len]
     }
 
     #[inline]
@@ -150,6 +152,12 @@ impl Batch {
         (meta, &mut self.bytes[start..start + len])
     }
 
+    /// Every packet's metadata and whole buffer.
+    #[inline]
+    pub fn buffers_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
+        self.metas[..self.len].iter_mut().zip(self.bytes.chunks_exact_mut(self.stride_bytes))
+    }
+
     /// Every packet that is still walking.
     pub fn live_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
         self.live_slots_mut().map(|(meta, slot)| {
@@ -161,10 +169,13 @@ impl Batch {
     /// The same, with the whole buffer of each packet: a packet that grows in it is then to be told to
     /// [`Meta::set_total_bytes`].
     pub fn live_slots_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
-        self.metas.iter_mut().zip(self.bytes.chunks_exact_mut(self.stride_bytes)).filter(|(meta, _)| meta.is_live())
+        self.metas[..self.len]
+            .iter_mut()
+            .zip(self.bytes.chunks_exact_mut(self.stride_bytes))
+            .filter(|(meta, _)| meta.is_live())
     }
 
     pub fn clear(&mut self) {
-        self.metas.clear();
+        self.len = 0;
     }
 }

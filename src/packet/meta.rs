@@ -22,15 +22,26 @@ pub enum Fate {
     Dropped(DropReason),
 }
 
+/// What every packet needs comes first. The rest, from `headers` on, is what the stages find, and means nothing before the first of them
+/// ([`Meta::clear_findings`]): packets of known flows pass none.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Meta {
     pub fate: Fate,
     /// The tunnel it came in by, and that tunnel's realm: the packet's identity.
-    pub ingress: TunnelId,
     pub realm: RealmId,
-    pub headers: Headers,
+    pub ingress: TunnelId,
+    /// Bytes of the packet in its buffer.
+    pub(super) len: u32,
+    /// The tunnel it leaves by.
+    pub egress: TunnelId,
+    /// It leaves in fragments with so many bytes of payload; 0: whole.
+    pub fragment_payload_bytes: u16,
+    /// Largest TCP segment that fits both tunnels' MTU; only used on SYN.
+    pub max_mss_bytes: u16,
     /// It came in fragments.
     pub reassembled: Option<Reassembled>,
+    pub headers: Headers,
     /// Canonical, with the network and realm that own it.
     pub source: Located,
     pub destination: Located,
@@ -40,36 +51,66 @@ pub struct Meta {
     /// As the destination realm will see it. Until `policy` has let the packet through, a source that is shown by a pool
     /// is still [`Shown::NOTHING`]'s.
     pub shown: Shown,
-    /// The tunnel it leaves by.
-    pub egress: TunnelId,
-    /// It leaves in fragments with so many bytes of payload; 0: whole.
-    pub fragment_payload_bytes: u16,
-    /// Largest TCP segment that fits both tunnels' MTU; only used on SYN.
-    pub max_mss_bytes: u16,
-    /// Bytes of the packet in its buffer.
-    pub(super) len: u32,
 }
 
 impl Meta {
     const NOWHERE: Located = Located { canonical: Canonical(0), network: NetworkId(0), realm: RealmId::IX };
 
+    /// No packet's.
+    pub(super) const NONE: Meta = Meta {
+        fate: Fate::Live,
+        realm: RealmId::IX,
+        ingress: TunnelId::NONE,
+        len: 0,
+        egress: TunnelId::NONE,
+        fragment_payload_bytes: 0,
+        max_mss_bytes: u16::MAX,
+        reassembled: None,
+        headers: Headers::NONE,
+        source: Self::NOWHERE,
+        destination: Self::NOWHERE,
+        by_binding: false,
+        shown: Shown::NOTHING,
+    };
+
+    /// From now on it is a packet that has just arrived.
     #[inline]
-    pub(super) fn arrived(ingress: TunnelId, realm: RealmId, len: usize) -> Self {
-        Meta {
-            fate: Fate::Live,
-            ingress,
-            realm,
-            headers: Headers::default(),
-            reassembled: None,
-            source: Self::NOWHERE,
-            destination: Self::NOWHERE,
-            by_binding: false,
-            shown: Shown::NOTHING,
-            egress: TunnelId::NONE,
-            fragment_payload_bytes: 0,
-            max_mss_bytes: u16::MAX,
-            len: len as u32,
+    pub(super) fn arrive(&mut self, ingress: TunnelId, realm: RealmId, len: usize) {
+        self.fate = Fate::Live;
+        self.realm = realm;
+        self.ingress = ingress;
+        self.len = len as u32;
+        self.egress = TunnelId::NONE;
+        self.fragment_payload_bytes = 0;
+        self.max_mss_bytes = u16::MAX;
+        self.reassembled = None;
+        // So that tests find out who reads what nobody has found.
+        if cfg!(debug_assertions) {
+            self.clear_findings();
         }
+    }
+
+    /// Before the first stage.
+    #[inline]
+    pub fn clear_findings(&mut self) {
+        let Meta { fate, realm, ingress, len, egress, fragment_payload_bytes, max_mss_bytes, reassembled, .. } = *self;
+        *self = Meta {
+            fate,
+            realm,
+            ingress,
+            len,
+            egress,
+            fragment_payload_bytes,
+            max_mss_bytes,
+            reassembled,
+            ..Meta::NONE
+        };
+    }
+
+    /// Bytes of the packet in its buffer.
+    #[inline]
+    pub fn buffer_bytes(&self) -> usize {
+        self.len as usize
     }
 
     #[inline]

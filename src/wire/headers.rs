@@ -57,20 +57,23 @@ pub enum HeaderError {
 
 impl Default for Headers {
     fn default() -> Self {
-        Headers {
-            source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            total_bytes: 0,
-            transport_offset: 0,
-            protocol: 0,
-            hop_limit: 0,
-            dont_fragment: false,
-            transport: Transport::Other,
-        }
+        Headers::NONE
     }
 }
 
 impl Headers {
+    /// Of no packet.
+    pub const NONE: Headers = Headers {
+        source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        total_bytes: 0,
+        transport_offset: 0,
+        protocol: 0,
+        hop_limit: 0,
+        dont_fragment: false,
+        transport: Transport::Other,
+    };
+
     pub fn is_v6(&self) -> bool {
         self.source.is_ipv6()
     }

@@ -114,7 +114,7 @@ proptest! {
             bytes[..4].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8]);
             bytes[6..10].copy_from_slice(&[0x40, 0, 64, if is_tcp { protocol::TCP } else { protocol::UDP }]);
         }
-        if key_of(A, &bytes) != 0 {
+        if key_of(A, bytes.len(), &bytes) != 0 {
             let headers = headers::parse(&bytes).unwrap();
             prop_assert!(!headers.is_v6() && headers.hop_limit > 1);
             prop_assert_eq!(headers.transport_offset, 20);
@@ -126,7 +126,7 @@ proptest! {
 #[test]
 fn realms_that_share_every_address_and_port_have_flows_of_their_own() {
     let packet = packet(0x0a00_0001, 0x6440_0001, (1000, 443), false, b"x");
-    let [a, b] = [A, B].map(|realm| key_of(realm, &packet));
+    let [a, b] = [A, B].map(|realm| key_of(realm, packet.len(), &packet));
     assert_ne!(a, b);
     let mut flows = flows(10);
     flows.put(entry(a, 1));
@@ -137,11 +137,11 @@ fn realms_that_share_every_address_and_port_have_flows_of_their_own() {
 #[test]
 fn what_is_not_plain_has_no_key() {
     let plain = packet(0x0a00_0001, 0x6440_0001, (1000, 443), true, b"x");
-    assert_ne!(key_of(A, &plain), 0);
+    assert_ne!(key_of(A, plain.len(), &plain), 0);
     let changed = |at: usize, byte: u8| {
         let mut packet = plain.clone();
         packet[at] = byte;
-        key_of(A, &packet)
+        key_of(A, packet.len(), &packet)
     };
     for (what, at, byte) in [
         ("options", 0, 0x46),

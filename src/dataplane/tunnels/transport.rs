@@ -184,7 +184,7 @@ impl Tunnels {
 
     /// Whose it is, and whether it is new. There is `room` for so many bytes of text. `before`: of the datagrams before it, with
     /// nothing between that changes tunnels.
-    #[inline]
+    #[inline(always)]
     pub fn look_up<'a>(
         &'a self,
         datagram: &Datagram<'a>,
