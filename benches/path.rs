@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ixgate::dataplane::Engine;
+use ixgate::io::memory::prefer_huge_pages;
 use ixgate::net::{Path, Timestamp};
 use ixgate::packet::Datagram;
 use ixgate::sim::appliance::Appliance;
@@ -160,6 +161,7 @@ impl Bench {
         let text = text.replace("{names}", &quoted.join(", ")).replace("{attach:b}", &way[1].attach("b"));
         let appliance = Appliance::build(&text);
         let mut engine = appliance.engine(now);
+        engine.large_tables().into_iter().for_each(|table| drop(prefer_huge_pages(table)));
         let ends = names.iter().map(|name| (name.as_str(), way[0])).chain([("b", way[1])]);
         let mut sites = Vec::new();
         for (number, (name, kind)) in (1..).zip(ends) {

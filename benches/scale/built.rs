@@ -10,6 +10,7 @@ use ixgate::config::{self, MemorySecrets, model::Config};
 use ixgate::control::snapshot::{Surroundings, TunnelNumbers, setup, snapshot};
 use ixgate::control::{Allocations, allocate, compile_addresses};
 use ixgate::dataplane::{Engine, Snapshot};
+use ixgate::io::memory::prefer_huge_pages;
 use ixgate::net::random::Seeded;
 use ixgate::net::{Generation, RealmId, Timestamp};
 use ixgate::sim::random::Random;
@@ -77,7 +78,9 @@ impl Built {
             link_random: Box::new(Seeded(4)),
             unix_time_at_zero: Duration::from_secs(1_800_000_000),
         };
-        Engine::new(setup(&self.config, surroundings), self.snapshot.clone(), now)
+        let engine = Engine::new(setup(&self.config, surroundings), self.snapshot.clone(), now);
+        engine.large_tables().into_iter().for_each(|table| drop(prefer_huge_pages(table)));
+        engine
     }
 
     pub fn realm(&self, realm: usize) -> RealmId {

@@ -24,6 +24,7 @@ use crate::dataplane::report::{Pulse, Report};
 use crate::dataplane::{Engine, Event, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
+use crate::io::memory::prefer_huge_pages;
 use crate::io::sockets::{Sockets, Watch};
 use crate::io::{privileges, rng};
 use crate::net::{Generation, LinkReport, PathReport, Timestamp};
@@ -89,6 +90,8 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let (published, current) = watch::channel(snapshot.clone());
     opened.serve_zone(current);
     let engine = Engine::new(setup(&config, surroundings), snapshot.clone(), clock.now());
+    // Where the kernel has no huge pages it works without.
+    engine.large_tables().into_iter().for_each(|table| drop(prefer_huge_pages(table)));
     // Nothing is learned yet: what was before keeps its aliases, reserved.
     let heard = Shared::default();
     let names = names::of(&config, &snapshot, &[], &Heard::default());

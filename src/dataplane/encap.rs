@@ -26,6 +26,7 @@ use super::fragment::Fragmenter;
 use super::report::Traffic;
 use super::tunnels::{Egress, Tunnels};
 
+#[inline(never)]
 pub(super) fn encap(
     batch: &mut Batch,
     tunnels: &mut Tunnels,
@@ -36,11 +37,12 @@ pub(super) fn encap(
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
     touch(order, tunnels);
+    let any_cut = batch.metas().iter().fold(0, |bytes, meta| bytes | meta.fragment_payload_bytes) != 0;
     // Not in the struct: they would be filled with zeros.
     let (leaving, esp, groups) = (&mut Vec::new(), &mut Vec::new(), &mut Vec::new());
     let mut encap = Encap { batch, tunnels, fragmenter, outbox, counters, leaving, esp, groups };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
-        encap.take(TunnelId((group[0] >> 32) as u32), group);
+        encap.take(TunnelId((group[0] >> 32) as u32), group, any_cut);
     }
     encap.finish();
 }
@@ -84,14 +86,14 @@ enum Transport {
 
 impl Encap<'_> {
     /// Packets of one tunnel.
-    fn take(&mut self, tunnel: TunnelId, group: &[u64]) {
+    fn take(&mut self, tunnel: TunnelId, group: &[u64], any_cut: bool) {
         if !self.tunnels.seals_in_batches(tunnel) {
             return group.iter().for_each(|key| self.seal_alone(place_of(key)));
         }
         let mut rest = group;
         while let Some(first) = rest.first() {
             let is_cut = |key: &u64| self.batch.meta(place_of(key)).fragment_payload_bytes != 0;
-            let whole = rest.iter().position(is_cut).unwrap_or(rest.len());
+            let whole = if any_cut { rest.iter().position(is_cut).unwrap_or(rest.len()) } else { rest.len() };
             match whole {
                 // It leaves in fragments, and not before those that came before it.
                 0 => {
@@ -155,6 +157,7 @@ impl Encap<'_> {
     }
 
     /// Seals what has been prepared.
+    #[inline(never)]
     fn finish(&mut self) {
         if self.leaving.is_empty() {
             return;
@@ -192,6 +195,7 @@ impl Encap<'_> {
     }
 
     /// All that has been prepared, at once. Which have been sealed, bit by bit.
+    #[inline(never)]
     fn seal(&mut self) -> u64 {
         let Encap { batch, tunnels, outbox, leaving, groups, esp, .. } = self;
         let mut jobs: Vec<SealJob<'_>, BATCH_PACKETS> = Vec::new();
@@ -240,6 +244,7 @@ impl Encap<'_> {
 }
 
 /// There are counters for all of them.
+#[inline(never)]
 fn prepare_wireguard(
     departure: &Departure,
     group: &[u64],
@@ -275,7 +280,7 @@ fn push(
     text_bytes: usize,
     place: Place,
 ) {
-    let [number, packet_bytes, text_bytes] = [number, packet_bytes, text_bytes].map(|value| value as u32);
+    let (number, packet_bytes, text_bytes) = (number as u32, packet_bytes as u32, text_bytes as u32);
     let _ = leaving.push(Leaving { number, packet_bytes, text_bytes, place });
 }
 
@@ -307,14 +312,21 @@ fn place_of(key: &u64) -> usize {
 
 /// The live packets' places, tunnel by tunnel and in order of arrival within each: tunnel in the upper half of the key,
 /// place in the lower.
+#[inline(never)]
 fn by_tunnel<'a>(batch: &Batch, order: &'a mut [u64; BATCH_PACKETS]) -> &'a [u64] {
-    let mut count = 0;
-    for (place, meta) in batch.metas().iter().enumerate().filter(|(_, meta)| meta.is_leaving()) {
-        order[count] = u64::from(meta.egress.0) << 32 | place as u64;
-        count += 1;
+    let (mut count, mut last, mut is_sorted) = (0, 0, true);
+    for (place, meta) in (0u64..).zip(batch.metas()) {
+        let key = u64::from(meta.egress.0) << 32 | place;
+        if meta.is_leaving()
+            && let Some(slot) = order.get_mut(count)
+        {
+            *slot = key;
+            is_sorted &= last <= key;
+            (count, last) = (count + 1, key);
+        }
     }
     let order = &mut order[..count];
-    if !order.is_sorted() {
+    if !is_sorted {
         order.sort_unstable();
     }
     order

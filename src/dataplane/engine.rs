@@ -1,5 +1,6 @@
 //! One worker's engine: every datagram in, every datagram out, nothing else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -247,6 +248,12 @@ impl Engine {
     /// until it says `false`.
     pub fn say_goodbye(&mut self) -> bool {
         self.tunnels.say_goodbye(&mut self.outbox)
+    }
+
+    /// Where those tables are into which every packet may reach somewhere else, with the room that is reserved for them. They stay
+    /// there for the engine's life.
+    pub fn large_tables(&self) -> [Range<usize>; 2] {
+        [self.flows.addresses(), self.sessions.addresses()]
     }
 
     /// The next packet of each flow is judged and translated as if it were the first. Changes nothing of what becomes of it.

@@ -20,6 +20,7 @@
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use foldhash::fast::FixedState;
 
@@ -113,6 +114,12 @@ impl Flows {
         }
     }
 
+    /// Where the table is.
+    pub fn addresses(&self) -> Range<usize> {
+        let words = self.words.as_ptr_range();
+        words.start.addr()..words.end.addr()
+    }
+
     /// Packets of known flows so far.
     pub fn hits(&self) -> u64 {
         self.hits
@@ -127,6 +134,7 @@ impl Flows {
     }
 
     /// Packets of known flows become what they are when they leave ([`Fate::Translated`]). `true`: there are others.
+    #[inline(never)]
     pub fn run(
         &mut self,
         batch: &mut Batch,
@@ -141,12 +149,12 @@ impl Flows {
         let mut known = 0;
         let packets = batch.buffers_mut().zip(self.keys.iter().zip(&self.places));
         for ((meta, buffer), (key, place)) in packets {
-            let Some(line) = lines.get_mut(*place as usize).filter(|_| *key != 0) else { continue };
-            let Some(packet) = buffer.get_mut(..usize::from(total_bytes(buffer))) else { continue };
-            let entry = Entry::from_words(line);
-            if !entry.is_of(*key, self.epoch) {
+            let Some(line) = lines.get_mut(*place as usize) else { continue };
+            if !Entry::is_of(line, *key, self.epoch) {
                 continue;
             }
+            let entry = Entry::from_words(line);
+            let Some(packet) = buffer.get_mut(..usize::from(total_bytes(buffer))) else { continue };
             let asker = Asker { sessions: &mut *sessions, tunnels, generation, now_secs };
             let Some(asked_secs) = asker.may_pass(&entry, packet) else { continue };
             if asked_secs != entry.asked_secs {
@@ -161,6 +169,7 @@ impl Flows {
 
     /// Reads each packet's key, then its entry, then its session, for all packets each, so that the waits of different packets
     /// overlap.
+    #[inline(never)]
     fn fetch(&mut self, batch: &mut Batch, sessions: &Sessions, now_secs: u32) {
         let len = batch.len().min(BATCH_PACKETS);
         let (keys, places) = (&mut self.keys[..len], &mut self.places[..len]);
@@ -345,9 +354,11 @@ impl Entry {
         if is_tcp { delta.apply_at(message, tcp::CHECKSUM) } else { udp::fix_checksum(message, delta) }
     }
 
+    /// Whether it is the entry of this key, which is not 0 unless there is none.
     #[inline]
-    fn is_of(&self, key: u128, epoch: u32) -> bool {
-        self.key == key && self.epoch == epoch
+    fn is_of(words: &[u64; ENTRY_WORDS], key: u128, epoch: u32) -> bool {
+        let differs = (words[0] ^ key as u64) | (words[1] ^ (key >> 64) as u64) | u64::from(words[3] as u32 ^ epoch);
+        differs == 0 && key != 0
     }
 
     fn to_words(self) -> [u64; ENTRY_WORDS] {

@@ -111,6 +111,7 @@ impl Ingress<'_> {
 
     /// Looks all of them up and opens those that are `found`, each one slot behind the one before. Which are authentic, bit by
     /// bit.
+    #[inline(never)]
     fn open(&mut self, datagrams: &[Datagram<'_>], found: &mut Outcomes) -> u64 {
         let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
         let room = self.entry.batch.slot_bytes();
@@ -137,7 +138,7 @@ impl Ingress<'_> {
 
     /// Takes authentic datagrams, the first of which is to be opened as `next`, as far as they are of its session and came by its path.
     /// How many those are.
-    #[inline]
+    #[inline(never)]
     fn receive(
         &mut self,
         first: &wireguard::Arriving,
@@ -248,7 +249,7 @@ impl<'a> Entry<'a> {
     }
 
     /// What came by the tunnel that was begun becomes a packet of the batch.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, distance: usize, len: usize) {
         let Some(realm) = self.run.realm else {
             return self.counters.dropped_outside(DropReason::DataUnknownSession, None);

@@ -252,7 +252,7 @@ impl<'a> Opener<'a> {
 
 impl Receiver<'_> {
     /// A message that was looked up is authentic, and this is in it.
-    #[inline]
+    #[inline(always)]
     pub fn arrived(&mut self, counter: u64, path: &Path, text: &[u8]) -> Opened {
         let index = self.receiver_index;
         let session = match &mut self.peer.current {

@@ -25,6 +25,7 @@ mod ticket;
 mod timers;
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -130,6 +131,12 @@ impl Sessions {
     /// Sessions that hosts of `realm` have opened.
     pub fn opened_by(&self, realm: RealmId) -> usize {
         self.per_realm[usize::from(realm.0)] as usize
+    }
+
+    /// Where the table is, with the room that is reserved.
+    pub fn addresses(&self) -> Range<usize> {
+        let start = self.slab.as_ptr().addr();
+        start..start + self.slab.capacity() * size_of::<Session>()
     }
 
     /// The first step towards [`Sessions::admit`].
