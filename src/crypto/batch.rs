@@ -10,6 +10,7 @@
 //! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
 //! A kernel that works on many packets side by side finds here all that there are, with their suites, and nothing else changes.
 
+use super::kernels::chacha20_poly1305;
 use super::packet_key::PacketKey;
 
 /// Which packet it is under its key, and what is authenticated with it. Never twice the same for sealing under one key.
@@ -62,16 +63,46 @@ impl<'a> OpenJob<'a> {
 }
 
 pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
+    let mut together: Together<'_> = heapless::Vec::new();
     for job in jobs {
-        job.is_sealed = job.key.seal_into(job.stamp, job.text, job.sealed).is_some();
+        match job.key.own() {
+            Some(own) => {
+                let packet = own.sealing(job.stamp, job.text, job.sealed);
+                job.is_sealed = packet.is_some();
+                add(&mut together, packet);
+            }
+            None => job.is_sealed = job.key.seal_into(job.stamp, job.text, job.sealed).is_some(),
+        }
     }
+    chacha20_poly1305::apply(&mut together);
 }
 
 pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
+    let mut together: Together<'_> = heapless::Vec::new();
     for job in jobs {
-        job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok();
+        job.is_authentic = false;
+        match job.key.own() {
+            Some(own) => add(&mut together, own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic)),
+            None => job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok(),
+        }
+    }
+    chacha20_poly1305::apply(&mut together);
+}
+
+/// Those of a batch that are done side by side.
+type Together<'a> = heapless::Vec<chacha20_poly1305::Packet<'a>, { chacha20_poly1305::PACKETS }>;
+
+/// Where there is no room, those before are done first.
+#[inline]
+fn add<'a>(together: &mut Together<'a>, packet: Option<chacha20_poly1305::Packet<'a>>) {
+    if let Some(Err(packet)) = packet.map(|packet| together.push(packet)) {
+        chacha20_poly1305::apply(together);
+        together.clear();
+        let _ = together.push(packet);
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod kernel_tests;

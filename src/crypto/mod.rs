@@ -22,12 +22,14 @@ mod cbc_hmac;
 pub mod group;
 #[cfg(test)]
 mod hex;
+mod kernels;
 pub mod packet_key;
 pub mod prf;
 pub mod suite;
 
 pub use batch::{OpenJob, SealJob, Stamp, open_batch, seal_batch};
 pub use group::{Group, GroupError, KeyShare};
+pub use kernels::Kernels;
 pub use packet_key::{Associated, KeyLength, NotAuthentic, PacketKey};
 pub use prf::Prf;
 pub use suite::{Cipher, Integrity, Suite};

@@ -1,0 +1,102 @@
+//! ChaCha20-Poly1305 (RFC 8439) over all packets of a batch.
+//!
+//! ```text
+//! sort     the longest packets first, then sixteen at a time:
+//! ChaCha20   key block and text blocks of all of them, sixteen blocks at a time   ->  ciphertexts (texts), one-time keys
+//! Poly1305   eight packets at a time, two such groups in turns; or a long one by itself   ->  tags
+//! ```
+//!
+//! Sixteen packets at a time because what is encrypted is still in the first cache when it is authenticated. An opened
+//! packet's text is written before its tag is known, and wiped if that is wrong.
+
+mod chacha20;
+mod field;
+mod poly1305;
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::avx512::Avx512;
+use super::packets;
+
+pub const KEY_BYTES: usize = 32;
+/// Packets of a batch. More are more than one batch.
+pub const PACKETS: usize = 64;
+/// Packets between which what was written does not leave the cache.
+const CHUNK: usize = 16;
+
+pub type Packet<'a> = packets::Packet<'a, Key>;
+
+/// 32 bytes and nothing else, where its owner is. Wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Key {
+    bytes: [u8; KEY_BYTES],
+    #[zeroize(skip)]
+    processor: Avx512,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Key {
+    pub fn new(bytes: &[u8; KEY_BYTES], processor: Avx512) -> Key {
+        Key { bytes: *bytes, processor }
+    }
+
+    #[inline]
+    pub fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.bytes
+    }
+
+    #[inline]
+    fn halves(&self) -> [&[u8; 16]; 2] {
+        let (halves, _) = self.bytes.as_chunks();
+        [&halves[0], &halves[1]]
+    }
+}
+
+/// What a batch writes down and nobody else may read.
+struct Scratch {
+    /// Of a chunk's packets, in its order.
+    one_time_keys: [[u8; 32]; CHUNK],
+}
+
+impl Scratch {
+    /// Once for a batch.
+    fn wipe(&mut self) {
+        self.one_time_keys.zeroize();
+    }
+}
+
+/// Seals those that are to be sealed and opens the others: up to [`PACKETS`] of them, and nothing is done to more.
+pub fn apply(packets: &mut [Packet<'_>]) {
+    let Some(processor) = packets.first().map(|packet| packet.key.processor) else { return };
+    let mut scratch = Scratch { one_time_keys: [[0; 32]; CHUNK] };
+    apply_with(packets, processor, &mut scratch);
+    scratch.wipe();
+}
+
+fn apply_with(packets: &mut [Packet<'_>], _: Avx512, scratch: &mut Scratch) {
+    let mut order = [0; PACKETS];
+    for chunk in longest_first(packets, &mut order).chunks(CHUNK) {
+        // SAFETY: an `Avx512` says that the processor has these instructions.
+        unsafe {
+            chacha20::apply(packets, chunk, scratch);
+            poly1305::tags(packets, chunk, scratch);
+        }
+    }
+}
+
+fn longest_first<'a>(packets: &[Packet<'_>], order: &'a mut [u8; PACKETS]) -> &'a [u8] {
+    let order = &mut order[..packets.len().min(PACKETS)];
+    order.iter_mut().zip(0..).for_each(|(place, number)| *place = number);
+    if !packets.is_sorted_by_key(|packet| std::cmp::Reverse(packet.to.len())) {
+        order.sort_unstable_by_key(|number| std::cmp::Reverse(packets[usize::from(*number)].to.len()));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests;
