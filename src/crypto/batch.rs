@@ -63,44 +63,38 @@ impl<'a> OpenJob<'a> {
 }
 
 pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
-    let mut together: Together<'_> = heapless::Vec::new();
-    for job in jobs {
-        match job.key.own() {
-            Some(own) => {
-                let packet = own.sealing(job.stamp, job.text, job.sealed);
-                job.is_sealed = packet.is_some();
-                add(&mut together, packet);
-            }
-            None => job.is_sealed = job.key.seal_into(job.stamp, job.text, job.sealed).is_some(),
+    for jobs in jobs.chunks_mut(chacha20_poly1305::PACKETS) {
+        let mut together: Together<'_> = heapless::Vec::new();
+        for job in jobs {
+            let Some(own) = job.key.own() else {
+                job.is_sealed = job.key.seal_into(job.stamp, job.text, job.sealed).is_some();
+                continue;
+            };
+            let packet = own.sealing(job.stamp, job.text, job.sealed);
+            job.is_sealed = packet.is_some();
+            together.extend(packet);
         }
+        chacha20_poly1305::apply(&mut together);
     }
-    chacha20_poly1305::apply(&mut together);
 }
 
 pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
-    let mut together: Together<'_> = heapless::Vec::new();
-    for job in jobs {
-        job.is_authentic = false;
-        match job.key.own() {
-            Some(own) => add(&mut together, own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic)),
-            None => job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok(),
+    for jobs in jobs.chunks_mut(chacha20_poly1305::PACKETS) {
+        let mut together: Together<'_> = heapless::Vec::new();
+        for job in jobs {
+            let Some(own) = job.key.own() else {
+                job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok();
+                continue;
+            };
+            job.is_authentic = false;
+            together.extend(own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic));
         }
+        chacha20_poly1305::apply(&mut together);
     }
-    chacha20_poly1305::apply(&mut together);
 }
 
 /// Those of a batch that are done side by side.
 type Together<'a> = heapless::Vec<chacha20_poly1305::Packet<'a>, { chacha20_poly1305::PACKETS }>;
-
-/// Where there is no room, those before are done first.
-#[inline]
-fn add<'a>(together: &mut Together<'a>, packet: Option<chacha20_poly1305::Packet<'a>>) {
-    if let Some(Err(packet)) = packet.map(|packet| together.push(packet)) {
-        chacha20_poly1305::apply(together);
-        together.clear();
-        let _ = together.push(packet);
-    }
-}
 
 #[cfg(test)]
 mod tests;

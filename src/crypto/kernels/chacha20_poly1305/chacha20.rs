@@ -11,7 +11,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Packet, Scratch};
+use super::{OneTimeKey, Packet, Scratch};
 use crate::crypto::kernels::avx512::{load_16, load_at, store, store_part, transpose_slots, transpose_words};
 
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
@@ -133,14 +133,28 @@ fn load_words(words: &[u32; 16]) -> __m512i {
     _mm512_setr_epi32(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
 }
 
+/// Four quarter rounds beside each other. A macro, since what is not inlined here keeps its vectors in memory.
+macro_rules! quarters {
+    ($x:ident, $([$a:literal $b:literal $c:literal $d:literal])*) => {
+        $($x[$a] = _mm512_add_epi32($x[$a], $x[$b]);)*
+        $($x[$d] = _mm512_rol_epi32::<16>(_mm512_xor_si512($x[$d], $x[$a]));)*
+        $($x[$c] = _mm512_add_epi32($x[$c], $x[$d]);)*
+        $($x[$b] = _mm512_rol_epi32::<12>(_mm512_xor_si512($x[$b], $x[$c]));)*
+        $($x[$a] = _mm512_add_epi32($x[$a], $x[$b]);)*
+        $($x[$d] = _mm512_rol_epi32::<8>(_mm512_xor_si512($x[$d], $x[$a]));)*
+        $($x[$c] = _mm512_add_epi32($x[$c], $x[$d]);)*
+        $($x[$b] = _mm512_rol_epi32::<7>(_mm512_xor_si512($x[$b], $x[$c]));)*
+    };
+}
+
 /// A row for each lane: its 64 bytes of key stream.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
 fn keystream(state: &[__m512i; 16]) -> [__m512i; 16] {
     let mut x = *state;
     for _ in 0..10 {
-        quarters(&mut x, [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]);
-        quarters(&mut x, [0, 1, 2, 3], [5, 6, 7, 4], [10, 11, 8, 9], [15, 12, 13, 14]);
+        quarters!(x, [0 4 8 12] [1 5 9 13] [2 6 10 14] [3 7 11 15]);
+        quarters!(x, [0 5 10 15] [1 6 11 12] [2 7 8 13] [3 4 9 14]);
     }
     for (x, state) in x.iter_mut().zip(state) {
         *x = _mm512_add_epi32(*x, *state);
@@ -156,30 +170,6 @@ fn keystream(state: &[__m512i; 16]) -> [__m512i; 16] {
         }
     }
     rows
-}
-
-/// Four quarter rounds beside each other.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn quarters(x: &mut [__m512i; 16], a: [usize; 4], b: [usize; 4], c: [usize; 4], d: [usize; 4]) {
-    add_xor_rotate::<16>(x, a, b, d);
-    add_xor_rotate::<12>(x, c, d, b);
-    add_xor_rotate::<8>(x, a, b, d);
-    add_xor_rotate::<7>(x, c, d, b);
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn add_xor_rotate<const BITS: i32>(x: &mut [__m512i; 16], to: [usize; 4], with: [usize; 4], turned: [usize; 4]) {
-    for n in 0..4 {
-        x[to[n]] = _mm512_add_epi32(x[to[n]], x[with[n]]);
-    }
-    for n in 0..4 {
-        x[turned[n]] = _mm512_xor_si512(x[turned[n]], x[to[n]]);
-    }
-    for n in 0..4 {
-        x[turned[n]] = _mm512_rol_epi32::<BITS>(x[turned[n]]);
-    }
 }
 
 /// The key streams of up to eight blocks. The other rows are of no use.
@@ -246,7 +236,7 @@ fn rounds(x: &mut [[__m512i; 4]; FEW / 4]) {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn put_all(packet: &mut Packet<'_>, first: u32, rows: &[__m512i; 16], one_time_key: &mut [u8; 32]) {
+fn put_all(packet: &mut Packet<'_>, first: u32, rows: &[__m512i; 16], one_time_key: &mut OneTimeKey) {
     for (block, row) in (first..).zip(rows) {
         put(packet, block, *row, one_time_key);
     }
@@ -270,9 +260,9 @@ fn put_each(
 /// To the text, or for block 0, as the one-time key.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn put(packet: &mut Packet<'_>, block: u32, row: __m512i, one_time_key: &mut [u8; 32]) {
+fn put(packet: &mut Packet<'_>, block: u32, row: __m512i, one_time_key: &mut OneTimeKey) {
     let Some(at) = (block as usize).checked_sub(1).map(|block| block * BLOCK_BYTES) else {
-        store_part(one_time_key, row);
+        *one_time_key = _mm512_castsi512_si256(row);
         return;
     };
     let bytes = match packet.from {

@@ -9,6 +9,8 @@
 //! Sixteen packets at a time because what is encrypted is still in the first cache when it is authenticated. An opened
 //! packet's text is written before its tag is known, and wiped if that is wrong.
 
+use std::arch::x86_64::__m256i;
+
 mod chacha20;
 mod field;
 mod poly1305;
@@ -57,13 +59,23 @@ impl Key {
     }
 }
 
+/// r and s, 16 bytes each, as they come out of the key stream.
+type OneTimeKey = __m256i;
+
+// SAFETY: any 32 bytes are a vector.
+const NO_KEY: OneTimeKey = unsafe { std::mem::transmute::<[u8; 32], OneTimeKey>([0; 32]) };
+
 /// What a batch writes down and nobody else may read.
 struct Scratch {
     /// Of a chunk's packets, in its order.
-    one_time_keys: [[u8; 32]; CHUNK],
+    one_time_keys: [OneTimeKey; CHUNK],
 }
 
 impl Scratch {
+    fn new() -> Scratch {
+        Scratch { one_time_keys: [NO_KEY; CHUNK] }
+    }
+
     /// Once for a batch.
     fn wipe(&mut self) {
         self.one_time_keys.zeroize();
@@ -73,7 +85,7 @@ impl Scratch {
 /// Seals those that are to be sealed and opens the others: up to [`PACKETS`] of them, and nothing is done to more.
 pub fn apply(packets: &mut [Packet<'_>]) {
     let Some(processor) = packets.first().map(|packet| packet.key.processor) else { return };
-    let mut scratch = Scratch { one_time_keys: [[0; 32]; CHUNK] };
+    let mut scratch = Scratch::new();
     apply_with(packets, processor, &mut scratch);
     scratch.wipe();
 }

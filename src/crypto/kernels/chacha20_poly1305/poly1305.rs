@@ -13,8 +13,8 @@
 use std::arch::x86_64::*;
 
 use super::field::{Limbs, Multiplier, add, choose, mul, reduce, split, split_block, zero};
-use super::{Packet, Scratch};
-use crate::crypto::kernels::avx512::{load_16, load_at, load_part, store, transpose_slots};
+use super::{OneTimeKey, Packet, Scratch};
+use crate::crypto::kernels::avx512::{load_16, load_at, store, transpose_slots};
 
 const BLOCK_BYTES: usize = 16;
 /// One vector of numbers.
@@ -64,28 +64,27 @@ pub fn blocks(packet: &Packet<'_>) -> usize {
 /// Up to eight packets times `GROUPS`, of which each waits less for the other's multiplications.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys: &[[u8; 32]]) {
+fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys: &[OneTimeKey]) {
     let mut texts = [[&[][..]; LANES]; GROUPS];
     let mut lengths = [[[0u64; 2]; LANES]; GROUPS];
-    let mut associated = [[&[0u8; 16]; LANES]; GROUPS];
+    let mut associated = [[&[][..]; LANES]; GROUPS];
     for (n, &number) in chosen.iter().enumerate() {
         let packet = &packets[usize::from(number)];
         texts[n / LANES][n % LANES] = packet.ciphertext();
         lengths[n / LANES][n % LANES] = [packet.associated_bytes as u64, packet.ciphertext().len() as u64];
         associated[n / LANES][n % LANES] = &packet.associated;
     }
-    let keys = |n: usize| keys.get(n).unwrap_or(&[0; 32]);
 
     let mut r = [Multiplier::new(zero()); GROUPS];
     let mut length = [(_mm512_setzero_si512(), _mm512_setzero_si512()); GROUPS];
     let mut h = [zero(); GROUPS];
     for group in 0..GROUPS {
-        let [key, ..] = unpack(std::array::from_fn(|n| load_key(keys(group * LANES + n))));
+        let [key, ..] = unpack(key_rows(keys, group * LANES));
         r[group] = Multiplier::new(clamp(key));
         length[group] = unpack_words(lengths[group]);
         let with = _mm512_test_epi64_mask(length[group].0, length[group].0);
         if with != 0 {
-            let block = unpack(associated[group].map(|bytes| _mm512_castsi128_si512(load_16(bytes))))[0];
+            let block = unpack(rows_at(&associated[group], 0))[0];
             h[group] = choose(with, h[group], mul(split_block(block.0, block.1), &r[group]));
         }
     }
@@ -94,7 +93,7 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys
     let mut at = 0;
     while at + 4 * BLOCK_BYTES <= shortest {
         for group in 0..GROUPS {
-            let four = unpack(texts[group].map(|text| load_at(text, at)));
+            let four = unpack(rows_at(&texts[group], at));
             for block in four {
                 h[group] = mul(add(h[group], split_block(block.0, block.1)), &r[group]);
             }
@@ -103,7 +102,7 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys
     }
     while at < longest {
         for group in 0..GROUPS {
-            let four = unpack(texts[group].map(|text| load_at(text, at)));
+            let four = unpack(rows_at(&texts[group], at));
             for (n, block) in four.into_iter().enumerate() {
                 let with = _mm512_cmpgt_epu64_mask(length[group].1, _mm512_set1_epi64((at + n * BLOCK_BYTES) as i64));
                 let next = mul(add(h[group], split_block(block.0, block.1)), &r[group]);
@@ -115,7 +114,7 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys
 
     for group in 0..GROUPS {
         let last = split_block(length[group].0, length[group].1);
-        let [_, pad, ..] = unpack(std::array::from_fn(|n| load_key(keys(group * LANES + n))));
+        let [_, pad, ..] = unpack(key_rows(keys, group * LANES));
         let tags = tags_of(mul(add(h[group], last), &r[group]), pad);
         let there = chosen.len().saturating_sub(group * LANES).min(LANES);
         for (&number, tag) in chosen[chosen.len().min(group * LANES)..].iter().zip(tags).take(there) {
@@ -135,9 +134,9 @@ fn bounds<const GROUPS: usize>(texts: &[[&[u8]; LANES]; GROUPS], count: usize) -
 /// One packet, eight blocks at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn alone(packet: &Packet<'_>, key: &[u8; 32]) -> [u8; 16] {
+fn alone(packet: &Packet<'_>, key: &OneTimeKey) -> [u8; 16] {
     let text = packet.ciphertext();
-    let [key, pad, ..] = unpack([load_key(key); LANES]);
+    let [key, pad, ..] = unpack([_mm512_zextsi256_si512(*key); LANES]);
     let powers = Powers::of(clamp(key));
 
     let mut h = zero();
@@ -170,7 +169,12 @@ fn alone(packet: &Packet<'_>, key: &[u8; 32]) -> [u8; 16] {
     h = add(mul(h, &powers.of_blocks(blocks)), last);
 
     let h = mul(h, &powers.each);
-    tags_of(h.map(|limb| _mm512_set1_epi64(_mm512_reduce_add_epi64(limb))), pad)[0]
+    let sum = [
+        _mm512_set1_epi64(_mm512_reduce_add_epi64(h[0])),
+        _mm512_set1_epi64(_mm512_reduce_add_epi64(h[1])),
+        _mm512_set1_epi64(_mm512_reduce_add_epi64(h[2])),
+    ];
+    tags_of(sum, pad)[0]
 }
 
 /// Powers of r, for packets alone.
@@ -200,7 +204,12 @@ impl Powers {
     fn of_blocks(&self, blocks: usize) -> Multiplier {
         let lane = ORDER.iter().position(|block| LANES - block == blocks).unwrap_or_default();
         let lane = _mm512_set1_epi64(lane as i64);
-        Multiplier::new(self.each.limbs().map(|limb| _mm512_permutexvar_epi64(lane, limb)))
+        let [a, b, c] = self.each.limbs();
+        Multiplier::new([
+            _mm512_permutexvar_epi64(lane, a),
+            _mm512_permutexvar_epi64(lane, b),
+            _mm512_permutexvar_epi64(lane, c),
+        ])
     }
 }
 
@@ -210,10 +219,26 @@ fn clamp((low, high): (__m512i, __m512i)) -> Limbs {
     split(_mm512_and_si512(low, _mm512_set1_epi64(CLAMP[0])), _mm512_and_si512(high, _mm512_set1_epi64(CLAMP[1])))
 }
 
+/// 64 bytes of each, or what there is of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn load_key(key: &[u8; 32]) -> __m512i {
-    load_part(key)
+fn rows_at(texts: &[&[u8]; LANES], at: usize) -> [__m512i; LANES] {
+    let mut rows = [_mm512_setzero_si512(); LANES];
+    for (row, text) in rows.iter_mut().zip(texts) {
+        *row = load_at(text, at);
+    }
+    rows
+}
+
+/// One-time keys of eight packets, and zeros where there are no more.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn key_rows(keys: &[OneTimeKey], first: usize) -> [__m512i; LANES] {
+    let mut rows = [_mm512_setzero_si512(); LANES];
+    for (row, key) in rows.iter_mut().zip(keys.get(first..).unwrap_or_default()) {
+        *row = _mm512_zextsi256_si512(*key);
+    }
+    rows
 }
 
 /// h + pad modulo 2^128, packet by packet (section 2.5).
