@@ -225,8 +225,7 @@ impl<'a> Own<'a> {
         to: &'a mut [u8],
         tag: Tag<'a>,
     ) -> Packet<'a> {
-        let (bytes, associated_bytes) = associated;
-        Packet::new(self.key, nonce, &bytes[..associated_bytes], from, to, tag)
+        Packet::new(self.key, nonce, associated, from, to, tag)
     }
 }
 

@@ -97,6 +97,6 @@ pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
 type Together<'a> = heapless::Vec<chacha20_poly1305::Packet<'a>, { chacha20_poly1305::PACKETS }>;
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod kernel_tests;
+#[cfg(test)]
+mod tests;

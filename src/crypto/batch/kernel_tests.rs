@@ -120,10 +120,8 @@ fn every_count_of_equal_packets() {
         let keys: Vec<_> = (0..130).map(|_| Keys::random(kernels, cipher, &mut random)).collect();
         for len in [0, 64, 200, 1420] {
             for count in (0..=70).chain([127, 128, 129, 130]) {
-                let packets: Vec<_> = keys[..count]
-                    .iter()
-                    .map(|keys| (keys, keys.stamp(&mut random), random.bytes(len)))
-                    .collect();
+                let packets: Vec<_> =
+                    keys[..count].iter().map(|keys| (keys, keys.stamp(&mut random), random.bytes(len))).collect();
                 compare(&packets, |_, _| {});
             }
         }
@@ -166,8 +164,7 @@ fn one_giant_among_small_ones() {
         let keys = Keys::random(kernels, cipher, &mut random);
         for place in [0, 5, 19] {
             let lengths = (0..20).map(|n| if n == place { 65_535 } else { 64 + n });
-            let packets: Vec<_> =
-                lengths.map(|len| (&keys, keys.stamp(&mut random), random.bytes(len))).collect();
+            let packets: Vec<_> = lengths.map(|len| (&keys, keys.stamp(&mut random), random.bytes(len))).collect();
             compare(&packets, |_, _| {});
         }
     }
@@ -182,10 +179,8 @@ fn another_stamp_or_key_opens_nothing() {
         let [keys, other] = std::array::from_fn(|_| Keys::random(kernels, cipher, &mut random));
         let stamps: Vec<_> = (0..16).map(|_| keys.stamp(&mut random)).collect();
         let text = random.bytes(300);
-        let sealed: Vec<Vec<u8>> = stamps
-            .iter()
-            .map(|stamp| expected_of(&[(&keys, *stamp, text.clone())], 0))
-            .collect();
+        let sealed: Vec<Vec<u8>> =
+            stamps.iter().map(|stamp| expected_of(&[(&keys, *stamp, text.clone())], 0)).collect();
         let mut texts = vec![vec![0xee; 300]; 16];
         let jobs = stamps.iter().zip(&sealed).zip(&mut texts).enumerate();
         let jobs = jobs.map(|(n, ((stamp, sealed), text))| match (n % 4, *stamp) {

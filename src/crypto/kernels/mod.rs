@@ -2,31 +2,39 @@
 //! takes one at a time (`docs/decisions/0020-cryptographic-kernels.md` has the reasons and the figures).
 //!
 //! ```text
-//! batch.rs      jobs, mixed                which of them are for a kernel, and which for the library
-//! packets.rs    Packet                     one of them, as a kernel takes it
-//! avx512.rs     Avx512, load, store        the proof that the processor has it; memory. What is `unsafe` about kernels is there
-//! chacha20_poly1305/                       sixteen blocks of ChaCha20 and eight packets of Poly1305 at a time
+//! packets.rs    Packet                  one job, as a kernel takes it
+//! avx512.rs     Avx512, load, store     the proof that the processor has it; memory
+//! chacha20_poly1305/                    sixteen blocks of ChaCha20 and eight packets of Poly1305 at a time
+//! absent.rs                             for other processors: there are none
 //! ```
 //!
-//! What holds for each of them: no branch and no index depends on a key or on a text, only on lengths; tags are compared whole;
-//! what was written down of one-time keys is wiped when the batch is done; nothing is allocated.
+//! A key is made either for a kernel or for the library, and all its packets go the same way. What holds for each kernel: no
+//! branch and no index depends on a key or on a text, only on lengths; tags are compared whole; what was written down of keys,
+//! on the stack, too, is wiped when the batch is done; nothing is allocated.
 
 // Instructions that not all processors have, and loads and stores of vectors. Only `avx512.rs` and the entries do that.
 #![allow(unsafe_code)]
 
+#[cfg(not(target_arch = "x86_64"))]
+mod absent;
+#[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(target_arch = "x86_64")]
 pub mod chacha20_poly1305;
 mod packets;
 #[cfg(test)]
 pub mod testing;
 
+use std::fmt;
 use std::sync::OnceLock;
 
+#[cfg(not(target_arch = "x86_64"))]
+pub use absent::{avx512, chacha20_poly1305};
 pub use packets::Tag;
 
 use avx512::Avx512;
 
-/// Which of them are used for a key.
+/// Which of them are used for a key. The default is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Kernels {
     /// `None`: the library.
@@ -47,8 +55,11 @@ impl Kernels {
     }
 }
 
-impl std::fmt::Display for Kernels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.avx512.is_some() { "AVX-512" } else { "library" })
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.avx512 {
+            Some(_) => "AVX-512 for ChaCha20-Poly1305, the library for everything else",
+            None => "the library",
+        })
     }
 }

@@ -27,23 +27,22 @@ pub struct Packet<'a, Key> {
 }
 
 impl<'a, Key> Packet<'a, Key> {
-    /// # Panics
-    /// If more than 16 bytes are associated: a SPI and a sequence number are 12 at most.
+    /// `associated` is a SPI and a sequence number, of which so many bytes count, and zeros behind them.
     #[inline]
     pub fn new(
         key: &'a Key,
         nonce: [u8; 12],
-        associated: &[u8],
+        (associated, associated_bytes): ([u8; 12], usize),
         from: Option<&'a [u8]>,
         to: &'a mut [u8],
         tag: Tag<'a>,
     ) -> Self {
         debug_assert!(from.is_none_or(|from| from.len() == to.len()));
         let mut padded = [0; 16];
-        padded[..associated.len()].copy_from_slice(associated);
+        padded[..12].copy_from_slice(&associated);
         let mut behind = [0; 16];
         behind[4..].copy_from_slice(&nonce);
-        Packet { key, nonce: behind, associated: padded, associated_bytes: associated.len(), from, to, tag }
+        Packet { key, nonce: behind, associated: padded, associated_bytes, from, to, tag }
     }
 
     /// What the tag is of, besides what is associated. For sealing only when it has been encrypted.

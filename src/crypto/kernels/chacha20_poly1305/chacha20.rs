@@ -17,8 +17,6 @@ use crate::crypto::kernels::avx512::{load_16, load_at, store, store_part, transp
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 const BLOCK_BYTES: usize = 64;
 const LANES: usize = 16;
-/// Left over, and still fewer than what a group is worth.
-const FEW: usize = 8;
 
 /// Blocks of different packets that wait for their group to be full.
 struct Waiting {
@@ -54,8 +52,12 @@ pub fn apply(packets: &mut [Packet<'_>], chosen: &[u8], scratch: &mut Scratch) {
     }
     match waiting.count {
         0 => {}
-        1..=FEW => {
-            let rows = few(packets, chosen, &waiting);
+        1..=4 => {
+            let rows = few::<1>(packets, chosen, &waiting);
+            put_each(packets, chosen, &waiting, &rows, scratch);
+        }
+        5..=8 => {
+            let rows = few::<2>(packets, chosen, &waiting);
             put_each(packets, chosen, &waiting, &rows, scratch);
         }
         _ => {
@@ -172,17 +174,17 @@ fn keystream(state: &[__m512i; 16]) -> [__m512i; 16] {
     rows
 }
 
-/// The key streams of up to eight blocks. The other rows are of no use.
+/// The key streams of up to four blocks times `GROUPS`. The other rows are of no use.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn few(packets: &[Packet<'_>], chosen: &[u8], waiting: &Waiting) -> [__m512i; 16] {
+fn few<const GROUPS: usize>(packets: &[Packet<'_>], chosen: &[u8], waiting: &Waiting) -> [__m512i; 16] {
     let constants = _mm512_broadcast_i32x4(_mm_setr_epi32(
         CONSTANTS[0] as i32,
         CONSTANTS[1] as i32,
         CONSTANTS[2] as i32,
         CONSTANTS[3] as i32,
     ));
-    let mut states = [[constants; 4]; FEW / 4];
+    let mut states = [[constants; 4]; GROUPS];
     for (group, state) in states.iter_mut().enumerate() {
         let lane = |slot: usize| parts_of(packets, chosen, waiting, 4 * group + slot);
         let slots = [lane(0), lane(1), lane(2), lane(3)];
@@ -221,7 +223,7 @@ fn few(packets: &[Packet<'_>], chosen: &[u8], waiting: &Waiting) -> [__m512i; 16
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn rounds(x: &mut [[__m512i; 4]; FEW / 4]) {
+fn rounds<const GROUPS: usize>(x: &mut [[__m512i; 4]; GROUPS]) {
     for [a, b, c, d] in x {
         *a = _mm512_add_epi32(*a, *b);
         *d = _mm512_rol_epi32::<16>(_mm512_xor_si512(*d, *a));
@@ -244,13 +246,7 @@ fn put_all(packet: &mut Packet<'_>, first: u32, rows: &[__m512i; 16], one_time_k
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn put_each(
-    packets: &mut [Packet<'_>],
-    chosen: &[u8],
-    waiting: &Waiting,
-    rows: &[__m512i; 16],
-    scratch: &mut Scratch,
-) {
+fn put_each(packets: &mut [Packet<'_>], chosen: &[u8], waiting: &Waiting, rows: &[__m512i; 16], scratch: &mut Scratch) {
     for ((&place, &block), row) in waiting.packets.iter().zip(&waiting.blocks).zip(rows).take(waiting.count) {
         let place = usize::from(place);
         put(&mut packets[usize::from(chosen[place])], block, *row, &mut scratch.one_time_keys[place]);

@@ -8,11 +8,18 @@ use crate::crypto::hex::hex;
 use crate::crypto::kernels::Tag;
 use crate::crypto::kernels::testing::{Random, avx512};
 
-const SUNSCREEN: &[u8] = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+const SUNSCREEN: &[u8] =
+    b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
     sunscreen would be it.";
 
 fn array<const N: usize>(digits: &str) -> [u8; N] {
     hex(digits).try_into().unwrap()
+}
+
+fn padded(associated: &[u8]) -> ([u8; 12], usize) {
+    let mut bytes = [0; 12];
+    bytes[..associated.len()].copy_from_slice(associated);
+    (bytes, associated.len())
 }
 
 /// Among `beside` others that are as long as it, so that it is done both alone and together.
@@ -24,7 +31,8 @@ fn check(key: &str, nonce: &str, associated: &str, text: &[u8], sealed: &str, be
     let mut found = vec![vec![0; text.len()]; beside + 1];
     let mut found_tags = vec![[0; 16]; beside + 1];
     let packets = found.iter_mut().zip(&mut found_tags);
-    let packets = packets.map(|(to, tag)| Packet::new(&key, nonce, &associated, Some(text), to, Tag::Seal(tag)));
+    let packets =
+        packets.map(|(to, tag)| Packet::new(&key, nonce, padded(&associated), Some(text), to, Tag::Seal(tag)));
     apply(&mut packets.collect::<Vec<_>>());
     assert!(found.iter().all(|found| found == ciphertext), "{beside}");
     assert!(found_tags.iter().all(|found| found == tag), "{beside}");
@@ -33,7 +41,7 @@ fn check(key: &str, nonce: &str, associated: &str, text: &[u8], sealed: &str, be
     let mut answers = vec![false; beside + 1];
     let packets = texts.iter_mut().zip(&mut answers);
     let packets =
-        packets.map(|(to, is)| Packet::new(&key, nonce, &associated, Some(ciphertext), to, Tag::Open(tag, is)));
+        packets.map(|(to, is)| Packet::new(&key, nonce, padded(&associated), Some(ciphertext), to, Tag::Open(tag, is)));
     apply(&mut packets.collect::<Vec<_>>());
     assert!(answers.iter().all(|is| *is) && texts.iter().all(|found| found == text), "{beside}");
 }
@@ -102,17 +110,29 @@ fn reference(key: &[u8; 32], associated: &[u8], text: &[u8]) -> [u8; 16] {
     h.wrapping_add(&number(&key[16..])).to_le_bytes().as_ref()[..16].try_into().unwrap()
 }
 
+fn one_time_key(bytes: [u8; 32]) -> OneTimeKey {
+    // SAFETY: any 32 bytes are a vector.
+    unsafe { std::mem::transmute::<[u8; 32], OneTimeKey>(bytes) }
+}
+
+fn bytes_of(keys: &[OneTimeKey; CHUNK]) -> [[u8; 32]; CHUNK] {
+    // SAFETY: and the other way.
+    keys.map(|key| unsafe { std::mem::transmute::<OneTimeKey, [u8; 32]>(key) })
+}
+
 /// Tags under these one-time keys, of these texts.
 fn tags_of(keys: &[[u8; 32]], associated: &[u8], texts: &[Vec<u8>]) -> Option<Vec<[u8; 16]>> {
     let processor = avx512()?;
     let key = Key::new(&[0; 32], processor);
     let mut texts = texts.to_vec();
     let mut found = vec![[0; 16]; texts.len()];
-    let mut scratch = Scratch { one_time_keys: [[0; 32]; CHUNK] };
-    scratch.one_time_keys[..keys.len()].copy_from_slice(keys);
+    let mut scratch = Scratch::new();
+    for (place, key) in scratch.one_time_keys.iter_mut().zip(keys) {
+        *place = one_time_key(*key);
+    }
     let packets = texts.iter_mut().zip(&mut found);
     let mut packets: Vec<_> =
-        packets.map(|(text, tag)| Packet::new(&key, [0; 12], associated, None, text, Tag::Seal(tag))).collect();
+        packets.map(|(text, tag)| Packet::new(&key, [0; 12], padded(associated), None, text, Tag::Seal(tag))).collect();
     let chosen: Vec<u8> = (0..packets.len() as u8).collect();
     // SAFETY: the processor has it.
     unsafe { tags(&mut packets, &chosen, &scratch) };
@@ -197,7 +217,7 @@ fn long_ones_do_not_hold_up_the_others() {
         let mut ends = vec![[0; 16]; lengths.len()];
         let packets = texts.iter_mut().zip(&mut ends);
         let packets: Vec<_> =
-            packets.map(|(text, tag)| Packet::new(&key, [0; 12], &[], None, text, Tag::Seal(tag))).collect();
+            packets.map(|(text, tag)| Packet::new(&key, [0; 12], padded(&[]), None, text, Tag::Seal(tag))).collect();
         let chosen: Vec<u8> = (0..packets.len() as u8).collect();
         assert_eq!(blocks(&packets[0]), lengths[0].div_ceil(16) + 1);
         super::poly1305::taken_alone(&packets, &chosen)
@@ -214,11 +234,15 @@ fn nothing_of_a_one_time_key_stays() {
     let Some(processor) = avx512() else { return };
     let key = Key::new(&[7; 32], processor);
     let (mut text, mut tag) = ([0; 100], [0; 16]);
-    let mut scratch = Scratch { one_time_keys: [[0; 32]; CHUNK] };
-    apply_with(&mut [Packet::new(&key, [0; 12], &[], None, &mut text, Tag::Seal(&mut tag))], processor, &mut scratch);
-    assert!(scratch.one_time_keys[0] != [0; 32]);
+    let mut scratch = Scratch::new();
+    apply_with(
+        &mut [Packet::new(&key, [0; 12], padded(&[]), None, &mut text, Tag::Seal(&mut tag))],
+        processor,
+        &mut scratch,
+    );
+    assert!(bytes_of(&scratch.one_time_keys)[0] != [0; 32]);
     scratch.wipe();
-    assert!(scratch.one_time_keys == [[0; 32]; CHUNK]);
+    assert!(bytes_of(&scratch.one_time_keys) == [[0; 32]; CHUNK]);
 }
 
 #[test]
