@@ -12,8 +12,7 @@ use std::ops::Range;
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::batch::Stamp;
-use super::kernels::chacha20_poly1305::{self, Packet};
-use super::kernels::{Kernels, Tag};
+use super::kernels::{Kernels, Packet, Tag, aes_gcm, chacha20_poly1305};
 use super::packet_key::{Associated, NotAuthentic};
 use super::suite::Cipher;
 
@@ -31,11 +30,17 @@ pub(super) struct Aead {
 enum Key {
     Library(LessSafeKey),
     ChaCha20Poly1305(chacha20_poly1305::Key),
+    AesGcm(aes_gcm::Key),
 }
 
-/// For a kernel.
-pub(super) struct Own<'a> {
-    key: &'a chacha20_poly1305::Key,
+/// For which kernel.
+pub(super) enum Own<'a> {
+    ChaCha20Poly1305(Salted<'a, chacha20_poly1305::Key>),
+    AesGcm(Salted<'a, aes_gcm::Key>),
+}
+
+pub(super) struct Salted<'a, K> {
+    key: &'a K,
     salt: [u8; SALT_BYTES],
 }
 
@@ -43,10 +48,13 @@ impl Aead {
     /// `None` if the cipher is no AEAD or the key has not its length.
     pub(super) fn new(cipher: Cipher, key_and_salt: &[u8], kernels: Kernels) -> Option<Aead> {
         let (key, &salt) = key_and_salt.split_last_chunk()?;
-        let own = kernels.avx512.filter(|_| cipher == Cipher::ChaCha20Poly1305);
-        let key = match own {
-            Some(avx512) => Key::ChaCha20Poly1305(chacha20_poly1305::Key::new(key.try_into().ok()?, avx512)),
-            None => Key::Library(context(cipher, key)?),
+        let key = match (cipher, kernels.avx512) {
+            (Cipher::ChaCha20Poly1305, Some(avx512)) => {
+                Key::ChaCha20Poly1305(chacha20_poly1305::Key::new(key.try_into().ok()?, avx512))
+            }
+            (Cipher::AesGcm128, Some(avx512)) => Key::AesGcm(aes_gcm::Key::new_128(key.try_into().ok()?, avx512)),
+            (Cipher::AesGcm256, Some(avx512)) => Key::AesGcm(aes_gcm::Key::new_256(key.try_into().ok()?, avx512)),
+            _ => Key::Library(context(cipher, key)?),
         };
         Some(Aead { key, salt })
     }
@@ -65,7 +73,8 @@ impl Aead {
     pub(super) fn own(&self) -> Option<Own<'_>> {
         match &self.key {
             Key::Library(_) => None,
-            Key::ChaCha20Poly1305(key) => Some(Own { key, salt: self.salt }),
+            Key::ChaCha20Poly1305(key) => Some(Own::ChaCha20Poly1305(Salted { key, salt: self.salt })),
+            Key::AesGcm(key) => Some(Own::AesGcm(Salted { key, salt: self.salt })),
         }
     }
 
@@ -76,6 +85,10 @@ impl Aead {
             Key::ChaCha20Poly1305(key) => {
                 call(&context(Cipher::ChaCha20Poly1305, key.bytes()).expect("a key of 32 octets"))
             }
+            Key::AesGcm(key) => key.with_bytes(|bytes| {
+                let cipher = if bytes.len() == 16 { Cipher::AesGcm128 } else { Cipher::AesGcm256 };
+                call(&context(cipher, bytes).expect("a key of 16 or 32 octets"))
+            }),
         }
     }
 
@@ -96,12 +109,10 @@ impl Aead {
 
     /// The same where the text lies in `sealed` already.
     pub(super) fn seal_counted(&self, counter: u64, sealed: &mut [u8]) {
-        if let Some(own) = self.own() {
-            let (to, tag) = sealed.split_last_chunk_mut().expect("room for the tag");
-            let packet = own.packet(counter_nonce(counter), NOTHING, None, to, Tag::Seal(tag));
-            return chacha20_poly1305::apply(&mut [packet]);
-        }
         let (text, tag) = sealed.split_last_chunk_mut::<TAG_BYTES>().expect("room for the tag");
+        if let Some(own) = self.own() {
+            return own.seal_in_place(counter_nonce(counter), NOTHING, text, tag);
+        }
         self.with_library(|key| key.seal_in_place_scatter(counted(counter), Aad::empty(), text, &[], tag))
             .expect("a packet is shorter than what an AEAD can seal");
     }
@@ -141,9 +152,7 @@ impl Aead {
         let (plaintext, tag) = rest.split_last_chunk_mut::<TAG_BYTES>().expect("room for the ICV");
         *iv = counter.to_be_bytes();
         if let (Some(own), Associated::Esp { spi, sequence, esn }) = (self.own(), associated) {
-            let associated = esp_associated(spi, sequence, esn);
-            let packet = own.packet(salted(own.salt, iv), associated, None, plaintext, Tag::Seal(tag));
-            return chacha20_poly1305::apply(&mut [packet]);
+            return own.seal_in_place(salted(self.salt, iv), esp_associated(spi, sequence, esn), plaintext, tag);
         }
         let (nonce, associated) = (self.nonce(iv), associated_data(associated));
         let sealed = self
@@ -178,10 +187,38 @@ impl Aead {
     }
 }
 
-impl<'a> Own<'a> {
+impl Own<'_> {
+    /// One packet by itself.
+    fn seal_in_place(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        associated: EspAssociated,
+        text: &mut [u8],
+        tag: &mut [u8; TAG_BYTES],
+    ) {
+        match self {
+            Own::ChaCha20Poly1305(own) => {
+                chacha20_poly1305::apply(&mut [own.packet(nonce, associated, None, text, Tag::Seal(tag))]);
+            }
+            Own::AesGcm(own) => {
+                aes_gcm::apply(&mut own.packet(nonce, associated, None, text, Tag::Seal(tag)));
+                aes_gcm::wipe();
+            }
+        }
+    }
+}
+
+impl Salted<'_, aes_gcm::Key> {
+    #[inline]
+    pub(super) fn touch(&self) {
+        self.key.touch();
+    }
+}
+
+impl<'a, K> Salted<'a, K> {
     /// [`super::batch::SealJob`] for the kernel. `None`: the lengths do not agree.
     #[inline]
-    pub(super) fn sealing(&self, stamp: Stamp, text: &'a [u8], sealed: &'a mut [u8]) -> Option<Packet<'a>> {
+    pub(super) fn sealing(&self, stamp: Stamp, text: &'a [u8], sealed: &'a mut [u8]) -> Option<Packet<'a, K>> {
         let (nonce, associated, sealed) = match stamp {
             Stamp::Esp { spi, sequence, esn } => {
                 let (iv, rest) = sealed.split_first_chunk_mut()?;
@@ -203,7 +240,7 @@ impl<'a> Own<'a> {
         sealed: &'a [u8],
         text: &'a mut [u8],
         is_authentic: &'a mut bool,
-    ) -> Option<Packet<'a>> {
+    ) -> Option<Packet<'a, K>> {
         let (nonce, associated, sealed) = match stamp {
             Stamp::Esp { spi, sequence, esn } => {
                 let (iv, rest) = sealed.split_first_chunk()?;
@@ -224,7 +261,7 @@ impl<'a> Own<'a> {
         from: Option<&'a [u8]>,
         to: &'a mut [u8],
         tag: Tag<'a>,
-    ) -> Packet<'a> {
+    ) -> Packet<'a, K> {
         Packet::new(self.key, nonce, associated, from, to, tag)
     }
 }

@@ -10,7 +10,8 @@
 //! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
 //! A kernel that works on many packets side by side finds here all that there are, with their suites, and nothing else changes.
 
-use super::kernels::chacha20_poly1305;
+use super::aead::Own;
+use super::kernels::{aes_gcm, chacha20_poly1305};
 use super::packet_key::PacketKey;
 
 /// Which packet it is under its key, and what is authenticated with it. Never twice the same for sealing under one key.
@@ -64,32 +65,53 @@ impl<'a> OpenJob<'a> {
 
 pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
     for jobs in jobs.chunks_mut(chacha20_poly1305::PACKETS) {
-        let mut together: Together<'_> = heapless::Vec::new();
+        jobs.iter().for_each(|job| job.key.touch());
+        let (mut together, mut one_by_one) = (Together::new(), false);
         for job in jobs {
-            let Some(own) = job.key.own() else {
-                job.is_sealed = job.key.seal_into(job.stamp, job.text, job.sealed).is_some();
-                continue;
+            job.is_sealed = match job.key.own() {
+                Some(Own::ChaCha20Poly1305(own)) => {
+                    let packet = own.sealing(job.stamp, job.text, job.sealed);
+                    let is_sealed = packet.is_some();
+                    together.extend(packet);
+                    is_sealed
+                }
+                Some(Own::AesGcm(own)) => {
+                    one_by_one = true;
+                    own.sealing(job.stamp, job.text, job.sealed).as_mut().map(aes_gcm::apply).is_some()
+                }
+                None => job.key.seal_into(job.stamp, job.text, job.sealed).is_some(),
             };
-            let packet = own.sealing(job.stamp, job.text, job.sealed);
-            job.is_sealed = packet.is_some();
-            together.extend(packet);
         }
-        chacha20_poly1305::apply(&mut together);
+        finish(&mut together, one_by_one);
     }
 }
 
 pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
     for jobs in jobs.chunks_mut(chacha20_poly1305::PACKETS) {
-        let mut together: Together<'_> = heapless::Vec::new();
+        jobs.iter().for_each(|job| job.key.touch());
+        let (mut together, mut one_by_one) = (Together::new(), false);
         for job in jobs {
-            let Some(own) = job.key.own() else {
-                job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok();
-                continue;
-            };
             job.is_authentic = false;
-            together.extend(own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic));
+            match job.key.own() {
+                Some(Own::ChaCha20Poly1305(own)) => {
+                    together.extend(own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic));
+                }
+                Some(Own::AesGcm(own)) => {
+                    one_by_one = true;
+                    let packet = own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic);
+                    packet.into_iter().for_each(|mut packet| aes_gcm::apply(&mut packet));
+                }
+                None => job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok(),
+            }
         }
-        chacha20_poly1305::apply(&mut together);
+        finish(&mut together, one_by_one);
+    }
+}
+
+fn finish(together: &mut Together<'_>, one_by_one: bool) {
+    chacha20_poly1305::apply(together);
+    if one_by_one {
+        aes_gcm::wipe();
     }
 }
 

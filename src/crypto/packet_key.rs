@@ -122,6 +122,14 @@ impl PacketKey {
         }
     }
 
+    /// Reads ahead of need what a kernel keeps apart.
+    #[inline]
+    pub(super) fn touch(&self) {
+        if let Some(Own::AesGcm(own)) = self.own() {
+            own.touch();
+        }
+    }
+
     /// One [`super::batch::SealJob`].
     #[inline]
     pub(super) fn seal_into(&self, stamp: Stamp, text: &[u8], sealed: &mut [u8]) -> Option<()> {

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-/// Proof that the processor has AVX-512 F, BW, DQ, VL and IFMA (Ice Lake, Zen 4 and later). What is marked with these
-/// features may be called by whoever holds one.
+/// Proof that the processor has AVX-512 F, BW, DQ, VL and IFMA, and AES and carry-less products in vectors as long (Ice Lake,
+/// Zen 4 and later). What is marked with these features may be called by whoever holds one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Avx512(());
 
@@ -13,7 +13,11 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512ifma");
+            && is_x86_feature_detected!("avx512ifma")
+            && is_x86_feature_detected!("aes")
+            && is_x86_feature_detected!("vaes")
+            && is_x86_feature_detected!("pclmulqdq")
+            && is_x86_feature_detected!("vpclmulqdq");
         is_there.then_some(Avx512(()))
     }
 }
@@ -70,6 +74,34 @@ pub fn load_at(bytes: &[u8], at: usize) -> __m512i {
         // Not a load with an empty mask: from where there is no memory it takes the processor hundreds of clocks.
         None if rest.is_empty() => _mm512_setzero_si512(),
         None => load_part(rest),
+    }
+}
+
+/// The other way, as far as there is room.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn store_at(bytes: &mut [u8], at: usize, vector: __m512i) {
+    let rest = bytes.get_mut(at..).unwrap_or_default();
+    if let Some(whole) = rest.first_chunk_mut() {
+        store(whole, vector);
+    } else if !rest.is_empty() {
+        store_part(rest, vector);
+    }
+}
+
+/// So many, and zeros behind them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn first_bytes(vector: __m512i, count: usize) -> __m512i {
+    _mm512_maskz_mov_epi8(mask(count), vector)
+}
+
+/// Asks for all of it, without waiting.
+#[inline]
+pub fn prefetch<T>(value: &T) {
+    for line in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: of an address nothing is asked but that it is one, and this is within the value.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).byte_add(line).cast()) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! packets.rs    Packet                  one job, as a kernel takes it
 //! avx512.rs     Avx512, load, store     the proof that the processor has it; memory
+//! aes_gcm/                              packet by packet, four blocks to an instruction
 //! chacha20_poly1305/                    sixteen blocks of ChaCha20 and eight packets of Poly1305 at a time
 //! absent.rs                             for other processors: there are none
 //! ```
@@ -18,6 +19,8 @@
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
 #[cfg(target_arch = "x86_64")]
+pub mod aes_gcm;
+#[cfg(target_arch = "x86_64")]
 pub mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub mod chacha20_poly1305;
@@ -29,8 +32,8 @@ use std::fmt;
 use std::sync::OnceLock;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use absent::{avx512, chacha20_poly1305};
-pub use packets::Tag;
+pub use absent::{aes_gcm, avx512, chacha20_poly1305};
+pub use packets::{Packet, Tag};
 
 use avx512::Avx512;
 
@@ -58,7 +61,7 @@ impl Kernels {
 impl fmt::Display for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.avx512 {
-            Some(_) => "AVX-512 for ChaCha20-Poly1305, the library for everything else",
+            Some(_) => "AVX-512 for AES-GCM and ChaCha20-Poly1305, the library for the rest",
             None => "the library",
         })
     }

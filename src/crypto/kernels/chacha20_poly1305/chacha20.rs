@@ -12,7 +12,7 @@
 use std::arch::x86_64::*;
 
 use super::{OneTimeKey, Packet, Scratch};
-use crate::crypto::kernels::avx512::{load_16, load_at, store, store_part, transpose_slots, transpose_words};
+use crate::crypto::kernels::avx512::{load_16, load_at, store_at, transpose_slots, transpose_words};
 
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 const BLOCK_BYTES: usize = 64;
@@ -265,10 +265,5 @@ fn put(packet: &mut Packet<'_>, block: u32, row: __m512i, one_time_key: &mut One
         Some(from) => load_at(from, at),
         None => load_at(packet.to, at),
     };
-    let bytes = _mm512_xor_si512(bytes, row);
-    let Some(rest) = packet.to.get_mut(at..) else { return };
-    match rest.first_chunk_mut() {
-        Some(whole) => store(whole, bytes),
-        None => store_part(rest, bytes),
-    }
+    store_at(packet.to, at, _mm512_xor_si512(bytes, row));
 }
