@@ -4,7 +4,8 @@
 //! is one bit off; powers of H have that bit in them: what is stored is H^n / x. Then
 //!
 //! ```text
-//! (h + block 1) * H^8 + block 2 * H^7 + ... + block 8 * H       four products a vector; one sum, and one reduction, for all
+//! block 1 * H^8 + block 2 * H^7 + ... + block 8 * H       four products a vector; one sum, and one reduction, for all
+//! lane = lane * H^8 + block                               in a long packet each lane for itself, until the last eight
 //! ```
 
 use std::arch::x86_64::*;
@@ -46,6 +47,17 @@ impl Sum {
         }
     }
 
+    /// Each lane for itself.
+    #[inline]
+    #[target_feature(enable = "avx512f,vpclmulqdq")]
+    pub fn reduce_each(self) -> __m512i {
+        let constant = _mm512_broadcast_i32x4(_mm_set_epi64x(REDUCTION as i64, 1));
+        let folded = _mm512_clmulepi64_epi128::<0x01>(constant, self.low);
+        let middle = _mm512_ternarylogic_epi64::<0x96>(self.middle, folded, swap_each(self.low));
+        let folded = _mm512_clmulepi64_epi128::<0x01>(constant, middle);
+        _mm512_ternarylogic_epi64::<0x96>(self.high, folded, swap_each(middle))
+    }
+
     /// All four lanes in one number.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl,pclmulqdq")]
@@ -70,6 +82,12 @@ fn across(vector: __m512i) -> __m128i {
 #[target_feature(enable = "sse2")]
 fn swap(number: __m128i) -> __m128i {
     _mm_shuffle_epi32::<0b01_00_11_10>(number)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn swap_each(numbers: __m512i) -> __m512i {
+    _mm512_shuffle_epi32::<0b01_00_11_10>(numbers)
 }
 
 /// H^COUNT / x first, H / x last, from H as the cipher gives it.

@@ -149,49 +149,82 @@ fn one<const COUNT: usize, const SEALING: bool>(keys: &Keys<COUNT>, packet: &mut
     );
     let four = _mm512_setr_epi32(4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0, 4, 0, 0, 0);
 
-    // What stands before a step: what is associated, with a power more, and later the sum of all steps before.
-    let mut head = _mm_shuffle_epi8(load_16(&packet.associated), turn);
-    let mut more = usize::from(packet.associated_bytes > 0);
-    let bits = [packet.to.len(), packet.associated_bytes].map(|bytes| 8 * bytes as i64);
     let len = packet.to.len();
     let mut at = 0;
-    loop {
-        let is_last = len - at <= STEP_BYTES;
-        // With the lengths behind the last step.
-        let blocks = if is_last { (len - at).div_ceil(16) + 1 } else { STEP_BLOCKS };
-        let mut streams = [counters; VECTORS];
-        for stream in &mut streams {
-            *stream = _mm512_shuffle_epi8(counters, turn_each);
-            counters = _mm512_add_epi32(counters, four);
-        }
-        let streams = encrypt_all(&keys.rounds, streams);
-
-        let mut sum = Sum::zero();
-        for (n, stream) in streams.into_iter().enumerate() {
-            let from = at + 64 * n;
-            if from >= len {
-                break;
+    // What stands before the last step: what is associated, with a power more, or the sum of all steps before.
+    let mut head = _mm_shuffle_epi8(load_16(&packet.associated), turn);
+    let mut more = usize::from(packet.associated_bytes > 0);
+    if len > STEP_BYTES {
+        let mut sums = [_mm512_setzero_si512(); VECTORS];
+        sums[0] = _mm512_zextsi128_si512(Sum::zero().add(_mm512_zextsi128_si512(head), keys.powers_from(1)).reduce());
+        let step = _mm512_broadcast_i32x4(load_16(keys.power(STEP_BLOCKS)));
+        while len - at > STEP_BYTES {
+            if at > 0 {
+                for sum in &mut sums {
+                    *sum = Sum::zero().add(*sum, step).reduce_each();
+                }
             }
-            let bytes = match packet.from {
-                Some(bytes) => load_at(bytes, from),
-                None => load_at(packet.to, from),
-            };
-            let done = first_bytes(_mm512_xor_si512(bytes, stream), len - from);
-            store_at(packet.to, from, done);
-            let ciphertext = if SEALING { done } else { bytes };
-            sum = sum.add(_mm512_shuffle_epi8(ciphertext, turn_each), keys.powers_from(blocks - 4 * n));
+            let streams = streams(keys, &mut counters, four, turn_each);
+            for (n, stream) in streams.into_iter().enumerate() {
+                let ciphertext = put::<SEALING>(packet, at + 64 * n, stream);
+                sums[n] = _mm512_xor_si512(sums[n], _mm512_shuffle_epi8(ciphertext, turn_each));
+            }
+            at += STEP_BYTES;
         }
-        let lengths = if is_last { _mm_set_epi64x(bits[1], bits[0]) } else { _mm_setzero_si128() };
-        let ends = _mm512_inserti32x4::<1>(_mm512_zextsi128_si512(head), lengths);
-        let powers = _mm512_zextsi128_si512(load_16(keys.power(blocks + more)));
-        sum = sum.add(ends, _mm512_inserti32x4::<1>(powers, load_16(keys.power(1))));
-        head = sum.reduce();
-        if is_last {
-            return bytes(_mm_xor_si128(_mm_shuffle_epi8(head, turn), mask));
+        let mut sum = Sum::zero();
+        for (n, each) in sums.into_iter().enumerate() {
+            sum = sum.add(each, keys.powers_from(STEP_BLOCKS - 4 * n));
         }
-        more = 0;
-        at += STEP_BYTES;
+        (head, more) = (sum.reduce(), 0);
     }
+
+    // With the lengths behind the last step.
+    let blocks = (len - at).div_ceil(16) + 1;
+    let streams = streams(keys, &mut counters, four, turn_each);
+    let mut sum = Sum::zero();
+    for (n, stream) in streams.into_iter().enumerate() {
+        let from = at + 64 * n;
+        if from >= len {
+            break;
+        }
+        let ciphertext = put::<SEALING>(packet, from, stream);
+        sum = sum.add(_mm512_shuffle_epi8(ciphertext, turn_each), keys.powers_from(blocks - 4 * n));
+    }
+    let lengths = _mm_set_epi64x(8 * packet.associated_bytes as i64, 8 * len as i64);
+    let ends = _mm512_inserti32x4::<1>(_mm512_zextsi128_si512(head), lengths);
+    let powers = _mm512_zextsi128_si512(load_16(keys.power(blocks + more)));
+    let sum = sum.add(ends, _mm512_inserti32x4::<1>(powers, load_16(keys.power(1)))).reduce();
+    bytes(_mm_xor_si128(_mm_shuffle_epi8(sum, turn), mask))
+}
+
+/// Text or ciphertext of one vector, from there on. The answer is the ciphertext, with zeros behind its end.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn put<const SEALING: bool>(packet: &mut Packet<'_>, at: usize, stream: __m512i) -> __m512i {
+    let bytes = match packet.from {
+        Some(bytes) => load_at(bytes, at),
+        None => load_at(packet.to, at),
+    };
+    let done = _mm512_xor_si512(bytes, stream);
+    store_at(packet.to, at, done);
+    if SEALING { first_bytes(done, packet.to.len() - at) } else { bytes }
+}
+
+/// The key stream of the next blocks.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,vaes")]
+fn streams<const COUNT: usize>(
+    keys: &Keys<COUNT>,
+    counters: &mut __m512i,
+    four: __m512i,
+    turn_each: __m512i,
+) -> [__m512i; VECTORS] {
+    let mut blocks = [*counters; VECTORS];
+    for block in &mut blocks {
+        *block = _mm512_shuffle_epi8(*counters, turn_each);
+        *counters = _mm512_add_epi32(*counters, four);
+    }
+    encrypt_all(&keys.rounds, blocks)
 }
 
 /// Four blocks in each.
