@@ -165,15 +165,15 @@ fn one<const COUNT: usize, const SEALING: bool>(keys: &Keys<COUNT>, packet: &mut
                 }
             }
             let streams = streams(keys, &mut counters, four, turn_each);
-            for (n, stream) in streams.into_iter().enumerate() {
-                let ciphertext = put::<SEALING>(packet, at + 64 * n, stream);
+            for (n, stream) in streams.iter().enumerate() {
+                let ciphertext = put::<SEALING>(packet, at + 64 * n, *stream);
                 sums[n] = _mm512_xor_si512(sums[n], _mm512_shuffle_epi8(ciphertext, turn_each));
             }
             at += STEP_BYTES;
         }
         let mut sum = Sum::zero();
-        for (n, each) in sums.into_iter().enumerate() {
-            sum = sum.add(each, keys.powers_from(STEP_BLOCKS - 4 * n));
+        for (n, each) in sums.iter().enumerate() {
+            sum = sum.add(*each, keys.powers_from(STEP_BLOCKS - 4 * n));
         }
         (head, more) = (sum.reduce(), 0);
     }
@@ -182,12 +182,12 @@ fn one<const COUNT: usize, const SEALING: bool>(keys: &Keys<COUNT>, packet: &mut
     let blocks = (len - at).div_ceil(16) + 1;
     let streams = streams(keys, &mut counters, four, turn_each);
     let mut sum = Sum::zero();
-    for (n, stream) in streams.into_iter().enumerate() {
+    for (n, stream) in streams.iter().enumerate() {
         let from = at + 64 * n;
         if from >= len {
             break;
         }
-        let ciphertext = put::<SEALING>(packet, from, stream);
+        let ciphertext = put::<SEALING>(packet, from, *stream);
         sum = sum.add(_mm512_shuffle_epi8(ciphertext, turn_each), keys.powers_from(blocks - 4 * n));
     }
     let lengths = _mm_set_epi64x(8 * packet.associated_bytes as i64, 8 * len as i64);

@@ -99,13 +99,14 @@ fn state_of_many(packets: &[Packet<'_>], chosen: &[u8], waiting: &Waiting) -> [_
     let mut parts = [[_mm512_setzero_si512(); 4]; 3];
     for n in 0..4 {
         let lane = |slot: usize| parts_of(packets, chosen, waiting, 4 * slot + n);
-        let slots = [lane(0), lane(1), lane(2), lane(3)];
+        let [a, b, c, d] = [lane(0), lane(1), lane(2), lane(3)];
         for (part, vectors) in parts.iter_mut().enumerate() {
-            vectors[n] = join(slots.map(|slot| slot[part]));
+            vectors[n] = join([a[part], b[part], c[part], d[part]]);
         }
     }
-    for (part, vectors) in parts.into_iter().enumerate() {
-        state[4 + 4 * part..][..4].copy_from_slice(&transpose_words(vectors));
+    for (part, vectors) in parts.iter().enumerate() {
+        [state[4 + 4 * part], state[5 + 4 * part], state[6 + 4 * part], state[7 + 4 * part]] =
+            transpose_words(*vectors);
     }
     state[12] = load_words(&waiting.blocks);
     state
@@ -131,8 +132,9 @@ fn join([a, b, c, d]: [__m128i; 4]) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load_words(words: &[u32; 16]) -> __m512i {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = words.map(|word| word as i32);
-    _mm512_setr_epi32(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = words;
+    let four = |a: u32, b: u32, c: u32, d: u32| _mm_setr_epi32(a as i32, b as i32, c as i32, d as i32);
+    join([four(*a, *b, *c, *d), four(*e, *f, *g, *h), four(*i, *j, *k, *l), four(*m, *n, *o, *p)])
 }
 
 /// Four quarter rounds beside each other. A macro, since what is not inlined here keeps its vectors in memory.
@@ -163,13 +165,11 @@ fn keystream(state: &[__m512i; 16]) -> [__m512i; 16] {
     }
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = x;
     // Vector `n` of each has words 0 to 3, 4 to 7, ... of lane 4 * slot + n in slot `slot`.
-    let words = [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]];
-    let [w0, w4, w8, w12] = words.map(|four| transpose_words(four));
+    let (w0, w4) = (transpose_words([a, b, c, d]), transpose_words([e, f, g, h]));
+    let (w8, w12) = (transpose_words([i, j, k, l]), transpose_words([m, n, o, p]));
     let mut rows = [_mm512_setzero_si512(); 16];
     for n in 0..4 {
-        for (slot, row) in transpose_slots([w0[n], w4[n], w8[n], w12[n]]).into_iter().enumerate() {
-            rows[4 * slot + n] = row;
-        }
+        [rows[n], rows[4 + n], rows[8 + n], rows[12 + n]] = transpose_slots([w0[n], w4[n], w8[n], w12[n]]);
     }
     rows
 }
@@ -187,9 +187,9 @@ fn few<const GROUPS: usize>(packets: &[Packet<'_>], chosen: &[u8], waiting: &Wai
     let mut states = [[constants; 4]; GROUPS];
     for (group, state) in states.iter_mut().enumerate() {
         let lane = |slot: usize| parts_of(packets, chosen, waiting, 4 * group + slot);
-        let slots = [lane(0), lane(1), lane(2), lane(3)];
+        let [a, b, c, d] = [lane(0), lane(1), lane(2), lane(3)];
         for part in 0..3 {
-            state[1 + part] = join(slots.map(|slot| slot[part]));
+            state[1 + part] = join([a[part], b[part], c[part], d[part]]);
         }
         let block = |slot: usize| waiting.blocks[4 * group + slot] as i32;
         let (b0, b1, b2, b3) = (block(0), block(1), block(2), block(3));
@@ -212,11 +212,14 @@ fn few<const GROUPS: usize>(packets: &[Packet<'_>], chosen: &[u8], waiting: &Wai
         }
     }
     let mut rows = [_mm512_setzero_si512(); 16];
-    for (group, (mut x, state)) in x.into_iter().zip(states).enumerate() {
-        for (x, state) in x.iter_mut().zip(state) {
-            *x = _mm512_add_epi32(*x, state);
-        }
-        rows[4 * group..][..4].copy_from_slice(&transpose_slots(x));
+    for (group, (x, state)) in x.iter().zip(&states).enumerate() {
+        let first = 4 * group;
+        [rows[first], rows[first + 1], rows[first + 2], rows[first + 3]] = transpose_slots([
+            _mm512_add_epi32(x[0], state[0]),
+            _mm512_add_epi32(x[1], state[1]),
+            _mm512_add_epi32(x[2], state[2]),
+            _mm512_add_epi32(x[3], state[3]),
+        ]);
     }
     rows
 }

@@ -94,7 +94,7 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys
     while at + 4 * BLOCK_BYTES <= shortest {
         for group in 0..GROUPS {
             let four = unpack(rows_at(&texts[group], at));
-            for block in four {
+            for block in &four {
                 h[group] = mul(add(h[group], split_block(block.0, block.1)), &r[group]);
             }
         }
@@ -103,7 +103,7 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys
     while at < longest {
         for group in 0..GROUPS {
             let four = unpack(rows_at(&texts[group], at));
-            for (n, block) in four.into_iter().enumerate() {
+            for (n, block) in four.iter().enumerate() {
                 let with = _mm512_cmpgt_epu64_mask(length[group].1, _mm512_set1_epi64((at + n * BLOCK_BYTES) as i64));
                 let next = mul(add(h[group], split_block(block.0, block.1)), &r[group]);
                 h[group] = choose(with, h[group], next);
@@ -278,8 +278,8 @@ fn eight(first: __m512i, second: __m512i) -> (__m512i, __m512i) {
 #[target_feature(enable = "avx512f")]
 fn unpack_words(words: [[u64; 2]; LANES]) -> (__m512i, __m512i) {
     let lane = |half: usize| {
-        let [a, b, c, d, e, f, g, h] = ORDER.map(|n| words[n][half] as i64);
-        _mm512_setr_epi64(a, b, c, d, e, f, g, h)
+        let word = |lane: usize| words[ORDER[lane]][half] as i64;
+        _mm512_setr_epi64(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7))
     };
     (lane(0), lane(1))
 }
