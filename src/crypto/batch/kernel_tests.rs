@@ -140,11 +140,15 @@ fn mixed_batches_with_spoiled_packets() {
         let packets: Vec<_> = (0..count)
             .map(|_| {
                 let keys = &keys[random.below(keys.len())];
-                let len = if random.next() % 20 == 0 { random.below(longest) } else { random.below(longest.min(1500)) };
+                let len = if random.next().is_multiple_of(20) {
+                    random.below(longest)
+                } else {
+                    random.below(longest.min(1500))
+                };
                 (keys, keys.stamp(&mut random), random.bytes(len))
             })
             .collect();
-        let bits: Vec<_> = (0..count).map(|_| (random.next() % 3 == 0, random.next() as usize)).collect();
+        let bits: Vec<_> = (0..count).map(|_| (random.next().is_multiple_of(3), random.next() as usize)).collect();
         compare(&packets, |n, sealed| {
             let (is_spoiled, bit) = bits[n];
             if is_spoiled {
