@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The IV is ESP's alone: WireGuard has its counter in the message's header. Jobs do not depend on one another, and stand in the
-//! order in which the packets do. The library takes one packet at a time, so they are done one by one, each in one pass from
+//! order in which the packets do. Where a kernel of our own ([`super::kernels`]) has the key, it does them: ChaCha20-Poly1305
+//! of up to 64 jobs side by side, AES-GCM one behind the other. The library takes one packet at a time, in one pass from
 //! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
-//! A kernel that works on many packets side by side finds here all that there are, with their suites, and nothing else changes.
 
 use super::aead::Own;
 use super::kernels::{aes_gcm, chacha20_poly1305};

@@ -15,7 +15,7 @@ mod schedule;
 
 use std::arch::x86_64::*;
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, optimization_barrier};
 
 use self::ghash::{Sum, bytes};
 use self::schedule::{KEYS_128, KEYS_256, encrypt, expand_128, expand_256};
@@ -32,7 +32,6 @@ const POWERS: usize = STEP_BLOCKS + 2;
 pub type Packet<'a> = packets::Packet<'a, Key>;
 
 /// What packets are sealed and opened with, in the order in which it is read. Wiped when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
 #[repr(C, align(64))]
 struct Keys<const COUNT: usize> {
     rounds: [[u8; 16]; COUNT],
@@ -61,12 +60,14 @@ impl Key {
     pub fn new_128(key: &[u8; 16], processor: Avx512) -> Key {
         // SAFETY: an `Avx512` says that the processor has these instructions.
         let keys = unsafe { Keys::boxed(expand_128(key)) };
+        wipe();
         Key { keys: Schedule::Aes128(keys), processor }
     }
 
     pub fn new_256(key: &[u8; 32], processor: Avx512) -> Key {
         // SAFETY: as above.
         let keys = unsafe { Keys::boxed(expand_256(key)) };
+        wipe();
         Key { keys: Schedule::Aes256(keys), processor }
     }
 
@@ -99,6 +100,12 @@ impl<const COUNT: usize> Keys<COUNT> {
         keys
     }
 
+    /// In whole vectors, where `zeroize` by itself would write byte by byte.
+    fn wipe(&mut self) {
+        (self.rounds, self.powers) = ([[0; 16]; COUNT], [[0; 16]; POWERS]);
+        optimization_barrier(self);
+    }
+
     #[inline]
     fn power(&self, exponent: usize) -> &[u8; 16] {
         &self.powers[POWERS - exponent]
@@ -109,6 +116,12 @@ impl<const COUNT: usize> Keys<COUNT> {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn powers_from(&self, exponent: usize) -> __m512i {
         load_at(self.powers.as_flattened(), 16 * (POWERS - exponent))
+    }
+}
+
+impl<const COUNT: usize> Drop for Keys<COUNT> {
+    fn drop(&mut self) {
+        self.wipe();
     }
 }
 
@@ -129,9 +142,9 @@ pub fn apply(packet: &mut Packet<'_>) {
     packet.finish(tag);
 }
 
-/// What vectors without a register left on the stack. Once for a batch.
+/// What vectors without a register left on the stack. Once for a batch, or for a new key.
 pub fn wipe() {
-    zeroize::zeroize_stack::<1024>();
+    zeroize::zeroize_stack::<1536>();
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,vaes,pclmulqdq,vpclmulqdq")]
