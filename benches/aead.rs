@@ -4,6 +4,12 @@
 //! each round. Every call begins and ends with what the path has and wants: sealing with the packet in a buffer of the batch and ciphertext and tag
 //! behind a header in another, opening with a datagram and the packet in a buffer of the batch. So where a call works in place,
 //! the copy is in it. `-- --suite AES-256-GCM` (or AES-128-GCM, ChaCha20-Poly1305) measures one suite.
+//!
+//! `-- --kernels` compares the kernels of `crypto::kernels` with the library instead, through `seal_batch` and `open_batch`: batches of
+//! 64 to one, one key and 10,000, in turns.
+
+#[path = "aead/kernels.rs"]
+mod kernels;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -73,6 +79,9 @@ const OPENING: [Call; 4] = [
 
 fn main() {
     let only = std::env::args().skip_while(|arg| arg != "--suite").nth(1);
+    if std::env::args().any(|arg| arg == "--kernels") {
+        return kernels::compare(only.as_deref());
+    }
     println!("ns per packet, medians of {ROUNDS} rounds of {PACKETS} packets; one core");
     for (name, algorithm) in SUITES.into_iter().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)) {
         let key = LessSafeKey::new(UnboundKey::new(algorithm, &vec![7; algorithm.key_len()]).expect("a key"));

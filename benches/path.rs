@@ -1,9 +1,9 @@
 //! What a packet costs in the in-memory walk: decap -> classify -> policy -> route -> translate -> encap.
 //!
 //! `cargo bench --bench path` prints, for each pair of tunnels (from, to), inner size and number of sessions, nanoseconds per
-//! packet: the whole walk, the AEAD alone (open and seal of the same bytes, by the library and with the algorithms that the
-//! walk uses: ChaCha20-Poly1305 in WireGuard, AES-GCM-256 in ESP), and the difference: what everything that is not
-//! cryptography costs. Medians of several rounds, in one run, on one core. ESP is in UDP, with extended sequence numbers.
+//! packet: the whole walk, the AEAD alone (open and seal of as many bytes, by the calls and with the algorithms that the
+//! walk uses: `open_batch` and `seal_batch`, ChaCha20-Poly1305 in WireGuard, AES-GCM-256 in ESP), and the difference: what everything that is not
+//! cryptography costs. `IXGATE_CRYPTO=library` in the environment has both done by the library. Medians of several rounds, in one run, on one core. ESP is in UDP, with extended sequence numbers.
 //! `cargo bench --bench path -- --quick` skips the million sessions; `-- --size 64 --sessions 10000 --ways esp-esp` measures
 //! one line (ways: wg-wg, esp-esp, wg-esp, esp-wg). `-- --tunnels 10000 --sessions 10000` has the packets come by as many tunnels,
 //! drawn like the sessions; by default it is one.
@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ixgate::crypto::{Cipher, Kernels, OpenJob, PacketKey, SealJob, Stamp, Suite, open_batch, seal_batch};
 use ixgate::dataplane::Engine;
 use ixgate::io::memory::prefer_huge_pages;
 use ixgate::net::{Path, Timestamp};
@@ -67,7 +67,13 @@ fn main() {
     let (only_size, only_sessions, only_way) = (number("--size"), number("--sessions"), argument("--ways"));
     let tunnels = number("--tunnels").unwrap_or(1);
     let wanted = |only: Option<usize>, value: usize| only.is_none_or(|only| only == value);
-    println!("ns per packet, medians of {ROUNDS} rounds of {ROUND_PACKETS} packets; one core");
+    if std::env::var("IXGATE_CRYPTO").is_ok_and(|what| what == "library") {
+        Kernels::leave_to_library();
+    }
+    println!(
+        "ns per packet, medians of {ROUNDS} rounds of {ROUND_PACKETS} packets; one core; AEAD by {}",
+        Kernels::chosen()
+    );
     println!("{:<8} {:>6} {:>10} {:>10} {:>10} {:>14}", "tunnels", "bytes", "sessions", "walk", "AEAD", "all the rest");
     for way in WAYS.into_iter().filter(|way| only_way.as_ref().is_none_or(|only| *only == name(*way))) {
         let all = SESSIONS.into_iter().filter(|sessions| !quick || *sessions < 1_000_000);
@@ -118,10 +124,26 @@ impl Kind {
     }
 
     /// What the packets are sealed with: in ESP the first of profile `modern`.
-    fn aead(self) -> &'static Algorithm {
+    fn key(self) -> PacketKey {
+        let suite = Suite { cipher: Cipher::AesGcm256, integrity: None };
         match self {
-            Kind::WireGuard => &CHACHA20_POLY1305,
-            Kind::Esp => &AES_256_GCM,
+            Kind::WireGuard => PacketKey::of_wireguard(&[7; 32]),
+            Kind::Esp => PacketKey::new(suite, &[7; 36], &[]).expect("36 bytes"),
+        }
+    }
+
+    fn stamp(self, n: usize) -> Stamp {
+        match self {
+            Kind::WireGuard => Stamp::WireGuard { counter: n as u64 },
+            Kind::Esp => Stamp::Esp { spi: 1, sequence: n as u64, esn: true },
+        }
+    }
+
+    /// Of the 16 bytes before the ciphertext those that are written with it: the IV.
+    fn iv_bytes(self) -> usize {
+        match self {
+            Kind::WireGuard => 0,
+            Kind::Esp => 8,
         }
     }
 }
@@ -247,29 +269,38 @@ fn gateway(kind: Kind, appliance: &Appliance, name: &str, number: u16, now: Time
     }
 }
 
-/// Opens and seals as many bytes as the walk does, nothing else. In both kinds of tunnel 16 bytes stand before what is
-/// sealed, and the tag has 16.
+/// Opens and seals as many bytes as the walk does, nothing else. In both kinds of tunnel 16 bytes stand before the ciphertext, and
+/// the tag has 16.
 fn aead_alone(datagrams: &[(Path, Vec<u8>)], way: Way) -> f64 {
-    let [opening, sealing] =
-        way.map(|kind| LessSafeKey::new(UnboundKey::new(kind.aead(), &[7; 32]).expect("32 bytes")));
-    // Sealed ahead with this key, so that opening succeeds.
-    let mut sealed: Vec<Vec<u8>> = datagrams.iter().map(|(_, d)| d[16..d.len() - 16].to_vec()).collect();
-    for (n, bytes) in sealed.iter_mut().enumerate() {
-        opening.seal_in_place_append_tag(nonce(n), Aad::empty(), bytes).expect("sealed");
-    }
+    let [opening, sealing] = way;
+    let [opening_key, sealing_key] = way.map(Kind::key);
+    let lengths: Vec<usize> = datagrams.iter().map(|(_, datagram)| datagram.len() - 32).collect();
+    let sealed_by = |kind: Kind| lengths.iter().map(|len| vec![0; kind.iv_bytes() + len + 16]).collect::<Vec<_>>();
+    let mut texts: Vec<_> = lengths.iter().map(|len| vec![0x5a; *len]).collect();
+    let (mut arrived, mut leaving) = (sealed_by(opening), sealed_by(sealing));
+    seal_all(opening, &opening_key, &texts, &mut arrived);
+
+    let jobs = arrived.iter().zip(&mut texts).enumerate();
+    let mut jobs: Vec<_> =
+        jobs.map(|(n, (sealed, text))| OpenJob::new(&opening_key, opening.stamp(n), sealed, text)).collect();
     let start = Instant::now();
-    for (n, bytes) in sealed.iter_mut().enumerate() {
-        let len = opening.open_in_place(nonce(n), Aad::empty(), bytes).expect("opened").len();
-        let tag = sealing.seal_in_place_separate_tag(nonce(n), Aad::empty(), &mut bytes[..len]);
-        let _ = black_box(tag.expect("sealed"));
-    }
-    start.elapsed().as_nanos() as f64 / datagrams.len() as f64
+    jobs.chunks_mut(ROUND_PACKETS).for_each(open_batch);
+    let opened = start.elapsed();
+    assert!(jobs.iter().all(|job| job.is_authentic));
+    drop(jobs);
+    let all = opened + seal_all(sealing, &sealing_key, &texts, &mut leaving);
+    black_box(leaving);
+    all.as_nanos() as f64 / datagrams.len() as f64
 }
 
-fn nonce(n: usize) -> Nonce {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&(n as u64).to_le_bytes());
-    Nonce::assume_unique_for_key(nonce)
+fn seal_all(kind: Kind, key: &PacketKey, texts: &[Vec<u8>], sealed: &mut [Vec<u8>]) -> Duration {
+    let jobs = texts.iter().zip(sealed).enumerate();
+    let mut jobs: Vec<_> = jobs.map(|(n, (text, sealed))| SealJob::new(key, kind.stamp(n), text, sealed)).collect();
+    let start = Instant::now();
+    jobs.chunks_mut(ROUND_PACKETS).for_each(seal_batch);
+    let elapsed = start.elapsed();
+    assert!(jobs.iter().all(|job| job.is_sealed));
+    elapsed
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -62,7 +62,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dns",
         ],
     ),
-    ("cli", &["net", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard", "ike"]),
+    ("cli", &["net", "crypto", "config", "control", "daemon", "telemetry", "io", "sim", "wireguard", "ike"]),
 ];
 
 #[test]
@@ -100,6 +100,42 @@ fn every_room_is_listed() {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     assert_eq!(there, listed);
+}
+
+/// Where `unsafe` may be: what talks to the system, and the kernels of cryptography. Each block, and each `unsafe fn` or `impl`,
+/// says why it is sound.
+const UNSAFE: &[&str] = &["io/", "crypto/kernels/"];
+
+#[test]
+fn unsafe_is_only_where_it_may_be_and_says_why() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut found, mut wrong) = (0, Vec::new());
+    for file in rust_files(&source) {
+        let text = fs::read_to_string(&file).unwrap();
+        let place = file.strip_prefix(&source).unwrap().to_string_lossy().into_owned();
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        for (number, _) in lines.iter().enumerate().filter(|(_, line)| is_unsafe(line)) {
+            found += 1;
+            if !UNSAFE.iter().any(|room| place.starts_with(room)) {
+                wrong.push(format!("{place}:{}: unsafe", number + 1));
+            }
+            let reason = lines[..number].iter().rev().take(UNSAFE_REASON_LINES);
+            if !reason.into_iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety")) {
+                wrong.push(format!("{place}:{}: does not say why it is sound", number + 1));
+            }
+        }
+    }
+    assert!(found > 10, "the test reads nothing: {found}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// How far above its block a reason may begin.
+const UNSAFE_REASON_LINES: usize = 8;
+
+/// Not in a comment, nor in the name of a lint.
+fn is_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    ["unsafe {", "unsafe impl", "unsafe fn"].iter().any(|form| code.contains(form))
 }
 
 /// The first path segment behind every `crate::`, also in `use crate::{a, b}`.

@@ -4,6 +4,8 @@
 //! [`TARGETS`], a file in `fuzz/targets` with an entry in `fuzz/Cargo.toml`, and a folder of seeds. What takes whole
 //! endpoints (random input and time) is in files of its own beside this one.
 
+#[path = "batch.rs"]
+mod batch;
 #[path = "dns.rs"]
 mod dns;
 #[path = "dns_forward.rs"]
@@ -42,6 +44,7 @@ use ixgate::wire::ike::{
 type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("crypto_batch", crypto_batch),
     ("dns_forward", dns_forward),
     ("dns_query", dns_query),
     ("dns_rewrite", dns_rewrite),
@@ -85,6 +88,11 @@ pub const DEPTHS: &[Depth] = &[
     ("translate", translate::translate),
     ("walk", walk::walk),
 ];
+
+/// Packets sealed and opened side by side: see `batch.rs`.
+pub fn crypto_batch(script: &[u8]) {
+    batch::batch(script);
+}
 
 /// Askers, resolvers and time: see `dns_forward.rs`.
 pub fn dns_forward(script: &[u8]) {

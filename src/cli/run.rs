@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::output::fail;
+use crate::crypto::Kernels;
 use crate::telemetry::log::{self, LogFormat};
 
 /// Run the appliance in the foreground until SIGTERM or Ctrl-C.
@@ -18,12 +19,30 @@ pub struct Args {
     /// How to write the log, to standard error.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
+    /// What seals and opens packets.
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT", env = "IXGATE_CRYPTO")]
+    pub crypto: Crypto,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Crypto {
+    /// The fastest that the processor has; the log says at start which that is.
+    #[default]
+    Auto,
+    /// The library (aws-lc) and nothing else.
+    Library,
 }
 
 /// `launch` loads the file and runs until told to end.
 pub fn run(args: &Args, launch: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
     match log::init(args.log_format) {
-        Ok(_guard) => launch(&args.file), // gone when that has returned, with the last lines written
+        Ok(_guard) => {
+            if args.crypto == Crypto::Library {
+                Kernels::leave_to_library();
+            }
+            tracing::info!("packets are sealed and opened by {}", Kernels::chosen());
+            launch(&args.file) // the guard is gone when that has returned, with the last lines written
+        }
         Err(error) => fail(2, &error.to_string()),
     }
 }

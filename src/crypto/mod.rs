@@ -6,11 +6,13 @@
 //!   over an AEAD             AES-GCM, ChaCha20-Poly1305                                     aead.rs
 //!   over CBC and an HMAC     AES-CBC, encrypt then MAC                                      cbc_hmac.rs
 //! seal_batch, open_batch     the same for all packets of a batch, under all their keys      batch.rs
+//! Kernels                    of our own, for processors that have AVX-512                   kernels/
 //! Prf                        prf and prf+ of RFC 7296                                       prf.rs
 //! Group, KeyShare            key exchange: MODP, ECP, X25519, ML-KEM                        group.rs
 //! ```
 //!
-//! Everything is aws-lc, except arithmetic modulo the MODP primes, which it does not offer: that is crypto-bigint.
+//! Everything is aws-lc, except arithmetic modulo the MODP primes, which it does not offer: that is crypto-bigint; and except the
+//! packets of tunnels where a kernel does them faster.
 //! `docs/algorithms.md` lists the algorithms with their RFCs.
 //!
 //! Secrets live in [`Zeroizing`](zeroize::Zeroizing) or inside the libraries, which wipe them when dropped; no `Debug`
@@ -22,12 +24,14 @@ mod cbc_hmac;
 pub mod group;
 #[cfg(test)]
 mod hex;
+mod kernels;
 pub mod packet_key;
 pub mod prf;
 pub mod suite;
 
 pub use batch::{OpenJob, SealJob, Stamp, open_batch, seal_batch};
 pub use group::{Group, GroupError, KeyShare};
+pub use kernels::Kernels;
 pub use packet_key::{Associated, KeyLength, NotAuthentic, PacketKey};
 pub use prf::Prf;
 pub use suite::{Cipher, Integrity, Suite};

@@ -13,9 +13,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::aead::Aead;
+use super::aead::{Aead, Own};
 use super::batch::Stamp;
 use super::cbc_hmac::CbcHmac;
+use super::kernels::Kernels;
 use super::suite::{Cipher, Suite};
 
 /// The key of one direction. Give it to one worker; it is `Send`, and sealing takes `&self`.
@@ -24,7 +25,8 @@ pub struct PacketKey {
     protection: Protection,
 }
 
-/// One pointer away, both: aws-lc keeps an AEAD's state apart by itself, and a CBC key is two kilobytes of schedules.
+/// A kernel's key is here. Others are one pointer away: aws-lc keeps an AEAD's state apart by itself, and a CBC key is two
+/// kilobytes of schedules.
 enum Protection {
     Aead(Aead),
     CbcHmac(Box<CbcHmac>),
@@ -58,6 +60,16 @@ pub enum KeyLength {
 impl PacketKey {
     /// `cipher_key` as RFC 7296 section 2.17 gives it (the salt last for an AEAD); `integrity_key` is empty for an AEAD.
     pub fn new(suite: Suite, cipher_key: &[u8], integrity_key: &[u8]) -> Result<PacketKey, KeyLength> {
+        Self::new_for(Kernels::chosen(), suite, cipher_key, integrity_key)
+    }
+
+    /// For these kernels, whatever was chosen.
+    pub fn new_for(
+        kernels: Kernels,
+        suite: Suite,
+        cipher_key: &[u8],
+        integrity_key: &[u8],
+    ) -> Result<PacketKey, KeyLength> {
         if cipher_key.len() != suite.cipher_key_bytes() {
             return Err(KeyLength::Cipher { suite, bytes: cipher_key.len() });
         }
@@ -65,7 +77,7 @@ impl PacketKey {
             return Err(KeyLength::Integrity { suite, bytes: integrity_key.len() });
         }
         let protection = match (suite.cipher.is_aead(), suite.own_integrity()) {
-            (true, _) => Aead::new(suite.cipher, cipher_key).map(Protection::Aead),
+            (true, _) => Aead::new(suite.cipher, cipher_key, kernels).map(Protection::Aead),
             (false, Some(integrity)) => CbcHmac::new(suite.cipher, cipher_key, integrity, integrity_key)
                 .map(|cbc| Protection::CbcHmac(Box::new(cbc))),
             (false, None) => return Err(KeyLength::NoIntegrity { suite }),
@@ -76,8 +88,13 @@ impl PacketKey {
 
     /// For WireGuard's data messages ([`Stamp::WireGuard`], and no other).
     pub fn of_wireguard(key: &[u8; 32]) -> PacketKey {
+        Self::of_wireguard_for(Kernels::chosen(), key)
+    }
+
+    /// For these kernels, whatever was chosen.
+    pub fn of_wireguard_for(kernels: Kernels, key: &[u8; 32]) -> PacketKey {
         let suite = Suite { cipher: Cipher::ChaCha20Poly1305, integrity: None };
-        PacketKey { suite, protection: Protection::Aead(Aead::of_wireguard(key)) }
+        PacketKey { suite, protection: Protection::Aead(Aead::of_wireguard(key, kernels)) }
     }
 
     #[inline]
@@ -93,6 +110,23 @@ impl PacketKey {
         match &self.protection {
             Protection::Aead(aead) => aead.seal_counted(counter, buf),
             Protection::CbcHmac(_) => panic!("WireGuard has no such suite"),
+        }
+    }
+
+    /// `None`: its packets are for the library, one by one.
+    #[inline]
+    pub(super) fn own(&self) -> Option<Own<'_>> {
+        match &self.protection {
+            Protection::Aead(aead) => aead.own(),
+            Protection::CbcHmac(_) => None,
+        }
+    }
+
+    /// Reads ahead of need what a kernel keeps apart.
+    #[inline]
+    pub(super) fn touch(&self) {
+        if let Some(Own::AesGcm(own)) = self.own() {
+            own.touch();
         }
     }
 

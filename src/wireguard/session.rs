@@ -21,7 +21,7 @@ pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// The first counter that is never used: 2^64 - 2^13 - 1 (the paper, section 6.1).
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The key contexts are aws-lc's, which erases them when they are dropped. What each packet touches comes first.
+/// The keys are erased when they are dropped. What each packet touches comes first.
 #[repr(C)]
 pub struct Session {
     opener: PacketKey,

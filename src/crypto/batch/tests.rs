@@ -3,12 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::crypto::{Associated, Cipher, Integrity, Suite};
+use crate::crypto::{Associated, Cipher, Integrity, Kernels, Suite};
 
 const SUITES: usize = 7;
 
 /// Of each kind that there is: AEADs, CBC with an HMAC, WireGuard's.
 fn key(kind: usize, seed: u8) -> PacketKey {
+    key_for(Kernels::chosen(), kind, seed)
+}
+
+fn key_for(kernels: Kernels, kind: usize, seed: u8) -> PacketKey {
     let aead = |cipher| Suite { cipher, integrity: None };
     let cbc = |cipher, integrity| Suite { cipher, integrity: Some(integrity) };
     let suites = [
@@ -22,9 +26,10 @@ fn key(kind: usize, seed: u8) -> PacketKey {
     let bytes = |len: usize| vec![seed; len];
     match suites.get(kind) {
         Some(suite) => {
-            PacketKey::new(*suite, &bytes(suite.cipher_key_bytes()), &bytes(suite.integrity_key_bytes())).unwrap()
+            let (cipher, integrity) = (bytes(suite.cipher_key_bytes()), bytes(suite.integrity_key_bytes()));
+            PacketKey::new_for(kernels, *suite, &cipher, &integrity).unwrap()
         }
-        None => PacketKey::of_wireguard(&[seed; 32]),
+        None => PacketKey::of_wireguard_for(kernels, &[seed; 32]),
     }
 }
 
@@ -57,10 +62,13 @@ impl Packet {
         (if self.is_wireguard() { 0 } else { suite.iv_bytes() }, suite.icv_bytes())
     }
 
-    /// By the call for a packet by itself.
+    /// By the library, and its call for a packet by itself.
     fn sealed_alone(&self) -> Vec<u8> {
+        self.sealed_by(&key_for(Kernels::default(), self.kind, self.seed))
+    }
+
+    fn sealed_by(&self, key: &PacketKey) -> Vec<u8> {
         let (iv, icv) = self.around();
-        let key = key(self.kind, self.seed);
         let mut bytes = [vec![0; iv], self.text.clone(), vec![0; icv]].concat();
         match self.stamp() {
             Stamp::WireGuard { counter } => key.seal_message(counter, &mut bytes),
@@ -93,8 +101,9 @@ proptest! {
         seal_batch(&mut jobs);
         prop_assert!(jobs.iter().all(|job| job.is_sealed));
         drop(jobs);
-        for (packet, sealed) in packets.iter().zip(&sealed) {
+        for ((packet, sealed), key) in packets.iter().zip(&sealed).zip(&keys) {
             prop_assert_eq!(sealed, &packet.sealed_alone());
+            prop_assert_eq!(sealed, &packet.sealed_by(key), "by itself, in place");
         }
 
         for (packet, sealed) in packets.iter().zip(&mut sealed) {
@@ -110,6 +119,10 @@ proptest! {
         open_batch(&mut jobs);
         for (job, packet) in jobs.iter().zip(&packets) {
             prop_assert_eq!(job.is_authentic, packet.spoiled.is_none());
+            if !job.is_authentic {
+                let parts = packet.text.chunks_exact(16).filter(|part| part != &[0; 16]);
+                prop_assert!(parts.into_iter().all(|part| job.text.windows(16).all(|there| there != part)), "wiped");
+            }
             if job.is_authentic {
                 prop_assert_eq!(&job.text[..packet.text.len()], &packet.text[..]);
                 prop_assert_eq!(&job.text[packet.text.len()..], &[0xee; 3], "not a byte further");
