@@ -62,7 +62,7 @@ impl Flows {
         [first, first + 1]
             .map(|place| Entry::from_words(&lines[place]))
             .into_iter()
-            .find(|entry| entry.is_of(key, self.epoch))
+            .find(|entry| Entry::is_of(&entry.to_words(), key, self.epoch))
     }
 }
 
