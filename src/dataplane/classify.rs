@@ -67,6 +67,7 @@ fn classify_fragment(
 #[inline]
 fn classify_one(meta: &mut Meta, bytes: &[u8], headers: Headers, tables: Tables<'_>) -> Result<(), DropReason> {
     meta.headers = headers;
+    meta.set_total_bytes(headers.total_bytes);
     match (meta.headers.source, meta.headers.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => classify_v4(meta, bytes, source, destination, tables),
         (IpAddr::V6(source), IpAddr::V6(destination)) => classify_v6(meta, source, destination, tables),

@@ -135,7 +135,7 @@ impl Encap<'_> {
                     done += 1;
                     let number = place_of(key);
                     let (meta, buffer) = batch.buffer_mut(number);
-                    let packet_bytes = meta.headers.total_bytes;
+                    let packet_bytes = meta.buffer_bytes();
                     match ipsec.prepare(tunnel, buffer, packet_bytes, outbox) {
                         Ok(prepared) => {
                             push(leaving, number, packet_bytes, prepared.text_bytes, prepared.place);
@@ -176,7 +176,7 @@ impl Encap<'_> {
                     meta.drop(DropReason::EgressQueueFull); // which preparing has ruled out
                 }
             }
-            let realm = batch.meta(leaving[range.start].number as usize).destination.realm;
+            let realm = batch.meta(leaving[range.start].number as usize).to;
             counters.sent_all(*tunnel, realm, traffic);
             match transport {
                 Transport::WireGuard(_) => {
@@ -228,11 +228,11 @@ impl Encap<'_> {
     /// By a port, or in fragments.
     fn seal_alone(&mut self, number: usize) {
         let Encap { batch, tunnels, fragmenter, outbox, counters, .. } = self;
-        let (meta, bytes) = batch.packet_mut(number);
-        let packet = &bytes[..meta.headers.total_bytes];
+        let (meta, packet) = batch.packet_mut(number);
+        let packet = &*packet;
         let sealed = match meta.fragment_payload_bytes {
             0 => tunnels.seal(meta.egress, meta.realm, packet, outbox).map(|()| {
-                counters.sent(meta.egress, meta.destination.realm, packet.len());
+                counters.sent(meta.egress, meta.to, packet.len());
             }),
             _ => fragmenter.seal(meta, packet, tunnels, outbox, counters),
         };
@@ -255,7 +255,7 @@ fn prepare_wireguard(
     for key in group {
         let number = place_of(key);
         let (meta, buffer) = batch.buffer_mut(number);
-        let packet_bytes = meta.headers.total_bytes;
+        let packet_bytes = meta.buffer_bytes();
         let text_bytes = departure.text_bytes(packet_bytes);
         // As much as there may be, of which the length is known.
         let padding = buffer.get_mut(packet_bytes..).and_then(|behind| behind.first_chunk_mut::<PADDING_BYTES>());

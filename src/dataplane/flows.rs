@@ -28,7 +28,7 @@ use crate::nat::{Pass, Sessions};
 use crate::net::policy::protocol;
 use crate::net::{Generation, IpVersion, RealmId, TunnelId};
 use crate::packet::batch::BATCH_PACKETS;
-use crate::packet::{Batch, Fate, Meta};
+use crate::packet::{Batch, Meta};
 use crate::wire::checksum::Delta;
 use crate::wire::tcp::{self, Segment, flag};
 use crate::wire::{ipv4, udp};
@@ -334,10 +334,7 @@ impl Entry {
 
     #[inline]
     fn apply(&self, meta: &mut Meta, packet: &mut [u8]) {
-        meta.headers.total_bytes = total_bytes(packet).into();
-        meta.destination.realm = self.realm;
-        meta.egress = self.egress;
-        meta.fate = Fate::Translated;
+        meta.let_through(packet.len(), self.egress, self.realm);
         self.rewrite(packet);
     }
 

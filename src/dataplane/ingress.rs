@@ -119,13 +119,17 @@ impl Ingress<'_> {
         let (mut before, mut sought) = (Before::default(), 0u64);
         for (n, datagram) in datagrams.iter().enumerate() {
             // There is a slot, and room for a job and an outcome, for each datagram.
-            let outcome = self.tunnels.look_up(datagram, room, &mut before).map(|found| {
-                if let Some(slot) = slots.next() {
-                    let _ = jobs.push(found.job(slot));
-                }
-                sought |= 1 << n;
-                found.arriving
-            });
+            let outcome = match datagram.path.port {
+                Port::WireGuard => self.tunnels.look_up_wireguard(datagram.bytes, room, &mut before).map(|found| {
+                    let _ = slots.next().map(|slot| jobs.push(found.job(slot)));
+                    Arriving::WireGuard(found.arriving)
+                }),
+                _ => self.tunnels.look_up_esp(datagram.bytes, room).map(|found| {
+                    let _ = slots.next().map(|slot| jobs.push(found.job(slot)));
+                    Arriving::Esp(found.arriving)
+                }),
+            };
+            sought |= u64::from(outcome.is_ok()) << n;
             let _ = found.push(outcome);
         }
         open_batch(&mut jobs);
@@ -187,8 +191,12 @@ impl Ingress<'_> {
     /// One that is not authentic. Those before it may have made it a replay, or ended its SA.
     #[cold]
     fn refused(&mut self, datagram: &Datagram<'_>) {
-        let found = self.tunnels.look_up(datagram, self.entry.batch.slot_bytes(), &mut Before::default());
-        let reason = found.err().unwrap_or(DropReason::DataNotAuthentic);
+        let room = self.entry.batch.slot_bytes();
+        let found = match datagram.path.port {
+            Port::WireGuard => self.tunnels.look_up_wireguard(datagram.bytes, room, &mut Before::default()).err(),
+            _ => self.tunnels.look_up_esp(datagram.bytes, room).err(),
+        };
+        let reason = found.unwrap_or(DropReason::DataNotAuthentic);
         self.entry.counters.dropped_outside(reason, None);
     }
 

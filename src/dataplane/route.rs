@@ -84,7 +84,7 @@ fn route_one(meta: &mut Meta, packet: &[u8], carriers: &Carriers, tunnels: &Tunn
     // fragmented because of them.
     let back = tunnels.way(meta.ingress);
     let mss = |bytes: u16, is_v6| bytes.saturating_sub(tcp_overhead(is_v6));
-    meta.egress = egress;
+    (meta.egress, meta.to) = (egress, meta.destination.realm);
     meta.max_mss_bytes = mss(way.unfragmented_bytes, is_v6).min(mss(back.unfragmented_bytes, was_v6));
     Ok(())
 }

@@ -33,8 +33,9 @@ pub struct Meta {
     pub ingress: TunnelId,
     /// Bytes of the packet in its buffer.
     pub(super) len: u32,
-    /// The tunnel it leaves by.
+    /// The tunnel it leaves by, and that tunnel's realm.
     pub egress: TunnelId,
+    pub to: RealmId,
     /// It leaves in fragments with so many bytes of payload; 0: whole.
     pub fragment_payload_bytes: u16,
     /// Largest TCP segment that fits both tunnels' MTU; only used on SYN.
@@ -63,6 +64,7 @@ impl Meta {
         ingress: TunnelId::NONE,
         len: 0,
         egress: TunnelId::NONE,
+        to: RealmId::IX,
         fragment_payload_bytes: 0,
         max_mss_bytes: u16::MAX,
         reassembled: None,
@@ -81,6 +83,7 @@ impl Meta {
         self.ingress = ingress;
         self.len = len as u32;
         self.egress = TunnelId::NONE;
+        self.to = RealmId::IX;
         self.fragment_payload_bytes = 0;
         self.max_mss_bytes = u16::MAX;
         self.reassembled = None;
@@ -93,13 +96,15 @@ impl Meta {
     /// Before the first stage.
     #[inline]
     pub fn clear_findings(&mut self) {
-        let Meta { fate, realm, ingress, len, egress, fragment_payload_bytes, max_mss_bytes, reassembled, .. } = *self;
+        let Meta { fate, realm, ingress, len, egress, to, fragment_payload_bytes, max_mss_bytes, reassembled, .. } =
+            *self;
         *self = Meta {
             fate,
             realm,
             ingress,
             len,
             egress,
+            to,
             fragment_payload_bytes,
             max_mss_bytes,
             reassembled,
@@ -107,7 +112,7 @@ impl Meta {
         };
     }
 
-    /// Bytes of the packet in its buffer.
+    /// Bytes of the packet in its buffer. Once the stages know its headers: by them.
     #[inline]
     pub fn buffer_bytes(&self) -> usize {
         self.len as usize
@@ -122,6 +127,15 @@ impl Meta {
     #[inline]
     pub fn crosses_families(&self) -> bool {
         self.headers.is_v6() != self.shown.destination.is_ipv6()
+    }
+
+    /// It leaves as it is, by that tunnel, to its realm: no stage is to look at it.
+    #[inline]
+    pub fn let_through(&mut self, total_bytes: usize, egress: TunnelId, to: RealmId) {
+        self.len = total_bytes as u32;
+        self.egress = egress;
+        self.to = to;
+        self.fate = Fate::Translated;
     }
 
     /// The packet in the buffer is another one now, of this length.

@@ -23,12 +23,12 @@ pub(in crate::dataplane) enum Arriving {
 }
 
 /// What is needed to open one.
-pub(in crate::dataplane) struct Found<'a> {
-    pub arriving: Arriving,
-    key: &'a PacketKey,
-    stamp: Stamp,
-    sealed: &'a [u8],
-    text_bytes: usize,
+pub(in crate::dataplane) struct Found<'a, A> {
+    pub arriving: A,
+    pub key: &'a PacketKey,
+    pub stamp: Stamp,
+    pub sealed: &'a [u8],
+    pub text_bytes: usize,
 }
 
 /// Whose the message before was: the next one's as well, as a rule.
@@ -46,7 +46,13 @@ pub(in crate::dataplane) enum Egress<'a> {
     WireGuard(&'a mut wireguard::Endpoint),
 }
 
-impl<'a> Found<'a> {
+impl<'a, A> Found<'a, A> {
+    /// With room for all of the text.
+    #[inline]
+    fn within(self, room: usize) -> Result<Self, DropReason> {
+        if self.text_bytes <= room { Ok(self) } else { Err(DropReason::InnerTooLong) }
+    }
+
     /// With as much room as was said.
     #[inline]
     pub fn job(&self, slot: &'a mut [u8]) -> OpenJob<'a> {
@@ -182,35 +188,33 @@ impl Tunnels {
         }
     }
 
-    /// Whose it is, and whether it is new. There is `room` for so many bytes of text. `before`: of the datagrams before it, with
-    /// nothing between that changes tunnels.
-    #[inline(always)]
-    pub fn look_up<'a>(
+    /// Whose a message of WireGuard is, and whether it is new. There is `room` for so many bytes of text. `before`: of the datagrams before
+    /// it, with nothing between that changes tunnels.
+    #[inline]
+    pub fn look_up_wireguard<'a>(
         &'a self,
-        datagram: &Datagram<'a>,
+        datagram: &'a [u8],
         room: usize,
         before: &mut Before<'a>,
-    ) -> Result<Found<'a>, DropReason> {
-        let found = match (datagram.path.port, &self.ipsec) {
-            (Port::WireGuard, _) => {
-                let index = wireguard::receiver_index(datagram.bytes).ok_or(DropReason::OuterMalformed)?;
-                let opener = match before.opener {
-                    Some((of, opener)) if of == index => opener,
-                    _ => self.wireguard.opener(index)?,
-                };
-                before.opener = Some((index, opener));
-                let (found, sealed) = opener.look_up(datagram.bytes)?;
-                let (stamp, text_bytes) = (found.stamp(), found.text_bytes);
-                Found { arriving: Arriving::WireGuard(found), key: opener.key(), stamp, sealed, text_bytes }
-            }
-            (_, Some(ipsec)) => {
-                let (found, key) = ipsec.esp.look_up(datagram.bytes)?;
-                let (stamp, sealed, text_bytes) = (found.stamp, found.sealed(datagram.bytes), found.text_bytes);
-                Found { arriving: Arriving::Esp(found), key, stamp, sealed, text_bytes }
-            }
-            (_, None) => return Err(DropReason::DataUnknownSession),
+    ) -> Result<Found<'a, wireguard::Arriving>, DropReason> {
+        let index = wireguard::receiver_index(datagram).ok_or(DropReason::OuterMalformed)?;
+        let opener = match before.opener {
+            Some((of, opener)) if of == index => opener,
+            _ => self.wireguard.opener(index)?,
         };
-        if found.text_bytes <= room { Ok(found) } else { Err(DropReason::InnerTooLong) }
+        before.opener = Some((index, opener));
+        let (arriving, sealed) = opener.look_up(datagram)?;
+        let (stamp, text_bytes) = (arriving.stamp(), arriving.text_bytes);
+        Found { arriving, key: opener.key(), stamp, sealed, text_bytes }.within(room)
+    }
+
+    /// The same of a packet of ESP.
+    #[inline]
+    pub fn look_up_esp<'a>(&'a self, packet: &'a [u8], room: usize) -> Result<Found<'a, ipsec::Arriving>, DropReason> {
+        let ipsec = self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?;
+        let (arriving, key) = ipsec.esp.look_up(packet)?;
+        let (stamp, sealed, text_bytes) = (arriving.stamp, arriving.sealed(packet), arriving.text_bytes);
+        Found { arriving, key, stamp, sealed, text_bytes }.within(room)
     }
 
     /// For authentic messages of one session, which came by one path.
