@@ -116,4 +116,6 @@ fn longest_first<'a>(packets: &[Packet<'_>], order: &'a mut [u8; PACKETS]) -> &'
 }
 
 #[cfg(test)]
+mod field_tests;
+#[cfg(test)]
 mod tests;
