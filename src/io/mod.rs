@@ -5,8 +5,10 @@
 //! receive and send offload), [`raw_esp::RawEspSocket`], [`sockets::Sockets`] (all of them together), [`poller::Poller`]
 //! (wait for sockets, a deadline, or another thread), [`privileges`], [`clock::Clock`] and [`rng`]. `sim` stands where this room stands when whole appliances run under virtual time.
 
+mod bpf;
 pub mod clock;
 pub mod frames;
+pub mod gate;
 pub mod netlink;
 pub mod netns;
 pub mod poller;
