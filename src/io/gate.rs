@@ -27,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use self::credit::Credit;
 pub use self::credit::WINDOW;
 pub use self::memory::PORTS;
 use self::memory::{ADMITTED, ALLOWED, Memory, SHED};
@@ -77,7 +78,8 @@ impl Gate {
 
     /// For whoever reads the queues. All have a window of credit.
     pub fn accounts(&self) -> Accounts {
-        let accounts = Accounts { memory: self.memory.clone(), bell: 0 };
+        let credits = vec![Credit::default(); memory::QUEUES].into();
+        let mut accounts = Accounts { memory: self.memory.clone(), credits, bell: 0 };
         (0..memory::QUEUES).for_each(|queue| accounts.note_empty(queue));
         accounts
     }
@@ -87,6 +89,7 @@ impl Gate {
 #[derive(Debug)]
 pub struct Accounts {
     memory: Arc<Memory>,
+    credits: Box<[Credit]>,
     /// What it was at the last look.
     bell: u64,
 }
@@ -115,17 +118,18 @@ impl Accounts {
         self.memory.write(at(memory::PORT_NUMBER), u64::from(number));
     }
 
-    /// So many datagrams were read of a queue.
-    pub fn note_read(&self, queue: usize, datagrams: u64) {
-        let at = memory::queue(queue);
-        let (allowed, admitted) = (self.memory.read(at + ALLOWED), self.memory.read(at + ADMITTED));
-        self.memory.write(at + ALLOWED, credit::after_reading(allowed, admitted, datagrams));
+    /// So many datagrams were read of a queue, and there are more.
+    pub fn note_read(&mut self, queue: usize, datagrams: u64) {
+        let (admitted, shed) = (self.admitted(queue), self.shed(queue));
+        let allowed = self.credits[queue].note_read(admitted, shed, datagrams);
+        self.memory.write(memory::queue(queue) + ALLOWED, allowed);
     }
 
     /// It has been read until nothing was left.
-    pub fn note_empty(&self, queue: usize) {
-        let at = memory::queue(queue);
-        self.memory.write(at + ALLOWED, credit::when_empty(self.memory.read(at + ADMITTED)));
+    pub fn note_empty(&mut self, queue: usize) {
+        let (admitted, shed) = (self.admitted(queue), self.shed(queue));
+        let allowed = self.credits[queue].note_empty(admitted, shed);
+        self.memory.write(memory::queue(queue) + ALLOWED, allowed);
     }
 
     /// Makes up the accounts of those queues that have nothing and little credit left all the same. `true`: something was shed since the last
@@ -136,10 +140,8 @@ impl Accounts {
             return false;
         }
         for queue in empty {
-            let at = memory::queue(queue);
-            let admitted = self.memory.read(at + ADMITTED);
-            if credit::is_low(self.memory.read(at + ALLOWED), admitted) {
-                self.memory.write(at + ALLOWED, credit::when_empty(admitted));
+            if credit::is_low(self.memory.read(memory::queue(queue) + ALLOWED), self.admitted(queue)) {
+                self.note_empty(queue);
             }
         }
         true

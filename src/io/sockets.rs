@@ -291,7 +291,7 @@ impl Sockets {
             if !received.may_have_more {
                 self.readable &= !(1 << place);
             }
-            if let (Some(gate), Some(Socket::Udp(_))) = (&self.gate, &self.places[place]) {
+            if let (Some(gate), Some(Socket::Udp(_))) = (&mut self.gate, &self.places[place]) {
                 match received.may_have_more {
                     true => gate.note_read(place, received.datagrams as u64),
                     false => gate.note_empty(place),

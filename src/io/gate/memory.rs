@@ -4,6 +4,7 @@
 //! 0     ports, 64 bytes each   number | IP version, 0: both | 1: bound to an address, which follows
 //! 192   the bell               how many were shed, of all queues
 //! 256   queues, 128 each       admitted | shed | when one was let in beyond the credit  ‖  allowed
+//! 16640 flows, 8 each          of WireGuard's data that was shed: hash | length | queue
 //! ```
 //!
 //! Every word has one writer: `allowed` and the ports are ours, all else is the program's. They are read while the other writes, each whole.
@@ -38,8 +39,10 @@ pub const SHED: usize = 8;
 pub const BEYOND_AT: usize = 16;
 /// In a cache line of its own: another core may write it.
 pub const ALLOWED: usize = 64;
-const BYTES: usize = QUEUES_AT + QUEUES * QUEUE_BYTES;
-const _: () = assert!(BELL + 8 <= QUEUES_AT && QUEUES.is_power_of_two());
+pub const FLOWS_AT: usize = QUEUES_AT + QUEUES * QUEUE_BYTES;
+pub const FLOWS: usize = 256;
+const BYTES: usize = FLOWS_AT + FLOWS * 8;
+const _: () = assert!(BELL + 8 <= QUEUES_AT && QUEUES.is_power_of_two() && FLOWS.is_power_of_two());
 
 #[derive(Debug)]
 pub struct Memory {

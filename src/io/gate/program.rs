@@ -19,7 +19,7 @@
 use super::memory::{self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION, SHED};
 use crate::io::bpf::Instruction;
 use crate::io::bpf::assembler::{
-    Assembler, Do, If, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Register, STACK, Width,
+    Assembler, Do, If, Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Register, STACK, Width,
 };
 use crate::io::sockets::places::{ESP_LANES, WIREGUARD_LANES};
 use crate::io::udp::steer;
@@ -37,13 +37,24 @@ const PACKET_TYPE: i16 = 4;
 const PROTOCOL: i16 = 16;
 const VLAN_PRESENT: i16 = 20;
 const VLAN_TCI: i16 = 24;
+const LENGTH: i16 = 0;
 const INTERFACE: i16 = 40;
 const TC_INDEX: i16 = 44;
+const HASH: i16 = 68;
 const SEGMENTS: i16 = 164;
 // Functions.
 const LOAD_BYTES: i32 = 26;
 const FIB_LOOKUP: i32 = 69;
 const COARSE_NANOS: i32 = 160;
+
+// A flow's word: hash, length, queue.
+const QUEUE_SHIFT: i32 = 8;
+const LENGTH_BITS: i32 = 16;
+const MAX_LENGTH: i32 = 4_095;
+/// Of what is shed by hash and length, one in so many is looked at.
+const LOOKED_AT: i32 = 64;
+/// WireGuard's messages 1 to 3.
+const CONTROL_BYTES: [i32; 3] = [148, 92, 64];
 
 const VLAN_NUMBER: i32 = 0xfff;
 const ETHERNET_BYTES: i32 = 14;
@@ -59,11 +70,13 @@ const PAYLOAD: i16 = -PAYLOAD_BYTES;
 const UDP_AT: i16 = PAYLOAD - UDP_BYTES;
 const IPV4: i16 = UDP_AT - IPV4_BYTES;
 const IPV6: i16 = UDP_AT - IPV6_BYTES;
-/// Whether the port is bound to an address; later, the time.
+/// Whether the port is bound to an address.
 const BOUND: i16 = -64;
+/// The queue's.
+const NUMBER: i16 = -72;
 /// `struct bpf_fib_lookup`.
 const FIB_BYTES: i32 = 64;
-const FIB: i16 = BOUND - FIB_BYTES as i16;
+const FIB: i16 = NUMBER - FIB_BYTES as i16;
 const FIB_INTERFACE: i16 = 8;
 const FIB_SOURCE: i16 = 16;
 const FIB_DESTINATION: i16 = 32;
@@ -89,6 +102,7 @@ pub fn program(memory: i32) -> Vec<Instruction> {
     a.with(Do::Set, CONTEXT, R1);
     a.address_of_value(MEMORY, memory);
     pass_strangers(&mut a, pass);
+    shed_known_flow(&mut a);
     load_headers(&mut a, pass);
     for (port, label) in (0..).zip(find_port(&mut a, pass)) {
         a.place(label);
@@ -120,6 +134,86 @@ fn pass_strangers(a: &mut Assembler, pass: Label) {
     // Number 0 is a priority, and no VLAN.
     a.jump_if(R0, If::Any, VLAN_NUMBER, pass);
     a.place(untagged);
+}
+
+/// What floods is known by the hash of its addresses and ports, which whoever brought it has worked out, and by its length. While the queue that
+/// it came to last has no credit it is shed by that alone: a packet's headers were written by another core, or by the card, and to fetch
+/// them takes as long as all the rest. One in so many is looked at all the same.
+fn shed_known_flow(a: &mut Assembler) {
+    let unknown = a.label();
+    a.load(Width::Four, R1, CONTEXT, HASH);
+    a.jump_if(R1, If::Equal, 0, unknown);
+    a.load(Width::Four, R2, CONTEXT, LENGTH);
+    a.jump_if(R2, If::Greater, MAX_LENGTH, unknown);
+    address_of_flow(a);
+    flow_key(a);
+    a.load(Width::Eight, R3, R3, 0);
+    a.with(Do::Set, QUEUE, R3);
+    a.with_value(Do::ShiftRight, R3, QUEUE_SHIFT);
+    a.jump_if_register(R3, If::NotEqual, R1, unknown);
+    address_of_account(a);
+    a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
+    a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
+    a.with(Do::Subtract, R1, R2);
+    a.jump_if(R1, If::Above, 0, unknown);
+    a.load(Width::Eight, R1, QUEUE, account(SHED));
+    a.with_value(Do::And, R1, LOOKED_AT - 1);
+    a.jump_if(R1, If::Equal, 0, unknown);
+    drop_packet(a);
+    a.place(unknown);
+}
+
+/// Where a flow's word is, by its hash in R1: R3.
+fn address_of_flow(a: &mut Assembler) {
+    a.with(Do::Set, R4, R1);
+    a.with_value(Do::And, R4, memory::FLOWS as i32 - 1);
+    a.with_value(Do::ShiftLeft, R4, 3);
+    a.with(Do::Set, R3, MEMORY);
+    a.with(Do::Add, R3, R4);
+    a.with_value(Do::Add, R3, memory::FLOWS_AT as i32);
+}
+
+/// Of its hash in R1 and the length in R2: R1.
+fn flow_key(a: &mut Assembler) {
+    a.with_value(Do::ShiftLeft, R1, LENGTH_BITS);
+    a.with(Do::Add, R1, R2);
+}
+
+/// Remembers whose packet this was: of WireGuard, which tells data from control by its length, too. Lengths that control has are not remembered.
+fn note_flow(a: &mut Assembler) {
+    let done = a.label();
+    a.load(Width::Eight, R5, STACK, NUMBER);
+    a.jump_if(R5, If::Less, WIREGUARD_LANES.start as i32, done);
+    a.jump_if(R5, If::Greater, WIREGUARD_LANES.end as i32 - 1, done);
+    a.load(Width::Two, R1, STACK, UDP_AT + 4);
+    a.swap(R1, 16);
+    for control in CONTROL_BYTES {
+        a.jump_if(R1, If::Equal, i32::from(UDP_BYTES) + control, done);
+    }
+    a.load(Width::Four, R1, CONTEXT, HASH);
+    a.jump_if(R1, If::Equal, 0, done);
+    a.load(Width::Four, R2, CONTEXT, LENGTH);
+    a.jump_if(R2, If::Greater, MAX_LENGTH, done);
+    address_of_flow(a);
+    flow_key(a);
+    a.with_value(Do::ShiftLeft, R1, QUEUE_SHIFT);
+    a.with(Do::Add, R1, R5);
+    a.store(Width::Eight, R3, 0, R1);
+    a.place(done);
+}
+
+/// Of the queue whose number is in its register.
+fn address_of_account(a: &mut Assembler) {
+    // In bounds for whoever checks the program, too.
+    a.with_value(Do::And, QUEUE, memory::QUEUES as i32 - 1);
+    a.with_value(Do::ShiftLeft, QUEUE, memory::QUEUE_BITS as i32);
+    a.with(Do::Set, R1, MEMORY);
+    a.with(Do::Add, R1, QUEUE);
+    a.with(Do::Set, QUEUE, R1);
+}
+
+fn account(word: usize) -> i16 {
+    (memory::QUEUES_AT + word) as i16
 }
 
 /// Headers onto the stack, and the version into its register.
@@ -250,37 +344,34 @@ fn lane_by(a: &mut Assembler, word: i16, lanes: usize) {
 
 /// Of the queue's account.
 fn settle(a: &mut Assembler, pass: Label) {
-    let [admit, shed] = [a.label(), a.label()];
-    // In bounds for whoever checks the program, too.
-    a.with_value(Do::And, QUEUE, memory::QUEUES as i32 - 1);
-    a.with_value(Do::ShiftLeft, QUEUE, memory::QUEUE_BITS as i32);
-    a.with(Do::Set, R1, MEMORY);
-    a.with(Do::Add, R1, QUEUE);
-    a.with(Do::Set, QUEUE, R1);
-    let word = |word: usize| (memory::QUEUES_AT + word) as i16;
-    a.load(Width::Eight, R1, QUEUE, word(ALLOWED));
-    a.load(Width::Eight, R2, QUEUE, word(ADMITTED));
+    let [admit, shed, close] = [a.label(), a.label(), a.label()];
+    a.store(Width::Eight, STACK, NUMBER, QUEUE);
+    address_of_account(a);
+    a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
+    a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
     a.with(Do::Subtract, R1, R2);
     a.jump_if(R1, If::NotAbove, 0, shed);
     a.place(admit);
-    count(a, word(ADMITTED));
+    count(a, account(ADMITTED));
     a.with_value(Do::Set, R1, MARK);
     a.store(Width::Four, CONTEXT, TC_INDEX, R1);
     a.jump(pass);
     a.place(shed);
     pass_what_is_sent_on(a, pass);
     a.call(COARSE_NANOS);
-    a.load(Width::Eight, R1, QUEUE, word(BEYOND_AT));
+    a.load(Width::Eight, R1, QUEUE, account(BEYOND_AT));
     a.with(Do::Set, R2, R0);
     a.with(Do::Subtract, R2, R1);
-    a.store(Width::Eight, STACK, BOUND, R0);
-    let close = a.label();
     a.jump_if(R2, If::Below, BEYOND_EVERY_NANOS, close);
-    a.load(Width::Eight, R0, STACK, BOUND);
-    a.store(Width::Eight, QUEUE, word(BEYOND_AT), R0);
+    a.store(Width::Eight, QUEUE, account(BEYOND_AT), R0);
     a.jump(admit);
     a.place(close);
-    count(a, word(SHED));
+    note_flow(a);
+    drop_packet(a);
+}
+
+fn drop_packet(a: &mut Assembler) {
+    count(a, account(SHED));
     a.with_value(Do::Set, R1, 1);
     a.atomic_add(MEMORY, BELL as i16, R1);
     a.answer(DROP);
