@@ -130,6 +130,12 @@ mod tests {
     }
 
     #[test]
+    fn the_gate_changes_with_the_next_start() {
+        let (running, new) = (configured("", false), configured("[gate]\nenabled = false", false));
+        assert_eq!(waits_for_restart(&running, &new).unwrap(), ["[gate]"]);
+    }
+
+    #[test]
     fn the_first_realm_by_ipsec_needs_a_restart_only_along_with_other_ports() {
         let (without, with) = (configured("", false), configured("", true));
         assert_eq!(waits_for_restart(&without, &with).unwrap(), Vec::<&str>::new());

@@ -94,7 +94,9 @@ impl Keeper {
         let mut state = self.gates.lock();
         let names = |is_open: bool| {
             let with = self.links.values().filter(move |(_, link)| link.is_ok() == is_open);
-            with.map(|(name, _)| name.clone()).collect()
+            let mut names: Vec<String> = with.map(|(name, _)| name.clone()).collect();
+            names.sort();
+            names
         };
         (state.interfaces, state.refused) = (names(true), names(false));
     }
@@ -115,3 +117,6 @@ fn ports_of(plans: &[InterfacePlan]) -> Vec<String> {
     let frames = plans.iter().filter(|plan| !plan.is_tun && plan.daemon.is_none());
     frames.map(|plan| plan.name.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

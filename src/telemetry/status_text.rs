@@ -277,7 +277,7 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{GateCount, GateCounts, GateState, Overflow};
+    use super::super::source::{GateCount, GateCounts, GateState, Overflow, Source};
     use super::super::source::samples::three_realms;
     use super::*;
 
@@ -292,6 +292,7 @@ mod tests {
 ixgate VERSION \"ix-east\", configuration 4, up 2 h 5 min
 WireGuard  udp 0.0.0.0:51820
 offload    receive only
+gate       on eth0
 sessions   12 of 1,000,000
 datagrams  1,063 in = 1,000 forwarded + 10 answered + 2 handshakes + 1 keepalives + 50 dropped
 

@@ -51,7 +51,7 @@ const COARSE_NANOS: i32 = 160;
 const QUEUE_SHIFT: i32 = 8;
 const LENGTH_BITS: i32 = 16;
 const MAX_LENGTH: i32 = 4_095;
-/// Of what is shed by hash and length, one in so many is looked at.
+/// Of what is shed by hash and length, what comes behind so many is looked at.
 const LOOKED_AT: i32 = 64;
 /// WireGuard's messages 1 to 3.
 const CONTROL_BYTES: [i32; 3] = [148, 92, 64];
@@ -138,7 +138,7 @@ fn pass_strangers(a: &mut Assembler, pass: Label) {
 
 /// What floods is known by the hash of its addresses and ports, which whoever brought it has worked out, and by its length. While the queue that
 /// it came to last has no credit it is shed by that alone: a packet's headers were written by another core, or by the card, and to fetch
-/// them takes as long as all the rest. One in so many is looked at all the same.
+/// them takes as long as all the rest. When so many have been shed the next is looked at all the same, and those behind it until one of them is to be shed.
 fn shed_known_flow(a: &mut Assembler) {
     let unknown = a.label();
     a.load(Width::Four, R1, CONTEXT, HASH);
