@@ -23,6 +23,9 @@ pub const MAX_INTERFACES: usize = 64;
 /// After netlink has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Of the configuration, instead of all. `None`: it names none.
+pub type Named = Option<Vec<String>>;
+
 /// Which interfaces, and how it stands. Cheap to clone: all clones are one.
 #[derive(Clone, Debug, Default)]
 pub struct Gates(Arc<Mutex<GateState>>);
@@ -42,8 +45,8 @@ impl Gates {
     }
 }
 
-/// Starts the thread. `named`: of the configuration, instead of all.
-pub fn keep(gate: Gate, named: Option<Vec<String>>, gates: Gates) -> io::Result<Follower> {
+/// Starts the thread.
+pub fn keep(gate: Gate, named: Named, gates: Gates) -> io::Result<Follower> {
     let changes = Changes::new()?;
     Follower::spawn("ixgate-gates", changes.waker(), |orders| {
         let keeper = Keeper { gate: Arc::new(gate), named, gates, ports: Vec::new(), links: BTreeMap::new() };
@@ -53,7 +56,7 @@ pub fn keep(gate: Gate, named: Option<Vec<String>>, gates: Gates) -> io::Result<
 
 struct Keeper {
     gate: Arc<Gate>,
-    named: Option<Vec<String>>,
+    named: Named,
     gates: Gates,
     /// Interfaces that ports are on.
     ports: Vec<String>,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::gates::Gates;
+use super::gates::{Gates, Named};
 use super::interfaces::{self, InterfaceError, InterfacePlan, States};
 use super::socket_file::{SocketFile, SocketFileError};
 use super::transfer::Transfers;
@@ -66,7 +66,7 @@ pub struct Opened {
     pub(super) interfaces: Vec<InterfacePlan>,
     pub(super) states: States,
     /// With the interfaces that the configuration names for it.
-    pub(super) gate: Option<(Gate, Option<Vec<String>>)>,
+    pub(super) gate: Option<(Gate, Named)>,
     pub(super) gates: Gates,
 }
 
@@ -154,7 +154,7 @@ impl IkePlan {
 }
 
 /// An appliance without a gate works, less well in overload. Nobody needs to be told twice.
-fn load_gate(wanted: model::Gate, sockets: &mut Sockets) -> (Option<(Gate, Option<Vec<String>>)>, Gates) {
+fn load_gate(wanted: model::Gate, sockets: &mut Sockets) -> (Option<(Gate, Named)>, Gates) {
     if !wanted.enabled {
         return (None, Gates::without("switched off in the configuration".to_owned()));
     }
@@ -164,7 +164,9 @@ fn load_gate(wanted: model::Gate, sockets: &mut Sockets) -> (Option<(Gate, Optio
             (Some((gate, wanted.interfaces)), Gates::default())
         }
         Err(error) => {
-            tracing::info!("no gate before the network stack: {error}; overload takes processor time from what is carried");
+            tracing::info!(
+                "no gate before the network stack: {error}; overload takes processor time from what is carried"
+            );
             (None, Gates::without(error.to_string()))
         }
     }

@@ -162,7 +162,8 @@ where
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks, states.clone()).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let follower = links::follow(handle.clone(), states.clone()).map_err(RunError::Start)?;
-    let keeper = gate.map(|(gate, named)| gates::keep(gate, named, gates.clone())).transpose().map_err(RunError::Start)?;
+    let keeper =
+        gate.map(|(gate, named)| gates::keep(gate, named, gates.clone())).transpose().map_err(RunError::Start)?;
     let followers = Followers { links: follower, daemons, gates: keeper };
     followers.follow(interfaces);
     let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());

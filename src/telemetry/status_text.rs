@@ -277,8 +277,8 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{GateCount, GateCounts, GateState, Overflow, Source};
     use super::super::source::samples::three_realms;
+    use super::super::source::{GateCount, GateCounts, GateState, Overflow, Source};
     use super::*;
 
     fn status() -> Status {

@@ -4,8 +4,7 @@ use ixgate::config::model::Gate;
 
 use super::*;
 
-const PORT: &str =
-    "port = { interface = \"eth1\", address = [\"172.20.0.2/30\"], gateway = \"172.20.0.1\" }";
+const PORT: &str = "port = { interface = \"eth1\", address = [\"172.20.0.2/30\"], gateway = \"172.20.0.1\" }";
 
 fn with_port(more: &str) -> String {
     realm("a", "\"10.0.0.0/24\"") + &format!("[[realm.attach]]\n{PORT}\n[gate]\n{more}\n")

@@ -2,7 +2,7 @@ use super::super::interfaces::tests::plan;
 use super::*;
 use crate::io::frames::testbed::{sh, with_testbed};
 
-fn with_keeper(named: Option<Vec<String>>, test: impl FnOnce(Keeper) + Send + 'static) {
+fn with_keeper(named: Named, test: impl FnOnce(Keeper) + Send + 'static) {
     with_testbed(|_bed| match Gate::load() {
         Ok(gate) => {
             let (gate, gates) = (Arc::new(gate), Gates::default());

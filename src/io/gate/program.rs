@@ -16,7 +16,9 @@
 //!
 //! In all a packet of ours costs some 20 to 40 ns here ([tests]), of which loading its headers from wherever they are is a half.
 
-use super::memory::{self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION, SHED};
+use super::memory::{
+    self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION, SHED,
+};
 use crate::io::bpf::Instruction;
 use crate::io::bpf::assembler::{
     Assembler, Do, If, Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Register, STACK, Width,

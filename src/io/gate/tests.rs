@@ -32,7 +32,8 @@ fn load() -> Option<(Gate, Accounts)> {
 /// An Ethernet frame with UDP in it, to the loopback's hardware address, where the kernel says that test packets come by.
 fn frame(to: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let udp_bytes = (8 + payload.len()) as u16;
-    let udp = [&1234_u16.to_be_bytes()[..], &to.port().to_be_bytes(), &udp_bytes.to_be_bytes(), &[0, 0], payload].concat();
+    let udp =
+        [&1234_u16.to_be_bytes()[..], &to.port().to_be_bytes(), &udp_bytes.to_be_bytes(), &[0, 0], payload].concat();
     let (kind, header) = match to.ip() {
         IpAddr::V4(v4) => {
             let len = (20 + udp_bytes).to_be_bytes();
@@ -101,7 +102,10 @@ fn each_packet_is_counted_in_the_queue_that_its_socket_is() {
         for index in [0, 1, 0x0001_0000, 0x8000_0000, 0xdead_beef, u32::MAX] {
             assert_eq!(queue(make(51_820, &data(index))), Some(lane(WIREGUARD_LANES.start, index)));
             let spi = index.max(1);
-            assert_eq!(queue(make(4500, &[&spi.to_be_bytes()[..], &[7; 12]].concat())), Some(lane(ESP_LANES.start, spi)));
+            assert_eq!(
+                queue(make(4500, &[&spi.to_be_bytes()[..], &[7; 12]].concat())),
+                Some(lane(ESP_LANES.start, spi))
+            );
         }
         assert_eq!(queue(make(51_820, &[0; 8])), Some(lane(WIREGUARD_LANES.start, 0)), "no type that there is");
         assert_eq!(queue(make(4500, &[0; 32])), Some(NAT_T));
