@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use std::time::Duration;
 use super::follower::{Follower, Order, Orders};
 use super::interfaces::InterfacePlan;
 use crate::io::frames::interface;
-use crate::io::gate::Gate;
+use crate::io::gate::{Gate, Link};
 use crate::io::netlink::Changes;
 use crate::io::privileges;
 use crate::telemetry::source::GateState;
@@ -61,7 +60,7 @@ struct Keeper {
     /// Interfaces that ports are on.
     ports: Vec<String>,
     /// By the kernel's number. `Err`: it could not be attached, and that has been told.
-    links: BTreeMap<u32, (String, Result<OwnedFd, String>)>,
+    links: BTreeMap<u32, (String, Result<Link, String>)>,
 }
 
 impl Keeper {

@@ -1,7 +1,6 @@
 //! Programs of BPF for an interface, and the one place that hands them to the kernel (bpf(2), linux/bpf.h).
 //!
-//! What a program does is its user's matter: [`quiet`](super::frames) has one that drops, [`af_xdp`](super::frames::af_xdp) one that hands over,
-//! [`gate`](super::gate) one that sheds what nobody would read.
+//! What a program does is its user's matter: `frames::quiet` has one that drops, `frames::af_xdp` one that hands over, `gate` one that sheds what nobody would read.
 //! The kernel takes none that it has not checked, so loading any is safe. A program is attached by a link: the kernel takes it off when
 //! the link's last descriptor is closed, so also when this process is killed.
 

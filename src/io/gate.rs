@@ -3,8 +3,8 @@
 //! To receive a packet, filter it, find its socket and queue it costs the kernel a microsecond and more, and it does so before anything
 //! else. When more comes than the worker reads, all of the core goes into packets that a full queue then drops, and nothing
 //! is forwarded at all (*receive livelock*; Mogul and Ramakrishnan 1997). So each interface that tunnels' datagrams may come by gets a program
-//! ([`program`]) at the entrance of the stack, which knows the queues that the sockets have ([`super::udp::steer`]), and an account of each
-//! ([`memory`]):
+//! (`program`) at the entrance of the stack, which knows the queues that the sockets have ([`super::udp::steer`]), and an account of each
+//! (`memory`):
 //!
 //! ```text
 //!             program: admitted += n, while admitted < allowed; else shed, and dropped
@@ -71,9 +71,9 @@ impl Gate {
         Ok(Gate { program, memory })
     }
 
-    /// It is on the interface until what this gives is closed.
-    pub fn attach(&self, interface_index: u32) -> Result<OwnedFd, GateError> {
-        bpf::attach(self.program.as_fd(), Hook::TCX_INGRESS, interface_index, 0).map_err(GateError::of)
+    /// It is on the interface as long as what this gives.
+    pub fn attach(&self, interface_index: u32) -> Result<Link, GateError> {
+        bpf::attach(self.program.as_fd(), Hook::TCX_INGRESS, interface_index, 0).map(Link).map_err(GateError::of)
     }
 
     /// For whoever reads the queues. All have a window of credit.
@@ -82,6 +82,18 @@ impl Gate {
         let mut accounts = Accounts { memory: self.memory.clone(), credits, bell: 0 };
         (0..memory::QUEUES).for_each(|queue| accounts.note_empty(queue));
         accounts
+    }
+}
+
+/// The program on an interface. Dropped, it is off.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+/// Closing the descriptor would do, unless a process that is being started holds a copy of it for a moment.
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Refused (the interface is gone), nothing is lost.
+        let _ = bpf::detach(self.0.as_fd());
     }
 }
 

@@ -32,7 +32,7 @@ fn what_cannot_be_a_gates_interface_is_refused_or_warned_of() {
         places(loaded.report())
     };
     let port = warned(&with_port("interfaces = [\"eth0\", \"eth1\"]"));
-    assert_eq!(port, ["7:23 \"eth1\": ports are on `eth1`, so the gate is not"]);
+    assert_eq!(port, ["7:23 warning \"eth1\": ports are on `eth1`, so the gate is not"]);
     let off = warned("[gate]\nenabled = false\ninterfaces = [\"eth0\"]\n");
-    assert_eq!(off, ["3:14 [\"eth0\"]: the gate is switched off, and has interfaces"]);
+    assert_eq!(off, ["3:14 warning [\"eth0\"]: the gate is switched off, and has interfaces"]);
 }

@@ -32,7 +32,7 @@ fn with_gate(test: impl FnOnce(Testbed, Gate) + Send + 'static) {
     });
 }
 
-fn attach(gate: &Gate, name: &str) -> OwnedFd {
+fn attach(gate: &Gate, name: &str) -> Link {
     gate.attach(crate::io::frames::interface::index(name).unwrap()).unwrap()
 }
 
