@@ -40,18 +40,15 @@ const NAME: Name = *b"ixgate_gate\0\0\0\0\0";
 pub enum GateError {
     #[error("it needs the capabilities CAP_BPF and CAP_NET_ADMIN at the start")]
     NotPermitted,
-    #[error("the kernel does not have what it needs (tcx, Linux 6.6): {0}")]
+    #[error("the kernel does not take the program, which needs tcx (Linux 6.6): {0}")]
     Unsupported(io::Error),
-    #[error("{0}")]
-    Other(io::Error),
 }
 
 impl GateError {
     fn of(error: io::Error) -> Self {
         match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => GateError::NotPermitted,
-            Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => GateError::Unsupported(error),
-            _ => GateError::Other(error),
+            Some(libc::EPERM) => GateError::NotPermitted,
+            _ => GateError::Unsupported(error),
         }
     }
 }

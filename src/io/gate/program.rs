@@ -206,7 +206,11 @@ fn note_flow(a: &mut Assembler) {
 
 /// Of the queue whose number is in its register.
 fn address_of_account(a: &mut Assembler) {
-    // In bounds for whoever checks the program, too.
+    // The kernel, which checks the program, must know as much of it on every way here (without CAP_PERFMON it allows nothing else): nothing,
+    a.load(Width::Four, R1, CONTEXT, LENGTH);
+    a.with(Do::Add, QUEUE, R1);
+    a.with(Do::Subtract, QUEUE, R1);
+    // and then that it is in bounds.
     a.with_value(Do::And, QUEUE, memory::QUEUES as i32 - 1);
     a.with_value(Do::ShiftLeft, QUEUE, memory::QUEUE_BITS as i32);
     a.with(Do::Set, R1, MEMORY);
