@@ -18,6 +18,8 @@ mod arbitrary;
 mod dns;
 #[path = "config/examples.rs"]
 mod examples;
+#[path = "config/gate.rs"]
+mod gate;
 #[path = "config/hidden.rs"]
 mod hidden;
 #[path = "config/ipsec.rs"]

@@ -78,6 +78,7 @@ impl Bystanders {
         if now >= self.next_handshake {
             self.next_handshake = now + HANDSHAKE_GAP;
             self.counts.handshakes[0] += 1;
+            self.handshaker.renew();
             self.handshaker.initiate();
         }
         if now >= self.next_question {

@@ -186,6 +186,15 @@ impl Site {
         }
     }
 
+    /// Lets a WireGuard site go on shaking hands: boringtun takes ten messages of handshakes in a row, until its timers are asked.
+    pub fn renew(&mut self) {
+        if let Tunnel::WireGuard { peer, socket } = &mut self.tunnel
+            && let Some(datagram) = peer.tick()
+        {
+            send_one(socket, self.path, &datagram, &mut self.outbox);
+        }
+    }
+
     /// A handshake initiation, where it is WireGuard.
     pub fn initiate(&mut self) {
         if let Tunnel::WireGuard { peer, socket } = &mut self.tunnel

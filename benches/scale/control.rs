@@ -61,6 +61,7 @@ fn column(kind: Kind, realms: usize) -> Column {
         ix_name: "scale".into(),
         uptime: Duration::ZERO,
         listens: Vec::new(),
+        gate: Default::default(),
         interfaces: Vec::new(),
         names: names(&next),
         path: report,

@@ -58,6 +58,7 @@ class Ixgate:
         """Starts it with every capability taken away: nothing that it does may need one, but for the opening of ports."""
         ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
         ports += ",+bpf" if "af_xdp" in self.scenario.more else ""
+        ports += ",+net_admin,+bpf" if "[gate]" in self.scenario.more else ""
         # To open what is in a routing daemon's namespace.
         ports += ",+sys_admin" if any(realm.routes_from for realm in self.scenario.realms) else ""
         argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]

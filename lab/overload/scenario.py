@@ -31,6 +31,12 @@ def realm(name, **options):
     return Realm(name, ["192.168.1.0/24"], [Host("pc", ["192.168.1.10/24"])], **options)
 
 
+def lost(status):
+    """At the gate, where there is one, or in a full queue."""
+    gate = status["socket"]["gate"] or {"shed_datagrams": 0}
+    return status["socket"]["overflow_datagrams"] + gate["shed_datagrams"]
+
+
 SCENARIO = Scenario(
     realms=[realm("flooded", calls="gateway"), realm("clinic", calls="gateway"), realm("hospital", ipsec=Ipsec())],
     grants=[Grant(["flooded", "clinic"], ["realm:hospital"], ["any"]), Grant(["hospital"], ["realm:clinic"], ["any"])],
@@ -43,7 +49,7 @@ def check(world, report):
     check_names(world, report)
     check_handshakes(world, report, "clinic")
 
-    before = world.ixgate.status()["socket"]
+    before = world.ixgate.status()
     flood = world.site("flooded").gateway.spawn(
         [sys.executable, "-B", udp_flood.__file__, IX_OUTER, IX_PORT, index, "--bytes", "256"], world.directory / "flood.log")
     try:
@@ -56,9 +62,9 @@ def check(world, report):
 
     report.group("afterwards")
     report.equal("the flooded realm reaches the hospital", True, answered(world, "pc.flooded"))
-    socket_status = world.ixgate.status()["socket"]
-    lost = socket_status["overflow_datagrams"] - before["overflow_datagrams"]
-    report.fact("lost before they were read, messages of the kernel", lost)
+    after = world.ixgate.status()
+    report.fact("lost before they were read", lost(after) - lost(before))
+    report.fact("of these at the gate", after["socket"]["gate"] and after["socket"]["gate"]["shed_datagrams"])
     report.fact("drops", world.ixgate.all_drops())
     report.equal("in = out + drops", True, world.ixgate.balanced())
     report.equal("drains and ends with 0 on SIGTERM", 0, world.ixgate.terminate())
@@ -67,11 +73,11 @@ def check(world, report):
 def during(world, report, before):
     report.group("the flood")
 
-    def lost():
-        return world.ixgate.status()["socket"]["overflow_datagrams"] - before["overflow_datagrams"]
+    def so_far():
+        return lost(world.ixgate.status()) - lost(before)
 
-    wait_until(lambda: lost() > 1_000, 15)
-    report.that("it is more than ixgate can read", lost() > 1_000, "more than 1,000 messages lost", lost())
+    wait_until(lambda: so_far() > 1_000, 15)
+    report.that("it is more than ixgate can read", so_far() > 1_000, "more than 1,000 lost", so_far())
     report.group("names, while another tunnel is flooded")
     check_names(world, report)
     report.group("packets between others")
@@ -194,13 +200,21 @@ def check_ipsec(world, report):
 
 def check_operator(world, report, before):
     began = time.monotonic()
-    after = world.ixgate.status()["socket"]
+    status = world.ixgate.status()
     took = time.monotonic() - began
+    after, gate = status["socket"], status["socket"]["gate"]
     report.that("status is answered", took < 2, "within 2 s", f"{took:.2f} s")
     report.equal("handshakes and IKE lost before they were read", 0, after["overflow_control_datagrams"])
     # New handshakes have moved the clinic to other lanes; the flood is still for the old index.
-    report.equal("lanes that have lost something", 1, after["lanes_overflown"])
+    if gate:
+        report.equal("handshakes and IKE shed at the gate", 0, gate["shed_control_datagrams"])
+        report.equal("lanes of which the gate has shed something", 1, gate["lanes_shed"])
+        report.that("no more than a few have come too far", after["overflow_datagrams"] * 10 < gate["shed_datagrams"],
+            "less than a tenth of what was shed", after["overflow_datagrams"])
+    else:
+        report.equal("lanes that have lost something", 1, after["lanes_overflown"])
     metrics = Path(world.directory / "metrics.txt")
     metrics.write_text(world.ixgate.metrics(), encoding="utf-8")
-    sample = re.search(r'^ixgate_socket_overflow_datagrams_total\{queue="data"\} (\d+)', metrics.read_text(encoding="utf-8"), re.MULTILINE)
+    name = "ixgate_gate_shed" if gate else "ixgate_socket_overflow"
+    sample = re.search(rf'^{name}_datagrams_total\{{queue="data"\}} (\d+)', metrics.read_text(encoding="utf-8"), re.MULTILINE)
     report.that("the metrics say how many", sample is not None and int(sample.group(1)) > 1_000, "more than 1,000", sample and sample.group(0))

@@ -53,6 +53,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub wireguard: WireGuard,
     pub ike: Ike,
+    pub gate: Gate,
     pub limits: Limits,
     pub sessions: Sessions,
     pub dns: Dns,
@@ -106,6 +107,20 @@ pub struct WireGuard {
     pub listen: SocketAddr,
     /// `None` when no realm is attached by WireGuard.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// What is shed in overload, before it costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    pub enabled: bool,
+    /// `None`: all Ethernet interfaces that are no ports.
+    pub interfaces: Option<Vec<String>>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate { enabled: true, interfaces: None }
+    }
 }
 
 /// Bounds on tables, all configurable under `[limits]`.

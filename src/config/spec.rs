@@ -5,6 +5,7 @@
 //! *planned*: it is refused with a clear word, never ignored.
 
 mod dns;
+pub mod gate;
 mod ipsec;
 pub mod mistaken;
 mod napt;
@@ -165,6 +166,7 @@ pub static ROOT: TableSpec = TableSpec {
         optional("metrics", "Prometheus metrics.", Shape::Table(&METRICS)),
         optional("wireguard", "One key and one port for all WireGuard peers.", Shape::Table(&WIREGUARD)),
         optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
+        optional("gate", "What is shed in overload, before it costs.", Shape::Table(&gate::GATE)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
         optional("sessions", "How long sessions may be idle.", Shape::Table(&sessions::SESSIONS)),
         optional("dns", "The internal zone: signatures and transfers.", Shape::Table(&dns::DNS)),

@@ -90,6 +90,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("ike.nat_t_port", running.ike.nat_t_port != new.ike.nat_t_port),
         ("ike.raw_esp", running.ike.raw_esp != new.ike.raw_esp),
         ("dns.transfer.listen", listen(running) != listen(new)),
+        ("[gate]", running.gate != new.gate),
         ("limits of IKE", old_limits.ike != new_limits.ike),
         ("limits.sessions", old_limits.sessions != new_limits.sessions),
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
@@ -126,6 +127,12 @@ mod tests {
             Ok(loaded) => loaded.config,
             Err(report) => panic!("{report}"),
         }
+    }
+
+    #[test]
+    fn the_gate_changes_with_the_next_start() {
+        let (running, new) = (configured("", false), configured("[gate]\nenabled = false", false));
+        assert_eq!(waits_for_restart(&running, &new).unwrap(), ["[gate]"]);
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl Reloader {
                 raw_esp: old.ike.raw_esp,
                 ..new.ike
             },
+            gate: old.gate.clone(),
             limits: Limits { icmp_errors_per_sec, ..old.limits.clone() },
             ..new
         };

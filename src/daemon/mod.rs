@@ -20,6 +20,7 @@
 pub mod appliance;
 pub mod dnssec_key;
 mod follower;
+pub mod gates;
 pub mod interfaces;
 mod links;
 mod names;

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::gates::{Gates, Named};
 use super::interfaces::{self, InterfaceError, InterfacePlan, States};
 use super::socket_file::{SocketFile, SocketFileError};
 use super::transfer::Transfers;
-use crate::config::model::{Config, Ike};
+use crate::config::model::{self, Config, Ike};
 use crate::dataplane::Snapshot;
 use crate::dataplane::snapshot::Interface;
+use crate::io::gate::Gate;
 use crate::io::raw_esp::{RawError, RawEspSocket};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
@@ -34,6 +36,7 @@ pub struct Plan {
     pub transfer: Option<TransferPlan>,
     /// Of ports.
     pub interfaces: Vec<InterfacePlan>,
+    pub gate: model::Gate,
 }
 
 /// Where name servers fetch the zone.
@@ -62,6 +65,9 @@ pub struct Opened {
     pub(super) transfers: Option<Transfers>,
     pub(super) interfaces: Vec<InterfacePlan>,
     pub(super) states: States,
+    /// With the interfaces that the configuration names for it.
+    pub(super) gate: Option<(Gate, Named)>,
+    pub(super) gates: Gates,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +97,7 @@ impl Plan {
     pub fn of(config: &Config, interfaces: &[Option<Interface>]) -> Self {
         Plan {
             interfaces: interfaces::plans(config, interfaces),
+            gate: config.gate.clone(),
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.private_key.as_ref().map(|_| config.wireguard.listen),
             ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
@@ -120,9 +127,11 @@ impl Plan {
             ike.open(&mut sockets, self.offload)?;
         }
         let states = interfaces::open_all(&self.interfaces, &mut sockets)?;
+        let (gate, gates) = load_gate(self.gate, &mut sockets);
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
         let transfers = self.transfer.map(TransferPlan::open).transpose()?;
-        Ok(Opened { ix_name: self.ix_name, sockets, api, metrics, transfers, interfaces: self.interfaces, states })
+        let Plan { ix_name, interfaces, .. } = self;
+        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates })
     }
 }
 
@@ -141,6 +150,25 @@ impl IkePlan {
             RawEspSocket::bind_all(self.listen)?.into_iter().for_each(|raw| sockets.add_raw_esp(raw));
         }
         Ok(())
+    }
+}
+
+/// An appliance without a gate works, less well in overload. Nobody needs to be told twice.
+fn load_gate(wanted: model::Gate, sockets: &mut Sockets) -> (Option<(Gate, Named)>, Gates) {
+    if !wanted.enabled {
+        return (None, Gates::without("switched off in the configuration".to_owned()));
+    }
+    match Gate::load() {
+        Ok(gate) => {
+            sockets.set_gate(gate.accounts());
+            (Some((gate, wanted.interfaces)), Gates::default())
+        }
+        Err(error) => {
+            tracing::info!(
+                "no gate before the network stack: {error}; overload takes processor time from what is carried"
+            );
+            (None, Gates::without(error.to_string()))
+        }
     }
 }
 
@@ -235,6 +263,7 @@ pub(super) mod tests {
             metrics: Some("127.0.0.1:0".parse().unwrap()),
             transfer: None,
             interfaces: Vec::new(),
+            gate: model::Gate { enabled: false, interfaces: None },
         }
     }
 

@@ -16,12 +16,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::follower::Follower;
+use super::gates::Gates;
 use super::interfaces::{self, InterfacePlan, States};
 use super::open::{Opened, listens_of};
 use super::routes::{self, Shared};
 use super::transfer::{self, Transfers};
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
-use super::{links, upstream};
+use super::{gates, links, upstream};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
 use crate::dataplane::report::Pulse;
@@ -155,16 +156,18 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces, states } = opened;
+    let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces, states, gate, gates } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
     let (handle, mut ending) = worker::spawn(sockets, core, clock, asks, states.clone()).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let follower = links::follow(handle.clone(), states.clone()).map_err(RunError::Start)?;
-    let daemons = Arc::new(daemons);
-    follow(&follower, &daemons, interfaces);
+    let keeper =
+        gate.map(|(gate, named)| gates::keep(gate, named, gates.clone())).transpose().map_err(RunError::Start)?;
+    let followers = Followers { links: follower, daemons, gates: keeper };
+    followers.follow(interfaces);
     let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());
-    let facts = Facts { ix_name, shown, clock, started, transfers: Default::default(), follower, daemons, states };
+    let facts = Facts { ix_name, shown, clock, started, transfers: Default::default(), followers, states, gates };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -219,10 +222,18 @@ struct Facts {
     clock: Clock,
     started: Timestamp,
     transfers: Arc<transfer::Counters>,
-    follower: Follower,
-    /// `None`: nobody asks for what they learn.
-    daemons: Arc<Option<Follower>>,
+    followers: Followers,
     states: States,
+    gates: Gates,
+}
+
+/// Threads that have to know which interfaces there are.
+struct Followers {
+    links: Follower,
+    /// `None`: nobody asks for what they learn.
+    daemons: Option<Follower>,
+    /// `None`: there is no gate.
+    gates: Option<Follower>,
 }
 
 struct Shown {
@@ -253,6 +264,7 @@ impl<C: Core> Appliance for Observer<C> {
             uptime: facts.clock.now() - facts.started,
             listens: shown.listens.clone(),
             interfaces: facts.states.list(),
+            gate: facts.gates.state(),
             names: shown.names.clone(),
             path,
             socket,
@@ -315,12 +327,14 @@ where
     }
 }
 
-/// From now on these; routes in the namespaces of daemons.
-fn follow(follower: &Follower, daemons: &Option<Follower>, interfaces: Vec<InterfacePlan>) {
-    if let Some(daemons) = daemons {
-        daemons.follow(interfaces.clone());
+impl Followers {
+    /// From now on these; routes in the namespaces of daemons.
+    fn follow(&self, interfaces: Vec<InterfacePlan>) {
+        for follower in [&self.daemons, &self.gates].into_iter().flatten() {
+            follower.follow(interfaces.clone());
+        }
+        self.links.follow(interfaces);
     }
-    follower.follow(interfaces);
 }
 
 async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>) {
@@ -341,7 +355,7 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
     observer.facts.states.retain(&interfaces);
     opened.into_iter().for_each(|(plan, state)| observer.facts.states.add(&plan, state));
     shown.listens.extend(further);
-    follow(&observer.facts.follower, &observer.facts.daemons, interfaces);
+    observer.facts.followers.follow(interfaces);
     (reloaded.adopted)();
     shown.names = reloaded.names;
 }

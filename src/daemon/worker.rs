@@ -30,7 +30,7 @@ use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
 use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{Overflow, SocketReport};
+use crate::telemetry::source::{GateCount, GateCounts, Overflow, SocketReport};
 
 use super::interfaces::{Numbered, States};
 
@@ -46,6 +46,8 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 pub const OUTSIDE_QUEUE: usize = 1024;
 /// Shortest sleep, so that a core whose deadline stays in the past cannot spin.
 const MIN_WAIT: Duration = Duration::from_millis(1);
+/// The longest, while packets are shed before they come to us: queues that are empty all the same get their credit back.
+const GATE_LOOK: Duration = Duration::from_millis(10);
 
 /// The packet path. After every `handle_*` and `publish` the worker sends the outbox and drains the events.
 pub trait Core: Send + 'static {
@@ -169,6 +171,7 @@ struct Unsent {
 
 impl<C: Core> Worker<C> {
     fn run(mut self) -> io::Result<WorkerReport> {
+        let mut is_shedding = false;
         loop {
             if self.serve_commands()? {
                 self.flush();
@@ -183,8 +186,10 @@ impl<C: Core> Worker<C> {
             self.pass_outside();
             self.log_events();
             let wait = if is_drained && has_heard_all { self.time_to_deadline() } else { Some(Duration::ZERO) };
-            let ready = self.poller.wait(wait)?;
+            let at_most = if is_shedding { Some(GATE_LOOK) } else { None };
+            let ready = self.poller.wait(wait.into_iter().chain(at_most).min())?;
             self.sockets.note_ready(ready);
+            is_shedding = self.sockets.look_after_gate();
         }
     }
 
@@ -344,6 +349,11 @@ impl<C: Core> Worker<C> {
             overflow: Overflow { control: losses.control, data: losses.data },
             lanes: losses.lanes,
             lanes_overflown: losses.lanes_overflown,
+            gate: self.sockets.gate_counts().map(|gate| GateCounts {
+                control: GateCount { admitted: gate.control.admitted, shed: gate.control.shed },
+                data: GateCount { admitted: gate.data.admitted, shed: gate.data.shed },
+                lanes_shed: gate.lanes_shed,
+            }),
             truncated_messages: received.truncated,
             congested_datagrams: self.unsent.congested,
             refused_datagrams: self.unsent.refused,

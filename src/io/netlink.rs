@@ -85,6 +85,43 @@ impl Links {
     }
 }
 
+/// Tells that something about any interface has changed, and not what.
+#[derive(Debug)]
+pub struct Changes {
+    socket: Socket,
+    poller: Poller,
+    buffer: Vec<u8>,
+}
+
+impl Changes {
+    pub fn new() -> io::Result<Self> {
+        let (socket, poller) = (Socket::open_following_links()?, Poller::new()?);
+        poller.add(socket.fd(), SOCKET)?;
+        Ok(Changes { socket, poller, buffer: vec![0; BUFFER_BYTES] })
+    }
+
+    /// Ends a wait.
+    pub fn waker(&self) -> Waker {
+        self.poller.waker()
+    }
+
+    /// Until something has changed, or somebody called the waker. Many changes together are one.
+    pub fn wait(&mut self) -> io::Result<()> {
+        if !self.poller.wait(None)?.woken {
+            thread::sleep(PAUSE);
+        }
+        loop {
+            match self.socket.receive(&mut self.buffer) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                // Much has changed.
+                Err(error) if socket::is_loss(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
 /// Of the machine's own kernel: no privilege is needed to look.
 #[cfg(test)]
 mod tests {

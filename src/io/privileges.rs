@@ -255,6 +255,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::io::gate::Gate;
     use crate::io::raw_esp::RawEspSocket;
 
     /// As the kernel says it, of a thread of ours.
@@ -310,6 +311,20 @@ mod tests {
             assert!(!open());
             assert!(opener.with(open));
             assert!(!open());
+        });
+    }
+
+    /// The kernel checks programs more strictly for who may not watch it.
+    #[test]
+    fn with_what_the_opener_keeps_the_gate_is_loaded() {
+        in_a_thread(|| {
+            if let Err(error) = Gate::load() {
+                return eprintln!("NOT RUN: {error}");
+            }
+            let opener = give_up().unwrap().unwrap();
+            opener.enter_no_namespaces();
+            assert!(Gate::load().is_err(), "not by those that read packets");
+            assert_eq!(opener.with(|| Gate::load().map(drop).map_err(|error| error.to_string())), Ok(()));
         });
     }
 

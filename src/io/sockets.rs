@@ -11,10 +11,12 @@
 //! else's packets. Receiving goes around: each call serves the queue whose turn it is (`Turns`), a batch of it, so that a flood
 //! cannot keep the others waiting. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
 //!
+//! Where there is a [gate](super::gate), it is told what was read of each queue, so that as much may come again.
+//!
 //! Interfaces come and go while we run: one that is down has nothing, and one that is gone for good is closed here, when the
 //! poller reports it, and told ([`Sockets::poll_gone`]); whoever follows the links opens it again and has it adopted.
 
-mod places;
+pub(super) mod places;
 mod socket;
 mod turns;
 
@@ -22,10 +24,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
-use self::places::{INTERFACES, PLACES, PORTS, lanes_of, place};
+use self::places::{ESP_LANES, INTERFACES, PLACES, PORTS, WIREGUARD_LANES, lanes_of, place};
 use self::socket::{Heard, Received, Socket, WORK_OF_MESSAGE};
 use self::turns::{Turns, bits};
 use super::frames::Driver;
+use super::gate::{Accounts, PORTS as GATE_PORTS};
 use super::poller::{Poller, Ready};
 use super::raw_esp::RawEspSocket;
 use super::udp::{MAX_MESSAGES, RecvBatch, RecvCounters, SendReport, UdpSocket};
@@ -44,6 +47,27 @@ pub struct Losses {
     pub lanes: usize,
     /// Those that have lost something.
     pub lanes_overflown: usize,
+}
+
+/// Of the [gate](super::gate), by what datagrams were.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct GateCounts {
+    pub control: GateCount,
+    pub data: GateCount,
+    /// Lanes of which something was shed.
+    pub lanes_shed: usize,
+}
+
+/// Datagrams; what the kernel had joined counts as what it was.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct GateCount {
+    pub admitted: u64,
+    pub shed: u64,
+}
+
+/// Those that a gate keeps accounts of.
+fn queues() -> impl Iterator<Item = usize> {
+    (0..GATE_PORTS).chain(WIREGUARD_LANES).chain(ESP_LANES)
 }
 
 /// One socket, or none, for each port (of raw ESP, for each IP version too; of frames, for each interface), and the lanes of ports.
@@ -67,6 +91,8 @@ pub struct Sockets {
     adopted: Vec<Arc<()>>,
     /// Closed here, and not told yet; at most one of each.
     gone: Vec<(InterfaceId, u32)>,
+    /// Of the queues, each by its place.
+    gate: Option<Accounts>,
 }
 
 impl Default for Sockets {
@@ -82,6 +108,7 @@ impl Default for Sockets {
             owned: Arc::new(()),
             adopted: Vec::new(),
             gone: Vec::new(),
+            gate: None,
         }
     }
 }
@@ -117,6 +144,31 @@ impl Sockets {
         let is_control = |port| port == Port::Ike || lanes_of(port).any(|lane| self.places[lane].is_some());
         let control = ports.filter(|(port, _)| is_control(*port)).fold(0, |all, (_, place)| all | 1 << place);
         self.turns.set_control(control);
+        self.tell_gate();
+    }
+
+    /// From now on these accounts are kept.
+    pub fn set_gate(&mut self, accounts: Accounts) {
+        self.gate = Some(accounts);
+        self.tell_gate();
+    }
+
+    /// Of a port without lanes the gate could not tell control from data.
+    fn tell_gate(&mut self) {
+        let addresses: [_; GATE_PORTS] = std::array::from_fn(|place| match &self.places[place] {
+            Some(Socket::Udp(udp)) if self.turns.is_control(place) => Some(udp.local_address()),
+            _ => None,
+        });
+        if let Some(gate) = &mut self.gate {
+            addresses.into_iter().enumerate().for_each(|(port, address)| gate.set_port(port, address));
+        }
+    }
+
+    /// To be called behind [`Sockets::note_ready`]. `true`: the gate has shed something since the last call; it is not to be left alone for long.
+    pub fn look_after_gate(&mut self) -> bool {
+        let (places, readable) = (&self.places, self.readable);
+        let is_empty = |place: &usize| places[*place].is_some() && readable & (1 << place) == 0;
+        self.gate.as_mut().is_some_and(|gate| gate.look_after(queues().filter(is_empty)))
     }
 
     /// Takes the place of one of the same IP version.
@@ -233,11 +285,17 @@ impl Sockets {
             let limit = (BATCH_WORK / self.work_of_message[place]).clamp(1, MAX_MESSAGES as u64) as usize;
             let received = match &mut self.places[place] {
                 Some(socket) => socket.receive(batch, limit)?,
-                None => Received { messages: 0, work: 0, may_have_more: false },
+                None => Received { messages: 0, datagrams: 0, work: 0, may_have_more: false },
             };
             // What has come since, the poller reports: no call that only says that there is no more.
             if !received.may_have_more {
                 self.readable &= !(1 << place);
+            }
+            if let (Some(gate), Some(Socket::Udp(_))) = (&mut self.gate, &self.places[place]) {
+                match received.may_have_more {
+                    true => gate.note_read(place, received.datagrams as u64),
+                    false => gate.note_empty(place),
+                }
             }
             if received.messages == 0 {
                 continue;
@@ -325,6 +383,19 @@ impl Sockets {
             }
         }
         losses
+    }
+
+    /// What the gate let in, and what it did not. `None`: there is none.
+    pub fn gate_counts(&self) -> Option<GateCounts> {
+        let gate = self.gate.as_ref()?;
+        let mut counts = GateCounts::default();
+        for queue in queues() {
+            let count = if queue < GATE_PORTS { &mut counts.control } else { &mut counts.data };
+            count.admitted += gate.admitted(queue);
+            count.shed += gate.shed(queue);
+            counts.lanes_shed += usize::from(queue >= GATE_PORTS && gate.shed(queue) > 0);
+        }
+        Some(counts)
     }
 
     /// Of all interfaces, in their order.

@@ -21,6 +21,7 @@ pub struct Source {
     pub listens: Vec<Listen>,
     /// In the order of their numbers.
     pub interfaces: Vec<InterfaceState>,
+    pub gate: GateState,
     pub names: Names,
     pub path: Report,
     pub socket: SocketReport,
@@ -32,6 +33,17 @@ impl Source {
     pub fn interface(&self, name: &str) -> Option<&InterfaceState> {
         self.interfaces.iter().find(|one| one.name == name && one.what != InterfaceState::DAEMONS)
     }
+}
+
+/// The gate before the network stack.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct GateState {
+    /// Those that it is on.
+    pub interfaces: Vec<String>,
+    /// Those that would not take it; the log has the reasons.
+    pub refused: Vec<String>,
+    /// There is none.
+    pub why_not: Option<String>,
 }
 
 /// An interface that ports are on, or a TUN device.
@@ -105,12 +117,29 @@ pub struct SocketReport {
     pub lanes: usize,
     /// Those that have lost something.
     pub lanes_overflown: usize,
+    /// Of the gate. `None`: there is none.
+    pub gate: Option<GateCounts>,
     /// Came in, but unusable: longer than any datagram may be.
     pub truncated_messages: u64,
     /// Not sent: the uplink took no more.
     pub congested_datagrams: u64,
     /// Not sent: no route, filtered, too long.
     pub refused_datagrams: u64,
+}
+
+/// Of the gate, in datagrams: what the kernel had joined counts as what it was.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct GateCounts {
+    pub control: GateCount,
+    pub data: GateCount,
+    /// Lanes of which something was shed.
+    pub lanes_shed: usize,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct GateCount {
+    pub admitted: u64,
+    pub shed: u64,
 }
 
 /// By what they were.
@@ -348,10 +377,16 @@ pub(crate) mod samples {
             uptime: Duration::from_secs(7_500),
             listens: vec![Listen { what: "WireGuard", address: "udp 0.0.0.0:51820".to_owned() }],
             interfaces: Vec::new(),
+            gate: GateState { interfaces: vec!["eth0".to_owned()], ..GateState::default() },
             names: Names { realms: names.into(), tunnels: tunnels.into() },
             path,
             transfers: TransferCounts::default(),
-            socket: SocketReport { receive_offload: true, receive_buffer_bytes: 425_984, ..SocketReport::default() },
+            socket: SocketReport {
+                receive_offload: true,
+                receive_buffer_bytes: 425_984,
+                gate: Some(GateCounts::default()),
+                ..SocketReport::default()
+            },
         }
     }
 

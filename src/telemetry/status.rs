@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::{self, PeerName, Source, TunnelName};
+use super::source::{self, GateCounts, PeerName, Source, TunnelName};
 use super::status_dns::DnsStatus;
 use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
@@ -86,9 +86,28 @@ pub struct SocketStatus {
     pub lanes: usize,
     #[serde(default)]
     pub lanes_overflown: usize,
+    /// Why there is no gate. Null: there is one.
+    #[serde(default)]
+    pub no_gate: Option<String>,
+    /// Of the gate. Null: there is none.
+    #[serde(default)]
+    pub gate: Option<GateStatus>,
     pub truncated_messages: u64,
     pub unsent_congested_datagrams: u64,
     pub unsent_refused_datagrams: u64,
+}
+
+/// What sheds, in overload, before the network stack has worked on it. Not part of `totals`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GateStatus {
+    pub interfaces: Vec<String>,
+    pub refused_interfaces: Vec<String>,
+    pub admitted_datagrams: u64,
+    pub shed_datagrams: u64,
+    /// Of these, handshakes and IKE.
+    pub shed_control_datagrams: u64,
+    /// Queues of data of which something was shed.
+    pub lanes_shed: usize,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -273,6 +292,19 @@ impl Status {
     }
 }
 
+impl GateStatus {
+    fn of(source: &Source, counts: GateCounts) -> Self {
+        GateStatus {
+            interfaces: source.gate.interfaces.clone(),
+            refused_interfaces: source.gate.refused.clone(),
+            admitted_datagrams: counts.control.admitted + counts.data.admitted,
+            shed_datagrams: counts.control.shed + counts.data.shed,
+            shed_control_datagrams: counts.control.shed,
+            lanes_shed: counts.lanes_shed,
+        }
+    }
+}
+
 impl SocketStatus {
     fn of(source: &Source) -> Self {
         let socket = &source.socket;
@@ -284,6 +316,8 @@ impl SocketStatus {
             overflow_control_datagrams: socket.overflow.control,
             lanes: socket.lanes,
             lanes_overflown: socket.lanes_overflown,
+            no_gate: source.gate.why_not.clone(),
+            gate: socket.gate.map(|counts| GateStatus::of(source, counts)),
             truncated_messages: socket.truncated_messages,
             unsent_congested_datagrams: socket.congested_datagrams,
             unsent_refused_datagrams: socket.refused_datagrams,

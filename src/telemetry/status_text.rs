@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::quantity::{bytes, count, duration};
-use super::status::{DropStatus, RealmStatus, Status, TrafficStatus, TunnelStatus};
+use super::status::{DropStatus, RealmStatus, SocketStatus, Status, TrafficStatus, TunnelStatus};
 use super::table::Table;
 use super::{status_routes, status_text_dns, status_text_ipsec, status_text_port};
 
@@ -74,6 +74,7 @@ fn heading(status: &Status) -> String {
         (false, false) => "none",
     };
     let _ = writeln!(text, "{:<width$} {offload}", "offload");
+    let _ = writeln!(text, "{:<width$} {}", "gate", gate(&status.socket));
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<width$} {open} of {max}", "sessions");
     if status.napt_bindings > 0 {
@@ -97,6 +98,20 @@ fn heading(status: &Status) -> String {
     text
 }
 
+fn gate(socket: &SocketStatus) -> String {
+    let Some(gate) = &socket.gate else {
+        return format!("none: {}", socket.no_gate.as_deref().unwrap_or("not known"));
+    };
+    let mut text = match gate.interfaces.is_empty() {
+        true => "on no interface".to_owned(),
+        false => format!("on {}", gate.interfaces.join(", ")),
+    };
+    if !gate.refused_interfaces.is_empty() {
+        let _ = write!(text, "; not on {} (the log says why)", gate.refused_interfaces.join(", "));
+    }
+    text
+}
+
 fn account(status: &Status, width: usize) -> String {
     let t = &status.totals;
     let mut text = format!(
@@ -116,6 +131,14 @@ fn account(status: &Status, width: usize) -> String {
     }
     if !t.balanced {
         let _ = writeln!(text, "{:<width$} THIS ACCOUNT DOES NOT BALANCE: a defect in ixgate, please report it", "");
+    }
+    if let Some(gate) = status.socket.gate.as_ref().filter(|gate| gate.shed_datagrams > 0) {
+        let [shed, control] = [gate.shed_datagrams, gate.shed_control_datagrams].map(count);
+        let _ = writeln!(
+            text,
+            "{:<width$} {shed} more were shed at the gate ({control} handshakes and IKE, {} of {} queues of data): too much came",
+            "", gate.lanes_shed, status.socket.lanes
+        );
     }
     if status.socket.overflow_datagrams > 0 {
         let socket = &status.socket;
@@ -254,8 +277,8 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::Overflow;
     use super::super::source::samples::three_realms;
+    use super::super::source::{GateCount, GateCounts, GateState, Overflow, Source};
     use super::*;
 
     fn status() -> Status {
@@ -269,6 +292,7 @@ mod tests {
 ixgate VERSION \"ix-east\", configuration 4, up 2 h 5 min
 WireGuard  udp 0.0.0.0:51820
 offload    receive only
+gate       on eth0
 sessions   12 of 1,000,000
 datagrams  1,063 in = 1,000 forwarded + 10 answered + 2 handshakes + 1 keepalives + 50 dropped
 
@@ -314,8 +338,29 @@ Why packets of a realm were dropped: ixgate status REALM
         (source.socket.lanes, source.socket.lanes_overflown) = (64, 2);
         let text = overview(&Status::of(&source, Duration::ZERO));
         assert!(text.contains("(34 handshakes and IKE, 2 of 64 queues of data): too much came"), "{text}");
+        let counts = GateCounts {
+            control: GateCount { admitted: 10, shed: 7 },
+            data: GateCount { admitted: 90, shed: 2_000 },
+            lanes_shed: 1,
+        };
+        source.socket.gate = Some(counts);
+        let text = overview(&Status::of(&source, Duration::ZERO));
+        let line = "2,007 more were shed at the gate (7 handshakes and IKE, 1 of 64 queues of data): too much came\n";
+        assert!(text.contains(line), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn it_is_said_where_the_gate_is_and_why_there_is_none() {
+        let mut source = three_realms();
+        let said = |source: &Source| overview(&Status::of(source, Duration::ZERO));
+        assert!(said(&source).contains("gate       on eth0\n"), "{}", said(&source));
+        source.gate.refused = vec!["eth1".to_owned()];
+        assert!(said(&source).contains("gate       on eth0; not on eth1 (the log says why)\n"));
+        source.gate = GateState { why_not: Some("the reason".to_owned()), ..GateState::default() };
+        source.socket.gate = None;
+        assert!(said(&source).contains("gate       none: the reason\n"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub const MAX_NEXT_HOPS: usize = 256;
 pub const DRIVERS: &[&str] = &["auto", "af_packet", "af_xdp"];
 pub const BFD_MODES: &[&str] = &["active", "passive"];
 
-const INTERFACE_NAME: Format = Format {
+pub(super) const INTERFACE_NAME: Format = Format {
     doc: "an interface of this machine as `ip link` shows it: at most 15 bytes, without spaces, slashes and colons",
     example: "\"eth1\"",
     pattern: Some("^[^/:%\\s]{1,15}$"),

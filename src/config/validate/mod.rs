@@ -5,6 +5,7 @@ mod aliases;
 mod canonical6;
 mod default_realm;
 mod dns;
+mod gate;
 mod globals;
 mod identity;
 mod ipsec;
@@ -39,6 +40,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let api = globals::api(raw.api_listen.as_ref(), directory, problems);
     let metrics = globals::metrics(raw.metrics_listen.as_ref(), problems);
     let limits = globals::limits(&raw.limits, problems);
+    let gate = gate::gate(raw, problems);
     let sessions = globals::sessions(&raw.sessions);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
@@ -95,6 +97,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         metrics: metrics?,
         wireguard: tunnels.wireguard?,
         ike: tunnels.ike?,
+        gate,
         limits,
         sessions,
         dns: zone?,

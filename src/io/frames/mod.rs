@@ -4,8 +4,8 @@
 //! af_packet   rings of the kernel, for any Ethernet interface     tun     packets that the kernel routes to and from us
 //! af_xdp      past the kernel's stack, all frames of an interface
 //! offload     joined segments taken apart, and joined             transmit   an outbox's frames on their way out
-//! quiet       the kernel does not answer in our place             bpf        programs for the kernel, loaded and attached
-//! interface   which there are, their MTU and addresses            error      why one could not be opened, and what to do
+//! quiet       the kernel does not answer in our place             error      why one could not be opened, and what to do
+//! interface   which there are, their MTU and addresses
 //! ```
 //!
 //! Descriptors are opened here, with the privileges that this needs (frames: CAP_NET_RAW; a TUN device, and keeping the kernel
@@ -13,12 +13,11 @@
 
 pub mod af_packet;
 pub mod af_xdp;
-mod bpf;
 mod error;
 pub mod interface;
 pub mod offload;
 mod quiet;
-mod sys;
+pub(in crate::io) mod sys;
 mod transmit;
 pub mod tun;
 

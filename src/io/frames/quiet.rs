@@ -26,7 +26,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::bpf::{self, Hook, Instruction, instruction};
+use crate::io::bpf::{self, Hook, Instruction, instruction};
 use crate::io::privileges;
 
 /// Of one interface: file below `/proc/sys/net`, what it must hold, and what the kernel does otherwise.

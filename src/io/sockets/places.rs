@@ -7,18 +7,18 @@ use super::super::udp::steer;
 use crate::net::{InterfaceId, MAX_INTERFACES, Path, Port};
 
 /// WireGuard, two of IKE, ESP in both IP versions.
-pub(super) const PORTS: usize = 5;
+pub(in crate::io) const PORTS: usize = 5;
 /// Behind them one place for each interface,
-pub(super) const INTERFACES: Range<usize> = PORTS..PORTS + MAX_INTERFACES;
+pub(in crate::io) const INTERFACES: Range<usize> = PORTS..PORTS + MAX_INTERFACES;
 /// and the lanes of WireGuard's port and of ESP's in UDP.
-pub(super) const WIREGUARD_LANES: Range<usize> = INTERFACES.end..INTERFACES.end + steer::LANES;
-pub(super) const ESP_LANES: Range<usize> = WIREGUARD_LANES.end..WIREGUARD_LANES.end + steer::LANES;
-pub(super) const PLACES: usize = ESP_LANES.end;
+pub(in crate::io) const WIREGUARD_LANES: Range<usize> = INTERFACES.end..INTERFACES.end + steer::LANES;
+pub(in crate::io) const ESP_LANES: Range<usize> = WIREGUARD_LANES.end..WIREGUARD_LANES.end + steer::LANES;
+pub(in crate::io) const PLACES: usize = ESP_LANES.end;
 /// Every place has a token of the poller, and a bit.
 const _: () = assert!(PLACES <= MAX_TOKENS);
 
 /// Which socket a path belongs to: its place in `Sockets`. `None`: an interface that cannot be.
-pub(super) fn place(path: &Path) -> Option<usize> {
+pub(in crate::io) fn place(path: &Path) -> Option<usize> {
     match path.port {
         Port::WireGuard => Some(0),
         Port::Ike => Some(1),
@@ -29,11 +29,11 @@ pub(super) fn place(path: &Path) -> Option<usize> {
     }
 }
 
-pub(super) fn place_of(interface: InterfaceId) -> Option<usize> {
+pub(in crate::io) fn place_of(interface: InterfaceId) -> Option<usize> {
     Some(INTERFACES.start + interface.index()).filter(|place| INTERFACES.contains(place))
 }
 
-pub(super) fn lanes_of(port: Port) -> Range<usize> {
+pub(in crate::io) fn lanes_of(port: Port) -> Range<usize> {
     match port {
         Port::WireGuard => WIREGUARD_LANES,
         Port::IkeNatT => ESP_LANES,

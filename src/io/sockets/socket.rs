@@ -53,11 +53,12 @@ impl Socket {
             Socket::Frames(driver) => {
                 let messages = driver.receive()?;
                 let bytes = (0..messages).map(|index| driver.frame(index).len()).sum();
-                return Ok(Received { messages, work: work(messages, messages, bytes), may_have_more: messages > 0 });
+                let work = work(messages, messages, bytes);
+                return Ok(Received { messages, datagrams: messages, work, may_have_more: messages > 0 });
             }
         };
         let (bytes, datagrams) = batch.size();
-        Ok(Received { messages, work: work(messages, datagrams, bytes), may_have_more: messages >= limit })
+        Ok(Received { messages, datagrams, work: work(messages, datagrams, bytes), may_have_more: messages >= limit })
     }
 
     pub(super) fn recv_errors(&mut self, reports: &mut Vec<PathReport>) -> Heard {
@@ -109,6 +110,7 @@ impl Socket {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     pub(super) messages: usize,
+    pub(super) datagrams: usize,
     pub(super) work: u64,
     /// The poller says so too, when it is asked.
     pub(super) may_have_more: bool,

@@ -21,13 +21,13 @@ use crate::net::Port;
 /// Data queues of one port. A quiet tunnel shares its own with one that floods with a probability of 1 in so many, until its next
 /// handshake.
 pub const LANES: usize = 32;
-const LANE_BITS: u32 = LANES.trailing_zeros();
+pub(in crate::io) const LANE_BITS: u32 = LANES.trailing_zeros();
 const _: () = assert!(LANES.is_power_of_two());
 
 /// 2^32 divided by the golden ratio, and odd: the high bits of a product depend on all bits of the other factor.
-const MIX: u32 = 0x9e37_79b1;
+pub(in crate::io) const MIX: u32 = 0x9e37_79b1;
 /// Neither WireGuard's nor IKE's nor ESP's headers are shorter.
-const MIN_BYTES: u32 = 8;
+pub(in crate::io) const MIN_BYTES: u32 = 8;
 
 // Codes of linux/filter.h.
 const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;

@@ -1,6 +1,7 @@
 //! The sockets that outer datagrams come by.
 
-use super::{Declaration, Kind, Unit, one};
+use super::{Declaration, Kind, Sample, Unit, one};
+use crate::telemetry::source::{GateCount, Source};
 
 pub(super) static METRICS: &[Declaration] = &[
     Declaration {
@@ -42,6 +43,37 @@ pub(super) static METRICS: &[Declaration] = &[
         },
     },
     Declaration {
+        name: "ixgate_gate_interfaces",
+        kind: Kind::Gauge,
+        unit: Unit::Interfaces,
+        help: "Interfaces with the gate that sheds in overload before the network stack has worked, and those that would not take it (refused).",
+        read: |s| {
+            let sample = |state: &str, names: &Vec<String>| (vec![("state", state.to_owned())], names.len() as f64);
+            vec![sample("attached", &s.gate.interfaces), sample("refused", &s.gate.refused)]
+        },
+    },
+    Declaration {
+        name: "ixgate_gate_admitted_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams for tunnels that the gate let in: handshakes and IKE (control), or data.",
+        read: |s| gate(s, |count| count.admitted),
+    },
+    Declaration {
+        name: "ixgate_gate_shed_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams for tunnels that the gate dropped, as more came than is read: handshakes and IKE (control), or data.",
+        read: |s| gate(s, |count| count.shed),
+    },
+    Declaration {
+        name: "ixgate_gate_shed_lanes",
+        kind: Kind::Gauge,
+        unit: Unit::Lanes,
+        help: "Queues of data of which the gate has shed something since the start.",
+        read: |s| s.socket.gate.map_or_else(Vec::new, |gate| one(gate.lanes_shed as f64)),
+    },
+    Declaration {
         name: "ixgate_socket_truncated_messages_total",
         kind: Kind::Counter,
         unit: Unit::Messages,
@@ -59,3 +91,9 @@ pub(super) static METRICS: &[Declaration] = &[
         },
     },
 ];
+
+fn gate(source: &Source, of: fn(GateCount) -> u64) -> Vec<Sample> {
+    let sample = |queue: &str, count: GateCount| (vec![("queue", queue.to_owned())], of(count) as f64);
+    let gate = source.socket.gate.iter();
+    gate.flat_map(|gate| [sample("control", gate.control), sample("data", gate.data)]).collect()
+}

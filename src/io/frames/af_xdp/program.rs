@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::btf;
 use super::error::Mode;
-use crate::io::frames::bpf::{self, Hook, Instruction, Name, SocketMap, instruction};
+use crate::io::bpf::{self, Hook, Instruction, Name, SocketMap, instruction};
 
 pub const NAME: Name = *b"ixgate_frames\0\0\0";
 

@@ -1,10 +1,12 @@
 //! Programs of BPF for an interface, and the one place that hands them to the kernel (bpf(2), linux/bpf.h).
 //!
-//! What a program does is its user's matter: [`quiet`](super::quiet) has one that drops, [`af_xdp`](super::af_xdp) one that hands over.
+//! What a program does is its user's matter: `frames::quiet` has one that drops, `frames::af_xdp` one that hands over, `gate` one that sheds what nobody would read.
 //! The kernel takes none that it has not checked, so loading any is safe. A program is attached by a link: the kernel takes it off when
 //! the link's last descriptor is closed, so also when this process is killed.
 
 #![allow(unsafe_code)]
+
+pub mod assembler;
 
 use std::ffi::{CStr, c_long};
 use std::io;
@@ -14,10 +16,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const MAP_CREATE: c_long = 0;
 const MAP_UPDATE_ELEM: c_long = 2;
 const PROG_LOAD: c_long = 5;
+#[cfg(test)]
+const PROG_TEST_RUN: c_long = 10;
+#[cfg(test)]
+const PROG_QUERY: c_long = 16;
 const LINK_CREATE: c_long = 28;
 const LINK_DETACH: c_long = 34;
 
+const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_XSKMAP: u32 = 17;
+/// `BPF_F_MMAPABLE`.
+const MAPPABLE: u32 = 1 << 10;
 /// `BPF_F_XDP_DEV_BOUND_ONLY`.
 const BOUND_TO_INTERFACE: u32 = 1 << 6;
 /// The kernel lets some functions be called only by programs of a licence that agrees with its own.
@@ -127,29 +136,7 @@ pub struct SocketMap(OwnedFd);
 impl SocketMap {
     /// Empty.
     pub fn new(name: Name, entries: u32) -> io::Result<Self> {
-        #[repr(C)]
-        struct Attributes {
-            kind: u32,
-            key_bytes: u32,
-            value_bytes: u32,
-            entries: u32,
-            flags: u32,
-            inner_map: u32,
-            numa_node: u32,
-            name: Name,
-        }
-        let attributes = Attributes {
-            kind: MAP_TYPE_XSKMAP,
-            key_bytes: 4,
-            value_bytes: 4,
-            entries,
-            flags: 0,
-            inner_map: 0,
-            numa_node: 0,
-            name,
-        };
-        // SAFETY: those of this command, without padding, which point to nothing.
-        unsafe { new_descriptor(MAP_CREATE, &attributes) }.map(SocketMap)
+        create_map(MAP_TYPE_XSKMAP, 4, entries, 0, name).map(SocketMap)
     }
 
     pub fn set(&self, number: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -174,6 +161,104 @@ impl AsRawFd for SocketMap {
     fn as_raw_fd(&self) -> i32 {
         self.0.as_raw_fd()
     }
+}
+
+/// Memory that programs and this process share: one value, all zeroes at first. To be mapped.
+pub fn shared_memory(name: Name, bytes: u32) -> io::Result<OwnedFd> {
+    create_map(MAP_TYPE_ARRAY, bytes, 1, MAPPABLE, name)
+}
+
+fn create_map(kind: u32, value_bytes: u32, entries: u32, flags: u32, name: Name) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        key_bytes: u32,
+        value_bytes: u32,
+        entries: u32,
+        flags: u32,
+        inner_map: u32,
+        numa_node: u32,
+        name: Name,
+    }
+    let attributes = Attributes { kind, key_bytes: 4, value_bytes, entries, flags, inner_map: 0, numa_node: 0, name };
+    // SAFETY: those of this command, without padding, which point to nothing.
+    unsafe { new_descriptor(MAP_CREATE, &attributes) }
+}
+
+/// Has the kernel run a program of the traffic control on a packet that nobody sent; what it returns, and how many ns it took on average of
+/// `repeat` runs.
+#[cfg(test)]
+pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], context: &[u8], repeat: u32) -> io::Result<(i32, u32)> {
+    #[repr(C)]
+    struct Attributes {
+        program: u32,
+        returned: u32,
+        packet_bytes: u32,
+        packet_out_bytes: u32,
+        packet: u64,
+        packet_out: u64,
+        repeat: u32,
+        nanos: u32,
+        context_bytes: u32,
+        context_out_bytes: u32,
+        context: u64,
+        context_out: u64,
+    }
+    let mut attributes = Attributes {
+        program: program.as_raw_fd() as u32,
+        returned: 0,
+        packet_bytes: packet.len() as u32,
+        packet_out_bytes: 0,
+        packet: packet.as_ptr().addr() as u64,
+        packet_out: 0,
+        repeat,
+        nanos: 0,
+        context_bytes: context.len() as u32,
+        context_out_bytes: 0,
+        context: if context.is_empty() { 0 } else { context.as_ptr().addr() as u64 },
+        context_out: 0,
+    };
+    let size = size_of::<Attributes>();
+    // SAFETY: those of this command, without padding; they point to as many readable bytes as said, and the kernel writes back into
+    // them what it returns; all outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut attributes, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok((attributes.returned as i32, attributes.nanos)) }
+}
+
+/// How many programs an interface runs there.
+#[cfg(test)]
+pub fn count_attached(hook: Hook, interface_index: u32) -> io::Result<u32> {
+    #[repr(C)]
+    struct Attributes {
+        interface: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        padding: u32,
+        program_flags: u64,
+        links: u64,
+        link_flags: u64,
+        revision: u64,
+    }
+    let mut attributes = Attributes {
+        interface: interface_index,
+        attach_type: hook.attach_type,
+        query_flags: 0,
+        attach_flags: 0,
+        programs: 0,
+        count: 0,
+        padding: 0,
+        program_flags: 0,
+        links: 0,
+        link_flags: 0,
+        revision: 0,
+    };
+    let size = size_of::<Attributes>();
+    // SAFETY: those of this command; it asks for no list, so the kernel writes back numbers into them, and they outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut attributes, size) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(attributes.count) }
 }
 
 /// # Safety

@@ -1,0 +1,431 @@
+//! What the kernel does with each packet that an interface brings, before its stack has it: lets it go on, or drops it.
+//!
+//! ```text
+//! to our machine, no VLAN, not seen before, IPv4 without options and no fragment or IPv6 without extension headers, UDP, to a port (and,
+//! where that is bound to one, an address) of ours?                                          no: it goes on, and is not counted
+//! which queue would it come to?      as udp/steer.rs says it
+//! has the queue credit?              yes: count it (a joined one as its segments), and it goes on
+//! would the kernel send it on to somebody else?                                             yes: it goes on
+//! was none let in beyond the credit for 10 ms?                                              yes: count it, and it goes on
+//! count it as shed, and drop it
+//! ```
+//!
+//! A packet may pass several interfaces, a card and the bridge on it: what was counted once is marked (`tc_index`, which nothing else has used
+//! for years) and goes on. A tagged one is met again, without its tag, on the VLAN's own interface. One let in every 10 ms wakes a worker that
+//! waits for a queue whose credit was all lost elsewhere, so that it makes up the account again.
+//!
+//! In all a packet of ours costs some 20 to 40 ns here, of which loading its headers from wherever they are is a half.
+
+use super::memory::{
+    self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION, SHED,
+};
+use crate::io::bpf::Instruction;
+use crate::io::bpf::assembler::{
+    Assembler, Do, If, Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Register, STACK, Width,
+};
+use crate::io::sockets::places::{ESP_LANES, WIREGUARD_LANES};
+use crate::io::udp::steer;
+
+/// What a program of the traffic control returns: whoever is next decides.
+pub const NEXT: i32 = -1;
+pub const DROP: i32 = 2;
+/// Marks what was counted: "ix".
+pub const MARK: i32 = 0x6978;
+/// The longest time in which a queue that is not read lets in nothing.
+const BEYOND_EVERY_NANOS: i32 = 10_000_000;
+
+// In `struct __sk_buff`.
+const PACKET_TYPE: i16 = 4;
+const PROTOCOL: i16 = 16;
+const VLAN_PRESENT: i16 = 20;
+const VLAN_TCI: i16 = 24;
+const LENGTH: i16 = 0;
+const INTERFACE: i16 = 40;
+const TC_INDEX: i16 = 44;
+const HASH: i16 = 68;
+const SEGMENTS: i16 = 164;
+// Functions.
+const LOAD_BYTES: i32 = 26;
+const FIB_LOOKUP: i32 = 69;
+const COARSE_NANOS: i32 = 160;
+
+// A flow's word: hash, length, queue.
+const QUEUE_SHIFT: i32 = 8;
+const LENGTH_BITS: i32 = 16;
+const MAX_LENGTH: i32 = 4_095;
+/// Of what is shed by hash and length, what comes behind so many is looked at.
+const LOOKED_AT: i32 = 64;
+/// WireGuard's messages 1 to 3.
+const CONTROL_BYTES: [i32; 3] = [148, 92, 64];
+
+const VLAN_NUMBER: i32 = 0xfff;
+const ETHERNET_BYTES: i32 = 14;
+const IPV4_BYTES: i16 = 20;
+const IPV6_BYTES: i16 = 40;
+/// UDP's header, and of what it carries what the queue depends on.
+const UDP_BYTES: i16 = 8;
+const PAYLOAD_BYTES: i16 = 8;
+const UDP: i32 = 17;
+
+// On the stack: headers end at its end, so that UDP's is always at the same place.
+const PAYLOAD: i16 = -PAYLOAD_BYTES;
+const UDP_AT: i16 = PAYLOAD - UDP_BYTES;
+const IPV4: i16 = UDP_AT - IPV4_BYTES;
+const IPV6: i16 = UDP_AT - IPV6_BYTES;
+/// Whether the port is bound to an address.
+const BOUND: i16 = -64;
+/// The queue's.
+const NUMBER: i16 = -72;
+/// `struct bpf_fib_lookup`.
+const FIB_BYTES: i32 = 64;
+const FIB: i16 = NUMBER - FIB_BYTES as i16;
+const FIB_INTERFACE: i16 = 8;
+const FIB_SOURCE: i16 = 16;
+const FIB_DESTINATION: i16 = 32;
+/// `BPF_FIB_LOOKUP_SKIP_NEIGH`: whether, not to whom.
+const FIB_FLAGS: i32 = 4;
+const FIB_LOCAL: i32 = 4;
+const FIB_NEVER: i32 = 5;
+
+// Of what comes by each port and is control, the place among the sockets.
+const WIREGUARD: i32 = 0;
+const IKE: i32 = 1;
+const NAT_T: i32 = 2;
+
+const CONTEXT: Register = R6;
+const MEMORY: Register = R7;
+const QUEUE: Register = R8;
+const VERSION: Register = R9;
+
+/// `memory`: the descriptor of what is shared.
+pub fn program(memory: i32) -> Vec<Instruction> {
+    let mut a = Assembler::default();
+    let [pass, found] = [a.label(), a.label()];
+    a.with(Do::Set, CONTEXT, R1);
+    a.address_of_value(MEMORY, memory);
+    pass_strangers(&mut a, pass);
+    shed_known_flow(&mut a);
+    load_headers(&mut a, pass);
+    for (port, label) in (0..).zip(find_port(&mut a, pass)) {
+        a.place(label);
+        check_address(&mut a, port, pass);
+        match port {
+            WIREGUARD => queue_of_wireguard(&mut a, found),
+            IKE => a.with_value(Do::Set, QUEUE, IKE),
+            _ => queue_of_nat_t(&mut a, found),
+        }
+        a.jump(found);
+    }
+    a.place(found);
+    settle(&mut a, pass);
+    a.place(pass);
+    a.answer(NEXT);
+    a.assemble()
+}
+
+fn pass_strangers(a: &mut Assembler, pass: Label) {
+    let untagged = a.label();
+    // To our own hardware address: `PACKET_HOST`.
+    a.load(Width::Four, R0, CONTEXT, PACKET_TYPE);
+    a.jump_if(R0, If::NotEqual, 0, pass);
+    a.load(Width::Four, R0, CONTEXT, TC_INDEX);
+    a.jump_if(R0, If::Equal, MARK, pass);
+    a.load(Width::Four, R0, CONTEXT, VLAN_PRESENT);
+    a.jump_if(R0, If::Equal, 0, untagged);
+    a.load(Width::Four, R0, CONTEXT, VLAN_TCI);
+    // Number 0 is a priority, and no VLAN.
+    a.jump_if(R0, If::Any, VLAN_NUMBER, pass);
+    a.place(untagged);
+}
+
+/// What floods is known by the hash of its addresses and ports, which whoever brought it has worked out, and by its length. While the queue that
+/// it came to last has no credit it is shed by that alone: a packet's headers were written by another core, or by the card, and to fetch
+/// them takes as long as all the rest. When so many have been shed the next is looked at all the same, and those behind it until one of them is to be shed.
+fn shed_known_flow(a: &mut Assembler) {
+    let unknown = a.label();
+    a.load(Width::Four, R1, CONTEXT, HASH);
+    a.jump_if(R1, If::Equal, 0, unknown);
+    a.load(Width::Four, R2, CONTEXT, LENGTH);
+    a.jump_if(R2, If::Greater, MAX_LENGTH, unknown);
+    address_of_flow(a);
+    flow_key(a);
+    a.load(Width::Eight, R3, R3, 0);
+    a.with(Do::Set, QUEUE, R3);
+    a.with_value(Do::ShiftRight, R3, QUEUE_SHIFT);
+    a.jump_if_register(R3, If::NotEqual, R1, unknown);
+    address_of_account(a);
+    a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
+    a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
+    a.with(Do::Subtract, R1, R2);
+    a.jump_if(R1, If::Above, 0, unknown);
+    a.load(Width::Eight, R1, QUEUE, account(SHED));
+    a.with_value(Do::And, R1, LOOKED_AT - 1);
+    a.jump_if(R1, If::Equal, 0, unknown);
+    drop_packet(a);
+    a.place(unknown);
+}
+
+/// Where a flow's word is, by its hash in R1: R3.
+fn address_of_flow(a: &mut Assembler) {
+    a.with(Do::Set, R4, R1);
+    a.with_value(Do::And, R4, memory::FLOWS as i32 - 1);
+    a.with_value(Do::ShiftLeft, R4, 3);
+    a.with(Do::Set, R3, MEMORY);
+    a.with(Do::Add, R3, R4);
+    a.with_value(Do::Add, R3, memory::FLOWS_AT as i32);
+}
+
+/// Of its hash in R1 and the length in R2: R1.
+fn flow_key(a: &mut Assembler) {
+    a.with_value(Do::ShiftLeft, R1, LENGTH_BITS);
+    a.with(Do::Add, R1, R2);
+}
+
+/// Remembers whose packet this was: of WireGuard, which tells data from control by its length, too. Lengths that control has are not remembered.
+fn note_flow(a: &mut Assembler) {
+    let done = a.label();
+    a.load(Width::Eight, R5, STACK, NUMBER);
+    a.jump_if(R5, If::Less, WIREGUARD_LANES.start as i32, done);
+    a.jump_if(R5, If::Greater, WIREGUARD_LANES.end as i32 - 1, done);
+    a.load(Width::Two, R1, STACK, UDP_AT + 4);
+    a.swap(R1, 16);
+    for control in CONTROL_BYTES {
+        a.jump_if(R1, If::Equal, i32::from(UDP_BYTES) + control, done);
+    }
+    a.load(Width::Four, R1, CONTEXT, HASH);
+    a.jump_if(R1, If::Equal, 0, done);
+    a.load(Width::Four, R2, CONTEXT, LENGTH);
+    a.jump_if(R2, If::Greater, MAX_LENGTH, done);
+    address_of_flow(a);
+    flow_key(a);
+    a.with_value(Do::ShiftLeft, R1, QUEUE_SHIFT);
+    a.with(Do::Add, R1, R5);
+    a.store(Width::Eight, R3, 0, R1);
+    a.place(done);
+}
+
+/// Of the queue whose number is in its register.
+fn address_of_account(a: &mut Assembler) {
+    // The kernel, which checks the program, must know as much of it on every way here (without CAP_PERFMON it allows nothing else): nothing,
+    a.load(Width::Four, R1, CONTEXT, LENGTH);
+    a.with(Do::Add, QUEUE, R1);
+    a.with(Do::Subtract, QUEUE, R1);
+    // and then that it is in bounds.
+    a.with_value(Do::And, QUEUE, memory::QUEUES as i32 - 1);
+    a.with_value(Do::ShiftLeft, QUEUE, memory::QUEUE_BITS as i32);
+    a.with(Do::Set, R1, MEMORY);
+    a.with(Do::Add, R1, QUEUE);
+    a.with(Do::Set, QUEUE, R1);
+}
+
+fn account(word: usize) -> i16 {
+    (memory::QUEUES_AT + word) as i16
+}
+
+/// Headers onto the stack, and the version into its register.
+fn load_headers(a: &mut Assembler, pass: Label) {
+    let [v4, v6, done] = [a.label(), a.label(), a.label()];
+    a.load(Width::Four, R0, CONTEXT, PROTOCOL);
+    a.jump_if(R0, If::Equal, i32::from(0x0800_u16.to_be()), v4);
+    a.jump_if(R0, If::Equal, i32::from(0x86dd_u16.to_be()), v6);
+    a.jump(pass);
+    a.place(v4);
+    load_from(a, IPV4, pass);
+    a.load(Width::One, R1, STACK, IPV4);
+    a.jump_if(R1, If::NotEqual, 0x45, pass);
+    a.load(Width::Two, R1, STACK, IPV4 + 6);
+    // More fragments, or an offset.
+    a.jump_if(R1, If::Any, i32::from(0x3fff_u16.to_be()), pass);
+    a.load(Width::One, R1, STACK, IPV4 + 9);
+    a.jump_if(R1, If::NotEqual, UDP, pass);
+    a.with_value(Do::Set, VERSION, 4);
+    a.jump(done);
+    a.place(v6);
+    load_from(a, IPV6, pass);
+    a.load(Width::One, R1, STACK, IPV6 + 6);
+    a.jump_if(R1, If::NotEqual, UDP, pass);
+    a.with_value(Do::Set, VERSION, 6);
+    a.place(done);
+}
+
+/// From the IP header, which goes to `at`, on. What ends before it should is given a UDP length of 0.
+fn load_from(a: &mut Assembler, at: i16, pass: Label) {
+    let loaded = a.label();
+    let load = |a: &mut Assembler, bytes: i16| {
+        a.with(Do::Set, R1, CONTEXT);
+        a.with_value(Do::Set, R2, ETHERNET_BYTES);
+        a.with(Do::Set, R3, STACK);
+        a.with_value(Do::Add, R3, i32::from(at));
+        a.with_value(Do::Set, R4, i32::from(bytes));
+        a.call(LOAD_BYTES);
+    };
+    load(a, -at);
+    a.jump_if(R0, If::Equal, 0, loaded);
+    load(a, PAYLOAD - at);
+    a.jump_if(R0, If::NotEqual, 0, pass);
+    a.store_value(Width::Two, STACK, UDP_AT + 4, 0);
+    a.place(loaded);
+}
+
+/// Where to go on with each of our ports.
+fn find_port(a: &mut Assembler, pass: Label) -> [Label; memory::PORTS] {
+    let labels = [a.label(), a.label(), a.label()];
+    a.load(Width::Two, R1, STACK, UDP_AT + 2);
+    // That of a port that is not there.
+    a.jump_if(R1, If::Equal, 0, pass);
+    for (port, label) in labels.into_iter().enumerate() {
+        a.load(Width::Eight, R2, MEMORY, of_port(port, PORT_NUMBER));
+        a.jump_if_register(R1, If::Equal, R2, label);
+    }
+    a.jump(pass);
+    labels
+}
+
+fn of_port(port: usize, word: usize) -> i16 {
+    (port * PORT_BYTES + word) as i16
+}
+
+fn check_address(a: &mut Assembler, port: i32, pass: Label) {
+    let [v6, done] = [a.label(), a.label()];
+    let word = |word| of_port(port as usize, word);
+    let both = a.label();
+    a.load(Width::Eight, R2, MEMORY, word(PORT_VERSION));
+    a.jump_if(R2, If::Equal, 0, both);
+    a.jump_if_register(R2, If::NotEqual, VERSION, pass);
+    a.place(both);
+    a.load(Width::Eight, R2, MEMORY, word(PORT_BOUND));
+    a.store(Width::Eight, STACK, BOUND, R2);
+    a.jump_if(R2, If::Equal, 0, done);
+    a.jump_if(VERSION, If::Equal, 6, v6);
+    a.load(Width::Four, R1, STACK, IPV4 + 16);
+    a.load(Width::Four, R2, MEMORY, word(PORT_ADDRESS));
+    a.jump_if_register(R1, If::NotEqual, R2, pass);
+    a.jump(done);
+    a.place(v6);
+    for half in [0, 8] {
+        a.load(Width::Eight, R1, STACK, IPV6 + 24 + half as i16);
+        a.load(Width::Eight, R2, MEMORY, word(PORT_ADDRESS + half));
+        a.jump_if_register(R1, If::NotEqual, R2, pass);
+    }
+    a.place(done);
+}
+
+/// Types 1 to 3 are control; the others have the receiver index in their second word.
+fn queue_of_wireguard(a: &mut Assembler, found: Label) {
+    let data = a.label();
+    go_if_short(a, WIREGUARD_LANES.start, found);
+    a.load(Width::One, R1, STACK, PAYLOAD);
+    a.jump_if(R1, If::Equal, 0, data);
+    a.jump_if(R1, If::Greater, 3, data);
+    a.with_value(Do::Set, QUEUE, WIREGUARD);
+    a.jump(found);
+    a.place(data);
+    lane_by(a, PAYLOAD + 4, WIREGUARD_LANES.start);
+}
+
+/// IKE is behind four zero bytes; other messages begin with their SPI.
+fn queue_of_nat_t(a: &mut Assembler, found: Label) {
+    go_if_short(a, ESP_LANES.start, found);
+    a.with_value(Do::Set, QUEUE, NAT_T);
+    a.load(Width::Four, R1, STACK, PAYLOAD);
+    a.jump_if(R1, If::Equal, 0, found);
+    lane_by(a, PAYLOAD, ESP_LANES.start);
+}
+
+/// What is too short to be anything is in the first lane.
+fn go_if_short(a: &mut Assembler, lanes: usize, found: Label) {
+    a.with_value(Do::Set, QUEUE, lanes as i32);
+    a.load(Width::Two, R1, STACK, UDP_AT + 4);
+    a.swap(R1, 16);
+    a.jump_if(R1, If::Less, i32::from(UDP_BYTES) + steer::MIN_BYTES as i32, found);
+}
+
+fn lane_by(a: &mut Assembler, word: i16, lanes: usize) {
+    a.load(Width::Four, QUEUE, STACK, word);
+    a.swap(QUEUE, 32);
+    a.with_value_32(Do::Multiply, QUEUE, steer::MIX as i32);
+    a.with_value_32(Do::ShiftRight, QUEUE, (u32::BITS - steer::LANE_BITS) as i32);
+    a.with_value(Do::Add, QUEUE, lanes as i32);
+}
+
+/// Of the queue's account.
+fn settle(a: &mut Assembler, pass: Label) {
+    let [admit, shed, close] = [a.label(), a.label(), a.label()];
+    a.store(Width::Eight, STACK, NUMBER, QUEUE);
+    address_of_account(a);
+    a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
+    a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
+    a.with(Do::Subtract, R1, R2);
+    a.jump_if(R1, If::NotAbove, 0, shed);
+    a.place(admit);
+    count(a, account(ADMITTED));
+    a.with_value(Do::Set, R1, MARK);
+    a.store(Width::Four, CONTEXT, TC_INDEX, R1);
+    a.jump(pass);
+    a.place(shed);
+    pass_what_is_sent_on(a, pass);
+    a.call(COARSE_NANOS);
+    a.load(Width::Eight, R1, QUEUE, account(BEYOND_AT));
+    a.with(Do::Set, R2, R0);
+    a.with(Do::Subtract, R2, R1);
+    a.jump_if(R2, If::Below, BEYOND_EVERY_NANOS, close);
+    a.store(Width::Eight, QUEUE, account(BEYOND_AT), R0);
+    a.jump(admit);
+    a.place(close);
+    note_flow(a);
+    drop_packet(a);
+}
+
+fn drop_packet(a: &mut Assembler) {
+    count(a, account(SHED));
+    a.with_value(Do::Set, R1, 1);
+    a.atomic_add(MEMORY, BELL as i16, R1);
+    a.answer(DROP);
+}
+
+/// What the kernel has joined is as many as it was.
+fn count(a: &mut Assembler, word: i16) {
+    let several = a.label();
+    a.load(Width::Four, R1, CONTEXT, SEGMENTS);
+    a.jump_if(R1, If::NotEqual, 0, several);
+    a.with_value(Do::Set, R1, 1);
+    a.place(several);
+    a.atomic_add(QUEUE, word, R1);
+}
+
+/// A port that is bound to no address has the same number as other machines' ports, and the kernel may be the router before them.
+fn pass_what_is_sent_on(a: &mut Assembler, pass: Label) {
+    let [v6, ask, ours] = [a.label(), a.label(), a.label()];
+    a.load(Width::Eight, R1, STACK, BOUND);
+    a.jump_if(R1, If::NotEqual, 0, ours);
+    for at in (FIB..FIB + FIB_BYTES as i16).step_by(8) {
+        a.store_value(Width::Eight, STACK, at, 0);
+    }
+    a.load(Width::Four, R1, CONTEXT, INTERFACE);
+    a.store(Width::Four, STACK, FIB + FIB_INTERFACE, R1);
+    a.jump_if(VERSION, If::Equal, 6, v6);
+    a.store_value(Width::One, STACK, FIB, libc::AF_INET);
+    for (from, to) in [(IPV4 + 12, FIB_SOURCE), (IPV4 + 16, FIB_DESTINATION)] {
+        a.load(Width::Four, R1, STACK, from);
+        a.store(Width::Four, STACK, FIB + to, R1);
+    }
+    a.jump(ask);
+    a.place(v6);
+    a.store_value(Width::One, STACK, FIB, libc::AF_INET6);
+    for (from, to) in [(IPV6 + 8, FIB_SOURCE), (IPV6 + 24, FIB_DESTINATION)] {
+        for half in [0, 8] {
+            a.load(Width::Eight, R1, STACK, from + half);
+            a.store(Width::Eight, STACK, FIB + to + half, R1);
+        }
+    }
+    a.place(ask);
+    a.with(Do::Set, R1, CONTEXT);
+    a.with(Do::Set, R2, STACK);
+    a.with_value(Do::Add, R2, i32::from(FIB));
+    a.with_value(Do::Set, R3, FIB_BYTES);
+    a.with_value(Do::Set, R4, FIB_FLAGS);
+    a.call(FIB_LOOKUP);
+    a.jump_if(R0, If::Equal, FIB_LOCAL, ours);
+    a.jump_if(R0, If::NotEqual, FIB_NEVER, pass);
+    a.place(ours);
+}
