@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The IV is ESP's alone: WireGuard has its counter in the message's header. Jobs do not depend on one another, and stand in the
-//! order in which the packets do. Where a kernel of our own ([`super::kernels`]) has the key, it does them: ChaCha20-Poly1305
+//! order in which the packets do. Where a kernel of our own (`kernels/`) has the key, it does them: ChaCha20-Poly1305
 //! of up to 64 jobs side by side, AES-GCM one behind the other. The library takes one packet at a time, in one pass from
 //! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
 

@@ -1,4 +1,4 @@
-//! Each kernel against the library, bit for bit: every length, every count, keys and lengths mixed, spoiled ones among them.
+//! Each kernel against the library, bit for bit: every length, every count of packets, keys and lengths mixed, spoiled ones among them.
 //! Which kernel a key is for is said, not chosen; where the processor has none, the test says that it did not run.
 
 use super::*;
@@ -102,7 +102,10 @@ fn every_length_alone_and_in_a_batch() {
         let mut packets = Vec::new();
         for len in 0..=2048 {
             let packet = (&keys, keys.stamp(&mut random), random.bytes(len));
-            compare(std::slice::from_ref(&packet), |_, _| {});
+            // By itself, too; of the longer ones those around the ends of blocks.
+            if len <= 512 || (len + 1) % 16 < 3 {
+                compare(std::slice::from_ref(&packet), |_, _| {});
+            }
             packets.push(packet);
             if packets.len() == 64 || len == 2048 {
                 compare(&packets, |_, _| {});
@@ -118,7 +121,7 @@ fn every_count_of_equal_packets() {
     for cipher in CIPHERS {
         let mut random = Random::new(2);
         let keys: Vec<_> = (0..130).map(|_| Keys::random(kernels, cipher, &mut random)).collect();
-        for len in [0, 64, 200, 1420] {
+        for len in [0, 64, 200, 800] {
             for count in (0..=70).chain([127, 128, 129, 130]) {
                 let packets: Vec<_> =
                     keys[..count].iter().map(|keys| (keys, keys.stamp(&mut random), random.bytes(len))).collect();
@@ -134,7 +137,7 @@ fn mixed_batches_with_spoiled_packets() {
     let mut random = Random::new(3);
     let all = |random: &mut Random| (0..40).map(|n| Keys::random(kernels, CIPHERS[n % 4], random)).collect::<Vec<_>>();
     let keys = all(&mut random);
-    for round in 0..300 {
+    for round in 0..200 {
         let count = random.below(100);
         let longest = [100, 1500, 3000, 20_000][round % 4];
         let packets: Vec<_> = (0..count)
