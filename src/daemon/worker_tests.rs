@@ -20,6 +20,7 @@ pub(crate) struct Echo {
     timeouts: u64,
     deadline: Option<Timestamp>,
     events: Vec<&'static str>,
+    /// Of no capacity: who sends the first knows that the worker has stopped there, until the second.
     gate: Option<mpsc::Receiver<()>>,
     /// What it was told of interfaces.
     pub(crate) links: Arc<Mutex<Vec<LinkReport>>>,
@@ -54,7 +55,7 @@ impl Core for Echo {
             match datagram.bytes {
                 b"panic" => panic!("told to"),
                 b"ask" => self.asks.extend((0..3).map(ask)),
-                b"stop" => drop(self.gate.as_ref().map(|gate| gate.recv())),
+                b"stop" => drop(self.gate.as_ref().map(|gate| (gate.recv(), gate.recv()))),
                 _ => {}
             }
             self.totals.datagrams_in += 1;
@@ -221,12 +222,13 @@ fn ike_socket() -> Sockets {
 
 #[tokio::test]
 async fn ports_that_the_worker_did_not_get_are_known_to_be_closed() {
-    let (open_gate, gate) = mpsc::channel();
+    let (open_gate, gate) = mpsc::sync_channel(0);
     let bench = start(Echo { gate: Some(gate), ..Echo::new() });
     bench.echo(b"hello");
     let first = ike_socket();
     let watch = first.watch();
     bench.client.send(b"stop").unwrap();
+    open_gate.send(()).unwrap();
     let mut answers = Vec::new();
     loop {
         let (reply, answer) = oneshot::channel();
@@ -295,11 +297,12 @@ async fn a_panic_is_told_with_its_words() {
 
 #[tokio::test]
 async fn the_command_queue_is_bounded() {
-    let (open_gate, gate) = mpsc::channel();
+    let (open_gate, gate) = mpsc::sync_channel(0);
     let bench = start(Echo { gate: Some(gate), ..Echo::new() });
     bench.echo(b"hello");
     bench.client.send(b"stop").unwrap();
-    // The worker stands still once it has read "stop"; it takes commands until then, and never more than the queue after.
+    open_gate.send(()).unwrap();
+    // The worker stands still: never more than the queue is taken.
     let mut answers = Vec::new();
     let full = loop {
         let (reply, answer) = oneshot::channel();
