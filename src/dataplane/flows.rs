@@ -174,14 +174,14 @@ impl Flows {
         let len = batch.len().min(BATCH_PACKETS);
         let (keys, places) = (&mut self.keys[..len], &mut self.places[..len]);
         let lines = self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0;
-        let mut touched = 0;
         for ((meta, buffer), (key, place)) in batch.buffers_mut().zip(keys.iter_mut().zip(places.iter_mut())) {
-            *key = if meta.is_live() && meta.reassembled.is_none() {
-                key_of(meta.realm, meta.buffer_bytes(), buffer)
-            } else {
-                0
-            };
+            let may_be_known = meta.is_live() && meta.reassembled.is_none();
+            *key = if may_be_known { key_of(meta.realm, meta.buffer_bytes(), buffer) } else { 0 };
             *place = first_place(&self.hasher, self.in_use, *key);
+        }
+        // By itself: the processor sees as many of these reads ahead as its window of instructions is long.
+        let mut touched = 0;
+        for place in places.iter() {
             let first = *place as usize;
             touched ^= lines.get(first..first + WAYS).map_or(0, |lines| lines[0][0] ^ lines[1][0]);
         }
