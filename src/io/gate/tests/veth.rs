@@ -46,16 +46,20 @@ fn send(there: &There, to: &str, payloads: Vec<Vec<u8>>) {
     });
 }
 
+/// Until it is clear that nothing more comes; some seconds.
+const YIELDS: usize = 10_000_000;
+
 /// When so many have been counted; the kernel may take its time.
 fn counts(sockets: &Sockets, all: u64) -> GateCounts {
     let sum = |count: GateCount| count.admitted + count.shed;
-    loop {
+    for _ in 0..YIELDS {
         let counts = sockets.gate_counts().unwrap();
         if sum(counts.control) + sum(counts.data) >= all {
             return counts;
         }
         std::thread::yield_now();
     }
+    panic!("{all} do not come: {:?}", sockets.gate_counts());
 }
 
 fn read_all(sockets: &mut Sockets, datagrams: usize) -> usize {
