@@ -133,7 +133,7 @@ impl Flows {
         }
     }
 
-    /// Packets of known flows become what they are when they leave ([`Fate::Translated`]). `true`: there are others.
+    /// Packets of known flows become what they are when they leave ([`Meta::let_through`]). `true`: there are others.
     #[inline(never)]
     pub fn run(
         &mut self,

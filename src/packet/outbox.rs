@@ -180,7 +180,7 @@ impl Outbox {
         traffic_class: u8,
     ) {
         let mut places = places;
-        while let Some((place, is_finished)) = places.next() {
+        for (place, is_finished) in places.by_ref() {
             match path.filter(|_| is_finished) {
                 Some(path) => {
                     self.commit_place(place, path, traffic_class);
