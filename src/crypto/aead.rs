@@ -208,10 +208,13 @@ impl Own<'_> {
     }
 }
 
-impl Salted<'_, aes_gcm::Key> {
+impl Own<'_> {
     #[inline]
     pub(super) fn touch(&self) {
-        self.key.touch();
+        match self {
+            Own::ChaCha20Poly1305(own) => own.key.touch(),
+            Own::AesGcm(own) => own.key.touch(),
+        }
     }
 }
 

@@ -125,7 +125,7 @@ impl PacketKey {
     /// Reads ahead of need what a kernel keeps apart.
     #[inline]
     pub(super) fn touch(&self) {
-        if let Some(Own::AesGcm(own)) = self.own() {
+        if let Some(own) = self.own() {
             own.touch();
         }
     }

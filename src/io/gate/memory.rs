@@ -1,10 +1,9 @@
-//! What the gate's program and we share: the ports to look at, and the account of each queue. One page or two, mapped by both.
+//! What the gate's program and we share: the ports to look at, and the account of each queue. Some pages, mapped by both.
 //!
 //! ```text
 //! 0     ports, 64 bytes each   number | IP version, 0: both | 1: bound to an address, which follows
 //! 192   the bell               how many were shed, of all queues
 //! 256   queues, 128 each       admitted | shed | when one was let in beyond the credit  ‖  allowed
-//! 16640 flows, 8 each          of WireGuard's data that was shed: hash | length | queue
 //! ```
 //!
 //! Every word has one writer: `allowed` and the ports are ours, all else is the program's. They are read while the other writes, each whole.
@@ -39,10 +38,8 @@ pub const SHED: usize = 8;
 pub const BEYOND_AT: usize = 16;
 /// In a cache line of its own: another core may write it.
 pub const ALLOWED: usize = 64;
-pub const FLOWS_AT: usize = QUEUES_AT + QUEUES * QUEUE_BYTES;
-pub const FLOWS: usize = 256;
-const BYTES: usize = FLOWS_AT + FLOWS * 8;
-const _: () = assert!(BELL + 8 <= QUEUES_AT && QUEUES.is_power_of_two() && FLOWS.is_power_of_two());
+const BYTES: usize = QUEUES_AT + QUEUES * QUEUE_BYTES;
+const _: () = assert!(BELL + 8 <= QUEUES_AT && QUEUES.is_power_of_two());
 
 #[derive(Debug)]
 pub struct Memory {
@@ -71,7 +68,8 @@ impl Memory {
     }
 
     pub fn write(&self, offset: usize, value: u64) {
-        self.word(offset).store(value, Ordering::Relaxed);
+        // In the order in which they are written: a port's number stands for its address.
+        self.word(offset).store(value, Ordering::Release);
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {

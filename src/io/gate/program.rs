@@ -20,9 +20,7 @@ use super::memory::{
     self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION, SHED,
 };
 use crate::io::bpf::Instruction;
-use crate::io::bpf::assembler::{
-    Assembler, Do, If, Label, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Register, STACK, Width,
-};
+use crate::io::bpf::assembler::{Assembler, Do, If, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Register, STACK, Width};
 use crate::io::sockets::places::{ESP_LANES, WIREGUARD_LANES};
 use crate::io::udp::steer;
 
@@ -42,21 +40,11 @@ const VLAN_TCI: i16 = 24;
 const LENGTH: i16 = 0;
 const INTERFACE: i16 = 40;
 const TC_INDEX: i16 = 44;
-const HASH: i16 = 68;
 const SEGMENTS: i16 = 164;
 // Functions.
 const LOAD_BYTES: i32 = 26;
 const FIB_LOOKUP: i32 = 69;
 const COARSE_NANOS: i32 = 160;
-
-// A flow's word: hash, length, queue.
-const QUEUE_SHIFT: i32 = 8;
-const LENGTH_BITS: i32 = 16;
-const MAX_LENGTH: i32 = 4_095;
-/// Of what is shed by hash and length, what comes behind so many is looked at.
-const LOOKED_AT: i32 = 64;
-/// WireGuard's messages 1 to 3.
-const CONTROL_BYTES: [i32; 3] = [148, 92, 64];
 
 const VLAN_NUMBER: i32 = 0xfff;
 const ETHERNET_BYTES: i32 = 14;
@@ -74,11 +62,9 @@ const IPV4: i16 = UDP_AT - IPV4_BYTES;
 const IPV6: i16 = UDP_AT - IPV6_BYTES;
 /// Whether the port is bound to an address.
 const BOUND: i16 = -64;
-/// The queue's.
-const NUMBER: i16 = -72;
 /// `struct bpf_fib_lookup`.
 const FIB_BYTES: i32 = 64;
-const FIB: i16 = NUMBER - FIB_BYTES as i16;
+const FIB: i16 = BOUND - FIB_BYTES as i16;
 const FIB_INTERFACE: i16 = 8;
 const FIB_SOURCE: i16 = 16;
 const FIB_DESTINATION: i16 = 32;
@@ -104,7 +90,6 @@ pub fn program(memory: i32) -> Vec<Instruction> {
     a.with(Do::Set, CONTEXT, R1);
     a.address_of_value(MEMORY, memory);
     pass_strangers(&mut a, pass);
-    shed_known_flow(&mut a);
     load_headers(&mut a, pass);
     for (port, label) in (0..).zip(find_port(&mut a, pass)) {
         a.place(label);
@@ -136,72 +121,6 @@ fn pass_strangers(a: &mut Assembler, pass: Label) {
     // Number 0 is a priority, and no VLAN.
     a.jump_if(R0, If::Any, VLAN_NUMBER, pass);
     a.place(untagged);
-}
-
-/// What floods is known by the hash of its addresses and ports, which whoever brought it has worked out, and by its length. While the queue that
-/// it came to last has no credit it is shed by that alone: a packet's headers were written by another core, or by the card, and to fetch
-/// them takes as long as all the rest. When so many have been shed the next is looked at all the same, and those behind it until one of them is to be shed.
-fn shed_known_flow(a: &mut Assembler) {
-    let unknown = a.label();
-    a.load(Width::Four, R1, CONTEXT, HASH);
-    a.jump_if(R1, If::Equal, 0, unknown);
-    a.load(Width::Four, R2, CONTEXT, LENGTH);
-    a.jump_if(R2, If::Greater, MAX_LENGTH, unknown);
-    address_of_flow(a);
-    flow_key(a);
-    a.load(Width::Eight, R3, R3, 0);
-    a.with(Do::Set, QUEUE, R3);
-    a.with_value(Do::ShiftRight, R3, QUEUE_SHIFT);
-    a.jump_if_register(R3, If::NotEqual, R1, unknown);
-    address_of_account(a);
-    a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
-    a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
-    a.with(Do::Subtract, R1, R2);
-    a.jump_if(R1, If::Above, 0, unknown);
-    a.load(Width::Eight, R1, QUEUE, account(SHED));
-    a.with_value(Do::And, R1, LOOKED_AT - 1);
-    a.jump_if(R1, If::Equal, 0, unknown);
-    drop_packet(a);
-    a.place(unknown);
-}
-
-/// Where a flow's word is, by its hash in R1: R3.
-fn address_of_flow(a: &mut Assembler) {
-    a.with(Do::Set, R4, R1);
-    a.with_value(Do::And, R4, memory::FLOWS as i32 - 1);
-    a.with_value(Do::ShiftLeft, R4, 3);
-    a.with(Do::Set, R3, MEMORY);
-    a.with(Do::Add, R3, R4);
-    a.with_value(Do::Add, R3, memory::FLOWS_AT as i32);
-}
-
-/// Of its hash in R1 and the length in R2: R1.
-fn flow_key(a: &mut Assembler) {
-    a.with_value(Do::ShiftLeft, R1, LENGTH_BITS);
-    a.with(Do::Add, R1, R2);
-}
-
-/// Remembers whose packet this was: of WireGuard, which tells data from control by its length, too. Lengths that control has are not remembered.
-fn note_flow(a: &mut Assembler) {
-    let done = a.label();
-    a.load(Width::Eight, R5, STACK, NUMBER);
-    a.jump_if(R5, If::Less, WIREGUARD_LANES.start as i32, done);
-    a.jump_if(R5, If::Greater, WIREGUARD_LANES.end as i32 - 1, done);
-    a.load(Width::Two, R1, STACK, UDP_AT + 4);
-    a.swap(R1, 16);
-    for control in CONTROL_BYTES {
-        a.jump_if(R1, If::Equal, i32::from(UDP_BYTES) + control, done);
-    }
-    a.load(Width::Four, R1, CONTEXT, HASH);
-    a.jump_if(R1, If::Equal, 0, done);
-    a.load(Width::Four, R2, CONTEXT, LENGTH);
-    a.jump_if(R2, If::Greater, MAX_LENGTH, done);
-    address_of_flow(a);
-    flow_key(a);
-    a.with_value(Do::ShiftLeft, R1, QUEUE_SHIFT);
-    a.with(Do::Add, R1, R5);
-    a.store(Width::Eight, R3, 0, R1);
-    a.place(done);
 }
 
 /// Of the queue whose number is in its register.
@@ -248,7 +167,7 @@ fn load_headers(a: &mut Assembler, pass: Label) {
     a.place(done);
 }
 
-/// From the IP header, which goes to `at`, on. What ends before it should is given a UDP length of 0.
+/// From the IP header, which goes to `at`, on. What ends before it should is given a UDP length of 1.
 fn load_from(a: &mut Assembler, at: i16, pass: Label) {
     let loaded = a.label();
     let load = |a: &mut Assembler, bytes: i16| {
@@ -263,7 +182,7 @@ fn load_from(a: &mut Assembler, at: i16, pass: Label) {
     a.jump_if(R0, If::Equal, 0, loaded);
     load(a, PAYLOAD - at);
     a.jump_if(R0, If::NotEqual, 0, pass);
-    a.store_value(Width::Two, STACK, UDP_AT + 4, 0);
+    a.store_value(Width::Two, STACK, UDP_AT + 4, i32::from(1_u16.to_be()));
     a.place(loaded);
 }
 
@@ -332,12 +251,15 @@ fn queue_of_nat_t(a: &mut Assembler, found: Label) {
     lane_by(a, PAYLOAD, ESP_LANES.start);
 }
 
-/// What is too short to be anything is in the first lane.
+/// What is too short to be anything is in the first lane. Of a length of 0 IPv6 takes all there is (RFC 2675), and IPv4 nothing.
 fn go_if_short(a: &mut Assembler, lanes: usize, found: Label) {
+    let all = a.label();
     a.with_value(Do::Set, QUEUE, lanes as i32);
     a.load(Width::Two, R1, STACK, UDP_AT + 4);
+    a.jump_if(R1, If::Equal, 0, all);
     a.swap(R1, 16);
     a.jump_if(R1, If::Less, i32::from(UDP_BYTES) + steer::MIN_BYTES as i32, found);
+    a.place(all);
 }
 
 fn lane_by(a: &mut Assembler, word: i16, lanes: usize) {
@@ -351,7 +273,6 @@ fn lane_by(a: &mut Assembler, word: i16, lanes: usize) {
 /// Of the queue's account.
 fn settle(a: &mut Assembler, pass: Label) {
     let [admit, shed, close] = [a.label(), a.label(), a.label()];
-    a.store(Width::Eight, STACK, NUMBER, QUEUE);
     address_of_account(a);
     a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
     a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
@@ -372,7 +293,6 @@ fn settle(a: &mut Assembler, pass: Label) {
     a.store(Width::Eight, QUEUE, account(BEYOND_AT), R0);
     a.jump(admit);
     a.place(close);
-    note_flow(a);
     drop_packet(a);
 }
 

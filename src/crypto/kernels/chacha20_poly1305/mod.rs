@@ -17,7 +17,7 @@ mod poly1305;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::avx512::Avx512;
+use super::avx512::{Avx512, prefetch};
 use super::packets;
 
 pub const KEY_BYTES: usize = 32;
@@ -30,13 +30,14 @@ const STACK_BYTES: usize = 4608;
 
 pub type Packet<'a> = packets::Packet<'a, Key>;
 
-/// 32 bytes and nothing else, where its owner is. Wiped when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
+/// One cache line by itself, where its bytes stay: who moves a session moves a pointer, and leaves no copy of the key behind. Wiped when dropped.
 pub struct Key {
-    bytes: [u8; KEY_BYTES],
-    #[zeroize(skip)]
+    line: Box<Line>,
     processor: Avx512,
 }
+
+#[repr(align(64))]
+struct Line([u8; KEY_BYTES]);
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,19 +45,39 @@ impl std::fmt::Debug for Key {
     }
 }
 
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
+impl ZeroizeOnDrop for Key {}
+
 impl Key {
     pub fn new(bytes: &[u8; KEY_BYTES], processor: Avx512) -> Key {
-        Key { bytes: *bytes, processor }
+        let mut line = Box::new(Line([0; KEY_BYTES]));
+        line.0 = *bytes;
+        Key { line, processor }
     }
 
     #[inline]
     pub fn bytes(&self) -> &[u8; KEY_BYTES] {
-        &self.bytes
+        &self.line.0
+    }
+
+    /// Asks for it ahead.
+    #[inline]
+    pub fn touch(&self) {
+        prefetch(&*self.line);
+    }
+
+    fn wipe(&mut self) {
+        self.line.0.zeroize();
     }
 
     #[inline]
     fn halves(&self) -> [&[u8; 16]; 2] {
-        let (halves, _) = self.bytes.as_chunks();
+        let (halves, _) = self.line.0.as_chunks();
         [&halves[0], &halves[1]]
     }
 }
