@@ -111,7 +111,10 @@ impl Keeper {
         let all = interface::list().into_iter().filter(|name| is_wanted(name) && !self.ports.contains(name));
         // One that goes away meanwhile is none.
         let ethernet = all.filter(|name| matches!(interface::mac(name), Ok(Some(_))));
-        ethernet.filter_map(|name| Some((interface::index(&name).ok()?, name))).take(MAX_INTERFACES).collect()
+        let found: BTreeMap<u32, String> =
+            ethernet.filter_map(|name| Some((interface::index(&name).ok()?, name))).collect();
+        // Those that came first have the lower numbers: however many come later, none of them takes another's place.
+        found.into_iter().take(MAX_INTERFACES).collect()
     }
 }
 
