@@ -142,20 +142,15 @@ impl Counters {
     /// The walk of these packets has ended.
     #[inline]
     pub fn ended_all(&mut self, metas: &[Meta]) {
-        let forwarded = metas.iter().filter(|meta| meta.fate == Fate::Forwarded).count();
-        self.totals.forwarded += forwarded as u64;
-        if forwarded < metas.len() {
-            metas.iter().filter(|meta| meta.fate != Fate::Forwarded).for_each(|meta| self.ended(meta));
-        }
-    }
-
-    fn ended(&mut self, meta: &Meta) {
-        match meta.fate {
-            Fate::Forwarded => self.totals.forwarded += 1,
-            Fate::Answered => self.totals.answered += 1,
-            Fate::Dropped(reason) => self.realms[usize::from(meta.realm.0)].drops[reason.index()] += 1,
-            Fate::Kept => self.totals.fragments_kept += 1,
-            Fate::Live | Fate::Translated => debug_assert!(false, "a packet left the walk without a fate"),
+        let totals = &mut self.totals;
+        for meta in metas {
+            match meta.fate {
+                Fate::Forwarded => totals.forwarded += 1,
+                Fate::Answered => totals.answered += 1,
+                Fate::Dropped(reason) => self.realms[usize::from(meta.realm.0)].drops[reason.index()] += 1,
+                Fate::Kept => totals.fragments_kept += 1,
+                Fate::Live | Fate::Translated => debug_assert!(false, "a packet left the walk without a fate"),
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::crypto::{OpenJob, open_batch};
 use crate::net::{InterfaceId, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
-use crate::wireguard;
+use crate::{ipsec, wireguard};
 
 use super::carriers::Carriers;
 use super::counters::Counters;
@@ -116,8 +116,8 @@ impl Ingress<'_> {
         let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
         let room = self.entry.batch.slot_bytes();
         let mut slots = self.entry.batch.slots();
-        let (mut before, mut sought) = (Before::default(), 0u64);
-        for (n, datagram) in datagrams.iter().enumerate() {
+        let mut before = Before::default();
+        for datagram in datagrams {
             // There is a slot, and room for a job and an outcome, for each datagram.
             let outcome = match datagram.path.port {
                 Port::WireGuard => self.tunnels.look_up_wireguard(datagram.bytes, room, &mut before).map(|found| {
@@ -129,15 +129,11 @@ impl Ingress<'_> {
                     Arriving::Esp(found.arriving)
                 }),
             };
-            sought |= u64::from(outcome.is_ok()) << n;
             let _ = found.push(outcome);
         }
         open_batch(&mut jobs);
-        let mut authentic = 0;
-        for (n, job) in bits(sought).zip(&jobs) {
-            authentic |= u64::from(job.is_authentic) << n;
-        }
-        authentic
+        let opened = found.iter().enumerate().filter(|(_, found)| found.is_ok());
+        opened.zip(&jobs).fold(0, |bits, ((n, _), job)| bits | u64::from(job.is_authentic) << n)
     }
 
     /// Takes authentic datagrams, the first of which is to be opened as `next`, as far as they are of its session and came by its path.
@@ -176,7 +172,7 @@ impl Ingress<'_> {
 
     /// An authentic packet of ESP, opened as `next`.
     #[inline]
-    fn arrived(&mut self, arriving: &crate::ipsec::Arriving, datagram: &Datagram<'_>, next: usize) {
+    fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, next: usize) {
         let Ingress { tunnels, entry, .. } = self;
         let distance = next - entry.batch.len();
         match tunnels.arrived(arriving, datagram, entry.batch.slot_behind(distance)) {
@@ -305,14 +301,4 @@ impl<'a> Entry<'a> {
             self.run.traffic = Traffic::default();
         }
     }
-}
-
-/// The places of the bits that are set, lowest first.
-#[inline]
-fn bits(mut set: u64) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let lowest = (set != 0).then(|| set.trailing_zeros())?;
-        set &= set - 1;
-        Some(lowest)
-    })
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 
 /// Neither larger nor smaller on x86-64; of ARM64 the smallest.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Asks that these addresses be in huge pages (madvise(2)), as far as whole ones fit between them: a table into which every packet
 /// reaches somewhere else costs a look-up of the page beside that of the entry, and a huge page is one of 512 times fewer. Only pages

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::dataplane::Engine;
-use crate::ike;
 use crate::net::{Path, Port, Timestamp};
 use crate::packet::Datagram;
 
 use super::ipsec_site::{IpsecSite, Plan};
+use super::mixed;
 use super::peer::Peer;
 
 const APPLIANCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -32,17 +32,8 @@ impl FarEnd {
 
     /// `name`: its identity. With the first of profile `modern`, and lifetimes as by default.
     pub fn esp(name: String, psk: Vec<u8>, seed: u64, address: IpAddr, now: Timestamp) -> Self {
-        let plan = Plan {
-            psk,
-            name,
-            appliance: Some(SocketAddr::new(APPLIANCE, number_of(Port::Ike))),
-            networks: Vec::new(),
-            reaches: Vec::new(),
-            encapsulation: ike::Encapsulation::Udp,
-            profile: ike::Profile::Modern,
-            lifetimes: ike::Lifetimes::default(),
-            seed,
-        };
+        let appliance = Some(SocketAddr::new(APPLIANCE, number_of(Port::Ike)));
+        let plan = Plan { psk, appliance, ..mixed::plan(&name, seed) };
         FarEnd { address, speaks: Speaks::Esp(Box::new(IpsecSite::new(plan, address, now))) }
     }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+use crate::io::memory::{HUGE_PAGE_BYTES, prefer_huge_pages};
 
 /// Mapped until it is dropped.
 #[derive(Debug)]
@@ -34,8 +34,9 @@ impl Mapping {
             return Ok(mapping);
         }
         let mapping = Self::map(whole_pages, kind, -1, 0)?;
-        // SAFETY: the range is the mapping just made. It is advice: refused, nothing is lost.
-        unsafe { libc::madvise(mapping.address.as_ptr().cast(), mapping.len, libc::MADV_HUGEPAGE) };
+        let start = mapping.address.as_ptr().expose_provenance();
+        // Refused, nothing is lost.
+        let _ = prefer_huge_pages(start..start + mapping.len);
         Ok(mapping)
     }
 
