@@ -8,6 +8,7 @@
 //! with associated data of any length, gets a context for as long as it takes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 
@@ -21,14 +22,16 @@ const IV_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = SALT_BYTES + IV_BYTES;
 
+#[derive(Clone)]
 pub(super) struct Aead {
     key: Key,
     /// Not a secret by itself, and no reason to show it.
     salt: [u8; SALT_BYTES],
 }
 
+#[derive(Clone)]
 enum Key {
-    Library(LessSafeKey),
+    Library(Arc<LessSafeKey>),
     ChaCha20Poly1305(chacha20_poly1305::Key),
     AesGcm(aes_gcm::Key),
 }
@@ -54,7 +57,7 @@ impl Aead {
             }
             (Cipher::AesGcm128, Some(avx512)) => Key::AesGcm(aes_gcm::Key::new_128(key.try_into().ok()?, avx512)),
             (Cipher::AesGcm256, Some(avx512)) => Key::AesGcm(aes_gcm::Key::new_256(key.try_into().ok()?, avx512)),
-            _ => Key::Library(context(cipher, key)?),
+            _ => Key::Library(Arc::new(context(cipher, key)?)),
         };
         Some(Aead { key, salt })
     }
@@ -63,7 +66,7 @@ impl Aead {
     pub(super) fn of_wireguard(key: &[u8; 32], kernels: Kernels) -> Aead {
         let key = match kernels.avx512 {
             Some(avx512) => Key::ChaCha20Poly1305(chacha20_poly1305::Key::new(key, avx512)),
-            None => Key::Library(context(Cipher::ChaCha20Poly1305, key).expect("a key of 32 octets")),
+            None => Key::Library(Arc::new(context(Cipher::ChaCha20Poly1305, key).expect("a key of 32 octets"))),
         };
         Aead { key, salt: [0; SALT_BYTES] }
     }

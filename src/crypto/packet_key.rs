@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::aead::{Aead, Own};
 use super::batch::Stamp;
@@ -19,7 +20,9 @@ use super::cbc_hmac::CbcHmac;
 use super::kernels::Kernels;
 use super::suite::{Cipher, Suite};
 
-/// The key of one direction. Give it to one worker; it is `Send`, and sealing takes `&self`.
+/// The key of one direction. Any thread may seal and open with it; that no number comes twice is the matter of whoever gives the numbers.
+/// Clones are the same key, which is wiped when the last of them is dropped.
+#[derive(Clone)]
 pub struct PacketKey {
     suite: Suite,
     protection: Protection,
@@ -27,9 +30,10 @@ pub struct PacketKey {
 
 /// A kernel's key is here. Others are one pointer away: aws-lc keeps an AEAD's state apart by itself, and a CBC key is two
 /// kilobytes of schedules.
+#[derive(Clone)]
 enum Protection {
     Aead(Aead),
-    CbcHmac(Box<CbcHmac>),
+    CbcHmac(Arc<CbcHmac>),
 }
 
 /// What is authenticated beside the ciphertext.
@@ -79,7 +83,7 @@ impl PacketKey {
         let protection = match (suite.cipher.is_aead(), suite.own_integrity()) {
             (true, _) => Aead::new(suite.cipher, cipher_key, kernels).map(Protection::Aead),
             (false, Some(integrity)) => CbcHmac::new(suite.cipher, cipher_key, integrity, integrity_key)
-                .map(|cbc| Protection::CbcHmac(Box::new(cbc))),
+                .map(|cbc| Protection::CbcHmac(Arc::new(cbc))),
             (false, None) => return Err(KeyLength::NoIntegrity { suite }),
         };
         let protection = protection.ok_or(KeyLength::Cipher { suite, bytes: cipher_key.len() })?;

@@ -7,6 +7,8 @@
 //! commit     places become datagrams, tunnel by tunnel
 //! ```
 //!
+//! Packets of a parcel are not sealed here: what it takes is written down in it ([`super::parcel`]), and their places are committed all the same.
+//!
 //! Drops: TunnelDown, TunnelHasNoEndpoint, EgressQueueFull.
 
 use std::ops::Range;
@@ -23,6 +25,7 @@ use crate::wireguard::{Departure, PADDING_BYTES};
 
 use super::counters::Counters;
 use super::fragment::Fragmenter;
+use super::parcel::{Header, Sealing, Unsealed};
 use super::report::Traffic;
 use super::tunnels::{Egress, Tunnels};
 
@@ -32,6 +35,7 @@ pub(super) fn encap(
     tunnels: &mut Tunnels,
     fragmenter: &mut Fragmenter,
     outbox: &mut Outbox,
+    sealing: Option<&mut Sealing>,
     counters: &mut Counters,
 ) {
     let mut order = [0u64; BATCH_PACKETS];
@@ -40,7 +44,7 @@ pub(super) fn encap(
     let any_cut = batch.metas().iter().fold(0, |bytes, meta| bytes | meta.fragment_payload_bytes) != 0;
     // Not in the struct: they would be filled with zeros.
     let (leaving, esp, groups) = (&mut Vec::new(), &mut Vec::new(), &mut Vec::new());
-    let mut encap = Encap { batch, tunnels, fragmenter, outbox, counters, leaving, esp, groups };
+    let mut encap = Encap { batch, tunnels, fragmenter, outbox, sealing, counters, leaving, esp, groups };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
         encap.take(TunnelId((group[0] >> 32) as u32), group, any_cut);
     }
@@ -52,6 +56,8 @@ struct Encap<'a> {
     tunnels: &'a mut Tunnels,
     fragmenter: &'a mut Fragmenter,
     outbox: &'a mut Outbox,
+    /// Of a parcel, whose packets somebody else seals.
+    sealing: Option<&'a mut Sealing>,
     counters: &'a mut Counters,
     /// Prepared, not yet sealed.
     leaving: &'a mut Vec<Leaving, BATCH_PACKETS>,
@@ -162,7 +168,7 @@ impl Encap<'_> {
         if self.leaving.is_empty() {
             return;
         }
-        let sealed = self.seal();
+        let sealed = if self.sealing.is_some() { self.leave_to_seal() } else { self.seal() };
         let Encap { batch, tunnels, outbox, counters, leaving, groups, esp, .. } = self;
         for Group { tunnel, leaving: range, transport } in groups.iter() {
             let packets = || leaving[range.clone()].iter().zip(bits_from(sealed, range.start));
@@ -223,6 +229,42 @@ impl Encap<'_> {
         }
         seal_batch(&mut jobs);
         jobs.iter().enumerate().fold(0u64, |bits, (n, job)| bits | u64::from(job.is_sealed) << n)
+    }
+
+    /// Writes down all that has been prepared, for whoever seals it. Which have a key, bit by bit.
+    #[inline(never)]
+    fn leave_to_seal(&mut self) -> u64 {
+        let Encap { tunnels, sealing: Some(sealing), leaving, groups, esp, .. } = self else { return 0 };
+        let mut left = 0u64;
+        for Group { tunnel, leaving: range, transport } in groups.iter() {
+            let unsealed = |packet: &Leaving, stamp| Unsealed {
+                number: packet.number,
+                text_bytes: packet.text_bytes,
+                place: packet.place,
+                stamp,
+            };
+            match transport {
+                Transport::WireGuard(departure) => {
+                    let Some(key) = tunnels.wireguard_key(*tunnel) else { break };
+                    let stamps = (departure.counter..).map(|counter| Stamp::WireGuard { counter });
+                    let packets = leaving[range.clone()].iter().zip(stamps);
+                    let packets = packets.map(|(packet, stamp)| unsealed(packet, stamp));
+                    sealing.push(key.clone(), Header::WireGuard(*departure), packets);
+                }
+                Transport::Esp(start) => {
+                    // A tunnel may have several SAs.
+                    let mut at = range.start;
+                    for stretch in esp[*start..][..range.len()].chunk_by(ipsec::Prepared::has_key_of) {
+                        let Some(key) = tunnels.esp_key(&stretch[0]) else { return left };
+                        let packets = leaving[at..].iter().zip(stretch);
+                        sealing.push(key.clone(), Header::Esp, packets.map(|(packet, one)| unsealed(packet, one.stamp)));
+                        at += stretch.len();
+                    }
+                }
+            }
+            left |= (1u128 << range.end).wrapping_sub(1 << range.start) as u64;
+        }
+        left
     }
 
     /// By a port, or in fragments.

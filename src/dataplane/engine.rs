@@ -27,6 +27,7 @@ use super::ingress::{Arrivals, Entry, Ingress};
 use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
+use super::parcel::{self, Lesson, Parcel, Sealing};
 use super::police::Police;
 use super::report::{Pulse, RealmReport, Report, TunnelReport};
 use super::snapshot::Snapshot;
@@ -35,8 +36,8 @@ use super::walk::Walk;
 
 /// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB, twice, and the
 /// largest datagrams that fragments of one batch may complete.
-const OUTBOX_BYTES: usize = 8 << 20;
-const OUTBOX_RUNS: usize = 4096;
+pub(super) const OUTBOX_BYTES: usize = 8 << 20;
+pub(super) const OUTBOX_RUNS: usize = 4096;
 /// Session entries looked at per timer tick: a million in 25 seconds.
 const EXPIRE_PER_TICK: usize = 4096;
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -94,6 +95,8 @@ pub struct Engine {
     /// For what fragments have become.
     datagram: Batch,
     outbox: Outbox,
+    /// While a parcel walks: where its packets go, which are not sealed here.
+    sealing: Option<Sealing>,
     counters: Counters,
     next_expiry: Timestamp,
     /// Datagrams have come since it was looked which attachments are up.
@@ -129,6 +132,7 @@ impl Engine {
             batch: Batch::default(),
             datagram: Batch::of_one_datagram(),
             outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
+            sealing: None,
             counters: Counters::new(),
             next_expiry: now,
             next_look_at_carriers: None,
@@ -171,6 +175,54 @@ impl Engine {
     /// Datagrams from the network, any number: they are walked in batches.
     pub fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         self.tunnels.begin(now);
+        self.open_and_walk(datagrams, now);
+        self.finish_input(now);
+    }
+
+    /// What a porter has received, and opened as far as it could: its outbox is then to be sealed and sent, and what is in the engine's to be
+    /// sent as ever. The outbox must be empty before.
+    pub fn handle_parcel(&mut self, parcel: &mut Parcel, now: Timestamp) {
+        self.tunnels.begin(now);
+        let Parcel { batch, outbox, opened, rest, sealing, lessons } = parcel;
+        lessons.clear();
+        std::mem::swap(&mut self.batch, batch);
+        std::mem::swap(&mut self.outbox, outbox);
+        self.sealing = Some(std::mem::take(sealing));
+        self.ingress(now).take_opened(opened, lessons);
+        if !self.batch.is_empty() {
+            self.walk(now);
+        }
+        *sealing = self.sealing.take().unwrap_or_default();
+        std::mem::swap(&mut self.batch, batch);
+        std::mem::swap(&mut self.outbox, outbox);
+        if !rest.is_empty() {
+            self.handle_rest(rest, lessons, now);
+        }
+        self.finish_input(now);
+    }
+
+    /// What a porter had no key for, or not the right one. It is lent those that it could have used.
+    #[cold]
+    fn handle_rest(&mut self, rest: &parcel::Rest, lessons: &mut Vec<Lesson>, now: Timestamp) {
+        for (datagram, tried) in rest.all() {
+            match tried {
+                Some(stamp) if self.tunnels.is_read_as(&datagram, stamp) => self.ingress(now).refuse(&datagram),
+                // It may have another number than the one that was tried.
+                Some(_) => self.open_and_walk(std::iter::once(datagram), now),
+                None => {}
+            }
+        }
+        let unread = rest.all().filter(|(_, tried)| tried.is_none()).map(|(datagram, _)| datagram);
+        self.open_and_walk(unread, now);
+        for (datagram, _) in rest.all() {
+            let is_new = |number: u32| !lessons.iter().any(|lesson| lesson.is_of(datagram.path.port, number));
+            if let Some((number, lent)) = self.tunnels.lend(&datagram).filter(|(number, _)| is_new(*number)) {
+                lessons.push(Lesson::Lent(number, lent));
+            }
+        }
+    }
+
+    fn open_and_walk<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         let mut arrivals = Arrivals::default();
         for datagram in datagrams {
             if self.tunnels.is_data(&datagram) {
@@ -190,6 +242,9 @@ impl Engine {
         if !self.batch.is_empty() {
             self.walk(now);
         }
+    }
+
+    fn finish_input(&mut self, now: Timestamp) {
         if self.carriers.has_choices() {
             self.next_look_at_carriers.get_or_insert(now + CARRIERS_WITHIN);
         }
@@ -399,6 +454,10 @@ impl Engine {
             host: self.local.host(),
             reporter: &mut self.reporter,
             outbox: &mut self.outbox,
+            sealing: match what {
+                Walking::Packets => self.sealing.as_mut(),
+                Walking::Datagram => None,
+            },
             counters: &mut self.counters,
             now,
         }

@@ -8,13 +8,13 @@
 //!
 //! Nothing changes before a datagram is authentic. Datagrams behind one another are mostly of one session and by one path: whose they are is
 //! found once for them. What is no data (handshakes, IKE, ports' frames) is opened by itself, after those before it and before
-//! those behind it.
+//! those behind it. What a porter has opened ([`super::parcel`]) only arrives.
 //!
 //! Drops: what the transports say, InnerTooLong, and what doors say.
 
 use heapless::Vec;
 
-use crate::crypto::{OpenJob, open_batch};
+use crate::crypto::{OpenJob, Stamp, open_batch};
 use crate::net::{InterfaceId, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
 use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
@@ -23,6 +23,7 @@ use crate::{ipsec, wireguard};
 use super::carriers::Carriers;
 use super::counters::Counters;
 use super::door;
+use super::parcel::{self, Lesson, OpenedPacket, Stretch};
 use super::report::Traffic;
 use super::snapshot::Snapshot;
 use super::tunnels::{Arriving, Before, Tunnels};
@@ -194,6 +195,67 @@ impl Ingress<'_> {
         };
         let reason = found.unwrap_or(DropReason::DataNotAuthentic);
         self.entry.counters.dropped_outside(reason, None);
+    }
+
+    /// Takes what a porter has opened, of which nothing has been asked yet but whether it is authentic.
+    pub fn take_opened(mut self, opened: &parcel::Opened, lessons: &mut std::vec::Vec<Lesson>) {
+        for stretch in &opened.stretches {
+            let packets = &opened.packets[stretch.packets.clone()];
+            self.entry.counters.totals.datagrams_in += packets.len() as u64;
+            let is_known = match stretch.path.port {
+                Port::WireGuard => self.receive_opened(stretch, packets),
+                _ => self.arrived_opened(stretch, packets),
+            };
+            if !is_known {
+                lessons.push(Lesson::Gone(stretch.path.port, stretch.number));
+            }
+        }
+        self.entry.count();
+    }
+
+    /// `false`: there is no such session any more.
+    fn receive_opened(&mut self, stretch: &Stretch, packets: &[OpenedPacket]) -> bool {
+        let Ingress { tunnels, entry, .. } = self;
+        let Ok(mut receiver) = tunnels.receiver_of_lent(stretch.number, &stretch.path) else {
+            packets.iter().for_each(|_| entry.counters.dropped_outside(DropReason::DataUnknownSession, None));
+            return false;
+        };
+        entry.begin(receiver.tunnel());
+        for OpenedPacket { stamp, slot, text_bytes } in packets {
+            let distance = *slot as usize - entry.batch.len();
+            let text = &entry.batch.slot_behind(distance)[..*text_bytes as usize];
+            let Stamp::WireGuard { counter } = *stamp else { continue };
+            match receiver.arrived(counter, &stretch.path, text) {
+                Opened::Packet { len, .. } => entry.take(distance, len),
+                other => entry.ended(other),
+            }
+        }
+        true
+    }
+
+    /// The same of an SA.
+    fn arrived_opened(&mut self, stretch: &Stretch, packets: &[OpenedPacket]) -> bool {
+        let mut is_known = true;
+        for OpenedPacket { stamp, slot, text_bytes } in packets {
+            match self.tunnels.look_up_lent_esp(*stamp, *text_bytes as usize) {
+                Ok(arriving) => {
+                    let datagram = Datagram { path: stretch.path, bytes: &[], ecn: stretch.ecn };
+                    self.arrived(&arriving, &datagram, *slot as usize);
+                }
+                Err(reason) => {
+                    is_known &= reason != DropReason::DataUnknownSession;
+                    self.entry.counters.dropped_outside(reason, None);
+                }
+            }
+        }
+        is_known
+    }
+
+    /// A porter has tried to open it, and it is not authentic.
+    #[cold]
+    pub fn refuse(mut self, datagram: &Datagram<'_>) {
+        self.entry.counters.totals.datagrams_in += 1;
+        self.refused(datagram);
     }
 
     /// What is to be opened by itself.

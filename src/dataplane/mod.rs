@@ -27,7 +27,9 @@ mod ingress;
 mod local;
 mod names;
 mod napt;
+pub mod parcel;
 mod police;
+pub mod porter;
 mod quoted;
 mod route;
 mod translate;
@@ -35,6 +37,8 @@ mod tunnels;
 
 pub use engine::{Engine, Setup};
 pub use event::Event;
+pub use parcel::Parcel;
+pub use porter::Porter;
 pub use report::Report;
 pub use snapshot::Snapshot;
 pub use tunnels::child_sa;

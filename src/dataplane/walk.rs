@@ -30,6 +30,7 @@ use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
 use super::local::{deliver, take_answers};
+use super::parcel::Sealing;
 use super::police::Police;
 use super::route::route;
 use super::snapshot::Snapshot;
@@ -51,6 +52,8 @@ pub(super) struct Walk<'a> {
     pub host: &'a mut Host,
     pub reporter: &'a mut Reporter,
     pub outbox: &'a mut Outbox,
+    /// Where packets go that somebody else is to seal. `None`: it is done here.
+    pub sealing: Option<&'a mut Sealing>,
     pub counters: &'a mut Counters,
     pub now: Timestamp,
 }
@@ -73,6 +76,7 @@ impl Walk<'_> {
             host,
             reporter,
             outbox,
+            sealing,
             counters,
             now,
         } = self;
@@ -92,7 +96,7 @@ impl Walk<'_> {
             translate(batch, mapping, napt, identifications);
             flows.learn(batch, police.passed(), carriers);
         }
-        encap(batch, tunnels, fragmenter, outbox, counters);
+        encap(batch, tunnels, fragmenter, outbox, sealing, counters);
 
         reporter.send(tunnels, outbox, counters);
         counters.ended_all(batch.metas());

@@ -41,6 +41,12 @@ impl Prepared {
         &mut packet[HEADER_BYTES..]
     }
 
+    /// Whether it is sealed with the key of another one.
+    #[inline]
+    pub fn has_key_of(&self, other: &Prepared) -> bool {
+        self.slot == other.slot
+    }
+
     /// Whether it goes the very way of another one of the tunnel.
     #[inline]
     pub fn goes_with(&self, other: &Prepared) -> bool {

@@ -17,7 +17,7 @@ use crate::packet::{Datagram, DropReason, Opened};
 /// An ESP packet that is to be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arriving {
-    slot: Slot,
+    pub(super) slot: Slot,
     pub stamp: Stamp,
     /// What is in it, with padding and trailer.
     pub text_bytes: usize,

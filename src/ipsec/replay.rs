@@ -28,6 +28,14 @@ pub(super) struct ReplayWindow {
     lanes: Box<[u64]>,
 }
 
+/// [`ReplayWindow::recover`], by the highest number that authenticated.
+#[inline]
+pub(super) fn recover(top: u64, window_packets: u64, low: u32) -> u64 {
+    let bottom = top.saturating_sub(window_packets - 1);
+    // Beyond 2^64 it wraps to a number below the bottom, which is then refused.
+    bottom.wrapping_add(u64::from(low.wrapping_sub(bottom as u32)))
+}
+
 impl ReplayWindow {
     /// `window_packets` is brought within the bounds above.
     pub fn new(window_packets: u32) -> Self {
@@ -50,9 +58,11 @@ impl ReplayWindow {
     /// 2^32 from the bottom of the window on. This is what the cases A and B of RFC 4303 Appendix A2.2 come to.
     #[inline]
     pub fn recover(&self, low: u32) -> u64 {
-        let bottom = self.top.saturating_sub(self.window_packets - 1);
-        // Beyond 2^64 it wraps to a number below the bottom, which is then refused.
-        bottom.wrapping_add(u64::from(low.wrapping_sub(bottom as u32)))
+        recover(self.top, self.window_packets, low)
+    }
+
+    pub fn window_packets(&self) -> u64 {
+        self.window_packets
     }
 
     /// Whether a packet with this sequence number may still come: neither seen before, nor older than the window. Zero is

@@ -230,6 +230,15 @@ impl Sa {
         }
     }
 
+    /// How many packets the replay window has, and the highest number in it.
+    pub fn window(&self) -> (u64, u64) {
+        (self.replay.window_packets(), self.replay.top())
+    }
+
+    pub fn has_esn(&self) -> bool {
+        self.esn
+    }
+
     /// The length of what is in an ESP packet of so many bytes, with padding and trailer. `None`: nothing.
     #[inline]
     pub fn text_bytes(&self, packet_bytes: usize) -> Option<usize> {

@@ -71,6 +71,7 @@ mod handshake;
 pub mod index;
 mod ingress;
 mod inner;
+mod lent;
 mod mac;
 mod message;
 mod news;
@@ -89,6 +90,7 @@ mod transport;
 
 pub use endpoint::Endpoint;
 pub use event::{DownReason, Event, Opened, Refusal, Role};
+pub use lent::Lent;
 pub use peer::PeerConfig;
 pub use primitives::Random;
 pub use status::{HandshakeCounts, PeerStatus};

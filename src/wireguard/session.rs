@@ -119,7 +119,7 @@ impl Session {
     /// Notes an admitted message that is authentic. Of those that were admitted together one may be the other's replay.
     #[inline]
     pub fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
-        if !self.window.is_new(counter) {
+        if counter >= REJECT_AFTER_MESSAGES || !self.window.is_new(counter) {
             return Err(DropReason::DataReplayed);
         }
         self.window.mark(counter);

@@ -231,6 +231,16 @@ impl Endpoint {
 
 impl<'a> Opener<'a> {
     #[inline]
+    pub fn tunnel(&self) -> TunnelId {
+        self.tunnel
+    }
+
+    #[inline]
+    pub fn is_expired(&self) -> bool {
+        self.session.is_expired(self.now)
+    }
+
+    #[inline]
     pub fn key(&self) -> &'a PacketKey {
         self.session.opening_key()
     }
@@ -251,6 +261,11 @@ impl<'a> Opener<'a> {
 }
 
 impl Receiver<'_> {
+    #[inline]
+    pub fn tunnel(&self) -> TunnelId {
+        self.peer.config.tunnel
+    }
+
     /// A message that was looked up is authentic, and this is in it.
     #[inline(always)]
     pub fn arrived(&mut self, counter: u64, path: &Path, text: &[u8]) -> Opened {

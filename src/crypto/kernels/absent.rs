@@ -18,7 +18,7 @@ pub mod chacha20_poly1305 {
 
     pub type Packet<'a> = super::super::packets::Packet<'a, Key>;
 
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub struct Key(Avx512);
 
     impl Key {
@@ -43,7 +43,7 @@ pub mod aes_gcm {
 
     pub type Packet<'a> = super::super::packets::Packet<'a, Key>;
 
-    #[derive(Debug)]
+    #[derive(Clone, Debug)]
     pub struct Key(Avx512);
 
     impl Key {

@@ -8,6 +8,7 @@ use super::ipsec::{ESP_OVERHEAD_BYTES, Ipsec};
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
 use crate::crypto::{OpenJob, PacketKey, Stamp};
+use crate::dataplane::parcel::Lent;
 use crate::dataplane::report::Traffic;
 use crate::net::{Path, Port, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
@@ -44,6 +45,21 @@ pub(in crate::dataplane) enum Egress<'a> {
     Esp(&'a mut Ipsec),
     /// All at once.
     WireGuard(&'a mut wireguard::Endpoint),
+}
+
+/// Whether a datagram has the form of a packet that is sealed, and is no longer than those may be.
+#[inline]
+pub(in crate::dataplane) fn can_be_data(datagram: &Datagram<'_>) -> bool {
+    let Datagram { path, bytes, .. } = datagram;
+    let is_short_esp = bytes.len() <= MAX_PACKET_BYTES + ESP_OVERHEAD_BYTES;
+    match path.port {
+        Port::WireGuard => {
+            wireguard::Endpoint::is_data(bytes) && bytes.len() <= MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES
+        }
+        Port::RawEsp => is_short_esp,
+        Port::IkeNatT => nat_t::split(bytes) == Content::Esp && is_short_esp,
+        Port::Ike | Port::Frames(_) | Port::Tun(_) => false,
+    }
 }
 
 impl<'a, A> Found<'a, A> {
@@ -136,20 +152,45 @@ impl Tunnels {
     /// Whether a datagram can be looked up. Any other is for [`Tunnels::open`].
     #[inline]
     pub fn is_data(&self, datagram: &Datagram<'_>) -> bool {
-        let Datagram { path, bytes, .. } = datagram;
-        match path.port {
+        can_be_data(datagram) && (datagram.path.port == Port::WireGuard || self.ipsec.is_some())
+    }
+
+    /// What a datagram that can be looked up is opened with, and by which number that is found.
+    pub fn lend(&self, datagram: &Datagram<'_>) -> Option<(u32, Lent)> {
+        if !self.is_data(datagram) {
+            return None;
+        }
+        match datagram.path.port {
             Port::WireGuard => {
-                wireguard::Endpoint::is_data(bytes) && bytes.len() <= MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES
+                let index = wireguard::receiver_index(datagram.bytes)?;
+                Some((index, Lent::WireGuard(self.wireguard.lend(index)?)))
             }
-            Port::RawEsp => self.can_be_esp(bytes),
-            Port::IkeNatT => nat_t::split(bytes) == Content::Esp && self.can_be_esp(bytes),
-            Port::Ike | Port::Frames(_) | Port::Tun(_) => false,
+            _ => {
+                let lent = self.ipsec.as_ref()?.esp.lend(datagram.bytes)?;
+                Some((ipsec::spi(datagram.bytes)?, Lent::Esp(lent)))
+            }
         }
     }
 
+    /// Whether a datagram that can be looked up is opened under this stamp, or is not to be opened.
+    pub fn is_read_as(&self, datagram: &Datagram<'_>, stamp: Stamp) -> bool {
+        match (datagram.path.port, &self.ipsec) {
+            (Port::WireGuard, _) => true,
+            (_, Some(ipsec)) => !matches!(ipsec.esp.look_up(datagram.bytes), Ok((arriving, _)) if arriving.stamp != stamp),
+            (_, None) => true,
+        }
+    }
+
+    /// For messages that were opened with the key that was lent by this index, which came by one path.
     #[inline]
-    fn can_be_esp(&self, bytes: &[u8]) -> bool {
-        self.ipsec.is_some() && bytes.len() <= MAX_PACKET_BYTES + ESP_OVERHEAD_BYTES
+    pub fn receiver_of_lent(&mut self, index: u32, path: &Path) -> Result<wireguard::Receiver<'_>, DropReason> {
+        self.wireguard.receiver_of_lent(index, path)
+    }
+
+    /// Of a packet of ESP that was opened with a lent key.
+    #[inline]
+    pub fn look_up_lent_esp(&self, stamp: Stamp, text_bytes: usize) -> Result<ipsec::Arriving, DropReason> {
+        self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?.esp.look_up_lent(stamp, text_bytes)
     }
 
     /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Not

@@ -14,6 +14,7 @@ mod ghash;
 mod schedule;
 
 use std::arch::x86_64::*;
+use std::sync::Arc;
 
 use zeroize::{Zeroize, optimization_barrier};
 
@@ -39,15 +40,17 @@ struct Keys<const COUNT: usize> {
     powers: [[u8; 16]; POWERS],
 }
 
-/// Of 384 or 448 bytes, apart from its owner.
+/// Of 384 or 448 bytes, apart from its owner. Clones are the same bytes.
+#[derive(Clone)]
 pub struct Key {
     keys: Schedule,
     processor: Avx512,
 }
 
+#[derive(Clone)]
 enum Schedule {
-    Aes128(Box<Keys<KEYS_128>>),
-    Aes256(Box<Keys<KEYS_256>>),
+    Aes128(Arc<Keys<KEYS_128>>),
+    Aes256(Arc<Keys<KEYS_256>>),
 }
 
 impl std::fmt::Debug for Key {
@@ -59,14 +62,14 @@ impl std::fmt::Debug for Key {
 impl Key {
     pub fn new_128(key: &[u8; 16], processor: Avx512) -> Key {
         // SAFETY: an `Avx512` says that the processor has these instructions.
-        let keys = unsafe { Keys::boxed(expand_128(key)) };
+        let keys = unsafe { Keys::shared(expand_128(key)) };
         wipe();
         Key { keys: Schedule::Aes128(keys), processor }
     }
 
     pub fn new_256(key: &[u8; 32], processor: Avx512) -> Key {
         // SAFETY: as above.
-        let keys = unsafe { Keys::boxed(expand_256(key)) };
+        let keys = unsafe { Keys::shared(expand_256(key)) };
         wipe();
         Key { keys: Schedule::Aes256(keys), processor }
     }
@@ -91,13 +94,16 @@ impl Key {
 
 impl<const COUNT: usize> Keys<COUNT> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,vaes,pclmulqdq,vpclmulqdq")]
-    fn boxed(mut rounds: [[u8; 16]; COUNT]) -> Box<Self> {
-        let mut keys = Box::new(Keys { rounds, powers: [[0; 16]; POWERS] });
+    fn shared(mut rounds: [[u8; 16]; COUNT]) -> Arc<Self> {
+        let mut shared = Arc::new(Keys { rounds, powers: [[0; 16]; POWERS] });
         rounds.zeroize();
-        let mut h = bytes(encrypt(&keys.rounds, _mm_setzero_si128()));
-        keys.powers = ghash::powers(&h);
-        h.zeroize();
-        keys
+        // Nobody else has it yet.
+        if let Some(keys) = Arc::get_mut(&mut shared) {
+            let mut h = bytes(encrypt(&keys.rounds, _mm_setzero_si128()));
+            keys.powers = ghash::powers(&h);
+            h.zeroize();
+        }
+        shared
     }
 
     /// In whole vectors, where `zeroize` by itself would write byte by byte.

@@ -10,6 +10,7 @@
 //! packet's text is written before its tag is known, and wiped if that is wrong. All of it takes some 5 KiB of stack.
 
 use std::arch::x86_64::__m256i;
+use std::sync::Arc;
 
 mod chacha20;
 mod field;
@@ -30,9 +31,11 @@ const STACK_BYTES: usize = 4608;
 
 pub type Packet<'a> = packets::Packet<'a, Key>;
 
-/// One cache line by itself, where its bytes stay: who moves a session moves a pointer, and leaves no copy of the key behind. Wiped when dropped.
+/// One cache line by itself, where its bytes stay: who moves a session moves a pointer, and leaves no copy of the key behind. Clones are the
+/// same bytes, which are wiped when the last of them is dropped.
+#[derive(Clone)]
 pub struct Key {
-    line: Box<Line>,
+    line: Arc<Line>,
     processor: Avx512,
 }
 
@@ -45,18 +48,20 @@ impl std::fmt::Debug for Key {
     }
 }
 
-impl Drop for Key {
+impl Drop for Line {
     fn drop(&mut self) {
-        self.wipe();
+        self.0.zeroize();
     }
 }
 
-impl ZeroizeOnDrop for Key {}
+impl ZeroizeOnDrop for Line {}
 
 impl Key {
     pub fn new(bytes: &[u8; KEY_BYTES], processor: Avx512) -> Key {
-        let mut line = Box::new(Line([0; KEY_BYTES]));
-        line.0 = *bytes;
+        let mut line = Arc::new(Line([0; KEY_BYTES]));
+        if let Some(line) = Arc::get_mut(&mut line) {
+            line.0 = *bytes;
+        }
         Key { line, processor }
     }
 
@@ -69,10 +74,6 @@ impl Key {
     #[inline]
     pub fn touch(&self) {
         prefetch(&*self.line);
-    }
-
-    fn wipe(&mut self) {
-        self.line.0.zeroize();
     }
 
     #[inline]

@@ -1,0 +1,273 @@
+//! Parcels: packets that a porter's thread has received and opened, on their way through the walk, and back to be sealed and sent.
+//!
+//! ```text
+//! porter   datagrams ─ Porter::fill ─> opened packets, and what it could not open
+//! walk                                 Engine::handle_parcel: numbers, stages, counters; places in the parcel's outbox, not yet sealed
+//! porter   Parcel::seal ─> datagrams of its outbox; what the walk has told it: keys that it is lent (Porter::learn)
+//! ```
+//!
+//! A parcel has the buffers of a batch and an outbox of its own, all of it allocated once. It belongs to one thread at a time, and only these three
+//! work on it; so nothing in it is locked, and packets of one flow, which come by one porter, stay in order.
+//!
+//! The walk asks of an opened packet what it asks of any ([`super::ingress`]): the porter has done arithmetic, and decided nothing.
+
+use std::ops::Range;
+
+use crate::crypto::{PacketKey, SealJob, Stamp, seal_batch};
+use crate::ipsec;
+use crate::net::{Path, Port};
+use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::outbox::Place;
+use crate::packet::{Batch, Datagram, Outbox};
+use crate::wireguard::{self, Departure};
+
+use super::engine::{OUTBOX_BYTES, OUTBOX_RUNS};
+
+/// Room for what could not be opened: more than a batch of full packets, and the largest datagram there is.
+pub(super) const REST_BYTES: usize = 160 << 10;
+const _: () = assert!(REST_BYTES > BATCH_PACKETS * 2048 && REST_BYTES > 1 << 16);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The opened packets lie in its buffers; only the walk makes them packets of the batch.
+    pub(super) batch: Batch,
+    pub(super) outbox: Outbox,
+    pub(super) opened: Opened,
+    pub(super) rest: Rest,
+    pub(super) sealing: Sealing,
+    pub(super) lessons: Vec<Lesson>,
+}
+
+/// What was authentic.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub stretches: Vec<Stretch>,
+    pub packets: Vec<OpenedPacket>,
+}
+
+/// Packets behind one another that came by one path and were opened with one key.
+#[derive(Clone, Debug)]
+pub(super) struct Stretch {
+    pub path: Path,
+    pub ecn: u8,
+    /// By it the key was found: receiver index or SPI, as the path's port is.
+    pub number: u32,
+    /// Of the packets that were opened.
+    pub packets: Range<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenedPacket {
+    pub stamp: Stamp,
+    /// In the batch.
+    pub slot: u32,
+    pub text_bytes: u32,
+}
+
+/// Datagrams that are left as they came.
+#[derive(Debug)]
+pub(super) struct Rest {
+    bytes: Box<[u8]>,
+    used: usize,
+    datagrams: Vec<Left>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    path: Path,
+    ecn: u8,
+    start: usize,
+    len: usize,
+    tried: Option<Stamp>,
+}
+
+/// Packets that have their places in the outbox, and are not sealed yet.
+#[derive(Default, Debug)]
+pub(super) struct Sealing {
+    groups: Vec<Group>,
+    packets: Vec<Unsealed>,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: PacketKey,
+    header: Header,
+    packets: Range<usize>,
+}
+
+/// What stands before what is sealed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Header {
+    /// To be written, with the packet's counter.
+    WireGuard(Departure),
+    /// It is there.
+    Esp,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unsealed {
+    /// In the batch.
+    pub number: u32,
+    pub text_bytes: u32,
+    pub place: Place,
+    pub stamp: Stamp,
+}
+
+/// What the walk tells a porter.
+#[derive(Clone, Debug)]
+pub(super) enum Lesson {
+    Lent(u32, Lent),
+    /// Whatever was lent by that number serves no longer.
+    Gone(Port, u32),
+}
+
+/// The key of a session or an SA, lent to whoever opens its packets.
+#[derive(Clone, Debug)]
+pub(super) enum Lent {
+    WireGuard(wireguard::Lent),
+    Esp(ipsec::Lent),
+}
+
+impl Lesson {
+    pub fn is_of(&self, port: Port, number: u32) -> bool {
+        match self {
+            Lesson::Lent(of, Lent::WireGuard(_)) => *of == number && port == Port::WireGuard,
+            Lesson::Lent(of, Lent::Esp(_)) => *of == number && port != Port::WireGuard,
+            Lesson::Gone(by, of) => *of == number && *by == port,
+        }
+    }
+}
+
+impl Default for Parcel {
+    fn default() -> Self {
+        Parcel {
+            batch: Batch::default(),
+            outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
+            opened: Opened {
+                stretches: Vec::with_capacity(BATCH_PACKETS),
+                packets: Vec::with_capacity(BATCH_PACKETS),
+            },
+            rest: Rest {
+                bytes: vec![0; REST_BYTES].into(),
+                used: 0,
+                datagrams: Vec::with_capacity(BATCH_PACKETS),
+            },
+            sealing: Sealing {
+                groups: Vec::with_capacity(BATCH_PACKETS),
+                packets: Vec::with_capacity(BATCH_PACKETS),
+            },
+            lessons: Vec::with_capacity(BATCH_PACKETS),
+        }
+    }
+}
+
+impl Parcel {
+    /// What is to be sent, once it is sealed. Clear it after sending.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Seals what the walk has let pass. Then the outbox may be sent, and not before.
+    pub fn seal(&mut self) {
+        let Parcel { batch, outbox, sealing, .. } = self;
+        let mut jobs: heapless::Vec<SealJob<'_>, BATCH_PACKETS> = heapless::Vec::new();
+        let mut places = outbox.places_mut(sealing.packets.iter().map(|packet| packet.place));
+        for group in &sealing.groups {
+            for (packet, place) in sealing.packets[group.packets.clone()].iter().zip(places.by_ref()) {
+                let sealed = match (group.header, packet.stamp) {
+                    (Header::WireGuard(departure), Stamp::WireGuard { counter }) => {
+                        departure.write_header(counter, place)
+                    }
+                    _ => Some(ipsec::Prepared::sealed(place)),
+                };
+                let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
+                let job = sealed.map(|sealed| SealJob::new(&group.key, packet.stamp, text, sealed));
+                // There is room: a batch has no more packets.
+                job.into_iter().for_each(|job| _ = jobs.push(job));
+            }
+        }
+        seal_batch(&mut jobs);
+        // Which preparing has ruled out. What leaves then is nothing that anybody could open.
+        jobs.iter_mut().filter(|job| !job.is_sealed).for_each(|job| job.sealed.fill(0));
+        drop(jobs);
+        drop(places);
+        sealing.clear();
+    }
+
+    /// To be filled again.
+    pub(super) fn clear(&mut self) {
+        debug_assert!(self.sealing.packets.is_empty() && self.outbox.is_empty(), "sealed and sent");
+        self.opened.stretches.clear();
+        self.opened.packets.clear();
+        self.rest.clear();
+        self.lessons.clear();
+    }
+}
+
+impl Opened {
+    /// There must be room.
+    #[inline]
+    pub fn push(&mut self, datagram: &Datagram<'_>, number: u32, packet: OpenedPacket) {
+        let at = self.packets.len();
+        self.packets.push(packet);
+        match self.stretches.last_mut() {
+            Some(stretch)
+                if stretch.number == number && stretch.ecn == datagram.ecn && stretch.path == datagram.path =>
+            {
+                stretch.packets.end = at + 1;
+            }
+            _ => {
+                self.stretches.push(Stretch { path: datagram.path, ecn: datagram.ecn, number, packets: at..at + 1 });
+            }
+        }
+    }
+}
+
+impl Rest {
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.bytes.len() - self.used
+    }
+
+    /// There must be room. `tried`: it is not authentic under this.
+    pub fn push(&mut self, datagram: &Datagram<'_>, tried: Option<Stamp>) {
+        let Datagram { path, bytes, ecn } = *datagram;
+        let Some(place) = self.bytes.get_mut(self.used..self.used + bytes.len()) else { return };
+        place.copy_from_slice(bytes);
+        self.datagrams.push(Left { path, ecn, start: self.used, len: bytes.len(), tried });
+        self.used += bytes.len();
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (Datagram<'_>, Option<Stamp>)> {
+        self.datagrams.iter().map(|left| {
+            let bytes = &self.bytes[left.start..left.start + left.len];
+            (Datagram { path: left.path, bytes, ecn: left.ecn }, left.tried)
+        })
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+        self.datagrams.clear();
+    }
+}
+
+impl Sealing {
+    /// Packets to one tunnel, in the order of their places, behind all those before.
+    #[inline]
+    pub fn push(&mut self, key: PacketKey, header: Header, packets: impl Iterator<Item = Unsealed>) {
+        let start = self.packets.len();
+        self.packets.extend(packets);
+        self.groups.push(Group { key, header, packets: start..self.packets.len() });
+    }
+
+    fn clear(&mut self) {
+        self.groups.clear();
+        self.packets.clear();
+    }
+}

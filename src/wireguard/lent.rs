@@ -1,0 +1,51 @@
+//! Opening by another thread than the one that has the peers: it is lent the key of a session, opens messages with it, and tells their counters. Whether
+//! those are new, and what follows from a message that has arrived, is found here, by [`Receiver`].
+
+use super::endpoint::Endpoint;
+use super::ingress::peer_mut;
+use super::message::{DATA_OVERHEAD_BYTES, Data};
+use super::transport::Receiver;
+use crate::crypto::{PacketKey, Stamp};
+use crate::net::Path;
+use crate::packet::DropReason;
+
+/// What data messages with one receiver index are opened with.
+#[derive(Clone, Debug)]
+pub struct Lent {
+    key: PacketKey,
+}
+
+impl Lent {
+    #[inline]
+    pub fn key(&self) -> &PacketKey {
+        &self.key
+    }
+
+    /// Which message it is, how long its text will be, and what is sealed of it. `None`: no data message.
+    #[inline]
+    pub fn look_up<'a>(&self, datagram: &'a [u8]) -> Option<(Stamp, usize, &'a [u8])> {
+        let data = Data::parse(datagram)?;
+        Some((Stamp::WireGuard { counter: data.counter }, datagram.len() - DATA_OVERHEAD_BYTES, data.sealed))
+    }
+}
+
+impl Endpoint {
+    /// `None`: there is no such session (any more).
+    pub fn lend(&self, receiver_index: u32) -> Option<Lent> {
+        let opener = self.opener(receiver_index).ok().filter(|opener| !opener.is_expired())?;
+        Some(Lent { key: opener.key().clone() })
+    }
+
+    /// For authentic messages with that receiver index that were opened elsewhere, and came by one path. To each of them
+    /// [`Receiver::arrived`] applies.
+    #[inline]
+    pub fn receiver_of_lent(&mut self, receiver_index: u32, path: &Path) -> Result<Receiver<'_>, DropReason> {
+        let opener = self.opener(receiver_index)?;
+        if opener.is_expired() {
+            return Err(DropReason::DataUnknownSession);
+        }
+        let tunnel = opener.tunnel();
+        debug_assert!(peer_mut(&mut self.peers, tunnel).is_some());
+        self.receiver(tunnel, receiver_index, path)
+    }
+}
