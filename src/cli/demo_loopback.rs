@@ -73,7 +73,8 @@ pub fn demonstrate(appliance: &Appliance) -> Result<Outcome, DemoError> {
     // The demonstration asks nobody outside.
     let (outside, _) = tokio::sync::mpsc::channel(1);
     let core = appliance.engine(clock.now());
-    let (worker, ending) = worker::spawn(sockets, core, clock, outside, States::default()).map_err(DemoError::Start)?;
+    let (worker, ending) =
+        worker::spawn(sockets, Vec::new(), core, clock, outside, States::default()).map_err(DemoError::Start)?;
 
     let now = || clock.now();
     let told = demonstration::tell(appliance, &mut Loopback::new(address, &now, MAX_DURATION));

@@ -53,6 +53,7 @@ pub struct Config {
     pub metrics: Metrics,
     pub wireguard: WireGuard,
     pub ike: Ike,
+    pub workers: Workers,
     pub gate: Gate,
     pub limits: Limits,
     pub sessions: Sessions,
@@ -107,6 +108,19 @@ pub struct WireGuard {
     pub listen: SocketAddr,
     /// `None` when no realm is attached by WireGuard.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// Threads of the packet path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// At least one.
+    pub threads: usize,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Workers { threads: 1 }
+    }
 }
 
 /// What is shed in overload, before it costs.

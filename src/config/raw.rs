@@ -27,6 +27,7 @@ pub struct Raw {
     pub metrics_listen: Text,
     pub wireguard: WireGuard,
     pub ike: Ike,
+    pub workers: Workers,
     pub gate: Gate,
     pub limits: Limits,
     pub sessions: Sessions,
@@ -64,6 +65,11 @@ pub struct Ike {
     pub private_key_file: Text,
     pub rsa_padding: Choice,
     pub raw_esp: Flag,
+}
+
+#[derive(Debug, Default)]
+pub struct Workers {
+    pub threads: Number,
 }
 
 #[derive(Debug, Default)]
@@ -280,6 +286,7 @@ impl Raw {
             metrics_listen: root.section("metrics", problems).and_then(|s| s.text("listen", problems)),
             wireguard: root.section("wireguard", problems).map(|s| read_wireguard(&s, problems)).unwrap_or_default(),
             ike: root.section("ike", problems).map(|s| read_ike(&s, problems)).unwrap_or_default(),
+            workers: root.section("workers", problems).map(|s| read_workers(&s, problems)).unwrap_or_default(),
             gate: root.section("gate", problems).map(|s| read_gate(&s, problems)).unwrap_or_default(),
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             sessions: root.section("sessions", problems).map(|s| read_sessions(&s, problems)).unwrap_or_default(),
@@ -323,6 +330,10 @@ fn read_ike(s: &Section<'_>, problems: &mut Problems) -> Ike {
         rsa_padding: s.choice("rsa_padding", problems),
         raw_esp: s.flag("raw_esp", problems),
     }
+}
+
+fn read_workers(s: &Section<'_>, problems: &mut Problems) -> Workers {
+    Workers { threads: s.integer("threads", problems) }
 }
 
 fn read_gate(s: &Section<'_>, problems: &mut Problems) -> Gate {

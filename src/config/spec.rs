@@ -12,6 +12,7 @@ mod napt;
 pub mod port;
 mod routes_from;
 mod sessions;
+pub mod workers;
 
 /// One table of the file.
 #[derive(Debug)]
@@ -166,6 +167,7 @@ pub static ROOT: TableSpec = TableSpec {
         optional("metrics", "Prometheus metrics.", Shape::Table(&METRICS)),
         optional("wireguard", "One key and one port for all WireGuard peers.", Shape::Table(&WIREGUARD)),
         optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
+        optional("workers", "Threads of the packet path.", Shape::Table(&workers::WORKERS)),
         optional("gate", "What is shed in overload, before it costs.", Shape::Table(&gate::GATE)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
         optional("sessions", "How long sessions may be idle.", Shape::Table(&sessions::SESSIONS)),

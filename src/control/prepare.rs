@@ -90,6 +90,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("ike.nat_t_port", running.ike.nat_t_port != new.ike.nat_t_port),
         ("ike.raw_esp", running.ike.raw_esp != new.ike.raw_esp),
         ("dns.transfer.listen", listen(running) != listen(new)),
+        ("[workers]", running.workers != new.workers),
         ("[gate]", running.gate != new.gate),
         ("limits of IKE", old_limits.ike != new_limits.ike),
         ("limits.sessions", old_limits.sessions != new_limits.sessions),

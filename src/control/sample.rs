@@ -40,6 +40,7 @@ impl Sample {
                 certificate: None,
                 raw_esp: false,
             },
+            workers: Default::default(),
             gate: Default::default(),
             limits: Limits::default(),
             sessions: Sessions::default(),

@@ -21,7 +21,7 @@ use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
 use crate::dataplane::report::{Pulse, Report};
-use crate::dataplane::{Engine, Event, Snapshot};
+use crate::dataplane::{Engine, Event, Parcel, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::memory::prefer_huge_pages;
@@ -211,6 +211,7 @@ impl Reloader {
                 raw_esp: old.ike.raw_esp,
                 ..new.ike
             },
+            workers: old.workers,
             gate: old.gate.clone(),
             limits: Limits { icmp_errors_per_sec, ..old.limits.clone() },
             ..new
@@ -224,6 +225,10 @@ impl Core for Engine {
 
     fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         Engine::handle_input(self, datagrams, now);
+    }
+
+    fn handle_parcel(&mut self, parcel: &mut Parcel, now: Timestamp) {
+        Engine::handle_parcel(self, parcel, now);
     }
 
     fn handle_path_report(&mut self, report: PathReport, now: Timestamp) {

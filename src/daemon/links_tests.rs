@@ -31,7 +31,7 @@ impl Bench {
         let core = Echo::new();
         let told = core.links.clone();
         let (handle, ending) =
-            worker::spawn(sockets, core, Clock::start(), mpsc::channel(1).0, states.clone()).unwrap();
+            worker::spawn(sockets, Vec::new(), core, Clock::start(), mpsc::channel(1).0, states.clone()).unwrap();
         let orders = Orders::default();
         orders.follow(plans.to_vec());
         let thread = Thread { handle, states, orders, plans: Vec::new(), latest: HashMap::new() };

@@ -25,6 +25,7 @@ pub mod interfaces;
 mod links;
 mod names;
 pub mod open;
+mod porters;
 mod routes;
 pub mod run;
 pub mod socket_file;

@@ -37,6 +37,8 @@ pub struct Plan {
     /// Of ports.
     pub interfaces: Vec<InterfacePlan>,
     pub gate: model::Gate,
+    /// Of the packet path.
+    pub threads: usize,
 }
 
 /// Where name servers fetch the zone.
@@ -68,6 +70,7 @@ pub struct Opened {
     /// With the interfaces that the configuration names for it.
     pub(super) gate: Option<(Gate, Named)>,
     pub(super) gates: Gates,
+    pub(super) threads: usize,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,7 @@ impl Plan {
         Plan {
             interfaces: interfaces::plans(config, interfaces),
             gate: config.gate.clone(),
+            threads: config.workers.threads,
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.private_key.as_ref().map(|_| config.wireguard.listen),
             ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
@@ -130,8 +134,8 @@ impl Plan {
         let (gate, gates) = load_gate(self.gate, &mut sockets);
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
         let transfers = self.transfer.map(TransferPlan::open).transpose()?;
-        let Plan { ix_name, interfaces, .. } = self;
-        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates })
+        let Plan { ix_name, interfaces, threads, .. } = self;
+        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates, threads })
     }
 }
 
@@ -264,6 +268,7 @@ pub(super) mod tests {
             transfer: None,
             interfaces: Vec::new(),
             gate: model::Gate { enabled: false, interfaces: None },
+            threads: 1,
         }
     }
 

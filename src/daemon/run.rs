@@ -22,12 +22,12 @@ use super::open::{Opened, listens_of};
 use super::routes::{self, Shared};
 use super::transfer::{self, Transfers};
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
-use super::{gates, links, upstream};
+use super::{gates, links, porters, upstream};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
 use crate::dataplane::report::Pulse;
 use crate::io::clock::Clock;
-use crate::io::sockets::Sockets;
+use crate::io::sockets::{LANES, Sockets};
 use crate::net::Timestamp;
 use crate::telemetry::source::{Listen, Names, Source};
 
@@ -156,10 +156,13 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, sockets, api: api_socket, metrics, transfers, interfaces, states, gate, gates } = opened;
+    let Opened { ix_name, mut sockets, api: api_socket, metrics, transfers, interfaces, states, gate, gates, threads } =
+        opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
-    let (handle, mut ending) = worker::spawn(sockets, core, clock, asks, states.clone()).map_err(RunError::Start)?;
+    let dealt = deal(&mut sockets, threads);
+    let (handle, mut ending) =
+        worker::spawn(sockets, dealt, core, clock, asks, states.clone()).map_err(RunError::Start)?;
     let upstreams = tokio::spawn(upstream::serve(asked, handle.clone(), upstream::Tls::of_system()));
     let follower = links::follow(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let keeper =
@@ -212,6 +215,32 @@ where
     servers.abort_all();
     upstreams.abort();
     drain(&handle, ending).await
+}
+
+/// For porters, if there are to be more threads than one.
+fn deal(sockets: &mut Sockets, threads: usize) -> Vec<Sockets> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if threads > cores {
+        tracing::warn!(
+            "{threads} threads for the packet path and {cores} cores: they will wait for each other; `threads` in [workers] is to be no \
+             more than cores"
+        );
+    }
+    let dealt = match threads {
+        0 | 1 => Vec::new(),
+        _ => sockets.deal_lanes(threads - 1, porters::lanes_of_worker(LANES, threads)),
+    };
+    match (threads, dealt.len()) {
+        (0 | 1, _) => {}
+        (_, 0) => {
+            tracing::warn!("one thread for the packet path: the sockets have no lanes that others could receive from")
+        }
+        (_, porters) => tracing::info!(
+            "{} threads for the packet path: one walks, {porters} receive, open, seal and send",
+            porters + 1
+        ),
+    }
+    dealt
 }
 
 /// What never changes while running, and what a new configuration changes.

@@ -1,4 +1,4 @@
-//! The worker: one plain thread that owns the sockets and the packet path.
+//! The worker: one plain thread that owns the packet path, and the sockets that porters have not ([`super::porters`]).
 //!
 //! Each turn of its loop takes a bounded share of everything: commands, the timers when they are due, then batches of
 //! datagrams until they have made `TURN_WORK`, from the sockets whose turn it is; then it looks what has come since. So a flooded
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::handle::{Command, Publication};
 pub use self::handle::{Handle, WorkerError};
+use crate::dataplane::Parcel;
 use crate::dataplane::report::{Pulse, Report};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
@@ -30,14 +31,17 @@ use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
 use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{GateCount, GateCounts, Overflow, SocketReport};
+use crate::telemetry::source::{GateCount, GateCounts, Overflow, PorterCounts, SocketReport};
 
 use super::interfaces::{Numbered, States};
+use super::porters::{Porters, Trip};
 
 /// Commands served in one turn.
 const MAX_COMMANDS_PER_TURN: usize = 16;
 /// Received in one turn, in about nanoseconds of work: what handshakes that come meanwhile wait for, and one batch more.
 const TURN_WORK: u64 = 400_000;
+/// Parcels of porters in one turn: about as much work of the walk as [`TURN_WORK`], and less.
+const MAX_PARCELS_PER_TURN: usize = 32;
 /// Events logged in one turn; the core keeps the others.
 const MAX_EVENTS_PER_TURN: usize = 64;
 /// Datagrams that could not be sent are told once in this time.
@@ -45,9 +49,9 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Questions for the outside that may wait to be carried there.
 pub const OUTSIDE_QUEUE: usize = 1024;
 /// Shortest sleep, so that a core whose deadline stays in the past cannot spin.
-const MIN_WAIT: Duration = Duration::from_millis(1);
+pub(super) const MIN_WAIT: Duration = Duration::from_millis(1);
 /// The longest, while packets are shed before they come to us: queues that are empty all the same get their credit back.
-const GATE_LOOK: Duration = Duration::from_millis(10);
+pub(super) const GATE_LOOK: Duration = Duration::from_millis(10);
 
 /// The packet path. After every `handle_*` and `publish` the worker sends the outbox and drains the events.
 pub trait Core: Send + 'static {
@@ -57,6 +61,8 @@ pub trait Core: Send + 'static {
     type Snapshot: Send + Sync + 'static;
 
     fn handle_input<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp);
+    /// What a porter has received. Its outbox is sealed and sent when it is back there, and what is in ours at once.
+    fn handle_parcel(&mut self, parcel: &mut Parcel, now: Timestamp);
     /// Somebody says that a path carries no longer packets.
     fn handle_path_report(&mut self, report: PathReport, now: Timestamp);
     /// The kernel says how an interface is.
@@ -105,10 +111,11 @@ pub enum Ending {
     Panicked(String),
 }
 
-/// Starts the thread. The receiver gets the ending, whatever happens; `outside` what is to be asked there. `states`: of the
+/// Starts the thread, and one for each of `dealt`. The receiver gets the ending, whatever happens; `outside` what is to be asked there. `states`: of the
 /// interfaces that it starts with, open or not; of one that goes, they are told.
 pub fn spawn<C: Core>(
     sockets: Sockets,
+    dealt: Vec<Sockets>,
     core: C,
     clock: Clock,
     outside: mpsc::Sender<Action>,
@@ -116,11 +123,13 @@ pub fn spawn<C: Core>(
 ) -> io::Result<(Handle<C>, oneshot::Receiver<Ending>)> {
     let poller = Poller::new()?;
     sockets.register(&poller)?;
+    let porters = Porters::spawn(dealt, clock, poller.waker())?;
     let (handle, commands) = Handle::new(poller.waker());
     let (tell_ending, ending) = oneshot::channel();
     let worker = Worker {
         core,
         sockets,
+        porters,
         clock,
         poller,
         commands,
@@ -148,6 +157,7 @@ pub fn spawn<C: Core>(
 struct Worker<C: Core> {
     core: C,
     sockets: Sockets,
+    porters: Porters,
     clock: Clock,
     poller: Poller,
     commands: Receiver<Command<C>>,
@@ -174,20 +184,26 @@ impl<C: Core> Worker<C> {
         let mut is_shedding = false;
         loop {
             if self.serve_commands()? {
+                // What porters have received already.
+                self.serve_porters()?;
                 self.flush();
                 while self.core.say_goodbye() {
                     self.flush();
                 }
+                self.porters.end();
                 return Ok(self.report());
             }
             self.serve_timers();
             let has_heard_all = self.serve_errors();
             let is_drained = self.serve_sockets()?;
+            let is_idle = self.serve_porters()?;
             self.pass_outside();
             self.log_events();
-            let wait = if is_drained && has_heard_all { self.time_to_deadline() } else { Some(Duration::ZERO) };
+            let may_sleep = is_drained && has_heard_all && is_idle && !self.serve_last_parcel();
+            let wait = if may_sleep { self.time_to_deadline() } else { Some(Duration::ZERO) };
             let at_most = if is_shedding { Some(GATE_LOOK) } else { None };
             let ready = self.poller.wait(wait.into_iter().chain(at_most).min())?;
+            self.porters.get_up();
             self.sockets.note_ready(ready);
             is_shedding = self.sockets.look_after_gate();
         }
@@ -263,6 +279,45 @@ impl<C: Core> Worker<C> {
         Ok(!self.sockets.has_more())
     }
 
+    /// `true`: no more parcels are there, as far as is known.
+    fn serve_porters(&mut self) -> io::Result<bool> {
+        self.porters.check()?;
+        while let Some(report) = self.porters.poll_report() {
+            self.core.handle_path_report(report, self.clock.now());
+            self.flush();
+        }
+        let unsent = self.porters.take_unsent();
+        if unsent > 0 {
+            self.core.note_unsent(unsent);
+        }
+        for _ in 0..MAX_PARCELS_PER_TURN {
+            let Some(trip) = self.porters.poll_arrived() else { return Ok(true) };
+            self.serve_parcel(trip);
+        }
+        Ok(false)
+    }
+
+    /// Before it sleeps: what comes from now on, wakes it. `true`: there was one.
+    fn serve_last_parcel(&mut self) -> bool {
+        let last = self.porters.lie_down();
+        let was_there = last.is_some();
+        last.into_iter().for_each(|trip| self.serve_parcel(trip));
+        was_there
+    }
+
+    fn serve_parcel(&mut self, mut trip: Box<Trip>) {
+        self.core.handle_parcel(&mut trip.parcel, self.clock.now());
+        self.flush();
+        // By ports, in raw ESP, or by a port that a later configuration has brought: only we have those sockets.
+        if !self.porters.carries(&mut trip) {
+            trip.parcel.seal();
+            let report = self.sockets.send(trip.parcel.outbox());
+            trip.parcel.outbox().clear();
+            self.note_report(report);
+        }
+        self.porters.give_back(trip);
+    }
+
     /// `true`: no more is waiting in the error queues.
     fn serve_errors(&mut self) -> bool {
         let has_more = self.sockets.recv_errors(&mut self.path_reports);
@@ -289,10 +344,14 @@ impl<C: Core> Worker<C> {
             return;
         }
         let report = self.sockets.send(self.core.outbox());
+        self.core.outbox().clear();
+        self.note_report(report);
+    }
+
+    fn note_report(&mut self, report: SendReport) {
         if report.unsent_data_datagrams > 0 {
             self.core.note_unsent(report.unsent_data_datagrams);
         }
-        self.core.outbox().clear();
         if report.congested_datagrams + report.refused_datagrams > 0 {
             self.note_unsent(report);
         }
@@ -341,22 +400,23 @@ impl<C: Core> Worker<C> {
     }
 
     fn report(&self) -> WorkerReport {
-        let (received, losses) = (self.sockets.counters(), self.sockets.losses());
+        let (received, losses, porters) = (self.sockets.counters(), self.sockets.losses(), self.porters.sums());
         let socket = SocketReport {
             receive_offload: self.sockets.has_receive_offload(),
             send_offload: self.sockets.has_send_offload(),
             receive_buffer_bytes: self.sockets.receive_buffer_bytes() as u64,
-            overflow: Overflow { control: losses.control, data: losses.data },
-            lanes: losses.lanes,
-            lanes_overflown: losses.lanes_overflown,
+            overflow: Overflow { control: losses.control, data: losses.data + porters.losses.data },
+            lanes: losses.lanes + porters.losses.lanes,
+            lanes_overflown: losses.lanes_overflown + porters.losses.lanes_overflown,
+            porters: PorterCounts { threads: porters.threads, opened: porters.opened, left: porters.left },
             gate: self.sockets.gate_counts().map(|gate| GateCounts {
                 control: GateCount { admitted: gate.control.admitted, shed: gate.control.shed },
                 data: GateCount { admitted: gate.data.admitted, shed: gate.data.shed },
                 lanes_shed: gate.lanes_shed,
             }),
-            truncated_messages: received.truncated,
-            congested_datagrams: self.unsent.congested,
-            refused_datagrams: self.unsent.refused,
+            truncated_messages: received.truncated + porters.truncated,
+            congested_datagrams: self.unsent.congested + porters.congested,
+            refused_datagrams: self.unsent.refused + porters.refused,
         };
         WorkerReport { path: self.core.report(self.clock.now()), socket }
     }
@@ -369,7 +429,7 @@ fn interfaces_of(sockets: &Sockets) -> impl Iterator<Item = InterfaceId> {
     })
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> String {
+pub(super) fn words_of(panic: &(dyn Any + Send)) -> String {
     let words = panic.downcast_ref::<&str>().copied();
     words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }

@@ -65,6 +65,11 @@ impl Core for Echo {
         }
     }
 
+    fn handle_parcel(&mut self, parcel: &mut Parcel, now: Timestamp) {
+        let left: Vec<_> = parcel.left().map(|datagram| (datagram.path, datagram.bytes.to_vec())).collect();
+        self.handle_input(left.iter().map(|(path, bytes)| Datagram::new(*path, bytes)), now);
+    }
+
     fn handle_path_report(&mut self, _: PathReport, _: Timestamp) {}
 
     fn handle_timeout(&mut self, now: Timestamp) {
@@ -161,7 +166,7 @@ fn start(core: Echo) -> Bench {
     let mut sockets = Sockets::default();
     sockets.add_udp(socket);
     let (outside, asked) = tokio::sync::mpsc::channel(1);
-    let (handle, ending) = spawn(sockets, core, Clock::start(), outside, States::default()).unwrap();
+    let (handle, ending) = spawn(sockets, Vec::new(), core, Clock::start(), outside, States::default()).unwrap();
     Bench { asked, handle, ending, client }
 }
 

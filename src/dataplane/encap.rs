@@ -257,7 +257,11 @@ impl Encap<'_> {
                     for stretch in esp[*start..][..range.len()].chunk_by(ipsec::Prepared::has_key_of) {
                         let Some(key) = tunnels.esp_key(&stretch[0]) else { return left };
                         let packets = leaving[at..].iter().zip(stretch);
-                        sealing.push(key.clone(), Header::Esp, packets.map(|(packet, one)| unsealed(packet, one.stamp)));
+                        sealing.push(
+                            key.clone(),
+                            Header::Esp,
+                            packets.map(|(packet, one)| unsealed(packet, one.stamp)),
+                        );
                         at += stretch.len();
                     }
                 }

@@ -144,19 +144,9 @@ impl Default for Parcel {
         Parcel {
             batch: Batch::default(),
             outbox: Outbox::new(OUTBOX_BYTES, OUTBOX_RUNS),
-            opened: Opened {
-                stretches: Vec::with_capacity(BATCH_PACKETS),
-                packets: Vec::with_capacity(BATCH_PACKETS),
-            },
-            rest: Rest {
-                bytes: vec![0; REST_BYTES].into(),
-                used: 0,
-                datagrams: Vec::with_capacity(BATCH_PACKETS),
-            },
-            sealing: Sealing {
-                groups: Vec::with_capacity(BATCH_PACKETS),
-                packets: Vec::with_capacity(BATCH_PACKETS),
-            },
+            opened: Opened { stretches: Vec::with_capacity(BATCH_PACKETS), packets: Vec::with_capacity(BATCH_PACKETS) },
+            rest: Rest { bytes: vec![0; REST_BYTES].into(), used: 0, datagrams: Vec::with_capacity(BATCH_PACKETS) },
+            sealing: Sealing { groups: Vec::with_capacity(BATCH_PACKETS), packets: Vec::with_capacity(BATCH_PACKETS) },
             lessons: Vec::with_capacity(BATCH_PACKETS),
         }
     }
@@ -166,6 +156,16 @@ impl Parcel {
     /// What is to be sent, once it is sealed. Clear it after sending.
     pub fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
+    }
+
+    /// How many datagrams are in it: those that were opened, and those that were left as they came.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.opened.packets.len(), self.rest.datagrams.len())
+    }
+
+    /// Those that were left as they came.
+    pub fn left(&self) -> impl Iterator<Item = Datagram<'_>> {
+        self.rest.all().map(|(datagram, _)| datagram)
     }
 
     /// Seals what the walk has let pass. Then the outbox may be sent, and not before.

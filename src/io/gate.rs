@@ -94,8 +94,8 @@ impl Drop for Link {
     }
 }
 
-/// The side of the gate where queues are read.
-#[derive(Debug)]
+/// The side of the gate where queues are read: of each queue, by one thread.
+#[derive(Clone, Debug)]
 pub struct Accounts {
     memory: Arc<Memory>,
     credits: Box<[Credit]>,

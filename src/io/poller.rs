@@ -102,6 +102,20 @@ impl Poller {
         Ok(ready)
     }
 
+    /// The same, but for what sockets have to tell: until somebody calls, or `timeout` has passed.
+    pub fn wait_for_call(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut call = libc::pollfd { fd: self.waker.event.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, which outlives the call; the descriptor is open.
+        let count = unsafe { libc::poll(&mut call, 1, millis(timeout)) };
+        if count > 0 {
+            self.waker.drain();
+        }
+        match check(count) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn watch(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: both descriptors are open (borrowed), `event` outlives the call, which only reads it.
@@ -169,6 +183,12 @@ mod tests {
         let thread = thread::spawn(move || waker.wake());
         assert!(poller.wait(None).unwrap().woken);
         thread.join().unwrap();
+
+        let waker = poller.waker();
+        let thread = thread::spawn(move || waker.wake());
+        poller.wait_for_call(None).unwrap();
+        thread.join().unwrap();
+        assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap(), Ready::default());
     }
 
     #[test]

@@ -35,6 +35,8 @@ use super::udp::{MAX_MESSAGES, RecvBatch, RecvCounters, SendReport, UdpSocket};
 use crate::net::{InterfaceId, Path, PathReport, Port};
 use crate::packet::{Datagram, Outbox};
 
+/// Queues of data that a port has, where the kernel lets a program choose.
+pub const LANES: usize = super::udp::steer::LANES;
 /// A batch makes about this much work ([`socket::work`]), so that nobody waits for long: a fraction of a millisecond.
 const BATCH_WORK: u64 = 400_000;
 
@@ -169,6 +171,29 @@ impl Sockets {
         let (places, readable) = (&self.places, self.readable);
         let is_empty = |place: &usize| places[*place].is_some() && readable & (1 << place) == 0;
         self.gate.as_mut().is_some_and(|gate| gate.look_after(queues().filter(is_empty)))
+    }
+
+    /// Deals out lanes, as evenly as they go, for so many threads to receive from and to send by; `kept` of each port's stay, at least
+    /// one. Fewer, where a port has not so many.
+    pub fn deal_lanes(&mut self, threads: usize, kept: usize) -> Vec<Sockets> {
+        let mut dealt: Vec<_> =
+            (0..threads).map(|_| Sockets { gate: self.gate.clone(), ..Sockets::default() }).collect();
+        for lanes in [WIREGUARD_LANES, ESP_LANES] {
+            let open: Vec<usize> = lanes.filter(|lane| self.places[*lane].is_some()).collect();
+            for (n, lane) in open.into_iter().skip(kept.max(1)).enumerate() {
+                if let (Some(socket), false) = (self.places[lane].take(), dealt.is_empty()) {
+                    let thread = n % dealt.len();
+                    dealt[thread].put(lane, socket);
+                }
+            }
+        }
+        dealt.retain(|sockets| sockets.places.iter().any(Option::is_some));
+        dealt
+    }
+
+    /// The ports that it has a socket of.
+    pub fn has_port(&self, port: Port) -> bool {
+        self.udp().any(|udp| udp.port() == port)
     }
 
     /// Takes the place of one of the same IP version.
@@ -340,8 +365,7 @@ impl Sockets {
         let mut report = SendReport::default();
         let mut wanted = 0u128;
         for run in outbox.runs() {
-            let carries = |place: &usize| self.places[*place].as_ref().is_some_and(|socket| socket.carries(&run.path));
-            match place(&run.path).filter(carries) {
+            match self.sender(&run.path) {
                 Some(place) => wanted |= 1 << place,
                 None => report.refuse(run.segments() as u64, run.data, io::ErrorKind::NotConnected.into()),
             }
@@ -350,13 +374,21 @@ impl Sockets {
             if let Some(socket) = &mut self.places[number] {
                 let port = match socket {
                     Socket::Frames(driver) => Some(driver.path().port),
-                    _ => None,
+                    Socket::Udp(udp) => Some(udp.port()),
+                    Socket::RawEsp(_) => None,
                 };
                 let is_its_own = |path: &Path| port.map_or(place(path) == Some(number), |port| path.port == port);
                 report.add(socket.send(outbox, &is_its_own));
             }
         }
         report
+    }
+
+    /// The socket of a port; where there are only lanes of it, one of them.
+    fn sender(&self, path: &Path) -> Option<usize> {
+        let carries = |place: &usize| self.places[*place].as_ref().is_some_and(|socket| socket.carries(path));
+        let is_open = |lane: &usize| self.places[*lane].is_some();
+        place(path).filter(carries).or_else(|| lanes_of(path.port).find(is_open))
     }
 
     /// Of all sockets together.

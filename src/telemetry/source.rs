@@ -117,6 +117,7 @@ pub struct SocketReport {
     pub lanes: usize,
     /// Those that have lost something.
     pub lanes_overflown: usize,
+    pub porters: PorterCounts,
     /// Of the gate. `None`: there is none.
     pub gate: Option<GateCounts>,
     /// Came in, but unusable: longer than any datagram may be.
@@ -125,6 +126,16 @@ pub struct SocketReport {
     pub congested_datagrams: u64,
     /// Not sent: no route, filtered, too long.
     pub refused_datagrams: u64,
+}
+
+/// Threads that receive, open, seal and send for the one that walks.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct PorterCounts {
+    pub threads: usize,
+    /// Datagrams that they opened.
+    pub opened: u64,
+    /// Those that they left to the walk as they came: handshakes, and data under keys that they had not been lent yet, or that is not authentic.
+    pub left: u64,
 }
 
 /// Of the gate, in datagrams: what the kernel had joined counts as what it was.

@@ -1,4 +1,4 @@
-//! The sections that exist once: `[ix]`, `[api]`, `[metrics]`, `[limits]`, `[sessions]`.
+//! The sections that exist once: `[ix]`, `[api]`, `[metrics]`, `[limits]`, `[sessions]`, `[workers]`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::names::{is_label, label};
 use super::networks::{overlap_error, parse_prefix, reserved4};
 use crate::config::diagnostic::Problems;
-use crate::config::model::{Api, DnsLimits, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits, Sessions};
+use crate::config::model::{Api, DnsLimits, IkeLimits, Ix, Limits, Metrics, ReassemblyLimits, Sessions, Workers};
 use crate::config::raw;
 use crate::config::section::At;
 use crate::net::Space6;
@@ -95,6 +95,13 @@ pub fn metrics(listen: Option<&At<String>>, problems: &mut Problems) -> Option<M
         Some(listen) => {
             socket_addr(listen, "or `off`", DEFAULT_METRICS, problems).map(|addr| Metrics { listen: Some(addr) })
         }
+    }
+}
+
+pub fn workers(raw: &raw::Workers) -> Workers {
+    let default = Workers::default();
+    Workers {
+        threads: raw.threads.as_ref().map_or(default.threads, |n| usize::try_from(n.value).unwrap_or(usize::MAX)),
     }
 }
 

@@ -40,6 +40,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let api = globals::api(raw.api_listen.as_ref(), directory, problems);
     let metrics = globals::metrics(raw.metrics_listen.as_ref(), problems);
     let limits = globals::limits(&raw.limits, problems);
+    let workers = globals::workers(&raw.workers);
     let gate = gate::gate(raw, problems);
     let sessions = globals::sessions(&raw.sessions);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
@@ -97,6 +98,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         metrics: metrics?,
         wireguard: tunnels.wireguard?,
         ike: tunnels.ike?,
+        workers,
         gate,
         limits,
         sessions,

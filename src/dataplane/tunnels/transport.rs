@@ -176,7 +176,9 @@ impl Tunnels {
     pub fn is_read_as(&self, datagram: &Datagram<'_>, stamp: Stamp) -> bool {
         match (datagram.path.port, &self.ipsec) {
             (Port::WireGuard, _) => true,
-            (_, Some(ipsec)) => !matches!(ipsec.esp.look_up(datagram.bytes), Ok((arriving, _)) if arriving.stamp != stamp),
+            (_, Some(ipsec)) => {
+                !matches!(ipsec.esp.look_up(datagram.bytes), Ok((arriving, _)) if arriving.stamp != stamp)
+            }
             (_, None) => true,
         }
     }

@@ -130,7 +130,8 @@ fn powers_are_those_of_the_field() {
 #[test]
 fn a_key_that_is_dropped_is_wiped() {
     let Some(processor) = avx512() else { return };
-    let Schedule::Aes256(mut keys) = key(CASES[5][0], processor).keys else { unreachable!() };
+    let Schedule::Aes256(mut shared) = key(CASES[5][0], processor).keys else { unreachable!() };
+    let keys = Arc::get_mut(&mut shared).expect("the only one");
     assert_ne!(keys.rounds, [[0; 16]; KEYS_256]);
     keys.wipe();
     assert_eq!((keys.rounds, keys.powers), ([[0; 16]; KEYS_256], [[0; 16]; POWERS]));
