@@ -1,6 +1,7 @@
 """The appliance under test: writes its configuration, runs it, kills it, reads what it says about itself."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -241,7 +242,9 @@ def toml(scenario, sites, key_file):
     for grant in scenario.grants:
         ports = [f"ports = {json.dumps(grant.ports)}"] if grant.ports else []
         out += ["[[grant]]", f"from = {json.dumps(grant.frm)}", f"to = {json.dumps(grant.to)}", *ports, ""]
-    return "\n".join([*out, scenario.more])
+    threads = os.environ.get("IXGATE_THREADS")
+    workers = ["[workers]", f"threads = {int(threads)}", ""] if threads and "[workers]" not in scenario.more else []
+    return "\n".join([*out, *workers, scenario.more])
 
 
 def attachments(site):

@@ -173,7 +173,36 @@ impl Porter {
         self.next_look
     }
 
+    #[inline]
     fn has_keys(&self) -> bool {
         !self.wireguard.is_empty() || !self.esp.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Suite;
+    use crate::crypto::suite::Cipher;
+
+    fn lent(number: u32) -> Lesson {
+        let suite = Suite { cipher: Cipher::AesGcm128, integrity: None };
+        let key = PacketKey::new(suite, &[7; 20], &[]).unwrap();
+        Lesson::Lent(number, Lent::Esp(ipsec::Lent::of(key, number)))
+    }
+
+    #[test]
+    fn no_more_keys_than_so_many_are_held_and_one_that_is_given_up_makes_room() {
+        let (mut porter, mut parcel, now) = (Porter::new(2), Parcel::default(), Timestamp::from_secs(1));
+        let mut learn = |lessons: Vec<Lesson>| {
+            parcel.lessons.extend(lessons);
+            porter.learn(&mut parcel, now);
+            let mut held: Vec<_> = porter.esp.keys().copied().collect();
+            held.sort();
+            held
+        };
+        assert_eq!(learn(vec![lent(1), lent(2), lent(3)]), [1, 2]);
+        assert_eq!(learn(vec![Lesson::Gone(Port::WireGuard, 1), lent(3)]), [1, 2], "that was another's number");
+        assert_eq!(learn(vec![Lesson::Gone(Port::IkeNatT, 1), lent(3)]), [2, 3]);
     }
 }

@@ -23,6 +23,12 @@ pub struct Lent {
 }
 
 impl Lent {
+    /// Of a made-up SA.
+    #[cfg(test)]
+    pub fn of(key: PacketKey, spi: u32) -> Self {
+        Lent { key, spi, esn: false, window_packets: 64, newest: 0 }
+    }
+
     #[inline]
     pub fn key(&self) -> &PacketKey {
         &self.key

@@ -86,6 +86,8 @@ pub struct SocketStatus {
     pub lanes: usize,
     #[serde(default)]
     pub lanes_overflown: usize,
+    #[serde(default)]
+    pub porters: PortersStatus,
     /// Why there is no gate. Null: there is one.
     #[serde(default)]
     pub no_gate: Option<String>,
@@ -95,6 +97,15 @@ pub struct SocketStatus {
     pub truncated_messages: u64,
     pub unsent_congested_datagrams: u64,
     pub unsent_refused_datagrams: u64,
+}
+
+/// Threads that receive, open, seal and send for the one that walks.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PortersStatus {
+    pub threads: usize,
+    pub opened_datagrams: u64,
+    /// To the walk, which opens them itself: handshakes, data under keys that are new to a porter, and what is not authentic.
+    pub left_datagrams: u64,
 }
 
 /// What sheds, in overload, before the network stack has worked on it. Not part of `totals`.
@@ -316,6 +327,11 @@ impl SocketStatus {
             overflow_control_datagrams: socket.overflow.control,
             lanes: socket.lanes,
             lanes_overflown: socket.lanes_overflown,
+            porters: PortersStatus {
+                threads: socket.porters.threads,
+                opened_datagrams: socket.porters.opened,
+                left_datagrams: socket.porters.left,
+            },
             no_gate: source.gate.why_not.clone(),
             gate: socket.gate.map(|counts| GateStatus::of(source, counts)),
             truncated_messages: socket.truncated_messages,

@@ -74,6 +74,17 @@ fn heading(status: &Status) -> String {
         (false, false) => "none",
     };
     let _ = writeln!(text, "{:<width$} {offload}", "offload");
+    let porters = &status.socket.porters;
+    if porters.threads > 0 {
+        let [opened, left] = [porters.opened_datagrams, porters.left_datagrams].map(count);
+        let _ = writeln!(
+            text,
+            "{:<width$} {} threads: 1 walks, {} receive, open, seal and send ({opened} opened there, {left} left to the walk)",
+            "path",
+            porters.threads + 1,
+            porters.threads
+        );
+    }
     let _ = writeln!(text, "{:<width$} {}", "gate", gate(&status.socket));
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<width$} {open} of {max}", "sessions");
@@ -278,7 +289,7 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::source::samples::three_realms;
-    use super::super::source::{GateCount, GateCounts, GateState, Overflow, Source};
+    use super::super::source::{GateCount, GateCounts, GateState, Overflow, PorterCounts, Source};
     use super::*;
 
     fn status() -> Status {
@@ -361,6 +372,17 @@ Why packets of a realm were dropped: ixgate status REALM
         source.gate = GateState { why_not: Some("the reason".to_owned()), ..GateState::default() };
         source.socket.gate = None;
         assert!(said(&source).contains("gate       none: the reason\n"));
+    }
+
+    #[test]
+    fn several_threads_have_a_line() {
+        let mut source = three_realms();
+        assert!(!overview(&Status::of(&source, Duration::ZERO)).contains("threads"));
+        source.socket.porters = PorterCounts { threads: 3, opened: 12_345, left: 6 };
+        let text = overview(&Status::of(&source, Duration::ZERO));
+        let line =
+            "path       4 threads: 1 walks, 3 receive, open, seal and send (12,345 opened there, 6 left to the walk)\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

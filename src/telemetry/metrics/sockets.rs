@@ -43,6 +43,23 @@ pub(super) static METRICS: &[Declaration] = &[
         },
     },
     Declaration {
+        name: "ixgate_porter_threads",
+        kind: Kind::Gauge,
+        unit: Unit::Threads,
+        help: "Threads that receive, open, seal and send for the one that walks.",
+        read: |s| one(s.socket.porters.threads as f64),
+    },
+    Declaration {
+        name: "ixgate_porter_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams that porters' threads opened, and those that they left to the walk: handshakes, data under keys that are new to them, and what is not authentic.",
+        read: |s| {
+            let sample = |by: &str, count: u64| (vec![("result", by.to_owned())], count as f64);
+            vec![sample("opened", s.socket.porters.opened), sample("left", s.socket.porters.left)]
+        },
+    },
+    Declaration {
         name: "ixgate_gate_interfaces",
         kind: Kind::Gauge,
         unit: Unit::Interfaces,
