@@ -299,6 +299,7 @@ struct Body {
     taken: usize,
     /// and there are more.
     has_left: bool,
+    #[expect(clippy::vec_box, reason = "it goes to and fro, and what goes is a pointer")]
     free: Vec<Box<Trip>>,
     returned: Receiver<Box<Trip>>,
     give: SyncSender<Box<Trip>>,

@@ -56,7 +56,8 @@ async fn what_comes_by_any_lane_walks_and_is_counted_once() {
             })
             .collect();
         let mut sent = all.clone();
-        (heard.sort(), sent.sort());
+        heard.sort();
+        sent.sort();
         assert_eq!(heard, sent, "from the port that it was sent to, or the client would not hear it");
     }
     let handshake = [1u32.to_le_bytes().as_slice(), &[0; 144]].concat();
