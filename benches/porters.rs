@@ -19,6 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ixgate::dataplane::parcel::Leaving;
 use ixgate::dataplane::{Engine, Parcel, Porter};
 use ixgate::net::{Path, Timestamp};
 use ixgate::packet::Datagram;
@@ -299,7 +300,7 @@ impl Carrier {
             match returned {
                 Some(mut parcel) => {
                     self.porter.learn(&mut parcel, now);
-                    parcel.seal();
+                    parcel.seal(Leaving::All);
                     black_box(parcel.outbox().runs().len());
                     parcel.outbox().clear();
                     free.push_front(parcel);

@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr};
 
+use ixgate::dataplane::parcel::Leaving;
 use ixgate::dataplane::{Engine, Parcel, Porter};
 use ixgate::net::Timestamp;
 use ixgate::packet::Datagram;
@@ -161,7 +162,7 @@ fn nothing_is_allocated_by_parcels(from: Kind, to: Kind) {
             fixture.engine.handle_parcel(&mut parcel, fixture.now);
             fixture.engine.outbox().clear();
             porter.learn(&mut parcel, fixture.now);
-            parcel.seal();
+            parcel.seal(Leaving::All);
             parcel.outbox().clear();
         }
         let calls = CALLS.get() - before;

@@ -4,6 +4,7 @@ mod sites;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use ixgate::dataplane::parcel::Leaving;
 use ixgate::dataplane::porter::LENT_FOR;
 use ixgate::dataplane::{Engine, Parcel, Porter};
 use ixgate::net::Timestamp;
@@ -75,9 +76,12 @@ impl Fixture {
             self.engine.handle_parcel(&mut parcel, self.now);
             self.engine.outbox().clear();
             self.porter.learn(&mut parcel, self.now);
-            parcel.seal();
-            for (path, _, bytes) in parcel.outbox().datagrams() {
-                self.destination.open(path, bytes, self.now).expect("what the porter sealed");
+            // As the worker and a porter do it: each has its part, and nothing leaves that is not sealed.
+            for leaving in [Leaving::ByWalk, Leaving::ByPorter] {
+                parcel.seal(leaving);
+                for (path, _, bytes) in parcel.outbox().datagrams().filter(|(path, ..)| leaving.carries(path.port)) {
+                    self.destination.open(path, bytes, self.now).expect("what was sealed");
+                }
             }
             parcel.outbox().clear();
         }
@@ -142,4 +146,56 @@ fn what_is_longer_than_any_packet_is_left_and_what_finds_no_room_stays_for_the_n
     assert_eq!(fixture.forwarded(), 1);
     assert_eq!(fixture.engine.report(fixture.now).totals.datagrams_in - before, 6);
     assert!(fixture.engine.balances());
+}
+
+/// Two peers may come to have the same index or SPI, one behind the other: what is opened with the key of the first is nothing of the second's.
+#[test]
+fn a_number_that_has_become_another_sessions_brings_it_nothing() {
+    for kind in [Kind::WireGuard, Kind::Esp] {
+        let mut fixture = Fixture::start(kind);
+        let datagrams = fixture.sealed(3);
+        fixture.carry(&datagrams[..1]);
+        // Another appliance with the same seed gives out the same numbers, with other keys.
+        let stale = std::mem::take(&mut fixture.porter);
+        let mut other = Fixture::start(kind);
+        let theirs = other.sealed(3);
+        assert_eq!(theirs[0][..8], datagrams[0][..8], "{kind:?}: the same number");
+        other.porter = stale;
+        assert_eq!(other.carry(&datagrams[1..2]), [(1, 0)], "opened with the key that is over");
+        assert_eq!(other.forwarded(), 0, "{kind:?}: and refused");
+        // It has been given up, and the new one is lent.
+        assert_eq!(other.carry(&theirs[..1]), [(0, 1)]);
+        assert_eq!(other.carry(&theirs[1..2]), [(1, 0)]);
+        assert_eq!(other.forwarded(), 2);
+        assert!(other.engine.balances());
+    }
+}
+
+#[test]
+fn what_is_not_authentic_with_a_key_that_is_over_is_opened_by_the_walk() {
+    for kind in [Kind::WireGuard, Kind::Esp] {
+        let mut fixture = Fixture::start(kind);
+        let datagrams = fixture.sealed(1);
+        fixture.carry(&datagrams);
+        let stale = std::mem::take(&mut fixture.porter);
+        let mut other = Fixture::start(kind);
+        let theirs = other.sealed(2);
+        other.porter = stale;
+        assert_eq!(other.carry(&theirs[..1]), [(0, 1)]);
+        assert_eq!(other.forwarded(), 1, "{kind:?}: not lost");
+        assert_eq!(other.carry(&theirs[1..]), [(1, 0)], "and lent");
+    }
+}
+
+#[test]
+fn a_key_that_is_in_use_is_not_forgotten() {
+    for kind in [Kind::WireGuard, Kind::Esp] {
+        let mut fixture = Fixture::start(kind);
+        let datagrams = fixture.sealed(5);
+        fixture.carry(&datagrams[..1]);
+        for datagram in &datagrams[1..] {
+            fixture.now = fixture.now + LENT_FOR / 2;
+            assert_eq!(fixture.carry(std::slice::from_ref(datagram)), [(1, 0)], "{kind:?}");
+        }
+    }
 }

@@ -71,6 +71,15 @@ impl Aead {
         Aead { key, salt: [0; SALT_BYTES] }
     }
 
+    #[inline]
+    pub(super) fn identity(&self) -> usize {
+        match &self.key {
+            Key::Library(key) => Arc::as_ptr(key).addr(),
+            Key::ChaCha20Poly1305(key) => key.identity(),
+            Key::AesGcm(key) => key.identity(),
+        }
+    }
+
     /// `None`: its packets are for the library.
     #[inline]
     pub(super) fn own(&self) -> Option<Own<'_>> {

@@ -101,6 +101,15 @@ impl PacketKey {
         PacketKey { suite, protection: Protection::Aead(Aead::of_wireguard(key, kernels)) }
     }
 
+    /// The same of all clones of a key, and another than any other's while one of them is there.
+    #[inline]
+    pub fn identity(&self) -> usize {
+        match &self.protection {
+            Protection::Aead(aead) => aead.identity(),
+            Protection::CbcHmac(cbc) => Arc::as_ptr(cbc).addr(),
+        }
+    }
+
     #[inline]
     pub fn suite(&self) -> Suite {
         self.suite

@@ -14,12 +14,13 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::worker::{GATE_LOOK, MIN_WAIT, words_of};
+use crate::dataplane::parcel::Leaving;
 use crate::dataplane::{Parcel, Porter};
 use crate::io::clock::Clock;
 use crate::io::poller::{Poller, Waker};
@@ -35,16 +36,16 @@ const PATH_REPORTS: usize = 64;
 const COUNT_EVERY: Duration = Duration::from_millis(100);
 
 /// What a packet costs who receives, opens, seals and sends it, and what it costs the worker if somebody else does that: about, in nanoseconds.
-const WORK_OF_PORTER: usize = 2_000;
-const WORK_OF_WALK: usize = 150;
+pub const WORK_OF_PORTER: u64 = 2_000;
+pub const WORK_OF_WALK: u64 = 150;
 
 /// How many lanes of a port the worker keeps, of so many: as many as it has time for beside the walk of all the others' packets.
 pub fn lanes_of_worker(lanes: usize, threads: usize) -> usize {
     let Some(porters) = threads.checked_sub(1).filter(|porters| *porters > 0) else { return lanes };
     // Its share x: x * WORK_OF_PORTER + (1 - x) * WORK_OF_WALK = (1 - x) * WORK_OF_PORTER / porters.
-    let of_each = WORK_OF_PORTER / porters;
+    let (lanes, of_each) = (lanes as u64, WORK_OF_PORTER / porters as u64);
     let (over, under) = (of_each.saturating_sub(WORK_OF_WALK), WORK_OF_PORTER - WORK_OF_WALK + of_each);
-    (lanes * over / under).max(1)
+    (lanes * over / under).max(1) as usize
 }
 
 /// Wakes a thread that sleeps, and costs next to nothing otherwise.
@@ -94,10 +95,14 @@ struct Counts {
     lanes: AtomicU64,
     lanes_overflown: AtomicU64,
     truncated: AtomicU64,
+    /// Since it was last asked.
+    has_unsent: AtomicBool,
     congested: AtomicU64,
     refused: AtomicU64,
-    /// Of what the walk had counted as forwarded, since it was last asked.
+    /// Of what the walk had counted as forwarded.
     unsent_data: AtomicU64,
+    /// The system's number of one of the errors, or 0.
+    error: AtomicI32,
 }
 
 /// Of all porters together.
@@ -108,8 +113,6 @@ pub struct Sums {
     pub left: u64,
     pub losses: Losses,
     pub truncated: u64,
-    pub congested: u64,
-    pub refused: u64,
 }
 
 /// The worker's end.
@@ -118,6 +121,8 @@ pub struct Porters {
     threads: Vec<Thread>,
     arrived: Receiver<Box<Trip>>,
     reports: Receiver<PathReport>,
+    /// Found when it was about to sleep.
+    next: (Option<Box<Trip>>, Option<PathReport>),
     bell: Arc<Bell>,
 }
 
@@ -126,8 +131,10 @@ struct Thread {
     back: Option<SyncSender<Box<Trip>>>,
     bell: Arc<Bell>,
     counts: Arc<Counts>,
-    /// It has sockets of theirs.
-    ports: Vec<Port>,
+    /// It has sockets of that port.
+    has_wireguard: bool,
+    /// Set before it calls for the last time.
+    has_ended: Arc<AtomicBool>,
     handle: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -137,7 +144,7 @@ impl Porters {
         let (give, arrived) = sync_channel((sockets.len() * PARCELS).max(1));
         let (tell, reports) = sync_channel(PATH_REPORTS);
         let bell = Bell::new(waker);
-        let mut porters = Porters { threads: Vec::new(), arrived, reports, bell };
+        let mut porters = Porters { threads: Vec::new(), arrived, reports, next: (None, None), bell };
         for (number, sockets) in sockets.into_iter().enumerate() {
             // Those that run already end when `porters` is dropped.
             let thread = spawn(number, sockets, clock, give.clone(), tell.clone(), porters.bell.clone())?;
@@ -148,17 +155,16 @@ impl Porters {
 
     /// A parcel that is to walk.
     pub fn poll_arrived(&mut self) -> Option<Box<Trip>> {
-        self.arrived.try_recv().ok()
+        self.next.0.take().or_else(|| self.arrived.try_recv().ok())
     }
 
     pub fn poll_report(&mut self) -> Option<PathReport> {
-        self.reports.try_recv().ok()
+        self.next.1.take().or_else(|| self.reports.try_recv().ok())
     }
 
-    /// Whether its porter can send all that is in the parcel.
-    pub fn carries(&self, trip: &mut Trip) -> bool {
-        let ports = &self.threads[trip.porter].ports;
-        trip.parcel.outbox().runs().iter().all(|run| ports.contains(&run.path.port))
+    /// What the worker is to seal and send of it.
+    pub fn left_to_us(&self, trip: &Trip) -> Leaving {
+        if self.threads[trip.porter].has_wireguard { Leaving::ByWalk } else { Leaving::All }
     }
 
     /// Back to where it came from. Never waits.
@@ -171,17 +177,18 @@ impl Porters {
         }
     }
 
-    /// Before the worker sleeps. `Some`: it is not to.
-    pub fn lie_down(&mut self) -> Option<Box<Trip>> {
+    /// Before the worker sleeps. `false`: it is not to, there is something.
+    pub fn lie_down(&mut self) -> bool {
         if self.threads.is_empty() {
-            return None;
+            return true;
         }
         self.bell.lie_down();
-        let arrived = self.poll_arrived();
-        if arrived.is_some() {
+        self.next = (self.poll_arrived(), self.poll_report());
+        let is_quiet = matches!(self.next, (None, None));
+        if !is_quiet {
             self.bell.get_up();
         }
-        arrived
+        is_quiet
     }
 
     pub fn get_up(&self) {
@@ -192,9 +199,7 @@ impl Porters {
 
     /// `Err`: one has ended, and nobody told it to.
     pub fn check(&mut self) -> io::Result<()> {
-        let Some(ended) =
-            self.threads.iter_mut().find(|thread| thread.handle.as_ref().is_some_and(JoinHandle::is_finished))
-        else {
+        let Some(ended) = self.threads.iter_mut().find(|thread| thread.has_ended.load(Ordering::Acquire)) else {
             return Ok(());
         };
         match ended.handle.take().map(JoinHandle::join) {
@@ -203,9 +208,29 @@ impl Porters {
         }
     }
 
-    /// What the porters could not send of data, since the last call.
-    pub fn take_unsent(&self) -> u64 {
-        self.threads.iter().map(|thread| thread.counts.unsent_data.swap(0, Ordering::Relaxed)).sum()
+    /// What the porters could not send, since the last call.
+    pub fn take_unsent(&self) -> Option<SendReport> {
+        let mut unsent = None;
+        for Thread { counts, .. } in &self.threads {
+            // Before the counts are read: what is added then is there for the next call.
+            if counts.has_unsent.load(Ordering::Relaxed) && counts.has_unsent.swap(false, Ordering::AcqRel) {
+                let take = |count: &AtomicU64| count.swap(0, Ordering::AcqRel);
+                let error = counts.error.swap(0, Ordering::AcqRel);
+                unsent.get_or_insert_with(SendReport::default).add(SendReport {
+                    congested_datagrams: take(&counts.congested),
+                    refused_datagrams: take(&counts.refused),
+                    unsent_data_datagrams: take(&counts.unsent_data),
+                    first_error: (error != 0).then(|| io::Error::from_raw_os_error(error)),
+                    ..SendReport::default()
+                });
+            }
+        }
+        unsent
+    }
+
+    /// As many as there are.
+    pub fn most_parcels(&self) -> usize {
+        self.threads.len() * PARCELS
     }
 
     pub fn sums(&self) -> Sums {
@@ -218,8 +243,6 @@ impl Porters {
             sums.losses.lanes += read(&counts.lanes) as usize;
             sums.losses.lanes_overflown += read(&counts.lanes_overflown) as usize;
             sums.truncated += read(&counts.truncated);
-            sums.congested += read(&counts.congested);
-            sums.refused += read(&counts.refused);
         }
         sums
     }
@@ -255,12 +278,15 @@ fn spawn(
     let bell = Bell::new(poller.waker());
     let (back, returned) = sync_channel(PARCELS);
     let counts = Arc::new(Counts::default());
-    let ports = [Port::WireGuard, Port::IkeNatT].into_iter().filter(|port| sockets.has_port(*port)).collect();
+    let has_wireguard = sockets.has_port(Port::WireGuard);
     let free = (0..PARCELS).map(|_| Box::new(Trip { parcel: Parcel::default(), porter: number })).collect();
     let (own_bell, own_counts) = (bell.clone(), counts.clone());
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let ended = has_ended.clone();
     let run = move || {
         let at_end = walk.clone();
         let body = Body {
+            has_wireguard,
             porter: Porter::default(),
             sockets,
             poller,
@@ -280,16 +306,18 @@ fn spawn(
         };
         // Unwind safe: after a panic nothing of it is used again.
         let result = catch_unwind(AssertUnwindSafe(|| body.run()));
-        // It may be asleep, and has to know.
+        // The worker may be asleep, and has to know.
+        ended.store(true, Ordering::Release);
         at_end.waker.wake();
         result.unwrap_or_else(|panic| Err(io::Error::other(format!("a defect in ixgate: {}", words_of(&*panic)))))
     };
     let handle = thread::Builder::new().name(format!("ixgate-port-{}", number + 1)).spawn(run)?;
-    Ok(Thread { back: Some(back), bell, counts, ports, handle: Some(handle) })
+    Ok(Thread { back: Some(back), bell, counts, has_wireguard, has_ended, handle: Some(handle) })
 }
 
 /// What the thread has.
 struct Body {
+    has_wireguard: bool,
     porter: Porter,
     sockets: Sockets,
     poller: Poller,
@@ -320,7 +348,10 @@ impl Body {
                 Ok(trip) => Some(trip),
                 Err(TryRecvError::Empty) => None,
                 // The worker has ended it.
-                Err(TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    self.tell_counts();
+                    return Ok(());
+                }
             } {
                 self.take_back(trip);
             }
@@ -336,30 +367,36 @@ impl Body {
             } else {
                 self.time_to_deadline(now).into_iter().chain(at_most).min()
             };
-            self.sleep(wait)?;
-            is_shedding = self.sockets.look_after_gate();
+            // Which queues are empty is known only from the poller.
+            if self.sleep(wait)? {
+                is_shedding = self.sockets.look_after_gate();
+            }
         }
     }
 
     /// It has walked.
     fn take_back(&mut self, mut trip: Box<Trip>) {
         self.porter.learn(&mut trip.parcel, self.clock.now());
-        trip.parcel.seal();
-        let outbox = trip.parcel.outbox();
-        if !outbox.is_empty() {
-            let report = self.sockets.send(outbox);
-            outbox.clear();
+        // Else the worker has sent it.
+        if self.has_wireguard && trip.parcel.leaves(Leaving::ByPorter) {
+            trip.parcel.seal(Leaving::ByPorter);
+            let report = self.sockets.send_by(trip.parcel.outbox(), |port| Leaving::ByPorter.carries(port));
             self.note_unsent(&report);
         }
+        trip.parcel.outbox().clear();
         self.free.push(trip);
     }
 
     fn note_unsent(&self, report: &SendReport) {
-        let add = |count: &AtomicU64, more: u64| _ = count.fetch_add(more, Ordering::Relaxed);
+        let add = |count: &AtomicU64, more: u64| _ = count.fetch_add(more, Ordering::AcqRel);
         if report.congested_datagrams + report.refused_datagrams + report.unsent_data_datagrams > 0 {
             add(&self.counts.congested, report.congested_datagrams);
             add(&self.counts.refused, report.refused_datagrams);
             add(&self.counts.unsent_data, report.unsent_data_datagrams);
+            if let Some(error) = report.first_error.as_ref().and_then(io::Error::raw_os_error) {
+                self.counts.error.store(error, Ordering::Release);
+            }
+            self.counts.has_unsent.store(true, Ordering::Release);
         }
     }
 
@@ -402,22 +439,24 @@ impl Body {
         Ok(())
     }
 
-    fn sleep(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    /// `true`: the poller has told what can be read.
+    fn sleep(&mut self, wait: Option<Duration>) -> io::Result<bool> {
         self.bell.lie_down();
         if let Ok(trip) = self.returned.try_recv() {
             self.bell.get_up();
             self.take_back(trip);
-            return Ok(());
+            return Ok(false);
         }
         // What there is to read would be reported again and again.
-        if self.free.is_empty() {
-            self.poller.wait_for_call(wait)?;
-        } else {
+        let has_free = !self.free.is_empty();
+        if has_free {
             let ready = self.poller.wait(wait)?;
             self.sockets.note_ready(ready);
+        } else {
+            self.poller.wait_for_call(wait)?;
         }
         self.bell.get_up();
-        Ok(())
+        Ok(has_free)
     }
 
     fn time_to_deadline(&self, now: Timestamp) -> Option<Duration> {
@@ -431,16 +470,20 @@ impl Body {
         match self.next_count {
             None if is_busy => self.next_count = Some(now + COUNT_EVERY),
             Some(at) if at <= now => {
-                let (losses, counters) = (self.sockets.losses(), self.sockets.counters());
-                let Counts { lost, lanes, lanes_overflown, truncated, .. } = &*self.counts;
-                lost.store(losses.data + losses.control, Ordering::Relaxed);
-                lanes.store(losses.lanes as u64, Ordering::Relaxed);
-                lanes_overflown.store(losses.lanes_overflown as u64, Ordering::Relaxed);
-                truncated.store(counters.truncated, Ordering::Relaxed);
+                self.tell_counts();
                 self.next_count = None;
             }
             _ => {}
         }
+    }
+
+    fn tell_counts(&self) {
+        let (losses, counters) = (self.sockets.losses(), self.sockets.counters());
+        let Counts { lost, lanes, lanes_overflown, truncated, .. } = &*self.counts;
+        lost.store(losses.data + losses.control, Ordering::Relaxed);
+        lanes.store(losses.lanes as u64, Ordering::Relaxed);
+        lanes_overflown.store(losses.lanes_overflown as u64, Ordering::Relaxed);
+        truncated.store(counters.truncated, Ordering::Relaxed);
     }
 }
 

@@ -34,14 +34,12 @@ use crate::packet::{Datagram, Outbox};
 use crate::telemetry::source::{GateCount, GateCounts, Overflow, PorterCounts, SocketReport};
 
 use super::interfaces::{Numbered, States};
-use super::porters::{Porters, Trip};
+use super::porters::{Porters, Trip, WORK_OF_PORTER, WORK_OF_WALK};
 
 /// Commands served in one turn.
 const MAX_COMMANDS_PER_TURN: usize = 16;
 /// Received in one turn, in about nanoseconds of work: what handshakes that come meanwhile wait for, and one batch more.
 const TURN_WORK: u64 = 400_000;
-/// Parcels of porters in one turn: about as much work of the walk as [`TURN_WORK`], and less.
-const MAX_PARCELS_PER_TURN: usize = 32;
 /// Events logged in one turn; the core keeps the others.
 const MAX_EVENTS_PER_TURN: usize = 64;
 /// Datagrams that could not be sent are told once in this time.
@@ -184,13 +182,18 @@ impl<C: Core> Worker<C> {
         let mut is_shedding = false;
         loop {
             if self.serve_commands()? {
-                // What porters have received already.
-                self.serve_porters()?;
+                // What porters have received walks and is sent before peers are told of the end.
+                for _ in 0..self.porters.most_parcels() {
+                    if self.serve_porters()? {
+                        break;
+                    }
+                }
+                self.porters.end();
+                self.note_unsent_of_porters();
                 self.flush();
                 while self.core.say_goodbye() {
                     self.flush();
                 }
-                self.porters.end();
                 return Ok(self.report());
             }
             self.serve_timers();
@@ -199,7 +202,8 @@ impl<C: Core> Worker<C> {
             let is_idle = self.serve_porters()?;
             self.pass_outside();
             self.log_events();
-            let may_sleep = is_drained && has_heard_all && is_idle && !self.serve_last_parcel();
+            // What porters bring from now on, wakes us.
+            let may_sleep = is_drained && has_heard_all && is_idle && self.porters.lie_down();
             let wait = if may_sleep { self.time_to_deadline() } else { Some(Duration::ZERO) };
             let at_most = if is_shedding { Some(GATE_LOOK) } else { None };
             let ready = self.poller.wait(wait.into_iter().chain(at_most).min())?;
@@ -286,36 +290,34 @@ impl<C: Core> Worker<C> {
             self.core.handle_path_report(report, self.clock.now());
             self.flush();
         }
-        let unsent = self.porters.take_unsent();
-        if unsent > 0 {
-            self.core.note_unsent(unsent);
-        }
-        for _ in 0..MAX_PARCELS_PER_TURN {
+        self.note_unsent_of_porters();
+        let mut work = 0;
+        while work < TURN_WORK {
             let Some(trip) = self.porters.poll_arrived() else { return Ok(true) };
-            self.serve_parcel(trip);
+            work += self.serve_parcel(trip);
         }
         Ok(false)
     }
 
-    /// Before it sleeps: what comes from now on, wakes it. `true`: there was one.
-    fn serve_last_parcel(&mut self) -> bool {
-        let last = self.porters.lie_down();
-        let was_there = last.is_some();
-        last.into_iter().for_each(|trip| self.serve_parcel(trip));
-        was_there
-    }
-
-    fn serve_parcel(&mut self, mut trip: Box<Trip>) {
-        self.core.handle_parcel(&mut trip.parcel, self.clock.now());
-        self.flush();
-        // By ports, in raw ESP, or by a port that a later configuration has brought: only we have those sockets.
-        if !self.porters.carries(&mut trip) {
-            trip.parcel.seal();
-            let report = self.sockets.send(trip.parcel.outbox());
-            trip.parcel.outbox().clear();
+    fn note_unsent_of_porters(&mut self) {
+        if let Some(report) = self.porters.take_unsent() {
             self.note_report(report);
         }
+    }
+
+    /// How much work it was, in about nanoseconds.
+    fn serve_parcel(&mut self, mut trip: Box<Trip>) -> u64 {
+        self.core.handle_parcel(&mut trip.parcel, self.clock.now());
+        self.flush();
+        let ours = self.porters.left_to_us(&trip);
+        if trip.parcel.leaves(ours) {
+            trip.parcel.seal(ours);
+            let report = self.sockets.send_by(trip.parcel.outbox(), |port| ours.carries(port));
+            self.note_report(report);
+        }
+        let (opened, left) = trip.parcel.counts();
         self.porters.give_back(trip);
+        WORK_OF_WALK * opened as u64 + WORK_OF_PORTER * left as u64
     }
 
     /// `true`: no more is waiting in the error queues.
@@ -415,8 +417,8 @@ impl<C: Core> Worker<C> {
                 lanes_shed: gate.lanes_shed,
             }),
             truncated_messages: received.truncated + porters.truncated,
-            congested_datagrams: self.unsent.congested + porters.congested,
-            refused_datagrams: self.unsent.refused + porters.refused,
+            congested_datagrams: self.unsent.congested,
+            refused_datagrams: self.unsent.refused,
         };
         WorkerReport { path: self.core.report(self.clock.now()), socket }
     }

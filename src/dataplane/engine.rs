@@ -36,8 +36,8 @@ use super::walk::Walk;
 
 /// Outgoing datagrams that one call may produce: as many bytes as a full receive of 32 messages of 64 KiB, twice, and the
 /// largest datagrams that fragments of one batch may complete.
-pub(super) const OUTBOX_BYTES: usize = 8 << 20;
-pub(super) const OUTBOX_RUNS: usize = 4096;
+const OUTBOX_BYTES: usize = 8 << 20;
+const OUTBOX_RUNS: usize = 4096;
 /// Session entries looked at per timer tick: a million in 25 seconds.
 const EXPIRE_PER_TICK: usize = 4096;
 const EXPIRE_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -194,10 +194,11 @@ impl Engine {
         }
         *sealing = self.sealing.take().unwrap_or_default();
         std::mem::swap(&mut self.batch, batch);
-        std::mem::swap(&mut self.outbox, outbox);
+        // Sealed here, and yet behind what was opened there: of one flow some may be in either.
         if !rest.is_empty() {
             self.handle_rest(rest, lessons, now);
         }
+        std::mem::swap(&mut self.outbox, outbox);
         self.finish_input(now);
     }
 
@@ -206,7 +207,7 @@ impl Engine {
     fn handle_rest(&mut self, rest: &parcel::Rest, lessons: &mut Vec<Lesson>, now: Timestamp) {
         for (datagram, tried) in rest.all() {
             match tried {
-                Some(stamp) if self.tunnels.is_read_as(&datagram, stamp) => self.ingress(now).refuse(&datagram),
+                Some(tried) if self.tunnels.is_read_as(&datagram, tried) => self.ingress(now).refuse(&datagram),
                 // It may have another number than the one that was tried.
                 Some(_) => self.open_and_walk(std::iter::once(datagram), now),
                 None => {}

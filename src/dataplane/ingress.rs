@@ -198,15 +198,15 @@ impl Ingress<'_> {
     }
 
     /// Takes what a porter has opened, of which nothing has been asked yet but whether it is authentic.
-    pub fn take_opened(mut self, opened: &parcel::Opened, lessons: &mut std::vec::Vec<Lesson>) {
-        for stretch in &opened.stretches {
+    pub fn take_opened(mut self, opened: &mut parcel::Opened, lessons: &mut std::vec::Vec<Lesson>) {
+        for stretch in &mut opened.stretches {
             let packets = &opened.packets[stretch.packets.clone()];
             self.entry.counters.totals.datagrams_in += packets.len() as u64;
-            let is_known = match stretch.path.port {
+            stretch.is_known = match stretch.path.port {
                 Port::WireGuard => self.receive_opened(stretch, packets),
                 _ => self.arrived_opened(stretch, packets),
             };
-            if !is_known {
+            if !stretch.is_known {
                 lessons.push(Lesson::Gone(stretch.path.port, stretch.number));
             }
         }
@@ -216,7 +216,7 @@ impl Ingress<'_> {
     /// `false`: there is no such session any more.
     fn receive_opened(&mut self, stretch: &Stretch, packets: &[OpenedPacket]) -> bool {
         let Ingress { tunnels, entry, .. } = self;
-        let Ok(mut receiver) = tunnels.receiver_of_lent(stretch.number, &stretch.path) else {
+        let Ok(mut receiver) = tunnels.receiver_of_lent(stretch.number, stretch.key, &stretch.path) else {
             packets.iter().for_each(|_| entry.counters.dropped_outside(DropReason::DataUnknownSession, None));
             return false;
         };
@@ -237,7 +237,7 @@ impl Ingress<'_> {
     fn arrived_opened(&mut self, stretch: &Stretch, packets: &[OpenedPacket]) -> bool {
         let mut is_known = true;
         for OpenedPacket { stamp, slot, text_bytes } in packets {
-            match self.tunnels.look_up_lent_esp(*stamp, *text_bytes as usize) {
+            match self.tunnels.look_up_lent_esp(*stamp, stretch.key, *text_bytes as usize) {
                 Ok(arriving) => {
                     let datagram = Datagram { path: stretch.path, bytes: &[], ecn: stretch.ecn };
                     self.arrived(&arriving, &datagram, *slot as usize);

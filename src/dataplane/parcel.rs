@@ -3,11 +3,12 @@
 //! ```text
 //! porter   datagrams ─ Porter::fill ─> opened packets, and what it could not open
 //! walk                                 Engine::handle_parcel: numbers, stages, counters; places in the parcel's outbox, not yet sealed
-//! porter   Parcel::seal ─> datagrams of its outbox; what the walk has told it: keys that it is lent (Porter::learn)
+//! walk     Parcel::seal ─> what leaves by other ports than WireGuard's, sent by the walk's thread ([`Leaving`])
+//! porter   Parcel::seal ─> the rest, sent by the porter; and keys that it is lent (Porter::learn)
 //! ```
 //!
 //! A parcel has the buffers of a batch and an outbox of its own, all of it allocated once. It belongs to one thread at a time, and only these three
-//! work on it; so nothing in it is locked, and packets of one flow, which come by one porter, stay in order.
+//! work on it; so nothing in it is locked, and packets of one flow, which come by one porter, stay in order: all of them leave by it, or none.
 //!
 //! The walk asks of an opened packet what it asks of any ([`super::ingress`]): the porter has done arithmetic, and decided nothing.
 
@@ -21,8 +22,9 @@ use crate::packet::outbox::Place;
 use crate::packet::{Batch, Datagram, Outbox};
 use crate::wireguard::{self, Departure};
 
-use super::engine::{OUTBOX_BYTES, OUTBOX_RUNS};
-
+/// Room for what leaves: several times what comes, as packets of a parcel may be the last fragments of long datagrams.
+const OUTBOX_BYTES: usize = 1 << 20;
+const OUTBOX_RUNS: usize = 1024;
 /// Room for what could not be opened: more than a batch of full packets, and the largest datagram there is.
 pub(super) const REST_BYTES: usize = 160 << 10;
 const _: () = assert!(REST_BYTES > BATCH_PACKETS * 2048 && REST_BYTES > 1 << 16);
@@ -53,8 +55,20 @@ pub(super) struct Stretch {
     pub ecn: u8,
     /// By it the key was found: receiver index or SPI, as the path's port is.
     pub number: u32,
+    /// Its identity.
+    pub key: usize,
     /// Of the packets that were opened.
     pub packets: Range<usize>,
+    /// What the walk has found: that key is still the one.
+    pub is_known: bool,
+}
+
+/// With what a datagram turned out not to be authentic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    pub stamp: Stamp,
+    /// Its identity.
+    pub key: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +93,7 @@ struct Left {
     ecn: u8,
     start: usize,
     len: usize,
-    tried: Option<Stamp>,
+    tried: Option<Tried>,
 }
 
 /// Packets that have their places in the outbox, and are not sealed yet.
@@ -94,6 +108,7 @@ struct Group {
     key: PacketKey,
     header: Header,
     packets: Range<usize>,
+    is_sealed: bool,
 }
 
 /// What stands before what is sealed.
@@ -129,6 +144,38 @@ pub(super) enum Lent {
     Esp(ipsec::Lent),
 }
 
+/// Who sends it, of what leaves a parcel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaving {
+    /// The porter: what is for WireGuard peers, whose replay windows are long.
+    ByPorter,
+    /// The walk's own thread: all else. Packets of one SA come by several porters and have to leave in the order of their numbers, as
+    /// many gateways' replay windows are of 32 or 64 packets.
+    ByWalk,
+    All,
+}
+
+impl Leaving {
+    #[inline]
+    pub fn carries(self, port: Port) -> bool {
+        match self {
+            Leaving::ByPorter => port == Port::WireGuard,
+            Leaving::ByWalk => port != Port::WireGuard,
+            Leaving::All => true,
+        }
+    }
+}
+
+impl Header {
+    /// Or another one of ESP's.
+    fn port(self) -> Port {
+        match self {
+            Header::WireGuard(_) => Port::WireGuard,
+            Header::Esp => Port::IkeNatT,
+        }
+    }
+}
+
 impl Lesson {
     pub fn is_of(&self, port: Port, number: u32) -> bool {
         match self {
@@ -158,6 +205,11 @@ impl Parcel {
         &mut self.outbox
     }
 
+    /// Whether something leaves that is to be sent by whom that says.
+    pub fn leaves(&self, leaving: Leaving) -> bool {
+        self.outbox.runs().iter().any(|run| leaving.carries(run.path.port))
+    }
+
     /// How many datagrams are in it: those that were opened, and those that were left as they came.
     pub fn counts(&self) -> (usize, usize) {
         (self.opened.packets.len(), self.rest.datagrams.len())
@@ -168,12 +220,15 @@ impl Parcel {
         self.rest.all().map(|(datagram, _)| datagram)
     }
 
-    /// Seals what the walk has let pass. Then the outbox may be sent, and not before.
-    pub fn seal(&mut self) {
+    /// Seals what the walk has let pass, as far as it is to be sent by whom that says. Then that may be sent, and not before.
+    pub fn seal(&mut self, leaving: Leaving) {
         let Parcel { batch, outbox, sealing, .. } = self;
+        let is_wanted = |group: &&Group| !group.is_sealed && leaving.carries(group.header.port());
+        let groups = || sealing.groups.iter().filter(is_wanted);
+        let packets = groups().flat_map(|group| &sealing.packets[group.packets.clone()]);
         let mut jobs: heapless::Vec<SealJob<'_>, BATCH_PACKETS> = heapless::Vec::new();
-        let mut places = outbox.places_mut(sealing.packets.iter().map(|packet| packet.place));
-        for group in &sealing.groups {
+        let mut places = outbox.places_mut(packets.map(|packet| packet.place));
+        for group in groups() {
             for (packet, place) in sealing.packets[group.packets.clone()].iter().zip(places.by_ref()) {
                 let sealed = match (group.header, packet.stamp) {
                     (Header::WireGuard(departure), Stamp::WireGuard { counter }) => {
@@ -192,12 +247,19 @@ impl Parcel {
         jobs.iter_mut().filter(|job| !job.is_sealed).for_each(|job| job.sealed.fill(0));
         drop(jobs);
         drop(places);
-        sealing.clear();
+        for group in &mut sealing.groups {
+            group.is_sealed |= leaving.carries(group.header.port());
+        }
+        if sealing.groups.iter().all(|group| group.is_sealed) {
+            sealing.clear();
+        }
     }
 
     /// To be filled again.
     pub(super) fn clear(&mut self) {
-        debug_assert!(self.sealing.packets.is_empty() && self.outbox.is_empty(), "sealed and sent");
+        debug_assert!(self.outbox.is_empty(), "what left has been sent");
+        // What had no way has not been sealed.
+        self.sealing.clear();
         self.opened.stretches.clear();
         self.opened.packets.clear();
         self.rest.clear();
@@ -208,17 +270,21 @@ impl Parcel {
 impl Opened {
     /// There must be room.
     #[inline]
-    pub fn push(&mut self, datagram: &Datagram<'_>, number: u32, packet: OpenedPacket) {
+    pub fn push(&mut self, datagram: &Datagram<'_>, number: u32, key: usize, packet: OpenedPacket) {
         let at = self.packets.len();
         self.packets.push(packet);
         match self.stretches.last_mut() {
             Some(stretch)
-                if stretch.number == number && stretch.ecn == datagram.ecn && stretch.path == datagram.path =>
+                if stretch.number == number
+                    && stretch.key == key
+                    && stretch.ecn == datagram.ecn
+                    && stretch.path == datagram.path =>
             {
                 stretch.packets.end = at + 1;
             }
             _ => {
-                self.stretches.push(Stretch { path: datagram.path, ecn: datagram.ecn, number, packets: at..at + 1 });
+                let Datagram { path, ecn, .. } = *datagram;
+                self.stretches.push(Stretch { path, ecn, number, key, packets: at..at + 1, is_known: false });
             }
         }
     }
@@ -230,8 +296,8 @@ impl Rest {
         self.bytes.len() - self.used
     }
 
-    /// There must be room. `tried`: it is not authentic under this.
-    pub fn push(&mut self, datagram: &Datagram<'_>, tried: Option<Stamp>) {
+    /// There must be room. `tried`: it is not authentic with this.
+    pub fn push(&mut self, datagram: &Datagram<'_>, tried: Option<Tried>) {
         let Datagram { path, bytes, ecn } = *datagram;
         let Some(place) = self.bytes.get_mut(self.used..self.used + bytes.len()) else { return };
         place.copy_from_slice(bytes);
@@ -244,7 +310,7 @@ impl Rest {
         self.datagrams.is_empty()
     }
 
-    pub fn all(&self) -> impl Iterator<Item = (Datagram<'_>, Option<Stamp>)> {
+    pub fn all(&self) -> impl Iterator<Item = (Datagram<'_>, Option<Tried>)> {
         self.datagrams.iter().map(|left| {
             let bytes = &self.bytes[left.start..left.start + left.len];
             (Datagram { path: left.path, bytes, ecn: left.ecn }, left.tried)
@@ -263,7 +329,7 @@ impl Sealing {
     pub fn push(&mut self, key: PacketKey, header: Header, packets: impl Iterator<Item = Unsealed>) {
         let start = self.packets.len();
         self.packets.extend(packets);
-        self.groups.push(Group { key, header, packets: start..self.packets.len() });
+        self.groups.push(Group { key, header, packets: start..self.packets.len(), is_sealed: false });
     }
 
     fn clear(&mut self) {

@@ -4,7 +4,7 @@
 //! that itself, and lends the key for what comes next. So a porter needs no word of handshakes, rekeying or configuration, and one
 //! that knows nothing yet is only slower.
 //!
-//! A key is lent for [`LENT_FOR`]. Then it is forgotten, whatever became of its session, and asked for again if there is more.
+//! A key is lent for [`LENT_FOR`], and again whenever the walk has known it of a packet. Then it is forgotten, whatever became of its session.
 
 use std::collections::HashMap;
 use std::iter::Peekable;
@@ -16,10 +16,10 @@ use crate::packet::Datagram;
 use crate::packet::batch::BATCH_PACKETS;
 use crate::{ipsec, wireguard};
 
-use super::parcel::{Lent, Lesson, OpenedPacket, Parcel};
+use super::parcel::{Lent, Lesson, OpenedPacket, Parcel, Stretch, Tried};
 use super::tunnels::can_be_data;
 
-/// How long a porter may open with a key without the walk's saying so again: so long at most a key outlives its session there.
+/// How long a porter may open with a key without the walk's having known it: so long, and [`LOOK_EVERY`], a key outlives its session there.
 pub const LENT_FOR: Duration = Duration::from_secs(60);
 /// How often it is looked which are over.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -54,6 +54,7 @@ struct Found<'k, 'd> {
 struct Opening<'d> {
     datagram: Datagram<'d>,
     number: u32,
+    key: usize,
     packet: OpenedPacket,
 }
 
@@ -92,17 +93,17 @@ impl Porter {
             let Found { number, key, stamp, sealed, text_bytes } = found;
             let _ = jobs.push(OpenJob::new(key, stamp, sealed, &mut text[..text_bytes]));
             let packet = OpenedPacket { stamp, slot, text_bytes: text_bytes as u32 };
-            let _ = opening.push(Opening { datagram, number, packet });
+            let _ = opening.push(Opening { datagram, number, key: key.identity(), packet });
         }
         open_batch(&mut jobs);
         let mut authentic = 0u64;
-        for (n, (job, Opening { datagram, number, packet })) in jobs.iter().zip(&opening).enumerate() {
+        for (n, (job, Opening { datagram, number, key, packet })) in jobs.iter().zip(&opening).enumerate() {
             match job.is_authentic {
                 true => {
-                    opened.push(datagram, *number, *packet);
+                    opened.push(datagram, *number, *key, *packet);
                     authentic |= 1 << n;
                 }
-                false => rest.push(datagram, Some(packet.stamp)),
+                false => rest.push(datagram, Some(Tried { stamp: packet.stamp, key: *key })),
             }
         }
         drop(jobs);
@@ -141,11 +142,17 @@ impl Porter {
     /// What the walk has told with a parcel that is back.
     pub fn learn(&mut self, parcel: &mut Parcel, now: Timestamp) {
         let until = now + LENT_FOR;
+        parcel
+            .opened
+            .stretches
+            .iter()
+            .filter(|stretch| stretch.is_known)
+            .for_each(|stretch| self.renew(stretch, until));
         for lesson in parcel.lessons.drain(..) {
             match lesson {
                 Lesson::Gone(Port::WireGuard, index) => drop(self.wireguard.remove(&index)),
                 Lesson::Gone(_, spi) => drop(self.esp.remove(&spi)),
-                Lesson::Lent(..) if self.wireguard.len() + self.esp.len() >= self.max_lent => {}
+                Lesson::Lent(number, ref lent) if !self.has_room_for(number, lent) => {}
                 Lesson::Lent(index, Lent::WireGuard(lent)) => {
                     self.wireguard.insert(index, Held { lent, until });
                 }
@@ -156,6 +163,25 @@ impl Porter {
         }
         if self.has_keys() {
             self.next_look.get_or_insert(now + LOOK_EVERY);
+        }
+    }
+
+    /// The walk has known the key of these packets.
+    #[inline]
+    fn renew(&mut self, stretch: &Stretch, until: Timestamp) {
+        let (key, until_then) = match stretch.path.port {
+            Port::WireGuard => match self.wireguard.get_mut(&stretch.number) {
+                Some(held) => (held.lent.key(), &mut held.until),
+                None => return,
+            },
+            _ => match self.esp.get_mut(&stretch.number) {
+                Some(held) => (held.lent.key(), &mut held.until),
+                None => return,
+            },
+        };
+        // Another may have come by that number.
+        if key.identity() == stretch.key {
+            *until_then = until;
         }
     }
 
@@ -171,6 +197,14 @@ impl Porter {
 
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.next_look
+    }
+
+    fn has_room_for(&self, number: u32, lent: &Lent) -> bool {
+        let is_held = match lent {
+            Lent::WireGuard(_) => self.wireguard.contains_key(&number),
+            Lent::Esp(_) => self.esp.contains_key(&number),
+        };
+        is_held || self.wireguard.len() + self.esp.len() < self.max_lent
     }
 
     #[inline]

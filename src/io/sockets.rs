@@ -362,9 +362,14 @@ impl Sockets {
 
     /// Sends each run by the socket of its port. A run without one (its port is not configured) counts as refused.
     pub fn send(&mut self, outbox: &Outbox) -> SendReport {
+        self.send_by(outbox, |_| true)
+    }
+
+    /// The same of those ports alone; of others nothing is told.
+    pub fn send_by(&mut self, outbox: &Outbox, is_meant: impl Fn(Port) -> bool) -> SendReport {
         let mut report = SendReport::default();
         let mut wanted = 0u128;
-        for run in outbox.runs() {
+        for run in outbox.runs().iter().filter(|run| is_meant(run.path.port)) {
             match self.sender(&run.path) {
                 Some(place) => wanted |= 1 << place,
                 None => report.refuse(run.segments() as u64, run.data, io::ErrorKind::NotConnected.into()),

@@ -60,12 +60,14 @@ impl Endpoint {
         Some(Lent { key: sa.opening_key().clone(), spi, esn: sa.has_esn(), window_packets, newest })
     }
 
-    /// A packet was opened elsewhere under this stamp, and was authentic. Then [`Endpoint::arrived`].
+    /// A packet was opened elsewhere with the key of this identity under this stamp, and was authentic. Then [`Endpoint::arrived`].
+    /// The SPI may be another SA's by now.
     #[inline]
-    pub fn look_up_lent(&self, stamp: Stamp, text_bytes: usize) -> Result<Arriving, DropReason> {
+    pub fn look_up_lent(&self, stamp: Stamp, key: usize, text_bytes: usize) -> Result<Arriving, DropReason> {
         let Stamp::Esp { spi, sequence, .. } = stamp else { return Err(DropReason::OuterMalformed) };
         let slot = self.table.lookup(spi).ok_or(DropReason::DataUnknownSession)?;
-        let sa = self.table.get(slot).ok_or(DropReason::DataUnknownSession)?;
+        let sa = self.table.get(slot).filter(|sa| sa.opening_key().identity() == key);
+        let sa = sa.ok_or(DropReason::DataUnknownSession)?;
         let ours = sa.admit(Header { spi, sequence_low: sequence as u32 })?;
         match ours == stamp {
             true => Ok(Arriving { slot, stamp, text_bytes }),

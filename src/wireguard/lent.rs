@@ -36,12 +36,22 @@ impl Endpoint {
         Some(Lent { key: opener.key().clone() })
     }
 
-    /// For authentic messages with that receiver index that were opened elsewhere, and came by one path. To each of them
-    /// [`Receiver::arrived`] applies.
+    /// Whether messages with that index are (still) opened with the key of this identity.
+    pub fn has_lent(&self, receiver_index: u32, key: usize) -> bool {
+        self.opener(receiver_index).is_ok_and(|opener| opener.key().identity() == key)
+    }
+
+    /// For authentic messages with that receiver index that were opened elsewhere with the key of this identity, and came by one
+    /// path. To each of them [`Receiver::arrived`] applies. The index may be another session's by now.
     #[inline]
-    pub fn receiver_of_lent(&mut self, receiver_index: u32, path: &Path) -> Result<Receiver<'_>, DropReason> {
+    pub fn receiver_of_lent(
+        &mut self,
+        receiver_index: u32,
+        key: usize,
+        path: &Path,
+    ) -> Result<Receiver<'_>, DropReason> {
         let opener = self.opener(receiver_index)?;
-        if opener.is_expired() {
+        if opener.is_expired() || opener.key().identity() != key {
             return Err(DropReason::DataUnknownSession);
         }
         let tunnel = opener.tunnel();

@@ -8,7 +8,7 @@ use super::ipsec::{ESP_OVERHEAD_BYTES, Ipsec};
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
 use crate::crypto::{OpenJob, PacketKey, Stamp};
-use crate::dataplane::parcel::Lent;
+use crate::dataplane::parcel::{Lent, Tried};
 use crate::dataplane::report::Traffic;
 use crate::net::{Path, Port, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
@@ -172,27 +172,37 @@ impl Tunnels {
         }
     }
 
-    /// Whether a datagram that can be looked up is opened under this stamp, or is not to be opened.
-    pub fn is_read_as(&self, datagram: &Datagram<'_>, stamp: Stamp) -> bool {
+    /// Whether a datagram that can be looked up would be opened under this stamp and with the key of this identity, or is not to be opened
+    /// at all.
+    pub fn is_read_as(&self, datagram: &Datagram<'_>, Tried { stamp, key }: Tried) -> bool {
         match (datagram.path.port, &self.ipsec) {
-            (Port::WireGuard, _) => true,
-            (_, Some(ipsec)) => {
-                !matches!(ipsec.esp.look_up(datagram.bytes), Ok((arriving, _)) if arriving.stamp != stamp)
+            (Port::WireGuard, _) => {
+                let index = wireguard::receiver_index(datagram.bytes);
+                index.is_some_and(|index| self.wireguard.has_lent(index, key))
             }
+            (_, Some(ipsec)) => match ipsec.esp.look_up(datagram.bytes) {
+                Ok((arriving, ours)) => arriving.stamp == stamp && ours.identity() == key,
+                Err(_) => true,
+            },
             (_, None) => true,
         }
     }
 
     /// For messages that were opened with the key that was lent by this index, which came by one path.
     #[inline]
-    pub fn receiver_of_lent(&mut self, index: u32, path: &Path) -> Result<wireguard::Receiver<'_>, DropReason> {
-        self.wireguard.receiver_of_lent(index, path)
+    pub fn receiver_of_lent(
+        &mut self,
+        index: u32,
+        key: usize,
+        path: &Path,
+    ) -> Result<wireguard::Receiver<'_>, DropReason> {
+        self.wireguard.receiver_of_lent(index, key, path)
     }
 
     /// Of a packet of ESP that was opened with a lent key.
     #[inline]
-    pub fn look_up_lent_esp(&self, stamp: Stamp, text_bytes: usize) -> Result<ipsec::Arriving, DropReason> {
-        self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?.esp.look_up_lent(stamp, text_bytes)
+    pub fn look_up_lent_esp(&self, stamp: Stamp, key: usize, text_bytes: usize) -> Result<ipsec::Arriving, DropReason> {
+        self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?.esp.look_up_lent(stamp, key, text_bytes)
     }
 
     /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Not

@@ -82,6 +82,15 @@ impl Key {
         }
     }
 
+    /// Of all clones.
+    #[inline]
+    pub fn identity(&self) -> usize {
+        match &self.keys {
+            Schedule::Aes128(keys) => Arc::as_ptr(keys).addr(),
+            Schedule::Aes256(keys) => Arc::as_ptr(keys).addr(),
+        }
+    }
+
     /// Reads it ahead of need.
     #[inline]
     pub fn touch(&self) {

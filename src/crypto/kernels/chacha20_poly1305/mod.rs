@@ -70,6 +70,12 @@ impl Key {
         &self.line.0
     }
 
+    /// Of all clones.
+    #[inline]
+    pub fn identity(&self) -> usize {
+        Arc::as_ptr(&self.line).addr()
+    }
+
     /// Asks for it ahead.
     #[inline]
     pub fn touch(&self) {
