@@ -125,10 +125,13 @@ struct Heard {
     others: BTreeMap<SocketAddr, Vec<usize>>,
 }
 
+/// Packets of each, in order, by site and what tells flows apart.
+type Flows = BTreeMap<(usize, Vec<u8>), Vec<Vec<u8>>>;
+
 impl Heard {
     /// Flows by themselves: a porter lets those that it has the keys of overtake others.
-    fn by_flow(self) -> (BTreeMap<(usize, Vec<u8>), Vec<Vec<u8>>>, BTreeMap<SocketAddr, Vec<usize>>) {
-        let mut flows: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    fn by_flow(self) -> (Flows, BTreeMap<SocketAddr, Vec<usize>>) {
+        let mut flows = Flows::new();
         for (site, packets) in self.packets {
             for packet in packets {
                 // Addresses and ports, as fragments have none.
