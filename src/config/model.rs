@@ -54,6 +54,7 @@ pub struct Config {
     pub wireguard: WireGuard,
     pub ike: Ike,
     pub gate: Gate,
+    pub uplink: Uplink,
     pub limits: Limits,
     pub sessions: Sessions,
     pub dns: Dns,
@@ -107,6 +108,13 @@ pub struct WireGuard {
     pub listen: SocketAddr,
     /// `None` when no realm is attached by WireGuard.
     pub private_key: Option<Zeroizing<[u8; 32]>>,
+}
+
+/// By what tunnels' datagrams come and go.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Where data goes past the kernel's stack. None: all of it goes by sockets.
+    pub af_xdp: Vec<String>,
 }
 
 /// What is shed in overload, before it costs.

@@ -41,6 +41,7 @@ impl Sample {
                 raw_esp: false,
             },
             gate: Default::default(),
+            uplink: Default::default(),
             limits: Limits::default(),
             sessions: Sessions::default(),
             dns: Dns::default(),

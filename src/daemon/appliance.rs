@@ -212,6 +212,7 @@ impl Reloader {
                 ..new.ike
             },
             gate: old.gate.clone(),
+            uplink: old.uplink.clone(),
             limits: Limits { icmp_errors_per_sec, ..old.limits.clone() },
             ..new
         };

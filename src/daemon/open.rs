@@ -12,6 +12,7 @@ use super::gates::{Gates, Named};
 use super::interfaces::{self, InterfaceError, InterfacePlan, States};
 use super::socket_file::{SocketFile, SocketFileError};
 use super::transfer::Transfers;
+use super::uplinks;
 use crate::config::model::{self, Config, Ike};
 use crate::dataplane::Snapshot;
 use crate::dataplane::snapshot::Interface;
@@ -19,6 +20,7 @@ use crate::io::gate::Gate;
 use crate::io::raw_esp::{RawError, RawEspSocket};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
+use crate::io::uplink::keeper::Keeper;
 use crate::net::Port;
 use crate::telemetry::source::Listen;
 
@@ -37,6 +39,7 @@ pub struct Plan {
     /// Of ports.
     pub interfaces: Vec<InterfacePlan>,
     pub gate: model::Gate,
+    pub uplink: model::Uplink,
 }
 
 /// Where name servers fetch the zone.
@@ -68,6 +71,8 @@ pub struct Opened {
     /// With the interfaces that the configuration names for it.
     pub(super) gate: Option<(Gate, Named)>,
     pub(super) gates: Gates,
+    /// For the uplinks, if any are by AF_XDP, and how they are.
+    pub(super) uplinks: (Option<Keeper>, uplinks::States),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +103,7 @@ impl Plan {
         Plan {
             interfaces: interfaces::plans(config, interfaces),
             gate: config.gate.clone(),
+            uplink: config.uplink.clone(),
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.private_key.as_ref().map(|_| config.wireguard.listen),
             ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
@@ -128,10 +134,11 @@ impl Plan {
         }
         let states = interfaces::open_all(&self.interfaces, &mut sockets)?;
         let (gate, gates) = load_gate(self.gate, &mut sockets);
+        let uplinks = uplinks::prepare(&self.uplink.af_xdp, &mut sockets);
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
         let transfers = self.transfer.map(TransferPlan::open).transpose()?;
         let Plan { ix_name, interfaces, .. } = self;
-        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates })
+        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates, uplinks })
     }
 }
 
@@ -264,6 +271,7 @@ pub(super) mod tests {
             transfer: None,
             interfaces: Vec::new(),
             gate: model::Gate { enabled: false, interfaces: None },
+            uplink: model::Uplink::default(),
         }
     }
 

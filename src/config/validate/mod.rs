@@ -21,6 +21,7 @@ mod ranges;
 mod references;
 mod routes_from;
 mod tunnels;
+mod uplink;
 mod zone;
 
 use std::path::Path;
@@ -41,6 +42,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let metrics = globals::metrics(raw.metrics_listen.as_ref(), problems);
     let limits = globals::limits(&raw.limits, problems);
     let gate = gate::gate(raw, problems);
+    let uplink = uplink::uplink(raw, problems);
     let sessions = globals::sessions(&raw.sessions);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
@@ -98,6 +100,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         wireguard: tunnels.wireguard?,
         ike: tunnels.ike?,
         gate,
+        uplink,
         limits,
         sessions,
         dns: zone?,

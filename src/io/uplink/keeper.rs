@@ -30,6 +30,7 @@ const SHARE: u32 = 10;
 pub type State = Result<String, String>;
 
 /// [`Keeper::turn`] again and again.
+#[derive(Debug)]
 pub struct Keeper {
     desk: Desk,
     resolver: Resolver,
@@ -97,6 +98,11 @@ impl Keeper {
         &self.states
     }
 
+    /// Nothing that was known counts.
+    pub fn look_again(&mut self) {
+        (self.wants_look, self.wants_addresses, self.wants_ways) = (true, true, true);
+    }
+
     /// Waits for something to do, at most so long, and does it.
     pub fn turn(&mut self, at_most: Duration) -> io::Result<()> {
         let is_idle = !(self.wants_look || self.wants_addresses);
@@ -141,7 +147,7 @@ impl Keeper {
     fn look_now_and_then(&mut self) {
         if self.last_look.elapsed() >= LOOK_EVERY {
             self.last_look = Instant::now();
-            (self.wants_look, self.wants_addresses, self.wants_ways) = (true, true, true);
+            self.look_again();
         }
         if self.last_sweep.elapsed() >= SWEEP_EVERY {
             self.last_sweep = Instant::now();
