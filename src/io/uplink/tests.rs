@@ -4,9 +4,12 @@
 use std::net::UdpSocket as StdSocket;
 use std::time::Instant;
 
+use super::headers::Template;
 use super::keeper::Keeper;
 use super::*;
 use crate::io::frames::testbed::{Testbed, sh, with_testbed};
+use crate::io::frames::{interface, sys};
+use crate::io::netlink::ways::Way;
 use crate::io::sockets::Sockets;
 use crate::io::udp::{Offload, RecvBatch, UdpSocket};
 
@@ -416,5 +419,86 @@ fn what_goes_one_way_stays_together_when_some_of_it_is_for_the_sockets() {
             seen.extend((bytes.len() != 60).then_some(bytes));
         }
         assert!(seen.iter().eq(sent.iter().map(|(_, bytes)| bytes)), "in order");
+    });
+}
+
+/// Whole, from the other end's port 7 to ours.
+fn frame(ours: &str, theirs: &str, payload: &[u8]) -> Vec<u8> {
+    let next_hop_mac = interface::mac("ixa").unwrap().unwrap();
+    let device_mac = crate::net::Mac([2, 0, 0, 0, 0, 9]);
+    let source = theirs.parse().unwrap();
+    let way = Way { device: 1, device_mac, next_hop_mac, source, hop_limit: 64, mtu_bytes: 1500 };
+    let fields = Fields { source_port: 7, destination_port: 51820, traffic_class: 0, may_fragment: false };
+    let mut template = Template::new(&way, ours.parse().unwrap()).unwrap().with(fields);
+    [template.finish(payload, 0), payload].concat()
+}
+
+#[test]
+fn the_program_takes_plain_frames_to_us_alone() {
+    with_gateway("::", |bed, mut gateway| {
+        let v4 = frame("10.0.0.1", "10.0.0.2", &data(1, 32));
+        let v6 = frame("fd00::1", "fd00::2", &data(1, 32));
+        let changed = |frame: &[u8], at: usize, value: u8| {
+            let mut changed = frame.to_vec();
+            changed[at] = value;
+            changed
+        };
+        let tagged = |frame: &[u8]| [&frame[..12], &[0x81, 0, 0, 5], &frame[12..]].concat();
+        let with_hop_by_hop = {
+            let mut frame = [&v6[..54], &[17, 0, 1, 4, 0, 0, 0, 0], &v6[54..]].concat();
+            frame[20] = 0;
+            frame
+        };
+        let others = [
+            changed(&v4, 5, v4[5] ^ 1),
+            changed(&v4, 14, 0x46),
+            changed(&v4, 20, 0x20),
+            changed(&v4, 21, 1),
+            changed(&v4, 23, 6),
+            changed(&v4, 33, 99),
+            changed(&v4, 37, 0),
+            changed(&v4, 42, 3),
+            changed(&v4, 45, 1),
+            tagged(&v4),
+            v4[..49].to_vec(),
+            changed(&v6, 20, 44),
+            changed(&v6, 53, 99),
+            with_hop_by_hop,
+            tagged(&v6),
+            v6[..69].to_vec(),
+        ];
+        let (damaged, whole) = (changed(&v4, 60, 7), [v4, v6]);
+        let all: Vec<Vec<u8>> = others.into_iter().chain([damaged]).chain(whole).collect();
+        bed.there().run(move || {
+            let socket = sys::open_packet().unwrap();
+            sys::bind_packet(socket.as_fd(), interface::index("ixb").unwrap(), 0).unwrap();
+            all.iter().for_each(|frame| sys::send(socket.as_fd(), &[frame]).unwrap());
+        });
+        let told = gateway.receive(2);
+        assert_eq!(told.len(), 2, "{told:?}");
+        (0..5).for_each(|_| assert!(gateway.turn().is_empty()));
+        assert_eq!(gateway.counts(), UplinkCounts { received: 2, damaged: 1, ..UplinkCounts::default() });
+    });
+}
+
+#[test]
+fn what_the_ring_has_no_room_for_is_lost_and_counted_and_handshakes_are_not() {
+    with_gateway("::", |bed, mut gateway| {
+        for _ in 0..30 {
+            send_from_there(&bed, "10.0.0.1:51820", vec![data(1, 64); 100]);
+        }
+        send_from_there(&bed, "10.0.0.1:51820", vec![vec![1; 148]; 3]);
+        let (begun, mut told) = (Instant::now(), Vec::new());
+        while gateway.counts().received + gateway.counts().lost < 3000
+            || told.iter().filter(|one| **one == 148).count() < 3
+        {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", gateway.counts());
+            told.extend(gateway.turn().into_iter().map(|(_, bytes, _)| bytes.len()));
+        }
+        let counts = gateway.counts();
+        assert!(counts.lost > 0 && counts.received >= 2048, "{counts:?}");
+        send_from_there(&bed, "10.0.0.1:51820", vec![data(1, 64); 100]);
+        assert_eq!(gateway.receive(100).len(), 100);
+        assert_eq!(gateway.counts().lost, counts.lost);
     });
 }
