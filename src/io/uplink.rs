@@ -17,7 +17,7 @@
 //!
 //! A *way* ([`super::netlink::ways`]) is what the kernel would do with a datagram to one remote: device, source, the next hop's hardware address. A thread
 //! of the daemon's asks the kernel for it when the first datagram goes there, and follows what the kernel tells from then on; here is a copy for the
-//! packet path, with the headers made ([`ways`]). The two meet at a [`desk`], where nobody waits. The first datagrams to a remote go by the socket, which
+//! packet path, with the headers made (`ways`). The two meet at a [`desk`], where nobody waits. The first datagrams to a remote go by the socket, which
 //! also makes the kernel find the neighbour.
 //!
 //! Limits and departures, each on purpose:

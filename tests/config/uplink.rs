@@ -16,8 +16,10 @@ fn tunnels_go_by_sockets_unless_af_xdp_is_asked_for() {
 #[test]
 fn what_cannot_be_an_uplink_is_refused_or_warned_of() {
     let refused = |text: &str| places(&parse(text).unwrap_err());
-    assert_eq!(refused("[uplink]\ndriver = \"af_xdp\"\n"), ["2:10 \"af_xdp\": AF_XDP on which interfaces?"]);
-    assert_eq!(refused("[uplink]\ndriver = \"af_xdp\"\ninterfaces = []\n"), ["3:14 []: `interfaces` is empty"]);
+    let which = "2:10 \"af_xdp\": AF_XDP on which interfaces?";
+    assert_eq!(refused("[uplink]\ndriver = \"af_xdp\"\n"), [which]);
+    let none = refused("[uplink]\ndriver = \"af_xdp\"\ninterfaces = []\n");
+    assert_eq!(none, [which, "3:14 []: `interfaces` is empty"]);
     let name = "this cannot be the name of an interface";
     assert_eq!(refused("[uplink]\ndriver = \"af_xdp\"\ninterfaces = [\"a/b\"]\n"), [format!("3:15 \"a/b\": {name}")]);
     let port = "port = { interface = \"eth1\", address = [\"172.20.0.2/30\"], gateway = \"172.20.0.1\" }";
