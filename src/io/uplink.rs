@@ -192,6 +192,8 @@ impl Uplinks {
     /// Which runs of an outbox go by uplinks, for [`Uplinks::carries`] and [`Uplinks::send`]. `false`: none does.
     pub fn plan(&mut self, outbox: &Outbox) -> bool {
         if self.uplinks.iter().all(Option::is_none) {
+            let data = outbox.runs().iter().filter(|run| is_data(run.path.port, outbox.bytes_of(run)));
+            self.counts.no_way += data.map(|run| run.segments() as u64).sum::<u64>();
             return false;
         }
         self.outbox += 1;

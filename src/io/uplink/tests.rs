@@ -348,10 +348,49 @@ fn an_interface_that_is_taken_away_is_closed_and_another_of_its_name_is_opened()
     with_gateway("::", |_bed, mut gateway| {
         sh("ip link del ixa");
         gateway.until(|gateway| gateway.state() == "there is no such interface");
+        gateway.turn();
+        let before = gateway.counts();
+        gateway.send(&[
+            (path(Port::WireGuard, "10.0.0.2:9", None), data(6, 300)),
+            (path(Port::WireGuard, "10.0.0.2:9", None), vec![1; 148]),
+        ]);
+        assert_eq!(
+            gateway.counts(),
+            UplinkCounts { no_way: before.no_way + 1, ..before },
+            "what goes by the sockets is counted"
+        );
         let again = crate::io::frames::testbed::There::behind("ixa");
         again.sh("ip addr add 10.0.0.2/24 dev ixb");
         sh("ip addr add 10.0.0.1/24 dev ixa");
         gateway.until(|gateway| gateway.state() == "AF_XDP native, copy");
+        gateway.until_known(path(Port::WireGuard, "10.0.0.2:9", None));
+    });
+}
+
+#[test]
+fn all_receive_queues_are_taken_from() {
+    with_gateway("::", |bed, mut gateway| {
+        sh("ip link del ixa");
+        gateway.until(|gateway| gateway.state() == "there is no such interface");
+        let there =
+            bed.there().run(|| std::fs::read_link("/proc/thread-self").unwrap().file_name().unwrap().to_owned());
+        let queues = "numrxqueues 4 numtxqueues 4";
+        sh(&format!(
+            "ip link add ixa {queues} type veth peer name ixb {queues}; ip link set ixb netns {}; ip link set ixa up; ip addr add 10.0.0.1/24 dev ixa",
+            there.display()
+        ));
+        bed.there().sh("ip link set ixb up; ip addr add 10.0.0.2/24 dev ixb");
+        gateway.until(|gateway| gateway.state() == "AF_XDP native, copy, 4 queues");
+        (0..5).for_each(|_| drop(gateway.turn()));
+        // The other end's kernel chooses the queue by a hash over ports.
+        bed.there().run(|| {
+            for _ in 0..200 {
+                let socket = StdSocket::bind("10.0.0.2:0").unwrap();
+                socket.send_to(&data(1, 64), "10.0.0.1:51820").unwrap();
+            }
+        });
+        assert_eq!(gateway.receive(200).len(), 200);
+        assert_eq!(gateway.counts().received, 200);
         gateway.until_known(path(Port::WireGuard, "10.0.0.2:9", None));
     });
 }
