@@ -32,6 +32,8 @@ mod plain_ports;
 mod port_mistakes;
 #[path = "config/routes_from.rs"]
 mod routes_from;
+#[path = "config/uplink.rs"]
+mod uplink;
 #[path = "config/zone.rs"]
 mod zone;
 

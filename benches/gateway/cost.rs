@@ -3,7 +3,7 @@
 //! The gateway's core is the only one that its threads may use, and everything that arrives for it is handled there. So its cost is
 //!
 //! - what its threads have run (`/proc/PID/task/*/schedstat`), system calls and the softirqs within them included,
-//! - what that core's softirq thread has run,
+//! - what that core's softirq thread has run, and the threads that receive for the gateway's cables, where there are any (threaded NAPI),
 //! - the time in which that core was neither idle nor in any thread: interrupts, and the softirqs behind them, of an idle core. The idle
 //!   time is exact (the kernel does not sample it, and leaves interrupts out of it), that of all threads too (cpuacct).
 //!
@@ -15,7 +15,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::ground::{GATEWAY_CORE, Outcome};
+use crate::ground::{GATEWAY_CORE, Outcome, Side};
 use crate::soaker::Soaker;
 
 /// Of all threads, per core, in ns.
@@ -98,7 +98,10 @@ impl Reading {
         for process in processes {
             sum += process_time(*process)?;
         }
-        let softirqs = run_time(&format!("/proc/{}", softirq_thread()?))?;
+        let mut softirqs = Duration::ZERO;
+        for thread in softirq_threads()? {
+            softirqs += run_time(&format!("/proc/{thread}"))?;
+        }
         let threads = fs::read_to_string(ALL_THREADS)
             .ok()
             .and_then(|text| Some(Duration::from_nanos(text.split_whitespace().nth(GATEWAY_CORE)?.parse().ok()?)));
@@ -125,15 +128,22 @@ fn run_time(thread: &str) -> Outcome<Duration> {
     Ok(Duration::from_nanos(text.split_whitespace().next().ok_or("no schedstat")?.parse()?))
 }
 
-fn softirq_thread() -> Outcome<u32> {
+/// The core's own first.
+fn softirq_threads() -> Outcome<Vec<u32>> {
     let name = format!("ksoftirqd/{GATEWAY_CORE}");
+    let cables = [Side::A, Side::B].map(|side| format!("napi/{}-", side.port()));
+    let (mut own, mut all) = (None, Vec::new());
     for entry in fs::read_dir("/proc")?.filter_map(Result::ok) {
-        let is_it = fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
-        if let (true, Ok(process)) = (is_it, entry.file_name().to_string_lossy().parse()) {
-            return Ok(process);
+        let Ok(thread) = entry.file_name().to_string_lossy().parse() else { continue };
+        let Ok(called) = fs::read_to_string(entry.path().join("comm")) else { continue };
+        if called.trim() == name {
+            own = Some(thread);
+        } else if cables.iter().any(|cable| called.starts_with(cable)) {
+            all.push(thread);
         }
     }
-    Err(format!("there is no {name}").into())
+    all.insert(0, own.ok_or_else(|| format!("there is no {name}"))?);
+    Ok(all)
 }
 
 /// Idle, or waiting for a disk.

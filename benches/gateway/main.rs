@@ -16,6 +16,9 @@
 //! at its time. *Overload*: as many as core 1 can send. *One at a time*: the latency of an idle path, beside that of the same cables
 //! without a gateway's program (the kernel forwards plain packets), and with a program that does nothing else (`relay`).
 //!
+//! ixgate with AF_XDP (`--only "af_xdp"`) receives in a thread of the kernel's on core 0 (threaded NAPI): a program of XDP comes before the
+//! kernel hands a packet to another core.
+//!
 //! The gateways take turns, in several passes; figures are medians, ratios are of the same run.
 
 mod bystanders;
@@ -56,8 +59,10 @@ const PASSES: usize = 5;
 /// Rounds that others disturb are taken again so often.
 const TRIES: usize = 4;
 
-const SETUPS: [Setup; 8] = [
+const SETUPS: [Setup; 10] = [
     WG_WG,
+    Setup { gateway: Gateway::IxgateXdp, kinds: [Kind::WireGuard; 2] },
+    Setup { gateway: Gateway::IxgateXdp, kinds: [Kind::Esp; 2] },
     WIREGUARD_GO,
     WG_ESP,
     Setup { gateway: Gateway::Peers, kinds: [Kind::WireGuard, Kind::Esp] },
@@ -271,7 +276,7 @@ fn measure_one(setup: Setup, programs: &Programs, options: &Options, figures: &m
         running = Running::start(setup, programs)?;
         real_tcp(setup, &mut running, programs, options, figures)?;
     }
-    if matches!(setup.gateway, Gateway::Ixgate | Gateway::Peers) && options.wants("overload") {
+    if matches!(setup.gateway, Gateway::Ixgate | Gateway::IxgateXdp | Gateway::Peers) && options.wants("overload") {
         overload(setup, running, options, figures)?;
     }
     Ok(())
@@ -332,7 +337,7 @@ fn overload(setup: Setup, mut running: Running, options: &Options, figures: &mut
     // Before everything else it would also go before the kernel's softirq thread, which is what overload is about.
     running.lower_priority()?;
     let sites = running.sites(Offload::Auto)?;
-    let is_ours = setup.gateway == Gateway::Ixgate;
+    let is_ours = matches!(setup.gateway, Gateway::Ixgate | Gateway::IxgateXdp);
     let mut bystanders = is_ours.then(|| Bystanders::connect(&running)).transpose()?;
     let mut track = Track::open(&mut running, sites, Load::Equal(64))?;
     let peak = undisturbed(|| track.saturate(options.round()))?;

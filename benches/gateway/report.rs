@@ -275,7 +275,7 @@ pub const RELAY: Setup = Setup { gateway: Gateway::Relay, kinds: [Kind::Socket, 
 fn ours_beside(setup: Setup) -> Option<Setup> {
     match setup.gateway {
         Gateway::Ixgate => None,
-        Gateway::Peers => Some(Setup { gateway: Gateway::Ixgate, ..setup }),
+        Gateway::IxgateXdp | Gateway::Peers => Some(Setup { gateway: Gateway::Ixgate, ..setup }),
         Gateway::Kernel | Gateway::Relay => Some(WG_WG),
     }
 }

@@ -13,7 +13,7 @@ use ixgate::io::udp::Offload;
 use ixgate::sim::appliance::Appliance;
 use ixgate::sim::peer::public_key;
 
-use crate::ground::{HOST_A, HOST_B, NAMESPACE, NOBODY, Outcome, PREFIX, Program, Side, ip, run, shell};
+use crate::ground::{GATEWAY_CORE, HOST_A, HOST_B, NAMESPACE, NOBODY, Outcome, PREFIX, Program, Side, ip, run, shell};
 use crate::site::{Identity, Kind, Site, WIREGUARD_PORT};
 use crate::soaker::Soaker;
 
@@ -29,6 +29,8 @@ const TUN_MTU: usize = 1420;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Gateway {
     Ixgate,
+    /// The same, with tunnels' data by AF_XDP.
+    IxgateXdp,
     /// wireguard-go, strongSwan's kernel-libipsec, or one of each; with nftables between them.
     Peers,
     /// The kernel's forwarding + nftables, in clear.
@@ -53,6 +55,7 @@ impl Setup {
     pub fn name(self) -> &'static str {
         match (self.gateway, self.kinds) {
             (Gateway::Ixgate, _) => "ixgate",
+            (Gateway::IxgateXdp, _) => "ixgate af_xdp",
             (Gateway::Kernel, _) => "kernel + nft",
             (Gateway::Relay, _) => "relay",
             (Gateway::Peers, [Kind::WireGuard, Kind::WireGuard]) => "wireguard-go + nft",
@@ -116,6 +119,12 @@ impl Running {
         };
         match setup.gateway {
             Gateway::Ixgate => running.start_ixgate(&directory, &text, programs)?,
+            Gateway::IxgateXdp => {
+                let ports = [Side::A, Side::B].map(|side| format!("\"{}\"", side.port())).join(", ");
+                let text = format!("[uplink]\ndriver = \"af_xdp\"\ninterfaces = [{ports}]\n{text}");
+                running.start_ixgate(&directory, &text, programs)?;
+                running.wait_for_af_xdp(&directory, programs)?;
+            }
             Gateway::Peers => running.start_peers(&directory, programs)?,
             Gateway::Kernel => running.let_kernel_forward()?,
             Gateway::Relay => running.start_relay(&directory)?,
@@ -178,6 +187,29 @@ impl Running {
         let program = Program::start(&[&binary, "run", &file], &[], &directory.join("ixgate.log"))?;
         self.programs.push(program);
         self.wait_for(&directory.join("state/ixgate.sock"))
+    }
+
+    /// On both cables. What arrives there is received by whoever sends, in its own softirqs, unless receiving is a thread: on the gateway's core.
+    fn wait_for_af_xdp(&mut self, directory: &Path, programs: &Programs) -> Outcome<()> {
+        let api = format!("unix:{}", directory.join("state/ixgate.sock").display());
+        let binary = programs.ixgate.to_string_lossy();
+        let start = Instant::now();
+        while run(&binary, &["status", "--api", &api])?.matches("data by AF_XDP").count() < 2 {
+            self.check()?;
+            if start.elapsed() > PATIENCE {
+                return Err("NOT RUN: no AF_XDP on the cables".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        for side in [Side::A, Side::B] {
+            let port = side.port();
+            let pin = format!(
+                "echo 1 > /sys/class/net/{port}/threaded; sleep 0.1; \
+                 for thread in $(pgrep '^napi/{port}-'); do taskset -p -c {GATEWAY_CORE} $thread; done"
+            );
+            shell(Some(NAMESPACE), &pin)?;
+        }
+        Ok(())
     }
 
     fn start_peers(&mut self, directory: &Path, programs: &Programs) -> Outcome<()> {

@@ -62,6 +62,7 @@ fn column(kind: Kind, realms: usize) -> Column {
         uptime: Duration::ZERO,
         listens: Vec::new(),
         gate: Default::default(),
+        uplinks: Vec::new(),
         interfaces: Vec::new(),
         names: names(&next),
         path: report,

@@ -60,6 +60,7 @@ class Ixgate:
         ports = ",+net_raw,+net_admin" if any(realm.ports for realm in self.scenario.realms) else ""
         ports += ",+bpf" if "af_xdp" in self.scenario.more else ""
         ports += ",+net_admin,+bpf" if "[gate]" in self.scenario.more else ""
+        ports += ",+net_raw,+net_admin" if "[uplink]" in self.scenario.more else ""
         # To open what is in a routing daemon's namespace.
         ports += ",+sys_admin" if any(realm.routes_from for realm in self.scenario.realms) else ""
         argv = ["setpriv", f"--bounding-set=-all{ports}", "--inh-caps=-all", self.binary, "run", self.config]
@@ -212,13 +213,14 @@ class Ixgate:
 
 def toml(scenario, sites, key_file):
     """The configuration file of a scenario."""
+    everywhere = scenario.listens_everywhere
     out = [
         "[ix]", 'name = "ix-lab"', f'domain = "{DOMAIN}"', "",
         "[metrics]", f'listen = "127.0.0.1:{METRICS_PORT}"', "",
-        "[wireguard]", f'listen = "{IX_OUTER}:{IX_PORT}"', f'private_key_file = "{key_file}"', "",
+        "[wireguard]", f'listen = "{"[::]" if everywhere else IX_OUTER}:{IX_PORT}"', f'private_key_file = "{key_file}"', "",
     ]
     if any(site.realm.ipsec for site in sites):
-        out += ["[ike]", f'listen = "{IX_OUTER}"', f'local_id = "fqdn:{IX_ID}"']
+        out += ["[ike]", f'listen = "{"::" if everywhere else IX_OUTER}"', f'local_id = "fqdn:{IX_ID}"']
         if any(site.realm.ipsec and site.realm.ipsec.auth != "psk" for site in sites):
             out += ['certificate_file = "ix.crt"', 'private_key_file = "ix.pem"']
         out += [""]

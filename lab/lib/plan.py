@@ -153,6 +153,8 @@ class Scenario:
     ix_key: str = "ecdsa"
     # Further tables of ixgate's configuration file, as they stand there.
     more: str = ""
+    # The IX listens on all its addresses, of both IP versions, and not on the one alone that gateways call.
+    listens_everywhere: bool = False
 
 
 def fqdn(label):

@@ -55,6 +55,7 @@ pub struct Config {
     pub ike: Ike,
     pub workers: Workers,
     pub gate: Gate,
+    pub uplink: Uplink,
     pub limits: Limits,
     pub sessions: Sessions,
     pub dns: Dns,
@@ -121,6 +122,13 @@ impl Default for Workers {
     fn default() -> Self {
         Workers { threads: 1 }
     }
+}
+
+/// By what tunnels' datagrams come and go.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Where data goes past the kernel's stack. None: all of it goes by sockets.
+    pub af_xdp: Vec<String>,
 }
 
 /// What is shed in overload, before it costs.

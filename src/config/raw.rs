@@ -29,6 +29,7 @@ pub struct Raw {
     pub ike: Ike,
     pub workers: Workers,
     pub gate: Gate,
+    pub uplink: Uplink,
     pub limits: Limits,
     pub sessions: Sessions,
     pub dns: Dns,
@@ -75,6 +76,12 @@ pub struct Workers {
 #[derive(Debug, Default)]
 pub struct Gate {
     pub enabled: Flag,
+    pub interfaces: Texts,
+}
+
+#[derive(Debug, Default)]
+pub struct Uplink {
+    pub driver: Choice,
     pub interfaces: Texts,
 }
 
@@ -288,6 +295,7 @@ impl Raw {
             ike: root.section("ike", problems).map(|s| read_ike(&s, problems)).unwrap_or_default(),
             workers: root.section("workers", problems).map(|s| read_workers(&s, problems)).unwrap_or_default(),
             gate: root.section("gate", problems).map(|s| read_gate(&s, problems)).unwrap_or_default(),
+            uplink: root.section("uplink", problems).map(|s| read_uplink(&s, problems)).unwrap_or_default(),
             limits: root.section("limits", problems).map(|s| read_limits(&s, problems)).unwrap_or_default(),
             sessions: root.section("sessions", problems).map(|s| read_sessions(&s, problems)).unwrap_or_default(),
             dns: root.section("dns", problems).map(|s| read_dns(&s, problems)).unwrap_or_default(),
@@ -338,6 +346,10 @@ fn read_workers(s: &Section<'_>, problems: &mut Problems) -> Workers {
 
 fn read_gate(s: &Section<'_>, problems: &mut Problems) -> Gate {
     Gate { enabled: s.flag("enabled", problems), interfaces: s.texts("interfaces", problems) }
+}
+
+fn read_uplink(s: &Section<'_>, problems: &mut Problems) -> Uplink {
+    Uplink { driver: s.choice("driver", problems), interfaces: s.texts("interfaces", problems) }
 }
 
 fn read_sessions(s: &Section<'_>, problems: &mut Problems) -> Sessions {

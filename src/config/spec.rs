@@ -12,6 +12,7 @@ mod napt;
 pub mod port;
 mod routes_from;
 mod sessions;
+pub mod uplink;
 pub mod workers;
 
 /// One table of the file.
@@ -169,6 +170,7 @@ pub static ROOT: TableSpec = TableSpec {
         optional("ike", "IKEv2 and ESP: our side of every IPsec tunnel.", Shape::Table(&ipsec::IKE)),
         optional("workers", "Threads of the packet path.", Shape::Table(&workers::WORKERS)),
         optional("gate", "What is shed in overload, before it costs.", Shape::Table(&gate::GATE)),
+        optional("uplink", "By what tunnels' datagrams come and go.", Shape::Table(&uplink::UPLINK)),
         optional("limits", "Bounds on tables and rates.", Shape::Table(&LIMITS)),
         optional("sessions", "How long sessions may be idle.", Shape::Table(&sessions::SESSIONS)),
         optional("dns", "The internal zone: signatures and transfers.", Shape::Table(&dns::DNS)),

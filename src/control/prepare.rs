@@ -92,6 +92,7 @@ pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static 
         ("dns.transfer.listen", listen(running) != listen(new)),
         ("[workers]", running.workers != new.workers),
         ("[gate]", running.gate != new.gate),
+        ("[uplink]", running.uplink != new.uplink),
         ("limits of IKE", old_limits.ike != new_limits.ike),
         ("limits.sessions", old_limits.sessions != new_limits.sessions),
         ("limits.sessions_per_realm", old_limits.sessions_per_realm != new_limits.sessions_per_realm),
@@ -134,6 +135,13 @@ mod tests {
     fn the_gate_changes_with_the_next_start() {
         let (running, new) = (configured("", false), configured("[gate]\nenabled = false", false));
         assert_eq!(waits_for_restart(&running, &new).unwrap(), ["[gate]"]);
+    }
+
+    #[test]
+    fn the_driver_of_uplinks_changes_with_the_next_start() {
+        let by_af_xdp = "[uplink]\ndriver = \"af_xdp\"\ninterfaces = [\"eth0\"]";
+        let (running, new) = (configured("", false), configured(by_af_xdp, false));
+        assert_eq!(waits_for_restart(&running, &new).unwrap(), ["[uplink]"]);
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Sample {
             },
             workers: Default::default(),
             gate: Default::default(),
+            uplink: Default::default(),
             limits: Limits::default(),
             sessions: Sessions::default(),
             dns: Dns::default(),

@@ -213,6 +213,7 @@ impl Reloader {
             },
             workers: old.workers,
             gate: old.gate.clone(),
+            uplink: old.uplink.clone(),
             limits: Limits { icmp_errors_per_sec, ..old.limits.clone() },
             ..new
         };

@@ -31,7 +31,8 @@ pub mod run;
 pub mod socket_file;
 mod tls_lines;
 pub mod transfer;
-pub mod upstream;
+pub mod uplinks;
+mod upstream;
 pub mod worker;
 
 pub use open::{OpenError, Opened, Plan};

@@ -12,6 +12,7 @@ use super::gates::{Gates, Named};
 use super::interfaces::{self, InterfaceError, InterfacePlan, States};
 use super::socket_file::{SocketFile, SocketFileError};
 use super::transfer::Transfers;
+use super::uplinks;
 use crate::config::model::{self, Config, Ike};
 use crate::dataplane::Snapshot;
 use crate::dataplane::snapshot::Interface;
@@ -19,6 +20,7 @@ use crate::io::gate::Gate;
 use crate::io::raw_esp::{RawError, RawEspSocket};
 use crate::io::sockets::Sockets;
 use crate::io::udp::{BindError, Offload, UdpSocket};
+use crate::io::uplink::keeper::Keeper;
 use crate::net::Port;
 use crate::telemetry::source::Listen;
 
@@ -39,6 +41,7 @@ pub struct Plan {
     pub gate: model::Gate,
     /// Of the packet path.
     pub threads: usize,
+    pub uplink: model::Uplink,
 }
 
 /// Where name servers fetch the zone.
@@ -71,6 +74,8 @@ pub struct Opened {
     pub(super) gate: Option<(Gate, Named)>,
     pub(super) gates: Gates,
     pub(super) threads: usize,
+    /// For the uplinks, if any are by AF_XDP, and how they are.
+    pub(super) uplinks: (Option<Keeper>, uplinks::States),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +107,7 @@ impl Plan {
             interfaces: interfaces::plans(config, interfaces),
             gate: config.gate.clone(),
             threads: config.workers.threads,
+            uplink: config.uplink.clone(),
             ix_name: config.ix.name.clone(),
             wireguard: config.wireguard.private_key.as_ref().map(|_| config.wireguard.listen),
             ike: config.uses_ipsec().then(|| IkePlan::of(&config.ike)),
@@ -132,10 +138,11 @@ impl Plan {
         }
         let states = interfaces::open_all(&self.interfaces, &mut sockets)?;
         let (gate, gates) = load_gate(self.gate, &mut sockets);
+        let uplinks = uplinks::prepare(&self.uplink.af_xdp, &mut sockets);
         let metrics = self.metrics.map(listen_for_metrics).transpose()?;
         let transfers = self.transfer.map(TransferPlan::open).transpose()?;
         let Plan { ix_name, interfaces, threads, .. } = self;
-        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates, threads })
+        Ok(Opened { ix_name, sockets, api, metrics, transfers, interfaces, states, gate, gates, threads, uplinks })
     }
 }
 
@@ -269,6 +276,7 @@ pub(super) mod tests {
             interfaces: Vec::new(),
             gate: model::Gate { enabled: false, interfaces: None },
             threads: 1,
+            uplink: model::Uplink::default(),
         }
     }
 

@@ -22,7 +22,7 @@ use super::open::{Opened, listens_of};
 use super::routes::{self, Shared};
 use super::transfer::{self, Transfers};
 use super::worker::{self, Core, Ending, Handle, WorkerError, WorkerReport};
-use super::{gates, links, porters, upstream};
+use super::{gates, links, porters, uplinks, upstream};
 use crate::control::api::{self, Appliance, Unavailable};
 use crate::control::http;
 use crate::dataplane::report::Pulse;
@@ -156,10 +156,26 @@ where
     E: std::fmt::Display + Send + 'static,
 {
     let listens = opened.listens();
-    let Opened { ix_name, mut sockets, api: api_socket, metrics, transfers, interfaces, states, gate, gates, threads } =
-        opened;
+    let Opened {
+        ix_name,
+        mut sockets,
+        api: api_socket,
+        metrics,
+        transfers,
+        interfaces,
+        states,
+        gate,
+        gates,
+        threads,
+        uplinks,
+    } = opened;
     log_offload(sockets.has_receive_offload(), sockets.has_send_offload(), sockets.receive_buffer_bytes());
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
+    if threads > 1 && uplinks.0.is_some() {
+        tracing::warn!(
+            "what comes by AF_XDP ([uplink]) is all the first thread's: `threads` in [workers] help with what comes by sockets only"
+        );
+    }
     let dealt = deal(&mut sockets, threads);
     let (handle, mut ending) =
         worker::spawn(sockets, dealt, core, clock, asks, states.clone()).map_err(RunError::Start)?;
@@ -167,10 +183,23 @@ where
     let follower = links::follow(handle.clone(), states.clone()).map_err(RunError::Start)?;
     let keeper =
         gate.map(|(gate, named)| gates::keep(gate, named, gates.clone())).transpose().map_err(RunError::Start)?;
-    let followers = Followers { links: follower, daemons, gates: keeper };
+    let (uplinks, uplink_states) = uplinks;
+    let uplinks =
+        uplinks.map(|keeper| uplinks::keep(keeper, uplink_states.clone())).transpose().map_err(RunError::Start)?;
+    let followers = Followers { links: follower, daemons, gates: keeper, _uplinks: uplinks };
     followers.follow(interfaces);
     let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());
-    let facts = Facts { ix_name, shown, clock, started, transfers: Default::default(), followers, states, gates };
+    let facts = Facts {
+        ix_name,
+        shown,
+        clock,
+        started,
+        transfers: Default::default(),
+        followers,
+        states,
+        gates,
+        uplinks: uplink_states,
+    };
     let observer = Observer { handle: handle.clone(), facts: Arc::new(facts) };
 
     let mut servers = JoinSet::new();
@@ -254,6 +283,7 @@ struct Facts {
     followers: Followers,
     states: States,
     gates: Gates,
+    uplinks: uplinks::States,
 }
 
 /// Threads that have to know which interfaces there are.
@@ -263,6 +293,8 @@ struct Followers {
     daemons: Option<Follower>,
     /// `None`: there is no gate.
     gates: Option<Follower>,
+    /// Lives as long as these.
+    _uplinks: Option<Follower>,
 }
 
 struct Shown {
@@ -294,6 +326,7 @@ impl<C: Core> Appliance for Observer<C> {
             listens: shown.listens.clone(),
             interfaces: facts.states.list(),
             gate: facts.gates.state(),
+            uplinks: facts.uplinks.list(),
             names: shown.names.clone(),
             path,
             socket,

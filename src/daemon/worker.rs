@@ -31,7 +31,7 @@ use crate::io::sockets::Sockets;
 use crate::io::udp::{RecvBatch, SendReport};
 use crate::net::{InterfaceId, LinkReport, PathReport, Port, Timestamp};
 use crate::packet::{Datagram, Outbox};
-use crate::telemetry::source::{GateCount, GateCounts, Overflow, PorterCounts, SocketReport};
+use crate::telemetry::source::{GateCount, GateCounts, Overflow, PorterCounts, SocketReport, UplinkCounts};
 
 use super::interfaces::{Numbered, States};
 use super::porters::{Porters, Trip, WORK_OF_PORTER, WORK_OF_WALK};
@@ -415,6 +415,15 @@ impl<C: Core> Worker<C> {
                 control: GateCount { admitted: gate.control.admitted, shed: gate.control.shed },
                 data: GateCount { admitted: gate.data.admitted, shed: gate.data.shed },
                 lanes_shed: gate.lanes_shed,
+            }),
+            uplink: self.sockets.uplink_counts().map(|counts| UplinkCounts {
+                received: counts.received,
+                sent: counts.sent,
+                no_way: counts.no_way,
+                too_long: counts.too_long,
+                lost: counts.lost,
+                damaged: counts.damaged,
+                congested: counts.congested,
             }),
             truncated_messages: received.truncated + porters.truncated,
             congested_datagrams: self.unsent.congested,

@@ -1,6 +1,7 @@
 //! Programs of BPF for an interface, and the one place that hands them to the kernel (bpf(2), linux/bpf.h).
 //!
-//! What a program does is its user's matter: `frames::quiet` has one that drops, `frames::af_xdp` one that hands over, `gate` one that sheds what nobody would read.
+//! What a program does is its user's matter: `frames::quiet` has one that drops, `frames::af_xdp` one that hands over, `gate` one that sheds what nobody would read,
+//! `uplink` one that hands over tunnels' data.
 //! The kernel takes none that it has not checked, so loading any is safe. A program is attached by a link: the kernel takes it off when
 //! the link's last descriptor is closed, so also when this process is killed.
 
@@ -15,6 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 // Commands.
 const MAP_CREATE: c_long = 0;
 const MAP_UPDATE_ELEM: c_long = 2;
+const MAP_DELETE_ELEM: c_long = 3;
 const PROG_LOAD: c_long = 5;
 #[cfg(test)]
 const PROG_TEST_RUN: c_long = 10;
@@ -23,6 +25,7 @@ const PROG_QUERY: c_long = 16;
 const LINK_CREATE: c_long = 28;
 const LINK_DETACH: c_long = 34;
 
+const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_XSKMAP: u32 = 17;
 /// `BPF_F_MMAPABLE`.
@@ -136,24 +139,62 @@ pub struct SocketMap(OwnedFd);
 impl SocketMap {
     /// Empty.
     pub fn new(name: Name, entries: u32) -> io::Result<Self> {
-        create_map(MAP_TYPE_XSKMAP, 4, entries, 0, name).map(SocketMap)
+        create_map(MAP_TYPE_XSKMAP, [4, 4], entries, 0, name).map(SocketMap)
     }
 
     pub fn set(&self, number: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
-        #[repr(C)]
-        struct Attributes {
-            map: u32,
-            padding: u32,
-            key: u64,
-            value: u64,
-            flags: u64,
-        }
         let socket = socket.as_raw_fd() as u32;
-        let (key, value) = ((&raw const number).addr() as u64, (&raw const socket).addr() as u64);
-        let attributes = Attributes { map: self.0.as_raw_fd() as u32, padding: 0, key, value, flags: 0 };
-        // SAFETY: those of this command, without padding; key and value are four readable bytes each, as the map was made for, and
-        // outlive the call.
+        let attributes = Element::new(&self.0, (&raw const number).addr(), (&raw const socket).addr());
+        // SAFETY: those of this command; key and value are four readable bytes each, as the map was made for, and outlive the call.
         unsafe { call(MAP_UPDATE_ELEM, &attributes) }.map(drop)
+    }
+}
+
+/// Numbers, by keys of `KEY` bytes, for programs to look up.
+#[derive(Debug)]
+pub struct Table<const KEY: usize>(OwnedFd);
+
+impl<const KEY: usize> Table<KEY> {
+    /// Empty.
+    pub fn new(name: Name, entries: u32) -> io::Result<Self> {
+        create_map(MAP_TYPE_HASH, [KEY as u32, 4], entries, 0, name).map(Table)
+    }
+
+    /// An error: it is full.
+    pub fn set(&self, key: &[u8; KEY], number: u32) -> io::Result<()> {
+        let attributes = Element::new(&self.0, key.as_ptr().addr(), (&raw const number).addr());
+        // SAFETY: those of this command; key and value are as many readable bytes as the map was made for, and outlive the call.
+        unsafe { call(MAP_UPDATE_ELEM, &attributes) }.map(drop)
+    }
+
+    /// An error: it was not there.
+    pub fn remove(&self, key: &[u8; KEY]) -> io::Result<()> {
+        let attributes = Element::new(&self.0, key.as_ptr().addr(), 0);
+        // SAFETY: those of this command, which looks at no value; the key is as many readable bytes as the map was made for, and
+        // outlives the call.
+        unsafe { call(MAP_DELETE_ELEM, &attributes) }.map(drop)
+    }
+}
+
+impl<const KEY: usize> AsRawFd for Table<KEY> {
+    fn as_raw_fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Attributes of the commands for one element of a map: without padding.
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Element {
+    fn new(map: &OwnedFd, key: usize, value: usize) -> Self {
+        Element { map: map.as_raw_fd() as u32, padding: 0, key: key as u64, value: value as u64, flags: 0 }
     }
 }
 
@@ -165,10 +206,17 @@ impl AsRawFd for SocketMap {
 
 /// Memory that programs and this process share: one value, all zeroes at first. To be mapped.
 pub fn shared_memory(name: Name, bytes: u32) -> io::Result<OwnedFd> {
-    create_map(MAP_TYPE_ARRAY, bytes, 1, MAPPABLE, name)
+    create_map(MAP_TYPE_ARRAY, [4, bytes], 1, MAPPABLE, name)
 }
 
-fn create_map(kind: u32, value_bytes: u32, entries: u32, flags: u32, name: Name) -> io::Result<OwnedFd> {
+/// `bytes`: of a key, of a value.
+fn create_map(
+    kind: u32,
+    [key_bytes, value_bytes]: [u32; 2],
+    entries: u32,
+    flags: u32,
+    name: Name,
+) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attributes {
         kind: u32,
@@ -180,7 +228,7 @@ fn create_map(kind: u32, value_bytes: u32, entries: u32, flags: u32, name: Name)
         numa_node: u32,
         name: Name,
     }
-    let attributes = Attributes { kind, key_bytes: 4, value_bytes, entries, flags, inner_map: 0, numa_node: 0, name };
+    let attributes = Attributes { kind, key_bytes, value_bytes, entries, flags, inner_map: 0, numa_node: 0, name };
     // SAFETY: those of this command, without padding, which point to nothing.
     unsafe { new_descriptor(MAP_CREATE, &attributes) }
 }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! routes   what a routing daemon has learned
+//! ways     by which device and neighbour the kernel would send to a remote
 //! message  bytes to messages    table  messages to news of the interfaces that are followed    socket  system calls
 //! ```
 
@@ -13,6 +14,7 @@ mod message;
 pub mod routes;
 mod socket;
 mod table;
+pub mod ways;
 
 use std::io;
 use std::thread;

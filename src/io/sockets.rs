@@ -11,6 +11,8 @@
 //! else's packets. Receiving goes around: each call serves the queue whose turn it is (`Turns`), a batch of it, so that a flood
 //! cannot keep the others waiting. Frames stay where the driver has them ([`Sockets::datagrams`]) until it is served again.
 //!
+//! Where there are [uplinks](super::uplink), data comes by them too, and leaves by them where they know its way.
+//!
 //! Where there is a [gate](super::gate), it is told what was read of each queue, so that as much may come again.
 //!
 //! Interfaces come and go while we run: one that is down has nothing, and one that is gone for good is closed here, when the
@@ -24,7 +26,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
-use self::places::{ESP_LANES, INTERFACES, PLACES, PORTS, WIREGUARD_LANES, lanes_of, place};
+use self::places::{ESP_LANES, INTERFACES, PLACES, PORTS, UPLINKS, WIREGUARD_LANES, lanes_of, place};
 use self::socket::{Heard, Received, Socket, WORK_OF_MESSAGE};
 use self::turns::{Turns, bits};
 use super::frames::Driver;
@@ -32,6 +34,7 @@ use super::gate::{Accounts, PORTS as GATE_PORTS};
 use super::poller::{Poller, Ready};
 use super::raw_esp::RawEspSocket;
 use super::udp::{MAX_MESSAGES, RecvBatch, RecvCounters, SendReport, UdpSocket};
+use super::uplink::{UplinkCounts, Uplinks};
 use crate::net::{InterfaceId, Path, PathReport, Port};
 use crate::packet::{Datagram, Outbox};
 
@@ -147,6 +150,10 @@ impl Sockets {
         let control = ports.filter(|(port, _)| is_control(*port)).fold(0, |all, (_, place)| all | 1 << place);
         self.turns.set_control(control);
         self.tell_gate();
+        let listening = [Port::WireGuard, Port::IkeNatT].map(|port| Some((port, self.udp_address(port)?)));
+        if let Some(Socket::Uplinks(uplinks)) = &mut self.places[UPLINKS] {
+            uplinks.listen(listening.into_iter().flatten().collect());
+        }
     }
 
     /// From now on these accounts are kept.
@@ -204,6 +211,12 @@ impl Sockets {
     /// Takes the place of one of the same interface.
     pub fn add_driver(&mut self, driver: Box<dyn Driver>) {
         self.add(Socket::Frames(driver));
+    }
+
+    /// Takes the place of those there were.
+    pub fn add_uplinks(&mut self, uplinks: Uplinks) {
+        self.add(Socket::Uplinks(Box::new(uplinks)));
+        self.tell_control();
     }
 
     fn add(&mut self, socket: Socket) {
@@ -328,7 +341,7 @@ impl Sockets {
             self.turns.charge(place, received.work);
             self.work_of_message[place] = (received.work / received.messages as u64).max(WORK_OF_MESSAGE);
             self.work = received.work;
-            let is_frames = matches!(self.places[place], Some(Socket::Frames(_)));
+            let is_frames = matches!(self.places[place], Some(Socket::Frames(_) | Socket::Uplinks(_)));
             self.frames = is_frames.then_some((place, received.messages));
             return Ok(received.messages);
         }
@@ -348,16 +361,21 @@ impl Sockets {
     /// Everything that the last [`Sockets::recv_batch`] gave: out of the batch that it was called with, or where the driver has
     /// it.
     pub fn datagrams<'a>(&'a self, batch: &'a RecvBatch) -> impl Iterator<Item = Datagram<'a>> {
-        let latest = self.frames.and_then(|(place, count)| match &self.places[place] {
-            Some(Socket::Frames(driver)) => Some((driver, count)),
-            _ => None,
-        });
+        let (mut latest, mut uplinks) = (None, None);
+        if let Some((place, count)) = self.frames {
+            match &self.places[place] {
+                Some(Socket::Frames(driver)) => latest = Some((driver, count)),
+                Some(Socket::Uplinks(by)) => uplinks = Some(by),
+                _ => {}
+            }
+        }
         let batch = if self.frames.is_none() { Some(batch) } else { None };
         let frames = latest.into_iter().flat_map(|(driver, count)| {
             let path = driver.path();
             (0..count).map(move |index| Datagram::new(path, driver.frame(index)))
         });
-        batch.into_iter().flat_map(RecvBatch::datagrams).chain(frames)
+        let by_uplinks = uplinks.into_iter().flat_map(|uplinks| uplinks.datagrams());
+        batch.into_iter().flat_map(RecvBatch::datagrams).chain(frames).chain(by_uplinks)
     }
 
     /// Sends each run by the socket of its port. A run without one (its port is not configured) counts as refused.
@@ -369,31 +387,36 @@ impl Sockets {
     pub fn send_by(&mut self, outbox: &Outbox, is_meant: impl Fn(Port) -> bool) -> SendReport {
         let mut report = SendReport::default();
         let mut wanted = 0u128;
-        for run in outbox.runs().iter().filter(|run| is_meant(run.path.port)) {
-            match self.sender(&run.path) {
+        let (places, uplinks) = self.places.split_at_mut(UPLINKS);
+        let mut uplinks = match &mut uplinks[0] {
+            Some(Socket::Uplinks(uplinks)) => uplinks.plan(outbox, &is_meant).then_some(uplinks),
+            _ => None,
+        };
+        for (number, run) in outbox.runs().iter().enumerate() {
+            if !is_meant(run.path.port) || uplinks.as_ref().is_some_and(|uplinks| uplinks.carries(number)) {
+                continue;
+            }
+            match sender(places, &run.path) {
                 Some(place) => wanted |= 1 << place,
                 None => report.refuse(run.segments() as u64, run.data, io::ErrorKind::NotConnected.into()),
             }
         }
         for number in bits(wanted) {
-            if let Some(socket) = &mut self.places[number] {
+            if let Some(socket) = &mut places[number] {
                 let port = match socket {
                     Socket::Frames(driver) => Some(driver.path().port),
                     Socket::Udp(udp) => Some(udp.port()),
-                    Socket::RawEsp(_) => None,
+                    Socket::RawEsp(_) | Socket::Uplinks(_) => None,
                 };
+                let is_an_uplinks = |path: &Path| uplinks.as_ref().is_some_and(|uplinks| uplinks.carries_path(path));
                 let is_its_own = |path: &Path| port.map_or(place(path) == Some(number), |port| path.port == port);
-                report.add(socket.send(outbox, &is_its_own));
+                report.add(socket.send(outbox, &|path| is_its_own(path) && !is_an_uplinks(path)));
             }
         }
+        if let Some(uplinks) = &mut uplinks {
+            report.add(uplinks.send(outbox));
+        }
         report
-    }
-
-    /// The socket of a port; where there are only lanes of it, one of them.
-    fn sender(&self, path: &Path) -> Option<usize> {
-        let carries = |place: &usize| self.places[*place].as_ref().is_some_and(|socket| socket.carries(path));
-        let is_open = |lane: &usize| self.places[*lane].is_some();
-        place(path).filter(carries).or_else(|| lanes_of(path.port).find(is_open))
     }
 
     /// Of all sockets together.
@@ -414,7 +437,7 @@ impl Sockets {
                 true => losses.control += lost,
                 false => losses.data += lost,
             }
-            if place >= INTERFACES.end {
+            if (INTERFACES.end..UPLINKS).contains(&place) {
                 losses.lanes += 1;
                 losses.lanes_overflown += usize::from(lost > 0);
             }
@@ -435,11 +458,19 @@ impl Sockets {
         Some(counts)
     }
 
+    /// What went by uplinks, and what did not. `None`: they are not asked for.
+    pub fn uplink_counts(&self) -> Option<UplinkCounts> {
+        match &self.places[UPLINKS] {
+            Some(Socket::Uplinks(uplinks)) => Some(uplinks.counts()),
+            _ => None,
+        }
+    }
+
     /// Of all interfaces, in their order.
     pub fn drivers(&self) -> impl Iterator<Item = &dyn Driver> {
         self.places.iter().flatten().filter_map(|socket| match socket {
             Socket::Frames(driver) => Some(&**driver),
-            Socket::Udp(_) | Socket::RawEsp(_) => None,
+            Socket::Udp(_) | Socket::RawEsp(_) | Socket::Uplinks(_) => None,
         })
     }
 
@@ -452,7 +483,7 @@ impl Sockets {
     pub fn raw_esp_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.places.iter().flatten().filter_map(|socket| match socket {
             Socket::RawEsp(raw) => Some(raw.address()),
-            Socket::Udp(_) | Socket::Frames(_) => None,
+            Socket::Udp(_) | Socket::Frames(_) | Socket::Uplinks(_) => None,
         })
     }
 
@@ -474,9 +505,16 @@ impl Sockets {
     fn udp(&self) -> impl Iterator<Item = &UdpSocket> {
         self.places.iter().flatten().filter_map(|socket| match socket {
             Socket::Udp(udp) => Some(udp),
-            Socket::RawEsp(_) | Socket::Frames(_) => None,
+            Socket::RawEsp(_) | Socket::Frames(_) | Socket::Uplinks(_) => None,
         })
     }
+}
+
+/// The socket of a port; where there are only lanes of it, one of them.
+fn sender(places: &[Option<Socket>], path: &Path) -> Option<usize> {
+    let carries = |place: &usize| places[*place].as_ref().is_some_and(|socket| socket.carries(path));
+    let is_open = |lane: &usize| places[*lane].is_some();
+    place(path).filter(carries).or_else(|| lanes_of(path.port).find(is_open))
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Source {
     /// In the order of their numbers.
     pub interfaces: Vec<InterfaceState>,
     pub gate: GateState,
+    /// Of those that the configuration names for AF_XDP.
+    pub uplinks: Vec<UplinkState>,
     pub names: Names,
     pub path: Report,
     pub socket: SocketReport,
@@ -44,6 +46,14 @@ pub struct GateState {
     pub refused: Vec<String>,
     /// There is none.
     pub why_not: Option<String>,
+}
+
+/// An interface that tunnels' data is to go by past the kernel's stack.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UplinkState {
+    pub name: String,
+    /// `Err`: why it goes by sockets.
+    pub driver: Result<String, String>,
 }
 
 /// An interface that ports are on, or a TUN device.
@@ -120,6 +130,8 @@ pub struct SocketReport {
     pub porters: PorterCounts,
     /// Of the gate. `None`: there is none.
     pub gate: Option<GateCounts>,
+    /// Of uplinks by AF_XDP. `None`: there are none.
+    pub uplink: Option<UplinkCounts>,
     /// Came in, but unusable: longer than any datagram may be.
     pub truncated_messages: u64,
     /// Not sent: the uplink took no more.
@@ -136,6 +148,23 @@ pub struct PorterCounts {
     pub opened: u64,
     /// Those that they left to the walk as they came: handshakes, and data under keys that they had not been lent yet, or that is not authentic.
     pub left: u64,
+}
+
+/// Of uplinks by AF_XDP, in datagrams of tunnels' data.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct UplinkCounts {
+    pub received: u64,
+    pub sent: u64,
+    /// Went by the sockets: no way or neighbour was known, or it was none of an uplink's.
+    pub no_way: u64,
+    /// Went by the sockets: longer than the way's MTU.
+    pub too_long: u64,
+    /// Came, and the ring had no room.
+    pub lost: u64,
+    /// Came, and were no whole datagrams.
+    pub damaged: u64,
+    /// Not sent: the card took no more.
+    pub congested: u64,
 }
 
 /// Of the gate, in datagrams: what the kernel had joined counts as what it was.
@@ -389,6 +418,7 @@ pub(crate) mod samples {
             listens: vec![Listen { what: "WireGuard", address: "udp 0.0.0.0:51820".to_owned() }],
             interfaces: Vec::new(),
             gate: GateState { interfaces: vec!["eth0".to_owned()], ..GateState::default() },
+            uplinks: Vec::new(),
             names: Names { realms: names.into(), tunnels: tunnels.into() },
             path,
             transfers: TransferCounts::default(),
@@ -396,6 +426,7 @@ pub(crate) mod samples {
                 receive_offload: true,
                 receive_buffer_bytes: 425_984,
                 gate: Some(GateCounts::default()),
+                uplink: None,
                 ..SocketReport::default()
             },
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::source::{self, GateCounts, PeerName, Source, TunnelName};
+use super::source::{self, GateCounts, PeerName, Source, TunnelName, UplinkState};
 use super::status_dns::DnsStatus;
 use super::status_ipsec::{FailureStatus, IpsecStatus};
 use super::status_mtu::MtuStatus;
@@ -94,6 +94,9 @@ pub struct SocketStatus {
     /// Of the gate. Null: there is none.
     #[serde(default)]
     pub gate: Option<GateStatus>,
+    /// By AF_XDP. Null: tunnels go by sockets alone, as nothing else is asked for.
+    #[serde(default)]
+    pub uplink: Option<UplinkStatus>,
     pub truncated_messages: u64,
     pub unsent_congested_datagrams: u64,
     pub unsent_refused_datagrams: u64,
@@ -106,6 +109,31 @@ pub struct PortersStatus {
     pub opened_datagrams: u64,
     /// To the walk, which opens them itself: handshakes, data under keys that are new to a porter, and what is not authentic.
     pub left_datagrams: u64,
+}
+
+/// Tunnels' data past the kernel's stack. Datagrams; what went by the sockets is no loss.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    pub interfaces: Vec<UplinkInterfaceStatus>,
+    pub received_datagrams: u64,
+    pub sent_datagrams: u64,
+    /// By the sockets, as no way or neighbour was known.
+    pub no_way_datagrams: u64,
+    /// By the sockets, as they were longer than the way's MTU.
+    pub too_long_datagrams: u64,
+    /// The ring was full.
+    pub lost_datagrams: u64,
+    pub damaged_datagrams: u64,
+    /// The card took no more.
+    pub unsent_datagrams: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UplinkInterfaceStatus {
+    pub name: String,
+    /// "AF_XDP native, zero copy". Null: the sockets carry everything.
+    pub driver: Option<String>,
+    pub why_not: Option<String>,
 }
 
 /// What sheds, in overload, before the network stack has worked on it. Not part of `totals`.
@@ -316,6 +344,31 @@ impl GateStatus {
     }
 }
 
+impl UplinkStatus {
+    fn of(source: &Source) -> Option<Self> {
+        let interface = |state: &UplinkState| UplinkInterfaceStatus {
+            name: state.name.clone(),
+            driver: state.driver.clone().ok(),
+            why_not: state.driver.clone().err(),
+        };
+        let interfaces: Vec<_> = source.uplinks.iter().map(interface).collect();
+        if interfaces.is_empty() && source.socket.uplink.is_none() {
+            return None;
+        }
+        let counts = source.socket.uplink.unwrap_or_default();
+        Some(UplinkStatus {
+            interfaces,
+            received_datagrams: counts.received,
+            sent_datagrams: counts.sent,
+            no_way_datagrams: counts.no_way,
+            too_long_datagrams: counts.too_long,
+            lost_datagrams: counts.lost,
+            damaged_datagrams: counts.damaged,
+            unsent_datagrams: counts.congested,
+        })
+    }
+}
+
 impl SocketStatus {
     fn of(source: &Source) -> Self {
         let socket = &source.socket;
@@ -334,6 +387,7 @@ impl SocketStatus {
             },
             no_gate: source.gate.why_not.clone(),
             gate: socket.gate.map(|counts| GateStatus::of(source, counts)),
+            uplink: UplinkStatus::of(source),
             truncated_messages: socket.truncated_messages,
             unsent_congested_datagrams: socket.congested_datagrams,
             unsent_refused_datagrams: socket.refused_datagrams,

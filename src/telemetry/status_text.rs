@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::quantity::{bytes, count, duration};
-use super::status::{DropStatus, RealmStatus, SocketStatus, Status, TrafficStatus, TunnelStatus};
+use super::status::{DropStatus, RealmStatus, SocketStatus, Status, TrafficStatus, TunnelStatus, UplinkStatus};
 use super::table::Table;
 use super::{status_routes, status_text_dns, status_text_ipsec, status_text_port};
 
@@ -86,6 +86,9 @@ fn heading(status: &Status) -> String {
         );
     }
     let _ = writeln!(text, "{:<width$} {}", "gate", gate(&status.socket));
+    if let Some(uplink) = &status.socket.uplink {
+        text.push_str(&self::uplink(uplink, width));
+    }
     let (open, max) = (count(status.sessions as u64), count(status.sessions_max as u64));
     let _ = writeln!(text, "{:<width$} {open} of {max}", "sessions");
     if status.napt_bindings > 0 {
@@ -119,6 +122,37 @@ fn gate(socket: &SocketStatus) -> String {
     };
     if !gate.refused_interfaces.is_empty() {
         let _ = write!(text, "; not on {} (the log says why)", gate.refused_interfaces.join(", "));
+    }
+    text
+}
+
+fn uplink(uplink: &UplinkStatus, width: usize) -> String {
+    let mut text = String::new();
+    for one in &uplink.interfaces {
+        let _ = match (&one.driver, &one.why_not) {
+            (Some(driver), _) => writeln!(text, "{:<width$} {}: data by {driver}", "uplink", one.name),
+            (None, why) => {
+                let why = why.as_deref().unwrap_or("not known");
+                writeln!(text, "{:<width$} {}: data by SOCKETS: {why}", "uplink", one.name)
+            }
+        };
+    }
+    let [received, sent, no_way, too_long] =
+        [uplink.received_datagrams, uplink.sent_datagrams, uplink.no_way_datagrams, uplink.too_long_datagrams]
+            .map(count);
+    let _ = writeln!(
+        text,
+        "{:<width$} {received} received, {sent} sent; by sockets {no_way} without a known way, {too_long} too long for it",
+        ""
+    );
+    if uplink.lost_datagrams + uplink.damaged_datagrams + uplink.unsent_datagrams > 0 {
+        let [lost, damaged, unsent] =
+            [uplink.lost_datagrams, uplink.damaged_datagrams, uplink.unsent_datagrams].map(count);
+        let _ = writeln!(
+            text,
+            "{:<width$} {lost} lost as the ring was full, {damaged} damaged, {unsent} not sent as the card was full",
+            ""
+        );
     }
     text
 }
@@ -289,7 +323,9 @@ pub(super) fn ago(secs: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::source::samples::three_realms;
-    use super::super::source::{GateCount, GateCounts, GateState, Overflow, PorterCounts, Source};
+    use super::super::source::{
+        GateCount, GateCounts, GateState, Overflow, PorterCounts, Source, UplinkCounts, UplinkState,
+    };
     use super::*;
 
     fn status() -> Status {
@@ -360,6 +396,27 @@ Why packets of a realm were dropped: ixgate status REALM
         assert!(text.contains(line), "{text}");
         source.names.realms.clear();
         assert!(overview(&Status::of(&source, Duration::ZERO)).contains("No realm is configured."));
+    }
+
+    #[test]
+    fn it_is_said_by_what_tunnels_data_goes_and_how_much_does_not() {
+        let mut source = three_realms();
+        let said = |source: &Source| overview(&Status::of(source, Duration::ZERO));
+        assert!(!said(&source).contains("uplink"));
+        let uplink = |name: &str, driver| UplinkState { name: name.to_owned(), driver };
+        source.uplinks = vec![
+            uplink("eth0", Ok("AF_XDP native, zero copy".to_owned())),
+            uplink("eth1", Err("the reason".to_owned())),
+        ];
+        source.socket.uplink =
+            Some(UplinkCounts { received: 1_000, sent: 2_000, no_way: 3, too_long: 4, ..UplinkCounts::default() });
+        let lines = "uplink     eth0: data by AF_XDP native, zero copy\n\
+                     uplink     eth1: data by SOCKETS: the reason\n           \
+                     1,000 received, 2,000 sent; by sockets 3 without a known way, 4 too long for it\n";
+        assert!(said(&source).contains(lines), "{}", said(&source));
+        source.socket.uplink = Some(UplinkCounts { lost: 5, damaged: 6, congested: 7, ..UplinkCounts::default() });
+        let lost = "5 lost as the ring was full, 6 damaged, 7 not sent as the card was full\n";
+        assert!(said(&source).contains(lost), "{}", said(&source));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod ranges;
 mod references;
 mod routes_from;
 mod tunnels;
+mod uplink;
 mod zone;
 
 use std::path::Path;
@@ -42,6 +43,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     let limits = globals::limits(&raw.limits, problems);
     let workers = globals::workers(&raw.workers);
     let gate = gate::gate(raw, problems);
+    let uplink = uplink::uplink(raw, problems);
     let sessions = globals::sessions(&raw.sessions);
     let tunnels = tunnels::tunnels(raw, directory, secrets, problems);
     let names = Names::new(raw, problems);
@@ -100,6 +102,7 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
         ike: tunnels.ike?,
         workers,
         gate,
+        uplink,
         limits,
         sessions,
         dns: zone?,

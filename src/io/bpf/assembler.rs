@@ -72,6 +72,8 @@ const ATOMIC: u8 = 0xc0;
 const BY_REGISTER: u8 = 0x08;
 /// The source of a load of 64 bits: the value is a map's descriptor, and meant is where its only value lies.
 const VALUE_OF_MAP: u8 = 2;
+/// The same, and meant is the map itself.
+const MAP: u8 = 1;
 
 #[derive(Default)]
 pub struct Assembler {
@@ -136,6 +138,12 @@ impl Assembler {
         self.push(0, 0, 0, 0, 0);
     }
 
+    /// A map, as the functions take it.
+    pub fn map(&mut self, to: Register, map: i32) {
+        self.push(0x18, to.0, MAP, 0, map);
+        self.push(0, 0, 0, 0, 0);
+    }
+
     pub fn call(&mut self, function: i32) {
         self.push(0x85, 0, 0, 0, function);
     }
@@ -154,6 +162,11 @@ impl Assembler {
 
     pub fn answer(&mut self, value: i32) {
         self.with_value(Do::Set, R0, value);
+        self.answer_result();
+    }
+
+    /// What the register for results holds.
+    pub fn answer_result(&mut self) {
         self.push(0x95, 0, 0, 0, 0);
     }
 

@@ -114,7 +114,7 @@ pub fn read(datagram: &[u8]) -> impl Iterator<Item = Message> {
 fn read_one(part: Part<'_>) -> Option<Message> {
     let Part { kind, body, is_consistent, .. } = part;
     match kind {
-        RTM_NEWLINK => read_link(body).map(Message::Link),
+        RTM_NEWLINK => link_of(body).map(Message::Link),
         // A port that leaves a bridge is told so, too, with the bridge's family.
         RTM_DELLINK if *body.first()? == AF_UNSPEC => Some(Message::LinkGone(u32_at(body, 4)?)),
         NLMSG_DONE => Some(Message::Done { is_consistent }),
@@ -124,7 +124,8 @@ fn read_one(part: Part<'_>) -> Option<Message> {
     }
 }
 
-fn read_link(body: &[u8]) -> Option<Link> {
+/// What a message about a link says of it.
+pub(super) fn link_of(body: &[u8]) -> Option<Link> {
     if *body.first()? != AF_UNSPEC {
         return None;
     }

@@ -10,8 +10,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 pub const BUFFER_BYTES: usize = 64 << 10;
 /// Links, in the bits of a netlink address (rtnetlink(7)).
 const RTMGRP_LINK: u32 = 1;
+const RTMGRP_NEIGH: u32 = 0x4;
+const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV4_ROUTE: u32 = 0x40;
+const RTMGRP_IPV4_RULE: u32 = 0x80;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const RTMGRP_IPV6_ROUTE: u32 = 0x400;
+const RTMGRP_IPV6_RULE: u32 = 0x4_0000;
+const RTMGRP_NEXTHOP: u32 = 0x8000_0000;
 const ADDRESS_BYTES: libc::socklen_t = mem::size_of::<libc::sockaddr_nl>() as libc::socklen_t;
 
 #[derive(Debug)]
@@ -33,6 +39,17 @@ impl Socket {
     /// Hears of every change of a route, and of links.
     pub fn open_following_routes() -> io::Result<Self> {
         Socket::open(RTMGRP_LINK | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE)
+    }
+
+    /// Hears of everything that decides where a packet goes: links, addresses, routes, rules, next hops, neighbours.
+    pub fn open_following_ways() -> io::Result<Self> {
+        let routes = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE | RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE | RTMGRP_NEXTHOP;
+        Socket::open(RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | routes)
+    }
+
+    /// Hears nothing but answers.
+    pub fn open_asking() -> io::Result<Self> {
+        Socket::open(0)
     }
 
     fn open(groups: u32) -> io::Result<Self> {

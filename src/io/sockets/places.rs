@@ -13,7 +13,9 @@ pub(in crate::io) const INTERFACES: Range<usize> = PORTS..PORTS + MAX_INTERFACES
 /// and the lanes of WireGuard's port and of ESP's in UDP.
 pub(in crate::io) const WIREGUARD_LANES: Range<usize> = INTERFACES.end..INTERFACES.end + steer::LANES;
 pub(in crate::io) const ESP_LANES: Range<usize> = WIREGUARD_LANES.end..WIREGUARD_LANES.end + steer::LANES;
-pub(in crate::io) const PLACES: usize = ESP_LANES.end;
+/// All uplinks together, behind all others.
+pub(in crate::io) const UPLINKS: usize = ESP_LANES.end;
+pub(in crate::io) const PLACES: usize = UPLINKS + 1;
 /// Every place has a token of the poller, and a bit.
 const _: () = assert!(PLACES <= MAX_TOKENS);
 

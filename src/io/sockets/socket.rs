@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use super::super::frames::Driver;
 use super::super::raw_esp::RawEspSocket;
 use super::super::udp::{RecvBatch, RecvCounters, SendReport, UdpSocket};
-use super::places::place;
+use super::super::uplink::Uplinks;
+use super::places::{UPLINKS, place};
 use crate::net::{Path, PathReport, Port};
 use crate::packet::Outbox;
 
@@ -25,6 +26,7 @@ pub(super) enum Socket {
     Udp(UdpSocket),
     RawEsp(RawEspSocket),
     Frames(Box<dyn Driver>),
+    Uplinks(Box<Uplinks>),
 }
 
 /// How much of its errors was read.
@@ -42,6 +44,7 @@ impl Socket {
             Socket::Udp(udp) => place(&Path::from_port(udp.port(), udp.local_address())),
             Socket::RawEsp(raw) => place(&Path::from_port(Port::RawEsp, (raw.address(), 0).into())),
             Socket::Frames(driver) => place(&driver.path()),
+            Socket::Uplinks(_) => Some(UPLINKS),
         }
     }
 
@@ -53,6 +56,11 @@ impl Socket {
             Socket::Frames(driver) => {
                 let messages = driver.receive()?;
                 let bytes = (0..messages).map(|index| driver.frame(index).len()).sum();
+                let work = work(messages, messages, bytes);
+                return Ok(Received { messages, datagrams: messages, work, may_have_more: messages > 0 });
+            }
+            Socket::Uplinks(uplinks) => {
+                let (messages, bytes) = uplinks.receive()?;
                 let work = work(messages, messages, bytes);
                 return Ok(Received { messages, datagrams: messages, work, may_have_more: messages > 0 });
             }
@@ -69,6 +77,7 @@ impl Socket {
                 true => false,
                 false => return Heard::Gone,
             },
+            Socket::Uplinks(_) => false,
         };
         if has_more { Heard::Some } else { Heard::All }
     }
@@ -78,6 +87,7 @@ impl Socket {
             Socket::Udp(udp) => udp.send_some(outbox, carries),
             Socket::RawEsp(raw) => raw.send_some(outbox, carries),
             Socket::Frames(driver) => driver.send_some(outbox, carries),
+            Socket::Uplinks(_) => SendReport::default(),
         }
     }
 
@@ -85,6 +95,7 @@ impl Socket {
     pub(super) fn carries(&self, path: &Path) -> bool {
         match self {
             Socket::Udp(_) | Socket::RawEsp(_) => true,
+            Socket::Uplinks(_) => false,
             Socket::Frames(driver) => driver.path().port == path.port,
         }
     }
@@ -94,6 +105,7 @@ impl Socket {
             Socket::Udp(udp) => udp.counters(),
             Socket::RawEsp(raw) => raw.counters(),
             Socket::Frames(driver) => driver.counters(),
+            Socket::Uplinks(uplinks) => uplinks.counters(),
         }
     }
 
@@ -102,6 +114,7 @@ impl Socket {
             Socket::Udp(udp) => udp.as_fd(),
             Socket::RawEsp(raw) => raw.as_fd(),
             Socket::Frames(driver) => driver.fd(),
+            Socket::Uplinks(uplinks) => uplinks.fd(),
         }
     }
 }

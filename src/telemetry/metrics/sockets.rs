@@ -1,7 +1,7 @@
 //! The sockets that outer datagrams come by.
 
 use super::{Declaration, Kind, Sample, Unit, one};
-use crate::telemetry::source::{GateCount, Source};
+use crate::telemetry::source::{GateCount, Source, UplinkCounts};
 
 pub(super) static METRICS: &[Declaration] = &[
     Declaration {
@@ -91,6 +91,43 @@ pub(super) static METRICS: &[Declaration] = &[
         read: |s| s.socket.gate.map_or_else(Vec::new, |gate| one(gate.lanes_shed as f64)),
     },
     Declaration {
+        name: "ixgate_uplink_interfaces",
+        kind: Kind::Gauge,
+        unit: Unit::Interfaces,
+        help: "Interfaces that AF_XDP is asked for: those whose tunnels' data goes by it (af_xdp), and those where the sockets carry all (sockets).",
+        read: |s| {
+            let sample = |driver: &str, count: usize| (vec![("driver", driver.to_owned())], count as f64);
+            let open = s.uplinks.iter().filter(|uplink| uplink.driver.is_ok()).count();
+            vec![sample("af_xdp", open), sample("sockets", s.uplinks.len() - open)]
+        },
+    },
+    Declaration {
+        name: "ixgate_uplink_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams of tunnels' data that came (receive) or went (send) by AF_XDP.",
+        read: |s| uplink(s, "direction", |counts| [("receive", counts.received), ("send", counts.sent)]),
+    },
+    Declaration {
+        name: "ixgate_uplink_fallback_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams of tunnels' data that went by the sockets though AF_XDP is asked for: no way or neighbour was known (no_way), or longer than the way's MTU (too_long).",
+        read: |s| uplink(s, "cause", |counts| [("no_way", counts.no_way), ("too_long", counts.too_long)]),
+    },
+    Declaration {
+        name: "ixgate_uplink_lost_datagrams_total",
+        kind: Kind::Counter,
+        unit: Unit::Datagrams,
+        help: "Datagrams lost at AF_XDP: the receive ring was full (receive_ring), the card took no more (transmit_ring), or no whole datagram came (damaged).",
+        read: |s| {
+            let of = |counts: UplinkCounts| {
+                [("receive_ring", counts.lost), ("transmit_ring", counts.congested), ("damaged", counts.damaged)]
+            };
+            uplink(s, "cause", of)
+        },
+    },
+    Declaration {
         name: "ixgate_socket_truncated_messages_total",
         kind: Kind::Counter,
         unit: Unit::Messages,
@@ -108,6 +145,15 @@ pub(super) static METRICS: &[Declaration] = &[
         },
     },
 ];
+
+fn uplink<const N: usize>(
+    source: &Source,
+    label: &'static str,
+    of: fn(UplinkCounts) -> [(&'static str, u64); N],
+) -> Vec<Sample> {
+    let counts = source.socket.uplink.into_iter().flat_map(of);
+    counts.map(|(name, count)| (vec![(label, name.to_owned())], count as f64)).collect()
+}
 
 fn gate(source: &Source, of: fn(GateCount) -> u64) -> Vec<Sample> {
     let sample = |queue: &str, count: GateCount| (vec![("queue", queue.to_owned())], of(count) as f64);

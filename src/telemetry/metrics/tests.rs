@@ -24,6 +24,7 @@ fn every_metric_has_help_a_unit_and_a_name_by_the_rules() {
 fn every_metric_and_every_drop_reason_is_printed() {
     let mut ports = port_realm();
     ports.names.realms[0].routes = Some(learned_routes().into());
+    ports.socket.uplink = Some(Default::default());
     let text = render(&names_of_others()).unwrap() + &render(&ipsec_realm()).unwrap() + &render(&ports).unwrap();
     assert!(text.contains(",outcome=\"refused\"} 1\n"), "{text}");
     for metric in declarations() {

@@ -148,12 +148,22 @@ impl Transmitting {
     #[inline]
     #[must_use]
     pub fn put(&mut self, frame: &[u8]) -> bool {
-        assert!(frame.len() <= self.umem.chunk_bytes as usize);
+        self.put_parts(&[], frame)
+    }
+
+    /// The same with a frame in two parts.
+    #[inline]
+    #[must_use]
+    pub fn put_parts(&mut self, headers: &[u8], payload: &[u8]) -> bool {
+        let len = headers.len() + payload.len();
+        assert!(len <= self.umem.chunk_bytes as usize);
         let Some(address) = self.free.pop() else { return false };
         // SAFETY: a chunk in `free` is for sending (see `reap`) and in nobody else's hands: it was never given away, or the kernel said
         // that it is done with it.
-        unsafe { self.umem.memory.bytes_mut(address as usize, frame.len()) }.copy_from_slice(frame);
-        let has_room = self.ring.push(Descriptor { address, len: frame.len() as u32 });
+        let chunk = unsafe { self.umem.memory.bytes_mut(address as usize, len) };
+        chunk[..headers.len()].copy_from_slice(headers);
+        chunk[headers.len()..].copy_from_slice(payload);
+        let has_room = self.ring.push(Descriptor { address, len: len as u32 });
         debug_assert!(has_room, "the transmit ring has room for all chunks");
         true
     }

@@ -30,14 +30,14 @@
 
 mod btf;
 mod checksum;
-mod chunks;
+pub(in crate::io) mod chunks;
 mod error;
 mod memory;
-mod nic;
-mod program;
+pub(in crate::io) mod nic;
+pub(in crate::io) mod program;
 mod ring;
-mod sending;
-mod socket;
+pub(in crate::io) mod sending;
+pub(in crate::io) mod socket;
 #[cfg(test)]
 mod tests;
 

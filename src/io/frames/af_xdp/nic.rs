@@ -38,15 +38,20 @@ pub struct Nic {
 
 impl Nic {
     pub fn open(name: &str, index: u32) -> io::Result<Self> {
+        let nic = Nic::look_at(name, index)?;
+        nic.hear_everything()?;
+        Ok(nic)
+    }
+
+    /// The same, but the interface is not made promiscuous.
+    pub fn look_at(name: &str, index: u32) -> io::Result<Self> {
         let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: no pointers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
         check(fd)?;
         // SAFETY: a fresh file descriptor that nobody else owns.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        let nic = Nic { socket, name, index };
-        nic.hear_everything()?;
-        Ok(nic)
+        Ok(Nic { socket, name, index })
     }
 
     /// Not removed; another one of the same name is another.
@@ -57,10 +62,18 @@ impl Nic {
 
     /// The two ends are one machine, perhaps in two namespaces.
     pub fn is_veth(&self) -> bool {
-        // `struct ethtool_drvinfo`: 196 bytes, with the driver's name behind the command.
+        self.is_driven_by(b"veth")
+    }
+
+    /// Whether that is its driver's name.
+    pub fn is_driven_by(&self, driver: &[u8]) -> bool {
+        // `struct ethtool_drvinfo`: 196 bytes, with the driver's name in 32 of them behind the command.
         let mut info = [0u32; 49];
         info[0] = GET_DRIVER;
-        self.ethtool(&mut info).is_ok() && info[1].to_ne_bytes() == *b"veth" && info[2].to_ne_bytes()[0] == 0
+        if self.ethtool(&mut info).is_err() {
+            return false;
+        }
+        info[1..9].iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).eq(driver.iter().copied())
     }
 
     /// Receive queues; 1 where the driver does not say.

@@ -46,6 +46,13 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Another one, which hands to sockets what it chooses.
+    pub fn of(name: Name, instructions: &[Instruction]) -> io::Result<Self> {
+        bpf::load(Hook::XDP, name, instructions, None).map(Program)
+    }
+}
+
 /// A program on an interface. Dropped, it is off.
 #[derive(Debug)]
 pub struct Link(OwnedFd);

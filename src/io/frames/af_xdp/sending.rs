@@ -51,25 +51,17 @@ impl Wire for Queue {
 
 /// Sends the runs that are its own, every segment as a frame.
 pub fn send(wire: &mut impl Wire, outbox: &Outbox, carries: &dyn Fn(&Path) -> bool) -> SendReport {
-    let waits = if wire.patience().is_spent() { MAX_WAITS } else { 0 };
-    let mut sending =
-        Sending { wire, report: SendReport::default(), waits, unkicked: 0, unkicked_data: 0, is_down: false };
-    if sending.wire.is_stuck() {
-        sending.kick();
-    }
-    sending.wire.transmitting().reap();
+    let mut sending = Sending::begin(wire);
     for run in outbox.runs().iter().filter(|run| carries(&run.path)) {
         for frame in outbox.bytes_of(run).chunks(run.segment_bytes) {
-            sending.send(frame, run.data);
+            sending.send(&[], frame, run.data);
         }
     }
-    sending.kick();
-    let was_full = sending.report.congested_datagrams > 0;
-    sending.wire.patience().note(was_full);
-    sending.report
+    sending.end()
 }
 
-struct Sending<'a, W> {
+/// One call's frames: [`Sending::begin`], any number of [`Sending::send`], [`Sending::end`].
+pub struct Sending<'a, W> {
     wire: &'a mut W,
     report: SendReport,
     waits: u32,
@@ -81,15 +73,37 @@ struct Sending<'a, W> {
     is_down: bool,
 }
 
-impl<W: Wire> Sending<'_, W> {
-    fn send(&mut self, frame: &[u8], data: bool) {
+impl<'a, W: Wire> Sending<'a, W> {
+    pub fn begin(wire: &'a mut W) -> Self {
+        let waits = if wire.patience().is_spent() { MAX_WAITS } else { 0 };
+        let mut sending =
+            Sending { wire, report: SendReport::default(), waits, unkicked: 0, unkicked_data: 0, is_down: false };
+        if sending.wire.is_stuck() {
+            sending.kick();
+        }
+        sending.wire.transmitting().reap();
+        sending
+    }
+
+    pub fn end(mut self) -> SendReport {
+        self.kick();
+        let was_full = self.report.congested_datagrams > 0;
+        self.wire.patience().note(was_full);
+        self.report
+    }
+
+    /// A frame in two parts, of which the first may be empty.
+    #[inline]
+    pub fn send(&mut self, headers: &[u8], payload: &[u8], data: bool) {
         if self.is_down {
             return self.report.refuse(1, data, io::ErrorKind::NetworkDown.into());
         }
-        if !(SHORTEST_BYTES..=self.wire.transmitting().longest_frame()).contains(&frame.len()) {
+        let len = headers.len() + payload.len();
+        if !(SHORTEST_BYTES..=self.wire.transmitting().longest_frame()).contains(&len) {
             return self.report.refuse(1, data, io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
-        if self.wire.transmitting().put(frame) || self.make_room() && self.wire.transmitting().put(frame) {
+        let put = |wire: &mut W| wire.transmitting().put_parts(headers, payload);
+        if put(self.wire) || self.make_room() && put(self.wire) {
             self.unkicked += 1;
             self.unkicked_data += u64::from(data);
         } else if self.is_down {
