@@ -7,10 +7,12 @@
 //! ```text
 //! routes   what a routing daemon has learned
 //! ways     by which device and neighbour the kernel would send to a remote
+//! policies whether the kernel has IPsec policies
 //! message  bytes to messages    table  messages to news of the interfaces that are followed    socket  system calls
 //! ```
 
 mod message;
+pub mod policies;
 pub mod routes;
 mod socket;
 mod table;

@@ -32,7 +32,8 @@
 //! - Longer datagrams than the way's MTU go by the sockets, which refuse them and tell of the path as always. ICMP errors about what was sent here come
 //!   to the sockets' error queues too: the kernel finds the socket by addresses and ports, whoever has sent.
 //! - IPv6 goes without flow labels; reverse path filtering is not done: what tunnels carry is authenticated.
-//! - Policies of the kernel's own IPsec (xfrm), fwmark and user rules are not asked for; link-local addresses stay with the sockets.
+//! - Where the kernel has IPsec policies of its own (xfrm; looked at every 30 s), the sockets carry all. Fwmark and user rules are not asked for;
+//!   link-local addresses stay with the sockets.
 //!
 //! ```text
 //! program    which frames are taken       headers   read and written

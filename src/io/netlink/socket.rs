@@ -52,10 +52,19 @@ impl Socket {
         Socket::open(0)
     }
 
+    /// Of IPsec (xfrm): hears nothing but answers.
+    pub fn open_for_policies() -> io::Result<Self> {
+        Socket::open_of(libc::NETLINK_XFRM, 0)
+    }
+
     fn open(groups: u32) -> io::Result<Self> {
+        Socket::open_of(libc::NETLINK_ROUTE, groups)
+    }
+
+    fn open_of(protocol: i32, groups: u32) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers.
-        let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) } as isize)?;
+        let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) } as isize)?;
         // SAFETY: a fresh file descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let mut address = kernel();

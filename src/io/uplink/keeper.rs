@@ -13,6 +13,7 @@ use super::desk::Desk;
 use super::error::UplinkError;
 use super::interface::{self, Shared};
 use super::program::Ours;
+use crate::io::netlink::policies;
 use crate::io::netlink::ways::{self, Device, Resolver};
 use crate::io::poller::Waker;
 use crate::io::privileges;
@@ -25,6 +26,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(120);
 /// Between two times that all ways are asked for: at least so long, and ten times as long as it took.
 const PAUSE: Duration = Duration::from_millis(100);
 const SHARE: u32 = 10;
+
+const HAS_POLICIES: &str =
+    "the kernel has IPsec policies of its own (`ip xfrm policy`), and what goes past its stack would go past them";
 
 /// How an uplink is: by what it is carried, or why not.
 pub type State = Result<String, String>;
@@ -185,17 +189,23 @@ impl Keeper {
 
     fn look(&mut self) -> io::Result<()> {
         let links = self.resolver.links()?;
+        let has_policies = privileges::with(policies::are_there)?;
         let is_as_it_was = |index: &u32, opened: &Opened| {
             let link = links.iter().map(|device| &device.link).find(|link| link.index == *index);
             link.is_some_and(|link| {
                 (&link.name, link.mac, link.mtu_bytes) == (&opened.name, opened.mac, opened.mtu_bytes)
             })
         };
-        let changed = self.open.iter().filter(|(index, opened)| !is_as_it_was(index, opened)).map(|(index, _)| *index);
+        let must_go = |index: &u32, opened: &Opened| has_policies || !is_as_it_was(index, opened);
+        let changed = self.open.iter().filter(|(index, opened)| must_go(index, opened)).map(|(index, _)| *index);
         changed.collect::<Vec<_>>().into_iter().for_each(|index| self.close(index));
         for name in self.names.clone() {
             let device = links.iter().find(|device| device.link.name == name);
-            let state = device.map_or_else(|| Err("there is no such interface".to_owned()), |one| self.open(one));
+            let state = match device {
+                None => Err("there is no such interface".to_owned()),
+                Some(_) if has_policies => Err(HAS_POLICIES.to_owned()),
+                Some(device) => self.open(device),
+            };
             self.states.insert(name, state);
         }
         let ours = links.into_iter().filter(|device| self.open.contains_key(&device.link.index));

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::headers::Template;
 use super::keeper::Keeper;
 use super::*;
-use crate::io::frames::testbed::{Testbed, sh, with_testbed};
+use crate::io::frames::testbed::{Testbed, sh, try_sh, with_testbed};
 use crate::io::frames::{interface, sys};
 use crate::io::netlink::ways::Way;
 use crate::io::sockets::Sockets;
@@ -362,6 +362,24 @@ fn an_interface_that_is_taken_away_is_closed_and_another_of_its_name_is_opened()
         let again = crate::io::frames::testbed::There::behind("ixa");
         again.sh("ip addr add 10.0.0.2/24 dev ixb");
         sh("ip addr add 10.0.0.1/24 dev ixa");
+        gateway.until(|gateway| gateway.state() == "AF_XDP native, copy");
+        gateway.until_known(path(Port::WireGuard, "10.0.0.2:9", None));
+    });
+}
+
+#[test]
+fn where_the_kernel_has_ipsec_policies_the_sockets_carry_all() {
+    with_gateway("::", |_bed, mut gateway| {
+        let of = "src 10.0.0.0/8 dst 10.99.0.0/16 dir out";
+        let add = format!("ip xfrm policy add {of} tmpl src 10.0.0.1 dst 10.0.0.2 proto esp mode tunnel");
+        if let Err(why) = try_sh(&add) {
+            return eprintln!("NOT RUN: no IPsec in this kernel: {why}");
+        }
+        gateway.keeper.look_again();
+        gateway.until(|gateway| gateway.state().contains("IPsec policies"));
+        sh(&format!("ip xfrm policy delete {of}"));
+        gateway.turn();
+        gateway.keeper.look_again();
         gateway.until(|gateway| gateway.state() == "AF_XDP native, copy");
         gateway.until_known(path(Port::WireGuard, "10.0.0.2:9", None));
     });
