@@ -154,8 +154,9 @@ fn lanes_go_with_the_port_that_takes_their_place() {
     more.add_udp(UdpSocket::bind_with("127.0.0.1:0".parse().unwrap(), Offload::Off).unwrap());
     sockets.adopt(more, &poller).unwrap();
     assert_eq!(sockets.losses().lanes, 0);
-    let refused = (0..2).filter(|number| before.send(&data(1, *number)).is_err()).count();
-    assert_eq!(refused, 1, "nobody listens there any more, as the second send is told");
+    // A later send is told, as soon as the kernel has dealt with an earlier one.
+    let is_refused = (0..100_000).any(|number| before.send(&data(1, number)).is_err());
+    assert!(is_refused, "nobody listens there any more");
     sender(&sockets, Port::WireGuard).send(&data(1, 9)).unwrap();
     sockets.readable = (1 << PLACES) - 1;
     assert_eq!(batches(&mut sockets), [[data(1, 9)]]);
