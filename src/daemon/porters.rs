@@ -488,5 +488,4 @@ impl Body {
 }
 
 #[cfg(test)]
-#[path = "porters_tests.rs"]
 mod tests;
