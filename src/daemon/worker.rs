@@ -1,4 +1,4 @@
-//! The worker: one plain thread that owns the packet path, and the sockets that porters have not ([`super::porters`]).
+//! The worker: one plain thread that owns the packet path, and the sockets that porters have not (`daemon/porters.rs`).
 //!
 //! Each turn of its loop takes a bounded share of everything: commands, the timers when they are due, then batches of
 //! datagrams until they have made `TURN_WORK`, from the sockets whose turn it is; then it looks what has come since. So a flooded

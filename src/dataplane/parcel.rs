@@ -10,7 +10,7 @@
 //! A parcel has the buffers of a batch and an outbox of its own, all of it allocated once. It belongs to one thread at a time, and only these three
 //! work on it; so nothing in it is locked, and packets of one flow, which come by one porter, stay in order: all of them leave by it, or none.
 //!
-//! The walk asks of an opened packet what it asks of any ([`super::ingress`]): the porter has done arithmetic, and decided nothing.
+//! The walk asks of an opened packet what it asks of any (`dataplane/ingress.rs`): the porter has done arithmetic, and decided nothing.
 
 use std::ops::Range;
 

@@ -19,7 +19,7 @@ use crate::{ipsec, wireguard};
 use super::parcel::{Lent, Lesson, OpenedPacket, Parcel, Stretch, Tried};
 use super::tunnels::can_be_data;
 
-/// How long a porter may open with a key without the walk's having known it: so long, and [`LOOK_EVERY`], a key outlives its session there.
+/// How long a porter may open with a key without the walk's having known it: so long, and up to ten seconds, a key outlives its session there.
 pub const LENT_FOR: Duration = Duration::from_secs(60);
 /// How often it is looked which are over.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
