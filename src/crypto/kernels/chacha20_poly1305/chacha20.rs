@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!                  lane 0         1              2              3              ...     one vector for each word of the state
-//! group of one     packet 7 #0    packet 7 #1    packet 7 #2    packet 7 #3
+//! group of one     packet 7 #1    packet 7 #2    packet 7 #3    packet 7 #4
 //! group of many    packet 0 #0    packet 0 #1    packet 1 #0    packet 1 #1            64-byte packets have two blocks each
 //! ```
 //!
-//! Block 0 of a packet is Poly1305's one-time key. Up to eight blocks that are left over are done with a vector for each row of four
+//! Block 0 of a packet is Poly1305's one-time key. The rounds of a group leave room for other work between them: key streams of the
+//! group before are turned into rows there, and put to their texts. Up to eight blocks that are left over are done with a vector for each row of four
 //! words, four blocks beside each other, which takes little more than half the time of a whole group.
 
 use std::arch::x86_64::*;
@@ -20,7 +21,7 @@ const LANES: usize = 16;
 /// Blocks whose key streams are made together.
 #[derive(Clone, Copy)]
 struct Group {
-    /// Places of their packets among the chosen.
+    /// Places of their packets.
     packets: [u8; LANES],
     blocks: [u32; LANES],
     count: usize,
@@ -48,7 +49,7 @@ enum Before {
     Many(Group),
 }
 
-/// Encrypts or decrypts these of the packets, and leaves their one-time keys, in this order.
+/// Encrypts or decrypts packets, and leaves their one-time keys, in this order.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
 pub fn apply(packets: &mut [Packet<'_>], scratch: &mut Scratch) {
     let mut waiting = Group::EMPTY;
@@ -103,14 +104,8 @@ fn state_of_one(packet: &Packet<'_>, block: u32) -> [__m512i; 16] {
     for (vector, word) in state.iter_mut().zip(CONSTANTS) {
         *vector = _mm512_set1_epi32(word as i32);
     }
-    let (words, _) = packet.key.bytes().as_chunks::<4>();
-    for (vector, word) in state[4..].iter_mut().zip(words) {
-        *vector = _mm512_set1_epi32(i32::from_le_bytes(*word));
-    }
-    let (words, _) = packet.nonce.as_chunks::<4>();
-    for (vector, word) in state[12..].iter_mut().zip(words) {
-        *vector = _mm512_set1_epi32(i32::from_le_bytes(*word));
-    }
+    set_all(&mut state[4..12], packet.key.bytes());
+    set_all(&mut state[12..], &packet.nonce);
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let rotated = _mm512_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0);
     state[12] = match block {
@@ -127,31 +122,46 @@ fn state_of_many(packets: &[Packet<'_>], waiting: &Group) -> [__m512i; 16] {
     for (vector, word) in state.iter_mut().zip(CONSTANTS) {
         *vector = _mm512_set1_epi32(word as i32);
     }
-    // Slot `slot` of vector `n` is of lane 4 * slot + n.
-    let mut parts = [[_mm512_setzero_si512(); 4]; 3];
-    for n in 0..4 {
-        let lane = |slot: usize| parts_of(packets, waiting, 4 * slot + n);
-        let [a, b, c, d] = [lane(0), lane(1), lane(2), lane(3)];
-        for (part, vectors) in parts.iter_mut().enumerate() {
-            vectors[n] = join([a[part], b[part], c[part], d[part]]);
-        }
-    }
-    for (part, vectors) in parts.iter().enumerate() {
-        [state[4 + 4 * part], state[5 + 4 * part], state[6 + 4 * part], state[7 + 4 * part]] =
-            transpose_words(*vectors);
-    }
+    set_lanes(&mut state[4..8], packets, waiting, |packet| packet.key.halves()[0]);
+    set_lanes(&mut state[8..12], packets, waiting, |packet| packet.key.halves()[1]);
+    set_lanes(&mut state[12..], packets, waiting, |packet| &packet.nonce);
     state[12] = load_words(&waiting.blocks);
     state
 }
 
-/// Key and nonce of a lane, in vectors of 16 bytes. Those that are not waiting are as the first.
+/// A word for each vector, in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn set_all(vectors: &mut [__m512i], bytes: &[u8]) {
+    for (vector, word) in vectors.iter_mut().zip(bytes.as_chunks().0) {
+        *vector = _mm512_set1_epi32(i32::from_le_bytes(*word));
+    }
+}
+
+/// The same of four words that each lane's packet has.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn parts_of(packets: &[Packet<'_>], waiting: &Group, lane: usize) -> [__m128i; 3] {
-    let place = waiting.packets[if lane < waiting.count { lane } else { 0 }];
-    let packet = &packets[usize::from(place)];
-    let [low, high] = packet.key.halves();
-    [load_16(low), load_16(high), load_16(&packet.nonce)]
+fn set_lanes<'p>(
+    vectors: &mut [__m512i],
+    packets: &'p [Packet<'_>],
+    waiting: &Group,
+    bytes_of: fn(&'p Packet<'_>) -> &'p [u8; 16],
+) {
+    let lane = |lane: usize| load_16(bytes_of(owner_of(packets, waiting, lane)));
+    // Slot `slot` of vector `n` is of lane 4 * slot + n.
+    let rows = transpose_words([
+        join([lane(0), lane(4), lane(8), lane(12)]),
+        join([lane(1), lane(5), lane(9), lane(13)]),
+        join([lane(2), lane(6), lane(10), lane(14)]),
+        join([lane(3), lane(7), lane(11), lane(15)]),
+    ]);
+    vectors.copy_from_slice(&rows);
+}
+
+/// Of lanes that are not waiting it is that of the first.
+#[inline]
+fn owner_of<'p, 'a>(packets: &'p [Packet<'a>], waiting: &Group, lane: usize) -> &'p Packet<'a> {
+    &packets[usize::from(waiting.packets[if lane < waiting.count { lane } else { 0 }])]
 }
 
 #[inline]
@@ -305,7 +315,11 @@ fn few<const GROUPS: usize>(packets: &[Packet<'_>], waiting: &Group) -> [__m512i
     ));
     let mut states = [[constants; 4]; GROUPS];
     for (group, state) in states.iter_mut().enumerate() {
-        let lane = |slot: usize| parts_of(packets, waiting, 4 * group + slot);
+        let lane = |slot: usize| {
+            let packet = owner_of(packets, waiting, 4 * group + slot);
+            let [low, high] = packet.key.halves();
+            [load_16(low), load_16(high), load_16(&packet.nonce)]
+        };
         let [a, b, c, d] = [lane(0), lane(1), lane(2), lane(3)];
         for part in 0..3 {
             state[1 + part] = join([a[part], b[part], c[part], d[part]]);

@@ -74,7 +74,8 @@ pub fn blocks(packet: &Packet<'_>) -> usize {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
 fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], keys: &[KeyBlock]) {
-    let mut texts = [[&[][..]; LANES]; GROUPS];
+    // A lane without a packet goes along with the shortest.
+    let mut texts = [[packets.last().map_or(&[][..], Packet::ciphertext); LANES]; GROUPS];
     let mut lengths = [[[0u64; 2]; LANES]; GROUPS];
     let mut associated = [[&[][..]; LANES]; GROUPS];
     for (n, packet) in packets.iter().enumerate() {
@@ -97,7 +98,7 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], keys: &[KeyBlock]) 
         }
     }
 
-    let (shortest, longest) = bounds(&texts, packets.len());
+    let (shortest, longest) = bounds(&texts);
     let mut at = 0;
     if shortest >= ROWS_FROM_BYTES {
         let powers = powers(&r);
@@ -174,11 +175,9 @@ fn four_blocks(h: Limbs, blocks: &[(__m512i, __m512i); 4], powers: &[Multiplier;
 }
 
 /// The lengths of the shortest and the longest.
-fn bounds<const GROUPS: usize>(texts: &[[&[u8]; LANES]; GROUPS], count: usize) -> (usize, usize) {
-    let lengths = || texts.iter().flatten().take(count).map(|text| text.len());
-    // Lanes without a packet have nothing to read.
-    let shortest = if count == LANES * GROUPS { lengths().min() } else { None };
-    (shortest.unwrap_or(0), lengths().max().unwrap_or(0))
+fn bounds<const GROUPS: usize>(texts: &[[&[u8]; LANES]; GROUPS]) -> (usize, usize) {
+    let lengths = || texts.iter().flatten().map(|text| text.len());
+    (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0))
 }
 
 /// One packet, eight blocks at a time.
