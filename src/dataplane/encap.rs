@@ -40,7 +40,7 @@ pub(super) fn encap(
 ) {
     let mut order = [0u64; BATCH_PACKETS];
     let order = by_tunnel(batch, &mut order);
-    touch(order, tunnels);
+    touch(order, tunnels, counters);
     let any_cut = batch.metas().iter().fold(0, |bytes, meta| bytes | meta.fragment_payload_bytes) != 0;
     // Not in the struct: they would be filled with zeros.
     let (leaving, esp, groups) = (&mut Vec::new(), &mut Vec::new(), &mut Vec::new());
@@ -342,12 +342,13 @@ fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = bool> {
 }
 
 /// What packets to different tunnels need is read for all of them first, so that they wait for memory together.
-fn touch(order: &[u64], tunnels: &Tunnels) {
+fn touch(order: &[u64], tunnels: &Tunnels, counters: &Counters) {
     let tunnel_of = |key: &u64| TunnelId((key >> 32) as u32);
     if order.first().map(tunnel_of) == order.last().map(tunnel_of) {
         return;
     }
-    let touched = order.iter().map(tunnel_of).fold(0, |touched, tunnel| touched ^ tunnels.touch_leaving(tunnel));
+    let touch = |tunnel| tunnels.touch_leaving(tunnel) ^ counters.touch_tunnel(tunnel);
+    let touched = order.iter().map(tunnel_of).fold(0, |touched, tunnel| touched ^ touch(tunnel));
     std::hint::black_box(touched);
 }
 

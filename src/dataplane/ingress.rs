@@ -84,7 +84,7 @@ impl Ingress<'_> {
             return;
         }
         self.entry.counters.totals.datagrams_in += datagrams.len() as u64;
-        self.tunnels.touch_arriving(datagrams);
+        self.entry.touch(&self.tunnels.touch_arriving(datagrams));
         let mut found = Vec::new();
         let authentic = self.open(datagrams, &mut found);
         // Which of the opened ones is next: behind the packets of the batch, which become more.
@@ -302,6 +302,18 @@ impl<'a> Entry<'a> {
     ) -> Self {
         let run = Run { tunnel: TunnelId::NONE, realm: None, traffic: Traffic::default() };
         Entry { snapshot, batch, outbox, counters, now, run }
+    }
+
+    /// Reads what is needed of these tunnels, all before it is used, so that the waits for it overlap.
+    fn touch(&self, tunnels: &[TunnelId]) {
+        let (snapshot, counters) = (self.snapshot, &*self.counters);
+        let realm_of = |tunnel: &TunnelId| snapshot.tunnel(*tunnel).map(|tunnel| tunnel.realm);
+        let counters_of = |tunnel: &TunnelId| counters.touch_tunnel(*tunnel);
+        let touched = tunnels
+            .iter()
+            .fold(0, |all, tunnel| all ^ counters_of(tunnel) ^ u64::from(realm_of(tunnel).is_some_and(RealmId::is_ix)));
+        let realms = tunnels.iter().filter_map(realm_of);
+        std::hint::black_box(realms.fold(touched, |all, realm| all ^ counters.touch_realm(realm)));
     }
 
     /// Packets of that tunnel follow.

@@ -83,8 +83,15 @@ impl Endpoint {
     }
 
     #[inline]
-    pub fn touch_sa(&self, slot: Slot) -> u64 {
-        self.table.get(slot).map_or(0, Sa::touch_in)
+    pub fn touch_sa(&self, slot: Slot) -> (TunnelId, u64) {
+        self.table.get(slot).map_or((TunnelId::NONE, 0), |sa| (sa.tunnel, sa.touch_in()))
+    }
+
+    /// And what a tunnel counts, that has been found.
+    #[inline]
+    pub fn touch_counters(&self, id: TunnelId) -> u64 {
+        let Some(Some(tunnel)) = self.tunnels.get(id.index()) else { return 0 };
+        tunnel.counters.rx_packets ^ tunnel.counters.last_data_received.map_or(0, Timestamp::as_micros)
     }
 
     /// A packet that was looked up is authentic, and this is in it.

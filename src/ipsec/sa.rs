@@ -149,13 +149,15 @@ impl Sa {
     /// Reads what every packet to us needs.
     #[inline]
     pub fn touch_in(&self) -> u64 {
-        u64::from(self.spi_in) ^ self.received.packets ^ self.replay.touch() ^ self.selectors.touch()
+        let path = u64::from(self.path.remote.port()) ^ self.key_in.suite().iv_bytes() as u64;
+        u64::from(self.spi_in) ^ self.received.packets ^ path ^ self.replay.touch() ^ self.selectors.touch()
     }
 
     /// The same of every packet from us.
     #[inline]
     pub fn touch_out(&self) -> u64 {
-        self.sequence_out ^ self.sent.bytes ^ u64::from(self.path.remote.port()) ^ self.selectors.touch()
+        let path = u64::from(self.path.remote.port()) ^ self.key_out.suite().iv_bytes() as u64;
+        self.sequence_out ^ self.sent.bytes ^ path ^ self.selectors.touch()
     }
 
     #[inline]

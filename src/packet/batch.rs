@@ -15,16 +15,19 @@ pub const MAX_PACKET_BYTES: usize = 1920;
 /// Room behind the largest packet for what a transport leaves there (authentication tags, padding).
 pub const TAILROOM_BYTES: usize = 128;
 /// Distance of buffers: an odd number of cache lines, so that equal offsets do not share a cache set.
-const STRIDE_BYTES: usize = 33 * 64;
+const STRIDE_BYTES: usize = 33 * LINE_BYTES;
+const LINE_BYTES: usize = 64;
 
-const _: () = assert!(MAX_PACKET_BYTES + TAILROOM_BYTES <= STRIDE_BYTES && (STRIDE_BYTES / 64) % 2 == 1);
+const _: () = assert!(MAX_PACKET_BYTES + TAILROOM_BYTES <= STRIDE_BYTES && (STRIDE_BYTES / LINE_BYTES) % 2 == 1);
 
 /// The buffer of a datagram that was put together from fragments.
-const DATAGRAM_STRIDE_BYTES: usize = (MAX_DATAGRAM_BYTES + TAILROOM_BYTES).next_multiple_of(64);
+const DATAGRAM_STRIDE_BYTES: usize = (MAX_DATAGRAM_BYTES + TAILROOM_BYTES).next_multiple_of(LINE_BYTES);
 
 #[derive(Debug)]
 pub struct Batch {
+    /// Buffers, the first at `first_byte`, each at the beginning of a cache line: a vector that lies in two of them costs twice.
     bytes: Box<[u8]>,
+    first_byte: usize,
     /// Of all packets that there may be.
     metas: Box<[Meta]>,
     len: usize,
@@ -44,8 +47,9 @@ impl Batch {
     }
 
     fn new(max_packets: usize, stride_bytes: usize) -> Self {
-        let bytes = vec![0; max_packets * stride_bytes].into();
-        Batch { bytes, metas: vec![Meta::NONE; max_packets].into(), len: 0, stride_bytes }
+        let bytes: Box<[u8]> = vec![0; max_packets * stride_bytes + LINE_BYTES].into();
+        let first_byte = bytes.as_ptr().align_offset(LINE_BYTES).min(LINE_BYTES);
+        Batch { bytes, first_byte, metas: vec![Meta::NONE; max_packets].into(), len: 0, stride_bytes }
     }
 
     #[inline]
@@ -66,7 +70,7 @@ impl Batch {
     /// The buffer that the next packet is to be written into, before [`Batch::push`]. The batch must not be full.
     #[inline]
     pub fn slot(&mut self) -> &mut [u8] {
-        let start = self.len * self.stride_bytes;
+        let start = self.start_of(self.len);
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
@@ -79,14 +83,14 @@ impl Batch {
     /// The buffers of the next packets and of those behind them: [`Batch::slot`] comes first.
     #[inline]
     pub fn slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        let start = self.len * self.stride_bytes;
+        let start = self.start_of(self.len);
         self.bytes[start..].chunks_exact_mut(self.stride_bytes)
     }
 
     /// The buffer that lies so many behind [`Batch::slot`]. It must be there.
     #[inline]
     pub fn slot_behind(&mut self, distance: usize) -> &mut [u8] {
-        let start = (self.len + distance) * self.stride_bytes;
+        let start = self.start_of(self.len + distance);
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
@@ -94,7 +98,7 @@ impl Batch {
     #[inline]
     pub fn bring_forward(&mut self, distance: usize, len: usize) {
         if distance > 0 {
-            let start = self.len * self.stride_bytes;
+            let start = self.start_of(self.len);
             let from = start + distance * self.stride_bytes;
             self.bytes.copy_within(from..from + len, start);
         }
@@ -106,6 +110,11 @@ impl Batch {
         debug_assert!(len <= self.stride_bytes && !self.is_full());
         self.metas[self.len].arrive(ingress, realm, len);
         self.len += 1;
+    }
+
+    #[inline]
+    fn start_of(&self, index: usize) -> usize {
+        self.first_byte + index * self.stride_bytes
     }
 
     #[inline]
@@ -125,29 +134,29 @@ impl Batch {
 
     #[inline]
     pub fn bytes(&self, index: usize) -> &[u8] {
-        let start = index * self.stride_bytes;
+        let start = self.start_of(index);
         &self.bytes[start..start + self.metas[index].len as usize]
     }
 
     /// The whole buffer of a packet.
     #[inline]
     pub fn buffer(&self, index: usize) -> &[u8] {
-        let start = index * self.stride_bytes;
+        let start = self.start_of(index);
         &self.bytes[start..start + self.stride_bytes]
     }
 
     /// A packet's metadata and its whole buffer.
     #[inline]
     pub fn buffer_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
-        let start = index * self.stride_bytes;
+        let start = self.start_of(index);
         (&mut self.metas[index], &mut self.bytes[start..start + self.stride_bytes])
     }
 
     /// A packet's metadata and bytes together.
     #[inline]
     pub fn packet_mut(&mut self, index: usize) -> (&mut Meta, &mut [u8]) {
+        let start = self.start_of(index);
         let meta = &mut self.metas[index];
-        let start = index * self.stride_bytes;
         let len = meta.len as usize;
         (meta, &mut self.bytes[start..start + len])
     }
@@ -155,7 +164,7 @@ impl Batch {
     /// Every packet's metadata and whole buffer.
     #[inline]
     pub fn buffers_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
-        self.metas[..self.len].iter_mut().zip(self.bytes.chunks_exact_mut(self.stride_bytes))
+        self.metas[..self.len].iter_mut().zip(self.bytes[self.first_byte..].chunks_exact_mut(self.stride_bytes))
     }
 
     /// Every packet that is still walking.
@@ -171,7 +180,7 @@ impl Batch {
     pub fn live_slots_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
         self.metas[..self.len]
             .iter_mut()
-            .zip(self.bytes.chunks_exact_mut(self.stride_bytes))
+            .zip(self.bytes[self.first_byte..].chunks_exact_mut(self.stride_bytes))
             .filter(|(meta, _)| meta.is_live())
     }
 

@@ -21,7 +21,7 @@ use super::event::Opened;
 use super::ingress::peer_mut;
 use super::inner::{Inner, inner};
 use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data, data_header};
-use super::peer::{NEVER, Peer};
+use super::peer::{NEVER, Peer, Traffic};
 use super::primitives::TAG_BYTES;
 use super::session::Session;
 use crate::crypto::{OpenJob, PacketKey, Stamp, open_batch};
@@ -56,6 +56,7 @@ pub struct Opener<'a> {
 pub struct Receiver<'a> {
     peer: &'a mut Peer,
     shared: &'a mut Shared,
+    tunnel: TunnelId,
     receiver_index: u32,
     /// The index is the current session's, and the path the peer's: nothing changes by the next message but what is counted.
     is_settled: bool,
@@ -174,10 +175,22 @@ impl Endpoint {
     }
 
     #[inline]
-    pub fn touch(&self, tunnel: TunnelId) -> u64 {
+    pub fn touch_in(&self, tunnel: TunnelId) -> u64 {
+        self.touch(tunnel, Session::touch_in)
+    }
+
+    /// The same for a peer that packets go to.
+    #[inline]
+    pub fn touch_out(&self, tunnel: TunnelId) -> u64 {
+        self.touch(tunnel, Session::touch_out)
+    }
+
+    #[inline]
+    fn touch(&self, tunnel: TunnelId, touch: fn(&Session) -> u64) -> u64 {
         let Some(Some(peer)) = self.peers.get(tunnel.index()) else { return 0 };
-        let traffic = peer.traffic.rx_packets ^ peer.traffic.mtu_bytes as u64;
-        traffic ^ peer.current.as_ref().map_or(0, Session::touch)
+        let Traffic { path, rx_packets, mtu_bytes, .. } = &peer.traffic;
+        let traffic = rx_packets ^ *mtu_bytes as u64 ^ u64::from(path.is_some());
+        traffic ^ peer.current.as_ref().map_or(0, touch)
     }
 
     /// Before datagrams are looked up.
@@ -203,7 +216,7 @@ impl Endpoint {
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(DropReason::DataUnknownSession)?;
         let is_current = peer.current.as_ref().is_some_and(|session| session.index() == receiver_index);
         let is_settled = is_current && peer.traffic.path.as_ref() == Some(path);
-        Ok(Receiver { peer, shared: &mut self.shared, receiver_index, is_settled })
+        Ok(Receiver { peer, shared: &mut self.shared, tunnel, receiver_index, is_settled })
     }
 
     /// Opens one data message into `out`.
@@ -282,7 +295,7 @@ impl Receiver<'_> {
         if !self.is_settled {
             self.settle(path);
         }
-        let (tunnel, now) = (self.peer.config.tunnel, self.shared.now);
+        let (tunnel, now) = (self.tunnel, self.shared.now);
         let traffic = &mut self.peer.traffic;
         traffic.unanswered_since = NEVER;
         match inner(text) {

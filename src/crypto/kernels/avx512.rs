@@ -89,6 +89,28 @@ pub fn store_at(bytes: &mut [u8], at: usize, vector: __m512i) {
     }
 }
 
+/// From there on 64 bytes, or what there is of them, and the vector: to the same place of the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn xor_at(from: &[u8], to: &mut [u8], at: usize, vector: __m512i) {
+    let (Some(from), Some(to)) = (from.get(at..), to.get_mut(at..)) else { return };
+    match (from.first_chunk(), to.first_chunk_mut()) {
+        (Some(from), Some(to)) => store(to, _mm512_xor_si512(load(from), vector)),
+        _ => store_part(to, _mm512_xor_si512(load_part(from), vector)),
+    }
+}
+
+/// The same with one place.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub fn xor_in_place_at(bytes: &mut [u8], at: usize, vector: __m512i) {
+    let Some(bytes) = bytes.get_mut(at..) else { return };
+    match bytes.first_chunk_mut() {
+        Some(whole) => store(whole, _mm512_xor_si512(load(whole), vector)),
+        None => store_part(bytes, _mm512_xor_si512(load_part(bytes), vector)),
+    }
+}
+
 /// So many, and zeros behind them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]

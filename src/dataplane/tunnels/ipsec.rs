@@ -152,6 +152,13 @@ impl Ipsec {
         opened
     }
 
+    /// Reads what an authentic packet of that tunnel will need. What comes of it means nothing.
+    #[inline]
+    pub fn touch_heard(&self, tunnel: TunnelId) -> u64 {
+        let Some(Some(peer)) = self.peers.get(tunnel.index()) else { return 0 };
+        peer.next_heard.as_micros() ^ self.esp.touch_counters(tunnel)
+    }
+
     #[inline]
     fn note_heard(&mut self, tunnel: TunnelId) {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return };

@@ -4,6 +4,8 @@
 //! Ports have no cryptography, and handshakes and IKE change what the tunnels are: they take [`Tunnels::open`] and
 //! [`Tunnels::seal`], one by one, and never between the halves of others.
 
+use heapless::Vec;
+
 use super::ipsec::{ESP_OVERHEAD_BYTES, Ipsec};
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
@@ -205,31 +207,45 @@ impl Tunnels {
         self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?.esp.look_up_lent(stamp, key, text_bytes)
     }
 
-    /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Not
-    /// where they seem to be of one sender, whose state comes with the first.
-    pub fn touch_arriving(&self, datagrams: &[Datagram<'_>]) {
+    /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Whose they
+    /// seem to be; nobody's where they seem to be of one sender, whose state comes with the first.
+    pub fn touch_arriving(&self, datagrams: &[Datagram<'_>]) -> Vec<TunnelId, BATCH_PACKETS> {
         let sender =
             |datagram: Option<&Datagram<'_>>| datagram.and_then(|datagram| datagram.bytes.first_chunk::<8>().copied());
+        let mut tunnels = Vec::new();
         if sender(datagrams.first()) == sender(datagrams.last()) {
-            return;
+            return tunnels;
         }
-        let mut tunnels = [TunnelId::NONE; BATCH_PACKETS];
         let mut slots = [None; BATCH_PACKETS];
-        for ((datagram, tunnel), slot) in datagrams.iter().zip(&mut tunnels).zip(&mut slots) {
-            match (datagram.path.port, &self.ipsec) {
-                (Port::WireGuard, _) => *tunnel = self.wireguard.touch_index(datagram.bytes),
-                (_, Some(ipsec)) => *slot = ipsec.esp.touch_spi(datagram.bytes),
-                _ => {}
-            }
+        for (datagram, slot) in datagrams.iter().zip(&mut slots) {
+            let tunnel = match (datagram.path.port, &self.ipsec) {
+                (Port::WireGuard, _) => self.wireguard.touch_index(datagram.bytes),
+                (_, Some(ipsec)) => {
+                    *slot = ipsec.esp.touch_spi(datagram.bytes);
+                    TunnelId::NONE
+                }
+                _ => TunnelId::NONE,
+            };
+            // There is room for each datagram.
+            let _ = tunnels.push(tunnel);
         }
         let mut touched = 0;
-        for ((tunnel, slot), _) in tunnels.iter().zip(&slots).zip(datagrams) {
+        for (tunnel, slot) in tunnels.iter_mut().zip(&slots) {
             touched ^= match (slot, &self.ipsec) {
-                (Some(slot), Some(ipsec)) => ipsec.esp.touch_sa(*slot),
-                _ => self.wireguard.touch(*tunnel),
+                (Some(slot), Some(ipsec)) => {
+                    let (owner, touched) = ipsec.esp.touch_sa(*slot);
+                    *tunnel = owner;
+                    touched
+                }
+                _ => self.wireguard.touch_in(*tunnel),
             };
         }
+        if let Some(ipsec) = &self.ipsec {
+            let of_ipsec = tunnels.iter().zip(&slots).filter(|(_, slot)| slot.is_some());
+            touched ^= of_ipsec.fold(0, |touched, (tunnel, _)| touched ^ ipsec.touch_heard(*tunnel));
+        }
         std::hint::black_box(touched);
+        tunnels
     }
 
     /// The same for a tunnel that packets leave by. What comes of it means nothing.
@@ -237,7 +253,7 @@ impl Tunnels {
     pub fn touch_leaving(&self, tunnel: TunnelId) -> u64 {
         match &self.ipsec {
             Some(ipsec) if ipsec.serves(tunnel) => ipsec.esp.touch(tunnel),
-            _ => self.wireguard.touch(tunnel),
+            _ => self.wireguard.touch_out(tunnel),
         }
     }
 

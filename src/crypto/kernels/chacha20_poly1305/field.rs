@@ -5,10 +5,11 @@
 //! multiplications a limb may have some bits more, here with what can be reached:
 //!
 //! ```text
-//! after mul           h0 < 2^44   h1 < 2^44 + 2^8   h2 < 2^42
-//! and a block added   h0 < 2^45   h1 < 2^45 + 2^8   h2 < 2^43
+//! after mul           h0 < 2^44   h1 < 2^44 + 2^12   h2 < 2^42
+//! and a block added   h0 < 2^45   h1 < 2^45 + 2^12   h2 < 2^43
 //! a multiplier        as after mul, so 20 * r1 < 2^49, 20 * r2 < 2^47
-//! products            < 2^94 in sum, upper halves < 2^43, carried at 2^8 or 2^10: < 2^53 in 64 bits
+//! four products       twelve lower halves < 2^56 in sum, twelve upper ones < 2^46, which count 2^8 or 2^10 times:
+//!                     < 2^56 + 2^54 + what was carried before, and the last carry, < 2^56 + 2^14, five times: < 2^59
 //! ```
 
 use std::arch::x86_64::*;
@@ -29,10 +30,10 @@ pub struct Multiplier {
 
 impl Multiplier {
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512ifma")]
     pub fn new(limbs: Limbs) -> Self {
-        // 20 = 16 + 4
-        let twenty = |limb| _mm512_add_epi64(_mm512_slli_epi64::<4>(limb), _mm512_slli_epi64::<2>(limb));
+        // A product below 2^52: the compiler makes of shifts and an addition a multiplication of 64 bits, which takes 15 clocks.
+        let twenty = |limb| _mm512_madd52lo_epu64(_mm512_setzero_si512(), limb, _mm512_set1_epi64(20));
         Multiplier { limbs, over: [twenty(limbs[1]), twenty(limbs[2])] }
     }
 
@@ -88,29 +89,61 @@ pub fn choose(lanes: u8, a: Limbs, b: Limbs) -> Limbs {
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub fn mul(h: Limbs, r: &Multiplier) -> Limbs {
-    let ([h0, h1, h2], [r0, r1, r2], [s1, s2]) = (h, r.limbs, r.over);
-    let zero = _mm512_setzero_si512();
-    let low = |a, x, y| _mm512_madd52lo_epu64(a, x, y);
-    let high = |a, x, y| _mm512_madd52hi_epu64(a, x, y);
-    let low0 = low(low(low(zero, h0, r0), h1, s2), h2, s1);
-    let low1 = low(low(low(zero, h0, r1), h1, r0), h2, s2);
-    let low2 = low(low(low(zero, h0, r2), h1, r1), h2, r0);
-    let high0 = high(high(high(zero, h0, r0), h1, s2), h2, s1);
-    let high1 = high(high(high(zero, h0, r1), h1, r0), h2, s2);
-    let high2 = high(high(high(zero, h0, r2), h1, r1), h2, r0);
+    Products::none().plus(h, r).carry()
+}
 
-    let mask = _mm512_set1_epi64(MASK);
-    let carry = _mm512_add_epi64(_mm512_srli_epi64::<BITS>(low0), _mm512_slli_epi64::<{ 52 - BITS }>(high0));
-    let d1 = _mm512_add_epi64(low1, carry);
-    let carry = _mm512_add_epi64(_mm512_srli_epi64::<BITS>(d1), _mm512_slli_epi64::<{ 52 - BITS }>(high1));
-    let d2 = _mm512_add_epi64(low2, carry);
-    let carry = _mm512_add_epi64(_mm512_srli_epi64::<TOP_BITS>(d2), _mm512_slli_epi64::<{ 52 - TOP_BITS }>(high2));
-    let d0 = _mm512_add_epi64(_mm512_and_si512(low0, mask), five_times(carry));
-    [
-        _mm512_and_si512(d0, mask),
-        _mm512_add_epi64(_mm512_and_si512(d1, mask), _mm512_srli_epi64::<BITS>(d0)),
-        _mm512_and_si512(d2, _mm512_set1_epi64(TOP_MASK)),
-    ]
+/// Up to four products, to be carried once.
+#[derive(Clone, Copy)]
+pub struct Products {
+    low: Limbs,
+    high: Limbs,
+}
+
+impl Products {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn none() -> Self {
+        Products { low: zero(), high: zero() }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    pub fn plus(self, h: Limbs, r: &Multiplier) -> Self {
+        let ([h0, h1, h2], [r0, r1, r2], [s1, s2]) = (h, r.limbs, r.over);
+        let low = |a, x, y| _mm512_madd52lo_epu64(a, x, y);
+        let high = |a, x, y| _mm512_madd52hi_epu64(a, x, y);
+        let Products { low: [low0, low1, low2], high: [high0, high1, high2] } = self;
+        Products {
+            low: [
+                low(low(low(low0, h0, r0), h1, s2), h2, s1),
+                low(low(low(low1, h0, r1), h1, r0), h2, s2),
+                low(low(low(low2, h0, r2), h1, r1), h2, r0),
+            ],
+            high: [
+                high(high(high(high0, h0, r0), h1, s2), h2, s1),
+                high(high(high(high1, h0, r1), h1, r0), h2, s2),
+                high(high(high(high2, h0, r2), h1, r1), h2, r0),
+            ],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub fn carry(self) -> Limbs {
+        let Products { low: [low0, low1, low2], high: [high0, high1, high2] } = self;
+        let mask = _mm512_set1_epi64(MASK);
+        let carry = _mm512_add_epi64(_mm512_srli_epi64::<BITS>(low0), _mm512_slli_epi64::<{ 52 - BITS }>(high0));
+        let d1 = _mm512_add_epi64(low1, carry);
+        let carry = _mm512_add_epi64(_mm512_srli_epi64::<BITS>(d1), _mm512_slli_epi64::<{ 52 - BITS }>(high1));
+        let d2 = _mm512_add_epi64(low2, carry);
+        let carry = _mm512_add_epi64(_mm512_srli_epi64::<TOP_BITS>(d2), _mm512_slli_epi64::<{ 52 - TOP_BITS }>(high2));
+        let d0 = _mm512_add_epi64(_mm512_and_si512(low0, mask), five_times(carry));
+        [
+            _mm512_and_si512(d0, mask),
+            _mm512_add_epi64(_mm512_and_si512(d1, mask), _mm512_srli_epi64::<BITS>(d0)),
+            _mm512_and_si512(d2, _mm512_set1_epi64(TOP_MASK)),
+        ]
+    }
 }
 
 #[inline]

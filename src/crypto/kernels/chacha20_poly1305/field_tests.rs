@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use crypto_bigint::{NonZero, U256};
 
-use super::field::{Limbs, Multiplier, add, mul, reduce, split, split_block, zero};
+use super::field::{Limbs, Multiplier, Products, add, mul, reduce, split, split_block, zero};
 use crate::crypto::hex::hex;
 use crate::crypto::kernels::testing::{Random, avx512};
 
@@ -69,6 +69,32 @@ fn what_is_reduced_is_below_the_prime() {
         let found = unsafe { number(reduce(all_lanes(limbs))) };
         assert_eq!(found, reference(limbs), "{limbs:x?}");
     }
+}
+
+/// Four products of the largest limbs that there may be, carried at once and one by one.
+#[test]
+fn four_products_have_room() {
+    if avx512().is_none() {
+        return;
+    }
+    const LIMB: u64 = 1 << 44;
+    let largest = [2 * LIMB - 1, 2 * LIMB + (1 << 12) - 1, (1 << 43) - 1];
+    let factors = [[LIMB - 1, LIMB + (1 << 12) - 1, (1 << 42) - 1], [1, 0, 0], [LIMB - 5, LIMB - 1, (1 << 42) - 1]];
+    for h in [largest, [0, 0, 0], [1, 2, 3]] {
+        for r in factors {
+            // SAFETY: the processor has it.
+            let (at_once, one_by_one) = unsafe { four_products(h, r) };
+            assert_eq!(at_once, one_by_one, "{h:x?} {r:x?}");
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn four_products(h: [u64; 3], r: [u64; 3]) -> (u128, u128) {
+    let (h, r) = (all_lanes(h), Multiplier::new(all_lanes(r)));
+    let at_once = Products::none().plus(h, &r).plus(h, &r).plus(h, &r).plus(h, &r).carry();
+    let one = mul(h, &r);
+    (number(reduce(at_once)), number(reduce(add(add(one, one), add(one, one)))))
 }
 
 /// RFC 8439 appendix A.3, those of whole blocks, of which most end where a carry is easily forgotten: r, s, text, tag.

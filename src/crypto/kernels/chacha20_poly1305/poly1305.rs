@@ -2,7 +2,7 @@
 //! padded to blocks of 16 bytes, and their lengths.
 //!
 //! ```text
-//! together   each lane a packet:            h = (h + block) * r             8 packets for the price of one
+//! together   each lane a packet:            h = (h + block) * r             8 packets for the price of one, four blocks carried at once
 //! alone      each lane every eighth block:  h = h * r^8 + block, and at the end each lane times its power of r
 //! ```
 //!
@@ -12,14 +12,18 @@
 
 use std::arch::x86_64::*;
 
-use super::field::{Limbs, Multiplier, add, choose, mul, reduce, split, split_block, zero};
-use super::{OneTimeKey, Packet, Scratch};
-use crate::crypto::kernels::avx512::{load_16, load_at, store, transpose_slots};
+use super::field::{Limbs, Multiplier, Products, add, choose, mul, reduce, split, split_block, zero};
+use super::{Packet, Scratch};
+use crate::crypto::kernels::avx512::{load, load_16, load_at, store, transpose_slots};
 
 const BLOCK_BYTES: usize = 16;
+/// A one-time key, and what is not used of its block.
+type KeyBlock = [u8; super::BLOCK_BYTES];
 /// One vector of numbers.
 const LANES: usize = 8;
 const ROW_BYTES: usize = LANES * BLOCK_BYTES;
+/// From here on four blocks are carried together, for which powers of r are to be made.
+const ROWS_FROM_BYTES: usize = 192;
 /// What a packet alone costs before and after its blocks, in multiplications.
 const ALONE: usize = 6;
 /// Which packet, or which block, a lane has: as unpacking leaves them.
@@ -27,29 +31,34 @@ const ORDER: [usize; LANES] = [0, 4, 1, 5, 2, 6, 3, 7];
 /// What is left of the first 16 bytes of a one-time key (section 2.5).
 const CLAMP: [i64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
 
-/// Tags of these of the packets, the longest first, and whatever is to be done with a tag.
+/// Tags of packets, the longest first, and whatever is to be done with a tag.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-pub fn tags(packets: &mut [Packet<'_>], chosen: &[u8], scratch: &Scratch) {
-    let count = taken_alone(packets, chosen);
-    let (singles, rest) = chosen.split_at(count);
-    for (&number, key) in singles.iter().zip(&scratch.one_time_keys) {
-        let packet = &mut packets[usize::from(number)];
+pub fn tags(packets: &mut [Packet<'_>], scratch: &Scratch) {
+    let some = packets.chunks_mut(2 * LANES).zip(scratch.key_blocks.chunks(2 * LANES));
+    some.for_each(|(packets, keys)| tags_of_some(packets, keys));
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
+fn tags_of_some(packets: &mut [Packet<'_>], keys: &[KeyBlock]) {
+    let count = taken_alone(packets);
+    let (singles, rest) = packets.split_at_mut(count);
+    for (packet, key) in singles.iter_mut().zip(keys) {
         packet.finish(alone(packet, key));
     }
-    let keys = &scratch.one_time_keys[count..];
+    let keys = &keys[count..];
     match rest.len() {
         0 => {}
-        1..=LANES => together::<1>(packets, rest, keys),
-        _ => together::<2>(packets, rest, keys),
+        1..=LANES => together::<1>(rest, keys),
+        _ => together::<2>(rest, keys),
     }
 }
 
-pub fn taken_alone(packets: &[Packet<'_>], chosen: &[u8]) -> usize {
-    let blocks = |number: u8| blocks(&packets[usize::from(number)]);
-    let longest = |from: usize| chosen.get(from).map_or(0, |number| blocks(*number));
+pub fn taken_alone(packets: &[Packet<'_>]) -> usize {
+    let longest = |from: usize| packets.get(from).map_or(0, blocks);
     let (mut best, mut least, mut singles) = (0, longest(0), 0);
-    for (count, &number) in (1..).zip(chosen) {
-        singles += ALONE + blocks(number) / LANES;
+    for (count, packet) in (1..).zip(packets) {
+        singles += ALONE + blocks(packet) / LANES;
         if singles + longest(count) < least {
             (best, least) = (count, singles + longest(count));
         }
@@ -64,12 +73,12 @@ pub fn blocks(packet: &Packet<'_>) -> usize {
 /// Up to eight packets times `GROUPS`, of which each waits less for the other's multiplications.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys: &[OneTimeKey]) {
-    let mut texts = [[&[][..]; LANES]; GROUPS];
+fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], keys: &[KeyBlock]) {
+    // A lane without a packet goes along with the shortest.
+    let mut texts = [[packets.last().map_or(&[][..], Packet::ciphertext); LANES]; GROUPS];
     let mut lengths = [[[0u64; 2]; LANES]; GROUPS];
     let mut associated = [[&[][..]; LANES]; GROUPS];
-    for (n, &number) in chosen.iter().enumerate() {
-        let packet = &packets[usize::from(number)];
+    for (n, packet) in packets.iter().enumerate() {
         texts[n / LANES][n % LANES] = packet.ciphertext();
         lengths[n / LANES][n % LANES] = [packet.associated_bytes as u64, packet.ciphertext().len() as u64];
         associated[n / LANES][n % LANES] = &packet.associated;
@@ -89,54 +98,94 @@ fn together<const GROUPS: usize>(packets: &mut [Packet<'_>], chosen: &[u8], keys
         }
     }
 
-    let (shortest, longest) = bounds(&texts, chosen.len());
+    let (shortest, longest) = bounds(&texts);
     let mut at = 0;
-    while at + 4 * BLOCK_BYTES <= shortest {
+    if shortest >= ROWS_FROM_BYTES {
+        let powers = powers(&r);
         for group in 0..GROUPS {
-            let four = unpack(rows_at(&texts[group], at));
-            for block in &four {
-                h[group] = mul(add(h[group], split_block(block.0, block.1)), &r[group]);
-            }
+            let rows = texts[group].map(|text| text[..shortest].as_chunks().0);
+            h[group] = all_rows(h[group], &rows, &powers[group]);
         }
-        at += 4 * BLOCK_BYTES;
+        at = shortest / 64 * 64;
     }
     while at < longest {
         for group in 0..GROUPS {
             let four = unpack(rows_at(&texts[group], at));
-            for (n, block) in four.iter().enumerate() {
+            for (n, block) in four.iter().enumerate().take((longest - at).div_ceil(BLOCK_BYTES)) {
                 let with = _mm512_cmpgt_epu64_mask(length[group].1, _mm512_set1_epi64((at + n * BLOCK_BYTES) as i64));
                 let next = mul(add(h[group], split_block(block.0, block.1)), &r[group]);
                 h[group] = choose(with, h[group], next);
             }
         }
-        at += 4 * BLOCK_BYTES;
+        at += 64;
     }
 
     for group in 0..GROUPS {
         let last = split_block(length[group].0, length[group].1);
         let [_, pad, ..] = unpack(key_rows(keys, group * LANES));
         let tags = tags_of(mul(add(h[group], last), &r[group]), pad);
-        let there = chosen.len().saturating_sub(group * LANES).min(LANES);
-        for (&number, tag) in chosen[chosen.len().min(group * LANES)..].iter().zip(tags).take(there) {
-            packets[usize::from(number)].finish(tag);
+        for (packet, tag) in packets.iter_mut().skip(group * LANES).zip(tags) {
+            packet.finish(tag);
         }
     }
 }
 
+/// r^4, r^3, r^2 and r of each group.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn powers<const GROUPS: usize>(r: &[Multiplier; GROUPS]) -> [[Multiplier; 4]; GROUPS] {
+    let mut powers = r.map(|r| [r; 4]);
+    // Step by step for all groups: those of one wait for each other.
+    for [.., second, r] in &mut powers {
+        *second = Multiplier::new(mul(r.limbs(), r));
+    }
+    for [fourth, third, second, r] in &mut powers {
+        *third = Multiplier::new(mul(second.limbs(), r));
+        *fourth = Multiplier::new(mul(second.limbs(), second));
+    }
+    powers
+}
+
+/// Rows of four blocks of eight packets. While one is multiplied the next is unpacked.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
+fn all_rows(h: Limbs, rows: &[&[[u8; 64]]; LANES], powers: &[Multiplier; 4]) -> Limbs {
+    let mut h = h;
+    let mut before = None;
+    let [a, b, c, d, e, f, g, i] = rows;
+    for (((((((a, b), c), d), e), f), g), i) in a.iter().zip(*b).zip(*c).zip(*d).zip(*e).zip(*f).zip(*g).zip(*i) {
+        let row = unpack([load(a), load(b), load(c), load(d), load(e), load(f), load(g), load(i)]);
+        if let Some(before) = before.replace(row) {
+            h = four_blocks(h, &before, powers);
+        }
+    }
+    match before {
+        Some(last) => four_blocks(h, &last, powers),
+        None => h,
+    }
+}
+
+/// h = ((((h + block) * r + block) * r + block) * r + block) * r, carried once.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn four_blocks(h: Limbs, blocks: &[(__m512i, __m512i); 4], powers: &[Multiplier; 4]) -> Limbs {
+    let [first, second, third, fourth] = blocks.map(|(low, high)| split_block(low, high));
+    let sum = Products::none().plus(second, &powers[1]).plus(third, &powers[2]).plus(fourth, &powers[3]);
+    sum.plus(add(h, first), &powers[0]).carry()
+}
+
 /// The lengths of the shortest and the longest.
-fn bounds<const GROUPS: usize>(texts: &[[&[u8]; LANES]; GROUPS], count: usize) -> (usize, usize) {
-    let lengths = || texts.iter().flatten().take(count).map(|text| text.len());
-    // Lanes without a packet have nothing to read.
-    let shortest = if count == LANES * GROUPS { lengths().min() } else { None };
-    (shortest.unwrap_or(0), lengths().max().unwrap_or(0))
+fn bounds<const GROUPS: usize>(texts: &[[&[u8]; LANES]; GROUPS]) -> (usize, usize) {
+    let lengths = || texts.iter().flatten().map(|text| text.len());
+    (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0))
 }
 
 /// One packet, eight blocks at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512ifma")]
-fn alone(packet: &Packet<'_>, key: &OneTimeKey) -> [u8; 16] {
+fn alone(packet: &Packet<'_>, key: &KeyBlock) -> [u8; 16] {
     let text = packet.ciphertext();
-    let [key, pad, ..] = unpack([_mm512_zextsi256_si512(*key); LANES]);
+    let [key, pad, ..] = unpack([load(key); LANES]);
     let powers = Powers::of(clamp(key));
 
     let mut h = zero();
@@ -233,10 +282,10 @@ fn rows_at(texts: &[&[u8]; LANES], at: usize) -> [__m512i; LANES] {
 /// One-time keys of eight packets, and zeros where there are no more.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn key_rows(keys: &[OneTimeKey], first: usize) -> [__m512i; LANES] {
+fn key_rows(keys: &[KeyBlock], first: usize) -> [__m512i; LANES] {
     let mut rows = [_mm512_setzero_si512(); LANES];
     for (row, key) in rows.iter_mut().zip(keys.get(first..).unwrap_or_default()) {
-        *row = _mm512_zextsi256_si512(*key);
+        *row = load(key);
     }
     rows
 }

@@ -110,16 +110,6 @@ fn reference(key: &[u8; 32], associated: &[u8], text: &[u8]) -> [u8; 16] {
     h.wrapping_add(&number(&key[16..])).to_le_bytes().as_ref()[..16].try_into().unwrap()
 }
 
-fn one_time_key(bytes: [u8; 32]) -> OneTimeKey {
-    // SAFETY: any 32 bytes are a vector.
-    unsafe { std::mem::transmute::<[u8; 32], OneTimeKey>(bytes) }
-}
-
-fn bytes_of(keys: &[OneTimeKey; CHUNK]) -> [[u8; 32]; CHUNK] {
-    // SAFETY: and the other way.
-    keys.map(|key| unsafe { std::mem::transmute::<OneTimeKey, [u8; 32]>(key) })
-}
-
 /// Tags under these one-time keys, of these texts.
 fn tags_of(keys: &[[u8; 32]], associated: &[u8], texts: &[Vec<u8>]) -> Option<Vec<[u8; 16]>> {
     let processor = avx512()?;
@@ -127,15 +117,14 @@ fn tags_of(keys: &[[u8; 32]], associated: &[u8], texts: &[Vec<u8>]) -> Option<Ve
     let mut texts = texts.to_vec();
     let mut found = vec![[0; 16]; texts.len()];
     let mut scratch = Scratch::new();
-    for (place, key) in scratch.one_time_keys.iter_mut().zip(keys) {
-        *place = one_time_key(*key);
+    for (place, key) in scratch.key_blocks.iter_mut().zip(keys) {
+        place[..32].copy_from_slice(key);
     }
     let packets = texts.iter_mut().zip(&mut found);
     let mut packets: Vec<_> =
         packets.map(|(text, tag)| Packet::new(&key, [0; 12], padded(associated), None, text, Tag::Seal(tag))).collect();
-    let chosen: Vec<u8> = (0..packets.len() as u8).collect();
     // SAFETY: the processor has it.
-    unsafe { tags(&mut packets, &chosen, &scratch) };
+    unsafe { tags(&mut packets, &scratch) };
     Some(found)
 }
 
@@ -218,9 +207,8 @@ fn long_ones_do_not_hold_up_the_others() {
         let packets = texts.iter_mut().zip(&mut ends);
         let packets: Vec<_> =
             packets.map(|(text, tag)| Packet::new(&key, [0; 12], padded(&[]), None, text, Tag::Seal(tag))).collect();
-        let chosen: Vec<u8> = (0..packets.len() as u8).collect();
         assert_eq!(blocks(&packets[0]), lengths[0].div_ceil(16) + 1);
-        super::poly1305::taken_alone(&packets, &chosen)
+        super::poly1305::taken_alone(&packets)
     };
     assert_eq!(alone(&[1420; 16]), 0);
     assert_eq!(alone(&[64; 16]), 0);
@@ -240,9 +228,9 @@ fn nothing_of_a_one_time_key_stays() {
         processor,
         &mut scratch,
     );
-    assert!(bytes_of(&scratch.one_time_keys)[0] != [0; 32]);
-    scratch.wipe();
-    assert!(bytes_of(&scratch.one_time_keys) == [[0; 32]; CHUNK]);
+    assert!(scratch.key_blocks[0] != [0; 64]);
+    scratch.wipe(1);
+    assert!(scratch.key_blocks == [[0; 64]; CHUNK]);
 }
 
 #[test]
