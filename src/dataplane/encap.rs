@@ -190,7 +190,7 @@ impl Encap<'_> {
                     tunnels.commit_wireguard(*tunnel, traffic, places, outbox);
                 }
                 Transport::Esp(start) => {
-                    let packets = esp[*start..][..range.len()].iter().copied();
+                    let packets = esp[*start..][..range.len()].iter();
                     tunnels.commit_esp(*tunnel, traffic, packets.zip(bits_from(sealed, range.start)), outbox);
                 }
             }

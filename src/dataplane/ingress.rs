@@ -125,7 +125,7 @@ impl Ingress<'_> {
                     let _ = slots.next().map(|slot| jobs.push(found.job(slot)));
                     Arriving::WireGuard(found.arriving)
                 }),
-                _ => self.tunnels.look_up_esp(datagram.bytes, room).map(|found| {
+                _ => self.tunnels.look_up_esp(datagram.bytes, room, &mut before).map(|found| {
                     let _ = slots.next().map(|slot| jobs.push(found.job(slot)));
                     Arriving::Esp(found.arriving)
                 }),
@@ -191,7 +191,7 @@ impl Ingress<'_> {
         let room = self.entry.batch.slot_bytes();
         let found = match datagram.path.port {
             Port::WireGuard => self.tunnels.look_up_wireguard(datagram.bytes, room, &mut Before::default()).err(),
-            _ => self.tunnels.look_up_esp(datagram.bytes, room).err(),
+            _ => self.tunnels.look_up_esp(datagram.bytes, room, &mut Before::default()).err(),
         };
         let reason = found.unwrap_or(DropReason::DataNotAuthentic);
         self.entry.counters.dropped_outside(reason, None);

@@ -23,6 +23,13 @@ pub struct Arriving {
     pub text_bytes: usize,
 }
 
+/// The SA that packets with one SPI are for.
+#[derive(Clone, Copy)]
+pub struct Found<'a> {
+    slot: Slot,
+    sa: &'a Sa,
+}
+
 impl Arriving {
     /// IV, ciphertext and ICV, of the bytes of the packet.
     #[inline]
@@ -66,13 +73,33 @@ impl Endpoint {
     /// Extended numbers are told by the newest packet of an earlier batch: one that is 2^32 less a window further is lost.
     #[inline]
     pub fn look_up(&self, packet: &[u8]) -> Result<(Arriving, &PacketKey), DropReason> {
+        self.look_up_behind(packet, &mut None)
+    }
+
+    /// The same for packets behind one another, as a rule of one SA: of that of the one `before` it is not asked for again.
+    #[inline]
+    pub fn look_up_behind<'a>(
+        &'a self,
+        packet: &[u8],
+        before: &mut Option<Found<'a>>,
+    ) -> Result<(Arriving, &'a PacketKey), DropReason> {
         let header = Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
-        let slot = self.table.lookup(header.spi).ok_or(DropReason::DataUnknownSession)?;
-        let sa = self.table.get(slot).ok_or(DropReason::DataUnknownSession)?;
+        let found = match before {
+            Some(found) if found.sa.spi_in == header.spi => *found,
+            _ => self.find(header.spi).ok_or(DropReason::DataUnknownSession)?,
+        };
+        *before = Some(found);
+        let Found { slot, sa } = found;
         // What does not depend on others of the batch first, so that the reason does not, either.
         let text_bytes = sa.text_bytes(packet.len()).ok_or(DropReason::OuterMalformed)?;
         let stamp = sa.admit(header)?;
         Ok((Arriving { slot, stamp, text_bytes }, sa.opening_key()))
+    }
+
+    #[inline]
+    fn find(&self, spi: u32) -> Option<Found<'_>> {
+        let slot = self.table.lookup(spi)?;
+        Some(Found { slot, sa: self.table.get(slot)? })
     }
 
     /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the

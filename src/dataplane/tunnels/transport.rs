@@ -39,6 +39,7 @@ pub(in crate::dataplane) struct Found<'a, A> {
 pub(in crate::dataplane) struct Before<'a> {
     /// With its receiver index.
     opener: Option<(u32, wireguard::Opener<'a>)>,
+    esp: Option<ipsec::Found<'a>>,
 }
 
 /// How packets to one tunnel are made ready for sealing.
@@ -122,32 +123,38 @@ impl Tunnels {
     }
 
     /// The same of packets to one tunnel of IPsec.
-    pub fn commit_esp(
+    pub fn commit_esp<'p>(
         &mut self,
         tunnel: TunnelId,
         sealed: Traffic,
-        packets: impl Iterator<Item = (ipsec::Prepared, bool)>,
+        packets: impl Iterator<Item = (&'p ipsec::Prepared, bool)>,
         outbox: &mut Outbox,
     ) {
         let Some(ipsec) = &mut self.ipsec else { return };
         outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
-        let (mut before, mut last): (Option<ipsec::Prepared>, _) = (None, None);
+        let (mut before, mut last): (Option<&ipsec::Prepared>, _) = (None, None);
         for (prepared, is_sealed) in packets {
-            match ipsec.esp.path_of(&prepared).filter(|_| is_sealed) {
-                Some(_) if before.is_some_and(|before| prepared.goes_with(&before)) => {
-                    outbox.commit_behind(prepared.place);
-                }
-                Some(path) => outbox.commit_place(prepared.place, path, prepared.traffic_class),
-                None => outbox.give_up(prepared.place),
-            }
-            if is_sealed {
-                before = Some(prepared);
-            }
             last = Some(prepared);
+            if !is_sealed {
+                outbox.give_up(prepared.place);
+            } else if before.is_some_and(|before| prepared.goes_with(before)) {
+                outbox.commit_behind(prepared.place);
+            } else {
+                before = match ipsec.esp.path_of(prepared) {
+                    Some(path) => {
+                        outbox.commit_place(prepared.place, path, prepared.traffic_class);
+                        Some(prepared)
+                    }
+                    None => {
+                        outbox.give_up(prepared.place);
+                        None
+                    }
+                };
+            }
         }
         outbox.let_fragment(false);
         if let Some(last) = last {
-            ipsec.esp.sent(tunnel, sealed.packets, sealed.bytes, &last);
+            ipsec.esp.sent(tunnel, sealed.packets, sealed.bytes, last);
         }
     }
 
@@ -279,9 +286,14 @@ impl Tunnels {
 
     /// The same of a packet of ESP.
     #[inline]
-    pub fn look_up_esp<'a>(&'a self, packet: &'a [u8], room: usize) -> Result<Found<'a, ipsec::Arriving>, DropReason> {
+    pub fn look_up_esp<'a>(
+        &'a self,
+        packet: &'a [u8],
+        room: usize,
+        before: &mut Before<'a>,
+    ) -> Result<Found<'a, ipsec::Arriving>, DropReason> {
         let ipsec = self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?;
-        let (arriving, key) = ipsec.esp.look_up(packet)?;
+        let (arriving, key) = ipsec.esp.look_up_behind(packet, &mut before.esp)?;
         let (stamp, sealed, text_bytes) = (arriving.stamp, arriving.sealed(packet), arriving.text_bytes);
         Found { arriving, key, stamp, sealed, text_bytes }.within(room)
     }
