@@ -199,6 +199,7 @@ impl Ingress<'_> {
 
     /// Takes what a porter has opened, of which nothing has been asked yet but whether it is authentic.
     pub fn take_opened(mut self, opened: &mut parcel::Opened, lessons: &mut std::vec::Vec<Lesson>) {
+        parcel::touch(self.entry.batch, opened.packets.iter().map(|packet| packet.slot));
         for stretch in &mut opened.stretches {
             let packets = &opened.packets[stretch.packets.clone()];
             self.entry.counters.totals.datagrams_in += packets.len() as u64;

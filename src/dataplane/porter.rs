@@ -50,6 +50,13 @@ struct Found<'k, 'd> {
     text_bytes: usize,
 }
 
+/// With its number.
+#[derive(Clone, Copy)]
+enum Before<'k> {
+    WireGuard(u32, &'k wireguard::Lent),
+    Esp(u32, &'k ipsec::Lent),
+}
+
 /// One that is being opened.
 struct Opening<'d> {
     datagram: Datagram<'d>,
@@ -80,12 +87,13 @@ impl Porter {
         let mut opening: heapless::Vec<Opening<'d>, BATCH_PACKETS> = heapless::Vec::new();
         // Each may turn out to be one that is left as it came.
         let (mut room, mut taken) = (rest.room(), 0);
+        let mut before = None;
         while taken < BATCH_PACKETS
             && let Some(datagram) = datagrams.next_if(|datagram| datagram.bytes.len() <= room)
         {
             taken += 1;
             room -= datagram.bytes.len();
-            let found = self.look_up(&datagram).filter(|found| found.text_bytes <= slot_bytes);
+            let found = self.look_up(&datagram, &mut before).filter(|found| found.text_bytes <= slot_bytes);
             let (Some(found), Some((slot, text))) = (found, slots.next()) else {
                 rest.push(&datagram, None);
                 continue;
@@ -117,21 +125,30 @@ impl Porter {
         }
     }
 
+    /// `before`: whose the message before was; the next one's as well, as a rule.
     #[inline]
-    fn look_up<'d>(&self, datagram: &Datagram<'d>) -> Option<Found<'_, 'd>> {
+    fn look_up<'k, 'd>(&'k self, datagram: &Datagram<'d>, before: &mut Option<Before<'k>>) -> Option<Found<'k, 'd>> {
         if !can_be_data(datagram) {
             return None;
         }
         match datagram.path.port {
             Port::WireGuard => {
                 let number = wireguard::receiver_index(datagram.bytes)?;
-                let lent = &self.wireguard.get(&number)?.lent;
+                let lent = match *before {
+                    Some(Before::WireGuard(of, lent)) if of == number => lent,
+                    _ => &self.wireguard.get(&number)?.lent,
+                };
+                *before = Some(Before::WireGuard(number, lent));
                 let (stamp, text_bytes, sealed) = lent.look_up(datagram.bytes)?;
                 Some(Found { number, key: lent.key(), stamp, sealed, text_bytes })
             }
             Port::IkeNatT => {
                 let number = ipsec::spi(datagram.bytes)?;
-                let lent = &self.esp.get(&number)?.lent;
+                let lent = match *before {
+                    Some(Before::Esp(of, lent)) if of == number => lent,
+                    _ => &self.esp.get(&number)?.lent,
+                };
+                *before = Some(Before::Esp(number, lent));
                 let (stamp, text_bytes, sealed) = lent.look_up(datagram.bytes)?;
                 Some(Found { number, key: lent.key(), stamp, sealed, text_bytes })
             }
