@@ -49,9 +49,9 @@ const SIZES_BYTES: [usize; 4] = [64, 200, 512, 1420];
 /// As many as a part of the processor's cache holds between two threads.
 const PARCELS: usize = 8;
 const BATCH: usize = 64;
-/// Of each porter.
-const ROUND_PACKETS: usize = BATCH * 64;
-const ROUNDS: usize = 31;
+/// Of each porter: so many, as its thread begins each round on some core, whose caches hold nothing of its parcels.
+const ROUND_PACKETS: usize = BATCH * 512;
+const ROUNDS: usize = 9;
 const SESSIONS: usize = 1_000;
 const MOST_PORTERS: usize = 15;
 
