@@ -32,8 +32,8 @@
 //! - Longer datagrams than the way's MTU go by the sockets, which refuse them and tell of the path as always. ICMP errors about what was sent here come
 //!   to the sockets' error queues too: the kernel finds the socket by addresses and ports, whoever has sent.
 //! - IPv6 goes without flow labels; reverse path filtering is not done: what tunnels carry is authenticated.
-//! - Where the kernel has IPsec policies of its own (xfrm; looked at every 30 s), the sockets carry all. Fwmark and user rules are not asked for;
-//!   link-local addresses stay with the sockets.
+//! - Where the kernel has IPsec policies of its own (xfrm; looked at every 30 s), the sockets carry all. Rules by fwmark, user, TOS and ports are not asked for;
+//!   link-local addresses, on either end, and those of VRFs stay with the sockets.
 //!
 //! ```text
 //! program    which frames are taken       headers   read and written
@@ -98,6 +98,8 @@ pub struct UplinkCounts {
     pub damaged: u64,
     /// The card took no more.
     pub congested: u64,
+    /// That are followed now.
+    pub ways: usize,
 }
 
 /// What one receive has made.
@@ -286,6 +288,7 @@ impl Uplinks {
         UplinkCounts {
             lost: self.counts.lost + open().map(|uplink| uplink.lost()).sum::<u64>(),
             damaged: self.counts.damaged + open().map(|uplink| uplink.damaged()).sum::<u64>(),
+            ways: self.ways.count(),
             ..self.counts
         }
     }

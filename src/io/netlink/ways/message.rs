@@ -366,6 +366,23 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_what_belongs_to_a_vrf_and_what_is_one() {
+        let device = |kind: &[u8], master: Option<u32>| {
+            let mut body = vec![0; 16];
+            body[4..8].copy_from_slice(&7u32.to_ne_bytes());
+            body.extend(attribute(3, b"ix7\0"));
+            body.extend(attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind)));
+            master.into_iter().for_each(|master| body.extend(attribute(IFLA_MASTER, &master.to_ne_bytes())));
+            match &read_all(&message(RTM_NEWLINK, 0, &body))[..] {
+                [Message::Device(device)] => (device.is_vrf, device.master),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(device(b"vrf\0", None), (true, None));
+        assert_eq!((device(b"veth\0", Some(9)), device(b"vrf_slave\0", None)), ((false, Some(9)), (false, None)));
+    }
+
+    #[test]
     fn an_address_that_is_not_ours_yet_is_none() {
         let with = |flags: u32| {
             let mut body = vec![AF_INET6, 64, 0, 0, 7, 0, 0, 0];
