@@ -636,13 +636,14 @@ fn a_flood_of_one_queue_leaves_room_for_the_others() {
         // One of 16 senders floods at a time: each queue has its turn, by the other end's hash over ports.
         for _ in 0..16 {
             let flooding = bed.there().run(|| {
+                let flood = StdSocket::bind("10.0.0.2:0").unwrap();
+                (0..200).for_each(|_| _ = flood.send_to(&data(2, 64), "10.0.0.1:51820").unwrap());
+                // Behind it, where they come by the same queue.
                 for _ in 0..32 {
                     let socket = StdSocket::bind("10.0.0.2:0").unwrap();
                     socket.send_to(&data(1, 64), "10.0.0.1:51820").unwrap();
                 }
-                let socket = StdSocket::bind("10.0.0.2:0").unwrap();
-                (0..200).for_each(|_| _ = socket.send_to(&data(2, 64), "10.0.0.1:51820").unwrap());
-                socket.local_addr().unwrap()
+                flood.local_addr().unwrap()
             });
             std::thread::sleep(Duration::from_millis(10));
             let reading = bare.uplinks.receive().unwrap();
