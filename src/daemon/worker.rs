@@ -424,6 +424,8 @@ impl<C: Core> Worker<C> {
                 lost: counts.lost,
                 damaged: counts.damaged,
                 congested: counts.congested,
+                ways: counts.ways,
+                ways_limit: crate::io::netlink::ways::MAX_WAYS,
             }),
             truncated_messages: received.truncated + porters.truncated,
             congested_datagrams: self.unsent.congested,

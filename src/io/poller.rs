@@ -68,6 +68,13 @@ impl Poller {
         self.watch(fd, u64::from(token))
     }
 
+    /// No more. One that was not added is no error.
+    pub fn remove(&self, fd: BorrowedFd<'_>) {
+        let event = std::ptr::null_mut();
+        // SAFETY: both descriptors are open (borrowed); this operation looks at no event.
+        unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd.as_raw_fd(), event) };
+    }
+
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }

@@ -315,10 +315,11 @@ impl Sockets {
     }
 
     /// Receives from the socket whose turn it is, of those that have something: the number of messages or frames, for
-    /// [`Sockets::datagrams`]. 0: none has, until the poller reports one.
+    /// [`Sockets::datagrams`]. 0: none has, until the poller reports one; or what was read was worth nothing, and [`Sockets::has_more`].
     pub fn recv_batch(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
         self.frames = None;
         self.work = 0;
+        let mut in_vain = 0;
         while let Some(place) = self.turns.next_of(self.readable) {
             let limit = (BATCH_WORK / self.work_of_message[place]).clamp(1, MAX_MESSAGES as u64) as usize;
             let received = match &mut self.places[place] {
@@ -335,10 +336,17 @@ impl Sockets {
                     false => gate.note_empty(place),
                 }
             }
+            if received.work > 0 {
+                self.turns.charge(place, received.work);
+            }
             if received.messages == 0 {
+                in_vain += received.work;
+                if in_vain >= BATCH_WORK {
+                    // It may go on so for ever; the caller has other things to do.
+                    break;
+                }
                 continue;
             }
-            self.turns.charge(place, received.work);
             self.work_of_message[place] = (received.work / received.messages as u64).max(WORK_OF_MESSAGE);
             self.work = received.work;
             let is_frames = matches!(self.places[place], Some(Socket::Frames(_) | Socket::Uplinks(_)));

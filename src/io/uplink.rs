@@ -32,8 +32,8 @@
 //! - Longer datagrams than the way's MTU go by the sockets, which refuse them and tell of the path as always. ICMP errors about what was sent here come
 //!   to the sockets' error queues too: the kernel finds the socket by addresses and ports, whoever has sent.
 //! - IPv6 goes without flow labels; reverse path filtering is not done: what tunnels carry is authenticated.
-//! - Where the kernel has IPsec policies of its own (xfrm; looked at every 30 s), the sockets carry all. Fwmark and user rules are not asked for;
-//!   link-local addresses stay with the sockets.
+//! - Where the kernel has IPsec policies of its own (xfrm; looked at every 30 s), the sockets carry all. Rules by fwmark, user, TOS and ports are not asked for;
+//!   link-local addresses, on either end, and those of VRFs stay with the sockets.
 //!
 //! ```text
 //! program    which frames are taken       headers   read and written
@@ -51,20 +51,21 @@ mod program;
 mod tests;
 mod ways;
 
+use std::collections::{HashMap, hash_map};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use self::desk::{Answers, Desk};
+use self::desk::{Asked, Desk, Questions};
 pub use self::error::UplinkError;
 use self::headers::{ETHERNET_BYTES, Fields, Received};
-use self::interface::Uplink;
+use self::interface::{Frame, Uplink};
 use self::ways::{Number, Ways};
 use super::frames::af_xdp::MAX_QUEUES;
 use super::frames::af_xdp::chunks::Lent;
-use super::netlink::ways::Key;
+use super::netlink::ways::{Key, Way};
 use super::poller::Poller;
 use super::udp::{RecvCounters, SendReport};
 use crate::net::{Path, Port};
@@ -73,8 +74,10 @@ use crate::packet::{Datagram, Outbox};
 
 /// Uplinks at most; each has as many tokens of the poller as there may be queues.
 pub const MAX_UPLINKS: usize = 4;
-/// Most datagrams that one receive gives.
+/// Most frames that one receive looks at.
 const BATCH: usize = 64;
+/// Most ways that one receive learns.
+const MAX_ANSWERS: usize = 256;
 /// WireGuard's data; every other type is of its control.
 const DATA_MESSAGE: u8 = 4;
 /// A run for the sockets.
@@ -95,6 +98,22 @@ pub struct UplinkCounts {
     pub damaged: u64,
     /// The card took no more.
     pub congested: u64,
+    /// That are followed now.
+    pub ways: usize,
+}
+
+/// What one receive has made.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// Looked at, damaged ones too.
+    pub frames: usize,
+    /// Given.
+    pub datagrams: usize,
+    pub bytes: usize,
+    /// Ways learned.
+    pub answers: usize,
+    /// The poller says so too, when it is asked.
+    pub may_have_more: bool,
 }
 
 /// All uplinks together: one more place to receive from and to send by.
@@ -104,13 +123,19 @@ pub struct Uplinks {
     /// Ready when a queue is, or something was answered.
     poller: Poller,
     uplinks: [Option<Box<Uplink>>; MAX_UPLINKS],
+    /// Place and number of every queue that is open.
+    queues: Vec<(usize, usize)>,
     /// Where data is listened for; all others are none of ours.
     listening: Vec<(Port, SocketAddr)>,
     ways: Ways,
     /// What the last receive gave.
     batch: Vec<Taken>,
-    /// Where the next receive begins to look.
+    /// At which of the queues the next receive begins.
     next: usize,
+    /// Answers that are not heeded yet: a few with each receive.
+    answered: hash_map::IntoIter<Key, Option<Way>>,
+    /// For the thread that knows, as soon as it is not at the desk.
+    unsaid: Questions,
     /// The number of the outbox at hand.
     outbox: u64,
     /// Of each of its runs, by which way it goes.
@@ -140,10 +165,13 @@ impl Uplinks {
             desk,
             poller,
             uplinks: Default::default(),
+            queues: Vec::new(),
             listening: Vec::new(),
             ways: Ways::default(),
             batch: Vec::with_capacity(BATCH),
             next: 0,
+            answered: HashMap::new().into_iter(),
+            unsaid: Questions::default(),
             outbox: 0,
             plan: Vec::new(),
             holds_back: false,
@@ -156,7 +184,8 @@ impl Uplinks {
     pub fn listen(&mut self, listening: Vec<(Port, SocketAddr)>) {
         if listening != self.listening {
             self.listening.clone_from(&listening);
-            self.desk.question(|questions| questions.listening = Some(listening));
+            self.unsaid.listening = Some(listening);
+            self.say();
         }
     }
 
@@ -164,21 +193,26 @@ impl Uplinks {
         self.poller.as_fd()
     }
 
-    /// Gives back what the last call gave, and takes what has come, up to a batch: how many datagrams, and of how many bytes.
-    pub fn receive(&mut self) -> io::Result<(usize, usize)> {
+    /// Gives back what the last call gave, and takes what has come, up to a batch.
+    pub fn receive(&mut self) -> io::Result<Reading> {
         self.give_back();
-        if self.desk.has_answers() {
-            // Its waker is heard first: what comes meanwhile calls again.
+        self.say();
+        let mut reading = Reading::default();
+        if self.desk.has_answers() || self.answered.len() > 0 {
             self.poller.wait(Some(Duration::ZERO))?;
-            let answers = self.desk.take_answers();
-            self.handle(answers)?;
+            reading.answers += self.heed();
         }
-        for number in 0..MAX_UPLINKS {
-            self.take((self.next + number) % MAX_UPLINKS);
+        self.take(&mut reading);
+        if reading.frames == 0 {
+            // Who answers calls behind it, so there may be a call whose answer we have: nobody would hear it any more, and it would not end.
+            self.poller.wait(Some(Duration::ZERO))?;
+            reading.answers += self.heed();
+            self.take(&mut reading);
         }
-        self.next = (self.next + 1) % MAX_UPLINKS;
-        self.counts.received += self.batch.len() as u64;
-        Ok((self.batch.len(), self.batch.iter().map(|taken| taken.payload.len()).sum()))
+        reading.may_have_more = reading.frames > 0 || self.answered.len() > 0;
+        reading.datagrams = self.batch.len();
+        self.counts.received += reading.datagrams as u64;
+        Ok(reading)
     }
 
     /// Those that the last receive gave.
@@ -241,10 +275,11 @@ impl Uplinks {
                 && let Some(uplink) = &mut self.uplinks[place]
             {
                 uplink.has_failed = true;
-                self.desk.question(|questions| questions.failed.push(device));
+                self.unsaid.failed.push(device);
             }
             report.add(one);
         }
+        self.say();
         report
     }
 
@@ -253,6 +288,7 @@ impl Uplinks {
         UplinkCounts {
             lost: self.counts.lost + open().map(|uplink| uplink.lost()).sum::<u64>(),
             damaged: self.counts.damaged + open().map(|uplink| uplink.damaged()).sum::<u64>(),
+            ways: self.ways.count(),
             ..self.counts
         }
     }
@@ -271,70 +307,106 @@ impl Uplinks {
         self.uplinks.iter_mut().flatten().for_each(|uplink| uplink.refill());
     }
 
-    fn take(&mut self, place: usize) {
+    /// First of every queue a share, so that a flood of one leaves room for the others; then whatever there is.
+    fn take(&mut self, reading: &mut Reading) {
+        let count = self.queues.len();
+        if count == 0 {
+            return;
+        }
+        let share = (BATCH / count).max(1);
+        for most in [share, BATCH] {
+            for number in 0..count {
+                let (place, queue) = self.queues[(self.next + number) % count];
+                self.take_from(place, queue, most.min(BATCH.saturating_sub(reading.frames)), reading);
+            }
+        }
+        self.next = (self.next + 1) % count;
+    }
+
+    fn take_from(&mut self, place: usize, queue: usize, most: usize, reading: &mut Reading) {
         let Some(uplink) = &mut self.uplinks[place] else { return };
-        for queue in 0..uplink.queues() {
-            while self.batch.len() < BATCH
-                && let Some((lent, received)) = uplink.take(queue)
-            {
-                let path = path(&self.listening, &received);
-                match path {
-                    Some(path) => self.batch.push(Taken {
-                        uplink: place,
-                        queue,
-                        lent,
-                        path,
-                        ecn: received.ecn,
-                        payload: received.payload,
-                    }),
-                    // A port that we have just left.
-                    None => uplink.give_back(queue, lent),
-                }
+        for _ in 0..most {
+            let Some(frame) = uplink.take(queue) else { break };
+            reading.frames += 1;
+            let Frame::Datagram(lent, received) = frame else { continue };
+            reading.bytes += received.payload.len();
+            let path = path(&self.listening, &received);
+            match path {
+                Some(path) => self.batch.push(Taken {
+                    uplink: place,
+                    queue,
+                    lent,
+                    path,
+                    ecn: received.ecn,
+                    payload: received.payload,
+                }),
+                // A port that we have just left.
+                None => uplink.give_back(queue, lent),
             }
-            uplink.release(queue);
         }
+        uplink.release(queue);
     }
 
-    fn handle(&mut self, answers: Answers) -> io::Result<()> {
-        for device in answers.closed {
-            self.close(device);
+    /// What is answered, of ways a few: how many.
+    fn heed(&mut self) -> usize {
+        if self.answered.len() == 0
+            && let Some(answers) = self.desk.take_answers()
+        {
+            answers.closed.into_iter().for_each(|device| self.close(device));
+            answers.opened.into_iter().for_each(|uplink| self.open(uplink));
+            self.answered = answers.ways.into_iter();
+            if answers.sweep {
+                self.unsaid.asked.extend(self.ways.sweep().into_iter().map(Asked::Forget));
+            }
+            self.say();
         }
-        for uplink in answers.opened {
-            self.open(uplink)?;
-        }
-        for (key, way) in answers.ways {
+        let mut heeded = 0;
+        for (key, way) in self.answered.by_ref().take(MAX_ANSWERS) {
             self.ways.set(key, way);
+            heeded += 1;
         }
-        if answers.sweep {
-            let forgotten = self.ways.sweep();
-            if !forgotten.is_empty() {
-                self.desk.question(|questions| questions.forgotten.extend(forgotten));
-            }
-        }
-        Ok(())
+        heeded
     }
 
-    fn open(&mut self, uplink: Box<Uplink>) -> io::Result<()> {
+    /// Nobody is waited for: what is not said now is said by the next receive, which this calls for.
+    fn say(&mut self) {
+        if self.unsaid.is_empty() {
+            return;
+        }
+        let unsaid = &mut self.unsaid;
+        if self.desk.try_question(|questions| questions.append(unsaid)).is_none() {
+            self.poller.waker().wake();
+        }
+    }
+
+    /// Where it cannot be had, it goes back, by which the thread that knows sees that it is not open.
+    fn open(&mut self, uplink: Box<Uplink>) {
         self.close(uplink.device);
         let Some(place) = self.uplinks.iter().position(Option::is_none) else {
-            self.desk.question(|questions| questions.returned.push(uplink));
-            return Ok(());
+            self.unsaid.returned.push(uplink);
+            return;
         };
-        for (fd, queue) in uplink.descriptors().zip(0..) {
-            self.poller.add(fd, (place * MAX_QUEUES as usize + queue) as u8)?;
+        let token = |queue| (place * MAX_QUEUES as usize + queue) as u8;
+        if uplink.descriptors().zip(0..).try_for_each(|(fd, queue)| self.poller.add(fd, token(queue))).is_err() {
+            uplink.descriptors().for_each(|fd| self.poller.remove(fd));
+            self.unsaid.returned.push(uplink);
+            return;
         }
+        self.queues.extend((0..uplink.queues()).map(|queue| (place, queue)));
         self.uplinks[place] = Some(uplink);
-        Ok(())
     }
 
     /// Nothing of it is lent: the last batch was given back.
     fn close(&mut self, device: u32) {
         let is_it = |uplink: &Option<Box<Uplink>>| uplink.as_ref().is_some_and(|uplink| uplink.device == device);
         let Some(place) = self.uplinks.iter().position(is_it) else { return };
+        self.queues.retain(|(of, _)| *of != place);
         if let Some(uplink) = self.uplinks[place].take() {
             self.counts.lost += uplink.lost();
             self.counts.damaged += uplink.damaged();
-            self.desk.question(|questions| questions.returned.push(uplink));
+            // Until it is dropped, what is gone would call us for ever.
+            uplink.descriptors().for_each(|fd| self.poller.remove(fd));
+            self.unsaid.returned.push(uplink);
         }
     }
 
@@ -346,9 +418,7 @@ impl Uplinks {
         let Some(number) = self.ways.find(key) else {
             if is_data {
                 self.counts.no_way += segments;
-                if self.ways.has_room() && self.desk.ask(key) {
-                    self.ways.insert(key);
-                }
+                self.ask(key);
             }
             return None;
         };
@@ -366,6 +436,15 @@ impl Uplinks {
             return None;
         }
         Some(number)
+    }
+
+    /// In the place of one that nobody uses, when there is no room.
+    fn ask(&mut self, key: Key) {
+        self.say();
+        let Some(place) = self.ways.place().filter(|_| self.unsaid.is_empty()) else { return };
+        if self.desk.ask(self.ways.key_at(place), key) {
+            self.ways.insert(place, key);
+        }
     }
 
     fn hold_back(&mut self, number: Number) {
@@ -427,12 +506,16 @@ fn port_number(listening: &[(Port, SocketAddr)], port: Port) -> u16 {
     listening.iter().find(|(one, _)| *one == port).map_or(0, |(_, address)| address.port())
 }
 
+/// Whether who listens there hears what comes to this address: `[::]` hears IPv4 too.
+fn hears(listen: IpAddr, address: IpAddr) -> bool {
+    let listen = listen.to_canonical();
+    listen == address || listen.is_unspecified() && (listen.is_ipv6() || address.is_ipv4())
+}
+
 /// As the socket would tell it.
 fn path(listening: &[(Port, SocketAddr)], received: &Received) -> Option<Path> {
-    let is_it = |address: &SocketAddr| {
-        let ip = address.ip().to_canonical();
-        address.port() == received.destination_port && (ip.is_unspecified() || ip == received.destination)
-    };
+    let is_it =
+        |address: &SocketAddr| address.port() == received.destination_port && hears(address.ip(), received.destination);
     let (port, address) = listening.iter().find(|(_, address)| is_it(address))?;
     let local: Option<IpAddr> = address.ip().is_unspecified().then_some(received.destination);
     Some(Path { port: *port, remote: SocketAddr::new(received.source, received.source_port), local })

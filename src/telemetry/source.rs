@@ -165,6 +165,9 @@ pub struct UplinkCounts {
     pub damaged: u64,
     /// Not sent: the card took no more.
     pub congested: u64,
+    /// Remotes whose way is followed now, and at most.
+    pub ways: usize,
+    pub ways_limit: usize,
 }
 
 /// Of the gate, in datagrams: what the kernel had joined counts as what it was.

@@ -126,6 +126,9 @@ pub struct UplinkStatus {
     pub damaged_datagrams: u64,
     /// The card took no more.
     pub unsent_datagrams: u64,
+    /// Remotes whose way is followed now, and at most.
+    pub ways: usize,
+    pub ways_limit: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -365,6 +368,8 @@ impl UplinkStatus {
             lost_datagrams: counts.lost,
             damaged_datagrams: counts.damaged,
             unsent_datagrams: counts.congested,
+            ways: counts.ways,
+            ways_limit: counts.ways_limit,
         })
     }
 }

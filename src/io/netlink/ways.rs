@@ -19,6 +19,7 @@
 mod message;
 mod table;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -96,15 +97,18 @@ impl Resolver {
         Ok(changed)
     }
 
-    /// From now on the way to this remote is followed. `false`: as many as there may be are.
+    /// From now on the way to this remote is followed, on an error as one that there is not, for [`Resolver::ask_again`]. `false`: as many as there may be are.
     pub fn follow(&mut self, key: Key) -> io::Result<bool> {
         if !self.table.has_room(&key) {
             return Ok(false);
         }
-        self.ask(key)?;
+        let asked = self.ask(key);
+        if asked.is_err() {
+            self.table.handle_route(key, None);
+        }
         // Whoever asks is answered, if nothing has changed too.
         self.table.tell(key);
-        Ok(true)
+        asked.map(|()| true)
     }
 
     pub fn forget(&mut self, key: &Key) {
@@ -147,13 +151,15 @@ impl Resolver {
         Ok(links)
     }
 
-    /// All addresses that the kernel takes packets to.
+    /// All addresses that the kernel takes packets to, whoever brings them: not those of VRFs and of what belongs to one (or to a bridge or bond: that has
+    /// the addresses itself).
     pub fn addresses(&mut self) -> io::Result<Vec<IpAddr>> {
+        let apart = |device: &Device| device.is_vrf || device.master.is_some();
+        let apart: BTreeSet<u32> = self.links()?.iter().filter(|one| apart(one)).map(|one| one.link.index).collect();
         let mut addresses = Vec::new();
-        self.dump(&message::request_addresses(), |message| {
-            if let Message::Address(address) = message {
-                addresses.push(address);
-            }
+        self.dump(&message::request_addresses(), |message| match message {
+            Message::Address(device, address) if !apart.contains(&device) => addresses.push(address),
+            _ => {}
         })?;
         addresses.sort();
         addresses.dedup();
@@ -242,7 +248,7 @@ pub fn confirm(neighbours: &[Place]) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::io::frames::interface;
-    use crate::io::frames::testbed::{Testbed, sh, with_testbed};
+    use crate::io::frames::testbed::{Testbed, sh, try_sh, with_testbed};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -349,6 +355,24 @@ mod tests {
             for ours in ["10.0.0.1", "fd00::1", "127.0.0.1"] {
                 assert!(addresses.contains(&ours.parse().unwrap()), "{addresses:?}");
             }
+        });
+    }
+
+    #[test]
+    fn addresses_of_a_vrf_are_not_everybodys() {
+        with_resolver(|_bed, mut resolver| {
+            if let Err(why) = try_sh("ip link add ixv type vrf table 10") {
+                return eprintln!("NOT RUN: no VRFs in this kernel: {why}");
+            }
+            sh("ip addr add 10.8.0.1/24 dev ixv; ip link set ixv up");
+            let ours = ["10.0.0.1", "10.8.0.1"].map(|ours| ours.parse().unwrap());
+            let are_there = |resolver: &mut Resolver| {
+                let addresses = resolver.addresses().unwrap();
+                ours.map(|ours: IpAddr| addresses.contains(&ours))
+            };
+            assert_eq!(are_there(&mut resolver), [true, false]);
+            sh("ip link set ixa master ixv");
+            assert_eq!(are_there(&mut resolver), [false, false]);
         });
     }
 

@@ -60,9 +60,11 @@ impl Socket {
                 return Ok(Received { messages, datagrams: messages, work, may_have_more: messages > 0 });
             }
             Socket::Uplinks(uplinks) => {
-                let (messages, bytes) = uplinks.receive()?;
-                let work = work(messages, messages, bytes);
-                return Ok(Received { messages, datagrams: messages, work, may_have_more: messages > 0 });
+                let read = uplinks.receive()?;
+                // What gives nothing (damaged frames, ways learned) is work all the same.
+                let work = work(read.frames, read.frames + read.answers, read.bytes);
+                let (messages, may_have_more) = (read.datagrams, read.may_have_more);
+                return Ok(Received { messages, datagrams: messages, work, may_have_more });
             }
         };
         let (bytes, datagrams) = batch.size();

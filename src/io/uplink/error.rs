@@ -47,9 +47,4 @@ impl UplinkError {
             _ => UplinkError::Other(name, error),
         }
     }
-
-    /// What it lacks, the process cannot get while it runs.
-    pub fn is_final(&self) -> bool {
-        matches!(self, UplinkError::NotPermitted(_) | UplinkError::NotInKernel | UplinkError::IsBond(_))
-    }
 }

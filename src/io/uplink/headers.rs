@@ -62,6 +62,10 @@ pub fn parse(frame: &[u8], is_veth: bool) -> Option<Received> {
             }
             let address = |at: usize| Some(Ipv6Addr::from(*header.get(at..)?.first_chunk::<16>()?));
             let end = IPV6_BYTES + usize::from(u16::from_be_bytes([header[4], header[5]]));
+            // The first belong to one link, which is not told; the second are no addresses on the wire (RFC 4942 section 2.2).
+            if address(8)?.is_unicast_link_local() || address(8)?.to_ipv4_mapped().is_some() {
+                return None;
+            }
             (address(8)?.into(), address(24)?.into(), header[1] >> 4 & 3, IPV6_BYTES, end)
         }
         _ => return None,
@@ -307,7 +311,7 @@ mod tests {
         for source in ["224.0.0.1", "127.0.0.1", "0.0.0.0", "0.1.2.3", "255.255.255.255"] {
             assert_eq!(parse(&frame([source, V4[1]], FIELDS, &[9; 33], 0), false), None, "{source}");
         }
-        for source in ["ff02::1", "::1", "::"] {
+        for source in ["ff02::1", "::1", "::", "fe80::1", "febf::1", "::ffff:192.0.2.7"] {
             assert_eq!(parse(&frame([source, V6[1]], FIELDS, &[9; 33], 0), false), None, "{source}");
         }
         assert_eq!(Template::new(&way(V4[0]), V6[1].parse().unwrap()), None);

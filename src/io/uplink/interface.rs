@@ -30,17 +30,27 @@ pub struct Uplink {
     pub has_failed: bool,
     /// Frames that the program took and that were no whole datagrams.
     damaged: u64,
-    // Dropped in this order: first no more frames come, then the sockets are closed.
-    #[allow(dead_code, reason = "keeps the program on the interface")]
-    link: Link,
     queues: Vec<Queue>,
+}
+
+/// What was taken out of a ring.
+#[derive(Debug)]
+pub enum Frame {
+    Datagram(Lent, Received),
+    Damaged,
 }
 
 /// Which addresses and ports are ours; shared by the programs of all uplinks.
 pub type Shared = Arc<Mutex<Ours>>;
 
-/// The interface stays the kernel's: only tunnels' data is taken from here on.
-pub fn open(device: &Device, ours: &Shared) -> Result<Uplink, UplinkError> {
+/// The receive queues of an interface. `None`: it cannot be looked at.
+pub fn receive_queues(name: &str, index: u32) -> Option<u32> {
+    Nic::look_at(name, index).ok().map(|nic| nic.receive_queues())
+}
+
+/// The interface stays the kernel's: only tunnels' data is taken from here on, until the link is dropped. What cannot be had is found out before the program
+/// is put on it, as a card may have to be reset for that.
+pub fn open(device: &Device, ours: &Shared) -> Result<(Uplink, Link), UplinkError> {
     let link = &device.link;
     let name = &link.name;
     let fail = |error| UplinkError::of(name, error);
@@ -64,7 +74,6 @@ pub fn open(device: &Device, ours: &Shared) -> Result<Uplink, UplinkError> {
         let instructions = program::program(&sockets, ours.descriptor(), link.mac);
         Program::of(program::NAME, &instructions).map_err(fail)?
     };
-    let attached = Link::attach(&program, link.index, Mode::Native).map_err(|error| not_native(name, error))?;
     let chunk_bytes = chunk_bytes(link.mtu_bytes);
     let open = |mode| -> io::Result<Vec<Queue>> {
         let place = |queue| Place { interface_index: link.index, queue, mode, chunk_bytes, transmits: queue == 0 };
@@ -78,7 +87,8 @@ pub fn open(device: &Device, ours: &Shared) -> Result<Uplink, UplinkError> {
         Ok(opened) => opened,
         Err(_) => (Mode::Native, open(Mode::Native).map_err(fail)?),
     };
-    Ok(Uplink { device: link.index, mode, is_veth, has_failed: false, damaged: 0, link: attached, queues })
+    let attached = Link::attach(&program, link.index, Mode::Native).map_err(|error| not_native(name, error))?;
+    Ok((Uplink { device: link.index, mode, is_veth, has_failed: false, damaged: 0, queues }, attached))
 }
 
 fn not_native(name: &str, error: io::Error) -> UplinkError {
@@ -107,19 +117,18 @@ impl Uplink {
         self.queues.iter().map(Queue::as_fd)
     }
 
-    /// The next datagram of a queue; what is damaged is counted and goes back.
-    pub fn take(&mut self, queue: usize) -> Option<(Lent, Received)> {
+    /// The next frame of a queue; what is damaged is counted and goes back.
+    pub fn take(&mut self, queue: usize) -> Option<Frame> {
         let receiving = &mut self.queues[queue].receiving;
-        loop {
-            let lent = receiving.take()?;
-            match headers::parse(receiving.bytes(&lent), self.is_veth) {
-                Some(received) => return Some((lent, received)),
-                None => {
-                    self.damaged += 1;
-                    receiving.give_back(lent);
-                }
+        let lent = receiving.take()?;
+        Some(match headers::parse(receiving.bytes(&lent), self.is_veth) {
+            Some(received) => Frame::Datagram(lent, received),
+            None => {
+                self.damaged += 1;
+                receiving.give_back(lent);
+                Frame::Damaged
             }
-        }
+        })
     }
 
     pub fn queues(&self) -> usize {

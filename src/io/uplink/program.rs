@@ -1,8 +1,8 @@
 //! The program on an uplink: which of the frames that come are tunnels' data for us.
 //!
 //! ```text
-//! to our hardware address, no VLAN, IPv4 without options and no fragment or IPv6 without extension headers, UDP, to an address and port of
-//! ours (a table that we keep)?                                                 no: the kernel's
+//! to our hardware address, no VLAN, IPv4 without options and no fragment or IPv6 without extension headers and not from a link-local address, UDP, to an
+//! address and port of ours (a table that we keep)?                                                 no: the kernel's
 //! data: WireGuard's message 4; in UDP of IPsec what has an SPI                 no: the kernel's (handshakes, IKE, keepalives)
 //! to the socket of its receive queue, if that has one; else it is the kernel's
 //! ```
@@ -15,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
+use super::hears;
 use crate::io::bpf::assembler::{Assembler, Do, If, Label, R0, R1, R2, R3, R6, R7, R8, R9, Register, STACK, Width};
 use crate::io::bpf::{Instruction, Name, SocketMap, Table};
 use crate::net::{Mac, Port};
@@ -105,7 +106,7 @@ fn wanted(listening: &[(Port, SocketAddr)], addresses: &[IpAddr]) -> BTreeMap<[u
                 Port::IkeNatT => NAT_T,
                 _ => continue,
             };
-            if hears(listen.ip().to_canonical(), *address) {
+            if hears(listen.ip(), *address) {
                 wanted.insert(key(*address, listen.port()), kind);
             }
         }
@@ -117,11 +118,6 @@ fn wanted(listening: &[(Port, SocketAddr)], addresses: &[IpAddr]) -> BTreeMap<[u
 fn is_usable(address: &IpAddr) -> bool {
     let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     !(address.is_loopback() || address.is_multicast() || address.is_unspecified() || is_link_local)
-}
-
-/// `[::]` hears IPv4 too.
-fn hears(listen: IpAddr, address: IpAddr) -> bool {
-    listen == address || listen.is_unspecified() && (listen.is_ipv6() || address.is_ipv4())
 }
 
 fn key(address: IpAddr, port: u16) -> [u8; KEY_BYTES] {
@@ -193,6 +189,10 @@ fn key_of_ipv6(a: &mut Assembler, pass: Label) {
     pass_if_shorter(a, IP_AT + IPV6_BYTES + UDP_BYTES + PAYLOAD_BYTES, pass);
     a.load(Width::One, R1, FRAME, IP_AT + 6);
     a.jump_if(R1, If::NotEqual, UDP, pass);
+    // A link-local sender is one of its interface, which a path from here does not tell.
+    a.load(Width::Two, R1, FRAME, IP_AT + 8);
+    a.with_value(Do::And, R1, i32::from(0xffc0_u16.to_be()));
+    a.jump_if(R1, If::Equal, i32::from(0xfe80_u16.to_be()), pass);
     begin_key(a, 6, IP_AT + IPV6_BYTES);
     for at in (0..16).step_by(4) {
         a.load(Width::Four, R1, FRAME, IP_AT + 24 + at);

@@ -137,7 +137,14 @@ fn send_from_there(bed: &Testbed, to: &str, payloads: Vec<Vec<u8>>) {
     let to: SocketAddr = to.parse().unwrap();
     bed.there().run(move || {
         let from = if to.is_ipv4() { "10.0.0.2:7" } else { "[fd00::2]:7" };
-        let socket = StdSocket::bind(from).unwrap();
+        // Somebody else's child may have a copy of the last one's for a moment.
+        let begun = Instant::now();
+        let socket = loop {
+            match StdSocket::bind(from) {
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+                Ok(socket) => break socket,
+            }
+        };
         payloads.iter().for_each(|payload| _ = socket.send_to(payload, to).unwrap());
     });
 }
@@ -557,5 +564,213 @@ fn what_the_ring_has_no_room_for_is_lost_and_counted_and_handshakes_are_not() {
         send_from_there(&bed, "10.0.0.1:51820", vec![data(1, 64); 100]);
         assert_eq!(gateway.receive(100).len(), 100);
         assert_eq!(gateway.counts().lost, counts.lost);
+    });
+}
+
+/// Without sockets: what each receive makes can be looked at.
+struct Bare {
+    desk: Desk,
+    keeper: Keeper,
+    uplinks: Uplinks,
+}
+
+impl Bare {
+    fn open() -> Option<Self> {
+        let desk = Desk::default();
+        let mut uplinks = Uplinks::new(desk.clone()).unwrap();
+        uplinks.listen(vec![(Port::WireGuard, "[::]:51820".parse().unwrap())]);
+        let keeper = match Keeper::new(desk.clone(), vec!["ixa".to_owned()]) {
+            Ok(keeper) => keeper,
+            Err(error) => {
+                eprintln!("NOT RUN: {error}");
+                return None;
+            }
+        };
+        Some(Bare { desk, keeper, uplinks })
+    }
+
+    fn until(&mut self, state: &str) {
+        let begun = Instant::now();
+        let is = |keeper: &Keeper| matches!(keeper.states().get("ixa"), Some(Ok(is) | Err(is)) if is == state);
+        while !is(&self.keeper) {
+            assert!(begun.elapsed() < PATIENCE, "{:?}", self.keeper.states());
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        self.keeper.turn(Duration::from_millis(5)).unwrap();
+    }
+
+    /// Whether it calls for another receive.
+    fn calls(&self) -> bool {
+        let mut poller = Poller::new().unwrap();
+        poller.add(self.uplinks.fd(), 0).unwrap();
+        poller.wait(Some(Duration::from_millis(20))).unwrap().is_readable(0)
+    }
+}
+
+fn with_bare(queues: u32, test: impl FnOnce(Testbed, Bare) + Send + 'static) {
+    with_testbed(move |bed| {
+        sh("ip link del ixa");
+        let there =
+            bed.there().run(|| std::fs::read_link("/proc/thread-self").unwrap().file_name().unwrap().to_owned());
+        let queues = format!("numrxqueues {queues} numtxqueues {queues}");
+        sh(&format!(
+            "ip link add ixa {queues} type veth peer name ixb {queues}; ip link set ixb netns {}; ip link set ixa up; ip addr add 10.0.0.1/24 dev ixa",
+            there.display()
+        ));
+        bed.there().sh("ip link set ixb up; ip addr add 10.0.0.2/24 dev ixb");
+        let Some(mut bare) = Bare::open() else { return };
+        let state = if queues.contains('4') { "AF_XDP native, copy, 4 queues" } else { "AF_XDP native, copy" };
+        bare.until(state);
+        (0..5).for_each(|_| bare.turn());
+        test(bed, bare);
+    });
+}
+
+#[test]
+fn a_flood_of_one_queue_leaves_room_for_the_others() {
+    with_bare(4, |bed, mut bare| {
+        bare.uplinks.receive().unwrap();
+        // One of 16 senders floods at a time: each queue has its turn, by the other end's hash over ports.
+        for _ in 0..16 {
+            let flooding = bed.there().run(|| {
+                let flood = StdSocket::bind("10.0.0.2:0").unwrap();
+                (0..200).for_each(|_| _ = flood.send_to(&data(2, 64), "10.0.0.1:51820").unwrap());
+                // Behind it, where they come by the same queue.
+                for _ in 0..32 {
+                    let socket = StdSocket::bind("10.0.0.2:0").unwrap();
+                    socket.send_to(&data(1, 64), "10.0.0.1:51820").unwrap();
+                }
+                flood.local_addr().unwrap()
+            });
+            std::thread::sleep(Duration::from_millis(10));
+            let reading = bare.uplinks.receive().unwrap();
+            assert_eq!((reading.frames, reading.datagrams, reading.may_have_more), (BATCH, BATCH, true));
+            let others = bare.uplinks.datagrams().filter(|datagram| datagram.path.remote != flooding).count();
+            assert!((1..BATCH).contains(&others), "{others}");
+            while bare.uplinks.receive().unwrap().may_have_more {}
+        }
+    });
+}
+
+#[test]
+fn damaged_frames_are_counted_into_the_batch() {
+    with_bare(1, |bed, mut bare| {
+        bare.uplinks.receive().unwrap();
+        let mut damaged = frame("10.0.0.1", "10.0.0.2", &data(1, 32));
+        *damaged.last_mut().unwrap() ^= 1;
+        bed.there().run(move || {
+            let socket = sys::open_packet().unwrap();
+            sys::bind_packet(socket.as_fd(), interface::index("ixb").unwrap(), 0).unwrap();
+            (0..100).for_each(|_| sys::send(socket.as_fd(), &[&damaged]).unwrap());
+        });
+        std::thread::sleep(Duration::from_millis(10));
+        let readings = [(); 3].map(|()| bare.uplinks.receive().unwrap());
+        assert_eq!(readings.map(|one| (one.frames, one.datagrams)), [(BATCH, 0), (100 - BATCH, 0), (0, 0)]);
+        assert_eq!(readings.map(|one| one.may_have_more), [true, true, false]);
+        assert_eq!(bare.uplinks.counts().damaged, 100);
+    });
+}
+
+#[test]
+fn a_call_that_comes_behind_its_answer_is_heard_and_ends() {
+    let desk = Desk::default();
+    let mut uplinks = Uplinks::new(desk.clone()).unwrap();
+    let mut poller = Poller::new().unwrap();
+    poller.add(uplinks.fd(), 0).unwrap();
+    let mut calls = || poller.wait(Some(Duration::ZERO)).unwrap().is_readable(0);
+    desk.answer(|answers| answers.sweep = true);
+    assert!(calls());
+    uplinks.receive().unwrap();
+    assert!(!calls());
+    uplinks.poller.waker().wake();
+    assert!(calls());
+    uplinks.receive().unwrap();
+    assert!(!calls());
+}
+
+#[test]
+fn ways_are_learned_a_few_at_a_time() {
+    let desk = Desk::default();
+    let mut uplinks = Uplinks::new(desk.clone()).unwrap();
+    let key = |number: u32| Key { remote: std::net::Ipv4Addr::from(number).into(), local: None };
+    desk.answer(|answers| answers.ways.extend((0..600).map(|number| (key(number), None))));
+    let readings = [(); 3].map(|()| uplinks.receive().unwrap());
+    assert_eq!(readings.map(|one| one.answers), [2 * MAX_ANSWERS, 600 - 2 * MAX_ANSWERS, 0]);
+    assert_eq!(readings.map(|one| one.may_have_more), [true, false, false]);
+}
+
+#[test]
+fn what_the_packet_path_cannot_take_goes_back_and_is_not_open() {
+    with_bare(1, |_bed, mut bare| {
+        // As if it were there already: the poller refuses it.
+        let poller = &bare.uplinks.poller;
+        bare.desk.answer(|answers| poller.add(answers.opened[0].descriptors().next().unwrap(), 99).unwrap());
+        bare.uplinks.receive().unwrap();
+        assert!(bare.uplinks.queues.is_empty());
+        bare.until("it has failed, and is opened again in a while");
+        assert!(!sh("ip link show ixa").contains("xdp"));
+        (0..5).for_each(|_| _ = bare.uplinks.receive().unwrap());
+        assert!(!bare.calls());
+    });
+}
+
+#[test]
+fn what_fails_is_off_at_once_and_is_opened_again_only_after_a_while() {
+    with_bare(1, |_bed, mut bare| {
+        bare.uplinks.receive().unwrap();
+        assert!(sh("ip link show ixa").contains("xdp"));
+        let device = interface::index("ixa").unwrap();
+        bare.desk.try_question(|questions| questions.failed.push(device)).unwrap();
+        bare.turn();
+        assert!(!sh("ip link show ixa").contains("xdp"), "before the packet path knows");
+        bare.uplinks.receive().unwrap();
+        assert!(!bare.calls());
+        bare.until("it has failed, and is opened again in a while");
+        for _ in 0..20 {
+            bare.turn();
+            bare.uplinks.receive().unwrap();
+        }
+        assert!(!sh("ip link show ixa").contains("xdp"));
+        sh("ip link set ixa mtu 1400");
+        bare.until("AF_XDP native, copy");
+    });
+}
+
+#[test]
+fn another_number_of_queues_is_another_opening() {
+    with_bare(4, |_bed, mut bare| {
+        bare.uplinks.receive().unwrap();
+        if let Err(why) = try_sh("ethtool -L ixa rx 2 tx 4") {
+            return eprintln!("NOT RUN: {why}");
+        }
+        bare.keeper.look_again();
+        bare.turn();
+        bare.uplinks.receive().unwrap();
+        bare.until("AF_XDP native, copy, 2 queues");
+    });
+}
+
+#[test]
+fn link_local_senders_are_the_sockets() {
+    with_gateway("::", |bed, mut gateway| {
+        bed.there().sh("ip addr add fe80::9/64 dev ixb nodad");
+        let frames = ["fe80::9", "fd00::2"].map(|theirs| frame("fd00::1", theirs, &data(1, 32)));
+        bed.there().run(move || {
+            let socket = sys::open_packet().unwrap();
+            sys::bind_packet(socket.as_fd(), interface::index("ixb").unwrap(), 0).unwrap();
+            frames.iter().for_each(|frame| sys::send(socket.as_fd(), &[frame]).unwrap());
+        });
+        let told = gateway.receive(2);
+        let scopes = told.iter().map(|(path, ..)| match path.remote {
+            SocketAddr::V6(remote) => (remote.ip().is_unicast_link_local(), remote.scope_id() != 0),
+            SocketAddr::V4(_) => panic!("{told:?}"),
+        });
+        let mut scopes: Vec<_> = scopes.collect();
+        scopes.sort();
+        assert_eq!(scopes, [(false, false), (true, true)]);
+        assert_eq!(gateway.counts().received, 1);
     });
 }

@@ -1,11 +1,15 @@
 //! The ways that whoever sends knows: of each remote the headers, ready to be copied, or that it is the sockets' matter.
 //!
-//! Bounded: at most [`MAX_WAYS`]; what was not used between two sweeps is given up.
+//! Bounded: at most [`MAX_WAYS`]; what was not used between two sweeps is given up. When there is no room, a new one takes the place of one that was not used
+//! since the last sweep, or never but when it was made: whoever has a tunnel and sends from made-up addresses fills the table, and keeps nobody else out.
 
 use std::collections::HashMap;
 
 use super::headers::Template;
 use crate::io::netlink::ways::{Key, MAX_WAYS, Way};
+
+/// Entries looked at, for one to be replaced.
+const MAX_LOOKS: usize = 64;
 
 /// A known way, headers and all.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,8 @@ struct Entry {
     ready: Option<Ready>,
     /// Since the last sweep.
     is_used: bool,
+    /// Found but for the first time.
+    is_known: bool,
     /// The number of the outbox that had something by this way for the sockets alone, the last time.
     held_back_in: u64,
 }
@@ -36,6 +42,8 @@ pub struct Ways {
     entries: Vec<Entry>,
     /// Consecutive runs often go the same way.
     latest: Option<(Key, Number)>,
+    /// Where the next one to be replaced is looked for.
+    hand: usize,
 }
 
 impl Ways {
@@ -46,7 +54,8 @@ impl Ways {
             _ => *self.numbers.get(&key)?,
         };
         self.latest = Some((key, number));
-        self.entries[number as usize].is_used = true;
+        let entry = &mut self.entries[number as usize];
+        (entry.is_used, entry.is_known) = (true, true);
         Some(number)
     }
 
@@ -55,15 +64,44 @@ impl Ways {
         self.numbers.get(key).copied()
     }
 
-    pub fn has_room(&self) -> bool {
-        self.entries.len() < MAX_WAYS
+    /// Where a new one may be. `None`: nowhere, as far as was looked.
+    pub fn place(&mut self) -> Option<Number> {
+        if self.entries.len() < MAX_WAYS {
+            return Some(self.entries.len() as Number);
+        }
+        for _ in 0..MAX_LOOKS {
+            let number = self.hand;
+            self.hand = (self.hand + 1) % MAX_WAYS;
+            let entry = &self.entries[number];
+            if !(entry.is_used && entry.is_known) {
+                return Some(number as Number);
+            }
+        }
+        None
+    }
+
+    /// Whose place it is now.
+    pub fn key_at(&self, place: Number) -> Option<Key> {
+        self.entries.get(place as usize).map(|entry| entry.key)
     }
 
     /// From now on it is known that somebody wants to go there.
-    pub fn insert(&mut self, key: Key) {
-        debug_assert!(self.has_room() && !self.numbers.contains_key(&key));
-        self.numbers.insert(key, self.entries.len() as Number);
-        self.entries.push(Entry { key, ready: None, is_used: true, held_back_in: 0 });
+    pub fn insert(&mut self, place: Number, key: Key) {
+        debug_assert!(!self.numbers.contains_key(&key));
+        let entry = Entry { key, ready: None, is_used: true, is_known: false, held_back_in: 0 };
+        match self.entries.get_mut(place as usize) {
+            Some(there) => {
+                self.numbers.remove(&there.key);
+                *there = entry;
+                self.latest = None;
+            }
+            None => self.entries.push(entry),
+        }
+        self.numbers.insert(key, place);
+    }
+
+    pub fn count(&self) -> usize {
+        self.entries.len()
     }
 
     /// Of a way that somebody wants to go; of others nothing is kept.
@@ -110,6 +148,13 @@ mod tests {
     use super::*;
     use crate::net::Mac;
 
+    impl Ways {
+        fn add(&mut self, key: Key) {
+            let place = self.place().unwrap();
+            self.insert(place, key);
+        }
+    }
+
     fn key(number: u32) -> Key {
         Key { remote: Ipv4Addr::from(0xcb00_7100 + number).into(), local: None }
     }
@@ -126,7 +171,7 @@ mod tests {
         assert_eq!(ways.find(key(1)), None);
         ways.set(key(1), way(9));
         assert_eq!(ways.find(key(1)), None, "nobody wanted it");
-        ways.insert(key(1));
+        ways.add(key(1));
         let number = ways.find(key(1)).unwrap();
         assert!(ways.ready(number).is_none());
         ways.set(key(1), way(9));
@@ -141,8 +186,8 @@ mod tests {
     #[test]
     fn there_is_a_bound_and_what_is_unused_for_long_makes_room() {
         let mut ways = Ways::default();
-        (0..MAX_WAYS as u32).for_each(|number| ways.insert(key(number)));
-        assert!(!ways.has_room());
+        (0..MAX_WAYS as u32).for_each(|number| ways.add(key(number)));
+        assert_eq!(ways.count(), MAX_WAYS);
         assert_eq!(ways.sweep(), []);
         for number in [5, 700, MAX_WAYS as u32 - 1] {
             assert_eq!(ways.find(key(number)), Some(number));
@@ -150,14 +195,30 @@ mod tests {
         assert_eq!(ways.sweep().len(), MAX_WAYS - 3);
         ways.set(key(700), way(9));
         let number = ways.find(key(700)).unwrap();
-        assert!(ways.ready(number).is_some() && ways.has_room());
+        assert!(ways.ready(number).is_some() && ways.count() < MAX_WAYS);
         assert_eq!((ways.find(key(6)), ways.find(key(5)).is_some()), (None, true));
+    }
+
+    #[test]
+    fn in_a_full_table_a_new_one_takes_the_place_of_one_that_nobody_uses() {
+        let mut ways = Ways::default();
+        let all = MAX_WAYS as u32;
+        (0..all).for_each(|number| ways.add(key(number)));
+        (0..all).filter(|number| *number != 7).for_each(|number| _ = ways.find(key(number)));
+        let place = ways.place().unwrap();
+        assert_eq!((place, ways.key_at(place)), (7, Some(key(7))), "made, and never used again");
+        ways.insert(place, key(all));
+        assert_eq!((ways.count(), ways.find(key(7)), ways.find(key(all))), (MAX_WAYS, None, Some(7)));
+        assert!((0..MAX_WAYS / MAX_LOOKS).all(|_| ways.place().is_none()), "all are in use");
+        assert_eq!(ways.sweep(), []);
+        (0..40).for_each(|number| _ = ways.find(key(number)));
+        assert_eq!(ways.place(), Some(40), "the others were used since the sweep");
     }
 
     #[test]
     fn what_is_held_back_is_so_for_one_outbox() {
         let mut ways = Ways::default();
-        ways.insert(key(1));
+        ways.add(key(1));
         let number = ways.find(key(1)).unwrap();
         ways.hold_back(number, 8);
         assert_eq!((ways.is_held_back(number, 8), ways.is_held_back(number, 9)), (true, false));

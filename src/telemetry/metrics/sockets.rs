@@ -128,6 +128,17 @@ pub(super) static METRICS: &[Declaration] = &[
         },
     },
     Declaration {
+        name: "ixgate_uplink_ways",
+        kind: Kind::Gauge,
+        unit: Unit::Ways,
+        help: "Remotes whose way by AF_XDP is followed (used), and how many may be (limit): a new one beyond takes the place of one that nobody uses, or goes by the sockets.",
+        read: |s| {
+            let sample = |of: &str, count: usize| (vec![("of", of.to_owned())], count as f64);
+            let ways = s.socket.uplink.into_iter();
+            ways.flat_map(|counts| [sample("used", counts.ways), sample("limit", counts.ways_limit)]).collect()
+        },
+    },
+    Declaration {
         name: "ixgate_socket_truncated_messages_total",
         kind: Kind::Counter,
         unit: Unit::Messages,

@@ -34,6 +34,8 @@ const IFA_FLAGS: u16 = 8;
 /// Duplicate address detection has failed, or has not ended: the kernel takes nothing to it.
 const IFA_F_NOT_YET: u32 = 0x08 | 0x40;
 const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
 const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
@@ -85,13 +87,15 @@ pub struct Neighbour {
 pub struct Device {
     pub link: Link,
     pub master: Option<u32>,
+    pub is_vrf: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     Neighbour(Neighbour),
     Device(Device),
-    Address(IpAddr),
+    /// And the device that has it.
+    Address(u32, IpAddr),
     /// As asked for. `None`: there is no plain route.
     Route(Option<Route>),
     /// Of whatever device.
@@ -148,7 +152,7 @@ fn read_one(part: Part<'_>, is_answer: bool) -> Option<Message> {
         RTM_DELNEIGH => Message::Neighbour(Neighbour { mac: None, is_stale: false, ..read_neighbour(body)? }),
         RTM_NEWLINK if is_answer => Message::Device(read_device(body)?),
         RTM_NEWLINK | RTM_DELLINK => Message::LinksChanged,
-        RTM_NEWADDR if is_answer => Message::Address(read_address(body)?),
+        RTM_NEWADDR if is_answer => read_address(body)?,
         RTM_NEWADDR | RTM_DELADDR => Message::AddressesChanged,
         NLMSG_DONE => Message::Done { is_consistent },
         NLMSG_ERROR => Message::Failed(part.error()?),
@@ -205,12 +209,15 @@ fn read_neighbour(body: &[u8]) -> Option<Neighbour> {
 
 fn read_device(body: &[u8]) -> Option<Device> {
     let link = link_of(body)?;
-    let master = attributes(body.get(16..)?).find(|(kind, _)| *kind == IFLA_MASTER);
-    Some(Device { link, master: master.and_then(|(_, value)| u32_at(value, 0)) })
+    let find = |wanted, of| attributes(of).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let master = find(IFLA_MASTER, body.get(16..)?).and_then(|value| u32_at(value, 0));
+    let kind = find(IFLA_LINKINFO, body.get(16..)?).and_then(|info| find(IFLA_INFO_KIND, info));
+    Some(Device { link, master, is_vrf: kind.is_some_and(|kind| kind.starts_with(b"vrf\0")) })
 }
 
-fn read_address(body: &[u8]) -> Option<IpAddr> {
+fn read_address(body: &[u8]) -> Option<Message> {
     let [family, _, flags, ..] = *body.get(..IFADDRMSG_BYTES)? else { return None };
+    let device = u32_at(body, 4)?;
     let (mut flags, mut peer, mut ours) = (u32::from(flags), None, None);
     for (kind, value) in attributes(&body[IFADDRMSG_BYTES..]) {
         match kind {
@@ -220,7 +227,7 @@ fn read_address(body: &[u8]) -> Option<IpAddr> {
             _ => {}
         }
     }
-    ours.or(peer).filter(|_| flags & IFA_F_NOT_YET == 0)
+    ours.or(peer).filter(|_| flags & IFA_F_NOT_YET == 0).map(|address| Message::Address(device, address))
 }
 
 fn address(family: u8, value: &[u8]) -> Option<IpAddr> {
@@ -359,6 +366,23 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_what_belongs_to_a_vrf_and_what_is_one() {
+        let device = |kind: &[u8], master: Option<u32>| {
+            let mut body = vec![0; 16];
+            body[4..8].copy_from_slice(&7u32.to_ne_bytes());
+            body.extend(attribute(3, b"ix7\0"));
+            body.extend(attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, kind)));
+            master.into_iter().for_each(|master| body.extend(attribute(IFLA_MASTER, &master.to_ne_bytes())));
+            match &read_all(&message(RTM_NEWLINK, 0, &body))[..] {
+                [Message::Device(device)] => (device.is_vrf, device.master),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(device(b"vrf\0", None), (true, None));
+        assert_eq!((device(b"veth\0", Some(9)), device(b"vrf_slave\0", None)), ((false, Some(9)), (false, None)));
+    }
+
+    #[test]
     fn an_address_that_is_not_ours_yet_is_none() {
         let with = |flags: u32| {
             let mut body = vec![AF_INET6, 64, 0, 0, 7, 0, 0, 0];
@@ -366,7 +390,7 @@ mod tests {
             body.extend(attribute(IFA_FLAGS, &flags.to_ne_bytes()));
             read_all(&message(RTM_NEWADDR, 0, &body))
         };
-        assert_eq!(with(0x80), [Message::Address("2001:db8::1".parse().unwrap())]);
+        assert_eq!(with(0x80), [Message::Address(7, "2001:db8::1".parse().unwrap())]);
         assert_eq!((with(0x40), with(0x08)), (Vec::new(), Vec::new()), "tentative, or another's");
     }
 
