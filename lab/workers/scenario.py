@@ -94,7 +94,7 @@ def check_what_it_says(world, report):
     report.that("... nearly all that they get", porters["left_datagrams"] < porters["opened_datagrams"] // 4,
                 "less than a quarter of that is left to the walk", porters)
     report.fact("opened by porters, left to the walk, all", f"{porters} of {total}")
-    report.that("`status` says so", f"{THREADS} threads" in world.ixgate.status_text(), f"{THREADS} threads",
+    report.that("`status` says so", f"{THREADS}: the first decides" in world.ixgate.status_text(), f"threads {THREADS}",
                 world.ixgate.status_text())
     names = sorted(thread["Name"] for thread in world.ixgate.thread_status())
     report.that("threads", sum(name.startswith("ixgate-port-") for name in names) == THREADS - 1, "two porters", names)

@@ -48,7 +48,14 @@ impl Gates {
 pub fn keep(gate: Gate, named: Named, gates: Gates) -> io::Result<Follower> {
     let changes = Changes::new()?;
     Follower::spawn("ixgate-gates", changes.waker(), |orders| {
-        let keeper = Keeper { gate: Arc::new(gate), named, gates, ports: Vec::new(), links: BTreeMap::new() };
+        let keeper = Keeper {
+            gate: Arc::new(gate),
+            named,
+            gates,
+            ports: Vec::new(),
+            links: BTreeMap::new(),
+            missing: Vec::new(),
+        };
         keeper.run(orders, changes);
     })
 }
@@ -61,6 +68,8 @@ struct Keeper {
     ports: Vec<String>,
     /// By the kernel's number. `Err`: it could not be attached, and that has been told.
     links: BTreeMap<u32, (String, Result<Link, String>)>,
+    /// Named, and not there; that has been told.
+    missing: Vec<String>,
 }
 
 impl Keeper {
@@ -93,6 +102,13 @@ impl Keeper {
                 self.links.insert(index, (name, link));
             }
         }
+        let missing = self.named_and_missing();
+        for name in missing.iter().filter(|name| !self.missing.contains(name)) {
+            tracing::warn!(
+                "no gate on {name}: there is no such Ethernet interface; it gets one when it comes (`interfaces` in [gate])"
+            );
+        }
+        self.missing = missing;
         let mut state = self.gates.lock();
         let names = |is_open: bool| {
             let with = self.links.values().filter(move |(_, link)| link.is_ok() == is_open);
@@ -101,6 +117,14 @@ impl Keeper {
             names
         };
         (state.interfaces, state.refused) = (names(true), names(false));
+        state.refused.extend(self.missing.iter().cloned());
+    }
+
+    /// Those that ports are on are told by the configuration's check.
+    fn named_and_missing(&self) -> Vec<String> {
+        let is_there = |name: &String| self.links.values().any(|(one, _)| one == name);
+        let named = self.named.iter().flatten();
+        named.filter(|name| !is_there(name) && !self.ports.contains(name)).cloned().collect()
     }
 
     fn wanted(&self) -> BTreeMap<u32, String> {

@@ -173,7 +173,7 @@ where
     let (asks, asked) = mpsc::channel(worker::OUTSIDE_QUEUE);
     if threads > 1 && uplinks.0.is_some() {
         tracing::warn!(
-            "what comes by AF_XDP ([uplink]) is all the first thread's: `threads` in [workers] help with what comes by sockets only"
+            "what comes by AF_XDP ([uplink]) is all the first thread's: `threads` in [workers] helps with what comes by sockets only"
         );
     }
     let dealt = deal(&mut sockets, threads);

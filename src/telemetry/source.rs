@@ -146,7 +146,7 @@ pub struct PorterCounts {
     pub threads: usize,
     /// Datagrams that they opened.
     pub opened: u64,
-    /// Those that they left to the walk as they came: handshakes, and data under keys that they had not been lent yet, or that is not authentic.
+    /// Those that they left to the walk as they came: data under keys that they had not been lent yet, or that is not authentic.
     pub left: u64,
 }
 

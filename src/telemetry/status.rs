@@ -107,7 +107,7 @@ pub struct SocketStatus {
 pub struct PortersStatus {
     pub threads: usize,
     pub opened_datagrams: u64,
-    /// To the walk, which opens them itself: handshakes, data under keys that are new to a porter, and what is not authentic.
+    /// To the walk, which opens them itself: data under keys that are new to a porter, and what is not authentic.
     pub left_datagrams: u64,
 }
 

@@ -79,8 +79,8 @@ fn heading(status: &Status) -> String {
         let [opened, left] = [porters.opened_datagrams, porters.left_datagrams].map(count);
         let _ = writeln!(
             text,
-            "{:<width$} {} threads: 1 walks, {} receive, open, seal and send ({opened} opened there, {left} left to the walk)",
-            "path",
+            "{:<width$} {}: the first decides, and carries a share; {} porters opened {opened} datagrams and left {left} to it",
+            "threads",
             porters.threads + 1,
             porters.threads
         );
@@ -434,11 +434,10 @@ Why packets of a realm were dropped: ixgate status REALM
     #[test]
     fn several_threads_have_a_line() {
         let mut source = three_realms();
-        assert!(!overview(&Status::of(&source, Duration::ZERO)).contains("threads"));
+        assert!(!overview(&Status::of(&source, Duration::ZERO)).contains("\nthreads"));
         source.socket.porters = PorterCounts { threads: 3, opened: 12_345, left: 6 };
         let text = overview(&Status::of(&source, Duration::ZERO));
-        let line =
-            "path       4 threads: 1 walks, 3 receive, open, seal and send (12,345 opened there, 6 left to the walk)\n";
+        let line = "threads    4: the first decides, and carries a share; 3 porters opened 12,345 datagrams and left 6 to it\n";
         assert!(text.contains(line), "{text}");
     }
 

@@ -10,8 +10,8 @@ pub static WORKERS: TableSpec = TableSpec {
     doc: "Threads of the packet path.",
     keys: &[with_default(
         "threads",
-        "How many: at most one for each core. The first walks (grants, sessions, translation); with more than one, the others receive, open, \
-         seal and send for it.",
+        "How many, at most one for each core. The first decides (grants, sessions, translation); with more than one, the others receive and \
+         decrypt for it, and encrypt and send to WireGuard peers.",
         integer(1, MAX_THREADS),
         "1",
     )],

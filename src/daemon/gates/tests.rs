@@ -6,7 +6,7 @@ fn with_keeper(named: Named, test: impl FnOnce(Keeper) + Send + 'static) {
     with_testbed(|_bed| match Gate::load() {
         Ok(gate) => {
             let (gate, gates) = (Arc::new(gate), Gates::default());
-            test(Keeper { gate, named, gates, ports: Vec::new(), links: BTreeMap::new() });
+            test(Keeper { gate, named, gates, ports: Vec::new(), links: BTreeMap::new(), missing: Vec::new() });
         }
         Err(error) => eprintln!("NOT RUN: {error}"),
     });
@@ -38,9 +38,17 @@ fn it_is_on_every_ethernet_interface_that_is_no_port_as_they_come_and_go() {
 #[test]
 fn it_is_on_those_that_are_named() {
     with_keeper(Some(vec!["ixc".to_owned(), "ixb".to_owned()]), |mut keeper| {
-        assert!(on(&mut keeper).is_empty());
+        let mut look = || {
+            keeper.look();
+            let state = keeper.gates.state();
+            (state.interfaces, state.refused)
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(look(), (names(&[]), names(&["ixc", "ixb"])), "who is not there is told");
         sh("ip link add ixc type veth peer name ixd");
-        assert_eq!(on(&mut keeper), ["ixc"]);
+        assert_eq!(look(), (names(&["ixc"]), names(&["ixb"])));
+        sh("ip link del ixc");
+        assert_eq!(look(), (names(&[]), names(&["ixc", "ixb"])));
     });
 }
 

@@ -53,7 +53,7 @@ pub(super) static METRICS: &[Declaration] = &[
         name: "ixgate_porter_datagrams_total",
         kind: Kind::Counter,
         unit: Unit::Datagrams,
-        help: "Datagrams that porters' threads opened, and those that they left to the walk: handshakes, data under keys that are new to them, and what is not authentic.",
+        help: "Datagrams that porters' threads opened, and those that they left to the first thread: data under keys that are new to them, and what is not authentic.",
         read: |s| {
             let sample = |by: &str, count: u64| (vec![("result", by.to_owned())], count as f64);
             vec![sample("opened", s.socket.porters.opened), sample("left", s.socket.porters.left)]
