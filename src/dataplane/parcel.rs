@@ -227,11 +227,10 @@ impl Parcel {
         let Parcel { batch, outbox, sealing, .. } = self;
         let is_wanted = |group: &&Group| !group.is_sealed && leaving.carries(group.header.port());
         let groups = || sealing.groups.iter().filter(is_wanted);
-        let packets = groups().flat_map(|group| &sealing.packets[group.packets.clone()]);
-        let numbers = groups().flat_map(|group| &sealing.packets[group.packets.clone()]).map(|packet| packet.number);
-        touch(batch, numbers);
+        let packets = || groups().flat_map(|group| &sealing.packets[group.packets.clone()]);
+        touch(batch, packets().map(|packet| packet.number));
         let mut jobs: heapless::Vec<SealJob<'_>, BATCH_PACKETS> = heapless::Vec::new();
-        let mut places = outbox.places_mut(packets.map(|packet| packet.place));
+        let mut places = outbox.places_mut(packets().map(|packet| packet.place));
         for group in groups() {
             for (packet, place) in sealing.packets[group.packets.clone()].iter().zip(places.by_ref()) {
                 let sealed = match (group.header, packet.stamp) {

@@ -1,6 +1,6 @@
 //! `[gate]`.
 
-use super::plain_ports::interface_name;
+use super::plain_ports::{has_ports, interface_name};
 use crate::config::diagnostic::Problems;
 use crate::config::model::Gate;
 use crate::config::raw::Raw;
@@ -17,11 +17,7 @@ pub fn gate(raw: &Raw, problems: &mut Problems) -> Gate {
     let mut names = Vec::new();
     for text in &list.value {
         let Some(name) = interface_name(text, problems) else { continue };
-        let is_port = raw.realms.iter().flat_map(|realm| &realm.attachments).any(|attachment| {
-            let port = attachment.port.as_ref().and_then(|port| port.interface.as_ref());
-            port.is_some_and(|interface| interface.value == name)
-        });
-        if is_port {
+        if has_ports(raw, &name) {
             problems
                 .warning(&text.span, format!("ports are on `{name}`, so the gate is not"))
                 .why("frames of a port do not come by the sockets that the gate is for")

@@ -168,6 +168,14 @@ fn report_both_kinds(name: &str, span: &Range<usize>, first: &Range<usize>, prob
         .also(first, "the other one is here");
 }
 
+/// Whether the file attaches a realm by a port on that interface.
+pub fn has_ports(raw: &raw::Raw, name: &str) -> bool {
+    raw.realms.iter().flat_map(|realm| &realm.attachments).any(|attachment| {
+        let port = attachment.port.as_ref().and_then(|port| port.interface.as_ref());
+        port.is_some_and(|interface| interface.value == name)
+    })
+}
+
 pub fn interface_name(text: &At<String>, problems: &mut Problems) -> Option<String> {
     let name = text.value.as_str();
     if is_interface_name(name) {

@@ -1,6 +1,6 @@
 //! `[uplink]`.
 
-use super::plain_ports::interface_name;
+use super::plain_ports::{has_ports, interface_name};
 use crate::config::diagnostic::Problems;
 use crate::config::model::Uplink;
 use crate::config::raw::Raw;
@@ -26,11 +26,7 @@ pub fn uplink(raw: &Raw, problems: &mut Problems) -> Uplink {
     let mut names: Vec<String> = Vec::new();
     for text in &list.value {
         let Some(name) = interface_name(text, problems) else { continue };
-        let is_port = raw.realms.iter().flat_map(|realm| &realm.attachments).any(|attachment| {
-            let port = attachment.port.as_ref().and_then(|port| port.interface.as_ref());
-            port.is_some_and(|interface| interface.value == name)
-        });
-        if is_port {
+        if has_ports(raw, &name) {
             problems
                 .error(&text.span, format!("ports are on `{name}`, which takes all of its frames"))
                 .why("an uplink is the kernel's, with addresses and routes; a port's interface is not")
