@@ -2,7 +2,7 @@
 //! behind one another, so that they leave as one run.
 //!
 //! ```text
-//! prepare    tunnel by tunnel: counters and sequence numbers, padding, places in the outbox
+//! depart     tunnel by tunnel: counters and sequence numbers, padding, room in the outbox
 //! seal       all of the batch at once (`crypto::batch`), from the packets' buffers to their places
 //! commit     places become datagrams, tunnel by tunnel
 //! ```
@@ -15,19 +15,17 @@ use std::ops::Range;
 
 use heapless::Vec;
 
-use crate::crypto::{SealJob, Stamp, seal_batch};
-use crate::ipsec;
+use crate::crypto::{PacketKey, SealJob, seal_batch};
 use crate::net::TunnelId;
 use crate::packet::batch::BATCH_PACKETS;
-use crate::packet::outbox::Place;
+use crate::packet::outbox::{Place, Room};
 use crate::packet::{Batch, DropReason, Fate, Outbox};
-use crate::wireguard::{Departure, PADDING_BYTES};
 
 use super::counters::Counters;
 use super::fragment::Fragmenter;
-use super::parcel::{Header, Sealing, Unsealed};
+use super::parcel::{Sealing, Unsealed};
 use super::report::Traffic;
-use super::tunnels::{Egress, Tunnels};
+use super::tunnels::{Departing, Departure, Tunnels};
 
 #[inline(never)]
 pub(super) fn encap(
@@ -43,8 +41,8 @@ pub(super) fn encap(
     touch(order, tunnels, counters);
     let any_cut = batch.metas().iter().fold(0, |bytes, meta| bytes | meta.fragment_payload_bytes) != 0;
     // Not in the struct: they would be filled with zeros.
-    let (leaving, esp, groups) = (&mut Vec::new(), &mut Vec::new(), &mut Vec::new());
-    let mut encap = Encap { batch, tunnels, fragmenter, outbox, sealing, counters, leaving, esp, groups };
+    let (leaving, groups) = (&mut Vec::new(), &mut Vec::new());
+    let mut encap = Encap { batch, tunnels, fragmenter, outbox, sealing, counters, leaving, groups };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
         encap.take(TunnelId((group[0] >> 32) as u32), group, any_cut);
     }
@@ -59,35 +57,32 @@ struct Encap<'a> {
     /// Of a parcel, whose packets somebody else seals.
     sealing: Option<&'a mut Sealing>,
     counters: &'a mut Counters,
-    /// Prepared, not yet sealed.
-    leaving: &'a mut Vec<Leaving, BATCH_PACKETS>,
-    /// Those of ESP among them.
-    esp: &'a mut Vec<ipsec::Prepared, BATCH_PACKETS>,
+    /// Not yet sealed.
+    leaving: &'a mut Leaving,
     /// Of `leaving`, in order.
     groups: &'a mut Vec<Group, BATCH_PACKETS>,
 }
 
+type Leaving = Vec<Message, BATCH_PACKETS>;
+
 /// A packet that is to be sealed.
-struct Leaving {
+struct Message {
     /// In the batch.
     number: u32,
     packet_bytes: u32,
     text_bytes: u32,
-    place: Place,
+    /// Of the outer header.
+    traffic_class: u8,
 }
 
-/// Packets to one tunnel that are to be sealed.
+/// Packets that depart together.
 struct Group {
     tunnel: TunnelId,
+    departure: Departure,
     leaving: Range<usize>,
-    transport: Transport,
-}
-
-enum Transport {
-    /// The first of the packets has the first of the counters.
-    WireGuard(Departure),
-    /// Where the first of them stands among those of ESP.
-    Esp(usize),
+    /// Of all of them, one behind the other.
+    place: Place,
+    traffic: Traffic,
 }
 
 impl Encap<'_> {
@@ -107,165 +102,113 @@ impl Encap<'_> {
                     self.seal_alone(place_of(first));
                     rest = &rest[1..];
                 }
-                _ => {
-                    let done = self.prepare(tunnel, &rest[..whole]);
-                    rest = &rest[done..];
-                    if !rest.is_empty() {
-                        self.finish();
-                    }
-                }
+                _ => rest = &rest[self.depart(tunnel, &rest[..whole])..],
             }
         }
     }
 
-    /// How many of them are dealt with, before one that cannot be now.
-    fn prepare(&mut self, tunnel: TunnelId, group: &[u64]) -> usize {
-        let Encap { batch, tunnels, outbox, leaving, esp, .. } = self;
-        let (first, first_esp) = (leaving.len(), esp.len());
-        let (done, transport) = match tunnels.egress(tunnel) {
-            Egress::WireGuard(wireguard) => match wireguard.depart(tunnel, group.len(), outbox) {
-                Ok(departure) => {
-                    let (with_counter, without) = group.split_at(departure.packets);
-                    prepare_wireguard(&departure, with_counter, batch, outbox, leaving);
-                    drop_all(without, batch, DropReason::TunnelDown);
-                    (group.len(), Transport::WireGuard(departure))
-                }
-                Err(reason) => {
-                    drop_all(group, batch, reason);
-                    return group.len();
-                }
-            },
-            Egress::Esp(ipsec) => {
-                let mut done = 0;
-                for key in group {
-                    done += 1;
-                    let number = place_of(key);
-                    let (meta, buffer) = batch.buffer_mut(number);
-                    let packet_bytes = meta.buffer_bytes();
-                    match ipsec.prepare(tunnel, buffer, packet_bytes, outbox) {
-                        Ok(prepared) => {
-                            push(leaving, number, packet_bytes, prepared.text_bytes, prepared.place);
-                            let _ = esp.push(prepared);
-                            if prepared.is_last {
-                                break;
-                            }
-                        }
-                        Err(reason) => meta.drop(reason),
-                    }
-                }
-                (done, Transport::Esp(first_esp))
+    /// How many of them are dealt with: the first, and as many behind it as can be now.
+    fn depart(&mut self, tunnel: TunnelId, packets: &[u64]) -> usize {
+        let Encap { batch, tunnels, outbox, leaving, .. } = self;
+        let first = leaving.len();
+        let departed = tunnels.depart(tunnel, packets.iter().map(|key| batch.bytes(place_of(key))), outbox);
+        let departure = match departed {
+            Ok(departure) => departure,
+            Err(refusal) => {
+                drop_all(&packets[..refusal.packets], batch, refusal.reason);
+                return refusal.packets;
             }
         };
+        let mut room = outbox.room();
+        let (traffic, done) = match &departure {
+            Departure::WireGuard(departure) => {
+                (finish_all(departure, packets, batch, &mut room, leaving), packets.len())
+            }
+            Departure::Esp(departure) => (finish_all(departure, packets, batch, &mut room, leaving), departure.packets),
+        };
         if first < leaving.len() {
-            let _ = self.groups.push(Group { tunnel, leaving: first..leaving.len(), transport });
+            let place = outbox.reserve_taken(room);
+            let _ = self.groups.push(Group { tunnel, departure, leaving: first..self.leaving.len(), place, traffic });
+        }
+        if departure.is_last() {
+            self.finish();
         }
         done
     }
 
-    /// Seals what has been prepared.
+    /// Seals what is on its way.
     #[inline(never)]
     fn finish(&mut self) {
         if self.leaving.is_empty() {
             return;
         }
         let sealed = if self.sealing.is_some() { self.leave_to_seal() } else { self.seal() };
-        let Encap { batch, tunnels, outbox, counters, leaving, groups, esp, .. } = self;
-        for Group { tunnel, leaving: range, transport } in groups.iter() {
-            let packets = || leaving[range.clone()].iter().zip(bits_from(sealed, range.start));
-            let mut traffic = Traffic::default();
-            for (packet, is_sealed) in packets() {
-                let meta = batch.meta_mut(packet.number as usize);
-                if is_sealed {
-                    meta.fate = Fate::Forwarded;
-                    traffic.add(packet.packet_bytes as usize);
-                } else {
-                    meta.drop(DropReason::EgressQueueFull); // which preparing has ruled out
-                }
+        let Encap { batch, tunnels, outbox, counters, leaving, groups, .. } = self;
+        for Group { tunnel, departure, leaving: range, place, traffic } in groups.iter() {
+            let (messages, sealed) = (&leaving[range.clone()], sealed >> range.start);
+            let mut traffic = *traffic;
+            let all_of_them = u64::MAX >> (u64::BITS as usize - messages.len());
+            if sealed & all_of_them == all_of_them {
+                messages.iter().for_each(|message| batch.meta_mut(message.number as usize).fate = Fate::Forwarded);
+            } else {
+                traffic = forward_sealed(batch, messages, sealed);
             }
-            let realm = batch.meta(leaving[range.start].number as usize).to;
+            let realm = batch.meta(messages[0].number as usize).to;
             counters.sent_all(*tunnel, realm, traffic);
-            match transport {
-                Transport::WireGuard(_) => {
-                    let places = packets().map(|(packet, is_sealed)| (packet.place, is_sealed));
-                    tunnels.commit_wireguard(*tunnel, traffic, places, outbox);
-                }
-                Transport::Esp(start) => {
-                    let packets = esp[*start..][..range.len()].iter();
-                    tunnels.commit_esp(*tunnel, traffic, packets.zip(bits_from(sealed, range.start)), outbox);
-                }
+            let (path, may_fragment) = tunnels.sent(*tunnel, departure, traffic);
+            outbox.let_fragment(may_fragment);
+            let mut rest = *place;
+            let mut behind = 0;
+            // Nearly always all of one class.
+            for messages in messages.chunk_by(|one, other| one.traffic_class == other.traffic_class) {
+                let places = messages.iter().zip(bits_from(sealed, behind)).map(|(message, is_sealed)| {
+                    let place;
+                    (place, rest) = rest.split(departure.message_bytes(message.text_bytes as usize));
+                    (place, is_sealed)
+                });
+                outbox.commit_places(places, path, messages[0].traffic_class);
+                behind += messages.len();
             }
+            outbox.let_fragment(false);
         }
         leaving.clear();
         groups.clear();
-        esp.clear();
     }
 
-    /// All that has been prepared, at once. Which have been sealed, bit by bit.
+    /// All that is on its way, at once. Which have been sealed, bit by bit.
     #[inline(never)]
     fn seal(&mut self) -> u64 {
-        let Encap { batch, tunnels, outbox, leaving, groups, esp, .. } = self;
-        let mut jobs: Vec<SealJob<'_>, BATCH_PACKETS> = Vec::new();
-        let mut places = outbox.places_mut(leaving.iter().map(|packet| packet.place));
-        // One that has no job, of which there is none, and those behind it do not leave.
-        'all: for Group { tunnel, leaving: range, transport } in groups.iter() {
-            let packets = leaving[range.clone()].iter().zip(places.by_ref());
-            match transport {
-                Transport::WireGuard(departure) => {
-                    let Some(key) = tunnels.wireguard_key(*tunnel) else { break };
-                    for (counter, (packet, place)) in (departure.counter..).zip(packets) {
-                        let Some(sealed) = departure.write_header(counter, place) else { break 'all };
-                        let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
-                        let _ = jobs.push(SealJob::new(key, Stamp::WireGuard { counter }, text, sealed));
-                    }
-                }
-                Transport::Esp(start) => {
-                    for (prepared, (packet, place)) in esp[*start..].iter().zip(packets) {
-                        let Some(key) = tunnels.esp_key(prepared) else { break 'all };
-                        let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
-                        let _ = jobs.push(SealJob::new(key, prepared.stamp, text, ipsec::Prepared::sealed(place)));
-                    }
-                }
+        let Encap { batch, tunnels, outbox, leaving, groups, .. } = self;
+        let mut jobs: Jobs<'_> = Vec::new();
+        let places = outbox.places_mut(groups.iter().map(|group| group.place));
+        for (group, bytes) in groups.iter().zip(places) {
+            // One that has no key, of which there is none, and those behind it do not leave.
+            let Some(key) = tunnels.sealing_key(group.tunnel, &group.departure) else { break };
+            let messages = &leaving[group.leaving.clone()];
+            match &group.departure {
+                Departure::WireGuard(departure) => push_jobs(departure, key, messages, batch, bytes, &mut jobs),
+                Departure::Esp(departure) => push_jobs(departure, key, messages, batch, bytes, &mut jobs),
             }
         }
         seal_batch(&mut jobs);
         jobs.iter().enumerate().fold(0u64, |bits, (n, job)| bits | u64::from(job.is_sealed) << n)
     }
 
-    /// Writes down all that has been prepared, for whoever seals it. Which have a key, bit by bit.
+    /// Writes down all that is on its way, for whoever seals it. Which have a key, bit by bit.
     #[inline(never)]
     fn leave_to_seal(&mut self) -> u64 {
-        let Encap { tunnels, sealing: Some(sealing), leaving, groups, esp, .. } = self else { return 0 };
+        let Encap { tunnels, sealing: Some(sealing), leaving, groups, .. } = self else { return 0 };
         let mut left = 0u64;
-        for Group { tunnel, leaving: range, transport } in groups.iter() {
-            let unsealed = |packet: &Leaving, stamp| Unsealed {
-                number: packet.number,
-                text_bytes: packet.text_bytes,
-                place: packet.place,
-                stamp,
-            };
-            match transport {
-                Transport::WireGuard(departure) => {
-                    let Some(key) = tunnels.wireguard_key(*tunnel) else { break };
-                    let stamps = (departure.counter..).map(|counter| Stamp::WireGuard { counter });
-                    let packets = leaving[range.clone()].iter().zip(stamps);
-                    let packets = packets.map(|(packet, stamp)| unsealed(packet, stamp));
-                    sealing.push(key.clone(), Header::WireGuard(*departure), packets);
-                }
-                Transport::Esp(start) => {
-                    // A tunnel may have several SAs.
-                    let mut at = range.start;
-                    for stretch in esp[*start..][..range.len()].chunk_by(ipsec::Prepared::has_key_of) {
-                        let Some(key) = tunnels.esp_key(&stretch[0]) else { return left };
-                        let packets = leaving[at..].iter().zip(stretch);
-                        sealing.push(
-                            key.clone(),
-                            Header::Esp,
-                            packets.map(|(packet, one)| unsealed(packet, one.stamp)),
-                        );
-                        at += stretch.len();
-                    }
-                }
-            }
+        for Group { tunnel, departure, leaving: range, place, .. } in groups.iter() {
+            let Some(key) = tunnels.sealing_key(*tunnel, departure) else { break };
+            let mut rest = *place;
+            let messages = leaving[range.clone()].iter().zip(0..).map(|(message, behind)| {
+                let place;
+                (place, rest) = rest.split(departure.message_bytes(message.text_bytes as usize));
+                let Message { number, text_bytes, .. } = *message;
+                Unsealed { number, text_bytes, place, stamp: departure.stamp(behind) }
+            });
+            sealing.push(key.clone(), *departure, messages);
             left |= (1u128 << range.end).wrapping_sub(1 << range.start) as u64;
         }
         left
@@ -289,45 +232,78 @@ impl Encap<'_> {
     }
 }
 
-/// There are counters for all of them.
+/// Makes the first of the packets, as many as depart, ready for sealing, as far as there is room.
 #[inline(never)]
-fn prepare_wireguard(
-    departure: &Departure,
-    group: &[u64],
+fn finish_all<D: Departing>(
+    departure: &D,
+    packets: &[u64],
     batch: &mut Batch,
-    outbox: &mut Outbox,
-    leaving: &mut Vec<Leaving, BATCH_PACKETS>,
-) {
-    for key in group {
+    room: &mut Room,
+    leaving: &mut Leaving,
+) -> Traffic {
+    let (departing, others) = packets.split_at(departure.packets());
+    let mut traffic = Traffic::default();
+    for key in departing {
         let number = place_of(key);
         let (meta, buffer) = batch.buffer_mut(number);
         let packet_bytes = meta.buffer_bytes();
-        let text_bytes = departure.text_bytes(packet_bytes);
-        // As much as there may be, of which the length is known.
-        let padding = buffer.get_mut(packet_bytes..).and_then(|behind| behind.first_chunk_mut::<PADDING_BYTES>());
-        let Some(padding) = padding else {
+        let traffic_class = departure.traffic_class(buffer);
+        let Some(text_bytes) = departure.finish(buffer, packet_bytes) else {
             meta.drop(DropReason::InnerTooLong);
             continue;
         };
-        *padding = [0; PADDING_BYTES];
-        match outbox.reserve(Departure::message_bytes(text_bytes)) {
-            Some(place) => push(leaving, number, packet_bytes, text_bytes, place),
-            None => meta.drop(DropReason::EgressQueueFull),
+        if !room.take(departure.message_bytes(text_bytes)) {
+            meta.drop(DropReason::EgressQueueFull);
+            continue;
         }
+        traffic.add(packet_bytes);
+        let (number, packet_bytes, text_bytes) = (number as u32, packet_bytes as u32, text_bytes as u32);
+        // There is room: there are no more packets in a batch.
+        let _ = leaving.push(Message { number, packet_bytes, text_bytes, traffic_class });
+    }
+    if !others.is_empty() && departure.is_all_there_is() {
+        drop_all(others, batch, DropReason::TunnelDown);
+    }
+    traffic
+}
+
+type Jobs<'a> = Vec<SealJob<'a>, BATCH_PACKETS>;
+
+/// Writes the messages' headers into `bytes`, where they lie behind one another.
+#[inline(never)]
+fn push_jobs<'a, D: Departing>(
+    departure: &D,
+    key: &'a PacketKey,
+    messages: &[Message],
+    batch: &'a Batch,
+    bytes: &'a mut [u8],
+    jobs: &mut Jobs<'a>,
+) {
+    let mut rest = bytes;
+    for (message, behind) in messages.iter().zip(0..) {
+        let text = &batch.buffer(message.number as usize)[..message.text_bytes as usize];
+        let (bytes, others) = rest.split_at_mut(departure.message_bytes(text.len()));
+        rest = others;
+        let stamp = departure.stamp(behind);
+        let Some(sealed) = departure.write_header(stamp, bytes) else { return };
+        let _ = jobs.push(SealJob::new(key, stamp, text, sealed));
     }
 }
 
-/// There is room: there are no more packets in a batch.
-#[inline]
-fn push(
-    leaving: &mut Vec<Leaving, BATCH_PACKETS>,
-    number: usize,
-    packet_bytes: usize,
-    text_bytes: usize,
-    place: Place,
-) {
-    let (number, packet_bytes, text_bytes) = (number as u32, packet_bytes as u32, text_bytes as u32);
-    let _ = leaving.push(Leaving { number, packet_bytes, text_bytes, place });
+/// Those that have been sealed go; the others are dropped, which making them ready has ruled out.
+#[cold]
+fn forward_sealed(batch: &mut Batch, messages: &[Message], sealed: u64) -> Traffic {
+    let mut traffic = Traffic::default();
+    for (message, is_sealed) in messages.iter().zip(bits_from(sealed, 0)) {
+        let meta = batch.meta_mut(message.number as usize);
+        if is_sealed {
+            meta.fate = Fate::Forwarded;
+            traffic.add(message.packet_bytes as usize);
+        } else {
+            meta.drop(DropReason::EgressQueueFull);
+        }
+    }
+    traffic
 }
 
 #[cold]

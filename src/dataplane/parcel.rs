@@ -20,7 +20,9 @@ use crate::net::{Path, Port};
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::outbox::Place;
 use crate::packet::{Batch, Datagram, Outbox};
-use crate::wireguard::{self, Departure};
+use crate::wireguard;
+
+use super::tunnels::Departure;
 
 /// Room for what leaves: several times what comes, as packets of a parcel may be the last fragments of long datagrams.
 const OUTBOX_BYTES: usize = 1 << 20;
@@ -108,18 +110,9 @@ pub(super) struct Sealing {
 #[derive(Debug)]
 struct Group {
     key: PacketKey,
-    header: Header,
+    departure: Departure,
     packets: Range<usize>,
     is_sealed: bool,
-}
-
-/// What stands before what is sealed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Header {
-    /// To be written, with the packet's counter.
-    WireGuard(Departure),
-    /// It is there.
-    Esp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -164,16 +157,6 @@ impl Leaving {
             Leaving::ByPorter => port == Port::WireGuard,
             Leaving::ByWalk => port != Port::WireGuard,
             Leaving::All => true,
-        }
-    }
-}
-
-impl Header {
-    /// Or another one of ESP's.
-    fn port(self) -> Port {
-        match self {
-            Header::WireGuard(_) => Port::WireGuard,
-            Header::Esp => Port::IkeNatT,
         }
     }
 }
@@ -225,7 +208,7 @@ impl Parcel {
     /// Seals what the walk has let pass, as far as it is to be sent by whom that says. Then that may be sent, and not before.
     pub fn seal(&mut self, leaving: Leaving) {
         let Parcel { batch, outbox, sealing, .. } = self;
-        let is_wanted = |group: &&Group| !group.is_sealed && leaving.carries(group.header.port());
+        let is_wanted = |group: &&Group| !group.is_sealed && leaving.carries(group.departure.port());
         let groups = || sealing.groups.iter().filter(is_wanted);
         let packets = || groups().flat_map(|group| &sealing.packets[group.packets.clone()]);
         touch(batch, packets().map(|packet| packet.number));
@@ -233,12 +216,7 @@ impl Parcel {
         let mut places = outbox.places_mut(packets().map(|packet| packet.place));
         for group in groups() {
             for (packet, place) in sealing.packets[group.packets.clone()].iter().zip(places.by_ref()) {
-                let sealed = match (group.header, packet.stamp) {
-                    (Header::WireGuard(departure), Stamp::WireGuard { counter }) => {
-                        departure.write_header(counter, place)
-                    }
-                    _ => Some(ipsec::Prepared::sealed(place)),
-                };
+                let sealed = group.departure.write_header(packet.stamp, place);
                 let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
                 let job = sealed.map(|sealed| SealJob::new(&group.key, packet.stamp, text, sealed));
                 // There is room: a batch has no more packets.
@@ -251,7 +229,7 @@ impl Parcel {
         drop(jobs);
         drop(places);
         for group in &mut sealing.groups {
-            group.is_sealed |= leaving.carries(group.header.port());
+            group.is_sealed |= leaving.carries(group.departure.port());
         }
         if sealing.groups.iter().all(|group| group.is_sealed) {
             sealing.clear();
@@ -338,10 +316,10 @@ impl Rest {
 impl Sealing {
     /// Packets to one tunnel, in the order of their places, behind all those before.
     #[inline]
-    pub fn push(&mut self, key: PacketKey, header: Header, packets: impl Iterator<Item = Unsealed>) {
+    pub fn push(&mut self, key: PacketKey, departure: Departure, packets: impl Iterator<Item = Unsealed>) {
         let start = self.packets.len();
         self.packets.extend(packets);
-        self.groups.push(Group { key, header, packets: start..self.packets.len(), is_sealed: false });
+        self.groups.push(Group { key, departure, packets: start..self.packets.len(), is_sealed: false });
     }
 
     fn clear(&mut self) {

@@ -1,56 +1,82 @@
-//! Packets on their way out: which SA, under which number, and what is around them.
+//! Packets on their way out: which SA, under which numbers, and what is around them.
 //!
 //! ```text
-//! Endpoint::prepare    SA by the tunnel, next sequence number, header, padding, trailer, place in the outbox
-//! (seal_batch)         by Endpoint::sealing_key
-//! Endpoint::sent       what is counted, where it goes; then the place is committed
+//! Endpoint::depart       for packets of one tunnel behind one another: their SA, their sequence numbers
+//! Departure::finish      padding and trailer of each
+//! (seal_batch)           by Endpoint::sealing_key, behind Departure::write_header
+//! Endpoint::sent         what is counted, where they go; then their places are committed
 //! ```
 //!
-//! The packet with which an SA wears out is the last of its batch ([`Prepared::is_last`]): the next one needs another SA, or finds
+//! The packet with which an SA wears out is the last of its batch ([`Departure::is_last`]): the next one needs another SA, or finds
 //! the tunnel down.
 
+use super::ecn::{Dscp, class_of, encapsulate};
 use super::endpoint::{Endpoint, tunnel_mut};
-use super::esp::HEADER_BYTES;
+use super::esp::{self, Overhead};
 use super::lifetime::Wear;
 use super::sa::Sa;
 use super::table::Slot;
 use crate::crypto::{PacketKey, Stamp};
 use crate::net::{Path, TunnelId};
-use crate::packet::outbox::Place;
+use crate::packet::outbox::Room;
 use crate::packet::{DropReason, Outbox};
 
-/// A packet that is to be sealed.
+/// Packets by one SA, which have their sequence numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Prepared {
-    slot: Slot,
-    /// The ESP packet in the outbox, of which the header is written.
-    pub place: Place,
-    pub stamp: Stamp,
-    /// The inner packet with padding and trailer.
-    pub text_bytes: usize,
-    /// Of the outer header.
-    pub traffic_class: u8,
-    /// Nothing more must be prepared before this one has been sealed and [`Endpoint::sent`].
+pub struct Departure {
+    pub(super) slot: Slot,
+    pub(super) spi: u32,
+    pub(super) esn: bool,
+    pub(super) overhead: Overhead,
+    pub(super) dscp: Dscp,
+    pub(super) ecn: bool,
+    /// Of the first of them; the others have those that follow.
+    pub(super) sequence: u64,
+    /// So many of them.
+    pub packets: usize,
+    /// Nothing more must depart before these have been sealed and [`Endpoint::sent`].
     pub is_last: bool,
 }
 
-impl Prepared {
-    /// Where IV, ciphertext and ICV go, of the bytes of the place.
+impl Departure {
+    /// Of the packet that is so many behind the first.
     #[inline]
-    pub fn sealed(packet: &mut [u8]) -> &mut [u8] {
-        &mut packet[HEADER_BYTES..]
+    pub fn stamp(&self, behind: u64) -> Stamp {
+        Stamp::Esp { spi: self.spi, sequence: self.sequence + behind, esn: self.esn }
     }
 
-    /// Whether it is sealed with the key of another one.
+    /// Of the outer header around a packet.
     #[inline]
-    pub fn has_key_of(&self, other: &Prepared) -> bool {
-        self.slot == other.slot
+    pub fn traffic_class(&self, packet: &[u8]) -> u8 {
+        encapsulate(class_of(packet), self.dscp, self.ecn)
     }
 
-    /// Whether it goes the very way of another one of the tunnel.
+    /// Writes padding and trailer behind the first `packet_bytes` of `buffer`, which are the packet. With them it has so many bytes.
+    /// `None`: there is no room for them.
     #[inline]
-    pub fn goes_with(&self, other: &Prepared) -> bool {
-        self.slot == other.slot && self.traffic_class == other.traffic_class
+    pub fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
+        let text_bytes = esp::padded_bytes(packet_bytes, self.overhead.block_bytes);
+        let next_header = esp::next_header_of(buffer)?;
+        match buffer.get_mut(packet_bytes..)?.first_chunk_mut() {
+            Some(behind) if self.overhead.block_bytes == 4 => *behind = esp::padding_to_four(packet_bytes, next_header),
+            _ => esp::finish(buffer.get_mut(..text_bytes)?, packet_bytes, next_header),
+        }
+        Some(text_bytes)
+    }
+
+    /// The ESP packet of so many bytes of text.
+    #[inline]
+    pub fn message_bytes(&self, text_bytes: usize) -> usize {
+        self.overhead.fixed_bytes + text_bytes
+    }
+
+    /// Of the ESP packet with that stamp. Answers where IV, ciphertext and ICV go.
+    #[inline]
+    pub fn write_header(stamp: Stamp, message: &mut [u8]) -> Option<&mut [u8]> {
+        let Stamp::Esp { spi, sequence, .. } = stamp else { return None };
+        let (header, sealed) = message.split_first_chunk_mut()?;
+        *header = esp::header(spi, sequence);
+        Some(sealed)
     }
 }
 
@@ -78,56 +104,56 @@ impl Endpoint {
         tunnel.preferred().and_then(|slot| self.table.get(slot)).map_or(0, Sa::touch_out)
     }
 
-    /// The first `packet_bytes` of `buffer` are the packet; behind it there must be room for padding and trailer.
+    /// Takes numbers for packets of one tunnel, for the first of them or for it and as many behind it as are sealed by the same SA and
+    /// as there is room for.
     #[inline]
-    pub fn prepare(
+    pub fn depart<'p>(
         &mut self,
         id: TunnelId,
-        buffer: &mut [u8],
-        packet_bytes: usize,
-        outbox: &mut Outbox,
-    ) -> Result<Prepared, DropReason> {
+        packets: impl Iterator<Item = &'p [u8]>,
+        mut room: Room,
+    ) -> Result<Departure, DropReason> {
+        let mut packets = packets;
         let tunnel = tunnel_mut(&mut self.tunnels, id).ok_or(DropReason::TunnelDown)?;
-        let packet = buffer.get(..packet_bytes).ok_or(DropReason::InnerTooLong)?;
-        let slot = tunnel.choose(packet, &self.table)?;
+        let first = packets.next().ok_or(DropReason::TunnelDown)?;
+        let slot = tunnel.choose(first, &self.table)?;
+        let is_preferred = tunnel.preferred() == Some(slot);
         let sa = self.table.get_mut(slot).ok_or(DropReason::TunnelDown)?;
-        let traffic_class = sa.outer_class(packet);
-        let place = outbox.reserve(sa.overhead().sealed_bytes(packet_bytes)).ok_or(DropReason::EgressQueueFull)?;
-        let prepared = match sa.prepare(buffer, packet_bytes, outbox.place_mut(place)) {
-            Ok(prepared) => prepared,
-            Err(reason) => {
-                outbox.give_up(place);
-                return Err(reason);
-            }
+        let overhead = sa.overhead();
+        let mut goes = |packet: &[u8]| room.take(overhead.sealed_bytes(packet.len()));
+        if !goes(first) {
+            return Err(DropReason::EgressQueueFull);
+        }
+        // Another SA than the first of all might not be the one for the next packet.
+        let others = packets.take_while(|packet| is_preferred && sa.carries(packet) && goes(packet));
+        let (count, bytes) = others.fold((1, first.len()), |(count, bytes), packet| (count + 1, bytes + packet.len()));
+        let (departure, wear) = match sa.stays_fresh(count, bytes) {
+            true => (sa.depart(slot, count, bytes)?, Wear::Fresh),
+            // One by one, so that it ends with the right one.
+            false => (sa.depart(slot, 1, first.len())?, sa.wear_out()),
         };
-        if prepared.wear == Wear::RekeyDue {
+        if wear == Wear::RekeyDue {
             self.on_wear(slot, Wear::RekeyDue);
         }
-        let is_last = prepared.wear == Wear::WornOut;
-        Ok(Prepared { slot, place, stamp: prepared.stamp, text_bytes: prepared.text_bytes, traffic_class, is_last })
+        Ok(Departure { is_last: wear == Wear::WornOut, ..departure })
     }
 
-    /// What it is to be sealed with.
+    /// What its packets are to be sealed with.
     #[inline]
-    pub fn sealing_key(&self, prepared: &Prepared) -> Option<&PacketKey> {
-        Some(self.table.get(prepared.slot)?.sealing_key())
+    pub fn sealing_key(&self, departure: &Departure) -> Option<&PacketKey> {
+        Some(self.table.get(departure.slot)?.sealing_key())
     }
 
-    /// Where it goes, now that it has been sealed or has not.
+    /// So many of its packets have been sealed, of so many bytes altogether. Where they go.
     #[inline]
-    pub fn path_of(&self, prepared: &Prepared) -> Option<Path> {
-        Some(self.table.get(prepared.slot)?.path)
-    }
-
-    /// So many prepared packets of the tunnel have been sealed, of so many bytes altogether; `last` was the last of them. Their
-    /// SA may be gone then: [`Endpoint::path_of`] is to be asked before.
-    #[inline]
-    pub fn sent(&mut self, id: TunnelId, packets: u64, bytes: u64, last: &Prepared) {
+    pub fn sent(&mut self, id: TunnelId, departure: &Departure, packets: u64, bytes: u64) -> Option<Path> {
         if let Some(tunnel) = tunnel_mut(&mut self.tunnels, id) {
             tunnel.count_sent(packets, bytes, self.now);
         }
-        if last.is_last {
-            self.on_wear(last.slot, Wear::WornOut);
+        let path = self.table.get(departure.slot).map(|sa| sa.path);
+        if departure.is_last {
+            self.on_wear(departure.slot, Wear::WornOut);
         }
+        path
     }
 }

@@ -53,6 +53,13 @@ impl Budget {
         Budget { soft: Lifetime { packets: soft(hard.packets), bytes: soft(hard.bytes) }, hard }
     }
 
+    /// Whether so many more packets, of so many bytes altogether, leave it fresh.
+    #[inline]
+    pub fn stays_fresh(&self, meter: &Meter, packets: usize, bytes: usize) -> bool {
+        meter.packets.saturating_add(packets as u64) < self.soft.packets
+            && meter.bytes.saturating_add(bytes as u64) < self.soft.bytes
+    }
+
     #[inline]
     pub fn wear(&self, meter: &Meter) -> Wear {
         if meter.packets < self.soft.packets && meter.bytes < self.soft.bytes {

@@ -59,7 +59,7 @@ mod tests;
 mod tunnel;
 
 pub use ecn::Dscp;
-pub use egress::Prepared;
+pub use egress::Departure;
 pub use endpoint::{Endpoint, InstallError, Limits};
 pub use esp::Overhead;
 pub use event::Event;

@@ -1,11 +1,13 @@
 //! A pair of SAs, one in each direction, as IKE agreed on them, and what they have carried.
 
 use super::ecn::Dscp;
+use super::egress::Departure;
 use super::esp::{self, Header, Overhead};
 use super::lifetime::{Budget, Lifetime, Meter, Wear};
 use super::replay::ReplayWindow;
 use super::selectors::Selectors;
 use super::status::{SaStatus, UseOut};
+use super::table::Slot;
 use crate::crypto::{PacketKey, Stamp};
 use crate::net::{Path, Selector, Timestamp, TunnelId};
 use crate::packet::DropReason;
@@ -86,15 +88,6 @@ pub(super) struct Sa {
     pub retired_until: Option<Timestamp>,
     /// Counts installations, so that newer and older can be told.
     pub number: u64,
-}
-
-/// How a packet is to be sealed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sealed {
-    pub stamp: Stamp,
-    /// The inner packet with padding and trailer.
-    pub text_bytes: usize,
-    pub wear: Wear,
 }
 
 /// What came out of an authentic packet.
@@ -186,21 +179,42 @@ impl Sa {
         super::ecn::encapsulate(super::ecn::class_of(packet), self.dscp, self.ecn)
     }
 
-    /// Takes the next sequence number, for an ESP packet in `space` ([`Overhead::sealed_bytes`]), and writes the header there and
-    /// padding and trailer behind the first `packet_bytes` of `buffer`. The number is the IV too and so must never come twice. An
-    /// SA that is worn out is not to be used again.
+    /// Whether so many more packets, of so many bytes altogether, leave it fresh, and with numbers for more.
     #[inline]
-    pub fn prepare(&mut self, buffer: &mut [u8], packet_bytes: usize, space: &mut [u8]) -> Result<Sealed, DropReason> {
-        let next_header = esp::next_header_of(buffer).ok_or(DropReason::InnerMalformed)?;
-        let text_bytes = esp::padded_bytes(packet_bytes, self.overhead_out.block_bytes);
-        let text = buffer.get_mut(..text_bytes).ok_or(DropReason::InnerTooLong)?;
-        let stamp = self.next_stamp()?;
-        esp::finish(text, packet_bytes, next_header);
-        esp::write_header(stamp, space);
-        self.sent.count(packet_bytes);
-        Ok(Sealed { stamp, text_bytes, wear: self.budget_out.wear(&self.sent) })
+    pub fn stays_fresh(&self, packets: usize, bytes: usize) -> bool {
+        let has_numbers = last_sequence(self.esn) - self.sequence_out >= packets as u64;
+        has_numbers && self.budget_out.stays_fresh(&self.sent, packets, bytes)
     }
 
+    /// How worn the outbound half is.
+    pub fn wear_out(&self) -> Wear {
+        self.budget_out.wear(&self.sent)
+    }
+
+    /// Takes numbers for so many packets, of so many bytes altogether. A number is the IV too and so must never come twice. An SA that is worn
+    /// out is not to be used again.
+    #[inline]
+    pub fn depart(&mut self, slot: Slot, packets: usize, bytes: usize) -> Result<Departure, DropReason> {
+        let last = self.sequence_out.checked_add(packets as u64).filter(|last| *last <= last_sequence(self.esn));
+        let last = last.ok_or(DropReason::TunnelDown)?; // in vain: nobody keeps such an SA
+        let sequence = self.sequence_out + 1;
+        self.sequence_out = last;
+        self.sent.packets += packets as u64;
+        self.sent.bytes = self.sent.bytes.saturating_add(bytes as u64);
+        Ok(Departure {
+            slot,
+            spi: self.spi_out,
+            esn: self.esn,
+            overhead: self.overhead_out,
+            dscp: self.dscp,
+            ecn: self.ecn,
+            sequence,
+            packets,
+            is_last: false,
+        })
+    }
+
+    /// One packet, with all of the sealing.
     /// The same, and all of the sealing.
     pub fn seal(&mut self, packet: &[u8], space: &mut [u8]) -> Result<Wear, DropReason> {
         let next_header = esp::next_header_of(packet).ok_or(DropReason::InnerMalformed)?;

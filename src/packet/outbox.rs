@@ -29,11 +29,40 @@ pub struct Run {
     pub may_fragment: bool,
 }
 
-/// Room for one datagram that is not finished.
+/// Room for one datagram that is not finished, or for several behind one another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     start: usize,
     len: usize,
+}
+
+/// How many datagrams, of how many bytes, may still be reserved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    pub datagrams: usize,
+    pub bytes: usize,
+}
+
+impl Place {
+    /// The first `len` bytes of it, and the rest. There must be as many.
+    #[inline]
+    pub fn split(self, len: usize) -> (Place, Place) {
+        let Place { start, len: whole } = self;
+        (Place { start, len }, Place { start: start + len, len: whole - len })
+    }
+}
+
+impl Room {
+    /// `false`: there is none for another datagram of `len` bytes.
+    #[inline]
+    pub fn take(&mut self, len: usize) -> bool {
+        let fits = self.datagrams > 0 && len <= self.bytes;
+        if fits {
+            self.datagrams -= 1;
+            self.bytes -= len;
+        }
+        fits
+    }
 }
 
 impl Run {
@@ -122,15 +151,22 @@ impl Outbox {
         self.add(place, path, data, traffic_class);
     }
 
-    /// Room for one datagram of exactly `len` bytes, which is to be written ([`Outbox::places_mut`]) and then committed or given
-    /// up, before the outbox is sent. `None`: full.
     #[inline]
-    pub fn reserve(&mut self, len: usize) -> Option<Place> {
-        self.space(len)?;
-        let place = Place { start: self.used, len };
-        self.used += len;
-        self.reserved += 1;
-        Some(place)
+    pub fn room(&self) -> Room {
+        let datagrams = self.max_runs.saturating_sub(self.runs.len() + self.reserved);
+        Room { datagrams, bytes: self.bytes.len() - self.used }
+    }
+
+    /// Room for datagrams behind one another, as many and of as many bytes as have been taken of [`Outbox::room`]; to be
+    /// [split](Place::split) into their places, each of which is then committed or given up.
+    #[inline]
+    pub fn reserve_taken(&mut self, left: Room) -> Place {
+        let room = self.room();
+        debug_assert!(left.datagrams <= room.datagrams && left.bytes <= room.bytes);
+        let place = Place { start: self.used, len: room.bytes - left.bytes };
+        self.used += place.len;
+        self.reserved += room.datagrams - left.datagrams;
+        place
     }
 
     /// The bytes of reserved places, which must be in the order in which they were reserved.
@@ -155,19 +191,6 @@ impl Outbox {
     pub fn commit_place(&mut self, place: Place, path: Path, traffic_class: u8) {
         self.reserved -= 1;
         self.add(place, path, true, traffic_class);
-    }
-
-    /// The same for one that goes the very way of the datagram that was committed last.
-    #[inline]
-    pub fn commit_behind(&mut self, place: Place) {
-        self.reserved -= 1;
-        match self.runs.last_mut() {
-            Some(run) if run.accepts(place) => run.add(place.len),
-            Some(&mut run) => {
-                self.runs.push(Run { segment_bytes: place.len, start: place.start, len: place.len, segments: 1, ..run })
-            }
-            None => debug_assert!(false, "nothing was committed before"),
-        }
     }
 
     /// Makes reserved places datagrams with forwarded packets, which all go the same way; nothing leaves of those that are not
@@ -335,25 +358,34 @@ mod tests {
         assert_eq!(seen, [(false, 1), (true, 2), (false, 1)]);
     }
 
+    /// Room for datagrams of these lengths, one place for each.
+    fn reserve(outbox: &mut Outbox, lens: &[usize]) -> Vec<Place> {
+        let mut room = outbox.room();
+        assert!(lens.iter().all(|len| room.take(*len)));
+        let mut rest = outbox.reserve_taken(room);
+        lens.iter()
+            .map(|len| {
+                let place;
+                (place, rest) = rest.split(*len);
+                place
+            })
+            .collect()
+    }
+
     #[test]
     fn what_was_reserved_leaves_as_if_it_had_been_committed_at_once_but_for_what_was_given_up() {
         let lens = [100, 100, 60, 100, 100, 100];
         let (mut outbox, mut at_once) = (Outbox::new(10_000, 10), Outbox::new(10_000, 10));
-        let places: Vec<_> = lens.map(|len| outbox.reserve(len).unwrap()).into();
+        let places = reserve(&mut outbox, &lens);
         assert!(outbox.is_empty(), "nothing leaves before it is finished");
         for (n, bytes) in outbox.places_mut(places.iter().copied()).enumerate() {
             bytes.fill(n as u8);
         }
-        for (n, (place, len)) in places.iter().zip(lens).enumerate() {
-            let is_first_of_its_path = n == 0 || n == 4;
-            match n {
-                1 => outbox.give_up(*place),
-                _ if is_first_of_its_path => outbox.commit_place(*place, path(1 + n as u16 / 4), 0),
-                _ => outbox.commit_behind(*place),
-            }
-            if n != 1 {
-                assert!(at_once.push(path(1 + n as u16 / 4), true, &vec![n as u8; len]));
-            }
+        let finished = places.iter().enumerate().map(|(n, place)| (*place, n != 1));
+        outbox.commit_places(finished.clone().take(4), Some(path(1)), 0);
+        outbox.commit_places(finished.skip(4), Some(path(2)), 0);
+        for (n, len) in lens.iter().enumerate().filter(|(n, _)| *n != 1) {
+            assert!(at_once.push(path(1 + n as u16 / 4), true, &vec![n as u8; *len]));
         }
         assert!(outbox.datagrams().eq(at_once.datagrams()));
         assert_eq!(shape(&outbox), [(1, 100, 1), (1, 60, 1), (1, 100, 1), (2, 100, 2)], "a gap ends a run");
@@ -364,11 +396,23 @@ mod tests {
     #[test]
     fn each_reserved_place_may_become_a_run() {
         let mut outbox = Outbox::new(10_000, 2);
-        let places = [10, 10].map(|len| outbox.reserve(len).unwrap());
-        assert!(outbox.reserve(10).is_none() && outbox.space(10).is_none());
-        outbox.commit_place(places[0], path(1), 0);
-        outbox.commit_behind(places[1]);
+        let places = reserve(&mut outbox, &[10, 10]);
+        assert!(!outbox.room().take(10) && outbox.space(10).is_none());
+        outbox.commit_places(places.into_iter().map(|place| (place, true)), Some(path(1)), 0);
         assert!(outbox.space(10).is_some(), "both went into one");
+    }
+
+    #[test]
+    fn there_is_room_for_as_much_as_fits_and_no_more() {
+        let mut outbox = Outbox::new(250, 3);
+        assert!(outbox.push(path(1), true, &[0; 100]));
+        let mut room = outbox.room();
+        assert_eq!(room, Room { datagrams: 2, bytes: 150 });
+        assert!(!room.take(151) && room.take(100) && !room.take(51) && room.take(50) && !room.take(0));
+        let place = outbox.reserve_taken(room);
+        assert!(outbox.space(1).is_none());
+        outbox.commit_places([(place, true)].into_iter(), None, 0);
+        assert!(outbox.runs().len() == 1, "there was no way");
     }
 
     #[test]

@@ -73,21 +73,31 @@ pub struct Arriving {
 }
 
 impl Departure {
-    /// The packet with its padding.
+    /// Of the packet that is so many behind the first.
     #[inline]
-    pub fn text_bytes(&self, packet_bytes: usize) -> usize {
-        padded_bytes(packet_bytes, self.mtu_bytes)
+    pub fn stamp(&self, behind: u64) -> Stamp {
+        Stamp::WireGuard { counter: self.counter + behind }
+    }
+
+    /// Writes padding behind the first `packet_bytes` of `buffer`, which are the packet. With it it has so many bytes. `None`: there is no room
+    /// for it.
+    #[inline]
+    pub fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
+        // As much as there may be, of which the length is known.
+        *buffer.get_mut(packet_bytes..)?.first_chunk_mut()? = [0; PADDING_BYTES];
+        Some(padded_bytes(packet_bytes, self.mtu_bytes))
     }
 
     /// The message of so many bytes of text.
     #[inline]
-    pub fn message_bytes(text_bytes: usize) -> usize {
+    pub fn message_bytes(&self, text_bytes: usize) -> usize {
         text_bytes + DATA_OVERHEAD_BYTES
     }
 
-    /// Of the message with this counter, which must be one of those of the departure. Answers where ciphertext and tag go.
+    /// Of the message with that stamp, which must be one of those of the departure. Answers where ciphertext and tag go.
     #[inline]
-    pub fn write_header<'a>(&self, counter: u64, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    pub fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let Stamp::WireGuard { counter } = stamp else { return None };
         let (header, sealed) = message.split_first_chunk_mut::<DATA_HEADER_BYTES>()?;
         *header = data_header(self.remote_index, counter);
         Some(sealed)
@@ -366,5 +376,6 @@ pub fn receiver_index(datagram: &[u8]) -> Option<u32> {
 
 #[inline]
 fn padded_bytes(packet_bytes: usize, mtu_bytes: usize) -> usize {
-    packet_bytes.next_multiple_of(PADDING_BYTES).min(mtu_bytes).max(packet_bytes)
+    const { assert!(PADDING_BYTES.is_power_of_two()) };
+    ((packet_bytes + PADDING_BYTES - 1) & !(PADDING_BYTES - 1)).min(mtu_bytes).max(packet_bytes)
 }

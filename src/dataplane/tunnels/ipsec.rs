@@ -24,6 +24,7 @@ use crate::ike::{self, ChildUp, PeerConfig};
 use crate::ipsec::{self, ChildSa, Dscp, Lifetime};
 use crate::net::{Port, Timestamp, TunnelId};
 use crate::packet::batch::{MAX_PACKET_BYTES, TAILROOM_BYTES};
+use crate::packet::outbox::Room;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 
 /// What ESP adds to a packet at most: SPI and sequence number (8), IV (16), padding to a block and trailer (17), ICV (32).
@@ -228,20 +229,19 @@ impl Ipsec {
         }
     }
 
-    /// The first half of sealing, see [`ipsec::Endpoint::prepare`].
+    /// See [`ipsec::Endpoint::depart`].
     #[inline]
-    pub fn prepare(
+    pub fn depart<'p>(
         &mut self,
         tunnel: TunnelId,
-        buffer: &mut [u8],
-        packet_bytes: usize,
-        outbox: &mut Outbox,
-    ) -> Result<ipsec::Prepared, DropReason> {
-        match self.esp.prepare(tunnel, buffer, packet_bytes, outbox) {
+        packets: impl Iterator<Item = &'p [u8]>,
+        room: Room,
+    ) -> Result<ipsec::Departure, DropReason> {
+        match self.esp.depart(tunnel, packets, room) {
             Err(reason @ (DropReason::TunnelDown | DropReason::OutboundNotInSelectors)) => {
                 Err(self.want(tunnel, reason))
             }
-            prepared => prepared,
+            departure => departure,
         }
     }
 

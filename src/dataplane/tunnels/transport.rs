@@ -6,7 +6,7 @@
 
 use heapless::Vec;
 
-use super::ipsec::{ESP_OVERHEAD_BYTES, Ipsec};
+use super::ipsec::ESP_OVERHEAD_BYTES;
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
 use crate::crypto::{OpenJob, PacketKey, Stamp};
@@ -14,7 +14,6 @@ use crate::dataplane::parcel::{Lent, Tried};
 use crate::dataplane::report::Traffic;
 use crate::net::{Path, Port, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
-use crate::packet::outbox::Place;
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::{ipsec, wireguard};
 
@@ -42,12 +41,153 @@ pub(in crate::dataplane) struct Before<'a> {
     esp: Option<ipsec::Found<'a>>,
 }
 
-/// How packets to one tunnel are made ready for sealing.
-pub(in crate::dataplane) enum Egress<'a> {
-    /// One by one.
-    Esp(&'a mut Ipsec),
-    /// All at once.
-    WireGuard(&'a mut wireguard::Endpoint),
+/// Packets to one tunnel that have their numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::dataplane) enum Departure {
+    WireGuard(wireguard::Departure),
+    Esp(ipsec::Departure),
+}
+
+/// How many packets have no numbers, from the first on, and why.
+pub(in crate::dataplane) struct Refusal {
+    pub reason: DropReason,
+    pub packets: usize,
+}
+
+/// What is the same for both kinds.
+pub(in crate::dataplane) trait Departing {
+    /// How many.
+    fn packets(&self) -> usize;
+    /// The tunnel has no numbers for those behind them.
+    fn is_all_there_is(&self) -> bool;
+    /// Of the outer header around a packet.
+    fn traffic_class(&self, packet: &[u8]) -> u8;
+    /// Writes what stands behind the first `packet_bytes` of `buffer`; with it the text has so many bytes. `None`: no room for it.
+    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize>;
+    /// The datagram with so many bytes of text.
+    fn message_bytes(&self, text_bytes: usize) -> usize;
+    /// Of the packet that is so many behind the first.
+    fn stamp(&self, behind: u64) -> Stamp;
+    /// Answers where what is sealed goes.
+    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]>;
+}
+
+impl Departing for wireguard::Departure {
+    #[inline]
+    fn packets(&self) -> usize {
+        self.packets
+    }
+
+    #[inline]
+    fn is_all_there_is(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn traffic_class(&self, _: &[u8]) -> u8 {
+        0
+    }
+
+    #[inline]
+    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
+        self.finish(buffer, packet_bytes)
+    }
+
+    #[inline]
+    fn message_bytes(&self, text_bytes: usize) -> usize {
+        self.message_bytes(text_bytes)
+    }
+
+    #[inline]
+    fn stamp(&self, behind: u64) -> Stamp {
+        self.stamp(behind)
+    }
+
+    #[inline]
+    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        self.write_header(stamp, message)
+    }
+}
+
+impl Departing for ipsec::Departure {
+    #[inline]
+    fn packets(&self) -> usize {
+        self.packets
+    }
+
+    #[inline]
+    fn is_all_there_is(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn traffic_class(&self, packet: &[u8]) -> u8 {
+        self.traffic_class(packet)
+    }
+
+    #[inline]
+    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
+        self.finish(buffer, packet_bytes)
+    }
+
+    #[inline]
+    fn message_bytes(&self, text_bytes: usize) -> usize {
+        self.message_bytes(text_bytes)
+    }
+
+    #[inline]
+    fn stamp(&self, behind: u64) -> Stamp {
+        self.stamp(behind)
+    }
+
+    #[inline]
+    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        ipsec::Departure::write_header(stamp, message)
+    }
+}
+
+impl Departure {
+    /// The datagram with so many bytes of text.
+    #[inline]
+    pub fn message_bytes(&self, text_bytes: usize) -> usize {
+        match self {
+            Departure::WireGuard(departure) => departure.message_bytes(text_bytes),
+            Departure::Esp(departure) => departure.message_bytes(text_bytes),
+        }
+    }
+
+    /// Of the packet that is so many behind the first.
+    #[inline]
+    pub fn stamp(&self, behind: u64) -> Stamp {
+        match self {
+            Departure::WireGuard(departure) => departure.stamp(behind),
+            Departure::Esp(departure) => departure.stamp(behind),
+        }
+    }
+
+    /// Answers where what is sealed goes.
+    #[inline]
+    pub fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        match self {
+            Departure::WireGuard(departure) => departure.write_header(stamp, message),
+            Departure::Esp(_) => ipsec::Departure::write_header(stamp, message),
+        }
+    }
+
+    /// Whose it is, or another one of ESP's.
+    #[inline]
+    pub fn port(&self) -> Port {
+        match self {
+            Departure::WireGuard(_) => Port::WireGuard,
+            Departure::Esp(_) => Port::IkeNatT,
+        }
+    }
+
+    /// Nothing more must depart to the tunnel before these are on their way.
+    #[inline]
+    pub fn is_last(&self) -> bool {
+        matches!(self, Departure::Esp(ipsec::Departure { is_last: true, .. }))
+    }
 }
 
 /// Whether a datagram has the form of a packet that is sealed, and is no longer than those may be.
@@ -86,76 +226,47 @@ impl Tunnels {
         !self.link.serves(tunnel)
     }
 
-    /// For packets to that tunnel.
+    /// Takes numbers for packets to one tunnel: for the first of them, and as many behind it as can be sealed together with it.
     #[inline]
-    pub fn egress(&mut self, tunnel: TunnelId) -> Egress<'_> {
+    pub fn depart<'p>(
+        &mut self,
+        tunnel: TunnelId,
+        packets: impl ExactSizeIterator<Item = &'p [u8]>,
+        outbox: &mut Outbox,
+    ) -> Result<Departure, Refusal> {
         match &mut self.ipsec {
-            Some(ipsec) if ipsec.serves(tunnel) => Egress::Esp(ipsec),
-            _ => Egress::WireGuard(&mut self.wireguard),
-        }
-    }
-
-    /// What packets to a WireGuard peer are sealed with.
-    #[inline]
-    pub fn wireguard_key(&self, tunnel: TunnelId) -> Option<&PacketKey> {
-        self.wireguard.sealing_key(tunnel)
-    }
-
-    /// What a packet of ESP is sealed with.
-    #[inline]
-    pub fn esp_key(&self, prepared: &ipsec::Prepared) -> Option<&PacketKey> {
-        self.ipsec.as_ref()?.esp.sealing_key(prepared)
-    }
-
-    /// Makes datagrams of the sealed packets to one WireGuard peer, so much altogether; nothing leaves of the others.
-    #[inline]
-    pub fn commit_wireguard(
-        &mut self,
-        tunnel: TunnelId,
-        sealed: Traffic,
-        places: impl Iterator<Item = (Place, bool)>,
-        outbox: &mut Outbox,
-    ) {
-        let path = self.wireguard.sent(tunnel, sealed.packets, sealed.bytes);
-        outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
-        outbox.commit_places(places, path, 0);
-        outbox.let_fragment(false);
-    }
-
-    /// The same of packets to one tunnel of IPsec.
-    pub fn commit_esp<'p>(
-        &mut self,
-        tunnel: TunnelId,
-        sealed: Traffic,
-        packets: impl Iterator<Item = (&'p ipsec::Prepared, bool)>,
-        outbox: &mut Outbox,
-    ) {
-        let Some(ipsec) = &mut self.ipsec else { return };
-        outbox.let_fragment(self.path_mtus.way(tunnel).may_fragment);
-        let (mut before, mut last): (Option<&ipsec::Prepared>, _) = (None, None);
-        for (prepared, is_sealed) in packets {
-            last = Some(prepared);
-            if !is_sealed {
-                outbox.give_up(prepared.place);
-            } else if before.is_some_and(|before| prepared.goes_with(before)) {
-                outbox.commit_behind(prepared.place);
-            } else {
-                before = match ipsec.esp.path_of(prepared) {
-                    Some(path) => {
-                        outbox.commit_place(prepared.place, path, prepared.traffic_class);
-                        Some(prepared)
-                    }
-                    None => {
-                        outbox.give_up(prepared.place);
-                        None
-                    }
-                };
+            Some(ipsec) if ipsec.serves(tunnel) => {
+                let departure = ipsec.depart(tunnel, packets, outbox.room());
+                // The next packet may have another SA.
+                departure.map(Departure::Esp).map_err(|reason| Refusal { reason, packets: 1 })
+            }
+            _ => {
+                let packets = packets.len();
+                let departure = self.wireguard.depart(tunnel, packets, outbox);
+                departure.map(Departure::WireGuard).map_err(|reason| Refusal { reason, packets })
             }
         }
-        outbox.let_fragment(false);
-        if let Some(last) = last {
-            ipsec.esp.sent(tunnel, sealed.packets, sealed.bytes, last);
+    }
+
+    /// What the packets of a departure are sealed with.
+    #[inline]
+    pub fn sealing_key(&self, tunnel: TunnelId, departure: &Departure) -> Option<&PacketKey> {
+        match departure {
+            Departure::WireGuard(_) => self.wireguard.sealing_key(tunnel),
+            Departure::Esp(departure) => self.ipsec.as_ref()?.esp.sealing_key(departure),
         }
+    }
+
+    /// So much of a departure has been sealed. Where it goes, and whether the outer IP packets may be cut into fragments.
+    #[inline]
+    pub fn sent(&mut self, tunnel: TunnelId, departure: &Departure, sealed: Traffic) -> (Option<Path>, bool) {
+        let Traffic { packets, bytes } = sealed;
+        let path = match (departure, &mut self.ipsec) {
+            (Departure::WireGuard(_), _) => self.wireguard.sent(tunnel, packets, bytes),
+            (Departure::Esp(departure), Some(ipsec)) => ipsec.esp.sent(tunnel, departure, packets, bytes),
+            (Departure::Esp(_), None) => None,
+        };
+        (path, self.path_mtus.way(tunnel).may_fragment)
     }
 
     /// Whether a datagram can be looked up. Any other is for [`Tunnels::open`].

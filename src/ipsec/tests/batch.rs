@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::crypto::{Cipher, Integrity, OpenJob, SealJob, Suite, open_batch, seal_batch};
-use crate::ipsec::{ChildSa, Event, Lifetime, Prepared};
+use crate::ipsec::{ChildSa, Departure, Event, Lifetime};
 use crate::net::{Path, Selector};
 use crate::packet::{DropReason, Opened, Outbox};
 
@@ -22,15 +22,16 @@ impl Side {
     fn seal_together(&mut self, packets: &[Vec<u8>]) -> Sealed {
         let mut outbox = Outbox::new(1 << 20, 1 << 10);
         let (mut answers, mut pending) = (Vec::new(), Vec::new());
-        for packet in packets {
-            let mut buffer = [packet.clone(), vec![0xee; 64]].concat();
-            let prepared = self.endpoint.prepare(TUNNEL, &mut buffer, packet.len(), &mut outbox);
-            answers.push(prepared.map(drop));
-            if let Ok(prepared) = prepared {
-                pending.push((prepared, buffer, packet.len()));
-                if prepared.is_last {
-                    self.commit(std::mem::take(&mut pending), &mut outbox);
-                }
+        while let Some(rest) = packets.get(answers.len()..).filter(|rest| !rest.is_empty()) {
+            let departure = self.endpoint.depart(TUNNEL, rest.iter().map(Vec::as_slice), outbox.room());
+            let Ok(departure) = departure else {
+                answers.push(departure.map(drop));
+                continue;
+            };
+            answers.extend(vec![Ok(()); departure.packets]);
+            pending.push((departure, &rest[..departure.packets]));
+            if departure.is_last {
+                self.commit(std::mem::take(&mut pending), &mut outbox);
             }
         }
         self.commit(pending, &mut outbox);
@@ -38,26 +39,26 @@ impl Side {
         (answers, all)
     }
 
-    fn commit(&mut self, pending: Vec<(Prepared, Vec<u8>, usize)>, outbox: &mut Outbox) {
-        let Some((last, ..)) = pending.last() else { return };
-        let places = outbox.places_mut(pending.iter().map(|(prepared, ..)| prepared.place));
-        let mut jobs: Vec<_> = pending
-            .iter()
-            .zip(places)
-            .map(|((prepared, buffer, _), place)| {
-                let key = self.endpoint.sealing_key(prepared).unwrap();
-                SealJob::new(key, prepared.stamp, &buffer[..prepared.text_bytes], Prepared::sealed(place))
-            })
-            .collect();
-        seal_batch(&mut jobs);
-        assert!(jobs.iter().all(|job| job.is_sealed));
-        drop(jobs);
-        for (prepared, ..) in &pending {
-            let path = self.endpoint.path_of(prepared).unwrap();
-            outbox.commit_place(prepared.place, path, prepared.traffic_class);
+    fn commit(&mut self, pending: Vec<(Departure, &[Vec<u8>])>, outbox: &mut Outbox) {
+        for (departure, packets) in pending {
+            let mut bytes = 0;
+            for (packet, behind) in packets.iter().zip(0..) {
+                let mut buffer = [packet.clone(), vec![0xee; 64]].concat();
+                let text_bytes = departure.finish(&mut buffer, packet.len()).unwrap();
+                let mut sealed = vec![0; departure.message_bytes(text_bytes)];
+                let stamp = departure.stamp(behind);
+                let key = self.endpoint.sealing_key(&departure).unwrap();
+                let body = Departure::write_header(stamp, &mut sealed).unwrap();
+                let mut jobs = [SealJob::new(key, stamp, &buffer[..text_bytes], body)];
+                seal_batch(&mut jobs);
+                assert!(jobs[0].is_sealed);
+                let path = self.endpoint.sas(TUNNEL).next().unwrap().path;
+                outbox.space(sealed.len()).unwrap().copy_from_slice(&sealed);
+                outbox.commit_marked(path, true, departure.traffic_class(packet), sealed.len());
+                bytes += packet.len() as u64;
+            }
+            self.endpoint.sent(TUNNEL, &departure, packets.len() as u64, bytes);
         }
-        let bytes: usize = pending.iter().map(|(.., bytes)| bytes).sum();
-        self.endpoint.sent(TUNNEL, pending.len() as u64, bytes as u64, last);
     }
 
     fn open_together(&mut self, packets: &[Vec<u8>]) -> Vec<Result<Vec<u8>, Opened>> {
