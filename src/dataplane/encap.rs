@@ -88,9 +88,7 @@ struct Group {
 impl Encap<'_> {
     /// Packets of one tunnel.
     fn take(&mut self, tunnel: TunnelId, group: &[u64], any_cut: bool) {
-        if !self.tunnels.seals_in_batches(tunnel) {
-            return group.iter().for_each(|key| self.seal_alone(place_of(key)));
-        }
+        let by_port = !self.tunnels.seals_in_batches(tunnel);
         let mut rest = group;
         while let Some(first) = rest.first() {
             let is_cut = |key: &u64| self.batch.meta(place_of(key)).fragment_payload_bytes != 0;
@@ -99,12 +97,40 @@ impl Encap<'_> {
                 // It leaves in fragments, and not before those that came before it.
                 0 => {
                     self.finish();
-                    self.seal_alone(place_of(first));
+                    self.seal_in_fragments(place_of(first));
                     rest = &rest[1..];
+                }
+                _ if by_port => {
+                    self.seal_by_port(tunnel, &rest[..whole]);
+                    rest = &rest[whole..];
                 }
                 _ => rest = &rest[self.depart(tunnel, &rest[..whole])..],
             }
         }
+    }
+
+    /// Whole packets. There is no cryptography, so they leave at once.
+    fn seal_by_port(&mut self, tunnel: TunnelId, packets: &[u64]) {
+        let Encap { batch, tunnels, outbox, counters, .. } = self;
+        let mut refused: Vec<(u32, DropReason), BATCH_PACKETS> = Vec::new();
+        let all = packets.iter().map(|key| (batch.meta(place_of(key)).realm, batch.bytes(place_of(key))));
+        let mut numbers = packets.iter().map(|key| place_of(key) as u32);
+        tunnels.seal_by_port(tunnel, all, outbox, |sealed| {
+            if let (Some(number), Err(reason)) = (numbers.next(), sealed) {
+                let _ = refused.push((number, reason)); // there are no more in a batch
+            }
+        });
+        let realm = batch.meta(place_of(&packets[0])).to;
+        refused.iter().for_each(|(number, reason)| batch.meta_mut(*number as usize).drop(*reason));
+        let mut traffic = Traffic::default();
+        for key in packets {
+            let meta = batch.meta_mut(place_of(key));
+            if meta.is_leaving() {
+                meta.fate = Fate::Forwarded;
+                traffic.add(meta.buffer_bytes());
+            }
+        }
+        counters.sent_all(tunnel, realm, traffic);
     }
 
     /// How many of them are dealt with: the first, and as many behind it as can be now.
@@ -214,18 +240,10 @@ impl Encap<'_> {
         left
     }
 
-    /// By a port, or in fragments.
-    fn seal_alone(&mut self, number: usize) {
+    fn seal_in_fragments(&mut self, number: usize) {
         let Encap { batch, tunnels, fragmenter, outbox, counters, .. } = self;
         let (meta, packet) = batch.packet_mut(number);
-        let packet = &*packet;
-        let sealed = match meta.fragment_payload_bytes {
-            0 => tunnels.seal(meta.egress, meta.realm, packet, outbox).map(|()| {
-                counters.sent(meta.egress, meta.to, packet.len());
-            }),
-            _ => fragmenter.seal(meta, packet, tunnels, outbox, counters),
-        };
-        match sealed {
+        match fragmenter.seal(meta, packet, tunnels, outbox, counters) {
             Ok(()) => meta.fate = Fate::Forwarded,
             Err(reason) => meta.drop(reason),
         }

@@ -10,7 +10,7 @@ use super::news::News;
 use super::places::Places;
 use super::port::Port;
 use super::sort::{Sorted, is_group};
-use super::station::Sealed;
+use super::station::{Before, Sealed};
 use crate::net::link::MAX_INTERFACES;
 use crate::net::path;
 use crate::net::random::Random;
@@ -321,12 +321,35 @@ impl Endpoint {
         packet: &[u8],
         outbox: &mut Outbox,
     ) -> Result<(), DropReason> {
-        let Some(Some(port)) = self.ports.get_mut(tunnel.index()) else { return Err(DropReason::NoTunnel) };
-        let sealed = port.seal(by, packet, outbox, self.now)?;
-        if sealed != Sealed::Sent {
+        let mut outcome = Ok(());
+        self.seal_all(tunnel, [(by, packet)].into_iter(), outbox, |sealed| outcome = sealed);
+        outcome
+    }
+
+    /// The same for packets by one port, behind one another. `each` is told what became of each.
+    #[inline]
+    pub fn seal_all<'p>(
+        &mut self,
+        tunnel: TunnelId,
+        packets: impl Iterator<Item = (RealmId, &'p [u8])>,
+        outbox: &mut Outbox,
+        mut each: impl FnMut(Result<(), DropReason>),
+    ) {
+        let Some(Some(port)) = self.ports.get_mut(tunnel.index()) else {
+            return packets.for_each(|_| each(Err(DropReason::NoTunnel)));
+        };
+        let (mut before, mut is_due) = (Before::default(), false);
+        for (by, packet) in packets {
+            let sealed = port.seal(by, packet, &mut before, outbox, self.now);
+            is_due |= !matches!(sealed, Ok(Sealed::Sent) | Err(_));
+            each(match sealed {
+                Ok(Sealed::Refused(reason)) | Err(reason) => Err(reason),
+                Ok(Sealed::Sent | Sealed::TimersMoved) => Ok(()),
+            });
+        }
+        if is_due {
             self.schedule(tunnel);
         }
-        if let Sealed::Refused(reason) = sealed { Err(reason) } else { Ok(()) }
     }
 
     /// Whether packets of either IP version can leave.

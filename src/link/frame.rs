@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::net::{InterfaceId, Mac, Path, VlanTags};
 use crate::packet::Outbox;
-use crate::wire::ethernet::{self, MAX_HEADER_BYTES, ether_type};
+use crate::wire::ethernet::{self, MAX_HEADER_BYTES, MIN_HEADER_BYTES, ether_type};
 use crate::wire::{ipv4, ipv6};
 
 /// What all frames of a port have in common.
@@ -42,8 +42,13 @@ impl Framing {
     }
 
     /// A packet of a realm. `false`: the outbox is full.
-    #[inline]
     pub fn send_packet(&self, to: Mac, packet: &[u8], outbox: &mut Outbox) -> bool {
+        self.send_packets(to, packet, outbox, &mut false)
+    }
+
+    /// The same for packets behind one another. `follows`: nothing was committed since one of them.
+    #[inline]
+    pub fn send_packets(&self, to: Mac, packet: &[u8], outbox: &mut Outbox, follows: &mut bool) -> bool {
         let ether_type = match packet.first() {
             Some(first) if first >> 4 == 6 => ether_type::IPV6,
             _ => ether_type::IPV4,
@@ -52,7 +57,10 @@ impl Framing {
         let (header, body) = space.split_at_mut(self.header_bytes);
         self.write_header(header, to, ether_type);
         body.copy_from_slice(packet);
-        outbox.commit(self.path, true, self.header_bytes + packet.len());
+        match std::mem::replace(follows, true) {
+            true => outbox.commit_behind(self.header_bytes + packet.len()),
+            false => outbox.commit(self.path, true, self.header_bytes + packet.len()),
+        }
         true
     }
 
@@ -77,9 +85,19 @@ impl Framing {
 
     #[inline]
     fn write_header(&self, out: &mut [u8], to: Mac, ether_type: u16) {
-        out.copy_from_slice(&self.header[..self.header_bytes]);
-        out[..6].copy_from_slice(&to.0);
-        out[self.header_bytes - 2..].copy_from_slice(&ether_type.to_be_bytes());
+        // Without tags, as most are, everything is where it is known to be.
+        match (<&mut [u8; MIN_HEADER_BYTES]>::try_from(&mut *out), self.header.first_chunk()) {
+            (Ok(out), Some(header)) => {
+                *out = *header;
+                out[..6].copy_from_slice(&to.0);
+                out[MIN_HEADER_BYTES - 2..].copy_from_slice(&ether_type.to_be_bytes());
+            }
+            _ => {
+                out.copy_from_slice(&self.header[..self.header_bytes]);
+                out[..6].copy_from_slice(&to.0);
+                out[self.header_bytes - 2..].copy_from_slice(&ether_type.to_be_bytes());
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::config::{EthernetConfig, Medium, PortConfig};
 use super::endpoint::{Down, Event, PortStatus};
 use super::neighbours::MAX_NEIGHBOURS;
 use super::news::News;
-use super::station::{Sealed, Station};
+use super::station::{Before, Sealed, Station};
 use crate::net::{IpVersion, LinkReport, Path, PerVersion, RealmId, Timestamp};
 use crate::packet::{DropReason, Outbox};
 
@@ -114,6 +114,7 @@ impl Port {
         &mut self,
         by: RealmId,
         packet: &[u8],
+        before: &mut Before,
         outbox: &mut Outbox,
         now: Timestamp,
     ) -> Result<Sealed, DropReason> {
@@ -122,7 +123,7 @@ impl Port {
             return Err(DropReason::PortDown);
         }
         match &mut self.station {
-            Some(station) => station.seal(by, packet, outbox, now),
+            Some(station) => station.seal(by, packet, before, outbox, now),
             None if outbox.push(Path::tun(self.config.interface), true, packet) => Ok(Sealed::Sent),
             None => Err(DropReason::EgressQueueFull),
         }

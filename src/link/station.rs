@@ -132,21 +132,31 @@ impl Station {
         self.speakers.admit(packet) && frame::destination(packet).is_some_and(|address| self.claims.is_ours(address))
     }
 
-    /// `by`: whose packet it is.
+    /// `by`: whose packet it is. `before`: of the packet before it, with nothing between that this station has heard or said.
     #[inline]
     pub fn seal(
         &mut self,
         by: RealmId,
         packet: &[u8],
+        before: &mut Before,
         outbox: &mut Outbox,
         now: Timestamp,
     ) -> Result<Sealed, DropReason> {
         let destination = frame::destination(packet).ok_or(DropReason::InnerMalformed)?;
         let hop = self.next_hops.of(destination).ok_or(DropReason::NoNextHop)?;
-        let Some(mac) = self.neighbours.find(hop, now) else {
-            return self.seal_unsure(hop, by, packet, outbox, now);
+        let mac = match before.neighbour {
+            Some((neighbour, mac)) if neighbour == hop => mac,
+            _ => {
+                let Some(mac) = self.neighbours.find(hop, now) else {
+                    *before = Before::default();
+                    return self.seal_unsure(hop, by, packet, outbox, now);
+                };
+                before.neighbour = Some((hop, mac));
+                mac
+            }
         };
-        self.framing.send_packet(mac, packet, outbox).then_some(Sealed::Sent).ok_or(DropReason::EgressQueueFull)
+        let is_sent = self.framing.send_packets(mac, packet, outbox, &mut before.is_sent);
+        is_sent.then_some(Sealed::Sent).ok_or(DropReason::EgressQueueFull)
     }
 
     #[cold]
@@ -362,6 +372,14 @@ impl Station {
             [self.claims.poll_timeout(), self.neighbours.poll_timeout(), routers].into_iter().chain(watches);
         deadlines.flatten().min()
     }
+}
+
+/// Where the packet before went: as a rule the next one goes there as well.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Before {
+    neighbour: Option<(IpAddr, Mac)>,
+    /// It is the last thing in the outbox.
+    is_sent: bool,
 }
 
 /// What became of a packet.

@@ -151,6 +151,19 @@ impl Outbox {
         self.add(place, path, data, traffic_class);
     }
 
+    /// The same for a datagram that goes the very way of the one that was committed last.
+    #[inline]
+    pub fn commit_behind(&mut self, len: usize) {
+        let place = Place { start: self.used, len };
+        self.used += len;
+        debug_assert!(len > 0 && self.used <= self.bytes.len() && !self.runs.is_empty());
+        match self.runs.last_mut() {
+            Some(run) if run.accepts(place) => run.add(len),
+            Some(&mut run) => self.runs.push(Run { segment_bytes: len, start: place.start, len, segments: 1, ..run }),
+            None => {}
+        }
+    }
+
     #[inline]
     pub fn room(&self) -> Room {
         let datagrams = self.max_runs.saturating_sub(self.runs.len() + self.reserved);

@@ -7,8 +7,8 @@ use super::Tunnels;
 use crate::dataplane::snapshot::Snapshot;
 use crate::link::PortConfig;
 use crate::link::endpoint::Lost;
-use crate::net::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, Timestamp, TunnelId};
-use crate::packet::Outbox;
+use crate::net::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, RealmId, Timestamp, TunnelId};
+use crate::packet::{DropReason, Outbox};
 
 /// What the kernel says that interfaces carry.
 #[derive(Default)]
@@ -60,6 +60,18 @@ impl Tunnels {
         for (tunnel, _) in self.link_mtus.ports.iter().filter(|(_, interface)| *interface == report.interface) {
             self.path_mtus.note_link(*tunnel, self.link_mtus.of(report.interface), now);
         }
+    }
+
+    /// Packets by one port, behind one another; `each` is told what became of each.
+    #[inline]
+    pub fn seal_by_port<'p>(
+        &mut self,
+        tunnel: TunnelId,
+        packets: impl Iterator<Item = (RealmId, &'p [u8])>,
+        outbox: &mut Outbox,
+        each: impl FnMut(Result<(), DropReason>),
+    ) {
+        self.link.seal_all(tunnel, packets, outbox, each);
     }
 
     /// Packets that were taken for sent and came to nothing.
