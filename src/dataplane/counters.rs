@@ -1,4 +1,6 @@
 //! Where every packet went. Counted in one place, from the packet's fate, so that the sums always agree.
+//!
+//! What a realm received and sent is what its tunnels did, and what those had that are no more: so a packet is counted with its tunnel alone.
 
 use std::ops::AddAssign;
 
@@ -45,12 +47,17 @@ pub struct TunnelCounters {
     pub received: Traffic,
     pub sent: Traffic,
     pub last_data_received: Option<Timestamp>,
+    /// Whose it is. `None`: nobody's (any more).
+    realm: Option<RealmId>,
 }
+
+const _: () = assert!(size_of::<TunnelCounters>() == 64);
 
 #[derive(Debug)]
 pub struct Counters {
     pub totals: Totals,
     pub unattributed_drops: Drops,
+    /// Of what was sent and received: by tunnels that are no more.
     realms: Vec<RealmCounters>,
     tunnels: Vec<TunnelCounters>,
 }
@@ -76,19 +83,36 @@ impl Counters {
         self.tunnels.resize(tunnels.max(self.tunnels.len()), TunnelCounters::default());
     }
 
-    pub fn realm(&self, realm: RealmId) -> Option<&RealmCounters> {
-        self.realms.get(usize::from(realm.0))
+    /// By realm number, with what its tunnels have received and sent.
+    pub fn realms(&self) -> Vec<RealmCounters> {
+        let mut realms = self.realms.clone();
+        for tunnel in &self.tunnels {
+            if let Some(realm) = tunnel.realm.and_then(|realm| realms.get_mut(usize::from(realm.0))) {
+                realm.received += tunnel.received;
+                realm.sent += tunnel.sent;
+            }
+        }
+        realms
     }
 
     pub fn tunnel(&self, tunnel: TunnelId) -> Option<&TunnelCounters> {
         self.tunnels.get(tunnel.index())
     }
 
-    /// Its number now means another tunnel. What the realm and the totals counted stays.
-    pub fn reset_tunnel(&mut self, tunnel: TunnelId) {
-        if let Some(counters) = self.tunnels.get_mut(tunnel.index()) {
-            *counters = TunnelCounters::default();
+    /// Its number now means another tunnel, of that realm, or none. What the realm before and the totals counted stays.
+    pub fn give_tunnel(&mut self, tunnel: TunnelId, to: Option<RealmId>) {
+        let Some(counters) = self.tunnels.get_mut(tunnel.index()) else { return };
+        let before = std::mem::replace(counters, TunnelCounters { realm: to, ..TunnelCounters::default() });
+        if let Some(realm) = before.realm.and_then(|realm| self.realms.get_mut(usize::from(realm.0))) {
+            realm.received += before.received;
+            realm.sent += before.sent;
         }
+    }
+
+    /// Whose a tunnel is. `None`: nobody's (any more).
+    #[inline]
+    pub fn realm_of(&self, tunnel: TunnelId) -> Option<RealmId> {
+        self.tunnel(tunnel)?.realm
     }
 
     /// Reads what packets will be counted in. What comes of it means nothing.
@@ -97,15 +121,9 @@ impl Counters {
         self.tunnel(tunnel).map_or(0, |counters| counters.received.packets)
     }
 
-    #[inline]
-    pub fn touch_realm(&self, realm: RealmId) -> u64 {
-        self.realm(realm).map_or(0, |counters| counters.received.packets ^ counters.received.bytes)
-    }
-
     /// Inner packets came out of a tunnel.
     #[inline]
-    pub fn received(&mut self, tunnel: TunnelId, realm: RealmId, traffic: Traffic, now: Timestamp) {
-        self.realms[usize::from(realm.0)].received += traffic;
+    pub fn received(&mut self, tunnel: TunnelId, traffic: Traffic, now: Timestamp) {
         let tunnel = &mut self.tunnels[tunnel.index()];
         tunnel.received += traffic;
         tunnel.last_data_received = Some(now);
@@ -113,14 +131,13 @@ impl Counters {
 
     /// An inner packet went into a tunnel.
     #[inline]
-    pub fn sent(&mut self, tunnel: TunnelId, realm: RealmId, bytes: usize) {
-        self.sent_all(tunnel, realm, Traffic { packets: 1, bytes: bytes as u64 });
+    pub fn sent(&mut self, tunnel: TunnelId, bytes: usize) {
+        self.sent_all(tunnel, Traffic { packets: 1, bytes: bytes as u64 });
     }
 
     /// The same for some of one tunnel.
     #[inline]
-    pub fn sent_all(&mut self, tunnel: TunnelId, realm: RealmId, traffic: Traffic) {
-        self.realms[usize::from(realm.0)].sent += traffic;
+    pub fn sent_all(&mut self, tunnel: TunnelId, traffic: Traffic) {
         self.tunnels[tunnel.index()].sent += traffic;
     }
 
@@ -188,5 +205,35 @@ impl Counters {
 impl Default for Counters {
     fn default() -> Self {
         Counters::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_realm_received_and_sent_stays_when_its_tunnels_number_is_anothers() {
+        const NOW: Timestamp = Timestamp::from_secs(1);
+        let (one, other) = (RealmId(1), RealmId(2));
+        let [first, second] = [0, 1].map(TunnelId);
+        let mut counters = Counters::new();
+        counters.resize(3, 2);
+        counters.give_tunnel(first, Some(one));
+        counters.give_tunnel(second, Some(one));
+        counters.received(first, Traffic { packets: 2, bytes: 200 }, NOW);
+        counters.sent(second, 50);
+        let of = |counters: &Counters, realm: RealmId| {
+            let counters = &counters.realms()[usize::from(realm.0)];
+            (counters.received.packets, counters.received.bytes, counters.sent.packets, counters.sent.bytes)
+        };
+        assert_eq!((of(&counters, one), of(&counters, other)), ((2, 200, 1, 50), (0, 0, 0, 0)));
+
+        counters.give_tunnel(first, Some(other));
+        counters.give_tunnel(second, None);
+        counters.received(first, Traffic { packets: 1, bytes: 10 }, NOW);
+        assert_eq!((of(&counters, one), of(&counters, other)), ((2, 200, 1, 50), (1, 10, 0, 0)));
+        assert_eq!((counters.realm_of(first), counters.realm_of(second)), (Some(other), None));
+        assert_eq!(counters.tunnel(second).map(|tunnel| tunnel.sent), Some(Traffic::default()));
     }
 }

@@ -120,7 +120,6 @@ impl Encap<'_> {
                 let _ = refused.push((number, reason)); // there are no more in a batch
             }
         });
-        let realm = batch.meta(place_of(&packets[0])).to;
         refused.iter().for_each(|(number, reason)| batch.meta_mut(*number as usize).drop(*reason));
         let mut traffic = Traffic::default();
         for key in packets {
@@ -130,7 +129,7 @@ impl Encap<'_> {
                 traffic.add(meta.buffer_bytes());
             }
         }
-        counters.sent_all(tunnel, realm, traffic);
+        counters.sent_all(tunnel, traffic);
     }
 
     /// How many of them are dealt with: the first, and as many behind it as can be now.
@@ -179,8 +178,7 @@ impl Encap<'_> {
             } else {
                 traffic = forward_sealed(batch, messages, sealed);
             }
-            let realm = batch.meta(messages[0].number as usize).to;
-            counters.sent_all(*tunnel, realm, traffic);
+            counters.sent_all(*tunnel, traffic);
             let (path, may_fragment) = tunnels.sent(*tunnel, departure, traffic);
             outbox.let_fragment(may_fragment);
             let mut rest = *place;

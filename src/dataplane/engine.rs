@@ -145,11 +145,15 @@ impl Engine {
     /// Adopts a new configuration. Tunnels that did not change keep their keys; sessions are judged anew one by one.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>, now: Timestamp) {
         self.counters.resize(snapshot.realms.len(), snapshot.tunnels.len());
-        for tunnel in snapshot.tunnels.iter().flatten() {
-            let before = self.snapshot.tunnel(tunnel.peer.tunnel());
-            if !before.is_some_and(|before| before.is_same(tunnel)) {
-                self.counters.reset_tunnel(tunnel.peer.tunnel());
-                self.tunnels.forget_path(tunnel.peer.tunnel());
+        let numbers = self.snapshot.tunnels.len().max(snapshot.tunnels.len()) as u32;
+        for id in (0..numbers).map(TunnelId) {
+            let (tunnel, before) = (snapshot.tunnel(id), self.snapshot.tunnel(id));
+            let stays = matches!((tunnel, before), (Some(tunnel), Some(before)) if tunnel.is_same(before));
+            if !stays || self.counters.realm_of(id).is_none() {
+                self.counters.give_tunnel(id, tunnel.map(|tunnel| tunnel.realm));
+            }
+            if !stays && tunnel.is_some() {
+                self.tunnels.forget_path(id);
             }
         }
         let mapping = &snapshot.mapping;
@@ -414,8 +418,8 @@ impl Engine {
             counters.lost(lost.packets, lost.reason);
         }
         tunnels.watch_paths(outbox, now, |tunnel, bytes| {
-            if let Some(realm) = snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm) {
-                counters.sent(tunnel, realm, bytes);
+            if snapshot.tunnel(tunnel).is_some() {
+                counters.sent(tunnel, bytes);
                 counters.totals.originated += 1;
             }
         });
@@ -487,9 +491,9 @@ impl Engine {
     fn realm_reports(&self) -> Vec<RealmReport> {
         let numbers = (0..=u16::MAX).map(RealmId).take(self.snapshot.realms.len());
         numbers
-            .filter(|realm| self.snapshot.realm(*realm).is_some())
-            .filter_map(|realm| {
-                let counters = self.counters.realm(realm)?;
+            .zip(self.counters.realms())
+            .filter(|(realm, _)| self.snapshot.realm(*realm).is_some())
+            .filter_map(|(realm, counters)| {
                 Some(RealmReport {
                     realm,
                     received: counters.received,

@@ -130,7 +130,7 @@ impl Fragmenter {
     ) -> Result<(), DropReason> {
         let identification = self.identification_of(meta, packet);
         let cut = Fragments::new(packet, meta.fragment_payload_bytes.into(), identification);
-        self.seal_all(cut, meta.realm, (meta.egress, meta.destination.realm), tunnels, outbox, counters)
+        self.seal_all(cut, meta.realm, meta.egress, tunnels, outbox, counters)
     }
 
     /// Seals one of the IX's own packets in fragments that fit.
@@ -138,7 +138,7 @@ impl Fragmenter {
         &mut self,
         packet: &mut [u8],
         mtu_bytes: u16,
-        to: (TunnelId, RealmId),
+        tunnel: TunnelId,
         tunnels: &mut Tunnels,
         outbox: &mut Outbox,
         counters: &mut Counters,
@@ -150,14 +150,14 @@ impl Fragmenter {
         }
         let payload_bytes = room(packet, is_v6, mtu_bytes);
         let cut = Fragments::new(packet, payload_bytes.into(), self.take_identification());
-        self.seal_all(cut, RealmId::IX, to, tunnels, outbox, counters)
+        self.seal_all(cut, RealmId::IX, tunnel, tunnels, outbox, counters)
     }
 
     fn seal_all(
         &mut self,
         cut: Option<Fragments<'_>>,
         by: RealmId,
-        (tunnel, realm): (TunnelId, RealmId),
+        tunnel: TunnelId,
         tunnels: &mut Tunnels,
         outbox: &mut Outbox,
         counters: &mut Counters,
@@ -165,7 +165,7 @@ impl Fragmenter {
         let mut fragments = cut.ok_or(DropReason::InnerMalformed)?;
         while let Some(len) = fragments.next_into(&mut self.scratch[..]) {
             tunnels.seal(tunnel, by, &self.scratch[..len], outbox)?;
-            counters.sent(tunnel, realm, len);
+            counters.sent(tunnel, len);
             counters.totals.fragments_made += 1;
         }
         Ok(())

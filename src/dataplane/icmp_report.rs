@@ -27,7 +27,6 @@ pub(super) struct Reporter {
 
 #[derive(Debug)]
 struct Pending {
-    realm: RealmId,
     tunnel: TunnelId,
     len: usize,
 }
@@ -55,7 +54,7 @@ impl Reporter {
         let original = &packet[..meta.headers.total_bytes];
         let buffer = &mut self.buffers[self.pending.len()];
         if let Some(len) = icmp::emit_error(buffer, report, source, to, original) {
-            self.pending.push(Pending { realm: meta.realm, tunnel: meta.ingress, len });
+            self.pending.push(Pending { tunnel: meta.ingress, len });
         }
     }
 
@@ -63,7 +62,7 @@ impl Reporter {
     pub fn send(&mut self, tunnels: &mut Tunnels, outbox: &mut Outbox, counters: &mut Counters) {
         for (pending, buffer) in self.pending.drain(..).zip(self.buffers.iter()) {
             if tunnels.seal(pending.tunnel, RealmId::IX, &buffer[..pending.len], outbox).is_ok() {
-                counters.sent(pending.tunnel, pending.realm, pending.len);
+                counters.sent(pending.tunnel, pending.len);
                 counters.totals.originated += 1;
             }
         }

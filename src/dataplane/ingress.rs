@@ -285,7 +285,7 @@ impl Ingress<'_> {
         let Some(door) = snapshot.door_of(interface) else { return };
         match door::leave(door, bytes, carriers, tunnels, outbox) {
             Ok((tunnel, len)) => {
-                counters.sent(tunnel, door.realm, len);
+                counters.sent(tunnel, len);
                 counters.totals.forwarded += 1;
             }
             Err(reason) => counters.dropped_outside(reason, Some(door.realm)),
@@ -307,14 +307,8 @@ impl<'a> Entry<'a> {
 
     /// Reads what is needed of these tunnels, all before it is used, so that the waits for it overlap.
     fn touch(&self, tunnels: &[TunnelId]) {
-        let (snapshot, counters) = (self.snapshot, &*self.counters);
-        let realm_of = |tunnel: &TunnelId| snapshot.tunnel(*tunnel).map(|tunnel| tunnel.realm);
-        let counters_of = |tunnel: &TunnelId| counters.touch_tunnel(*tunnel);
-        let touched = tunnels
-            .iter()
-            .fold(0, |all, tunnel| all ^ counters_of(tunnel) ^ u64::from(realm_of(tunnel).is_some_and(RealmId::is_ix)));
-        let realms = tunnels.iter().filter_map(realm_of);
-        std::hint::black_box(realms.fold(touched, |all, realm| all ^ counters.touch_realm(realm)));
+        let touched = tunnels.iter().fold(0, |all, tunnel| all ^ self.counters.touch_tunnel(*tunnel));
+        std::hint::black_box(touched);
     }
 
     /// Packets of that tunnel follow.
@@ -322,7 +316,7 @@ impl<'a> Entry<'a> {
     fn begin(&mut self, tunnel: TunnelId) {
         if tunnel != self.run.tunnel {
             self.count();
-            let realm = self.snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm);
+            let realm = self.counters.realm_of(tunnel);
             self.run = Run { tunnel, realm, traffic: Traffic::default() };
         }
     }
@@ -361,7 +355,7 @@ impl<'a> Entry<'a> {
             Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
             Opened::Control => self.counters.totals.control += 1,
             Opened::Dropped { reason, tunnel } => {
-                let realm = tunnel.and_then(|tunnel| self.snapshot.tunnel(tunnel)).map(|tunnel| tunnel.realm);
+                let realm = tunnel.and_then(|tunnel| self.counters.realm_of(tunnel));
                 self.counters.dropped_outside(reason, realm);
             }
         }
@@ -369,10 +363,10 @@ impl<'a> Entry<'a> {
 
     #[inline]
     fn count(&mut self) {
-        if let Run { tunnel, realm: Some(realm), traffic } = self.run
+        if let Run { tunnel, realm: Some(_), traffic } = self.run
             && traffic.packets > 0
         {
-            self.counters.received(tunnel, realm, traffic, self.now);
+            self.counters.received(tunnel, traffic, self.now);
             self.run.traffic = Traffic::default();
         }
     }

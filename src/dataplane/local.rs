@@ -115,9 +115,9 @@ impl Local {
             let mtu_bytes = tunnels.mtu_bytes(tunnel);
             let packet = &mut self.packet[..len];
             let sealed = if len > usize::from(mtu_bytes) {
-                fragmenter.seal_own(packet, mtu_bytes, (tunnel, realm), tunnels, outbox, counters)
+                fragmenter.seal_own(packet, mtu_bytes, tunnel, tunnels, outbox, counters)
             } else {
-                tunnels.seal(tunnel, RealmId::IX, packet, outbox).map(|()| counters.sent(tunnel, realm, len))
+                tunnels.seal(tunnel, RealmId::IX, packet, outbox).map(|()| counters.sent(tunnel, len))
             };
             counters.totals.originated += u64::from(sealed.is_ok());
         }
