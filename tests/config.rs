@@ -103,6 +103,7 @@ fn mistakes_of_shape() {
         (realm("", "\"10.0.0.0/16\""), &["2:8 \"\": `name` is empty, too long or has a zero byte in it"]),
         ("[limits]\nsessions = 0\n".into(), &["2:12 0: `sessions` is out of bounds"]),
         ("[limits]\nsessions = 4_000_001\n".into(), &["2:12 4_000_001: `sessions` is out of bounds"]),
+        ("[workers]\nthreads = \"4\"\n".into(), &["2:11 \"4\": `threads` is a text, and must be a whole number"]),
         ("[limits]\nsessions = 1e3\n".into(), &["2:12 1e3: `sessions` is a fraction, and must be a whole number"]),
     ]);
 }

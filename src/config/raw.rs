@@ -83,6 +83,8 @@ pub struct Gate {
 pub struct Uplink {
     pub driver: Choice,
     pub interfaces: Texts,
+    /// Right or wrong.
+    pub has_interfaces: bool,
 }
 
 #[derive(Debug, Default)]
@@ -349,7 +351,11 @@ fn read_gate(s: &Section<'_>, problems: &mut Problems) -> Gate {
 }
 
 fn read_uplink(s: &Section<'_>, problems: &mut Problems) -> Uplink {
-    Uplink { driver: s.choice("driver", problems), interfaces: s.texts("interfaces", problems) }
+    Uplink {
+        driver: s.choice("driver", problems),
+        interfaces: s.texts("interfaces", problems),
+        has_interfaces: s.has("interfaces"),
+    }
 }
 
 fn read_sessions(s: &Section<'_>, problems: &mut Problems) -> Sessions {

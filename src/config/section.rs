@@ -68,7 +68,11 @@ impl<'a> Section<'a> {
         let Shape::Integer { min, max } = spec.shape else { return None };
         let span = item.span();
         let Some(integer) = item.get_ref().as_integer() else {
-            wrong_type(item, spec.name, "a whole number", &min.to_string(), self.usual(key), problems);
+            // Often it is in quotes.
+            let meant = item.get_ref().as_str().and_then(|text| text.trim().parse().ok());
+            let example = meant.filter(|n| (min..=max).contains(n)).unwrap_or(min);
+            let example = format!("{example}; it may be from {min} to {max}");
+            wrong_type(item, spec.name, "a whole number", &example, self.usual(key), problems);
             return None;
         };
         match u64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| (min..=max).contains(n)) {

@@ -19,7 +19,9 @@ fn what_cannot_be_an_uplink_is_refused_or_warned_of() {
     let which = "2:10 \"af_xdp\": AF_XDP on which interfaces?";
     assert_eq!(refused("[uplink]\ndriver = \"af_xdp\"\n"), [which]);
     let none = refused("[uplink]\ndriver = \"af_xdp\"\ninterfaces = []\n");
-    assert_eq!(none, [which, "3:14 []: `interfaces` is empty"]);
+    assert_eq!(none, ["3:14 []: `interfaces` is empty"], "one mistake is one error");
+    let text = refused("[uplink]\ndriver = \"af_xdp\"\ninterfaces = \"eth0\"\n");
+    assert_eq!(text, ["3:14 \"eth0\": `interfaces` is a text, and must be a list"]);
     let name = "this cannot be the name of an interface";
     assert_eq!(refused("[uplink]\ndriver = \"af_xdp\"\ninterfaces = [\"a/b\"]\n"), [format!("3:15 \"a/b\": {name}")]);
     let port = "port = { interface = \"eth1\", address = [\"172.20.0.2/30\"], gateway = \"172.20.0.1\" }";
@@ -29,4 +31,17 @@ fn what_cannot_be_an_uplink_is_refused_or_warned_of() {
     let loaded = parse("[uplink]\ninterfaces = [\"eth0\"]\n").unwrap_or_else(|report| panic!("{report}"));
     let warned = places(loaded.report());
     assert_eq!(warned, ["2:14 warning [\"eth0\"]: tunnels go by sockets, which are on all interfaces"]);
+    let by_af_xdp = "[workers]\nthreads = 2\n[uplink]\ndriver = \"af_xdp\"\ninterfaces = [\"eth0\", \"eth0\"]\n";
+    let loaded = parse(by_af_xdp).unwrap_or_else(|report| panic!("{report}"));
+    let threads = "2:11 warning 2: more threads do not receive what comes by AF_XDP";
+    assert_eq!(places(loaded.report()), [threads, "5:23 warning \"eth0\": `eth0` stands here twice"]);
+}
+
+#[test]
+fn a_number_in_quotes_is_answered_with_the_number() {
+    for (written, meant) in [("\"4\"", "4"), ("\"400\"", "1"), ("\"four\"", "1")] {
+        let report = parse(&format!("[workers]\nthreads = {written}\n")).unwrap_err();
+        let remedy = &report.diagnostics[0].remedy;
+        assert_eq!(*remedy, format!("write for example {meant}; it may be from 1 to 32"), "{written}");
+    }
 }
