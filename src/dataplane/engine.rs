@@ -310,10 +310,10 @@ impl Engine {
         self.tunnels.say_goodbye(&mut self.outbox)
     }
 
-    /// Where those tables are into which every packet may reach somewhere else, with the room that is reserved for them. They stay
-    /// there for the engine's life.
-    pub fn large_tables(&self) -> [Range<usize>; 2] {
-        [self.flows.addresses(), self.sessions.addresses()]
+    /// Where that is into which every packet may reach somewhere else, with the room that is reserved for it: tables, and what leaves. It
+    /// stays there for the engine's life.
+    pub fn large_tables(&self) -> [Range<usize>; 3] {
+        [self.flows.addresses(), self.sessions.addresses(), self.outbox.addresses()]
     }
 
     /// The next packet of each flow is judged and translated as if it were the first. Changes nothing of what becomes of it.

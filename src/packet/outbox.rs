@@ -5,12 +5,16 @@
 //! costs no copy, and the socket sends many runs in one call. Who makes many datagrams before any is finished reserves a
 //! [`Place`] for each first (`reserve`), and commits or gives up every one of them later.
 
+use std::ops::Range;
+
 use crate::net::Path;
 
 /// Most datagrams in one run: `UDP_MAX_SEGMENTS` of Linux.
 pub const MAX_SEGMENTS: usize = 64;
 /// Most bytes in one run: the largest UDP payload over IPv4.
 pub const MAX_RUN_BYTES: usize = 65_507;
+/// Where a large outbox begins: with a huge page.
+const ALIGN_BYTES: usize = 2 << 20;
 
 /// Datagrams to one path, `segment_bytes` each, the last perhaps shorter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,6 +103,8 @@ impl Run {
 #[derive(Debug)]
 pub struct Outbox {
     bytes: Box<[u8]>,
+    /// Where the first datagram lies.
+    first_byte: usize,
     used: usize,
     runs: Vec<Run>,
     max_runs: usize,
@@ -111,14 +117,25 @@ pub struct Outbox {
 impl Outbox {
     /// Room for `capacity_bytes` of datagrams in at most `max_runs` runs.
     pub fn new(capacity_bytes: usize, max_runs: usize) -> Self {
+        // What is used of a large one is nearly always its beginning.
+        let spare_bytes = if capacity_bytes >= ALIGN_BYTES { ALIGN_BYTES } else { 0 };
+        let bytes: Box<[u8]> = vec![0; capacity_bytes + spare_bytes].into();
+        let first_byte = bytes.as_ptr().align_offset(ALIGN_BYTES).min(spare_bytes);
         Outbox {
-            bytes: vec![0; capacity_bytes].into(),
-            used: 0,
+            bytes,
+            first_byte,
+            used: first_byte,
             runs: Vec::with_capacity(max_runs),
             max_runs,
             reserved: 0,
             may_fragment: false,
         }
+    }
+
+    /// Where the datagrams are written.
+    pub fn addresses(&self) -> Range<usize> {
+        let bytes = self.bytes[self.first_byte..].as_ptr_range();
+        bytes.start.addr()..bytes.end.addr()
     }
 
     /// Whether the outer IP packets of what is committed from now on may be cut into fragments. At first they may not.
@@ -306,7 +323,7 @@ impl Outbox {
 
     pub fn clear(&mut self) {
         debug_assert_eq!(self.reserved, 0, "a place was neither committed nor given up");
-        (self.used, self.reserved) = (0, 0);
+        (self.used, self.reserved) = (self.first_byte, 0);
         self.runs.clear();
     }
 }

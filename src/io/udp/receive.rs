@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use super::send::is_left_behind;
 use super::sys::{self, Envelope, Incoming, MAX_MESSAGES};
+use crate::io::memory::{HUGE_PAGE_BYTES, prefer_huge_pages};
 use crate::net::{Path, Port};
 use crate::packet::Datagram;
 
@@ -21,10 +22,12 @@ const ECN_BITS: u8 = 0b11;
 /// Pending errors (left by ICMP for datagrams sent earlier) that one call may meet before it gives up.
 const MAX_PENDING_ERRORS: usize = 8;
 
-/// Buffers for one call, made once: 2 MiB of address space, of which only what is used becomes memory.
+/// Buffers for one call, made once: 2 MiB, in a huge page where the kernel has them; elsewhere only what is used becomes memory.
 #[derive(Debug)]
 pub struct RecvBatch {
     bytes: Box<[u8]>,
+    /// Of the first slot.
+    first_byte: usize,
     envelopes: Box<[Envelope; MAX_MESSAGES]>,
     messages: Vec<Message>,
 }
@@ -67,8 +70,14 @@ impl Default for RecvBatch {
 
 impl RecvBatch {
     pub fn new() -> Self {
+        let bytes: Box<[u8]> = vec![0; STRIDE_BYTES * MAX_MESSAGES + HUGE_PAGE_BYTES].into();
+        let first_byte = bytes.as_ptr().align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
+        let addresses = bytes[first_byte..].as_ptr_range();
+        // The kernel copies into other pages with each message, all of which one huge page is.
+        let _ = prefer_huge_pages(addresses.start.addr()..addresses.end.addr());
         RecvBatch {
-            bytes: vec![0; STRIDE_BYTES * MAX_MESSAGES].into(),
+            bytes,
+            first_byte,
             envelopes: Box::new([Envelope::EMPTY; MAX_MESSAGES]),
             messages: Vec::with_capacity(MAX_MESSAGES),
         }
@@ -77,7 +86,7 @@ impl RecvBatch {
     /// Every datagram of the last receive, in the order of arrival.
     pub fn datagrams(&self) -> impl Iterator<Item = Datagram<'_>> {
         self.messages.iter().flat_map(|message| {
-            let start = message.slot * STRIDE_BYTES + message.offset;
+            let start = self.first_byte + message.slot * STRIDE_BYTES + message.offset;
             let bytes = &self.bytes[start..start + message.len];
             // An empty datagram is one too: it must be counted, and `chunks` would leave it out.
             let empty = bytes.is_empty().then_some(bytes);
@@ -104,9 +113,8 @@ impl RecvBatch {
         counters: &mut RecvCounters,
     ) -> io::Result<usize> {
         self.messages.clear();
-        let mut incoming = self
-            .bytes
-            .chunks_mut(STRIDE_BYTES)
+        let mut incoming = self.bytes[self.first_byte..]
+            .chunks_exact_mut(STRIDE_BYTES)
             .zip(self.envelopes.iter_mut())
             .map(|(buffer, envelope)| Incoming { buffer: &mut buffer[..MESSAGE_BYTES], envelope });
         let mut incoming: [Incoming<'_>; MAX_MESSAGES] =
@@ -126,7 +134,9 @@ impl RecvBatch {
         }
         let offset = match content {
             Content::Payload => Some(0),
-            Content::WithIpv4Header => ipv4_header_bytes(&self.bytes[slot * STRIDE_BYTES..][..envelope.len]),
+            Content::WithIpv4Header => {
+                ipv4_header_bytes(&self.bytes[self.first_byte + slot * STRIDE_BYTES..][..envelope.len])
+            }
         };
         match (envelope.address.decode(), offset) {
             // Without its control messages a joined message could be cut wrongly: neither is usable.
