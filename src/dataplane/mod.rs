@@ -16,6 +16,7 @@ pub mod report;
 pub mod snapshot;
 pub mod walk;
 
+mod arrivals;
 mod carriers;
 mod classify;
 pub mod door;
