@@ -17,9 +17,10 @@ use crate::wireguard;
 const ORDINARY_BYTES: RangeInclusive<usize> = wireguard::DATA_OVERHEAD_BYTES..=MAX_PACKET_BYTES;
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Arrivals<'a> {
-    datagrams: Vec<&'a [u8], BATCH_PACKETS>,
+    /// The first so many.
+    datagrams: [&'a [u8]; BATCH_PACKETS],
+    len: usize,
     stretches: Vec<Stretch, BATCH_PACKETS>,
 }
 
@@ -34,43 +35,63 @@ pub(super) struct Stretch {
     mask: u64,
 }
 
+impl Default for Arrivals<'_> {
+    fn default() -> Self {
+        Arrivals { datagrams: [&[]; BATCH_PACKETS], len: 0, stretches: Vec::new() }
+    }
+}
+
 impl<'a> Arrivals<'a> {
     #[inline]
     pub fn len(&self) -> usize {
-        self.datagrams.len()
+        self.len
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.datagrams.is_empty()
+        self.len == 0
     }
 
     /// Takes a datagram that is certainly of the sender of the one before, and can be looked up as that can. There must be room for it.
     #[inline(always)]
     pub fn push_behind(&mut self, datagram: &Datagram<'a>) -> bool {
-        if !self.stretches.last().is_some_and(|stretch| stretch.goes_on_with(datagram)) {
-            return false;
+        let Some(stretch) = self.stretches.last() else { return false };
+        let goes_on = stretch.goes_on_with(datagram);
+        if goes_on {
+            self.datagrams[self.len] = datagram.bytes;
+            self.len += 1;
         }
-        let pushed = self.datagrams.push(datagram.bytes);
-        debug_assert!(pushed.is_ok());
-        true
+        goes_on
     }
 
     /// Takes any that can be looked up. There must be room for it.
     #[inline(never)]
-    pub fn push(&mut self, datagram: Datagram<'a>) {
-        let Datagram { path, bytes, ecn } = datagram;
+    pub fn push(&mut self, datagram: &Datagram<'a>) {
+        let Datagram { path, bytes, ecn } = *datagram;
         let mask = if path.port == Port::WireGuard { u64::MAX } else { u32::MAX.into() };
-        let stretch = Stretch { path, ecn, start: self.len(), head: head(bytes).unwrap_or_default(), mask };
-        let pushed = self.stretches.push(stretch).is_ok() && self.datagrams.push(bytes).is_ok();
-        debug_assert!(pushed && head(bytes).is_some());
+        let stretch = Stretch { path, ecn, start: self.len, head: head(bytes).unwrap_or_default(), mask };
+        let pushed = self.stretches.push(stretch);
+        debug_assert!(pushed.is_ok() && head(bytes).is_some());
+        self.datagrams[self.len] = bytes;
+        self.len += 1;
+    }
+
+    /// Of each stretch the port and the first datagram.
+    #[inline]
+    pub fn firsts(&self) -> impl Iterator<Item = (Port, &'a [u8])> {
+        self.stretches.iter().map(|stretch| (stretch.path.port, self.datagrams[stretch.start]))
+    }
+
+    #[inline]
+    pub fn stretches(&self) -> &[Stretch] {
+        &self.stretches
     }
 
     /// All of them, never none in a stretch.
     #[inline]
-    pub fn stretches(&self) -> impl Iterator<Item = (&Stretch, &[&'a [u8]])> {
+    pub fn by_stretch(&self) -> impl Iterator<Item = (&Stretch, &[&'a [u8]])> {
         (1..).zip(&self.stretches).map(|(next, stretch)| {
-            let end = self.stretches.get(next).map_or(self.len(), |next| next.start);
+            let end = self.stretches.get(next).map_or(self.len, |next| next.start);
             (stretch, &self.datagrams[stretch.start..end])
         })
     }
@@ -87,26 +108,28 @@ impl<'a> Arrivals<'a> {
 
     #[inline]
     pub fn clear(&mut self) {
-        self.datagrams.clear();
+        self.len = 0;
         self.stretches.clear();
     }
 }
 
 impl Stretch {
-    #[inline]
+    #[inline(always)]
     fn goes_on_with(&self, datagram: &Datagram<'_>) -> bool {
-        head(datagram.bytes).is_some_and(|head| (head ^ self.head) & self.mask == 0)
+        let Some(head) = head(datagram.bytes) else { return false };
+        (head ^ self.head) & self.mask == 0
             && ORDINARY_BYTES.contains(&datagram.bytes.len())
             && (datagram.ecn == self.ecn || self.path.port == Port::WireGuard)
             // None of these ports is one of many.
             && discriminant(&datagram.path.port) == discriminant(&self.path.port)
-            && (datagram.path.remote, datagram.path.local) == (self.path.remote, self.path.local)
+            && datagram.path.remote == self.path.remote
+            && datagram.path.local == self.path.local
     }
 }
 
-#[inline]
+#[inline(always)]
 fn head(bytes: &[u8]) -> Option<u64> {
-    bytes.first_chunk().map(|head| u64::from_le_bytes(*head))
+    Some(u64::from_le_bytes(*bytes.first_chunk()?))
 }
 
 #[cfg(test)]
@@ -129,12 +152,12 @@ mod tests {
     fn goes_on(first: Datagram<'_>, second: Datagram<'_>) -> bool {
         let mut arrivals = Arrivals::default();
         assert!(!arrivals.push_behind(&first));
-        arrivals.push(first);
+        arrivals.push(&first);
         let goes_on = arrivals.push_behind(&second);
         if !goes_on {
-            arrivals.push(second);
+            arrivals.push(&second);
         }
-        let lens: Vec<usize, 2> = arrivals.stretches().map(|(_, datagrams)| datagrams.len()).collect();
+        let lens: Vec<usize, 2> = arrivals.by_stretch().map(|(_, datagrams)| datagrams.len()).collect();
         assert_eq!(lens, if goes_on { &[2][..] } else { &[1, 1] });
         assert_eq!((arrivals.len(), arrivals.are_mixed()), (2, !goes_on));
         assert_eq!(arrivals.datagram(1), second.bytes);
@@ -146,7 +169,7 @@ mod tests {
         let message = |index: u8, len| datagram([4, 0, 0, 0, index, 0, 0, 9], len);
         let by = path(Port::WireGuard, 5000);
         let (first, other) = (message(1, 96), message(2, 96));
-        let goes_on = |second| goes_on(Datagram::new(by, &first), second);
+        let goes_on = |second: Datagram<'_>| goes_on(Datagram::new(by, &first), second);
         assert!(goes_on(Datagram::new(by, &message(1, 200))));
         assert!(goes_on(Datagram { ecn: 3, ..Datagram::new(by, &first) }));
         assert!(!goes_on(Datagram::new(by, &other)));
@@ -162,7 +185,7 @@ mod tests {
         let packet = |spi: u8, sequence: u8| datagram([0, 0, 1, spi, 0, 0, 0, sequence], 96);
         let by = path(Port::IkeNatT, 4500);
         let first = packet(1, 7);
-        let goes_on = |second| goes_on(Datagram::new(by, &first), second);
+        let goes_on = |second: Datagram<'_>| goes_on(Datagram::new(by, &first), second);
         assert!(goes_on(Datagram::new(by, &packet(1, 8))));
         assert!(!goes_on(Datagram { ecn: 3, ..Datagram::new(by, &packet(1, 8)) }));
         assert!(!goes_on(Datagram::new(by, &packet(2, 8))));

@@ -20,11 +20,12 @@ use crate::wireguard;
 use super::arrivals::Arrivals;
 use super::carriers::Carriers;
 use super::counters::Counters;
+use super::entry::Entry;
 use super::event::{Event, PortNews, What};
 use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
-use super::ingress::{Entry, Ingress};
+use super::ingress::Ingress;
 use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
@@ -230,9 +231,9 @@ impl Engine {
         for datagram in datagrams {
             if !arrivals.push_behind(&datagram) {
                 if self.tunnels.is_data(&datagram) {
-                    arrivals.push(datagram);
+                    arrivals.push(&datagram);
                 } else {
-                    self.open_between(&mut arrivals, datagram, now);
+                    self.open_between(&mut arrivals, &datagram, now);
                     room = BATCH_PACKETS - self.batch.len();
                 }
             }
@@ -250,9 +251,9 @@ impl Engine {
 
     /// What is no data is opened by itself, behind those before it.
     #[inline(never)]
-    fn open_between(&mut self, before: &mut Arrivals<'_>, datagram: Datagram<'_>, now: Timestamp) {
+    fn open_between(&mut self, before: &mut Arrivals<'_>, datagram: &Datagram<'_>, now: Timestamp) {
         self.ingress(now).open_all(before);
-        self.ingress(now).open_alone(datagram);
+        self.ingress(now).open_alone(*datagram);
         self.walk_if_full(now);
     }
 

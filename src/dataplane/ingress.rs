@@ -10,23 +10,21 @@
 //! before it. What is no data (handshakes, IKE, ports' frames) is opened by itself, after those before it and before
 //! those behind it. What a porter has opened ([`super::parcel`]) is only received.
 //!
-//! Drops: what the transports say, InnerTooLong, and what doors say.
+//! Drops: what the transports say, InnerTooLong, and what doors say (`entry.rs`).
 
 use heapless::Vec;
 
 use crate::crypto::{OpenJob, open_batch};
-use crate::net::{InterfaceId, Port, RealmId, Timestamp, TunnelId};
-use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
-use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
-use crate::{ipsec, wireguard};
+use crate::ipsec;
+use crate::net::{InterfaceId, Port, TunnelId};
+use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::{Datagram, DropReason, Opened};
 
 use super::arrivals::{Arrivals, Stretch};
 use super::carriers::Carriers;
-use super::counters::Counters;
 use super::door;
+use super::entry::{Came, Entry};
 use super::parcel::{self, Lesson, OpenedPacket};
-use super::report::Traffic;
-use super::snapshot::Snapshot;
 use super::tunnels::{Opener, Tunnels};
 
 /// What opening works on.
@@ -36,34 +34,13 @@ pub(super) struct Ingress<'a> {
     pub entry: Entry<'a>,
 }
 
-/// Where packets come in that were opened.
-pub(super) struct Entry<'a> {
-    snapshot: &'a Snapshot,
-    batch: &'a mut Batch,
-    outbox: &'a mut Outbox,
-    counters: &'a mut Counters,
-    now: Timestamp,
-    /// The packets before, not counted yet.
-    run: Run,
-}
-
-/// Packets behind one another that came by the same tunnel, to be counted at once.
-struct Run {
-    tunnel: TunnelId,
-    /// `None`: the tunnel is nobody's any more.
-    realm: Option<RealmId>,
-    /// Of packets that are no longer nothing else is to be asked.
-    plain_bytes: usize,
-    traffic: Traffic,
-}
-
 /// Which of the arrivals are to be opened.
-#[derive(Default)]
 struct LookedUp {
-    /// Each is opened into the slot behind the one before.
-    packets: Vec<OpenedPacket, BATCH_PACKETS>,
+    /// The first so many. Each is opened into the slot behind the one before.
+    packets: [OpenedPacket; BATCH_PACKETS],
+    len: usize,
     /// As the stretches are: whose they are, and how many packets there are up to the end of each.
-    stretches: Vec<(Whose, usize), BATCH_PACKETS>,
+    stretches: [(Whose, usize); BATCH_PACKETS],
     /// Which of the datagrams are no packets, bit by bit.
     refused: u64,
 }
@@ -77,14 +54,6 @@ enum Whose {
     Esp(ipsec::Slot, u32),
 }
 
-/// What of packets of ESP is not in the batch.
-struct Came {
-    /// The tunnel that the peer has shown to be there.
-    heard: Option<TunnelId>,
-    /// The SA was there all the time.
-    is_known: bool,
-}
-
 impl Ingress<'_> {
     /// The batch must have room for all of them.
     pub fn open_all(mut self, arrivals: &mut Arrivals<'_>) {
@@ -94,14 +63,14 @@ impl Ingress<'_> {
         self.entry.counters.totals.datagrams_in += arrivals.len() as u64;
         // What one sender's need comes with the first.
         if arrivals.are_mixed() {
-            let firsts = arrivals.stretches().map(|(stretch, datagrams)| (stretch.path.port, datagrams[0]));
-            self.entry.touch(&self.tunnels.touch_arriving(firsts));
+            self.entry.touch(&self.tunnels.touch_arriving(arrivals.firsts()));
         }
-        let mut looked_up = LookedUp::default();
+        let (packets, stretches) = ([OpenedPacket::default(); BATCH_PACKETS], [(Whose::Nobodys, 0); BATCH_PACKETS]);
+        let mut looked_up = LookedUp { packets, len: 0, stretches, refused: 0 };
         let authentic = self.open(arrivals, &mut looked_up);
-        let LookedUp { packets, stretches, refused } = &looked_up;
+        let LookedUp { packets, stretches, refused, .. } = &looked_up;
         let mut at = 0;
-        for ((stretch, _), (whose, end)) in arrivals.stretches().zip(stretches) {
+        for (stretch, (whose, end)) in arrivals.stretches().iter().zip(stretches) {
             while at < *end {
                 let taken = ((authentic >> at).trailing_ones() as usize).min(end - at);
                 if taken == 0 {
@@ -123,7 +92,7 @@ impl Ingress<'_> {
     #[inline(never)]
     fn open(&mut self, arrivals: &Arrivals<'_>, looked_up: &mut LookedUp) -> u64 {
         let Ingress { tunnels, entry: Entry { batch, counters, .. }, .. } = self;
-        let LookedUp { packets, stretches, refused } = looked_up;
+        let LookedUp { packets, len, stretches, refused } = looked_up;
         let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
         let room = batch.slot_bytes();
         let mut slots = (batch.len() as u32..).zip(batch.slots());
@@ -131,12 +100,12 @@ impl Ingress<'_> {
             *refused |= 1 << (place + refused.count_ones() as usize);
             counters.dropped_outside(reason, None);
         };
-        for (stretch, datagrams) in arrivals.stretches() {
+        for ((stretch, datagrams), (whose, end)) in arrivals.by_stretch().zip(stretches) {
             let opener = match tunnels.opener(stretch.path.port, datagrams[0]) {
                 Ok(opener) => opener,
                 Err(reason) => {
-                    datagrams.iter().for_each(|_| refuse(reason, packets.len()));
-                    let _ = stretches.push((Whose::Nobodys, packets.len()));
+                    datagrams.iter().for_each(|_| refuse(reason, *len));
+                    *end = *len;
                     continue;
                 }
             };
@@ -147,17 +116,18 @@ impl Ingress<'_> {
                         if let Some((slot, text)) = slots.next() {
                             let (number, text_bytes) = (found.number, found.text_bytes as u32);
                             let _ = jobs.push(found.job(text));
-                            let _ = packets.push(OpenedPacket { number, slot, text_bytes });
+                            packets[*len] = OpenedPacket { number, slot, text_bytes };
+                            *len += 1;
                         }
                     }
-                    Err(reason) => refuse(reason, packets.len()),
+                    Err(reason) => refuse(reason, *len),
                 }
             }
-            let whose = match opener {
+            *whose = match opener {
                 Opener::WireGuard(opener) => Whose::WireGuard(opener.tunnel(), opener.index()),
                 Opener::Esp(opener) => Whose::Esp(opener.slot(), opener.spi()),
             };
-            let _ = stretches.push((whose, packets.len()));
+            *end = *len;
         }
         open_batch(&mut jobs);
         jobs.iter().rev().fold(0, |bits, job| bits << 1 | u64::from(job.is_authentic))
@@ -266,178 +236,6 @@ impl Ingress<'_> {
                 counters.totals.forwarded += 1;
             }
             Err(reason) => counters.dropped_outside(reason, Some(door.realm)),
-        }
-    }
-}
-
-impl<'a> Entry<'a> {
-    pub fn new(
-        snapshot: &'a Snapshot,
-        batch: &'a mut Batch,
-        outbox: &'a mut Outbox,
-        counters: &'a mut Counters,
-        now: Timestamp,
-    ) -> Self {
-        let run = Run { tunnel: TunnelId::NONE, realm: None, plain_bytes: 0, traffic: Traffic::default() };
-        Entry { snapshot, batch, outbox, counters, now, run }
-    }
-
-    /// Reads what is needed of these tunnels, all before it is used, so that the waits for it overlap.
-    fn touch(&self, tunnels: &[TunnelId]) {
-        let (snapshot, counters) = (self.snapshot, &*self.counters);
-        let realm_of = |tunnel: &TunnelId| snapshot.tunnel(*tunnel).map(|tunnel| tunnel.realm);
-        let counters_of = |tunnel: &TunnelId| counters.touch_tunnel(*tunnel);
-        let touched = tunnels
-            .iter()
-            .fold(0, |all, tunnel| all ^ counters_of(tunnel) ^ u64::from(realm_of(tunnel).is_some_and(RealmId::is_ix)));
-        let realms = tunnels.iter().filter_map(realm_of);
-        std::hint::black_box(realms.fold(touched, |all, realm| all ^ counters.touch_realm(realm)));
-    }
-
-    /// Packets of that tunnel follow.
-    #[inline]
-    fn begin(&mut self, tunnel: TunnelId) {
-        if tunnel != self.run.tunnel {
-            self.count();
-            let realm = self.snapshot.tunnel(tunnel).map(|tunnel| tunnel.realm);
-            let is_plain = realm.is_some() && self.snapshot.doors.is_empty();
-            let plain_bytes = if is_plain { MAX_PACKET_BYTES } else { 0 };
-            self.run = Run { tunnel, realm, plain_bytes, traffic: Traffic::default() };
-        }
-    }
-
-    /// Authentic messages of one session that came by one path.
-    #[inline(never)]
-    fn take_messages(&mut self, mut receiver: wireguard::Receiver<'_>, packets: &[OpenedPacket]) {
-        self.begin(receiver.tunnel());
-        let mut rest = packets;
-        while let [packet, others @ ..] = rest {
-            if let Some(mut settled) = receiver.settled() {
-                let mut came = Traffic::default();
-                for packet in rest {
-                    let opened = settled.arrived(packet.number, self.text(packet));
-                    self.take(packet.slot as usize, opened, &mut came);
-                }
-                let is_heard = settled.is_heard();
-                self.run.traffic += came;
-                return receiver.count(is_heard, came.packets, came.bytes);
-            }
-            let opened = receiver.arrived(packet.number, self.text(packet));
-            self.take_one(packet.slot as usize, opened);
-            rest = others;
-        }
-    }
-
-    /// Authentic packets of one SA that came by one path and were marked alike.
-    #[inline(never)]
-    fn take_packets(&mut self, mut receiver: ipsec::Receiver<'_>, packets: &[OpenedPacket]) -> Came {
-        let mut came = Came { heard: None, is_known: true };
-        let mut rest = packets;
-        while let [packet, others @ ..] = rest {
-            if let Some(mut settled) = receiver.settled(rest.len(), self.batch.slot_bytes()) {
-                let tunnel = settled.tunnel();
-                self.begin(tunnel);
-                let mut traffic = Traffic::default();
-                for packet in rest {
-                    let opened = settled.arrived(packet.number, self.text(packet));
-                    self.take(packet.slot as usize, opened, &mut traffic);
-                }
-                let dummies = settled.dummies();
-                self.run.traffic += traffic;
-                receiver.count(tunnel, traffic.packets, traffic.bytes, dummies);
-                came.heard = came.heard.or((traffic.packets + dummies > 0).then_some(tunnel));
-                break;
-            }
-            let opened = receiver.arrived(packet.number, self.text(packet));
-            match opened {
-                Opened::Packet { tunnel, .. } | Opened::Keepalive { tunnel } => {
-                    self.begin(tunnel);
-                    came.heard = Some(tunnel);
-                }
-                Opened::Dropped { reason, .. } => came.is_known &= reason != DropReason::DataUnknownSession,
-                Opened::Control => {}
-            }
-            self.take_one(packet.slot as usize, opened);
-            rest = others;
-        }
-        came
-    }
-
-    /// What has been opened.
-    #[inline]
-    fn text(&mut self, packet: &OpenedPacket) -> &mut [u8] {
-        &mut self.batch.slot_mut(packet.slot as usize)[..packet.text_bytes as usize]
-    }
-
-    /// What came by the tunnel that was begun, if it is a packet, becomes one of the batch. It is in that slot.
-    #[inline(always)]
-    fn take(&mut self, slot: usize, opened: Opened, traffic: &mut Traffic) {
-        let Opened::Packet { len, .. } = opened else { return self.ended(opened) };
-        traffic.add(len);
-        self.batch.bring_forward(slot - self.batch.len(), len);
-        if len <= self.run.plain_bytes {
-            self.batch.push(self.run.tunnel, self.run.realm.unwrap_or(RealmId::IX), len);
-        } else {
-            self.take_special(len);
-        }
-    }
-
-    fn take_one(&mut self, slot: usize, opened: Opened) {
-        let mut traffic = Traffic::default();
-        self.take(slot, opened, &mut traffic);
-        self.run.traffic += traffic;
-    }
-
-    /// Not every packet of this length simply becomes one of the batch.
-    #[cold]
-    fn take_special(&mut self, len: usize) {
-        let Some(realm) = self.run.realm else {
-            return self.counters.dropped_outside(DropReason::DataUnknownSession, None);
-        };
-        if len > MAX_PACKET_BYTES {
-            return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
-        }
-        if !self.enter_door(realm, len) {
-            self.batch.push(self.run.tunnel, realm, len);
-        }
-    }
-
-    #[cold]
-    fn refuse_all(&mut self, packets: &[OpenedPacket], reason: DropReason) {
-        packets.iter().for_each(|_| self.counters.dropped_outside(reason, None));
-    }
-
-    /// Whether it was for a routing daemon.
-    fn enter_door(&mut self, realm: RealmId, len: usize) -> bool {
-        match door::enter(&self.snapshot.doors, realm, &self.batch.slot()[..len], self.outbox) {
-            Some(Ok(())) => self.counters.totals.forwarded += 1,
-            Some(Err(reason)) => self.counters.dropped_outside(reason, Some(realm)),
-            None => return false,
-        }
-        true
-    }
-
-    /// What holds no packet.
-    #[inline(never)]
-    fn ended(&mut self, opened: Opened) {
-        match opened {
-            Opened::Packet { .. } => {}
-            Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
-            Opened::Control => self.counters.totals.control += 1,
-            Opened::Dropped { reason, tunnel } => {
-                let realm = tunnel.and_then(|tunnel| self.snapshot.tunnel(tunnel)).map(|tunnel| tunnel.realm);
-                self.counters.dropped_outside(reason, realm);
-            }
-        }
-    }
-
-    #[inline]
-    fn count(&mut self) {
-        if let Run { tunnel, realm: Some(realm), traffic, .. } = self.run
-            && traffic.packets > 0
-        {
-            self.counters.received(tunnel, realm, traffic, self.now);
-            self.run.traffic = Traffic::default();
         }
     }
 }

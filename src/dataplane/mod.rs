@@ -21,6 +21,7 @@ mod carriers;
 mod classify;
 pub mod door;
 mod encap;
+mod entry;
 mod flows;
 mod fragment;
 mod icmp_report;

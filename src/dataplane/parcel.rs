@@ -74,7 +74,7 @@ pub(super) struct Tried {
 }
 
 /// A packet that has been opened, and of which nothing else has been asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(super) struct OpenedPacket {
     /// Counter or sequence number.
     pub number: u64,

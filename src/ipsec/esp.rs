@@ -96,10 +96,9 @@ pub(super) fn finish(plaintext: &mut [u8], payload_bytes: usize, next_header: u8
 #[inline]
 pub(super) fn parse_trailer(plaintext: &[u8]) -> Option<(usize, u8)> {
     let [before @ .., pad_bytes, next_header] = plaintext else { return None };
-    let payload_bytes = before.len().checked_sub(usize::from(*pad_bytes))?;
-    let padding = before.get(payload_bytes..)?;
+    let (payload, padding) = before.split_at_checked(before.len().checked_sub(usize::from(*pad_bytes))?)?;
     let is_monotonic = padding.iter().enumerate().all(|(before, byte)| usize::from(*byte) == before + 1);
-    is_monotonic.then_some((payload_bytes, *next_header))
+    is_monotonic.then_some((payload.len(), *next_header))
 }
 
 /// The length of the inner packet at the beginning of `payload`; the rest is TFC padding (section 2.7). `None`: no IPv4 packet, or one

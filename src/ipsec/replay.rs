@@ -82,7 +82,7 @@ impl ReplayWindow {
     pub fn take(&mut self, sequence: u64) -> Option<bool> {
         let is_newest = sequence > self.top;
         // The next one, as a rule, and not the first of its lane.
-        if sequence.wrapping_sub(1) == self.top && sequence % LANE_BITS != 0 {
+        if sequence.wrapping_sub(1) == self.top && !sequence.is_multiple_of(LANE_BITS) {
             self.top = sequence;
         } else if !self.accepts(sequence) {
             return None;

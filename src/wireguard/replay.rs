@@ -42,7 +42,7 @@ impl ReplayWindow {
     #[inline]
     pub fn take(&mut self, counter: u64) -> bool {
         // The next one, as a rule, and not the first of its lane.
-        if counter == self.next && counter % 64 != 0 {
+        if counter == self.next && !counter.is_multiple_of(64) {
             self.next += 1;
         } else if !self.is_new(counter) {
             return false;

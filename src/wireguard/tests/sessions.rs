@@ -248,6 +248,9 @@ fn a_receiver_is_settled_once_the_session_is_the_current_one_and_the_path_the_pe
     assert!(settled.is_heard());
     receiver.count(true, 1, 60);
 
+    let elsewhere = path(3);
+    assert!(world.endpoint.receiver(tunnel, new, &elsewhere).unwrap().settled().is_none());
+
     // What was on the way under the keys before comes one by one.
     let mut receiver = world.endpoint.receiver(tunnel, old, &by).unwrap();
     assert!(receiver.settled().is_none());
