@@ -263,7 +263,7 @@ proptest! {
     fn an_inner_packet_is_one_that_the_walk_can_read(
         version in 0u8..16, ihl in 0u8..16, total in 0u16..100, len in 0usize..100,
     ) {
-        let mut payload = vec![0; 100];
+        let mut payload = [0; 100];
         payload[0] = version << 4 | ihl;
         payload[2..4].copy_from_slice(&total.to_be_bytes());
         let payload = &payload[..len];
