@@ -435,6 +435,28 @@ fn wrong_tags_between_good_ones_cost_the_good_ones_nothing() {
     }
 }
 
+/// What is not authentic is judged between those of its sender that came before it and those behind it.
+#[test]
+fn a_forged_copy_is_a_replay_behind_the_packet_and_not_authentic_before_it() {
+    for kinds in [[Kind::WireGuard; 3], [Kind::Esp; 3]] {
+        let mut world = World::start(kinds);
+        let packets: Vec<_> = (0..10).map(|flow| world.packet(A, B, flow, 40)).collect();
+        let datagrams = world.lanes.each_mut().map(|lane| {
+            let mut all: Datagrams = packets.iter().map(|packet| lane.seal(A, packet)).collect();
+            let mut forged = all[5].clone();
+            *forged.1.last_mut().unwrap() ^= 0x80;
+            all.insert(8, forged.clone());
+            all.insert(2, forged);
+            all
+        });
+        for heard in world.hear(&datagrams) {
+            assert_eq!(heard.count(), 10, "{kinds:?}");
+        }
+        assert_eq!(world.drops(DropReason::DataNotAuthentic), [1; 3], "{kinds:?}");
+        assert_eq!(world.drops(DropReason::DataReplayed), [1; 3], "{kinds:?}");
+    }
+}
+
 /// A's gateway has new keys, and packets under the old and the new ones arrive together, in any order.
 #[test]
 fn a_session_that_its_first_packet_confirms_in_the_middle_of_a_batch() {

@@ -23,6 +23,16 @@ pub enum Stamp {
     WireGuard { counter: u64 },
 }
 
+impl Stamp {
+    /// Counter or sequence number.
+    #[inline]
+    pub fn number(self) -> u64 {
+        match self {
+            Stamp::Esp { sequence: number, .. } | Stamp::WireGuard { counter: number } => number,
+        }
+    }
+}
+
 /// A packet that is to be sealed.
 #[derive(Debug)]
 pub struct SealJob<'a> {

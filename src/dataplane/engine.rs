@@ -17,13 +17,15 @@ use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, Datagram, Outbox};
 use crate::wireguard;
 
+use super::arrivals::Arrivals;
 use super::carriers::Carriers;
 use super::counters::Counters;
+use super::entry::Entry;
 use super::event::{Event, PortNews, What};
 use super::flows::Flows;
 use super::fragment::Fragmenter;
 use super::icmp_report::Reporter;
-use super::ingress::{Arrivals, Entry, Ingress};
+use super::ingress::Ingress;
 use super::local::{Egress, Local};
 use super::names::Names;
 use super::napt;
@@ -229,22 +231,38 @@ impl Engine {
 
     fn open_and_walk<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         let mut arrivals = Arrivals::default();
+        let mut room = BATCH_PACKETS - self.batch.len();
         for datagram in datagrams {
-            if self.tunnels.is_data(&datagram) {
-                arrivals.push(datagram);
-                if self.batch.len() + arrivals.len() == BATCH_PACKETS {
-                    self.ingress(now).open_all(&mut arrivals);
+            if !arrivals.push_behind(&datagram) {
+                if self.tunnels.is_data(&datagram) {
+                    arrivals.push(&datagram);
+                } else {
+                    self.open_between(&mut arrivals, &datagram, now);
+                    room = BATCH_PACKETS - self.batch.len();
                 }
-            } else {
-                self.ingress(now).open_all(&mut arrivals);
-                self.ingress(now).open_alone(datagram);
             }
-            if self.batch.is_full() {
-                self.walk(now);
+            if arrivals.len() == room {
+                self.ingress(now).open_all(&mut arrivals);
+                self.walk_if_full(now);
+                room = BATCH_PACKETS - self.batch.len();
             }
         }
         self.ingress(now).open_all(&mut arrivals);
         if !self.batch.is_empty() {
+            self.walk(now);
+        }
+    }
+
+    /// What is no data is opened by itself, behind those before it.
+    #[inline(never)]
+    fn open_between(&mut self, before: &mut Arrivals<'_>, datagram: &Datagram<'_>, now: Timestamp) {
+        self.ingress(now).open_all(before);
+        self.ingress(now).open_alone(*datagram);
+        self.walk_if_full(now);
+    }
+
+    fn walk_if_full(&mut self, now: Timestamp) {
+        if self.batch.is_full() {
             self.walk(now);
         }
     }

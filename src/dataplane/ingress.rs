@@ -1,54 +1,31 @@
 //! ingress and decap: outer datagrams become the packets of a batch.
 //!
 //! ```text
-//! look up    of all datagrams: whose is it, is its number new?
+//! look up    of each stretch of datagrams (`arrivals.rs`): whose are they; of each: is its number new?
 //! open       all at once (`crypto::batch`), from the datagrams to the packets' buffers
-//! arrived    of each that is authentic: its number is used, its peer there, its packet in the batch
+//! receive    of a stretch those that are authentic: their numbers are used, their peer is there, their packets are in the batch
 //! ```
 //!
-//! Nothing changes before a datagram is authentic. Datagrams behind one another are mostly of one session and by one path: whose they are is
-//! found once for them. What is no data (handshakes, IKE, ports' frames) is opened by itself, after those before it and before
-//! those behind it. What a porter has opened ([`super::parcel`]) only arrives.
+//! Nothing changes before a datagram is authentic. A stretch is received in parts if one of it is not, as what becomes of that depends on those
+//! before it. What is no data (handshakes, IKE, ports' frames) is opened by itself, after those before it and before
+//! those behind it. What a porter has opened ([`super::parcel`]) is only received.
 //!
-//! Drops: what the transports say, InnerTooLong, and what doors say.
+//! Drops: what the transports say, InnerTooLong, and what doors say (`entry.rs`).
 
 use heapless::Vec;
 
-use crate::crypto::{OpenJob, Stamp, open_batch};
-use crate::net::{InterfaceId, Port, RealmId, Timestamp, TunnelId};
-use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
-use crate::packet::{Batch, Datagram, DropReason, Opened, Outbox};
-use crate::{ipsec, wireguard};
+use crate::crypto::{OpenJob, open_batch};
+use crate::ipsec;
+use crate::net::{InterfaceId, Port, TunnelId};
+use crate::packet::batch::BATCH_PACKETS;
+use crate::packet::{Datagram, DropReason, Opened};
 
+use super::arrivals::{Arrivals, Stretch};
 use super::carriers::Carriers;
-use super::counters::Counters;
 use super::door;
-use super::parcel::{self, Lesson, OpenedPacket, Stretch};
-use super::report::Traffic;
-use super::snapshot::Snapshot;
-use super::tunnels::{Arriving, Before, Tunnels};
-
-/// Datagrams that are to be opened together.
-#[derive(Default)]
-pub(super) struct Arrivals<'a> {
-    all: Vec<Datagram<'a>, BATCH_PACKETS>,
-}
-
-impl<'a> Arrivals<'a> {
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// There must be room for it.
-    #[inline]
-    pub fn push(&mut self, datagram: Datagram<'a>) {
-        let pushed = self.all.push(datagram);
-        debug_assert!(pushed.is_ok());
-    }
-}
-
-type Outcomes = Vec<Result<Arriving, DropReason>, BATCH_PACKETS>;
+use super::entry::{Came, Entry};
+use super::parcel::{self, Lesson, OpenedPacket};
+use super::tunnels::{Opener, Tunnels};
 
 /// What opening works on.
 pub(super) struct Ingress<'a> {
@@ -57,143 +34,131 @@ pub(super) struct Ingress<'a> {
     pub entry: Entry<'a>,
 }
 
-/// Where packets come in that were opened.
-pub(super) struct Entry<'a> {
-    snapshot: &'a Snapshot,
-    batch: &'a mut Batch,
-    outbox: &'a mut Outbox,
-    counters: &'a mut Counters,
-    now: Timestamp,
-    /// The packets before, not counted yet.
-    run: Run,
+/// Which of the arrivals are to be opened.
+struct LookedUp {
+    /// The first so many. Each is opened into the slot behind the one before.
+    packets: [OpenedPacket; BATCH_PACKETS],
+    len: usize,
+    /// As the stretches are: whose they are, and how many packets there are up to the end of each.
+    stretches: [(Whose, usize); BATCH_PACKETS],
+    /// Which of the datagrams are no packets, bit by bit.
+    refused: u64,
 }
 
-/// Packets behind one another that came by the same tunnel, to be counted at once.
-struct Run {
-    tunnel: TunnelId,
-    /// `None`: the tunnel is nobody's any more.
-    realm: Option<RealmId>,
-    traffic: Traffic,
+#[derive(Clone, Copy)]
+enum Whose {
+    Nobodys,
+    /// With the receiver index.
+    WireGuard(TunnelId, u32),
+    /// With the SPI.
+    Esp(ipsec::Slot, u32),
 }
 
 impl Ingress<'_> {
     /// The batch must have room for all of them.
     pub fn open_all(mut self, arrivals: &mut Arrivals<'_>) {
-        let datagrams = &arrivals.all[..];
-        if datagrams.is_empty() {
+        if arrivals.is_empty() {
             return;
         }
-        self.entry.counters.totals.datagrams_in += datagrams.len() as u64;
-        self.entry.touch(&self.tunnels.touch_arriving(datagrams));
-        let mut found = Vec::new();
-        let authentic = self.open(datagrams, &mut found);
-        // Which of the opened ones is next: behind the packets of the batch, which become more.
-        let mut next = self.entry.batch.len();
+        self.entry.counters.totals.datagrams_in += arrivals.len() as u64;
+        // What one sender's need comes with the first.
+        if arrivals.are_mixed() {
+            self.entry.touch(&self.tunnels.touch_arriving(arrivals.firsts()));
+        }
+        let (packets, stretches) = ([OpenedPacket::default(); BATCH_PACKETS], [(Whose::Nobodys, 0); BATCH_PACKETS]);
+        let mut looked_up = LookedUp { packets, len: 0, stretches, refused: 0 };
+        let authentic = self.open(arrivals, &mut looked_up);
+        let LookedUp { packets, stretches, refused, .. } = &looked_up;
         let mut at = 0;
-        while let Some(outcome) = found.get(at) {
-            let is_authentic = authentic >> at & 1 == 1;
-            match outcome {
-                Ok(Arriving::WireGuard(first)) if is_authentic => {
-                    let end = at + (authentic >> at).trailing_ones() as usize;
-                    let taken = self.receive(first, &datagrams[at..end], &found[at..end], next);
-                    (at, next) = (at + taken, next + taken);
+        for (stretch, (whose, end)) in arrivals.stretches().iter().zip(stretches) {
+            while at < *end {
+                let taken = ((authentic >> at).trailing_ones() as usize).min(end - at);
+                if taken == 0 {
+                    let datagram = arrivals.datagram(nth_one(!*refused, at));
+                    self.refused(stretch.path.port, datagram);
+                    at += 1;
                     continue;
                 }
-                Ok(Arriving::Esp(arriving)) if is_authentic => self.arrived(arriving, &datagrams[at], next),
-                Ok(_) => self.refused(&datagrams[at]),
-                Err(reason) => self.entry.counters.dropped_outside(*reason, None),
+                self.receive(*whose, stretch, &packets[at..at + taken]);
+                at += taken;
             }
-            next += usize::from(outcome.is_ok());
-            at += 1;
         }
         self.entry.count();
-        arrivals.all.clear();
+        arrivals.clear();
     }
 
-    /// Looks all of them up and opens those that are `found`, each one slot behind the one before. Which are authentic, bit by
-    /// bit.
+    /// Looks all of them up and opens those that are for somebody, each one slot behind the one before. Which of those are authentic,
+    /// bit by bit.
     #[inline(never)]
-    fn open(&mut self, datagrams: &[Datagram<'_>], found: &mut Outcomes) -> u64 {
+    fn open(&mut self, arrivals: &Arrivals<'_>, looked_up: &mut LookedUp) -> u64 {
+        let Ingress { tunnels, entry: Entry { batch, counters, .. }, .. } = self;
+        let LookedUp { packets, len, stretches, refused } = looked_up;
         let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
-        let room = self.entry.batch.slot_bytes();
-        let mut slots = self.entry.batch.slots();
-        let mut before = Before::default();
-        for datagram in datagrams {
-            // There is a slot, and room for a job and an outcome, for each datagram.
-            let outcome = match datagram.path.port {
-                Port::WireGuard => self.tunnels.look_up_wireguard(datagram.bytes, room, &mut before).map(|found| {
-                    let _ = slots.next().map(|slot| jobs.push(found.job(slot)));
-                    Arriving::WireGuard(found.arriving)
-                }),
-                _ => self.tunnels.look_up_esp(datagram.bytes, room, &mut before).map(|found| {
-                    let _ = slots.next().map(|slot| jobs.push(found.job(slot)));
-                    Arriving::Esp(found.arriving)
-                }),
+        let room = batch.slot_bytes();
+        let mut slots = (batch.len() as u32..).zip(batch.slots());
+        let mut refuse = |reason, place: usize| {
+            *refused |= 1 << (place + refused.count_ones() as usize);
+            counters.dropped_outside(reason, None);
+        };
+        for ((stretch, datagrams), (whose, end)) in arrivals.by_stretch().zip(stretches) {
+            let opener = match tunnels.opener(stretch.path.port, datagrams[0]) {
+                Ok(opener) => opener,
+                Err(reason) => {
+                    datagrams.iter().for_each(|_| refuse(reason, *len));
+                    *end = *len;
+                    continue;
+                }
             };
-            let _ = found.push(outcome);
+            for datagram in datagrams {
+                match opener.look_up(datagram, room) {
+                    // There is a slot, and room, for each datagram.
+                    Ok(found) => {
+                        if let Some((slot, text)) = slots.next() {
+                            let (number, text_bytes) = (found.number, found.text_bytes as u32);
+                            let _ = jobs.push(found.job(text));
+                            packets[*len] = OpenedPacket { number, slot, text_bytes };
+                            *len += 1;
+                        }
+                    }
+                    Err(reason) => refuse(reason, *len),
+                }
+            }
+            *whose = match opener {
+                Opener::WireGuard(opener) => Whose::WireGuard(opener.tunnel(), opener.index()),
+                Opener::Esp(opener) => Whose::Esp(opener.slot(), opener.spi()),
+            };
+            *end = *len;
         }
         open_batch(&mut jobs);
-        let opened = found.iter().enumerate().filter(|(_, found)| found.is_ok());
-        opened.zip(&jobs).fold(0, |bits, ((n, _), job)| bits | u64::from(job.is_authentic) << n)
+        jobs.iter().rev().fold(0, |bits, job| bits << 1 | u64::from(job.is_authentic))
     }
 
-    /// Takes authentic datagrams, the first of which is to be opened as `next`, as far as they are of its session and came by its path.
-    /// How many those are.
-    #[inline(never)]
-    fn receive(
-        &mut self,
-        first: &wireguard::Arriving,
-        datagrams: &[Datagram<'_>],
-        found: &[Result<Arriving, DropReason>],
-        next: usize,
-    ) -> usize {
-        let Ingress { tunnels, entry, .. } = self;
-        let path = &datagrams[0].path;
-        let Ok(mut receiver) = tunnels.receiver(first, path) else {
-            entry.counters.dropped_outside(DropReason::DataUnknownSession, None);
-            return 1;
-        };
-        entry.begin(first.tunnel);
-        let mut taken = 0;
-        for (datagram, found) in datagrams.iter().zip(found) {
-            let Ok(Arriving::WireGuard(arriving)) = found else { break };
-            if arriving.receiver_index != first.receiver_index || datagram.path != *path {
-                break;
-            }
-            let distance = next + taken - entry.batch.len();
-            taken += 1;
-            let slot = entry.batch.slot_behind(distance);
-            match receiver.arrived(arriving.counter, path, &slot[..arriving.text_bytes]) {
-                Opened::Packet { len, .. } => entry.take(distance, len),
-                other => entry.ended(other),
-            }
-        }
-        taken
-    }
-
-    /// An authentic packet of ESP, opened as `next`.
+    /// Takes authentic packets of a stretch.
     #[inline]
-    fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, next: usize) {
+    fn receive(&mut self, whose: Whose, stretch: &Stretch, packets: &[OpenedPacket]) {
         let Ingress { tunnels, entry, .. } = self;
-        let distance = next - entry.batch.len();
-        match tunnels.arrived(arriving, datagram, entry.batch.slot_behind(distance)) {
-            Opened::Packet { tunnel, len } => {
-                entry.begin(tunnel);
-                entry.take(distance, len);
-            }
-            other => entry.ended(other),
+        let came = match whose {
+            Whose::Nobodys => return,
+            Whose::WireGuard(tunnel, index) => match tunnels.receiver(tunnel, index, &stretch.path) {
+                Ok(receiver) => return entry.take_messages(receiver, packets),
+                Err(reason) => Err(reason),
+            },
+            Whose::Esp(slot, spi) => tunnels
+                .esp_receiver(slot, spi, &stretch.path, stretch.ecn)
+                .map(|receiver| entry.take_packets(receiver, packets)),
+        };
+        match came {
+            Ok(came) => came.heard.into_iter().for_each(|tunnel| tunnels.note_heard(tunnel)),
+            Err(reason) => entry.refuse_all(packets, reason),
         }
     }
 
     /// One that is not authentic. Those before it may have made it a replay, or ended its SA.
     #[cold]
-    fn refused(&mut self, datagram: &Datagram<'_>) {
+    fn refused(&mut self, port: Port, datagram: &[u8]) {
         let room = self.entry.batch.slot_bytes();
-        let found = match datagram.path.port {
-            Port::WireGuard => self.tunnels.look_up_wireguard(datagram.bytes, room, &mut Before::default()).err(),
-            _ => self.tunnels.look_up_esp(datagram.bytes, room, &mut Before::default()).err(),
-        };
-        let reason = found.unwrap_or(DropReason::DataNotAuthentic);
+        let found = self.tunnels.opener(port, datagram).and_then(|opener| opener.look_up(datagram, room).map(drop));
+        let reason = found.err().unwrap_or(DropReason::DataNotAuthentic);
         self.entry.counters.dropped_outside(reason, None);
     }
 
@@ -203,10 +168,7 @@ impl Ingress<'_> {
         for stretch in &mut opened.stretches {
             let packets = &opened.packets[stretch.packets.clone()];
             self.entry.counters.totals.datagrams_in += packets.len() as u64;
-            stretch.is_known = match stretch.path.port {
-                Port::WireGuard => self.receive_opened(stretch, packets),
-                _ => self.arrived_opened(stretch, packets),
-            };
+            stretch.is_known = self.receive_opened(stretch, packets);
             if !stretch.is_known {
                 lessons.push(Lesson::Gone(stretch.path.port, stretch.number));
             }
@@ -214,49 +176,36 @@ impl Ingress<'_> {
         self.entry.count();
     }
 
-    /// `false`: there is no such session any more.
-    fn receive_opened(&mut self, stretch: &Stretch, packets: &[OpenedPacket]) -> bool {
+    /// `false`: there is no such session or SA any more.
+    fn receive_opened(&mut self, stretch: &parcel::Stretch, packets: &[OpenedPacket]) -> bool {
         let Ingress { tunnels, entry, .. } = self;
-        let Ok(mut receiver) = tunnels.receiver_of_lent(stretch.number, stretch.key, &stretch.path) else {
-            packets.iter().for_each(|_| entry.counters.dropped_outside(DropReason::DataUnknownSession, None));
-            return false;
+        let parcel::Stretch { path, ecn, number, key, .. } = stretch;
+        let came = match path.port {
+            Port::WireGuard => tunnels.receiver_of_lent(*number, *key, path).map(|receiver| {
+                entry.take_messages(receiver, packets);
+                Came { heard: None, is_known: true }
+            }),
+            _ => tunnels
+                .esp_receiver_of_lent(*number, *key, path, *ecn)
+                .map(|receiver| entry.take_packets(receiver, packets)),
         };
-        entry.begin(receiver.tunnel());
-        for OpenedPacket { stamp, slot, text_bytes } in packets {
-            let distance = *slot as usize - entry.batch.len();
-            let text = &entry.batch.slot_behind(distance)[..*text_bytes as usize];
-            let Stamp::WireGuard { counter } = *stamp else { continue };
-            match receiver.arrived(counter, &stretch.path, text) {
-                Opened::Packet { len, .. } => entry.take(distance, len),
-                other => entry.ended(other),
+        match came {
+            Ok(Came { heard, is_known }) => {
+                heard.into_iter().for_each(|tunnel| tunnels.note_heard(tunnel));
+                is_known
+            }
+            Err(reason) => {
+                entry.refuse_all(packets, reason);
+                false
             }
         }
-        true
-    }
-
-    /// The same of an SA.
-    fn arrived_opened(&mut self, stretch: &Stretch, packets: &[OpenedPacket]) -> bool {
-        let mut is_known = true;
-        for OpenedPacket { stamp, slot, text_bytes } in packets {
-            match self.tunnels.look_up_lent_esp(*stamp, stretch.key, *text_bytes as usize) {
-                Ok(arriving) => {
-                    let datagram = Datagram { path: stretch.path, bytes: &[], ecn: stretch.ecn };
-                    self.arrived(&arriving, &datagram, *slot as usize);
-                }
-                Err(reason) => {
-                    is_known &= reason != DropReason::DataUnknownSession;
-                    self.entry.counters.dropped_outside(reason, None);
-                }
-            }
-        }
-        is_known
     }
 
     /// A porter has tried to open it, and it is not authentic.
     #[cold]
     pub fn refuse(mut self, datagram: &Datagram<'_>) {
         self.entry.counters.totals.datagrams_in += 1;
-        self.refused(datagram);
+        self.refused(datagram.path.port, datagram.bytes);
     }
 
     /// What is to be opened by itself.
@@ -268,14 +217,12 @@ impl Ingress<'_> {
         {
             return self.leave_by_door(interface, datagram.bytes);
         }
-        match tunnels.open(datagram, entry.batch.slot(), entry.outbox, entry.now) {
-            Opened::Packet { tunnel, len } => {
-                entry.begin(tunnel);
-                entry.take(0, len);
-                entry.count();
-            }
-            other => entry.ended(other),
+        let opened = tunnels.open(datagram, entry.batch.slot(), entry.outbox, entry.now);
+        if let Opened::Packet { tunnel, .. } = opened {
+            entry.begin(tunnel);
         }
+        entry.take_one(entry.batch.len(), opened);
+        entry.count();
     }
 
     /// From a routing daemon to its realm.
@@ -293,81 +240,7 @@ impl Ingress<'_> {
     }
 }
 
-impl<'a> Entry<'a> {
-    pub fn new(
-        snapshot: &'a Snapshot,
-        batch: &'a mut Batch,
-        outbox: &'a mut Outbox,
-        counters: &'a mut Counters,
-        now: Timestamp,
-    ) -> Self {
-        let run = Run { tunnel: TunnelId::NONE, realm: None, traffic: Traffic::default() };
-        Entry { snapshot, batch, outbox, counters, now, run }
-    }
-
-    /// Reads what is needed of these tunnels, all before it is used, so that the waits for it overlap.
-    fn touch(&self, tunnels: &[TunnelId]) {
-        let touched = tunnels.iter().fold(0, |all, tunnel| all ^ self.counters.touch_tunnel(*tunnel));
-        std::hint::black_box(touched);
-    }
-
-    /// Packets of that tunnel follow.
-    #[inline]
-    fn begin(&mut self, tunnel: TunnelId) {
-        if tunnel != self.run.tunnel {
-            self.count();
-            let realm = self.counters.realm_of(tunnel);
-            self.run = Run { tunnel, realm, traffic: Traffic::default() };
-        }
-    }
-
-    /// What came by the tunnel that was begun becomes a packet of the batch.
-    #[inline(always)]
-    fn take(&mut self, distance: usize, len: usize) {
-        let Some(realm) = self.run.realm else {
-            return self.counters.dropped_outside(DropReason::DataUnknownSession, None);
-        };
-        self.run.traffic.add(len);
-        if len > MAX_PACKET_BYTES {
-            return self.counters.dropped_outside(DropReason::InnerTooLong, Some(realm));
-        }
-        self.batch.bring_forward(distance, len);
-        if !self.snapshot.doors.is_empty() && self.enter_door(realm, len) {
-            return;
-        }
-        self.batch.push(self.run.tunnel, realm, len);
-    }
-
-    /// Whether it was for a routing daemon.
-    fn enter_door(&mut self, realm: RealmId, len: usize) -> bool {
-        match door::enter(&self.snapshot.doors, realm, &self.batch.slot()[..len], self.outbox) {
-            Some(Ok(())) => self.counters.totals.forwarded += 1,
-            Some(Err(reason)) => self.counters.dropped_outside(reason, Some(realm)),
-            None => return false,
-        }
-        true
-    }
-
-    /// What holds no packet.
-    fn ended(&mut self, opened: Opened) {
-        match opened {
-            Opened::Packet { .. } => {}
-            Opened::Keepalive { .. } => self.counters.totals.keepalives += 1,
-            Opened::Control => self.counters.totals.control += 1,
-            Opened::Dropped { reason, tunnel } => {
-                let realm = tunnel.and_then(|tunnel| self.counters.realm_of(tunnel));
-                self.counters.dropped_outside(reason, realm);
-            }
-        }
-    }
-
-    #[inline]
-    fn count(&mut self) {
-        if let Run { tunnel, realm: Some(_), traffic } = self.run
-            && traffic.packets > 0
-        {
-            self.counters.received(tunnel, traffic, self.now);
-            self.run.traffic = Traffic::default();
-        }
-    }
+/// Where the bit stands that has so many ones below it.
+fn nth_one(bits: u64, n: usize) -> usize {
+    (0..64).filter(|place| bits >> place & 1 == 1).nth(n).unwrap_or_default()
 }

@@ -16,10 +16,12 @@ pub mod report;
 pub mod snapshot;
 pub mod walk;
 
+mod arrivals;
 mod carriers;
 mod classify;
 pub mod door;
 mod encap;
+mod entry;
 mod flows;
 mod fragment;
 mod icmp_report;

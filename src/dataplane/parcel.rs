@@ -75,9 +75,11 @@ pub(super) struct Tried {
     pub key: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A packet that has been opened, and of which nothing else has been asked.
+#[derive(Clone, Copy, Default, Debug)]
 pub(super) struct OpenedPacket {
-    pub stamp: Stamp,
+    /// Counter or sequence number.
+    pub number: u64,
     /// In the batch.
     pub slot: u32,
     pub text_bytes: u32,

@@ -62,6 +62,7 @@ struct Opening<'d> {
     datagram: Datagram<'d>,
     number: u32,
     key: usize,
+    stamp: Stamp,
     packet: OpenedPacket,
 }
 
@@ -100,23 +101,23 @@ impl Porter {
             };
             let Found { number, key, stamp, sealed, text_bytes } = found;
             let _ = jobs.push(OpenJob::new(key, stamp, sealed, &mut text[..text_bytes]));
-            let packet = OpenedPacket { stamp, slot, text_bytes: text_bytes as u32 };
-            let _ = opening.push(Opening { datagram, number, key: key.identity(), packet });
+            let packet = OpenedPacket { number: stamp.number(), slot, text_bytes: text_bytes as u32 };
+            let _ = opening.push(Opening { datagram, number, key: key.identity(), stamp, packet });
         }
         open_batch(&mut jobs);
         let mut authentic = 0u64;
-        for (n, (job, Opening { datagram, number, key, packet })) in jobs.iter().zip(&opening).enumerate() {
+        for (n, (job, Opening { datagram, number, key, stamp, packet })) in jobs.iter().zip(&opening).enumerate() {
             match job.is_authentic {
                 true => {
                     opened.push(datagram, *number, *key, *packet);
                     authentic |= 1 << n;
                 }
-                false => rest.push(datagram, Some(Tried { stamp: packet.stamp, key: *key })),
+                false => rest.push(datagram, Some(Tried { stamp: *stamp, key: *key })),
             }
         }
         drop(jobs);
-        for (n, Opening { number, packet, .. }) in opening.iter().enumerate() {
-            if let Stamp::Esp { sequence, .. } = packet.stamp
+        for (n, Opening { number, stamp, .. }) in opening.iter().enumerate() {
+            if let Stamp::Esp { sequence, .. } = *stamp
                 && authentic >> n & 1 == 1
                 && let Some(held) = self.esp.get_mut(number)
             {

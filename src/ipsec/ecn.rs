@@ -69,6 +69,10 @@ pub fn class_of(packet: &[u8]) -> u8 {
 /// Tells an inner packet what the outer header said. `false`: drop it.
 #[inline]
 pub fn tell_inner(packet: &mut [u8], outer: u8) -> bool {
+    // Not-ECT and ECT(0) tell nothing.
+    if outer & ECT_1 == 0 {
+        return true;
+    }
     let inner = class_of(packet) & ECN_MASK;
     match decapsulate(inner, outer) {
         Some(ecn) if ecn == inner => true,

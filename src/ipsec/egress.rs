@@ -127,7 +127,7 @@ impl Endpoint {
         // Another SA than the first of all might not be the one for the next packet.
         let others = packets.take_while(|packet| is_preferred && sa.carries(packet) && goes(packet));
         let (count, bytes) = others.fold((1, first.len()), |(count, bytes), packet| (count + 1, bytes + packet.len()));
-        let (departure, wear) = match sa.stays_fresh(count, bytes) {
+        let (departure, wear) = match sa.stays_fresh_out(count, bytes) {
             true => (sa.depart(slot, count, bytes)?, Wear::Fresh),
             // One by one, so that it ends with the right one.
             false => (sa.depart(slot, 1, first.len())?, sa.wear_out()),

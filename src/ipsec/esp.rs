@@ -104,25 +104,28 @@ pub(super) fn padding_to_four(payload_bytes: usize, next_header: u8) -> [u8; 8] 
 #[inline]
 pub(super) fn parse_trailer(plaintext: &[u8]) -> Option<(usize, u8)> {
     let [before @ .., pad_bytes, next_header] = plaintext else { return None };
-    let payload_bytes = before.len().checked_sub(usize::from(*pad_bytes))?;
-    let padding = before.get(payload_bytes..)?;
-    let is_monotonic = (1..=u8::MAX).zip(padding).all(|(count, byte)| count == *byte);
-    is_monotonic.then_some((payload_bytes, *next_header))
+    let (payload, padding) = before.split_at_checked(before.len().checked_sub(usize::from(*pad_bytes))?)?;
+    let is_monotonic = padding.iter().enumerate().all(|(before, byte)| usize::from(*byte) == before + 1);
+    is_monotonic.then_some((payload.len(), *next_header))
 }
 
-/// The length of the inner packet at the beginning of `payload`; the rest is TFC padding (section 2.7). `None`: no packet
-/// of the family that the next header says, or one that is cut short.
+/// The length of the inner packet at the beginning of `payload`; the rest is TFC padding (section 2.7). `None`: no IPv4 packet, or one
+/// that is cut short.
 #[inline]
-pub(super) fn inner_bytes(payload: &[u8], next_header: u8) -> Option<usize> {
-    let total = match (next_header, payload.first()? >> 4) {
-        (next_header::IPV4, 4) => ipv4::parse(payload)?.total_bytes,
-        (next_header::IPV6, 6) => {
-            let fixed: &[u8; ipv6::HEADER_BYTES] = payload.first_chunk()?;
-            ipv6::HEADER_BYTES + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]))
-        }
-        _ => return None,
-    };
-    (total <= payload.len()).then_some(total)
+pub(super) fn ipv4_bytes(payload: &[u8]) -> Option<usize> {
+    let fixed: &[u8; ipv4::MIN_HEADER_BYTES] = payload.first_chunk()?;
+    let header_bytes = usize::from(fixed[0] & 0x0f) * 4;
+    let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+    let is_whole = header_bytes >= ipv4::MIN_HEADER_BYTES && header_bytes <= total && total <= payload.len();
+    (fixed[0] >> 4 == 4 && is_whole).then_some(total)
+}
+
+/// The same of IPv6.
+#[inline]
+pub(super) fn ipv6_bytes(payload: &[u8]) -> Option<usize> {
+    let fixed: &[u8; ipv6::HEADER_BYTES] = payload.first_chunk()?;
+    let total = ipv6::HEADER_BYTES + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+    (fixed[0] >> 4 == 6 && total <= payload.len()).then_some(total)
 }
 
 /// The next header of an inner packet that is to be sent. `None`: neither IPv4 nor IPv6.

@@ -8,34 +8,39 @@ use super::ecn;
 use super::endpoint::{Endpoint, tunnel_mut};
 use super::esp::{HEADER_BYTES, Header};
 use super::lifetime::Wear;
-use super::sa::{Content, Sa, Sealing};
+use super::sa::{Arrival, Content, Sa, Sealing};
 use super::table::Slot;
 use crate::crypto::{OpenJob, PacketKey, Stamp, open_batch};
 use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::{Datagram, DropReason, Opened};
 
-/// An ESP packet that is to be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Arriving {
-    pub(super) slot: Slot,
-    pub stamp: Stamp,
-    /// What is in it, with padding and trailer.
-    pub text_bytes: usize,
-}
-
 /// The SA that packets with one SPI are for.
 #[derive(Clone, Copy)]
-pub struct Found<'a> {
+pub struct Opener<'a> {
     slot: Slot,
     sa: &'a Sa,
+    /// What stands around the text.
+    overhead_bytes: usize,
 }
 
-impl Arriving {
-    /// IV, ciphertext and ICV, of the bytes of the packet.
-    #[inline]
-    pub fn sealed<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
-        &packet[HEADER_BYTES..]
-    }
+/// Takes authentic packets of one SA that came by one path and were marked alike.
+pub struct Receiver<'a> {
+    endpoint: &'a mut Endpoint,
+    slot: Slot,
+    spi: u32,
+    path: &'a Path,
+    ecn: u8,
+    /// They were opened elsewhere.
+    is_lent: bool,
+}
+
+/// The same while the SA stays where and what it is whatever comes: nothing changes by the next packet but the window and what is
+/// counted.
+pub struct Settled<'a> {
+    sa: &'a mut Sa,
+    ecn: u8,
+    is_lent: bool,
+    dummies: u64,
 }
 
 impl Endpoint {
@@ -50,14 +55,17 @@ impl Endpoint {
 
     fn open_one(&mut self, datagram: Datagram<'_>, out: &mut [u8], now: Timestamp) -> Result<Opened, DropReason> {
         self.note_now(now);
-        let (arriving, key) = self.look_up(datagram.bytes)?;
-        let text = out.get_mut(..arriving.text_bytes).ok_or(DropReason::InnerTooLong)?;
-        let mut job = [OpenJob::new(key, arriving.stamp, arriving.sealed(datagram.bytes), text)];
+        let opener = self.opener(datagram.bytes)?;
+        let (sequence, sealed, text_bytes) = opener.look_up(datagram.bytes)?;
+        let text = out.get_mut(..text_bytes).ok_or(DropReason::InnerTooLong)?;
+        let mut job = [OpenJob::new(opener.key(), opener.stamp(sequence), sealed, text)];
         open_batch(&mut job);
-        match job[0].is_authentic {
-            true => Ok(self.arrived(&arriving, datagram.path, datagram.ecn, &mut out[..arriving.text_bytes])),
-            false => Err(DropReason::DataNotAuthentic),
+        if !job[0].is_authentic {
+            return Err(DropReason::DataNotAuthentic);
         }
+        let (slot, spi) = (opener.slot(), opener.spi());
+        let mut receiver = self.receiver(slot, spi, &datagram.path, datagram.ecn);
+        Ok(receiver.arrived(sequence, &mut out[..text_bytes]))
     }
 
     /// Before packets are looked up.
@@ -66,40 +74,36 @@ impl Endpoint {
         self.now = self.now.max(now);
     }
 
-    /// The first half of opening: whose it is, whether its number is new, and what it is to be opened with. Then [`open_batch`],
-    /// and [`Endpoint::arrived`] for each that is authentic. Between the halves of one packet there may be
-    /// those of others, of the same SA too, and nothing else.
-    ///
-    /// Extended numbers are told by the newest packet of an earlier batch: one that is 2^32 less a window further is lost.
+    /// The first half of opening: whose a packet is. Then [`Opener::look_up`], [`open_batch`], and [`Endpoint::receiver`] for those that
+    /// are authentic. Between the halves of one packet there may be those of others, of the same SA too, and nothing else.
     #[inline]
-    pub fn look_up(&self, packet: &[u8]) -> Result<(Arriving, &PacketKey), DropReason> {
-        self.look_up_behind(packet, &mut None)
+    pub fn opener(&self, packet: &[u8]) -> Result<Opener<'_>, DropReason> {
+        let spi = Header::parse(packet).ok_or(DropReason::OuterMalformed)?.spi;
+        let slot = self.table.lookup(spi).ok_or(DropReason::DataUnknownSession)?;
+        let sa = self.table.get(slot).ok_or(DropReason::DataUnknownSession)?;
+        Ok(Opener { slot, sa, overhead_bytes: sa.overhead_in() })
     }
 
-    /// The same for packets behind one another, as a rule of one SA: of that of the one `before` it is not asked for again.
+    /// The second half, for packets of one SA that came by one path and were marked alike.
     #[inline]
-    pub fn look_up_behind<'a>(
-        &'a self,
-        packet: &[u8],
-        before: &mut Option<Found<'a>>,
-    ) -> Result<(Arriving, &'a PacketKey), DropReason> {
-        let header = Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
-        let found = match before {
-            Some(found) if found.sa.spi_in == header.spi => *found,
-            _ => self.find(header.spi).ok_or(DropReason::DataUnknownSession)?,
-        };
-        *before = Some(found);
-        let Found { slot, sa } = found;
-        // What does not depend on others of the batch first, so that the reason does not, either.
-        let text_bytes = sa.text_bytes(packet.len()).ok_or(DropReason::OuterMalformed)?;
-        let stamp = sa.admit(header)?;
-        Ok((Arriving { slot, stamp, text_bytes }, sa.opening_key()))
+    pub fn receiver<'a>(&'a mut self, slot: Slot, spi: u32, path: &'a Path, ecn: u8) -> Receiver<'a> {
+        Receiver { endpoint: self, slot, spi, path, ecn, is_lent: false }
     }
 
+    /// The same of packets that were opened elsewhere with the key of this identity, and are authentic. The SPI may be another SA's by
+    /// now.
     #[inline]
-    fn find(&self, spi: u32) -> Option<Found<'_>> {
-        let slot = self.table.lookup(spi)?;
-        Some(Found { slot, sa: self.table.get(slot)? })
+    pub fn receiver_of_lent<'a>(
+        &'a mut self,
+        spi: u32,
+        key: usize,
+        path: &'a Path,
+        ecn: u8,
+    ) -> Result<Receiver<'a>, DropReason> {
+        let slot = self.table.lookup(spi).ok_or(DropReason::DataUnknownSession)?;
+        let sa = self.table.get(slot).filter(|sa| sa.opening_key().identity() == key);
+        sa.ok_or(DropReason::DataUnknownSession)?;
+        Ok(Receiver { endpoint: self, slot, spi, path, ecn, is_lent: true })
     }
 
     /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the
@@ -119,69 +123,6 @@ impl Endpoint {
     pub fn touch_counters(&self, id: TunnelId) -> u64 {
         let Some(Some(tunnel)) = self.tunnels.get(id.index()) else { return 0 };
         tunnel.counters.rx_packets ^ tunnel.counters.last_data_received.map_or(0, Timestamp::as_micros)
-    }
-
-    /// A packet that was looked up is authentic, and this is in it.
-    #[inline]
-    pub fn arrived(&mut self, arriving: &Arriving, path: Path, ecn: u8, text: &mut [u8]) -> Opened {
-        match self.unwrap(arriving, path, ecn, text) {
-            Ok((tunnel, Ok(content))) => self.deliver(tunnel, content),
-            Ok((tunnel, Err(reason))) => Opened::Dropped { reason, tunnel: Some(tunnel) },
-            Err(reason) => Opened::dropped(reason),
-        }
-    }
-
-    /// `Err`: nothing is proved. Otherwise it is a packet of this tunnel, and either good or not.
-    #[inline]
-    fn unwrap(
-        &mut self,
-        arriving: &Arriving,
-        path: Path,
-        ecn: u8,
-        text: &mut [u8],
-    ) -> Result<(TunnelId, Result<Content, DropReason>), DropReason> {
-        let Arriving { slot, stamp: Stamp::Esp { spi, sequence, .. }, .. } = *arriving else {
-            return Err(DropReason::OuterMalformed);
-        };
-        // It may have worn out by another packet of the batch.
-        let sa = self.table.get_mut(slot).filter(|sa| sa.spi_in == spi).ok_or(DropReason::DataUnknownSession)?;
-        let arrival = sa.arrived(sequence, text)?;
-        let (tunnel, wear) = (sa.tunnel, sa.wear_in());
-        let moves = arrival.is_newest && is_followed(sa, path);
-        if moves || sa.sealing == Sealing::Waiting {
-            self.on_news(slot, moves.then_some(path));
-        }
-        if wear != Wear::Fresh {
-            self.on_wear(slot, wear);
-        }
-        let content = match arrival.content {
-            Ok(Content::Packet(len)) if !text.get_mut(..len).is_some_and(|packet| ecn::tell_inner(packet, ecn)) => {
-                Err(DropReason::CongestionUntold)
-            }
-            content => content,
-        };
-        Ok((tunnel, content))
-    }
-
-    #[inline]
-    fn deliver(&mut self, id: TunnelId, content: Content) -> Opened {
-        let tunnel = tunnel_mut(&mut self.tunnels, id);
-        match content {
-            Content::Packet(len) => {
-                if let Some(tunnel) = tunnel {
-                    tunnel.counters.rx_packets += 1;
-                    tunnel.counters.rx_bytes += len as u64;
-                    tunnel.counters.last_data_received = Some(self.now);
-                }
-                Opened::Packet { tunnel: id, len }
-            }
-            Content::Dummy => {
-                if let Some(tunnel) = tunnel {
-                    tunnel.counters.rx_dummies += 1;
-                }
-                Opened::Keepalive { tunnel: id }
-            }
-        }
     }
 
     /// An authentic packet showed that the peer has the SA's keys, and perhaps that it is elsewhere.
@@ -204,9 +145,139 @@ impl Endpoint {
     }
 }
 
+impl<'a> Opener<'a> {
+    #[inline]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    #[inline]
+    pub fn spi(&self) -> u32 {
+        self.sa.spi_in
+    }
+
+    #[inline]
+    pub fn key(&self) -> &'a PacketKey {
+        self.sa.opening_key()
+    }
+
+    #[inline]
+    pub fn stamp(&self, sequence: u64) -> Stamp {
+        self.sa.stamp_in(sequence)
+    }
+
+    /// Of a packet with that SPI: its sequence number, if it is new; what is sealed of it; and how long its text will be, padding and
+    /// trailer included.
+    ///
+    /// Extended numbers are told by the newest packet of an earlier batch: one that is 2^32 less a window further is lost.
+    #[inline]
+    pub fn look_up<'d>(&self, packet: &'d [u8]) -> Result<(u64, &'d [u8], usize), DropReason> {
+        let header = Header::parse(packet).ok_or(DropReason::OuterMalformed)?;
+        // What does not depend on others of the batch first, so that the reason does not, either.
+        let text_bytes = packet.len().checked_sub(self.overhead_bytes).ok_or(DropReason::OuterMalformed)?;
+        Ok((self.sa.admit(header.sequence_low)?, &packet[HEADER_BYTES..], text_bytes))
+    }
+}
+
+impl Receiver<'_> {
+    /// A packet that was looked up is authentic, and this is in it.
+    #[inline(never)]
+    pub fn arrived(&mut self, sequence: u64, text: &mut [u8]) -> Opened {
+        let Receiver { ref mut endpoint, slot, ecn, is_lent, .. } = *self;
+        // It may have worn out by another packet of the batch.
+        let Some(sa) = endpoint.table.get_mut(slot).filter(|sa| sa.spi_in == self.spi) else {
+            return Opened::dropped(DropReason::DataUnknownSession);
+        };
+        let mut settled = Settled { sa: &mut *sa, ecn, is_lent, dummies: 0 };
+        let (opened, is_newest) = match settled.take(sequence, text) {
+            Ok(taken) => taken,
+            Err(reason) => return Opened::dropped(reason),
+        };
+        let dummies = settled.dummies;
+        let (tunnel, wear) = (sa.tunnel, sa.wear_in());
+        let moves = is_newest && is_followed(sa, self.path);
+        if moves || sa.sealing == Sealing::Waiting {
+            endpoint.on_news(slot, moves.then_some(*self.path));
+        }
+        if wear != Wear::Fresh {
+            endpoint.on_wear(slot, wear);
+        }
+        match opened {
+            Opened::Packet { len, .. } => self.count(tunnel, 1, len as u64, 0),
+            _ => self.count(tunnel, 0, 0, dummies),
+        }
+        opened
+    }
+
+    /// For so many packets that come next, each of so many bytes at most.
+    #[inline]
+    pub fn settled(&mut self, packets: usize, bytes: usize) -> Option<Settled<'_>> {
+        let sa = self.endpoint.table.get_mut(self.slot).filter(|sa| sa.spi_in == self.spi)?;
+        let is_settled =
+            sa.sealing != Sealing::Waiting && sa.stays_fresh_in(packets, bytes) && !is_followed(sa, self.path);
+        is_settled.then_some(Settled { sa, ecn: self.ecn, is_lent: self.is_lent, dummies: 0 })
+    }
+
+    /// So many packets have come by that tunnel since it was settled, of so many bytes altogether, and so many dummies.
+    #[inline]
+    pub fn count(&mut self, tunnel: TunnelId, packets: u64, bytes: u64, dummies: u64) {
+        let Some(tunnel) = tunnel_mut(&mut self.endpoint.tunnels, tunnel) else { return };
+        let counters = &mut tunnel.counters;
+        counters.rx_dummies += dummies;
+        if packets > 0 {
+            counters.rx_packets += packets;
+            counters.rx_bytes += bytes;
+            counters.last_data_received = Some(self.endpoint.now);
+        }
+    }
+}
+impl Settled<'_> {
+    #[inline]
+    pub fn tunnel(&self) -> TunnelId {
+        self.sa.tunnel
+    }
+
+    /// As [`Receiver::arrived`], but counts no packet.
+    #[inline(always)]
+    pub fn arrived(&mut self, sequence: u64, text: &mut [u8]) -> Opened {
+        match self.take(sequence, text) {
+            Ok((opened, _)) => opened,
+            Err(reason) => Opened::dropped(reason),
+        }
+    }
+
+    /// For [`Receiver::count`].
+    #[inline]
+    pub fn dummies(&self) -> u64 {
+        self.dummies
+    }
+
+    /// And whether no packet with a higher number has come. `Err`: nothing is proved.
+    #[inline(always)]
+    fn take(&mut self, sequence: u64, text: &mut [u8]) -> Result<(Opened, bool), DropReason> {
+        let Settled { sa, ecn, is_lent, dummies } = self;
+        if *is_lent {
+            sa.check_lent(sequence)?;
+        }
+        let tunnel = sa.tunnel;
+        let dropped = |reason| Opened::Dropped { reason, tunnel: Some(tunnel) };
+        let Arrival { content, is_newest } = sa.arrived(sequence, text)?;
+        let opened = match content {
+            Ok(Content::Packet(len)) if ecn::tell_inner(&mut text[..len], *ecn) => Opened::Packet { tunnel, len },
+            Ok(Content::Packet(_)) => dropped(DropReason::CongestionUntold),
+            Ok(Content::Dummy) => {
+                *dummies += 1;
+                Opened::Keepalive { tunnel }
+            }
+            Err(reason) => dropped(reason),
+        };
+        Ok((opened, is_newest))
+    }
+}
+
 /// Whether packets of this SA are to go where one of its own came from. Peers behind a NAT speak ESP through UDP only, and
 /// an SA that is about to end says nothing about where its peer is.
 #[inline]
-fn is_followed(sa: &Sa, path: Path) -> bool {
-    sa.path != path && sa.follow_path && path.port == Port::IkeNatT && sa.sealing != Sealing::Retired
+fn is_followed(sa: &Sa, path: &Path) -> bool {
+    sa.follow_path && path.port == Port::IkeNatT && sa.sealing != Sealing::Retired && sa.path != *path
 }

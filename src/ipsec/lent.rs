@@ -1,15 +1,13 @@
 //! Opening by another thread than the one that has the SAs: it is lent the key of one, opens packets with it, and tells their
-//! sequence numbers. Whether those are new, and what follows from a packet that has arrived, is found here ([`Endpoint::arrived`]).
+//! sequence numbers. Whether those are new, and what follows from a packet that has arrived, is found here ([`Endpoint::receiver_of_lent`]).
 //!
 //! Of an extended sequence number only half is in the packet. Who opens guesses the rest by the newest number that it has opened itself
 //! (RFC 4303 appendix A2); if the window here stands elsewhere, the packet counts as one that is not authentic, as it would have been here.
 
 use super::endpoint::Endpoint;
 use super::esp::{HEADER_BYTES, Header};
-use super::ingress::Arriving;
 use super::replay::recover;
 use crate::crypto::{PacketKey, Stamp};
-use crate::packet::DropReason;
 
 /// What packets with one SPI are opened with.
 #[derive(Clone, Debug)]
@@ -58,21 +56,6 @@ impl Endpoint {
         let sa = self.table.get(self.table.lookup(spi)?)?;
         let (window_packets, newest) = sa.window();
         Some(Lent { key: sa.opening_key().clone(), spi, esn: sa.has_esn(), window_packets, newest })
-    }
-
-    /// A packet was opened elsewhere with the key of this identity under this stamp, and was authentic. Then [`Endpoint::arrived`].
-    /// The SPI may be another SA's by now.
-    #[inline]
-    pub fn look_up_lent(&self, stamp: Stamp, key: usize, text_bytes: usize) -> Result<Arriving, DropReason> {
-        let Stamp::Esp { spi, sequence, .. } = stamp else { return Err(DropReason::OuterMalformed) };
-        let slot = self.table.lookup(spi).ok_or(DropReason::DataUnknownSession)?;
-        let sa = self.table.get(slot).filter(|sa| sa.opening_key().identity() == key);
-        let sa = sa.ok_or(DropReason::DataUnknownSession)?;
-        let ours = sa.admit(Header { spi, sequence_low: sequence as u32 })?;
-        match ours == stamp {
-            true => Ok(Arriving { slot, stamp, text_bytes }),
-            false => Err(DropReason::DataNotAuthentic),
-        }
     }
 }
 

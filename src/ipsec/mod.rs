@@ -63,7 +63,7 @@ pub use egress::Departure;
 pub use endpoint::{Endpoint, InstallError, Limits};
 pub use esp::Overhead;
 pub use event::Event;
-pub use ingress::{Arriving, Found};
+pub use ingress::{Opener, Receiver, Settled};
 pub use lent::{Lent, spi};
 pub use lifetime::Lifetime;
 pub use replay::{MAX_WINDOW_PACKETS, MIN_WINDOW_PACKETS};

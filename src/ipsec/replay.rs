@@ -10,7 +10,7 @@
 //!    [lane 2][lane 3][lane 0][lane 1]                      lane = (sequence / 64) mod lanes
 //! ```
 //!
-//! Nobody may move the window by a packet that did not authenticate: [`ReplayWindow::accepts`] looks, [`ReplayWindow::mark`]
+//! Nobody may move the window by a packet that did not authenticate: [`ReplayWindow::accepts`] looks, [`ReplayWindow::take`]
 //! comes after the integrity check.
 
 /// Smallest and largest window, in packets (RFC 4303 section 3.4.3: at least 32, 64 recommended).
@@ -77,18 +77,24 @@ impl ReplayWindow {
             && self.lanes[self.lane(sequence)] & bit(sequence) == 0
     }
 
-    /// Notes a packet that authenticated and that [`ReplayWindow::accepts`]. Returns whether it is the newest so far.
+    /// Notes a packet that authenticated, if the window [`ReplayWindow::accepts`] it. Answers whether it is the newest so far.
     #[inline]
-    pub fn mark(&mut self, sequence: u64) -> bool {
+    pub fn take(&mut self, sequence: u64) -> Option<bool> {
         let is_newest = sequence > self.top;
-        if is_newest {
+        // The next one, as a rule, and not the first of its lane.
+        if sequence.wrapping_sub(1) == self.top && !sequence.is_multiple_of(LANE_BITS) {
+            self.top = sequence;
+        } else if !self.accepts(sequence) {
+            return None;
+        } else if is_newest {
             self.advance(sequence);
         }
         let lane = self.lane(sequence);
         self.lanes[lane] |= bit(sequence);
-        is_newest
+        Some(is_newest)
     }
 
+    #[cold]
     fn advance(&mut self, top: u64) {
         let entered = (top / LANE_BITS - self.top / LANE_BITS).min(self.lanes.len() as u64);
         for back in 0..entered {
@@ -137,14 +143,6 @@ mod tests {
         }
     }
 
-    fn take(window: &mut ReplayWindow, sequence: u64) -> bool {
-        let accepts = window.accepts(sequence);
-        if accepts {
-            window.mark(sequence);
-        }
-        accepts
-    }
-
     proptest! {
         #[test]
         fn decides_as_the_naive_model(
@@ -158,7 +156,7 @@ mod tests {
             let mut at = start;
             for step in steps {
                 at = at.saturating_add_signed(step);
-                prop_assert_eq!(take(&mut window, at), naive.take(at), "{}", at);
+                prop_assert_eq!(window.take(at).is_some(), naive.take(at), "{}", at);
                 prop_assert_eq!(window.top(), naive.top);
             }
         }
@@ -171,7 +169,7 @@ mod tests {
         ) {
             let mut window = ReplayWindow::new(window_packets);
             if top > 0 {
-                window.mark(top);
+                window.take(top);
             }
             let sequence = top.saturating_sub(u64::from(window_packets) - 1) + ahead;
             prop_assert_eq!(window.recover(sequence as u32), sequence);
@@ -197,7 +195,7 @@ mod tests {
             [1 << 32, (1 << 32) + 500, (1 << 32) + 1023, (1 << 32) + 1024, (5 << 32) - 1, (7 << 32) + 0x8000_0000]
         {
             let mut window = ReplayWindow::new(window_packets);
-            window.mark(top);
+            window.take(top);
             for low in [1, 499, 500, 1022, 1023, 1024, 2000, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1100, u32::MAX - 400]
             {
                 let high = (window.recover(low) >> 32) as u32;
@@ -209,10 +207,10 @@ mod tests {
     #[test]
     fn the_end_of_the_number_space_is_no_way_back_into_the_window() {
         let mut window = ReplayWindow::new(64);
-        window.mark(u64::MAX - 5);
+        window.take(u64::MAX - 5);
         assert_eq!(window.recover(u32::MAX), u64::MAX);
         assert!(!window.accepts(window.recover(7)));
-        assert!(window.mark(u64::MAX));
+        assert_eq!(window.take(u64::MAX), Some(true));
         assert!(!window.accepts(u64::MAX));
         assert!(window.accepts(u64::MAX - 1));
     }
@@ -221,7 +219,7 @@ mod tests {
     fn a_window_is_never_smaller_or_larger_than_may_be() {
         for (asked, given) in [(0, 64), (64, 64), (1000, 1000), (8192, 8192), (u32::MAX, 8192)] {
             let mut window = ReplayWindow::new(asked);
-            window.mark(100_000);
+            window.take(100_000);
             assert!(window.accepts(100_000 - given + 1) && !window.accepts(100_000 - given), "{asked}");
             assert!(window.lanes.len() <= 256);
         }

@@ -2,7 +2,7 @@
 
 use super::ecn::Dscp;
 use super::egress::Departure;
-use super::esp::{self, Header, Overhead};
+use super::esp::{self, Overhead};
 use super::lifetime::{Budget, Lifetime, Meter, Wear};
 use super::replay::ReplayWindow;
 use super::selectors::Selectors;
@@ -181,7 +181,7 @@ impl Sa {
 
     /// Whether so many more packets, of so many bytes altogether, leave it fresh, and with numbers for more.
     #[inline]
-    pub fn stays_fresh(&self, packets: usize, bytes: usize) -> bool {
+    pub fn stays_fresh_out(&self, packets: usize, bytes: usize) -> bool {
         let has_numbers = last_sequence(self.esn) - self.sequence_out >= packets as u64;
         has_numbers && self.budget_out.stays_fresh(&self.sent, packets, bytes)
     }
@@ -233,17 +233,32 @@ impl Sa {
         Ok(Stamp::Esp { spi: self.spi_out, sequence: self.sequence_out, esn: self.esn })
     }
 
-    /// Whether an ESP packet is to be opened, and as which. Changes nothing.
+    /// Which ESP packet one with this number in its header is, if it is to be opened. Changes nothing.
     #[inline]
-    pub fn admit(&self, header: Header) -> Result<Stamp, DropReason> {
+    pub fn admit(&self, sequence_low: u32) -> Result<u64, DropReason> {
         let sequence = match self.esn {
-            true => self.replay.recover(header.sequence_low),
-            false => header.sequence_low.into(),
+            true => self.replay.recover(sequence_low),
+            false => sequence_low.into(),
         };
         match self.replay.accepts(sequence) {
-            true => Ok(Stamp::Esp { spi: self.spi_in, sequence, esn: self.esn }),
+            true => Ok(sequence),
             false => Err(DropReason::DataReplayed),
         }
+    }
+
+    /// Whether it would be opened as the packet that it was taken for elsewhere.
+    #[inline]
+    pub fn check_lent(&self, sequence: u64) -> Result<(), DropReason> {
+        match self.admit(sequence as u32)? == sequence {
+            true => Ok(()),
+            false => Err(DropReason::DataNotAuthentic),
+        }
+    }
+
+    /// What a packet to us is opened with, besides the key.
+    #[inline]
+    pub fn stamp_in(&self, sequence: u64) -> Stamp {
+        Stamp::Esp { spi: self.spi_in, sequence, esn: self.esn }
     }
 
     /// How many packets the replay window has, and the highest number in it.
@@ -255,36 +270,34 @@ impl Sa {
         self.esn
     }
 
-    /// The length of what is in an ESP packet of so many bytes, with padding and trailer. `None`: nothing.
+    /// What stands around the text of an ESP packet to us.
     #[inline]
-    pub fn text_bytes(&self, packet_bytes: usize) -> Option<usize> {
+    pub fn overhead_in(&self) -> usize {
         let suite = self.key_in.suite();
-        packet_bytes.checked_sub(esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes())
+        esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes()
     }
 
     /// An admitted packet is authentic, and this is in it. `Err`: of those that were admitted together it is another one's replay.
-    #[inline]
+    #[inline(always)]
     pub fn arrived(&mut self, sequence: u64, plaintext: &[u8]) -> Result<Arrival, DropReason> {
-        if !self.replay.accepts(sequence) {
-            return Err(DropReason::DataReplayed);
-        }
-        let is_newest = self.replay.mark(sequence);
+        let is_newest = self.replay.take(sequence).ok_or(DropReason::DataReplayed)?;
         Ok(Arrival { content: self.unwrap(plaintext), is_newest })
     }
 
     /// Takes the inner packet out of an authentic plaintext.
-    #[inline]
+    #[inline(always)]
     fn unwrap(&mut self, plaintext: &[u8]) -> Result<Content, DropReason> {
         let trailer = esp::parse_trailer(plaintext);
         self.received.count(trailer.map_or(plaintext.len(), |(payload_bytes, _)| payload_bytes));
         let (payload_bytes, next_header) = trailer.ok_or(DropReason::EspTrailerInvalid)?;
         let payload = &plaintext[..payload_bytes];
-        match next_header {
+        let inner_bytes = match next_header {
+            esp::next_header::IPV4 => esp::ipv4_bytes(payload),
+            esp::next_header::IPV6 => esp::ipv6_bytes(payload),
             esp::next_header::NONE => return Ok(Content::Dummy),
-            esp::next_header::IPV4 | esp::next_header::IPV6 => {}
             _ => return Err(DropReason::EspTrailerInvalid),
-        }
-        let inner_bytes = esp::inner_bytes(payload, next_header).ok_or(DropReason::InnerMalformed)?;
+        };
+        let inner_bytes = inner_bytes.ok_or(DropReason::InnerMalformed)?;
         match self.selectors.cover_inbound(&payload[..inner_bytes]) {
             true => Ok(Content::Packet(inner_bytes)),
             false => Err(DropReason::InboundNotInSelectors),
@@ -295,6 +308,12 @@ impl Sa {
     #[inline]
     pub fn wear_in(&self) -> Wear {
         self.budget_in.wear(&self.received)
+    }
+
+    /// Whether it is not worn after so many packets more, of so many bytes each at most.
+    #[inline]
+    pub fn stays_fresh_in(&self, packets: usize, bytes: usize) -> bool {
+        self.budget_in.stays_fresh(&self.received, packets, packets * bytes)
     }
 
     pub fn status(&self) -> SaStatus {
@@ -335,6 +354,6 @@ impl Sa {
 
     /// As if this sequence number had come in.
     pub fn skip_in_to(&mut self, sequence: u64) {
-        self.replay.mark(sequence);
+        self.replay.take(sequence);
     }
 }

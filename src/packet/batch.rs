@@ -87,14 +87,14 @@ impl Batch {
         self.bytes[start..].chunks_exact_mut(self.stride_bytes)
     }
 
-    /// The buffer that lies so many behind [`Batch::slot`]. It must be there.
+    /// The buffer with that number, which must be there.
     #[inline]
-    pub fn slot_behind(&mut self, distance: usize) -> &mut [u8] {
-        let start = self.start_of(self.len + distance);
+    pub fn slot_mut(&mut self, index: usize) -> &mut [u8] {
+        let start = self.start_of(index);
         &mut self.bytes[start..start + self.stride_bytes]
     }
 
-    /// Brings the first `len` bytes of [`Batch::slot_behind`] to [`Batch::slot`].
+    /// Brings the first `len` bytes of the buffer that lies so many behind [`Batch::slot`] there.
     #[inline]
     pub fn bring_forward(&mut self, distance: usize, len: usize) {
         if distance > 0 {

@@ -16,12 +16,14 @@ pub enum Inner {
 /// Looks at version and length only.
 #[inline]
 pub fn inner(opened: &[u8]) -> Inner {
-    let Some(first) = opened.first() else { return Inner::Nothing };
-    let (len, at_least) = match (first >> 4, opened) {
-        (4, [_, _, high, low, ..]) => (usize::from(u16::from_be_bytes([*high, *low])), IPV4_HEADER_BYTES),
-        (6, [_, _, _, _, high, low, ..]) => {
-            (IPV6_HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low])), IPV6_HEADER_BYTES)
-        }
+    // Shorter than any packet.
+    let Some(&[first, _, high4, low4, high6, low6]) = opened.first_chunk() else {
+        return if opened.is_empty() { Inner::Nothing } else { Inner::Malformed };
+    };
+    let word = |high, low| usize::from(u16::from_be_bytes([high, low]));
+    let (len, at_least) = match first >> 4 {
+        4 => (word(high4, low4), IPV4_HEADER_BYTES),
+        6 => (IPV6_HEADER_BYTES + word(high6, low6), IPV6_HEADER_BYTES),
         _ => return Inner::Malformed,
     };
     if (at_least..=opened.len()).contains(&len) { Inner::Packet(len) } else { Inner::Malformed }

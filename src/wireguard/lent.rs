@@ -32,8 +32,7 @@ impl Lent {
 impl Endpoint {
     /// `None`: there is no such session (any more).
     pub fn lend(&self, receiver_index: u32) -> Option<Lent> {
-        let opener = self.opener(receiver_index).ok().filter(|opener| !opener.is_expired())?;
-        Some(Lent { key: opener.key().clone() })
+        Some(Lent { key: self.opener(receiver_index).ok()?.key().clone() })
     }
 
     /// Whether messages with that index are (still) opened with the key of this identity.
@@ -44,14 +43,14 @@ impl Endpoint {
     /// For authentic messages with that receiver index that were opened elsewhere with the key of this identity, and came by one
     /// path. To each of them [`Receiver::arrived`] applies. The index may be another session's by now.
     #[inline]
-    pub fn receiver_of_lent(
-        &mut self,
+    pub fn receiver_of_lent<'a>(
+        &'a mut self,
         receiver_index: u32,
         key: usize,
-        path: &Path,
-    ) -> Result<Receiver<'_>, DropReason> {
+        path: &'a Path,
+    ) -> Result<Receiver<'a>, DropReason> {
         let opener = self.opener(receiver_index)?;
-        if opener.is_expired() || opener.key().identity() != key {
+        if opener.key().identity() != key {
             return Err(DropReason::DataUnknownSession);
         }
         let tunnel = opener.tunnel();

@@ -71,6 +71,14 @@ impl<'a> Data<'a> {
     }
 }
 
+/// The counter of a message that is known to be one of data, and what is sealed of it.
+#[inline]
+pub fn split_data(datagram: &[u8]) -> Option<(u64, &[u8])> {
+    let (header, sealed) = datagram.split_first_chunk::<DATA_HEADER_BYTES>()?;
+    let counter = header.last_chunk().map(|counter| u64::from_le_bytes(*counter))?;
+    (sealed.len() >= TAG_BYTES).then_some((counter, sealed))
+}
+
 impl<'a> Message<'a> {
     /// `None`: no WireGuard message (unknown type, reserved bytes not zero, or the wrong length for its type).
     #[inline]

@@ -91,10 +91,11 @@ mod transport;
 pub use endpoint::Endpoint;
 pub use event::{DownReason, Event, Opened, Refusal, Role};
 pub use lent::Lent;
+pub use message::DATA_OVERHEAD_BYTES;
 pub use peer::PeerConfig;
 pub use primitives::Random;
 pub use status::{HandshakeCounts, PeerStatus};
-pub use transport::{Arriving, Departure, Opener, PADDING_BYTES, Receiver, receiver_index};
+pub use transport::{Departure, Opener, PADDING_BYTES, Receiver, Settled, receiver_index, text_bytes};
 
 /// The public key that belongs to a private key. Any 32 bytes are a private key (RFC 7748 clamps on use).
 pub fn public_key(private_key: &[u8; 32]) -> [u8; 32] {

@@ -38,16 +38,22 @@ impl ReplayWindow {
             || self.next - counter <= WINDOW && self.lanes[place_of(lane_of(counter))] >> (counter % 64) & 1 == 0
     }
 
-    /// For a new counter, after authentication. The counter must be below `u64::MAX`.
+    /// Notes a counter, after authentication, if it is new. It must be below `u64::MAX`.
     #[inline]
-    pub fn mark(&mut self, counter: u64) {
-        if counter >= self.next {
+    pub fn take(&mut self, counter: u64) -> bool {
+        // The next one, as a rule, and not the first of its lane.
+        if counter == self.next && !counter.is_multiple_of(64) {
+            self.next += 1;
+        } else if !self.is_new(counter) {
+            return false;
+        } else if counter >= self.next {
             self.advance(counter);
         }
         self.lanes[place_of(lane_of(counter))] |= 1 << (counter % 64);
+        true
     }
 
-    #[inline]
+    #[cold]
     fn advance(&mut self, counter: u64) {
         let newest = lane_of(self.next.saturating_sub(1));
         let entered = (lane_of(counter) - newest).min(LANES as u64);
@@ -78,34 +84,25 @@ mod tests {
 
     use super::*;
 
-    /// `true`: taken, as a message would be that authenticates.
-    fn take(window: &mut ReplayWindow, counter: u64) -> bool {
-        let is_new = window.is_new(counter);
-        if is_new {
-            window.mark(counter);
-        }
-        is_new
-    }
-
     #[test]
     fn each_counter_counts_once_and_at_least_2048_are_told_apart() {
         const { assert!(WINDOW >= 2048) };
         let mut window = ReplayWindow::default();
-        assert!(take(&mut window, 0) && !take(&mut window, 0));
-        assert!(take(&mut window, 10_000));
-        assert!((10_001 - WINDOW..10_000).all(|counter| take(&mut window, counter)));
-        assert!((0..=10_000).all(|counter| !take(&mut window, counter)));
-        assert!(take(&mut window, 10_001));
+        assert!(window.take(0) && !window.take(0));
+        assert!(window.take(10_000));
+        assert!((10_001 - WINDOW..10_000).all(|counter| window.take(counter)));
+        assert!((0..=10_000).all(|counter| !window.take(counter)));
+        assert!(window.take(10_001));
     }
 
     #[test]
     fn a_jump_over_the_whole_ring_forgets_everything() {
         let mut window = ReplayWindow::default();
-        assert!((0..5000).all(|counter| take(&mut window, counter)));
+        assert!((0..5000).all(|counter| window.take(counter)));
         let far = u64::MAX - 1;
-        assert!(take(&mut window, far) && !take(&mut window, far));
-        assert!((far + 1 - WINDOW..far).all(|counter| take(&mut window, counter)));
-        assert!(!take(&mut window, far - WINDOW), "too old to know");
+        assert!(window.take(far) && !window.take(far));
+        assert!((far + 1 - WINDOW..far).all(|counter| window.take(counter)));
+        assert!(!window.take(far - WINDOW), "too old to know");
     }
 
     proptest! {
@@ -115,7 +112,7 @@ mod tests {
             for (step, forward) in steps {
                 let counter = if forward { newest + step % 200 } else { newest.saturating_sub(step) };
                 let expected = !seen.contains(&counter) && counter + WINDOW > newest;
-                prop_assert_eq!(take(&mut window, counter), expected, "{} at {}", counter, newest);
+                prop_assert_eq!(window.take(counter), expected, "{} at {}", counter, newest);
                 seen.insert(counter);
                 newest = newest.max(counter);
             }

@@ -113,26 +113,22 @@ impl Session {
         self.expires_at.as_micros() ^ u64::from(self.remote_index) ^ self.next_counter ^ self.created_at.as_micros()
     }
 
-    /// Whether a message with this counter is to be opened. Changes nothing.
+    /// Whether a message with this counter is to be opened, while the session serves. Changes nothing.
     #[inline]
-    pub fn admit(&self, counter: u64, now: Timestamp) -> Result<(), DropReason> {
-        if self.is_expired(now) {
-            return Err(DropReason::DataUnknownSession);
+    pub fn admit(&self, counter: u64) -> Result<(), DropReason> {
+        match counter < REJECT_AFTER_MESSAGES && self.window.is_new(counter) {
+            true => Ok(()),
+            false => Err(DropReason::DataReplayed),
         }
-        if counter >= REJECT_AFTER_MESSAGES || !self.window.is_new(counter) {
-            return Err(DropReason::DataReplayed);
-        }
-        Ok(())
     }
 
     /// Notes an admitted message that is authentic. Of those that were admitted together one may be the other's replay.
     #[inline]
     pub fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
-        if counter >= REJECT_AFTER_MESSAGES || !self.window.is_new(counter) {
-            return Err(DropReason::DataReplayed);
+        match counter < REJECT_AFTER_MESSAGES && self.window.take(counter) {
+            true => Ok(()),
+            false => Err(DropReason::DataReplayed),
         }
-        self.window.mark(counter);
-        Ok(())
     }
 
     /// Takes so many of the next counters, or as many as there are: none of one that is spent. Whatever comes of the messages,

@@ -9,8 +9,9 @@
 //! open    Endpoint::opener    whose messages with one index are
 //!         Opener::look_up     whether the counter is new, and the key; changes nothing
 //!         (open_batch)
-//!         Endpoint::receiver  of those that are authentic:
+//!         Endpoint::receiver  of those that are authentic, with one index and by one path:
 //!         Receiver::arrived   counter used, peer there, session confirmed, packet or keepalive
+//!         Receiver::settled   for the others of them once nothing more changes by them: counters used, packets or keepalives
 //! ```
 //!
 //! What is the same for all messages of a session, or to one peer, is found once for those that stand behind one another. Between the halves of one packet there may be
@@ -20,7 +21,7 @@ use super::endpoint::{Endpoint, Shared};
 use super::event::Opened;
 use super::ingress::peer_mut;
 use super::inner::{Inner, inner};
-use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data, data_header};
+use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data, data_header, split_data};
 use super::peer::{NEVER, Peer, Traffic};
 use super::primitives::TAG_BYTES;
 use super::session::Session;
@@ -49,27 +50,22 @@ pub struct Departure {
 pub struct Opener<'a> {
     session: &'a Session,
     tunnel: TunnelId,
-    now: Timestamp,
 }
 
 /// Takes authentic messages with one receiver index that came by one path.
 pub struct Receiver<'a> {
     peer: &'a mut Peer,
     shared: &'a mut Shared,
-    tunnel: TunnelId,
+    path: &'a Path,
     receiver_index: u32,
-    /// The index is the current session's, and the path the peer's: nothing changes by the next message but what is counted.
-    is_settled: bool,
 }
 
-/// A data message that is to be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Arriving {
-    pub tunnel: TunnelId,
-    pub receiver_index: u32,
-    pub counter: u64,
-    /// What is in it, padding included.
-    pub text_bytes: usize,
+/// The same while the index is the current session's, and the path the peer's: nothing changes by the next message but the window and
+/// what is counted.
+pub struct Settled<'a> {
+    session: &'a mut Session,
+    tunnel: TunnelId,
+    is_heard: bool,
 }
 
 impl Departure {
@@ -101,13 +97,6 @@ impl Departure {
         let (header, sealed) = message.split_first_chunk_mut::<DATA_HEADER_BYTES>()?;
         *header = data_header(self.remote_index, counter);
         Some(sealed)
-    }
-}
-
-impl Arriving {
-    #[inline]
-    pub fn stamp(&self) -> Stamp {
-        Stamp::WireGuard { counter: self.counter }
     }
 }
 
@@ -209,24 +198,27 @@ impl Endpoint {
         self.shared.now = self.shared.now.max(now);
     }
 
-    /// Whose data messages with that receiver index are.
+    /// Whose data messages with that receiver index are, while the session serves.
     #[inline]
     pub fn opener(&self, receiver_index: u32) -> Result<Opener<'_>, DropReason> {
         let find = || {
             let tunnel = self.shared.indices.tunnel_of(receiver_index)?;
-            let peer = self.peers.get(tunnel.index())?.as_ref()?;
-            Some(Opener { session: peer.session(receiver_index)?, tunnel, now: self.shared.now })
+            let session = self.peers.get(tunnel.index())?.as_ref()?.session(receiver_index)?;
+            (!session.is_expired(self.shared.now)).then_some(Opener { session, tunnel })
         };
         find().ok_or(DropReason::DataUnknownSession)
     }
 
     /// For authentic messages with that receiver index, all of which came by one path.
     #[inline]
-    pub fn receiver(&mut self, tunnel: TunnelId, receiver_index: u32, path: &Path) -> Result<Receiver<'_>, DropReason> {
+    pub fn receiver<'a>(
+        &'a mut self,
+        tunnel: TunnelId,
+        receiver_index: u32,
+        path: &'a Path,
+    ) -> Result<Receiver<'a>, DropReason> {
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(DropReason::DataUnknownSession)?;
-        let is_current = peer.current.as_ref().is_some_and(|session| session.index() == receiver_index);
-        let is_settled = is_current && peer.traffic.path.as_ref() == Some(path);
-        Ok(Receiver { peer, shared: &mut self.shared, tunnel, receiver_index, is_settled })
+        Ok(Receiver { peer, shared: &mut self.shared, path, receiver_index })
     }
 
     /// Opens one data message into `out`.
@@ -240,15 +232,16 @@ impl Endpoint {
 
     fn open_one(&mut self, data: Data<'_>, path: Path, out: &mut [u8]) -> Result<Opened, DropReason> {
         let opener = self.opener(data.receiver_index)?;
-        let arriving = opener.admit(&data)?;
-        let text = out.get_mut(..arriving.text_bytes).ok_or(DropReason::InnerTooLong)?;
-        let mut job = [OpenJob::new(opener.key(), arriving.stamp(), data.sealed, text)];
+        let Data { counter, sealed, .. } = data;
+        opener.session.admit(counter)?;
+        let text = out.get_mut(..text_bytes(sealed)).ok_or(DropReason::InnerTooLong)?;
+        let mut job = [OpenJob::new(opener.key(), Stamp::WireGuard { counter }, sealed, text)];
         open_batch(&mut job);
         if !job[0].is_authentic {
             return Err(DropReason::DataNotAuthentic);
         }
-        let mut receiver = self.receiver(arriving.tunnel, arriving.receiver_index, &path)?;
-        Ok(receiver.arrived(arriving.counter, &path, &out[..arriving.text_bytes]))
+        let mut receiver = self.receiver(opener.tunnel(), data.receiver_index, &path)?;
+        Ok(receiver.arrived(counter, &out[..text_bytes(sealed)]))
     }
 }
 
@@ -259,8 +252,8 @@ impl<'a> Opener<'a> {
     }
 
     #[inline]
-    pub fn is_expired(&self) -> bool {
-        self.session.is_expired(self.now)
+    pub fn index(&self) -> u32 {
+        self.session.index()
     }
 
     #[inline]
@@ -268,18 +261,12 @@ impl<'a> Opener<'a> {
         self.session.opening_key()
     }
 
-    /// Of a message with that index: which it is, if it is new, and what is sealed of it.
+    /// Of a data message with that index: its counter, if it is new, and what is sealed of it.
     #[inline]
-    pub fn look_up<'d>(&self, datagram: &'d [u8]) -> Result<(Arriving, &'d [u8]), DropReason> {
-        let data = Data::parse(datagram).ok_or(DropReason::OuterMalformed)?;
-        Ok((self.admit(&data)?, data.sealed))
-    }
-
-    #[inline]
-    fn admit(&self, data: &Data<'_>) -> Result<Arriving, DropReason> {
-        self.session.admit(data.counter, self.now)?;
-        let text_bytes = data.sealed.len() - TAG_BYTES;
-        Ok(Arriving { tunnel: self.tunnel, receiver_index: data.receiver_index, counter: data.counter, text_bytes })
+    pub fn look_up<'d>(&self, datagram: &'d [u8]) -> Result<(u64, &'d [u8]), DropReason> {
+        let (counter, sealed) = split_data(datagram).ok_or(DropReason::OuterMalformed)?;
+        self.session.admit(counter)?;
+        Ok((counter, sealed))
     }
 }
 
@@ -290,48 +277,80 @@ impl Receiver<'_> {
     }
 
     /// A message that was looked up is authentic, and this is in it.
-    #[inline(always)]
-    pub fn arrived(&mut self, counter: u64, path: &Path, text: &[u8]) -> Opened {
-        let index = self.receiver_index;
-        let session = match &mut self.peer.current {
-            Some(session) if session.index() == index => Some(session),
-            _ => self.peer.other_session(index),
-        };
+    pub fn arrived(&mut self, counter: u64, text: &[u8]) -> Opened {
+        let tunnel = self.tunnel();
         // It may have gone with another packet of the batch.
-        let Some(session) = session else { return Opened::dropped(DropReason::DataUnknownSession) };
-        if let Err(reason) = session.accept(counter) {
+        let Some(session) = self.peer.session_mut(self.receiver_index) else {
+            return Opened::dropped(DropReason::DataUnknownSession);
+        };
+        let mut settled = Settled { session, tunnel, is_heard: false };
+        let opened = settled.arrived(counter, text);
+        if settled.is_heard {
+            self.settle();
+            match opened {
+                Opened::Packet { len, .. } => self.count(true, 1, len as u64),
+                _ => self.count(true, 0, 0),
+            }
+        }
+        opened
+    }
+
+    /// For the messages that come next.
+    #[inline]
+    pub fn settled(&mut self) -> Option<Settled<'_>> {
+        let is_followed = self.peer.traffic.path.as_ref() == Some(self.path);
+        let tunnel = self.tunnel();
+        let session = self.peer.current.as_mut().filter(|session| session.index() == self.receiver_index);
+        Some(Settled { session: session.filter(|_| is_followed)?, tunnel, is_heard: false })
+    }
+
+    /// So many packets have come since it was settled, of so many bytes altogether; and whether anything has.
+    #[inline]
+    pub fn count(&mut self, is_heard: bool, packets: u64, bytes: u64) {
+        let (traffic, now) = (&mut self.peer.traffic, self.shared.now);
+        if is_heard {
+            traffic.unanswered_since = NEVER;
+        }
+        if packets > 0 {
+            traffic.last_data_received = now;
+            traffic.unacknowledged_since = traffic.unacknowledged_since.min(now);
+            traffic.rx_packets += packets;
+            traffic.rx_bytes += bytes;
+            self.peer.ask_for_look(self.shared);
+        }
+    }
+
+    fn settle(&mut self) {
+        let Receiver { peer, shared, path, receiver_index } = self;
+        if peer.traffic.path.as_ref() != Some(path) {
+            peer.roam(**path, shared);
+        }
+        if peer.current.as_ref().is_none_or(|session| session.index() != *receiver_index) {
+            peer.confirm(*receiver_index, **path, shared);
+        }
+    }
+}
+
+impl Settled<'_> {
+    /// As [`Receiver::arrived`], but counts no packet.
+    #[inline(always)]
+    pub fn arrived(&mut self, counter: u64, text: &[u8]) -> Opened {
+        if let Err(reason) = self.session.accept(counter) {
             return Opened::dropped(reason);
         }
-        if !self.is_settled {
-            self.settle(path);
-        }
-        let (tunnel, now) = (self.tunnel, self.shared.now);
-        let traffic = &mut self.peer.traffic;
-        traffic.unanswered_since = NEVER;
+        self.is_heard = true;
+        let tunnel = self.tunnel;
         match inner(text) {
-            Inner::Packet(len) => {
-                traffic.last_data_received = now;
-                traffic.unacknowledged_since = traffic.unacknowledged_since.min(now);
-                traffic.rx_packets += 1;
-                traffic.rx_bytes += len as u64;
-                self.peer.ask_for_look(self.shared);
-                Opened::Packet { tunnel, len }
-            }
+            Inner::Packet(len) => Opened::Packet { tunnel, len },
             Inner::Nothing => Opened::Keepalive { tunnel },
             Inner::Malformed => Opened::Dropped { reason: DropReason::InnerMalformed, tunnel: Some(tunnel) },
         }
     }
 
-    #[cold]
-    fn settle(&mut self, path: &Path) {
-        let Receiver { peer, shared, receiver_index, .. } = self;
-        if peer.traffic.path.as_ref() != Some(path) {
-            peer.roam(*path, shared);
-        }
-        if peer.current.as_ref().is_none_or(|session| session.index() != *receiver_index) {
-            peer.confirm(*receiver_index, *path, shared);
-        }
-        self.is_settled = true;
+    /// For [`Receiver::count`].
+    #[inline]
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
     }
 }
 
@@ -342,9 +361,9 @@ impl Peer {
         sessions.into_iter().flatten().find(|session| session.index() == index)
     }
 
-    #[cold]
-    fn other_session(&mut self, index: u32) -> Option<&mut Session> {
-        [&mut self.next, &mut self.previous].into_iter().flatten().find(|session| session.index() == index)
+    fn session_mut(&mut self, index: u32) -> Option<&mut Session> {
+        let sessions = [&mut self.current, &mut self.next, &mut self.previous];
+        sessions.into_iter().flatten().find(|session| session.index() == index)
     }
 
     /// Seals straight into the outbox.
@@ -372,6 +391,12 @@ impl Peer {
 pub fn receiver_index(datagram: &[u8]) -> Option<u32> {
     let (_, index) = datagram.first_chunk::<8>()?.split_last_chunk()?;
     Some(u32::from_le_bytes(*index))
+}
+
+/// Of what is sealed of a message: how long its text will be, padding included.
+#[inline]
+pub fn text_bytes(sealed: &[u8]) -> usize {
+    sealed.len() - TAG_BYTES
 }
 
 #[inline]

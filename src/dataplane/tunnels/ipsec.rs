@@ -142,17 +142,6 @@ impl Ipsec {
         opened
     }
 
-    /// The second half of opening, see [`ipsec::Endpoint::look_up`]: the text is in the first bytes of `slot`.
-    #[inline]
-    pub fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
-        let text = slot.get_mut(..arriving.text_bytes).unwrap_or_default();
-        let opened = self.esp.arrived(arriving, datagram.path, datagram.ecn, text);
-        if let Opened::Packet { tunnel, .. } | Opened::Keepalive { tunnel } = opened {
-            self.note_heard(tunnel);
-        }
-        opened
-    }
-
     /// Reads what an authentic packet of that tunnel will need. What comes of it means nothing.
     #[inline]
     pub fn touch_heard(&self, tunnel: TunnelId) -> u64 {
@@ -161,7 +150,7 @@ impl Ipsec {
     }
 
     #[inline]
-    fn note_heard(&mut self, tunnel: TunnelId) {
+    pub fn note_heard(&mut self, tunnel: TunnelId) {
         let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return };
         if peer.next_heard <= self.now {
             peer.next_heard = self.now + NOTE_INTERVAL;

@@ -14,31 +14,23 @@ use crate::dataplane::parcel::{Lent, Tried};
 use crate::dataplane::report::Traffic;
 use crate::net::{Path, Port, TunnelId};
 use crate::packet::batch::{BATCH_PACKETS, MAX_PACKET_BYTES};
-use crate::packet::{Datagram, DropReason, Opened, Outbox};
+use crate::packet::{Datagram, DropReason, Outbox};
 use crate::{ipsec, wireguard};
 
-/// An outer datagram that is to be opened.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::dataplane) enum Arriving {
-    WireGuard(wireguard::Arriving),
-    Esp(ipsec::Arriving),
+/// Whose outer datagrams with one receiver index or SPI are.
+pub(in crate::dataplane) enum Opener<'a> {
+    WireGuard(wireguard::Opener<'a>),
+    Esp(ipsec::Opener<'a>),
 }
 
 /// What is needed to open one.
-pub(in crate::dataplane) struct Found<'a, A> {
-    pub arriving: A,
+pub(in crate::dataplane) struct Found<'a> {
     pub key: &'a PacketKey,
     pub stamp: Stamp,
+    /// Counter or sequence number.
+    pub number: u64,
     pub sealed: &'a [u8],
     pub text_bytes: usize,
-}
-
-/// Whose the message before was: the next one's as well, as a rule.
-#[derive(Default)]
-pub(in crate::dataplane) struct Before<'a> {
-    /// With its receiver index.
-    opener: Option<(u32, wireguard::Opener<'a>)>,
-    esp: Option<ipsec::Found<'a>>,
 }
 
 /// Packets to one tunnel that have their numbers.
@@ -199,19 +191,32 @@ pub(in crate::dataplane) fn can_be_data(datagram: &Datagram<'_>) -> bool {
         Port::WireGuard => {
             wireguard::Endpoint::is_data(bytes) && bytes.len() <= MAX_PACKET_BYTES + WIREGUARD_OVERHEAD_BYTES
         }
-        Port::RawEsp => is_short_esp,
-        Port::IkeNatT => nat_t::split(bytes) == Content::Esp && is_short_esp,
+        Port::RawEsp => ipsec::spi(bytes).is_some() && is_short_esp,
+        Port::IkeNatT => ipsec::spi(bytes).is_some() && nat_t::split(bytes) == Content::Esp && is_short_esp,
         Port::Ike | Port::Frames(_) | Port::Tun(_) => false,
     }
 }
 
-impl<'a, A> Found<'a, A> {
-    /// With room for all of the text.
-    #[inline]
-    fn within(self, room: usize) -> Result<Self, DropReason> {
-        if self.text_bytes <= room { Ok(self) } else { Err(DropReason::InnerTooLong) }
+impl<'a> Opener<'a> {
+    /// Which datagram it is, if it is new. There is `room` for so many bytes of text.
+    #[inline(always)]
+    pub fn look_up(&self, datagram: &'a [u8], room: usize) -> Result<Found<'a>, DropReason> {
+        let found = match self {
+            Opener::WireGuard(opener) => {
+                let (number, sealed) = opener.look_up(datagram)?;
+                let (stamp, text_bytes) = (Stamp::WireGuard { counter: number }, wireguard::text_bytes(sealed));
+                Found { key: opener.key(), stamp, number, sealed, text_bytes }
+            }
+            Opener::Esp(opener) => {
+                let (number, sealed, text_bytes) = opener.look_up(datagram)?;
+                Found { key: opener.key(), stamp: opener.stamp(number), number, sealed, text_bytes }
+            }
+        };
+        if found.text_bytes <= room { Ok(found) } else { Err(DropReason::InnerTooLong) }
     }
+}
 
+impl<'a> Found<'a> {
     /// With as much room as was said.
     #[inline]
     pub fn job(&self, slot: &'a mut [u8]) -> OpenJob<'a> {
@@ -300,46 +305,49 @@ impl Tunnels {
                 let index = wireguard::receiver_index(datagram.bytes);
                 index.is_some_and(|index| self.wireguard.has_lent(index, key))
             }
-            (_, Some(ipsec)) => match ipsec.esp.look_up(datagram.bytes) {
-                Ok((arriving, ours)) => arriving.stamp == stamp && ours.identity() == key,
+            _ => match self.opener(datagram.path.port, datagram.bytes) {
+                Ok(opener) => match opener.look_up(datagram.bytes, usize::MAX) {
+                    Ok(found) => found.stamp == stamp && found.key.identity() == key,
+                    Err(_) => true,
+                },
                 Err(_) => true,
             },
-            (_, None) => true,
         }
     }
 
     /// For messages that were opened with the key that was lent by this index, which came by one path.
     #[inline]
-    pub fn receiver_of_lent(
-        &mut self,
+    pub fn receiver_of_lent<'a>(
+        &'a mut self,
         index: u32,
         key: usize,
-        path: &Path,
-    ) -> Result<wireguard::Receiver<'_>, DropReason> {
+        path: &'a Path,
+    ) -> Result<wireguard::Receiver<'a>, DropReason> {
         self.wireguard.receiver_of_lent(index, key, path)
     }
 
-    /// Of a packet of ESP that was opened with a lent key.
+    /// The same of packets of ESP, which were marked alike.
     #[inline]
-    pub fn look_up_lent_esp(&self, stamp: Stamp, key: usize, text_bytes: usize) -> Result<ipsec::Arriving, DropReason> {
-        self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?.esp.look_up_lent(stamp, key, text_bytes)
+    pub fn esp_receiver_of_lent<'a>(
+        &'a mut self,
+        spi: u32,
+        key: usize,
+        path: &'a Path,
+        ecn: u8,
+    ) -> Result<ipsec::Receiver<'a>, DropReason> {
+        self.ipsec.as_mut().ok_or(DropReason::DataUnknownSession)?.esp.receiver_of_lent(spi, key, path, ecn)
     }
 
-    /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Whose they
-    /// seem to be; nobody's where they seem to be of one sender, whose state comes with the first.
-    pub fn touch_arriving(&self, datagrams: &[Datagram<'_>]) -> Vec<TunnelId, BATCH_PACKETS> {
-        let sender =
-            |datagram: Option<&Datagram<'_>>| datagram.and_then(|datagram| datagram.bytes.first_chunk::<8>().copied());
+    /// Before datagrams are looked up: reads what that will need, for all of them, so that they wait for memory together. Of those behind
+    /// one another that are of one sender this takes the first; whose they seem to be.
+    pub fn touch_arriving<'a>(&self, firsts: impl Iterator<Item = (Port, &'a [u8])>) -> Vec<TunnelId, BATCH_PACKETS> {
         let mut tunnels = Vec::new();
-        if sender(datagrams.first()) == sender(datagrams.last()) {
-            return tunnels;
-        }
         let mut slots = [None; BATCH_PACKETS];
-        for (datagram, slot) in datagrams.iter().zip(&mut slots) {
-            let tunnel = match (datagram.path.port, &self.ipsec) {
-                (Port::WireGuard, _) => self.wireguard.touch_index(datagram.bytes),
+        for ((port, bytes), slot) in firsts.zip(&mut slots) {
+            let tunnel = match (port, &self.ipsec) {
+                (Port::WireGuard, _) => self.wireguard.touch_index(bytes),
                 (_, Some(ipsec)) => {
-                    *slot = ipsec.esp.touch_spi(datagram.bytes);
+                    *slot = ipsec.esp.touch_spi(bytes);
                     TunnelId::NONE
                 }
                 _ => TunnelId::NONE,
@@ -375,56 +383,46 @@ impl Tunnels {
         }
     }
 
-    /// Whose a message of WireGuard is, and whether it is new. There is `room` for so many bytes of text. `before`: of the datagrams before
-    /// it, with nothing between that changes tunnels.
+    /// Whose a datagram is that can be looked up, and all others with its index or SPI. That may be asked of others, with nothing between
+    /// that changes tunnels.
     #[inline]
-    pub fn look_up_wireguard<'a>(
-        &'a self,
-        datagram: &'a [u8],
-        room: usize,
-        before: &mut Before<'a>,
-    ) -> Result<Found<'a, wireguard::Arriving>, DropReason> {
-        let index = wireguard::receiver_index(datagram).ok_or(DropReason::OuterMalformed)?;
-        let opener = match before.opener {
-            Some((of, opener)) if of == index => opener,
-            _ => self.wireguard.opener(index)?,
-        };
-        before.opener = Some((index, opener));
-        let (arriving, sealed) = opener.look_up(datagram)?;
-        let (stamp, text_bytes) = (arriving.stamp(), arriving.text_bytes);
-        Found { arriving, key: opener.key(), stamp, sealed, text_bytes }.within(room)
-    }
-
-    /// The same of a packet of ESP.
-    #[inline]
-    pub fn look_up_esp<'a>(
-        &'a self,
-        packet: &'a [u8],
-        room: usize,
-        before: &mut Before<'a>,
-    ) -> Result<Found<'a, ipsec::Arriving>, DropReason> {
-        let ipsec = self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?;
-        let (arriving, key) = ipsec.esp.look_up_behind(packet, &mut before.esp)?;
-        let (stamp, sealed, text_bytes) = (arriving.stamp, arriving.sealed(packet), arriving.text_bytes);
-        Found { arriving, key, stamp, sealed, text_bytes }.within(room)
+    pub fn opener(&self, port: Port, datagram: &[u8]) -> Result<Opener<'_>, DropReason> {
+        if port == Port::WireGuard {
+            let index = wireguard::receiver_index(datagram).ok_or(DropReason::OuterMalformed)?;
+            return self.wireguard.opener(index).map(Opener::WireGuard);
+        }
+        self.ipsec.as_ref().ok_or(DropReason::DataUnknownSession)?.esp.opener(datagram).map(Opener::Esp)
     }
 
     /// For authentic messages of one session, which came by one path.
     #[inline]
-    pub fn receiver(
-        &mut self,
-        arriving: &wireguard::Arriving,
-        path: &Path,
-    ) -> Result<wireguard::Receiver<'_>, DropReason> {
-        self.wireguard.receiver(arriving.tunnel, arriving.receiver_index, path)
+    pub fn receiver<'a>(
+        &'a mut self,
+        tunnel: TunnelId,
+        index: u32,
+        path: &'a Path,
+    ) -> Result<wireguard::Receiver<'a>, DropReason> {
+        self.wireguard.receiver(tunnel, index, path)
     }
 
-    /// A packet of ESP is authentic, and this is in the first bytes of `slot`.
+    /// For authentic packets of one SA, which came by one path and were marked alike.
     #[inline]
-    pub fn arrived(&mut self, arriving: &ipsec::Arriving, datagram: &Datagram<'_>, slot: &mut [u8]) -> Opened {
-        match &mut self.ipsec {
-            Some(ipsec) => ipsec.arrived(arriving, datagram, slot),
-            None => Opened::dropped(DropReason::DataUnknownSession),
+    pub fn esp_receiver<'a>(
+        &'a mut self,
+        slot: ipsec::Slot,
+        spi: u32,
+        path: &'a Path,
+        ecn: u8,
+    ) -> Result<ipsec::Receiver<'a>, DropReason> {
+        let ipsec = self.ipsec.as_mut().ok_or(DropReason::DataUnknownSession)?;
+        Ok(ipsec.esp.receiver(slot, spi, path, ecn))
+    }
+
+    /// After packets of ESP, or dummies, have come by that tunnel.
+    #[inline]
+    pub fn note_heard(&mut self, tunnel: TunnelId) {
+        if let Some(ipsec) = &mut self.ipsec {
+            ipsec.note_heard(tunnel);
         }
     }
 }

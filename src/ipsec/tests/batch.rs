@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::crypto::{Cipher, Integrity, OpenJob, SealJob, Suite, open_batch, seal_batch};
-use crate::ipsec::{ChildSa, Departure, Event, Lifetime};
+use crate::ipsec::{ChildSa, Departure, Event, Lifetime, Outbound, Slot};
 use crate::net::{Path, Selector};
 use crate::packet::{DropReason, Opened, Outbox};
 
@@ -16,6 +16,18 @@ const SUITES: [Suite; 3] = [
 
 /// Each packet's answer, and everything that left.
 type Sealed = (Vec<Result<(), DropReason>>, Vec<(Path, Vec<u8>)>);
+
+/// No packet here is longer.
+const LONGEST_BYTES: usize = 400;
+
+#[derive(Clone, Copy)]
+struct Found {
+    slot: Slot,
+    spi: u32,
+    sequence: u64,
+    text_bytes: usize,
+    is_authentic: bool,
+}
 
 impl Side {
     /// What the walk does with packets to one tunnel.
@@ -61,33 +73,75 @@ impl Side {
         }
     }
 
-    fn open_together(&mut self, packets: &[Vec<u8>]) -> Vec<Result<Vec<u8>, Opened>> {
+    /// What the walk does with packets from one tunnel, each with the port that it came from.
+    fn open_together(&mut self, packets: &[(u16, Vec<u8>)]) -> Vec<Result<Vec<u8>, Opened>> {
         self.endpoint.note_now(self.now);
-        let mut texts: Vec<_> = packets.iter().map(|packet| vec![0; packet.len()]).collect();
-        let (mut found, mut authentic) = (Vec::new(), Vec::new());
-        for (packet, text) in packets.iter().zip(&mut texts) {
-            let outcome = self.endpoint.look_up(packet);
-            authentic.push(outcome.is_ok_and(|(found, key)| {
-                let mut job = [OpenJob::new(key, found.stamp, found.sealed(packet), &mut text[..found.text_bytes])];
-                open_batch(&mut job);
-                job[0].is_authentic
-            }));
-            found.push(outcome.map(|(found, _)| found));
-        }
-        let all = packets.iter().zip(&found).zip(&mut texts).zip(authentic);
-        let opened = all.map(|(((packet, found), text), is_authentic)| {
-            let found = (*found).map_err(dropped)?;
-            if !is_authentic {
+        let mut texts: Vec<_> = packets.iter().map(|(_, packet)| vec![0; packet.len()]).collect();
+        let looked_up: Vec<_> =
+            packets.iter().zip(&mut texts).map(|((_, packet), text)| self.look_up(packet, text)).collect();
+        let (mut answers, mut at) = (Vec::new(), 0);
+        while let Some(found) = looked_up.get(at) {
+            let (_, packet) = &packets[at];
+            match *found {
+                Err(reason) => answers.push(Err(dropped(reason))),
                 // Others may have made more of it plain.
-                let found = self.endpoint.look_up(packet);
-                return Err(dropped(found.err().unwrap_or(DropReason::DataNotAuthentic)));
+                Ok(Found { is_authentic: false, .. }) => {
+                    let reason = self.look_up(packet, &mut texts[at]).err();
+                    answers.push(Err(dropped(reason.unwrap_or(DropReason::DataNotAuthentic))));
+                }
+                Ok(first) => {
+                    let all = looked_up[at..].iter().zip(&packets[at..]).zip(&mut texts[at..]);
+                    let goes_on = |found: &Found, port: u16| {
+                        found.spi == first.spi && found.is_authentic && port == packets[at].0
+                    };
+                    let stretch = all.map_while(|((found, (port, _)), text)| {
+                        Some((found.ok().filter(|found| goes_on(found, *port))?, &mut text[..]))
+                    });
+                    let stretch: Vec<_> = stretch.collect();
+                    at += stretch.len();
+                    self.receive(path(packets[at - 1].0), stretch, &mut answers);
+                    continue;
+                }
             }
-            match self.endpoint.arrived(&found, path(4500), 0, &mut text[..found.text_bytes]) {
+            at += 1;
+        }
+        answers
+    }
+
+    fn look_up(&self, packet: &[u8], text: &mut [u8]) -> Result<Found, DropReason> {
+        let opener = self.endpoint.opener(packet)?;
+        let (sequence, sealed, text_bytes) = opener.look_up(packet)?;
+        let mut job = [OpenJob::new(opener.key(), opener.stamp(sequence), sealed, &mut text[..text_bytes])];
+        open_batch(&mut job);
+        let is_authentic = job[0].is_authentic;
+        Ok(Found { slot: opener.slot(), spi: opener.spi(), sequence, text_bytes, is_authentic })
+    }
+
+    fn receive(&mut self, path: Path, stretch: Vec<(Found, &mut [u8])>, answers: &mut Vec<Result<Vec<u8>, Opened>>) {
+        let mut answer = |opened, text: &[u8]| {
+            answers.push(match opened {
                 Opened::Packet { len, .. } => Ok(text[..len].to_vec()),
                 other => Err(other),
+            });
+        };
+        let mut receiver = self.endpoint.receiver(stretch[0].0.slot, stretch[0].0.spi, &path, 0);
+        let mut stretch = stretch.into_iter();
+        while stretch.len() > 0 {
+            if let Some(mut settled) = receiver.settled(stretch.len(), LONGEST_BYTES) {
+                let (mut packets, mut bytes) = (0, 0);
+                for (Found { sequence, text_bytes, .. }, text) in stretch {
+                    let opened = settled.arrived(sequence, &mut text[..text_bytes]);
+                    if let Opened::Packet { len, .. } = opened {
+                        (packets, bytes) = (packets + 1, bytes + len as u64);
+                    }
+                    answer(opened, text);
+                }
+                let dummies = settled.dummies();
+                return receiver.count(TUNNEL, packets, bytes, dummies);
             }
-        });
-        opened.collect()
+            let Some((Found { sequence, text_bytes, .. }, text)) = stretch.next() else { return };
+            answer(receiver.arrived(sequence, &mut text[..text_bytes]), text);
+        }
     }
 }
 
@@ -99,6 +153,8 @@ fn side(suite: Suite, esn: bool, packets: u64, is_first: bool) -> Side {
         let mut child = child_with(suite, ours + offset, theirs + offset);
         child.lifetime = Lifetime { packets: lifetime, ..Lifetime::UNLIMITED };
         child.esn = esn;
+        // Those to whom packets come learn by them where the peer is, and that it has the keys.
+        (child.follow_path, child.outbound) = (true, if is_first { Outbound::Now } else { Outbound::WhenHeard });
         if let Some(selectors) = selectors {
             (child.ours, child.theirs) = (selectors.clone(), selectors);
         }
@@ -116,14 +172,16 @@ enum Way {
     Cut(usize),
 }
 
-fn ways() -> impl Strategy<Value = Vec<(Way, bool, usize)>> {
+/// Each with whether the narrow SA carries it, its bytes, and the port that it comes from.
+fn ways() -> impl Strategy<Value = Vec<(Way, bool, usize, u16)>> {
     let way = prop_oneof![
         6 => Just(Way::Straight),
         1 => Just(Way::Twice),
         1 => (0usize..400).prop_map(Way::Spoiled),
         1 => (0usize..60).prop_map(Way::Cut),
     ];
-    prop::collection::vec((way, any::<bool>(), 0usize..300), 1..64)
+    let port = prop_oneof![9 => Just(4500u16), 1 => Just(4501)];
+    prop::collection::vec((way, prop::bool::weighted(0.7), 0usize..300, port), 1..64)
 }
 
 proptest! {
@@ -132,7 +190,7 @@ proptest! {
         suite in prop::sample::select(&SUITES[..]), esn: bool, lifetime in 1u64..80, ways in ways(),
     ) {
         let [mut together, mut alone] = [(); 2].map(|()| side(suite, esn, lifetime, true));
-        let packets: Vec<_> = ways.iter().map(|(_, is_narrow, bytes)| {
+        let packets: Vec<_> = ways.iter().map(|(_, is_narrow, bytes, _)| {
             if *is_narrow { v4(*bytes) } else { packet("10.0.0.1", "10.0.0.2", *bytes) }
         }).collect();
         let (answers, left) = together.seal_together(&packets);
@@ -145,18 +203,18 @@ proptest! {
 
         let [mut together, mut alone] = [(); 2].map(|()| side(suite, esn, lifetime, false));
         let mut arriving = Vec::new();
-        for (sealed, (way, ..)) in sealed.iter().zip(&ways) {
+        for (sealed, (way, _, _, port)) in sealed.iter().zip(&ways) {
             let mut changed = sealed.clone();
             match way {
                 Way::Straight => {}
-                Way::Twice => arriving.push(sealed.clone()),
+                Way::Twice => arriving.push((*port, sealed.clone())),
                 Way::Spoiled(bit) => changed[bit / 8 % sealed.len()] ^= 1 << (bit % 8),
                 Way::Cut(len) => changed.truncate(*len),
             }
-            arriving.push(changed);
+            arriving.push((*port, changed));
         }
         let opened = together.open_together(&arriving);
-        let expected: Vec<_> = arriving.iter().map(|packet| alone.open(packet)).collect();
+        let expected: Vec<_> = arriving.iter().map(|(port, packet)| alone.open_from(path(*port), packet)).collect();
         prop_assert_eq!(opened, expected);
         prop_assert_eq!(together.status(), alone.status());
         prop_assert_eq!(together.events(), alone.events());
@@ -172,4 +230,38 @@ fn the_last_packet_of_an_sa_is_told() {
     let spis: Vec<_> = left.iter().map(|(_, sealed)| spi_of(sealed)).collect();
     assert_eq!(spis, [0x2001, 0x2001, 0x2001, 0x2000, 0x2000]);
     assert!(side.events().contains(&Event::Expired { tunnel: TUNNEL, spi_in: 0x1001 }));
+}
+
+/// As long as nothing follows from a packet, a stretch is taken at once; and where something does, at that packet.
+#[test]
+fn an_sa_wears_out_in_the_middle_of_a_stretch() {
+    let (mut sender, mut receiver) = pair_with(|child| ChildSa {
+        lifetime: Lifetime { packets: if child.spi_in == 0x2000 { 30 } else { u64::MAX }, ..Lifetime::UNLIMITED },
+        ..child
+    });
+    let mut open = |count: usize| {
+        let arriving: Vec<_> = (0..count).map(|_| (4500, sender.seal(&v4(10)).unwrap())).collect();
+        let opened = receiver.open_together(&arriving);
+        (opened.iter().filter(|opened| opened.is_ok()).count(), receiver.events(), receiver.status().rx_packets)
+    };
+    let (tunnel, spi_in) = (TUNNEL, 0x2000);
+    assert_eq!(open(15), (15, vec![], 15));
+    let worn = vec![Event::RekeyDue { tunnel, spi_in }, Event::Expired { tunnel, spi_in }];
+    assert_eq!(open(20), (15, worn, 30));
+    assert_eq!(open(5), (0, vec![], 30));
+}
+
+/// The SA waits to be heard, and its peer is elsewhere: the first packet of a stretch changes both, and the others nothing.
+#[test]
+fn a_stretch_that_moves_its_sa() {
+    let (mut sender, mut receiver) =
+        pair_with(|child| ChildSa { follow_path: true, outbound: Outbound::WhenHeard, ..child });
+    let arriving: Vec<_> = (0..5).map(|_| (4501, sender.seal(&v4(10)).unwrap())).collect();
+    let found = receiver.look_up(&arriving[0].1, &mut [0; LONGEST_BYTES]).unwrap();
+    let by = path(4501);
+    assert!(receiver.endpoint.receiver(found.slot, found.spi, &by, 0).settled(5, LONGEST_BYTES).is_none());
+    assert!(receiver.open_together(&arriving).iter().all(Result::is_ok));
+    assert_eq!((receiver.status().path, receiver.status().rx_packets), (Some(by), 5));
+    assert!(receiver.endpoint.receiver(found.slot, found.spi, &by, 0).settled(5, LONGEST_BYTES).is_some());
+    assert!(matches!(receiver.events()[..], [Event::Moved { moves: 1, .. }]));
 }

@@ -223,6 +223,44 @@ fn the_path_follows_what_authenticates() {
 }
 
 #[test]
+fn a_receiver_is_settled_once_the_session_is_the_current_one_and_the_path_the_peers() {
+    let mut world = World::new(&[config(1)]);
+    let mut gateway = Gateway::new(1, None);
+    let tunnel = gateway.tunnel;
+    world.connect(&mut gateway, path(1));
+    world.advance(Duration::from_secs(1));
+    let initiation = gateway.initiate();
+    assert_eq!(world.open(path(1), &initiation), Opened::Control);
+    let peer = world.peer(tunnel);
+    let [old, new] = [&peer.current, &peer.next].map(|session| session.as_ref().unwrap().index());
+    let (by, taken) = (path(2), Opened::Packet { tunnel, len: 60 });
+    let dropped = |reason, tunnel| Opened::Dropped { reason, tunnel };
+
+    let mut receiver = world.endpoint.receiver(tunnel, new, &by).unwrap();
+    assert!(receiver.settled().is_none());
+    assert_eq!(receiver.arrived(0, &packet(60)), taken);
+    let mut settled = receiver.settled().expect("the first has moved the path and confirmed the session");
+    assert_eq!(settled.arrived(0, &packet(60)), dropped(DropReason::DataReplayed, None));
+    assert!(!settled.is_heard());
+    assert_eq!(settled.arrived(2, &packet(60)), taken);
+    assert_eq!(settled.arrived(1, &[]), Opened::Keepalive { tunnel });
+    assert_eq!(settled.arrived(3, &[0x20; 50]), dropped(DropReason::InnerMalformed, Some(tunnel)));
+    assert!(settled.is_heard());
+    receiver.count(true, 1, 60);
+
+    let elsewhere = path(3);
+    assert!(world.endpoint.receiver(tunnel, new, &elsewhere).unwrap().settled().is_none());
+
+    // What was on the way under the keys before comes one by one.
+    let mut receiver = world.endpoint.receiver(tunnel, old, &by).unwrap();
+    assert!(receiver.settled().is_none());
+    assert_eq!(receiver.arrived(7, &packet(60)), taken);
+    assert!(receiver.settled().is_none());
+    let status = world.status(tunnel);
+    assert_eq!((status.path, status.rx_packets, status.rx_bytes), (Some(by), 3, 180));
+}
+
+#[test]
 fn two_gateways_behind_one_address_and_port_are_told_apart() {
     let mut world = World::new(&[config(1), config(2)]);
     let (mut one, mut two) = (Gateway::new(1, None), Gateway::new(2, None));
