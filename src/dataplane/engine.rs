@@ -308,8 +308,9 @@ impl Engine {
 
     /// Where those tables are into which every packet may reach somewhere else, with the room that is reserved for them. They stay
     /// there for the engine's life.
-    pub fn large_tables(&self) -> [Range<usize>; 2] {
-        [self.flows.addresses(), self.sessions.addresses()]
+    pub fn large_tables(&self) -> [Range<usize>; 3] {
+        let [sessions, lives] = self.sessions.addresses();
+        [self.flows.addresses(), sessions, lives]
     }
 
     /// The next packet of each flow is judged and translated as if it were the first. Changes nothing of what becomes of it.
