@@ -201,6 +201,41 @@ fn a_flow_is_known_from_its_second_packet_on() {
     }
 }
 
+/// To the second, though packets of known flows meet no session's own entry.
+#[test]
+fn known_flows_keep_their_session_alive_exactly_as_long() {
+    let mut pair = Pair::start();
+    let (host, b) = ("192.168.1.1".parse().unwrap(), pair.appliance.seen_by("a", "b", "192.168.1.2"));
+    let (server, a) = ("192.168.1.2".parse().unwrap(), pair.appliance.seen_by("b", "a", "192.168.1.1"));
+    // Not a port that b may open itself.
+    let (packet, back) = (udp((host, 5000), (b, 2000), b"hello"), udp((server, 2000), (a, 5000), b"yes"));
+    for _ in 0..3 {
+        assert_eq!((pair.send(0, &packet).len(), pair.send(1, &back).len()), (1, 1));
+    }
+    // WireGuard's sessions last no longer than three minutes.
+    let pass_secs = |pair: &mut Pair, secs| {
+        pair.pass_secs(secs);
+        for site in 0..SITES.len() {
+            pair.each(|lan| {
+                lan.connect(site);
+                Vec::new()
+            });
+        }
+    };
+    for known in [5, 6] {
+        pass_secs(&mut pair, 299);
+        assert_eq!((pair.known(), pair.send(0, &packet).len()), (known - 1, 1), "the opener's direction");
+    }
+    let sessions = |pair: &Pair| pair.lans[0].report().sessions;
+    for _ in 0..2 {
+        pass_secs(&mut pair, 149);
+        assert_eq!((pair.send(1, &back).len(), sessions(&pair)), (1, 1), "the other direction");
+    }
+    pass_secs(&mut pair, 2);
+    assert_eq!((pair.send(1, &back).len(), pair.known()), (0, 8), "does not keep it");
+    assert_eq!((pair.send(0, &packet).len(), sessions(&pair)), (1, 1), "a new one");
+}
+
 #[test]
 fn a_reload_that_takes_a_grant_away_stops_a_known_flow() {
     let mut pair = Pair::start();

@@ -330,8 +330,9 @@ impl Engine {
 
     /// Where that is into which every packet may reach somewhere else, with the room that is reserved for it: tables, and what leaves. It
     /// stays there for the engine's life.
-    pub fn large_tables(&self) -> [Range<usize>; 3] {
-        [self.flows.addresses(), self.sessions.addresses(), self.outbox.addresses()]
+    pub fn large_tables(&self) -> [Range<usize>; 4] {
+        let [sessions, lives] = self.sessions.addresses();
+        [self.flows.addresses(), sessions, lives, self.outbox.addresses()]
     }
 
     /// The next packet of each flow is judged and translated as if it were the first. Changes nothing of what becomes of it.

@@ -8,32 +8,31 @@ use std::net::IpAddr;
 
 /// The sum of changes to apply to checksums. Order does not matter; an empty delta changes nothing.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Delta(u32);
+pub struct Delta(u16);
 
 impl Delta {
     /// What [`Delta::sum`] gave.
     #[inline]
     pub fn of_sum(sum: u16) -> Delta {
-        Delta(sum.into())
+        Delta(sum)
     }
 
     /// For keeping it.
     pub fn sum(self) -> u16 {
-        self.0 as u16
+        self.0
     }
 
     /// A 16-bit word changed.
     #[inline]
     pub fn word(self, old: u16, new: u16) -> Delta {
-        // Folded at once: the sum of two 16-bit words and a folded sum cannot overflow.
-        Delta(fold(self.0 + u32::from(!old) + u32::from(new)).into())
+        Delta(add(add(self.0, !old), new))
     }
 
     /// A 32-bit value changed (at an even offset).
     #[inline]
     pub fn dword(self, old: u32, new: u32) -> Delta {
         let sum = u64::from(self.0) + u64::from(!old) + u64::from(new);
-        Delta(fold64(sum).into())
+        Delta(fold64(sum))
     }
 
     /// A 128-bit value changed (at an even offset).
@@ -60,21 +59,20 @@ impl Delta {
 
     /// Both changes.
     pub fn and(self, other: Delta) -> Delta {
-        Delta(fold(self.0 + other.0).into())
+        Delta(add(self.0, other.0))
     }
 
     /// The checksum that is right after the change, when `checksum` was right before.
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
-        !fold(u32::from(!checksum) + self.0)
+        !add(!checksum, self.0)
     }
 
     /// Applies to the checksum at `offset`, when the packet reaches that far.
     #[inline]
     pub fn apply_at(self, bytes: &mut [u8], offset: usize) {
-        if let Some(field) = bytes.get_mut(offset..offset + 2) {
-            let new = self.apply(u16::from_be_bytes([field[0], field[1]]));
-            field.copy_from_slice(&new.to_be_bytes());
+        if let Some(field) = bytes.get_mut(offset..).and_then(|bytes| bytes.first_chunk_mut()) {
+            *field = self.apply(u16::from_be_bytes(*field)).to_be_bytes();
         }
     }
 }
@@ -106,6 +104,13 @@ pub fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, mes
     let length = message.len() as u32;
     let total = addresses + u32::from(protocol) + (length >> 16) + (length & 0xffff) + u32::from(sum(message));
     Some(!fold(total))
+}
+
+/// The one's complement sum: what is carried out comes in again.
+#[inline]
+fn add(a: u16, b: u16) -> u16 {
+    let (sum, carries) = a.overflowing_add(b);
+    sum + u16::from(carries)
 }
 
 #[inline]

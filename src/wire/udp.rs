@@ -19,8 +19,8 @@ pub fn parse(datagram: &[u8]) -> Option<(u16, u16)> {
 /// (RFC 3828 section 3.1) has it at the same place, forbids the zero, and sends all ones too.
 #[inline]
 pub fn fix_checksum(datagram: &mut [u8], delta: Delta) {
-    let Some(field) = datagram.get_mut(CHECKSUM..CHECKSUM + 2) else { return };
-    let old = u16::from_be_bytes([field[0], field[1]]);
+    let Some(field) = datagram.get_mut(CHECKSUM..).and_then(|bytes| bytes.first_chunk_mut()) else { return };
+    let old = u16::from_be_bytes(*field);
     if old == 0 {
         return;
     }
@@ -28,5 +28,5 @@ pub fn fix_checksum(datagram: &mut [u8], delta: Delta) {
         0 => 0xffff,
         sum => sum,
     };
-    field.copy_from_slice(&new.to_be_bytes());
+    *field = u16::to_be_bytes(new);
 }

@@ -1,16 +1,20 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 
+use super::entry::HEADER_BYTES;
 use super::*;
 use crate::nat::rewrite;
-use crate::packet::Shown;
+use crate::net::RealmId;
+use crate::net::policy::protocol;
+use crate::packet::{Meta, Shown};
 use crate::sim::packets;
-use crate::wire::headers;
+use crate::wire::tcp::flag;
+use crate::wire::{headers, udp};
 
 const A: RealmId = RealmId(1);
 const B: RealmId = RealmId(2);
-const PASS: Pass = Pass { slot: 3, serial: 9, from_opener: true };
+const PASS: Pass = Pass { slot: 3, serial: 9, from_opener: true, generation: Generation(7) };
 
 fn flows(max_sessions: usize) -> Flows {
     Flows::new(max_sessions, 7)
@@ -39,30 +43,35 @@ fn judged(realm: RealmId, packet: &[u8], shown: (u32, u32)) -> Batch {
     batch
 }
 
+/// Of a packet in a buffer of the batch.
+fn key(realm: RealmId, packet: &[u8]) -> u128 {
+    let mut buffer = packet.to_vec();
+    buffer.resize(packet.len().max(HEADER_BYTES), 0xff);
+    key_of(realm, packet.len(), &buffer)
+}
+
 fn entry(key: u128, epoch: u32) -> Entry {
     Entry {
         key,
         epoch,
         pass: PASS,
-        source: 1,
-        destination: 2,
+        addresses: 1,
         header: 3,
         pseudo_header: 4,
         egress: TunnelId(5),
         realm: B,
         has_choice: true,
-        asked_secs: NEVER,
     }
 }
 
 impl Flows {
     fn find(&self, key: u128) -> Option<Entry> {
-        let first = first_place(&self.hasher, self.in_use, key) as usize;
         let lines = self.words[self.first_word..].as_chunks().0;
-        [first, first + 1]
-            .map(|place| Entry::from_words(&lines[place]))
-            .into_iter()
-            .find(|entry| Entry::is_of(&entry.to_words(), key, self.epoch))
+        find(lines, self.preferred(key), key, self.epoch).map(|(_, line)| Entry::from_words(line))
+    }
+
+    fn preferred(&self, key: u128) -> u32 {
+        preferred_place(&self.hasher, self.in_use, key)
     }
 }
 
@@ -79,7 +88,8 @@ proptest! {
     ) {
         let first = packet(addresses.0, addresses.1, ports, is_tcp, &[]);
         let batch = judged(A, &first, shown);
-        let entry = Entry::learn(1, 1, PASS, batch.meta(0), &Carriers::new(1)).unwrap();
+        let key = key_of(A, first.len(), batch.buffer(0));
+        let entry = Entry::learn(key, 1, PASS, batch.meta(0), &Carriers::new(1)).unwrap();
 
         let mut expected = packet(addresses.0, addresses.1, ports, is_tcp, &payload);
         expected[ipv4::TTL] = ttl;
@@ -90,14 +100,16 @@ proptest! {
             expected[20 + udp::CHECKSUM..20 + udp::CHECKSUM + 2].fill(0);
         }
         let mut packet = expected.clone();
+        packet.resize(packet.len().max(HEADER_BYTES), 0);
         let headers = headers::parse(&expected).unwrap();
         rewrite::rewrite(&mut expected, &headers, &batch.meta(0).shown);
-        entry.rewrite(&mut packet);
+        entry.rewrite(packet.first_chunk_mut().unwrap());
+        packet.truncate(expected.len());
         prop_assert_eq!(packet, expected);
     }
 
     #[test]
-    fn an_entry_is_what_was_put_in(words: [u64; ENTRY_WORDS]) {
+    fn an_entry_is_what_was_put_in(words: Line) {
         let mut entry = Entry::from_words(&words);
         entry.epoch = 1;
         entry.key |= 1;
@@ -114,11 +126,13 @@ proptest! {
             bytes[..4].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8]);
             bytes[6..10].copy_from_slice(&[0x40, 0, 64, if is_tcp { protocol::TCP } else { protocol::UDP }]);
         }
-        if key_of(A, bytes.len(), &bytes) != 0 {
+        let mut buffer = bytes.clone();
+        buffer.resize(200, 0xff);
+        if key_of(A, bytes.len(), &buffer) != 0 {
             let headers = headers::parse(&bytes).unwrap();
             prop_assert!(!headers.is_v6() && headers.hop_limit > 1);
             prop_assert_eq!(headers.transport_offset, 20);
-            prop_assert_eq!(headers.total_bytes, usize::from(total_bytes(&bytes)));
+            prop_assert_eq!(headers.total_bytes, usize::from(total_bytes_of(buffer.first_chunk().unwrap())));
         }
     }
 }
@@ -126,7 +140,7 @@ proptest! {
 #[test]
 fn realms_that_share_every_address_and_port_have_flows_of_their_own() {
     let packet = packet(0x0a00_0001, 0x6440_0001, (1000, 443), false, b"x");
-    let [a, b] = [A, B].map(|realm| key_of(realm, packet.len(), &packet));
+    let [a, b] = [A, B].map(|realm| key(realm, &packet));
     assert_ne!(a, b);
     let mut flows = flows(10);
     flows.put(entry(a, 1));
@@ -137,11 +151,11 @@ fn realms_that_share_every_address_and_port_have_flows_of_their_own() {
 #[test]
 fn what_is_not_plain_has_no_key() {
     let plain = packet(0x0a00_0001, 0x6440_0001, (1000, 443), true, b"x");
-    assert_ne!(key_of(A, plain.len(), &plain), 0);
+    assert_ne!(key(A, &plain), 0);
     let changed = |at: usize, byte: u8| {
         let mut packet = plain.clone();
         packet[at] = byte;
-        key_of(A, packet.len(), &packet)
+        key(A, &packet)
     };
     for (what, at, byte) in [
         ("options", 0, 0x46),
@@ -158,6 +172,52 @@ fn what_is_not_plain_has_no_key() {
     ] {
         assert_eq!(changed(at, byte), 0, "{what}");
     }
+}
+
+#[test]
+fn a_key_tells_apart_whatever_a_session_does() {
+    let of = |source, destination, ports, is_tcp| key(A, &packet(source, destination, ports, is_tcp, b"x"));
+    let keys = [
+        of(1, 2, (3, 4), false),
+        of(9, 2, (3, 4), false),
+        of(1, 9, (3, 4), false),
+        of(1, 2, (9, 4), false),
+        of(1, 2, (3, 9), false),
+        of(2, 1, (3, 4), false),
+        of(1, 2, (4, 3), false),
+        of(1, 2, (3, 4), true),
+    ];
+    assert!(!keys.contains(&0));
+    assert_eq!(keys.len(), std::collections::HashSet::from(keys).len());
+    assert_eq!(keys.map(is_tcp), [false, false, false, false, false, false, false, true]);
+}
+
+#[test]
+fn a_flow_is_where_its_hash_prefers_unless_another_is() {
+    let mut flows = flows(10);
+    let beside = |flows: &Flows, other: u32| (1..).find(|key| flows.preferred(*key) == other).unwrap();
+    let (first, place) = (1, flows.preferred(1));
+    let rivals: Vec<u128> = (2..).filter(|key| flows.preferred(*key) == place).take(2).collect();
+    let at = |flows: &Flows, place: u32| {
+        let line = flows.words[flows.first_word..].as_chunks().0[place as usize];
+        Entry::is_of(&line, Entry::from_words(&line).key, flows.epoch).then(|| Entry::from_words(&line).key)
+    };
+    flows.put(entry(first, 1));
+    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(first), None));
+    flows.put(entry(rivals[0], 1));
+    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(first), Some(rivals[0])), "it goes beside");
+    flows.put(Entry { addresses: 8, ..entry(rivals[0], 1) });
+    assert_eq!(at(&flows, place), Some(first), "learned again, it stays where it is");
+    assert_eq!(flows.find(rivals[0]).map(|entry| entry.addresses), Some(8));
+    flows.put(entry(rivals[1], 1));
+    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(rivals[1]), Some(rivals[0])), "both are taken");
+    let neighbour = beside(&flows, place ^ 1);
+    flows.put(entry(neighbour, 1));
+    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(rivals[1]), Some(neighbour)));
+    // What is stale gives way at once, and the preferred place first.
+    flows.forget();
+    flows.put(entry(first, 2));
+    assert_eq!((at(&flows, place), flows.find(neighbour)), (Some(first), None));
 }
 
 #[test]

@@ -1,11 +1,8 @@
-//! One session: its key, and what every packet of it needs to know, in one cache line.
+//! One session: its key, and what judging its packets needs, in one cache line. What keeps it alive stands apart (`life`).
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
-use super::knock::Way;
-use super::tcp::Phase;
-use super::timers::Timers;
 use crate::nat::flow::{Asker, Flow, Side};
 use crate::net::{Canonical, Generation, RealmId};
 
@@ -88,39 +85,18 @@ pub(super) struct Session {
     high: Canonical,
     low_place: Place,
     high_place: Place,
-    /// No other session of this table has, or had, the same.
-    pub serial: u64,
-    pub last_packet_secs: u32,
     pub generation: Generation,
     protocol: u8,
     low_asks: Option<bool>,
     pub opener_is_low: bool,
-    pub occupied: bool,
-    pub phase: Phase,
-    pub way: Way,
     /// See [`holds`].
     pub holds: u8,
 }
 
 impl Session {
-    pub fn new(key: Key, opener_is_low: bool, phase: Phase, generation: Generation, now_secs: u32) -> Self {
+    pub fn new(key: Key, opener_is_low: bool, generation: Generation) -> Self {
         let Key { low, high, low_place, high_place, protocol, low_asks } = key;
-        Session {
-            low,
-            high,
-            low_place,
-            high_place,
-            serial: 0,
-            last_packet_secs: now_secs,
-            generation,
-            protocol,
-            low_asks,
-            opener_is_low,
-            occupied: true,
-            phase,
-            way: Way::Through,
-            holds: 0,
-        }
+        Session { low, high, low_place, high_place, generation, protocol, low_asks, opener_is_low, holds: 0 }
     }
 
     #[inline]
@@ -131,12 +107,6 @@ impl Session {
 
     pub fn opener_realm(&self) -> RealmId {
         if self.opener_is_low { self.low_place.realm } else { self.high_place.realm }
-    }
-
-    #[inline]
-    pub fn is_expired(&self, timers: &Timers, now_secs: u32) -> bool {
-        let idle_secs = timers.idle_secs(self.protocol, self.phase);
-        now_secs.wrapping_sub(self.last_packet_secs) >= idle_secs
     }
 }
 

@@ -45,7 +45,8 @@ impl Sessions {
 
     /// Sessions forget that they held the bindings for which `is_ended` says so: these do not exist any more.
     pub fn forget_holds(&mut self, is_ended: impl Fn(&Held) -> bool) {
-        for session in self.slab.iter_mut().filter(|session| session.occupied && session.holds != 0) {
+        let living = self.slab.iter_mut().zip(&self.lives).filter(|(_, life)| !life.is_over());
+        for session in living.map(|(session, _)| session).filter(|session| session.holds != 0) {
             for bit in [holds::LOW, holds::HIGH] {
                 if session.holds & bit != 0 && is_ended(&held(&session.key(), bit)) {
                     session.holds &= !bit;

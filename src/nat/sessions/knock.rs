@@ -28,9 +28,10 @@ pub enum Way {
 impl Sessions {
     /// How far the living session leads that the sender of this packet has opened.
     pub fn way_of_opener(&self, ticket: &Ticket, now_secs: u32) -> Option<Way> {
-        let session = &self.slab[self.find(ticket.hash, &ticket.key)?];
-        let is_its = session.opener_is_low == ticket.source_is_low && !session.is_expired(&self.timers, now_secs);
-        is_its.then_some(session.way)
+        let slot = self.find(ticket.hash, &ticket.key)?;
+        let life = &self.lives[slot];
+        let is_its = self.slab[slot].opener_is_low == ticket.source_is_low && !life.is_expired(&self.timers, now_secs);
+        is_its.then_some(life.way)
     }
 
     /// Notes a packet that a pool filters, as [`Sessions::admit`] does one that passes. A connection that the other side has
@@ -45,9 +46,9 @@ impl Sessions {
         grants: impl Fn(&Flow) -> bool,
     ) -> Result<(), DropReason> {
         self.admit(ticket, generation, now_secs, grants)?;
-        let found = self.find(ticket.hash, &ticket.key).map(|slot| &mut self.slab[slot]);
-        if let Some(session) = found.filter(|session| session.opener_is_low == ticket.source_is_low) {
-            session.way = Way::Knock;
+        let found = self.find(ticket.hash, &ticket.key);
+        if let Some(slot) = found.filter(|slot| self.slab[*slot].opener_is_low == ticket.source_is_low) {
+            self.lives[slot].way = Way::Knock;
         }
         Ok(())
     }

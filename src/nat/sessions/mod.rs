@@ -8,6 +8,8 @@
 //! thousand sessions stay in the processor's cache under a limit of a million, also after a flood. It doubles between batches
 //! ([`Sessions::expire`]), before it is full, and shrinks when it is nearly empty. Expiry is a hand that walks the slab a little with every such call.
 //!
+//! What keeps a session alive stands apart (`life`), sixteen bytes each: the packets of known flows and expiry need nothing else of it.
+//!
 //! TCP sessions also have their sequence numbers (`tcp`), half a cache line each, in an array of their own: only TCP packets
 //! touch it, and nothing else needs it. Of those that are not established there is a list (`half_open`): a realm that has as
 //! many sessions as it may loses its oldest half-open connection to a new session, so that a flood of SYNs shuts nobody out.
@@ -19,6 +21,7 @@ mod entry;
 mod half_open;
 mod holds;
 mod knock;
+mod life;
 mod pass;
 mod tcp;
 mod ticket;
@@ -44,6 +47,7 @@ pub use timers::Timers;
 
 use entry::{Key, Session};
 use half_open::HalfOpen;
+use life::Life;
 use tcp::{Phase, Track};
 
 /// Bounds of the table.
@@ -81,6 +85,8 @@ pub struct Sessions {
     index: HashTable<IndexEntry>,
     slab: Vec<Session>,
     /// By slot.
+    lives: Vec<Life>,
+    /// By slot.
     tracks: Vec<Track>,
     half_open: HalfOpen,
     free: Vec<u32>,
@@ -101,6 +107,7 @@ impl Sessions {
             hasher: FixedState::with_seed(hash_seed),
             index: HashTable::with_capacity(INDEX_START.min(limits.sessions)),
             slab: Vec::with_capacity(limits.sessions),
+            lives: Vec::with_capacity(limits.sessions),
             tracks: Vec::with_capacity(limits.sessions),
             half_open: HalfOpen::new(limits.sessions),
             free: Vec::with_capacity(limits.sessions),
@@ -133,10 +140,11 @@ impl Sessions {
         self.per_realm[usize::from(realm.0)] as usize
     }
 
-    /// Where the table is, with the room that is reserved.
-    pub fn addresses(&self) -> Range<usize> {
-        let start = self.slab.as_ptr().addr();
-        start..start + self.slab.capacity() * size_of::<Session>()
+    /// Where its large parts are, with the room that is reserved.
+    pub fn addresses(&self) -> [Range<usize>; 2] {
+        let (slab, lives) = (self.slab.as_ptr().addr(), self.lives.as_ptr().addr());
+        let slab_bytes = self.slab.capacity() * size_of::<Session>();
+        [slab..slab + slab_bytes, lives..lives + self.lives.capacity() * size_of::<Life>()]
     }
 
     /// The first step towards [`Sessions::admit`].
@@ -158,9 +166,8 @@ impl Sessions {
             *slot = entry.map_or(u32::MAX, |entry| entry.slot);
         }
         let touch = |(slot, (_, ticket)): (&u32, &(usize, Ticket))| {
-            let secs = self.slab.get(*slot as usize).map_or(0, |session| session.last_packet_secs);
-            let number = if ticket.is_tcp() { self.tracks.get(*slot as usize).map_or(0, Track::touch) } else { 0 };
-            secs ^ number
+            let generation = self.slab.get(*slot as usize).map_or(0, |session| session.generation.0);
+            generation ^ self.touch(*slot, ticket.is_tcp())
         };
         std::hint::black_box(slots.iter().zip(tickets).map(touch).fold(0, |sum, word| sum ^ word));
     }
@@ -177,7 +184,7 @@ impl Sessions {
         grants: impl Fn(&Flow) -> bool,
     ) -> Result<Pass, DropReason> {
         if let Some(slot) = self.find(ticket.hash, &ticket.key) {
-            if !self.slab[slot].is_expired(&self.timers, now_secs) {
+            if !self.lives[slot].is_expired(&self.timers, now_secs) {
                 return self.pass(slot, ticket, generation, now_secs, grants);
             }
             self.remove(slot, ticket.hash);
@@ -196,11 +203,11 @@ impl Sessions {
     ) -> bool {
         let ticket = self.ticket(flow);
         let Some(slot) = self.find(ticket.hash, &ticket.key) else { return false };
-        let session = &self.slab[slot];
+        let (session, life) = (&self.slab[slot], &self.lives[slot]);
         let from_opener = session.opener_is_low == ticket.source_is_low;
         let approved = || session.generation == generation || grants(&ticket.opening(from_opener));
         // What has only knocked has reached nobody who could have an error about it.
-        !session.is_expired(&self.timers, now_secs) && session.way != Way::Knock && approved()
+        !life.is_expired(&self.timers, now_secs) && life.way != Way::Knock && approved()
     }
 
     /// Between batches: looks at up to `max_entries` entries and frees the expired ones among them; makes room in the
@@ -214,9 +221,9 @@ impl Sessions {
         }
         for _ in 0..max_entries.min(self.slab.len()) {
             self.hand = if self.hand + 1 < self.slab.len() { self.hand + 1 } else { 0 };
-            let session = &self.slab[self.hand];
-            if session.occupied && session.is_expired(&self.timers, now_secs) {
-                let hash = self.hash(&session.key());
+            let life = &self.lives[self.hand];
+            if !life.is_over() && life.is_expired(&self.timers, now_secs) {
+                let hash = self.hash(&self.slab[self.hand].key());
                 self.remove(self.hand, hash);
             }
         }
@@ -235,11 +242,11 @@ impl Sessions {
         now_secs: u32,
         grants: impl Fn(&Flow) -> bool,
     ) -> Result<Pass, DropReason> {
-        let session = &mut self.slab[slot];
+        let (session, life) = (&mut self.slab[slot], &mut self.lives[slot]);
         let from_opener = session.opener_is_low == ticket.source_is_low;
-        let is_tcp = session.phase != Phase::Untracked;
+        let is_tcp = life.phase != Phase::Untracked;
         let calls = is_tcp && !from_opener && ticket.segment.is_syn();
-        if calls && !self.tracks[slot].is_simultaneous(session.phase, &ticket.segment) {
+        if calls && !self.tracks[slot].is_simultaneous(life.phase, &ticket.segment) {
             return self.call_back(slot, ticket, generation, now_secs, grants);
         }
         if session.generation != generation {
@@ -249,13 +256,13 @@ impl Sessions {
             }
             session.generation = generation;
         }
-        if session.way == Way::Knock {
-            session.way = if from_opener { Way::Through } else { Way::Met };
+        if life.way == Way::Knock {
+            life.way = if from_opener { Way::Through } else { Way::Met };
         }
         if is_tcp {
             self.step(slot, from_opener, &ticket.segment, now_secs);
         } else {
-            session.refresh(from_opener, now_secs);
+            life.refresh(from_opener, now_secs);
         }
         Ok(self.pass_of(slot, from_opener))
     }
@@ -272,7 +279,7 @@ impl Sessions {
         if !grants(&ticket.opening(true)) {
             return Err(DropReason::NotGranted);
         }
-        if !self.slab[slot].phase.is_over() {
+        if !self.lives[slot].phase.is_over() {
             return Ok(self.pass_of(slot, false)); // the receiver will challenge it (RFC 5961 section 4.2)
         }
         self.remove(slot, ticket.hash);
@@ -280,13 +287,13 @@ impl Sessions {
     }
 
     fn step(&mut self, slot: usize, from_opener: bool, segment: &Segment, now_secs: u32) {
-        let session = &mut self.slab[slot];
-        let before = session.phase;
+        let (session, life) = (&self.slab[slot], &mut self.lives[slot]);
+        let before = life.phase;
         let step = self.tracks[slot].step(before, from_opener, segment);
         if step.refreshes {
-            session.last_packet_secs = now_secs;
+            life.last_packet_secs = now_secs;
         }
-        session.phase = step.phase;
+        life.phase = step.phase;
         match (before.is_half_open(), step.phase.is_half_open()) {
             (true, false) => self.half_open.take(session.opener_realm(), slot),
             (false, true) => self.half_open.push(session.opener_realm(), slot),
@@ -317,8 +324,9 @@ impl Sessions {
             return Err(DropReason::SessionTableFull);
         }
         let (track, phase) = if ticket.is_tcp() { Track::open(&segment) } else { (Track::NONE, Phase::Untracked) };
-        let session = Session::new(key, source_is_low, phase, generation, now_secs);
-        let slot = self.take_slot(session, track);
+        self.last_serial += 1;
+        let life = Life::new(self.last_serial, key.protocol, phase, now_secs);
+        let slot = self.take_slot(Session::new(key, source_is_low, generation), life, track);
         self.index.insert_unique(spread(hash), IndexEntry { hash, slot: slot as u32 }, |entry| spread(entry.hash));
         self.per_realm[usize::from(opener.0)] += 1;
         if phase.is_half_open() {
@@ -336,18 +344,17 @@ impl Sessions {
     }
 
     /// There must be room.
-    fn take_slot(&mut self, mut session: Session, track: Track) -> usize {
-        self.last_serial += 1;
-        session.serial = self.last_serial;
+    fn take_slot(&mut self, session: Session, life: Life, track: Track) -> usize {
         if let Some(slot) = self.free.pop() {
             let slot = slot as usize;
-            self.slab[slot] = session;
-            if session.phase != Phase::Untracked {
+            (self.slab[slot], self.lives[slot]) = (session, life);
+            if life.phase != Phase::Untracked {
                 self.tracks[slot] = track;
             }
             return slot;
         }
         self.slab.push(session);
+        self.lives.push(life);
         self.tracks.push(track);
         self.slab.len() - 1
     }
@@ -365,10 +372,10 @@ impl Sessions {
             entry.remove();
         }
         self.let_go_of(slot);
-        let session = &mut self.slab[slot];
-        session.occupied = false;
-        let realm = session.opener_realm();
-        if session.phase.is_half_open() {
+        let realm = self.slab[slot].opener_realm();
+        let life = &mut self.lives[slot];
+        life.end();
+        if life.phase.is_half_open() {
             self.half_open.take(realm, slot);
         }
         self.per_realm[usize::from(realm.0)] -= 1;

@@ -130,6 +130,7 @@ impl Track {
     };
 
     /// Any word of it: reading it brings it into the cache.
+    #[inline]
     pub fn touch(&self) -> u32 {
         self.renewed
     }

@@ -46,7 +46,8 @@ fn said() -> impl Strategy<Value = Said> {
 
 /// All that a table remembers.
 fn memory(t: &Sessions) -> String {
-    let sessions: Vec<_> = t.slab.iter().zip(&t.tracks).filter(|(session, _)| session.occupied).collect();
+    let all = t.slab.iter().zip(&t.lives).zip(&t.tracks);
+    let sessions: Vec<_> = all.filter(|((_, life), _)| !life.is_over()).collect();
     format!("{sessions:?} {:?} {}", t.half_open.oldest(A), t.len())
 }
 
