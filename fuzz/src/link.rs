@@ -10,7 +10,7 @@ use std::time::Duration;
 use ixgate::link::{Bfd, Endpoint, EthernetConfig, Liveness, Medium, PortConfig, Route, nd};
 use ixgate::net::random::Seeded;
 use ixgate::net::{self, InterfaceId, LinkReport, Mac, Path, RealmId, Timestamp, TunnelId, VlanTags};
-use ixgate::packet::{Datagram, Opened, Outbox};
+use ixgate::packet::{Opened, Outbox};
 use ixgate::sim::packets::{echo, udp};
 use ixgate::wire::arp::{self, Operation, Packet};
 use ixgate::wire::ethernet::{self, MAX_HEADER_BYTES, ether_type};
@@ -126,7 +126,7 @@ impl World {
 
     fn hear(&mut self, path: Path, bytes: &[u8]) {
         let mut out = [0; 2048];
-        match self.endpoint.open(Datagram::new(path, bytes), &mut out, &mut self.outbox, self.now) {
+        match self.endpoint.open(path.port, bytes, &mut out, &mut self.outbox, self.now) {
             Opened::Packet { tunnel, len } => {
                 let packet = &out[..len];
                 let said = match packet[0] >> 4 {

@@ -1,9 +1,8 @@
-//! Datagrams that are to be opened together, in stretches of one sender.
+//! Datagrams that are to be opened together, in stretches of one sender, or frames of ports, in stretches of one interface.
 //!
 //! Most datagrams of a batch are of one session or SA and came by one path. That they are is told when they come, by their first bytes and their
 //! path, so that everything else that is the same for them is asked once.
 
-use std::mem::discriminant;
 use std::ops::RangeInclusive;
 
 use heapless::Vec;
@@ -24,7 +23,8 @@ pub(super) struct Arrivals<'a> {
     stretches: Vec<Stretch, BATCH_PACKETS>,
 }
 
-/// Datagrams behind one another that came by one path, have one receiver index or SPI, and, if they are ESP, were marked alike.
+/// Datagrams behind one another that came by one path, have one receiver index or SPI, and, if they are ESP, were marked alike; or frames of
+/// one interface.
 pub(super) struct Stretch {
     pub path: Path,
     pub ecn: u8,
@@ -64,14 +64,25 @@ impl<'a> Arrivals<'a> {
         goes_on
     }
 
-    /// Takes any that can be looked up. There must be room for it.
+    /// They are frames, and not what can be looked up. Never both.
+    #[inline]
+    pub fn are_frames(&self) -> bool {
+        matches!(self.stretches.first(), Some(Stretch { path: Path { port: Port::Frames(_), .. }, .. }))
+    }
+
+    /// Takes any that can be looked up, or any frame. There must be room for it.
     #[inline(never)]
     pub fn push(&mut self, datagram: &Datagram<'a>) {
         let Datagram { path, bytes, ecn } = *datagram;
-        let mask = if path.port == Port::WireGuard { u64::MAX } else { u32::MAX.into() };
+        let mask = match path.port {
+            Port::WireGuard => u64::MAX,
+            // One interface's begin with any address.
+            Port::Frames(_) => 0,
+            _ => u32::MAX.into(),
+        };
         let stretch = Stretch { path, ecn, start: self.len, head: head(bytes).unwrap_or_default(), mask };
         let pushed = self.stretches.push(stretch);
-        debug_assert!(pushed.is_ok() && head(bytes).is_some());
+        debug_assert!(pushed.is_ok() && (head(bytes).is_some() || mask == 0));
         self.datagrams[self.len] = bytes;
         self.len += 1;
     }
@@ -120,8 +131,7 @@ impl Stretch {
         (head ^ self.head) & self.mask == 0
             && ORDINARY_BYTES.contains(&datagram.bytes.len())
             && (datagram.ecn == self.ecn || self.path.port == Port::WireGuard)
-            // None of these ports is one of many.
-            && discriminant(&datagram.path.port) == discriminant(&self.path.port)
+            && datagram.path.port == self.path.port
             && datagram.path.remote == self.path.remote
             && datagram.path.local == self.path.local
     }

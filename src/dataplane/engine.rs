@@ -12,7 +12,7 @@ use crate::nat::family::Identifications;
 use crate::nat::napt::Napt;
 use crate::nat::{self, Reassembler, Sessions, reassembly};
 use crate::net::random::Random;
-use crate::net::{LinkReport, PathReport, RealmId, Timestamp, TunnelId};
+use crate::net::{LinkReport, PathReport, Port, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::{Batch, Datagram, Outbox};
 use crate::wireguard;
@@ -234,34 +234,43 @@ impl Engine {
         let mut room = BATCH_PACKETS - self.batch.len();
         for datagram in datagrams {
             if !arrivals.push_behind(&datagram) {
-                if self.tunnels.is_data(&datagram) {
-                    arrivals.push(&datagram);
-                } else {
-                    self.open_between(&mut arrivals, &datagram, now);
-                    room = BATCH_PACKETS - self.batch.len();
-                }
+                self.take_other(&mut arrivals, &datagram, now);
+                room = BATCH_PACKETS - self.batch.len();
             }
             if arrivals.len() == room {
-                self.ingress(now).open_all(&mut arrivals);
-                self.walk_if_full(now);
+                self.open(&mut arrivals, now);
                 room = BATCH_PACKETS - self.batch.len();
             }
         }
-        self.ingress(now).open_all(&mut arrivals);
+        self.open(&mut arrivals, now);
         if !self.batch.is_empty() {
             self.walk(now);
         }
     }
 
-    /// What is no data is opened by itself, behind those before it.
+    /// Of another sender, or what is opened by itself, behind those before it. There must be room for it.
     #[inline(never)]
-    fn open_between(&mut self, before: &mut Arrivals<'_>, datagram: &Datagram<'_>, now: Timestamp) {
-        self.ingress(now).open_all(before);
+    fn take_other<'a>(&mut self, before: &mut Arrivals<'a>, datagram: &Datagram<'a>, now: Timestamp) {
+        let is_frame = matches!(datagram.path.port, Port::Frames(_));
+        let is_alone = !is_frame && !self.tunnels.is_data(datagram);
+        if is_alone || before.are_frames() != is_frame {
+            self.open(before, now);
+        }
+        if !is_alone {
+            return before.push(datagram);
+        }
         self.ingress(now).open_alone(*datagram);
-        self.walk_if_full(now);
+        if self.batch.is_full() {
+            self.walk(now);
+        }
     }
 
-    fn walk_if_full(&mut self, now: Timestamp) {
+    /// Then there is room for one more at least.
+    fn open(&mut self, arrivals: &mut Arrivals<'_>, now: Timestamp) {
+        match arrivals.are_frames() {
+            true => self.ingress(now).open_frames(arrivals),
+            false => self.ingress(now).open_all(arrivals),
+        }
         if self.batch.is_full() {
             self.walk(now);
         }

@@ -148,6 +148,7 @@ impl<'a> Entry<'a> {
         }
     }
 
+    #[inline]
     pub fn take_one(&mut self, slot: usize, opened: Opened) {
         let mut traffic = Traffic::default();
         self.take(slot, opened, &mut traffic);

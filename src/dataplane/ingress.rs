@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Nothing changes before a datagram is authentic. A stretch is received in parts if one of it is not, as what becomes of that depends on those
-//! before it. What is no data (handshakes, IKE, ports' frames) is opened by itself, after those before it and before
-//! those behind it. What a porter has opened ([`super::parcel`]) is only received.
+//! before it. What is no data (handshakes, IKE) is opened by itself, after those before it and before
+//! those behind it, and so are frames of ports, all that came together. What a porter has opened ([`super::parcel`]) is only received.
 //!
 //! Drops: what the transports say, InnerTooLong, and what doors say (`entry.rs`).
 
@@ -206,6 +206,23 @@ impl Ingress<'_> {
     pub fn refuse(mut self, datagram: &Datagram<'_>) {
         self.entry.counters.totals.datagrams_in += 1;
         self.refused(datagram.path.port, datagram.bytes);
+    }
+
+    /// The batch must have room for all of them.
+    pub fn open_frames(mut self, frames: &mut Arrivals<'_>) {
+        let Ingress { tunnels, entry, .. } = &mut self;
+        entry.counters.totals.datagrams_in += frames.len() as u64;
+        for (stretch, frames) in frames.by_stretch() {
+            for frame in frames {
+                let opened = tunnels.open_frame(&stretch.path, frame, entry.batch.slot(), entry.outbox, entry.now);
+                if let Opened::Packet { tunnel, .. } = opened {
+                    entry.begin(tunnel);
+                }
+                entry.take_one(entry.batch.len(), opened);
+            }
+        }
+        entry.count();
+        frames.clear();
     }
 
     /// What is to be opened by itself.

@@ -139,10 +139,7 @@ impl Tunnels {
 
     fn open_other(&mut self, datagram: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
         if matches!(datagram.path.port, Port::Frames(_) | Port::Tun(_)) {
-            if datagram.bytes.len() > MAX_PACKET_BYTES + FRAME_OVERHEAD_BYTES {
-                return Opened::dropped(DropReason::InnerTooLong);
-            }
-            return self.link.open(datagram, out, outbox, now);
+            return self.open_frame(&datagram.path, datagram.bytes, out, outbox, now);
         }
         match &mut self.ipsec {
             Some(ipsec) => ipsec.open(datagram, out, outbox, now),

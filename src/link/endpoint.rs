@@ -16,7 +16,7 @@ use crate::net::path;
 use crate::net::random::Random;
 use crate::net::{InterfaceId, IpVersion, LinkReport, Mac, PerVersion, RealmId, Timestamp, TunnelId};
 use crate::packet::batch::MAX_PACKET_BYTES;
-use crate::packet::{Datagram, DropReason, Opened, Outbox};
+use crate::packet::{DropReason, Opened, Outbox};
 use crate::wire::ethernet;
 
 /// Every port of the appliance. After any `handle_*`, `open` or `configure` drain [`Endpoint::poll_event`] and
@@ -261,14 +261,21 @@ impl Endpoint {
         }
     }
 
-    /// Takes a frame (or a packet of a TUN device); what is for a realm to walk is written into `out`. What is to be answered on
-    /// the link goes into `outbox`.
+    /// Takes a frame (or a packet of a TUN device), which has come by that port; what is for a realm to walk is written into `out`. What is to
+    /// be answered on the link goes into `outbox`.
     #[inline]
-    pub fn open(&mut self, frame: Datagram<'_>, out: &mut [u8], outbox: &mut Outbox, now: Timestamp) -> Opened {
+    pub fn open(
+        &mut self,
+        port: path::Port,
+        bytes: &[u8],
+        out: &mut [u8],
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Opened {
         self.now = self.now.max(now);
-        let opened = match frame.path.port {
-            path::Port::Frames(interface) => self.open_frame(interface, frame.bytes, out, outbox),
-            path::Port::Tun(interface) => self.open_tun(interface, frame.bytes, out),
+        let opened = match port {
+            path::Port::Frames(interface) => self.open_frame(interface, bytes, out, outbox),
+            path::Port::Tun(interface) => self.open_tun(interface, bytes, out),
             _ => Err(DropReason::OuterMalformed),
         };
         opened.unwrap_or_else(Opened::dropped)

@@ -3,12 +3,13 @@
 //! A port's MTU is what is configured, or less where the interface itself carries less. Nothing probes it: whoever is behind the
 //! carrier's router hears of narrower links from that router.
 
-use super::Tunnels;
+use super::{FRAME_OVERHEAD_BYTES, Tunnels};
 use crate::dataplane::snapshot::Snapshot;
 use crate::link::PortConfig;
 use crate::link::endpoint::Lost;
-use crate::net::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, RealmId, Timestamp, TunnelId};
-use crate::packet::{DropReason, Outbox};
+use crate::net::{InterfaceId, LinkReport, MAX_INTERFACES, Mac, Path, RealmId, Timestamp, TunnelId};
+use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::{DropReason, Opened, Outbox};
 
 /// What the kernel says that interfaces carry.
 #[derive(Default)]
@@ -59,6 +60,22 @@ impl Tunnels {
         self.link.handle_link(report, now);
         for (tunnel, _) in self.link_mtus.ports.iter().filter(|(_, interface)| *interface == report.interface) {
             self.path_mtus.note_link(*tunnel, self.link_mtus.of(report.interface), now);
+        }
+    }
+
+    /// Opens a frame or a packet of a TUN device, into `out` where it holds a packet.
+    #[inline]
+    pub fn open_frame(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        out: &mut [u8],
+        outbox: &mut Outbox,
+        now: Timestamp,
+    ) -> Opened {
+        match bytes.len() > MAX_PACKET_BYTES + FRAME_OVERHEAD_BYTES {
+            true => Opened::dropped(DropReason::InnerTooLong),
+            false => self.link.open(path.port, bytes, out, outbox, now),
         }
     }
 

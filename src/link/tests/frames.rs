@@ -113,8 +113,7 @@ fn contradictions_are_malformed() {
     assert_eq!(lab.hear(&gateway.packet(OURS, &v6[..v6.len() - 1])), malformed);
     assert_eq!(lab.hear(&gateway.frame(OURS, ether_type::ARP, &[0; 28])), malformed);
     assert_eq!(lab.hear(&[0; 13]), malformed);
-    let datagram = Datagram::new(Path::frames(ETH), &[]);
-    assert_eq!(lab.endpoint.open(datagram, &mut [], &mut Outbox::new(0, 0), lab.now), malformed);
+    assert_eq!(lab.endpoint.open(Path::frames(ETH).port, &[], &mut [], &mut Outbox::new(0, 0), lab.now), malformed);
     let long = gateway.packet(OURS, &to_host(FAR4, &[0; 1900]));
     let too_long = Opened::Dropped { reason: DropReason::InnerTooLong, tunnel: Some(PORT) };
     assert_eq!(lab.hear(&long), too_long);
@@ -131,12 +130,11 @@ fn a_tun_device_carries_packets_alone() {
         let packet = to_host(far, b"over a TUN device");
         assert_eq!(lab.endpoint.seal(PORT, REALM, &packet, &mut outbox), Ok(()));
         let mut out = [0; 2048];
-        let opened = lab.endpoint.open(Datagram::new(here, &packet), &mut out, &mut outbox, lab.now);
+        let opened = lab.endpoint.open(here.port, &packet, &mut out, &mut outbox, lab.now);
         assert_eq!((opened, &out[..packet.len()]), (Opened::Packet { tunnel: PORT, len: packet.len() }, &packet[..]));
     }
     assert!(outbox.datagrams().all(|(path, data, bytes)| path == here && data && bytes.len() > 40));
-    let mut open =
-        |bytes: &[u8], path| lab.endpoint.open(Datagram::new(path, bytes), &mut [0; 2048], &mut outbox, lab.now);
+    let mut open = |bytes: &[u8], path: Path| lab.endpoint.open(path.port, bytes, &mut [0; 2048], &mut outbox, lab.now);
     assert_eq!(open(&[], here), dropped(DropReason::FrameMalformed));
     assert_eq!(open(&[0x45; 19], here), dropped(DropReason::FrameMalformed));
     assert_eq!(open(&to_host("ff02::1", b""), here), dropped(DropReason::DestinationNotUnicast));

@@ -11,7 +11,7 @@ use super::endpoint::{Endpoint, Event, Lost, PortStatus};
 use super::nd;
 use crate::net::random::Seeded;
 use crate::net::{InterfaceId, LinkReport, Mac, Path, RealmId, Timestamp, TunnelId, VlanTags};
-use crate::packet::{Datagram, DropReason, Opened, Outbox};
+use crate::packet::{DropReason, Opened, Outbox};
 use crate::sim::packets::udp;
 use crate::wire::arp::{self, Operation};
 use crate::wire::ethernet::{self, MAX_HEADER_BYTES, ether_type};
@@ -247,8 +247,7 @@ impl Lab {
 
     fn open(&mut self, interface: InterfaceId, frame: &[u8]) -> Opened {
         let mut out = [0; 2048];
-        let datagram = Datagram::new(Path::frames(interface), frame);
-        let opened = self.endpoint.open(datagram, &mut out, &mut self.outbox, self.now);
+        let opened = self.endpoint.open(Path::frames(interface).port, frame, &mut out, &mut self.outbox, self.now);
         if let Opened::Packet { tunnel, len } = opened {
             self.walked.push((tunnel, out[..len].to_vec()));
         }
