@@ -82,7 +82,16 @@ struct Group {
     leaving: Range<usize>,
     /// Of all of them, one behind the other.
     place: Place,
+    /// All of them are of one length and class.
+    are_equal: bool,
     traffic: Traffic,
+}
+
+/// What is on its way of a departure.
+#[derive(Default)]
+struct Finished {
+    traffic: Traffic,
+    are_unequal: bool,
 }
 
 impl Encap<'_> {
@@ -145,7 +154,7 @@ impl Encap<'_> {
             }
         };
         let mut room = outbox.room();
-        let (traffic, done) = match &departure {
+        let (Finished { traffic, are_unequal }, done) = match &departure {
             Departure::WireGuard(departure) => {
                 (finish_all(departure, packets, batch, &mut room, leaving), packets.len())
             }
@@ -153,7 +162,9 @@ impl Encap<'_> {
         };
         if first < leaving.len() {
             let place = outbox.reserve_taken(room);
-            let _ = self.groups.push(Group { tunnel, departure, leaving: first..self.leaving.len(), place, traffic });
+            let leaving = first..self.leaving.len();
+            let group = Group { tunnel, departure, leaving, place, are_equal: !are_unequal, traffic };
+            let _ = self.groups.push(group);
         }
         if departure.is_last() {
             self.finish();
@@ -169,18 +180,20 @@ impl Encap<'_> {
         }
         let sealed = if self.sealing.is_some() { self.leave_to_seal() } else { self.seal() };
         let Encap { batch, tunnels, outbox, counters, leaving, groups, .. } = self;
-        for Group { tunnel, departure, leaving: range, place, traffic } in groups.iter() {
+        for Group { tunnel, departure, leaving: range, place, are_equal, traffic } in groups.iter() {
             let (messages, sealed) = (&leaving[range.clone()], sealed >> range.start);
-            let mut traffic = *traffic;
             let all_of_them = u64::MAX >> (u64::BITS as usize - messages.len());
-            if sealed & all_of_them == all_of_them {
-                messages.iter().for_each(|message| batch.meta_mut(message.number as usize).fate = Fate::Forwarded);
-            } else {
-                traffic = forward_sealed(batch, messages, sealed);
-            }
+            let all_are_sealed = sealed & all_of_them == all_of_them;
+            let traffic = if all_are_sealed { *traffic } else { drop_unsealed(batch, messages, sealed) };
             counters.sent_all(*tunnel, traffic);
             let (path, may_fragment) = tunnels.sent(*tunnel, departure, traffic);
             outbox.let_fragment(may_fragment);
+            if let (Some(path), true) = (path, *are_equal && all_are_sealed) {
+                let len = departure.message_bytes(messages[0].text_bytes as usize);
+                outbox.commit_equal_places(*place, len, path, messages[0].traffic_class);
+                outbox.let_fragment(false);
+                continue;
+            }
             let mut rest = *place;
             let mut behind = 0;
             // Nearly always all of one class.
@@ -256,9 +269,10 @@ fn finish_all<D: Departing>(
     batch: &mut Batch,
     room: &mut Room,
     leaving: &mut Leaving,
-) -> Traffic {
+) -> Finished {
     let (departing, others) = packets.split_at(departure.packets());
-    let mut traffic = Traffic::default();
+    let mut finished = Finished::default();
+    let mut before = None;
     for key in departing {
         let number = place_of(key);
         let (meta, buffer) = batch.buffer_mut(number);
@@ -272,7 +286,10 @@ fn finish_all<D: Departing>(
             meta.drop(DropReason::EgressQueueFull);
             continue;
         }
-        traffic.add(packet_bytes);
+        meta.fate = Fate::Forwarded;
+        finished.traffic.add(packet_bytes);
+        finished.are_unequal |=
+            before.replace((text_bytes, traffic_class)).is_some_and(|before| before != (text_bytes, traffic_class));
         let (number, packet_bytes, text_bytes) = (number as u32, packet_bytes as u32, text_bytes as u32);
         // There is room: there are no more packets in a batch.
         let _ = leaving.push(Message { number, packet_bytes, text_bytes, traffic_class });
@@ -280,7 +297,7 @@ fn finish_all<D: Departing>(
     if !others.is_empty() && departure.is_all_there_is() {
         drop_all(others, batch, DropReason::TunnelDown);
     }
-    traffic
+    finished
 }
 
 type Jobs<'a> = Vec<SealJob<'a>, BATCH_PACKETS>;
@@ -306,17 +323,14 @@ fn push_jobs<'a, D: Departing>(
     }
 }
 
-/// Those that have been sealed go; the others are dropped, which making them ready has ruled out.
+/// Those that have been sealed go; the others do not, which making them ready has ruled out.
 #[cold]
-fn forward_sealed(batch: &mut Batch, messages: &[Message], sealed: u64) -> Traffic {
+fn drop_unsealed(batch: &mut Batch, messages: &[Message], sealed: u64) -> Traffic {
     let mut traffic = Traffic::default();
     for (message, is_sealed) in messages.iter().zip(bits_from(sealed, 0)) {
-        let meta = batch.meta_mut(message.number as usize);
-        if is_sealed {
-            meta.fate = Fate::Forwarded;
-            traffic.add(message.packet_bytes as usize);
-        } else {
-            meta.drop(DropReason::EgressQueueFull);
+        match is_sealed {
+            true => traffic.add(message.packet_bytes as usize),
+            false => batch.meta_mut(message.number as usize).drop_forwarded(DropReason::EgressQueueFull),
         }
     }
     traffic

@@ -44,8 +44,6 @@ const WAYS: usize = 2;
 const START: usize = 4096;
 /// A session has two flows, and half of the entries stay free so that hardly any two contend for one.
 const ENTRIES_PER_SESSION: usize = 4;
-/// No entry's place.
-const NOWHERE: u32 = u32::MAX;
 pub(super) struct Flows {
     /// Secret.
     hasher: FixedState,
@@ -63,6 +61,19 @@ pub(super) struct Flows {
     keys: [u128; BATCH_PACKETS],
     total_bytes: [u16; BATCH_PACKETS],
     places: [u32; BATCH_PACKETS],
+}
+
+/// A packet of the batch, and where its entry is.
+#[derive(Clone, Copy)]
+struct Found {
+    number: u32,
+    place: u32,
+}
+
+/// The first so many.
+struct AllFound {
+    found: [Found; BATCH_PACKETS],
+    count: usize,
 }
 
 impl Flows {
@@ -84,7 +95,7 @@ impl Flows {
             hits: 0,
             keys: [0; BATCH_PACKETS],
             total_bytes: [0; BATCH_PACKETS],
-            places: [NOWHERE; BATCH_PACKETS],
+            places: [0; BATCH_PACKETS],
         }
     }
 
@@ -128,9 +139,8 @@ impl Flows {
     ) -> bool {
         self.make_room(sessions.len());
         self.read_keys(batch);
-        self.find_all(batch.len(), sessions);
-        self.ask_all(batch, Asked { sessions, tunnels, generation, now_secs });
-        let known = self.apply_all(batch);
+        let found = self.find_all(batch.len(), sessions);
+        let known = self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs });
         self.hits += known as u64;
         known < batch.len()
     }
@@ -148,66 +158,58 @@ impl Flows {
         }
     }
 
-    /// Where the packets' entries are. Reads all packets' entries, then what they ask of their sessions, so that the waits of different
-    /// packets overlap.
+    /// The packets of which there are entries, and where these are. Reads all packets' entries, then what they ask of their sessions, so that the
+    /// waits of different packets overlap.
     #[inline(never)]
-    fn find_all(&mut self, len: usize, sessions: &Sessions) {
+    fn find_all(&self, len: usize, sessions: &Sessions) -> AllFound {
         let len = len.min(BATCH_PACKETS);
-        let (keys, places) = (&self.keys[..len], &mut self.places[..len]);
+        let (keys, places) = (&self.keys[..len], &self.places[..len]);
         let (lines, epoch) = (self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0, self.epoch);
         // By itself: the processor sees as many of these reads ahead as its window of instructions is long.
         let mut touched = 0;
-        for place in places.iter() {
+        for place in places {
             touched ^= lines.get(*place as usize).map_or(0, |line| line[0]);
         }
         std::hint::black_box(touched);
+        let mut all = AllFound { found: [Found { number: 0, place: 0 }; BATCH_PACKETS], count: 0 };
         let mut touched = 0;
-        for (place, key) in places.iter_mut().zip(keys) {
-            let found = find(lines, *place, *key, epoch);
-            *place = found.map_or(NOWHERE, |(place, _)| place);
-            touched ^= found.map_or(0, |(_, line)| sessions.touch(slot_of(line), is_tcp(*key)));
+        for (number, (place, key)) in (0..).zip(places.iter().zip(keys)) {
+            if let Some((place, line)) = find(lines, *place, *key, epoch) {
+                touched ^= sessions.touch(slot_of(line), is_tcp(*key));
+                all.found[all.count] = Found { number, place };
+                all.count += 1;
+            }
         }
         std::hint::black_box(touched);
+        all
     }
 
-    /// Of which packets' entries nothing is used: the stages have to look at these packets, and nothing has changed.
+    /// Those that may pass become what they are when they leave. How many they are: at the others the stages have to look, and nothing of
+    /// them has changed.
     #[inline(never)]
-    fn ask_all(&mut self, batch: &Batch, mut asked: Asked) {
-        let len = batch.len().min(BATCH_PACKETS);
+    fn pass_all(&self, all: &AllFound, batch: &mut Batch, mut asked: Asked) -> usize {
         let lines = self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0;
         // Packets behind one another often leave by the same tunnel.
-        let (mut egress, mut mtu_bytes) = (TunnelId::NONE, 0);
-        for (index, (place, total_bytes)) in self.places[..len].iter_mut().zip(&self.total_bytes).enumerate() {
-            let Some(line) = lines.get(*place as usize) else { continue };
+        let (mut egress, mut mtu_bytes, mut known) = (TunnelId::NONE, 0, 0);
+        for Found { number, place } in &all.found[..all.count] {
+            let (line, total_bytes) = (&lines[*place as usize], self.total_bytes[*number as usize]);
             if egress_of(line) != egress {
                 egress = egress_of(line);
                 mtu_bytes = asked.tunnels.mtu_bytes(egress);
             }
-            let mut may_pass = *total_bytes <= mtu_bytes && (!has_choice(line) || asked.is_up(egress));
-            if may_pass && is_tcp(key_in(line)) {
-                let packet = batch.buffer(index).get(..usize::from(*total_bytes));
-                may_pass = packet.is_some_and(|packet| asked.passes_segment(line, packet));
-            } else if may_pass {
-                may_pass = asked.sessions.pass_again(pass_of(line), None, asked.generation, asked.now_secs);
+            let (meta, buffer) = batch.buffer_mut(*number as usize);
+            let may_pass = total_bytes <= mtu_bytes
+                && (!has_choice(line) || asked.is_up(egress))
+                && match is_tcp(key_in(line)) {
+                    true => buffer.get(..total_bytes.into()).is_some_and(|packet| asked.passes_segment(line, packet)),
+                    false => asked.sessions.pass_again(pass_of(line), None, asked.generation, asked.now_secs),
+                };
+            if let (true, Some(header)) = (may_pass, buffer.first_chunk_mut()) {
+                let entry = Entry::from_words(line);
+                meta.let_through(total_bytes.into(), egress, entry.realm);
+                entry.rewrite(header);
+                known += 1;
             }
-            if !may_pass {
-                *place = NOWHERE;
-            }
-        }
-    }
-
-    /// How many packets are known.
-    #[inline(never)]
-    fn apply_all(&self, batch: &mut Batch) -> usize {
-        let lines = self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0;
-        let mut known = 0;
-        let found = self.places.iter().zip(&self.total_bytes);
-        for ((meta, buffer), (place, total_bytes)) in batch.buffers_mut().zip(found) {
-            let (Some(line), Some(header)) = (lines.get(*place as usize), buffer.first_chunk_mut()) else { continue };
-            let entry = Entry::from_words(line);
-            meta.let_through((*total_bytes).into(), entry.egress, entry.realm);
-            entry.rewrite(header);
-            known += 1;
         }
         known
     }

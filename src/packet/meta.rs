@@ -151,6 +151,13 @@ impl Meta {
         matches!(self.fate, Fate::Live | Fate::Translated)
     }
 
+    /// It has been taken for forwarded, and came to nothing.
+    #[cold]
+    pub fn drop_forwarded(&mut self, reason: DropReason) {
+        debug_assert_eq!(self.fate, Fate::Forwarded);
+        self.fate = Fate::Dropped(reason);
+    }
+
     /// Ends the packet's walk; the first reason stands.
     #[inline]
     pub fn drop(&mut self, reason: DropReason) {

@@ -262,6 +262,23 @@ impl Outbox {
         self.put_back(run);
     }
 
+    /// The same for places of `len` bytes each, all of which are finished.
+    pub fn commit_equal_places(&mut self, all: Place, len: usize, path: Path, traffic_class: u8) {
+        let mut rest = all;
+        while rest.len > 0 {
+            let (place, behind) = rest.split(len);
+            self.commit_place(place, path, traffic_class);
+            rest = behind;
+            // As many as go on with the run that the first of them has gone on with or begun.
+            if let Some(run) = self.runs.last_mut().filter(|run| run.segment_bytes == len) {
+                let more = (MAX_SEGMENTS - run.segments).min((MAX_RUN_BYTES - run.len) / len).min(rest.len / len);
+                (run.segments, run.len) = (run.segments + more, run.len + more * len);
+                self.reserved -= more;
+                (_, rest) = rest.split(more * len);
+            }
+        }
+    }
+
     #[inline]
     fn put_back(&mut self, run: Run) {
         if let Some(last) = self.runs.last_mut() {
@@ -421,6 +438,33 @@ mod tests {
         assert_eq!(shape(&outbox), [(1, 100, 1), (1, 60, 1), (1, 100, 1), (2, 100, 2)], "a gap ends a run");
         assert_eq!(shape(&at_once), [(1, 100, 2), (1, 100, 1), (2, 100, 2)]);
         outbox.clear();
+    }
+
+    #[test]
+    fn equal_places_leave_as_if_one_by_one() {
+        for (lens, len, count) in [
+            (&[][..], 10, 3),
+            (&[10; 60], 10, 130),
+            (&[20, 10], 10, 3),
+            (&[20], 10, 3),
+            (&[20, 20], 20, 63),
+            (&[10], 20, 3),
+            (&[1500; 40], 1500, 50),
+        ] {
+            let [mut outbox, mut one_by_one] = [(); 2].map(|()| Outbox::new(1 << 18, 100));
+            for outbox in [&mut outbox, &mut one_by_one] {
+                assert!(lens.iter().all(|len| outbox.push(path(1), true, &vec![1; *len])));
+            }
+            let places = reserve(&mut outbox, &vec![len; count]);
+            let all = Place { start: places[0].start, len: len * count };
+            outbox.place_mut(all).fill(2);
+            outbox.commit_equal_places(all, len, path(1), 0);
+            assert!((0..count).all(|_| one_by_one.push(path(1), true, &vec![2; len])));
+            assert!(outbox.datagrams().eq(one_by_one.datagrams()));
+            assert_eq!(shape(&outbox), shape(&one_by_one), "{count} of {len} behind {lens:?}");
+            assert_eq!(outbox.room(), one_by_one.room());
+            outbox.clear();
+        }
     }
 
     #[test]
