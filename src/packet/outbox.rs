@@ -451,7 +451,7 @@ mod tests {
             (&[10], 20, 3),
             (&[1500; 40], 1500, 50),
         ] {
-            let [mut outbox, mut one_by_one] = [(); 2].map(|()| Outbox::new(1 << 18, 100));
+            let [mut outbox, mut one_by_one] = [(); 2].map(|()| Outbox::new(1 << 18, 200));
             for outbox in [&mut outbox, &mut one_by_one] {
                 assert!(lens.iter().all(|len| outbox.push(path(1), true, &vec![1; *len])));
             }
