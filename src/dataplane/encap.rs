@@ -189,13 +189,12 @@ impl Encap<'_> {
             let (path, may_fragment) = tunnels.sent(*tunnel, departure, traffic);
             outbox.let_fragment(may_fragment);
             if let (Some(path), true) = (path, *are_equal && all_are_sealed) {
-                let len = departure.message_bytes(messages[0].text_bytes as usize);
+                let len = departure.as_departing().message_bytes(messages[0].text_bytes as usize);
                 outbox.commit_equal_places(*place, len, path, messages[0].traffic_class);
                 outbox.let_fragment(false);
                 continue;
             }
-            let mut rest = *place;
-            let mut behind = 0;
+            let (departure, mut rest, mut behind) = (departure.as_departing(), *place, 0);
             // Nearly always all of one class.
             for messages in messages.chunk_by(|one, other| one.traffic_class == other.traffic_class) {
                 let places = messages.iter().zip(bits_from(sealed, behind)).map(|(message, is_sealed)| {
@@ -238,12 +237,12 @@ impl Encap<'_> {
         let mut left = 0u64;
         for Group { tunnel, departure, leaving: range, place, .. } in groups.iter() {
             let Some(key) = tunnels.sealing_key(*tunnel, departure) else { break };
-            let mut rest = *place;
+            let (departing, mut rest) = (departure.as_departing(), *place);
             let messages = leaving[range.clone()].iter().zip(0..).map(|(message, behind)| {
                 let place;
-                (place, rest) = rest.split(departure.message_bytes(message.text_bytes as usize));
+                (place, rest) = rest.split(departing.message_bytes(message.text_bytes as usize));
                 let Message { number, text_bytes, .. } = *message;
-                Unsealed { number, text_bytes, place, stamp: departure.stamp(behind) }
+                Unsealed { number, text_bytes, place, stamp: departing.stamp(behind) }
             });
             sealing.push(key.clone(), *departure, messages);
             left |= (1u128 << range.end).wrapping_sub(1 << range.start) as u64;

@@ -521,16 +521,14 @@ impl Engine {
         numbers
             .zip(self.counters.realms())
             .filter(|(realm, _)| self.snapshot.realm(*realm).is_some())
-            .filter_map(|(realm, counters)| {
-                Some(RealmReport {
-                    realm,
-                    received: counters.received,
-                    sent: counters.sent,
-                    drops: counters.drops,
-                    sessions: self.sessions.opened_by(realm),
-                    switches: self.carriers.switches_of(realm),
-                    dns_cached: self.local.names.cached_of(realm),
-                })
+            .map(|(realm, counters)| RealmReport {
+                realm,
+                received: counters.received,
+                sent: counters.sent,
+                drops: counters.drops,
+                sessions: self.sessions.opened_by(realm),
+                switches: self.carriers.switches_of(realm),
+                dns_cached: self.local.names.cached_of(realm),
             })
             .collect()
     }

@@ -218,7 +218,7 @@ impl Parcel {
         let mut places = outbox.places_mut(packets().map(|packet| packet.place));
         for group in groups() {
             for (packet, place) in sealing.packets[group.packets.clone()].iter().zip(places.by_ref()) {
-                let sealed = group.departure.write_header(packet.stamp, place);
+                let sealed = group.departure.as_departing().write_header(packet.stamp, place);
                 let text = &batch.buffer(packet.number as usize)[..packet.text_bytes as usize];
                 let job = sealed.map(|sealed| SealJob::new(&group.key, packet.stamp, text, sealed));
                 // There is room: a batch has no more packets.

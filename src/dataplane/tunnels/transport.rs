@@ -139,30 +139,11 @@ impl Departing for ipsec::Departure {
 }
 
 impl Departure {
-    /// The datagram with so many bytes of text.
     #[inline]
-    pub fn message_bytes(&self, text_bytes: usize) -> usize {
+    pub fn as_departing(&self) -> &dyn Departing {
         match self {
-            Departure::WireGuard(departure) => departure.message_bytes(text_bytes),
-            Departure::Esp(departure) => departure.message_bytes(text_bytes),
-        }
-    }
-
-    /// Of the packet that is so many behind the first.
-    #[inline]
-    pub fn stamp(&self, behind: u64) -> Stamp {
-        match self {
-            Departure::WireGuard(departure) => departure.stamp(behind),
-            Departure::Esp(departure) => departure.stamp(behind),
-        }
-    }
-
-    /// Answers where what is sealed goes.
-    #[inline]
-    pub fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        match self {
-            Departure::WireGuard(departure) => departure.write_header(stamp, message),
-            Departure::Esp(_) => ipsec::Departure::write_header(stamp, message),
+            Departure::WireGuard(departure) => departure,
+            Departure::Esp(departure) => departure,
         }
     }
 
