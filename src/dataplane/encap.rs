@@ -9,7 +9,7 @@
 //!
 //! Packets of a parcel are not sealed here: what it takes is written down in it ([`super::parcel`]), and their places are committed all the same.
 //!
-//! Drops: TunnelDown, TunnelHasNoEndpoint, EgressQueueFull.
+//! Drops: TunnelDown, TunnelHasNoEndpoint, NoTunnel, InnerTooLong, EgressQueueFull, and what ports and selectors say.
 
 use std::ops::Range;
 
@@ -97,7 +97,7 @@ struct Finished {
 impl Encap<'_> {
     /// Packets of one tunnel.
     fn take(&mut self, tunnel: TunnelId, group: &[u64], any_cut: bool) {
-        let by_port = !self.tunnels.seals_in_batches(tunnel);
+        let by_port = self.tunnels.is_port(tunnel);
         let mut rest = group;
         while let Some(first) = rest.first() {
             let is_cut = |key: &u64| self.batch.meta(place_of(key)).fragment_payload_bytes != 0;
@@ -165,6 +165,8 @@ impl Encap<'_> {
             let leaving = first..self.leaving.len();
             let group = Group { tunnel, departure, leaving, place, are_equal: !are_unequal, traffic };
             let _ = self.groups.push(group);
+        } else if departure.is_last() {
+            tunnels.sent(tunnel, &departure, Traffic::default());
         }
         if departure.is_last() {
             self.finish();

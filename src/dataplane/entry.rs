@@ -13,7 +13,7 @@ use super::parcel::OpenedPacket;
 use super::report::Traffic;
 use super::snapshot::Snapshot;
 
-/// Where packets come in that were opened.
+/// Where packets come in that were opened. At the end [`Entry::count`] must be called.
 pub(super) struct Entry<'a> {
     pub snapshot: &'a Snapshot,
     pub batch: &'a mut Batch,
@@ -29,7 +29,7 @@ struct Run {
     tunnel: TunnelId,
     /// `None`: the tunnel is nobody's any more.
     realm: Option<RealmId>,
-    /// Of packets that are no longer nothing else is to be asked.
+    /// A packet of at most so many bytes is taken as it is; 0: each is looked at.
     plain_bytes: usize,
     traffic: Traffic,
 }
@@ -148,6 +148,7 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// The same of one packet.
     #[inline]
     pub fn take_one(&mut self, slot: usize, opened: Opened) {
         let mut traffic = Traffic::default();
@@ -169,6 +170,7 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// None of them is anybody's.
     #[cold]
     pub fn refuse_all(&mut self, packets: &[OpenedPacket], reason: DropReason) {
         packets.iter().for_each(|_| self.counters.dropped_outside(reason, None));
@@ -198,6 +200,7 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Of what came by the tunnel that was begun.
     #[inline]
     pub fn count(&mut self) {
         if let Run { tunnel, realm: Some(_), traffic, .. } = self.run

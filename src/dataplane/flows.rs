@@ -44,6 +44,8 @@ const WAYS: usize = 2;
 const START: usize = 4096;
 /// A session has two flows, and half of the entries stay free so that hardly any two contend for one.
 const ENTRIES_PER_SESSION: usize = 4;
+
+/// See the module.
 pub(super) struct Flows {
     /// Secret.
     hasher: FixedState,

@@ -19,7 +19,7 @@ use crate::ike;
 use crate::link;
 use crate::net::random::Random;
 use crate::net::{IpVersion, Path, Port, RealmId, Timestamp, TunnelId};
-use crate::packet::batch::MAX_PACKET_BYTES;
+use crate::packet::batch::{MAX_PACKET_BYTES, TAILROOM_BYTES};
 use crate::packet::{Datagram, DropReason, Opened, Outbox};
 use crate::wireguard;
 
@@ -45,6 +45,7 @@ pub(super) use self::transport::{Departing, Departure, Opener, can_be_data};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;
+const _: () = assert!(WIREGUARD_OVERHEAD_BYTES <= TAILROOM_BYTES);
 /// What Ethernet adds: two addresses, two VLAN tags, the type; and padding of the shortest frames.
 const FRAME_OVERHEAD_BYTES: usize = 6 + 6 + 4 + 4 + 2;
 

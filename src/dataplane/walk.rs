@@ -1,8 +1,8 @@
 //! The packet walk. This is the list of stages, in their order, and there is no other.
 //!
 //! ```text
-//! ingress    outer datagram: which tunnel?                                  Tunnels::open
-//! decap      key, replay window, open                                       Tunnels::open
+//! ingress    outer datagrams in stretches: whose, is the number new?         arrivals, ingress
+//! decap      all opened at once; numbers used, packets into the batch        ingress, entry
 //! answers    to probes of the tunnel's path go no further                   local
 //! flows      known flows: as their packets before, and on to encap           flows
 //! classify   realm of the tunnel; source must belong; canonicalise;

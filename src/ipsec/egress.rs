@@ -52,7 +52,7 @@ impl Departure {
     }
 
     /// Writes padding and trailer behind the first `packet_bytes` of `buffer`, which are the packet. With them it has so many bytes.
-    /// `None`: there is no room for them.
+    /// `None`: there is no room for them, or it is no IP packet, which selectors have ruled out.
     #[inline]
     pub fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
         let text_bytes = esp::padded_bytes(packet_bytes, self.overhead.block_bytes);

@@ -231,6 +231,7 @@ impl Receiver<'_> {
         }
     }
 }
+
 impl Settled<'_> {
     #[inline]
     pub fn tunnel(&self) -> TunnelId {

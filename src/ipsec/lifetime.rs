@@ -23,7 +23,13 @@ pub(super) struct Meter {
 impl Meter {
     #[inline]
     pub fn count(&mut self, bytes: usize) {
-        self.packets += 1;
+        self.count_all(1, bytes);
+    }
+
+    /// So many packets, of so many bytes altogether.
+    #[inline]
+    pub fn count_all(&mut self, packets: usize, bytes: usize) {
+        self.packets += packets as u64;
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 }

@@ -191,16 +191,10 @@ impl Sa {
         self.budget_out.wear(&self.sent)
     }
 
-    /// Takes numbers for so many packets, of so many bytes altogether. A number is the IV too and so must never come twice. An SA that is worn
-    /// out is not to be used again.
+    /// What so many packets, of so many bytes altogether, are sealed with. An SA that is worn out is not to be used again.
     #[inline]
     pub fn depart(&mut self, slot: Slot, packets: usize, bytes: usize) -> Result<Departure, DropReason> {
-        let last = self.sequence_out.checked_add(packets as u64).filter(|last| *last <= last_sequence(self.esn));
-        let last = last.ok_or(DropReason::TunnelDown)?; // in vain: nobody keeps such an SA
-        let sequence = self.sequence_out + 1;
-        self.sequence_out = last;
-        self.sent.packets += packets as u64;
-        self.sent.bytes = self.sent.bytes.saturating_add(bytes as u64);
+        let sequence = self.take_numbers(packets, bytes)?;
         Ok(Departure {
             slot,
             spi: self.spi_out,
@@ -215,22 +209,23 @@ impl Sa {
     }
 
     /// One packet, with all of the sealing.
-    /// The same, and all of the sealing.
     pub fn seal(&mut self, packet: &[u8], space: &mut [u8]) -> Result<Wear, DropReason> {
         let next_header = esp::next_header_of(packet).ok_or(DropReason::InnerMalformed)?;
-        let stamp = self.next_stamp()?;
-        esp::seal(&self.key_out, stamp, self.sequence_out, packet, next_header, space);
-        self.sent.count(packet.len());
-        Ok(self.budget_out.wear(&self.sent))
+        let sequence = self.take_numbers(1, packet.len())?;
+        let stamp = Stamp::Esp { spi: self.spi_out, sequence, esn: self.esn };
+        esp::seal(&self.key_out, stamp, sequence, packet, next_header, space);
+        Ok(self.wear_out())
     }
 
+    /// Takes numbers for so many packets, of so many bytes altogether: the first of them. A number is the IV too and so must never come twice.
     #[inline]
-    fn next_stamp(&mut self) -> Result<Stamp, DropReason> {
-        if self.sequence_out >= last_sequence(self.esn) {
-            return Err(DropReason::TunnelDown); // in vain: nobody keeps such an SA
-        }
-        self.sequence_out += 1;
-        Ok(Stamp::Esp { spi: self.spi_out, sequence: self.sequence_out, esn: self.esn })
+    fn take_numbers(&mut self, packets: usize, bytes: usize) -> Result<u64, DropReason> {
+        let last = self.sequence_out.checked_add(packets as u64).filter(|last| *last <= last_sequence(self.esn));
+        let last = last.ok_or(DropReason::TunnelDown)?; // in vain: nobody keeps such an SA
+        let sequence = self.sequence_out + 1;
+        self.sequence_out = last;
+        self.sent.count_all(packets, bytes);
+        Ok(sequence)
     }
 
     /// Which ESP packet one with this number in its header is, if it is to be opened. Changes nothing.

@@ -348,7 +348,7 @@ impl Endpoint {
         let (mut before, mut is_due) = (Before::default(), false);
         for (by, packet) in packets {
             let sealed = port.seal(by, packet, &mut before, outbox, self.now);
-            is_due |= !matches!(sealed, Ok(Sealed::Sent) | Err(_));
+            is_due |= matches!(sealed, Ok(Sealed::TimersMoved | Sealed::Refused(_)));
             each(match sealed {
                 Ok(Sealed::Refused(reason)) | Err(reason) => Err(reason),
                 Ok(Sealed::Sent | Sealed::TimersMoved) => Ok(()),

@@ -10,6 +10,8 @@ use super::reassembled::MAX_DATAGRAM_BYTES;
 
 /// Packets in a batch. Longer ones gain next to nothing, and the buffers of 64 stay in the second-level cache.
 pub const BATCH_PACKETS: usize = 64;
+// Sets of them are the bits of a word in many places.
+const _: () = assert!(BATCH_PACKETS <= u64::BITS as usize);
 /// Largest inner packet; the configuration allows no larger `mtu_bytes`.
 pub const MAX_PACKET_BYTES: usize = 1920;
 /// Room behind the largest packet for what a transport leaves there (authentication tags, padding).

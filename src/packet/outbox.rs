@@ -3,7 +3,7 @@
 //! A run is what one UDP GSO message carries: datagrams to one path and of one traffic class, all of the same size except
 //! that the last may be shorter. Datagrams are written straight behind one another by whoever makes them (`space`, then `commit`), so a run
 //! costs no copy, and the socket sends many runs in one call. Who makes many datagrams before any is finished reserves a
-//! [`Place`] for each first (`reserve`), and commits or gives up every one of them later.
+//! [`Place`] for each first (`reserve_taken`), and commits or gives up every one of them later.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::net::Path;
 pub const MAX_SEGMENTS: usize = 64;
 /// Most bytes in one run: the largest UDP payload over IPv4.
 pub const MAX_RUN_BYTES: usize = 65_507;
-/// Where a large outbox begins: with a huge page.
+/// Where a large outbox begins: with a huge page, as `io::memory` has them.
 const ALIGN_BYTES: usize = 2 << 20;
 
 /// Datagrams to one path, `segment_bytes` each, the last perhaps shorter.
@@ -464,6 +464,20 @@ mod tests {
             assert_eq!(shape(&outbox), shape(&one_by_one), "{count} of {len} behind {lens:?}");
             assert_eq!(outbox.room(), one_by_one.room());
             outbox.clear();
+        }
+    }
+
+    #[test]
+    fn a_datagram_behind_another_leaves_as_if_its_way_had_been_told() {
+        for lens in [&[100, 100, 60, 100][..], &[100, 60, 60], &[10; 130], &[1500; 50], &[60, 100, 100]] {
+            let [mut outbox, mut told] = [(); 2].map(|()| Outbox::new(1 << 18, 100));
+            for (n, len) in lens.iter().enumerate() {
+                assert!(told.push(path(1), true, &vec![n as u8; *len]));
+                outbox.space(*len).unwrap().fill(n as u8);
+                if n == 0 { outbox.commit(path(1), true, *len) } else { outbox.commit_behind(*len) }
+            }
+            assert!(outbox.datagrams().eq(told.datagrams()));
+            assert_eq!(shape(&outbox), shape(&told), "{lens:?}");
         }
     }
 

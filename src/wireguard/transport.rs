@@ -39,7 +39,7 @@ const DATA: [u8; 4] = [4, 0, 0, 0];
 pub struct Departure {
     /// Of the first of them; the others have those that follow.
     pub counter: u64,
-    /// So many of them. The session serves no longer than that.
+    /// So many of them. If fewer than asked for, the session has no numbers for the rest.
     pub packets: usize,
     remote_index: u32,
     mtu_bytes: usize,

@@ -1,8 +1,8 @@
 //! Packets of a batch through their tunnels, in two halves with the cryptography between them (`wireguard::transport`,
 //! `ipsec::egress`, `ipsec::ingress`), whichever transport they belong to.
 //!
-//! Ports have no cryptography, and handshakes and IKE change what the tunnels are: they take [`Tunnels::open`] and
-//! [`Tunnels::seal`], one by one, and never between the halves of others.
+//! Ports have no cryptography: their frames and packets take [`Tunnels::open_frame`] and [`Tunnels::seal_by_port`], in stretches. Handshakes and
+//! IKE change what the tunnels are: they take [`Tunnels::open`], one by one, and never between the halves of others.
 
 use heapless::Vec;
 
@@ -206,10 +206,10 @@ impl<'a> Found<'a> {
 }
 
 impl Tunnels {
-    /// Whether packets to the tunnel are prepared and sealed with others, or each by itself.
+    /// Whether the tunnel is a plain port, without cryptography.
     #[inline]
-    pub fn seals_in_batches(&self, tunnel: TunnelId) -> bool {
-        !self.link.serves(tunnel)
+    pub fn is_port(&self, tunnel: TunnelId) -> bool {
+        self.link.serves(tunnel)
     }
 
     /// Takes numbers for packets to one tunnel: for the first of them, and as many behind it as can be sealed together with it.

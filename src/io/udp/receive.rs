@@ -73,7 +73,7 @@ impl RecvBatch {
         let bytes: Box<[u8]> = vec![0; STRIDE_BYTES * MAX_MESSAGES + HUGE_PAGE_BYTES].into();
         let first_byte = bytes.as_ptr().align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
         let addresses = bytes[first_byte..].as_ptr_range();
-        // The kernel copies into other pages with each message, all of which one huge page is.
+        // Messages lie in many pages; one huge page holds nearly all of them.
         let _ = prefer_huge_pages(addresses.start.addr()..addresses.end.addr());
         RecvBatch {
             bytes,

@@ -24,6 +24,7 @@ mod own;
 mod resolve;
 mod routers;
 mod spoof;
+mod together;
 mod versions;
 
 pub const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);

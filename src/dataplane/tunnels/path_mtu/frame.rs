@@ -4,12 +4,11 @@ use std::net::IpAddr;
 
 use crate::ipsec;
 use crate::net::{Path, Port};
+use crate::wireguard::PADDING_BYTES;
 
 const UDP_HEADER_BYTES: usize = 8;
 /// Type, receiver index, counter, and the tag at the end (WireGuard paper section 5.4.6).
 const WIREGUARD_BYTES: usize = 32;
-/// To a multiple of which WireGuard pads, though never beyond the tunnel's configured MTU.
-const WIREGUARD_PADDING_BYTES: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sealing {
@@ -56,7 +55,7 @@ impl Frame {
         let inner = match self.sealing {
             Sealing::WireGuard => {
                 let room = sealed.saturating_sub(WIREGUARD_BYTES);
-                if room >= mtu_bytes.into() { room } else { room - room % WIREGUARD_PADDING_BYTES }
+                if room >= mtu_bytes.into() { room } else { room - room % PADDING_BYTES }
             }
             Sealing::Esp(overhead) => overhead.inner_bytes(sealed),
         };
