@@ -18,7 +18,9 @@ fn lab() -> Lab {
     lab
 }
 
-fn all(outbox: &Outbox) -> (Vec<Run>, Vec<(Path, bool, Vec<u8>)>) {
+type Datagrams = Vec<(Path, bool, Vec<u8>)>;
+
+fn all(outbox: &Outbox) -> (Vec<Run>, Datagrams) {
     let datagrams = outbox.datagrams().map(|(path, data, bytes)| (path, data, bytes.to_vec()));
     (outbox.runs().to_vec(), datagrams.collect())
 }
