@@ -165,11 +165,13 @@ impl Encap<'_> {
             let leaving = first..self.leaving.len();
             let group = Group { tunnel, departure, leaving, place, are_equal: !are_unequal, traffic };
             let _ = self.groups.push(group);
-        } else if departure.is_last() {
-            tunnels.sent(tunnel, &departure, Traffic::default());
         }
         if departure.is_last() {
+            let is_told = first < self.leaving.len();
             self.finish();
+            if !is_told {
+                self.tunnels.sent(tunnel, &departure, Traffic::default());
+            }
         }
         done
     }
