@@ -57,6 +57,8 @@ pub struct Receiver<'a> {
     peer: &'a mut Peer,
     shared: &'a mut Shared,
     path: &'a Path,
+    /// Not that of the peer's configuration, which lies in a cache line that no packet needs.
+    tunnel: TunnelId,
     receiver_index: u32,
 }
 
@@ -218,7 +220,7 @@ impl Endpoint {
         path: &'a Path,
     ) -> Result<Receiver<'a>, DropReason> {
         let peer = peer_mut(&mut self.peers, tunnel).ok_or(DropReason::DataUnknownSession)?;
-        Ok(Receiver { peer, shared: &mut self.shared, path, receiver_index })
+        Ok(Receiver { peer, shared: &mut self.shared, path, tunnel, receiver_index })
     }
 
     /// Opens one data message into `out`.
@@ -273,7 +275,7 @@ impl<'a> Opener<'a> {
 impl Receiver<'_> {
     #[inline]
     pub fn tunnel(&self) -> TunnelId {
-        self.peer.config.tunnel
+        self.tunnel
     }
 
     /// A message that was looked up is authentic, and this is in it.
@@ -299,7 +301,7 @@ impl Receiver<'_> {
     #[inline]
     pub fn settled(&mut self) -> Option<Settled<'_>> {
         let is_followed = self.peer.traffic.path.as_ref() == Some(self.path);
-        let tunnel = self.tunnel();
+        let tunnel = self.tunnel;
         let session = self.peer.current.as_mut().filter(|session| session.index() == self.receiver_index);
         Some(Settled { session: session.filter(|_| is_followed)?, tunnel, is_heard: false })
     }
@@ -321,7 +323,7 @@ impl Receiver<'_> {
     }
 
     fn settle(&mut self) {
-        let Receiver { peer, shared, path, receiver_index } = self;
+        let Receiver { peer, shared, path, receiver_index, .. } = self;
         if peer.traffic.path.as_ref() != Some(path) {
             peer.roam(**path, shared);
         }
