@@ -33,6 +33,23 @@ impl Stamp {
     }
 }
 
+/// Packets to one tunnel that have their numbers, whichever transport they belong to: what stands around each.
+pub trait Departing {
+    /// How many.
+    fn packets(&self) -> usize;
+    /// Of the outer header around a packet.
+    fn traffic_class(&self, packet: &[u8]) -> u8;
+    /// Writes what stands behind the first `packet_bytes` of `buffer`, which are the packet. With it the text has so many bytes. `None`: there is no
+    /// room for it, or it is no packet that the transport carries.
+    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize>;
+    /// The datagram with so many bytes of text.
+    fn message_bytes(&self, text_bytes: usize) -> usize;
+    /// Of the packet that is so many behind the first.
+    fn stamp(&self, behind: u64) -> Stamp;
+    /// Writes the datagram's header, with a stamp that must be one of theirs. Answers where what is sealed goes.
+    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]>;
+}
+
 /// A packet that is to be sealed.
 #[derive(Debug)]
 pub struct SealJob<'a> {

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use heapless::Vec;
 
-use crate::crypto::{PacketKey, SealJob, seal_batch};
+use crate::crypto::{Departing, PacketKey, SealJob, seal_batch};
 use crate::net::TunnelId;
 use crate::packet::batch::BATCH_PACKETS;
 use crate::packet::outbox::{Place, Room};
@@ -25,7 +25,7 @@ use super::counters::Counters;
 use super::fragment::Fragmenter;
 use super::parcel::{Sealing, Unsealed};
 use super::report::Traffic;
-use super::tunnels::{Departing, Departure, Tunnels};
+use super::tunnels::{Departure, Tunnels};
 
 #[inline(never)]
 pub(super) fn encap(
@@ -273,10 +273,9 @@ fn finish_all<D: Departing>(
     room: &mut Room,
     leaving: &mut Leaving,
 ) -> Finished {
-    let (departing, others) = packets.split_at(departure.packets());
     let mut finished = Finished::default();
     let mut before = None;
-    for key in departing {
+    for key in &packets[..departure.packets()] {
         let number = place_of(key);
         let (meta, buffer) = batch.buffer_mut(number);
         let packet_bytes = meta.buffer_bytes();
@@ -296,9 +295,6 @@ fn finish_all<D: Departing>(
         let (number, packet_bytes, text_bytes) = (number as u32, packet_bytes as u32, text_bytes as u32);
         // There is room: there are no more packets in a batch.
         let _ = leaving.push(Message { number, packet_bytes, text_bytes, traffic_class });
-    }
-    if !others.is_empty() && departure.is_all_there_is() {
-        drop_all(others, batch, DropReason::TunnelDown);
     }
     finished
 }

@@ -16,7 +16,7 @@ use super::esp::{self, Overhead};
 use super::lifetime::Wear;
 use super::sa::Sa;
 use super::table::Slot;
-use crate::crypto::{PacketKey, Stamp};
+use crate::crypto::{Departing, PacketKey, Stamp};
 use crate::net::{Path, TunnelId};
 use crate::packet::outbox::Room;
 use crate::packet::{DropReason, Outbox};
@@ -38,23 +38,20 @@ pub struct Departure {
     pub is_last: bool,
 }
 
-impl Departure {
-    /// Of the packet that is so many behind the first.
+impl Departing for Departure {
     #[inline]
-    pub fn stamp(&self, behind: u64) -> Stamp {
-        Stamp::Esp { spi: self.spi, sequence: self.sequence + behind, esn: self.esn }
+    fn packets(&self) -> usize {
+        self.packets
     }
 
-    /// Of the outer header around a packet.
     #[inline]
-    pub fn traffic_class(&self, packet: &[u8]) -> u8 {
+    fn traffic_class(&self, packet: &[u8]) -> u8 {
         encapsulate(class_of(packet), self.dscp, self.ecn)
     }
 
-    /// Writes padding and trailer behind the first `packet_bytes` of `buffer`, which are the packet. With them it has so many bytes.
-    /// `None`: there is no room for them, or it is no IP packet, which selectors have ruled out.
+    /// Padding and trailer.
     #[inline]
-    pub fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
+    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
         let text_bytes = esp::padded_bytes(packet_bytes, self.overhead.block_bytes);
         let next_header = esp::next_header_of(buffer)?;
         match buffer.get_mut(packet_bytes..)?.first_chunk_mut() {
@@ -64,15 +61,19 @@ impl Departure {
         Some(text_bytes)
     }
 
-    /// The ESP packet of so many bytes of text.
     #[inline]
-    pub fn message_bytes(&self, text_bytes: usize) -> usize {
+    fn message_bytes(&self, text_bytes: usize) -> usize {
         self.overhead.fixed_bytes + text_bytes
     }
 
-    /// Of the ESP packet with that stamp. Answers where IV, ciphertext and ICV go.
     #[inline]
-    pub fn write_header(stamp: Stamp, message: &mut [u8]) -> Option<&mut [u8]> {
+    fn stamp(&self, behind: u64) -> Stamp {
+        Stamp::Esp { spi: self.spi, sequence: self.sequence + behind, esn: self.esn }
+    }
+
+    /// IV, ciphertext and ICV stand behind it.
+    #[inline]
+    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
         let Stamp::Esp { spi, sequence, .. } = stamp else { return None };
         let (header, sealed) = message.split_first_chunk_mut()?;
         *header = esp::header(spi, sequence);

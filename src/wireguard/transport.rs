@@ -25,7 +25,7 @@ use super::message::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, Data, data_header, 
 use super::peer::{NEVER, Peer, Traffic};
 use super::primitives::TAG_BYTES;
 use super::session::Session;
-use crate::crypto::{OpenJob, PacketKey, Stamp, open_batch};
+use crate::crypto::{Departing, OpenJob, PacketKey, Stamp, open_batch};
 use crate::net::{Path, Timestamp, TunnelId};
 use crate::packet::{DropReason, Outbox};
 
@@ -70,31 +70,38 @@ pub struct Settled<'a> {
     is_heard: bool,
 }
 
-impl Departure {
-    /// Of the packet that is so many behind the first.
+impl Departing for Departure {
     #[inline]
-    pub fn stamp(&self, behind: u64) -> Stamp {
-        Stamp::WireGuard { counter: self.counter + behind }
+    fn packets(&self) -> usize {
+        self.packets
     }
 
-    /// Writes padding behind the first `packet_bytes` of `buffer`, which are the packet. With it it has so many bytes. `None`: there is no room
-    /// for it.
+    /// The outer header shows nothing of the inner one.
     #[inline]
-    pub fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
-        // As much as there may be, of which the length is known.
+    fn traffic_class(&self, _: &[u8]) -> u8 {
+        0
+    }
+
+    /// Padding: as much as there may be, of which the length is known.
+    #[inline]
+    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
         *buffer.get_mut(packet_bytes..)?.first_chunk_mut()? = [0; PADDING_BYTES];
         Some(padded_bytes(packet_bytes, self.mtu_bytes))
     }
 
-    /// The message of so many bytes of text.
     #[inline]
-    pub fn message_bytes(&self, text_bytes: usize) -> usize {
+    fn message_bytes(&self, text_bytes: usize) -> usize {
         text_bytes + DATA_OVERHEAD_BYTES
     }
 
-    /// Of the message with that stamp, which must be one of those of the departure. Answers where ciphertext and tag go.
     #[inline]
-    pub fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    fn stamp(&self, behind: u64) -> Stamp {
+        Stamp::WireGuard { counter: self.counter + behind }
+    }
+
+    /// Ciphertext and tag stand behind it.
+    #[inline]
+    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
         let Stamp::WireGuard { counter } = stamp else { return None };
         let (header, sealed) = message.split_first_chunk_mut::<DATA_HEADER_BYTES>()?;
         *header = data_header(self.remote_index, counter);

@@ -9,7 +9,7 @@ use heapless::Vec;
 use super::ipsec::ESP_OVERHEAD_BYTES;
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
-use crate::crypto::{OpenJob, PacketKey, Stamp};
+use crate::crypto::{Departing, OpenJob, PacketKey, Stamp};
 use crate::dataplane::parcel::{Lent, Tried};
 use crate::dataplane::report::Traffic;
 use crate::net::{Path, Port, TunnelId};
@@ -44,98 +44,6 @@ pub(in crate::dataplane) enum Departure {
 pub(in crate::dataplane) struct Refusal {
     pub reason: DropReason,
     pub packets: usize,
-}
-
-/// What is the same for both kinds.
-pub(in crate::dataplane) trait Departing {
-    /// How many.
-    fn packets(&self) -> usize;
-    /// The tunnel has no numbers for those behind them.
-    fn is_all_there_is(&self) -> bool;
-    /// Of the outer header around a packet.
-    fn traffic_class(&self, packet: &[u8]) -> u8;
-    /// Writes what stands behind the first `packet_bytes` of `buffer`; with it the text has so many bytes. `None`: no room for it.
-    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize>;
-    /// The datagram with so many bytes of text.
-    fn message_bytes(&self, text_bytes: usize) -> usize;
-    /// Of the packet that is so many behind the first.
-    fn stamp(&self, behind: u64) -> Stamp;
-    /// Answers where what is sealed goes.
-    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]>;
-}
-
-impl Departing for wireguard::Departure {
-    #[inline]
-    fn packets(&self) -> usize {
-        self.packets
-    }
-
-    #[inline]
-    fn is_all_there_is(&self) -> bool {
-        true
-    }
-
-    #[inline]
-    fn traffic_class(&self, _: &[u8]) -> u8 {
-        0
-    }
-
-    #[inline]
-    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
-        self.finish(buffer, packet_bytes)
-    }
-
-    #[inline]
-    fn message_bytes(&self, text_bytes: usize) -> usize {
-        self.message_bytes(text_bytes)
-    }
-
-    #[inline]
-    fn stamp(&self, behind: u64) -> Stamp {
-        self.stamp(behind)
-    }
-
-    #[inline]
-    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        self.write_header(stamp, message)
-    }
-}
-
-impl Departing for ipsec::Departure {
-    #[inline]
-    fn packets(&self) -> usize {
-        self.packets
-    }
-
-    #[inline]
-    fn is_all_there_is(&self) -> bool {
-        false
-    }
-
-    #[inline]
-    fn traffic_class(&self, packet: &[u8]) -> u8 {
-        self.traffic_class(packet)
-    }
-
-    #[inline]
-    fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
-        self.finish(buffer, packet_bytes)
-    }
-
-    #[inline]
-    fn message_bytes(&self, text_bytes: usize) -> usize {
-        self.message_bytes(text_bytes)
-    }
-
-    #[inline]
-    fn stamp(&self, behind: u64) -> Stamp {
-        self.stamp(behind)
-    }
-
-    #[inline]
-    fn write_header<'a>(&self, stamp: Stamp, message: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        ipsec::Departure::write_header(stamp, message)
-    }
 }
 
 impl Departure {

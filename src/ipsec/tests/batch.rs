@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::world::*;
-use crate::crypto::{Cipher, Integrity, OpenJob, SealJob, Suite, open_batch, seal_batch};
+use crate::crypto::{Cipher, Departing, Integrity, OpenJob, SealJob, Suite, open_batch, seal_batch};
 use crate::ipsec::{ChildSa, Departure, Event, Lifetime, Outbound, Slot};
 use crate::net::{Path, Selector};
 use crate::packet::{DropReason, Opened, Outbox};
@@ -60,7 +60,7 @@ impl Side {
                 let mut sealed = vec![0; departure.message_bytes(text_bytes)];
                 let stamp = departure.stamp(behind);
                 let key = self.endpoint.sealing_key(&departure).unwrap();
-                let body = Departure::write_header(stamp, &mut sealed).unwrap();
+                let body = departure.write_header(stamp, &mut sealed).unwrap();
                 let mut jobs = [SealJob::new(key, stamp, &buffer[..text_bytes], body)];
                 seal_batch(&mut jobs);
                 assert!(jobs[0].is_sealed);
