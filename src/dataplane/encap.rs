@@ -154,11 +154,11 @@ impl Encap<'_> {
             }
         };
         let mut room = outbox.room();
-        let (Finished { traffic, are_unequal }, done) = match &departure {
-            Departure::WireGuard(departure) => {
-                (finish_all(departure, packets, batch, &mut room, leaving), packets.len())
-            }
-            Departure::Esp(departure) => (finish_all(departure, packets, batch, &mut room, leaving), departure.packets),
+        // For those that have no numbers it is asked again, and refused with its reason.
+        let done = departure.as_departing().packets();
+        let Finished { traffic, are_unequal } = match &departure {
+            Departure::WireGuard(departure) => finish_all(departure, &packets[..done], batch, &mut room, leaving),
+            Departure::Esp(departure) => finish_all(departure, &packets[..done], batch, &mut room, leaving),
         };
         if first < leaving.len() {
             let place = outbox.reserve_taken(room);
@@ -264,7 +264,7 @@ impl Encap<'_> {
     }
 }
 
-/// Makes the first of the packets, as many as depart, ready for sealing, as far as there is room.
+/// Makes packets that depart ready for sealing, as far as there is room.
 #[inline(never)]
 fn finish_all<D: Departing>(
     departure: &D,
@@ -275,7 +275,7 @@ fn finish_all<D: Departing>(
 ) -> Finished {
     let mut finished = Finished::default();
     let mut before = None;
-    for key in &packets[..departure.packets()] {
+    for key in packets {
         let number = place_of(key);
         let (meta, buffer) = batch.buffer_mut(number);
         let packet_bytes = meta.buffer_bytes();
