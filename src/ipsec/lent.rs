@@ -5,7 +5,7 @@
 //! (RFC 4303 appendix A2); if the window here stands elsewhere, the packet counts as one that is not authentic, as it would have been here.
 
 use super::endpoint::Endpoint;
-use super::esp::{HEADER_BYTES, Header};
+use super::esp::{HEADER_BYTES, Header, Overhead};
 use super::replay::recover;
 use crate::crypto::{PacketKey, Stamp};
 
@@ -37,8 +37,7 @@ impl Lent {
     pub fn look_up<'a>(&self, packet: &'a [u8]) -> Option<(Stamp, usize, &'a [u8])> {
         let low = Header::parse(packet)?.sequence_low;
         let sequence = if self.esn { recover(self.newest, self.window_packets, low) } else { low.into() };
-        let suite = self.key.suite();
-        let text_bytes = packet.len().checked_sub(HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes())?;
+        let text_bytes = packet.len().checked_sub(Overhead::of(&self.key).fixed_bytes)?;
         Some((Stamp::Esp { spi: self.spi, sequence, esn: self.esn }, text_bytes, &packet[HEADER_BYTES..]))
     }
 

@@ -268,8 +268,7 @@ impl Sa {
     /// What stands around the text of an ESP packet to us.
     #[inline]
     pub fn overhead_in(&self) -> usize {
-        let suite = self.key_in.suite();
-        esp::HEADER_BYTES + suite.iv_bytes() + suite.icv_bytes()
+        Overhead::of(&self.key_in).fixed_bytes
     }
 
     /// An admitted packet is authentic, and this is in it. `Err`: of those that were admitted together it is another one's replay.

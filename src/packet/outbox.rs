@@ -173,12 +173,8 @@ impl Outbox {
     pub fn commit_behind(&mut self, len: usize) {
         let place = Place { start: self.used, len };
         self.used += len;
-        debug_assert!(len > 0 && self.used <= self.bytes.len() && !self.runs.is_empty());
-        match self.runs.last_mut() {
-            Some(run) if run.accepts(place) => run.add(len),
-            Some(&mut run) => self.runs.push(Run { segment_bytes: len, start: place.start, len, segments: 1, ..run }),
-            None => {}
-        }
+        debug_assert!(len > 0 && self.used <= self.bytes.len());
+        self.add_behind(place);
     }
 
     #[inline]
@@ -212,13 +208,13 @@ impl Outbox {
     }
 
     #[inline]
-    pub fn place_mut(&mut self, place: Place) -> &mut [u8] {
+    fn place_mut(&mut self, place: Place) -> &mut [u8] {
         &mut self.bytes[place.start..place.start + place.len]
     }
 
     /// Makes a reserved place a datagram with a forwarded packet.
     #[inline]
-    pub fn commit_place(&mut self, place: Place, path: Path, traffic_class: u8) {
+    fn commit_place(&mut self, place: Place, path: Path, traffic_class: u8) {
         self.reserved -= 1;
         self.add(place, path, true, traffic_class);
     }
@@ -242,24 +238,15 @@ impl Outbox {
                 None => self.give_up(place),
             }
         }
-        // The run is a copy as long as it grows: its last state is put back when it is over.
-        let Some(&(mut run)) = self.runs.last() else { return };
         for (place, is_finished) in places {
             match is_finished {
-                true if run.accepts(place) => {
-                    self.reserved -= 1;
-                    run.add(place.len);
-                }
                 true => {
                     self.reserved -= 1;
-                    self.put_back(run);
-                    run = Run { segment_bytes: place.len, start: place.start, len: place.len, segments: 1, ..run };
-                    self.runs.push(run);
+                    self.add_behind(place);
                 }
                 false => self.give_up(place),
             }
         }
-        self.put_back(run);
     }
 
     /// The same for places of `len` bytes each, all of which are finished.
@@ -279,17 +266,24 @@ impl Outbox {
         }
     }
 
-    #[inline]
-    fn put_back(&mut self, run: Run) {
-        if let Some(last) = self.runs.last_mut() {
-            *last = run;
-        }
-    }
-
     /// Nothing leaves of what was written to this place.
     pub fn give_up(&mut self, place: Place) {
         self.reserved -= 1;
         self.place_mut(place).fill(0);
+    }
+
+    /// A datagram that goes the very way of the last one.
+    #[inline]
+    fn add_behind(&mut self, place: Place) {
+        debug_assert!(!self.runs.is_empty());
+        match self.runs.last_mut() {
+            Some(run) if run.accepts(place) => run.add(place.len),
+            Some(&mut run) => {
+                let Place { start, len } = place;
+                self.runs.push(Run { segment_bytes: len, start, len, segments: 1, ..run });
+            }
+            None => {}
+        }
     }
 
     #[inline]

@@ -2,9 +2,8 @@
 //! those are new, and what follows from a message that has arrived, is found here, by [`Receiver`].
 
 use super::endpoint::Endpoint;
-use super::ingress::peer_mut;
-use super::message::{DATA_OVERHEAD_BYTES, Data};
-use super::transport::Receiver;
+use super::message::Data;
+use super::transport::{Receiver, text_bytes};
 use crate::crypto::{PacketKey, Stamp};
 use crate::net::Path;
 use crate::packet::DropReason;
@@ -25,7 +24,7 @@ impl Lent {
     #[inline]
     pub fn look_up<'a>(&self, datagram: &'a [u8]) -> Option<(Stamp, usize, &'a [u8])> {
         let data = Data::parse(datagram)?;
-        Some((Stamp::WireGuard { counter: data.counter }, datagram.len() - DATA_OVERHEAD_BYTES, data.sealed))
+        Some((Stamp::WireGuard { counter: data.counter }, text_bytes(data.sealed), data.sealed))
     }
 }
 
@@ -41,7 +40,7 @@ impl Endpoint {
     }
 
     /// For authentic messages with that receiver index that were opened elsewhere with the key of this identity, and came by one
-    /// path. To each of them [`Receiver::arrived`] applies. The index may be another session's by now.
+    /// path. To each of them [`Receiver::arrived`] applies, or [`Receiver::settled`]. The index may be another session's by now.
     #[inline]
     pub fn receiver_of_lent<'a>(
         &'a mut self,
@@ -53,8 +52,6 @@ impl Endpoint {
         if opener.key().identity() != key {
             return Err(DropReason::DataUnknownSession);
         }
-        let tunnel = opener.tunnel();
-        debug_assert!(peer_mut(&mut self.peers, tunnel).is_some());
-        self.receiver(tunnel, receiver_index, path)
+        self.receiver(opener.tunnel(), receiver_index, path)
     }
 }
