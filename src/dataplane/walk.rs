@@ -94,7 +94,7 @@ impl Walk<'_> {
             });
             deliver(batch, host, now);
             translate(batch, mapping, napt, identifications);
-            flows.learn(batch, police.passed(), carriers);
+            flows.learn(batch, police.passed(), carriers, sessions);
         }
         encap(batch, tunnels, fragmenter, outbox, sealing, counters);
 

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 
@@ -114,7 +115,7 @@ proptest! {
         entry.epoch = 1;
         entry.key |= 1;
         let mut flows = flows(10);
-        flows.put(entry);
+        flows.put(entry, |_| true);
         prop_assert_eq!(flows.find(entry.key), Some(entry));
     }
 
@@ -143,7 +144,7 @@ fn realms_that_share_every_address_and_port_have_flows_of_their_own() {
     let [a, b] = [A, B].map(|realm| key(realm, &packet));
     assert_ne!(a, b);
     let mut flows = flows(10);
-    flows.put(entry(a, 1));
+    flows.put(entry(a, 1), |_| true);
     assert_eq!(flows.find(b), None);
     assert!(flows.find(a).is_some());
 }
@@ -192,43 +193,79 @@ fn a_key_tells_apart_whatever_a_session_does() {
     assert_eq!(keys.map(is_tcp), [false, false, false, false, false, false, false, true]);
 }
 
+/// Keys of flows that prefer that place, in the table as it is.
+fn rivals(flows: &Flows, place: u32) -> impl Iterator<Item = u128> {
+    (1..).filter(move |key| flows.preferred(*key) == place)
+}
+
+/// Whose entry, of this epoch, stands there.
+fn at(flows: &Flows, place: u32) -> Option<u128> {
+    let line = flows.words[flows.first_word..].as_chunks().0[place as usize];
+    let key = key_in(&line);
+    Entry::is_of(&line, key, flows.epoch).then_some(key)
+}
+
 #[test]
 fn a_flow_is_where_its_hash_prefers_unless_another_is() {
     let mut flows = flows(10);
-    let beside = |flows: &Flows, other: u32| (1..).find(|key| flows.preferred(*key) == other).unwrap();
-    let (first, place) = (1, flows.preferred(1));
-    let rivals: Vec<u128> = (2..).filter(|key| flows.preferred(*key) == place).take(2).collect();
-    let at = |flows: &Flows, place: u32| {
-        let line = flows.words[flows.first_word..].as_chunks().0[place as usize];
-        Entry::is_of(&line, Entry::from_words(&line).key, flows.epoch).then(|| Entry::from_words(&line).key)
-    };
-    flows.put(entry(first, 1));
-    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(first), None));
-    flows.put(entry(rivals[0], 1));
-    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(first), Some(rivals[0])), "it goes beside");
-    flows.put(Entry { addresses: 8, ..entry(rivals[0], 1) });
-    assert_eq!(at(&flows, place), Some(first), "learned again, it stays where it is");
-    assert_eq!(flows.find(rivals[0]).map(|entry| entry.addresses), Some(8));
-    flows.put(entry(rivals[1], 1));
-    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(rivals[1]), Some(rivals[0])), "both are taken");
-    let neighbour = beside(&flows, place ^ 1);
-    flows.put(entry(neighbour, 1));
-    assert_eq!((at(&flows, place), at(&flows, place ^ 1)), (Some(rivals[1]), Some(neighbour)));
+    let place = flows.preferred(1);
+    let keys: Vec<u128> = rivals(&flows, place).take(WAYS as usize + 1).collect();
+    let (late, keys) = keys.split_last().unwrap();
+    let all_at = |flows: &Flows| places(place).map(|place| at(flows, place)).collect::<Vec<_>>();
+    for (key, way) in keys.iter().zip(1..) {
+        flows.put(entry(*key, 1), |_| true);
+        let mut expected: Vec<_> = keys[..way].iter().copied().map(Some).collect();
+        expected.resize(keys.len(), None);
+        assert_eq!(all_at(&flows), expected, "one beside the other");
+    }
+    flows.put(Entry { addresses: 8, ..entry(keys[3], 1) }, |_| true);
+    assert_eq!(at(&flows, place ^ 3), Some(keys[3]), "learned again, it stays where it is");
+    assert_eq!(flows.find(keys[3]).map(|entry| entry.addresses), Some(8));
+    flows.put(entry(*late, 1), |_| true);
+    assert_eq!((at(&flows, place), flows.find(keys[0])), (Some(*late), None), "all are taken");
+    assert!(keys[1..].iter().all(|key| flows.find(*key).is_some()));
     // What is stale gives way at once, and the preferred place first.
     flows.forget();
-    flows.put(entry(first, 2));
-    assert_eq!((at(&flows, place), flows.find(neighbour)), (Some(first), None));
+    flows.put(entry(keys[5], 2), |_| true);
+    assert_eq!((at(&flows, place), flows.find(keys[1])), (Some(keys[5]), None));
+}
+
+#[test]
+fn flows_of_ended_sessions_give_way() {
+    let mut flows = flows(10);
+    let place = flows.preferred(1);
+    let keys: Vec<u128> = rivals(&flows, place).take(4).collect();
+    let of_session = |key, serial| Entry { pass: Pass { serial, ..PASS }, ..entry(key, 1) };
+    (0..3).for_each(|n| flows.put(of_session(keys[n], n as u64), |_| true));
+    flows.put(of_session(keys[3], 3), |pass| pass.serial != 1);
+    let all: Vec<_> = places(place).take(4).map(|place| at(&flows, place)).collect();
+    assert_eq!(all, [Some(keys[0]), Some(keys[3]), Some(keys[2]), None]);
+}
+
+#[test]
+fn what_was_learned_in_a_smaller_table_gives_way_in_a_larger_one() {
+    let mut flows = flows(100_000);
+    let keys = 1..=START as u128;
+    keys.clone().for_each(|key| flows.put(entry(key, 1), |_| true));
+    flows.make_room(100_000);
+    assert!(flows.in_use > START);
+    let (key, place) = (1..)
+        .map(|key| (key, flows.preferred(key)))
+        .find(|(_, place)| at(&flows, *place).is_some_and(|other| flows.preferred(other) ^ place >= WAYS))
+        .unwrap();
+    flows.put(entry(key, 1), |_| true);
+    assert_eq!(at(&flows, place), Some(key));
 }
 
 #[test]
 fn a_new_epoch_knows_nothing_of_the_one_before() {
     let mut flows = flows(10);
-    flows.put(entry(1, flows.epoch));
+    flows.put(entry(1, flows.epoch), |_| true);
     assert!(flows.find(1).is_some());
     flows.forget();
     assert!(flows.find(1).is_none());
     flows.epoch = u32::MAX;
-    flows.put(entry(1, u32::MAX));
+    flows.put(entry(1, u32::MAX), |_| true);
     flows.forget();
     assert_eq!(flows.epoch, 1, "and after the last one the first comes again, with nothing in it");
     assert!(flows.words.iter().all(|word| *word == 0));
@@ -239,7 +276,7 @@ fn the_table_is_bounded_and_a_full_one_still_learns() {
     let mut flows = flows(START / ENTRIES_PER_SESSION);
     let bytes = flows.words.len();
     for key in 1..=10 * START as u128 {
-        flows.put(entry(key, 1));
+        flows.put(entry(key, 1), |_| true);
         assert!(flows.find(key).is_some());
     }
     let known = (1..=10 * START as u128).filter(|key| flows.find(*key).is_some()).count();
@@ -249,16 +286,21 @@ fn the_table_is_bounded_and_a_full_one_still_learns() {
 
 #[test]
 fn of_as_many_flows_as_sessions_make_hardly_one_is_pushed_out() {
-    let sessions = 10_000;
+    // So many that the table is as full as it ever becomes.
+    let sessions = 1 << 14;
     let mut flows = flows(sessions);
     flows.make_room(sessions);
+    assert_eq!(flows.in_use, sessions * ENTRIES_PER_SESSION);
     let keys = 1..=2 * sessions as u128;
-    keys.clone().for_each(|key| flows.put(entry(key, 1)));
-    let known = keys.clone().filter(|key| flows.find(*key).is_some()).count();
-    assert!(known * 100 > 2 * sessions * 92, "{known}");
+    let known = |flows: &Flows, keys: RangeInclusive<u128>| keys.filter(|key| flows.find(*key).is_some()).count();
+    // In one direction only.
+    keys.clone().step_by(2).for_each(|key| flows.put(entry(key, 1), |_| true));
+    assert!(known(&flows, keys.clone()) * 1000 > sessions * 999);
+    keys.clone().for_each(|key| flows.put(entry(key, 1), |_| true));
+    assert!(known(&flows, keys.clone()) * 1000 > 2 * sessions * 998);
     // Stale ones give way first.
     flows.forget();
-    keys.clone().take(1000).for_each(|key| flows.put(entry(key, 2)));
+    keys.clone().take(1000).for_each(|key| flows.put(entry(key, 2), |_| true));
     assert!(keys.take(1000).all(|key| flows.find(key).is_some()));
 }
 

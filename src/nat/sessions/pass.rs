@@ -22,6 +22,11 @@ impl Sessions {
         Pass { slot: slot as u32, serial: life.serial, from_opener, generation: session.generation }
     }
 
+    /// Whether the session of a pass has not ended.
+    pub fn has(&self, pass: Pass) -> bool {
+        self.lives.get(pass.slot as usize).is_some_and(|life| life.serial == pass.serial)
+    }
+
     /// Brings what [`Sessions::pass_again`] needs into the processor's cache. What is returned means nothing.
     #[inline]
     pub fn touch(&self, slot: u32, is_tcp: bool) -> u32 {
