@@ -232,7 +232,8 @@ impl Engine {
     fn open_and_walk<'a>(&mut self, datagrams: impl Iterator<Item = Datagram<'a>>, now: Timestamp) {
         let mut arrivals = Arrivals::default();
         let mut room = BATCH_PACKETS - self.batch.len();
-        for datagram in datagrams {
+        // Not `for`: sockets make datagrams by iterators within one another, which are loops within one another this way.
+        datagrams.for_each(|datagram| {
             if !arrivals.push_behind(&datagram) {
                 self.take_other(&mut arrivals, &datagram, now);
                 room = BATCH_PACKETS - self.batch.len();
@@ -241,7 +242,7 @@ impl Engine {
                 self.open(&mut arrivals, now);
                 room = BATCH_PACKETS - self.batch.len();
             }
-        }
+        });
         self.open(&mut arrivals, now);
         if !self.batch.is_empty() {
             self.walk(now);
