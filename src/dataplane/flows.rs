@@ -8,7 +8,8 @@
 //! is right because
 //! - it was learned from a packet that all stages have let pass, of the same realm, in the same epoch: a new configuration, and
 //!   another choice of attachments, begin a new one ([`Flows::forget`]), and nothing of an older one is used;
-//! - the session is asked every time ([`Sessions::pass_again`]): its end, its idle time, its connection's phase;
+//! - the session is asked every time ([`Sessions::pass_again`]): its end, its idle time, its connection's phase; but for a packet that is
+//!   not TCP's only if its answer may have changed since the last one ([`Sessions::moment`]);
 //! - the tunnel's size is asked every time, and where the realm has several attachments, whether it is up.
 //!
 //! Only what is plain and common is here: IPv4 on both sides, TCP but for SYN, UDP, whole, without options, not by a pool's port.
@@ -16,7 +17,7 @@
 //! An entry is a cache line. Each flow may be in one of sixteen neighbouring lines, and is in the one that its hash prefers unless that
 //! was another's, so that mostly one is read. Sixteen, because a flow for which there is no place costs its packets all the stages: with two,
 //! 3 % of as many flows as there are sessions had none, 8 % of twice as many, and cost more than the walk of all others. Packets write nothing
-//! into an entry. What was learned in another place than now, when the table was smaller, and what was learned of a session that has ended, gives way.
+//! into an entry but when its session was asked, once in a second. What was learned in another place than now, when the table was smaller, and what was learned of a session that has ended, gives way.
 //! The room is reserved at the start and used as far as there are sessions, so that few flows stay in the processor's cache. Hashes
 //! are keyed: nobody can choose flows that push out another's.
 
@@ -38,7 +39,8 @@ use super::tunnels::Tunnels;
 mod entry;
 
 use self::entry::{
-    ENTRY_WORDS, Entry, Line, egress_of, epoch_of, has_choice, is_tcp, key_in, key_of, pass_of, slot_of, total_bytes_of,
+    ENTRY_WORDS, Entry, Line, asked_at, egress_of, epoch_of, has_choice, is_tcp, key_in, key_of, note_asked, pass_of,
+    slot_of, total_bytes_of,
 };
 
 /// Places that a flow may be in, one of them preferred: the others differ from it in the lowest bits.
@@ -144,8 +146,9 @@ impl Flows {
     ) -> bool {
         self.make_room(sessions.len());
         self.read_keys(batch);
-        let found = self.find_all(batch.len(), sessions);
-        let known = self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs });
+        let moment = sessions.moment(now_secs);
+        let found = self.find_all(batch.len(), sessions, moment);
+        let known = self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs, moment });
         self.hits += known as u64;
         known < batch.len()
     }
@@ -166,7 +169,7 @@ impl Flows {
     /// The packets of which there are entries, and where these are. Reads all packets' entries, then what they ask of their sessions, so that the
     /// waits of different packets overlap.
     #[inline(never)]
-    fn find_all(&self, len: usize, sessions: &Sessions) -> AllFound {
+    fn find_all(&self, len: usize, sessions: &Sessions, moment: u64) -> AllFound {
         let len = len.min(BATCH_PACKETS);
         let (keys, places) = (&self.keys[..len], &self.places[..len]);
         let (lines, epoch) = (self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0, self.epoch);
@@ -182,7 +185,9 @@ impl Flows {
             if *key != 0
                 && let Some((place, line)) = find(lines, *place, *key, epoch)
             {
-                touched ^= sessions.touch(slot_of(line), is_tcp(*key));
+                if asked_at(line) != moment {
+                    touched ^= sessions.touch(slot_of(line), is_tcp(*key));
+                }
                 all.found[all.count] = Found { number, place };
                 all.count += 1;
             }
@@ -194,12 +199,12 @@ impl Flows {
     /// Those that may pass become what they are when they leave. How many they are: at the others the stages have to look, and nothing of
     /// them has changed.
     #[inline(never)]
-    fn pass_all(&self, all: &AllFound, batch: &mut Batch, mut asked: Asked) -> usize {
-        let lines = self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0;
+    fn pass_all(&mut self, all: &AllFound, batch: &mut Batch, mut asked: Asked) -> usize {
+        let lines = self.words[self.first_word..].as_chunks_mut::<ENTRY_WORDS>().0;
         // Packets behind one another often leave by the same tunnel.
         let (mut egress, mut mtu_bytes, mut known) = (TunnelId::NONE, 0, 0);
         for Found { number, place } in &all.found[..all.count] {
-            let (line, total_bytes) = (&lines[*place as usize], self.total_bytes[*number as usize]);
+            let (line, total_bytes) = (&mut lines[*place as usize], self.total_bytes[*number as usize]);
             if egress_of(line) != egress {
                 egress = egress_of(line);
                 mtu_bytes = asked.tunnels.mtu_bytes(egress);
@@ -209,7 +214,7 @@ impl Flows {
                 && (!has_choice(line) || asked.is_up(egress))
                 && match is_tcp(key_in(line)) {
                     true => buffer.get(..total_bytes.into()).is_some_and(|packet| asked.passes_segment(line, packet)),
-                    false => asked.sessions.pass_again(pass_of(line), None, asked.generation, asked.now_secs),
+                    false => asked_at(line) == asked.moment || asked.passes(line),
                 };
             if let (true, Some(header)) = (may_pass, buffer.first_chunk_mut()) {
                 let entry = Entry::from_words(line);
@@ -289,6 +294,7 @@ struct Asked<'a> {
     tunnels: &'a Tunnels,
     generation: Generation,
     now_secs: u32,
+    moment: u64,
 }
 
 // What not every packet needs is called, so that the loop that all of them take keeps what it needs in registers.
@@ -296,6 +302,16 @@ impl Asked<'_> {
     #[inline(never)]
     fn is_up(&self, egress: TunnelId) -> bool {
         self.tunnels.is_up_for(egress, IpVersion::V4)
+    }
+
+    /// A packet that is not TCP's.
+    #[inline(never)]
+    fn passes(&mut self, line: &mut Line) -> bool {
+        let passes = self.sessions.pass_again(pass_of(line), None, self.generation, self.now_secs);
+        if passes {
+            note_asked(line, self.moment);
+        }
+        passes
     }
 
     #[inline(never)]

@@ -136,6 +136,7 @@ impl Entry {
         differs == 0
     }
 
+    /// As it is learned.
     pub fn to_words(self) -> Line {
         let Entry { key, epoch, pass, addresses, header, pseudo_header, egress, realm, has_choice } = self;
         let Pass { slot, serial, from_opener, generation } = pass;
@@ -148,7 +149,7 @@ impl Entry {
             addresses,
             u64::from(header) | u64::from(pseudo_header) << 16 | u64::from(egress.0) << 32,
             u64::from(realm.0) | bits << 16 | u64::from(generation.0) << 32,
-            0,
+            0, // its session has not been asked yet
         ]
     }
 
@@ -195,6 +196,17 @@ pub fn pass_of(line: &Line) -> Pass {
 #[inline]
 pub fn egress_of(line: &Line) -> TunnelId {
     TunnelId((line[5] >> 32) as u32)
+}
+
+/// When its session was asked the last time ([`crate::nat::Sessions::moment`]).
+#[inline]
+pub fn asked_at(line: &Line) -> u64 {
+    line[7]
+}
+
+#[inline]
+pub fn note_asked(line: &mut Line, moment: u64) {
+    line[7] = moment;
 }
 
 #[inline]

@@ -49,6 +49,7 @@ impl Sessions {
         let found = self.find(ticket.hash, &ticket.key);
         if let Some(slot) = found.filter(|slot| self.slab[*slot].opener_is_low == ticket.source_is_low) {
             self.lives[slot].way = Way::Knock;
+            self.revocations = self.revocations.wrapping_add(1);
         }
         Ok(())
     }

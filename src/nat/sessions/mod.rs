@@ -94,6 +94,8 @@ pub struct Sessions {
     per_realm: Vec<u32>,
     hand: usize,
     last_serial: u64,
+    /// How often packets may have lost their way, other than by being late. Wraps.
+    revocations: u32,
     /// Bindings that ended sessions have let go of.
     released: Vec<Held>,
 }
@@ -114,6 +116,7 @@ impl Sessions {
             per_realm: vec![0; usize::from(u16::MAX) + 1],
             hand: 0,
             last_serial: 0,
+            revocations: 0,
             released: Vec::with_capacity(2 * BATCH_PACKETS),
         }
     }
@@ -121,6 +124,7 @@ impl Sessions {
     /// From now on, also for sessions that are open.
     pub fn set_timers(&mut self, timers: Timers) {
         self.timers = timers;
+        self.revocations = self.revocations.wrapping_add(1);
     }
 
     pub fn len(&self) -> usize {
@@ -224,7 +228,7 @@ impl Sessions {
             let life = &self.lives[self.hand];
             if !life.is_over() && life.is_expired(&self.timers, now_secs) {
                 let hash = self.hash(&self.slab[self.hand].key());
-                self.remove(self.hand, hash);
+                self.remove_idle(self.hand, hash);
             }
         }
     }
@@ -368,6 +372,12 @@ impl Sessions {
     }
 
     fn remove(&mut self, slot: usize, hash: u32) {
+        self.revocations = self.revocations.wrapping_add(1);
+        self.remove_idle(slot, hash);
+    }
+
+    /// The same of one that no packet has refreshed for so long that nobody was told in this second that it goes on.
+    fn remove_idle(&mut self, slot: usize, hash: u32) {
         if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.slot as usize == slot) {
             entry.remove();
         }

@@ -27,6 +27,13 @@ impl Sessions {
         self.lives.get(pass.slot as usize).is_some_and(|life| life.serial == pass.serial)
     }
 
+    /// What [`Sessions::pass_again`] has said of a packet that is not TCP's it says of the next one, as long as this stays the same: no second
+    /// has passed, and no session has ended, but for those that had been idle for too long. Never 0.
+    #[inline]
+    pub fn moment(&self, now_secs: u32) -> u64 {
+        (u64::from(now_secs) + 1) << 32 | u64::from(self.revocations)
+    }
+
     /// Brings what [`Sessions::pass_again`] needs into the processor's cache. What is returned means nothing.
     #[inline]
     pub fn touch(&self, slot: u32, is_tcp: bool) -> u32 {

@@ -89,6 +89,63 @@ proptest! {
     }
 }
 
+/// What may become of sessions, whichever they are.
+#[derive(Clone, Debug)]
+enum Happens {
+    Said { port: u16, by_server: bool },
+    Knocked { port: u16 },
+    Forgotten { port: u16 },
+    Expiry,
+    OtherTimers { secs: u32 },
+    SecsPass(u32),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        8 => (0..PORTS, any::<bool>()).prop_map(|(port, by_server)| Happens::Said { port, by_server }),
+        1 => (0..PORTS).prop_map(|port| Happens::Knocked { port }),
+        1 => (0..PORTS).prop_map(|port| Happens::Forgotten { port }),
+        2 => Just(Happens::Expiry),
+        1 => (1..4u32).prop_map(|secs| Happens::OtherTimers { secs }),
+        2 => (1..4u32).prop_map(Happens::SecsPass),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_passes_again_does_so_until_the_moment_is_over(all in prop::collection::vec(happens(), 1..100)) {
+        let (mut t, mut now) = (table(4, 4), 0);
+        let mut passed: HashMap<(u32, u64, bool), (Pass, u64)> = HashMap::new();
+        let flow = |port| udp(side(A, port), side(B, 443));
+        for what in all {
+            match what {
+                Happens::Said { port, by_server } => {
+                    let flow = if by_server { flow(port).reversed() } else { flow(port) };
+                    let ticket = t.ticket(&flow);
+                    if let Ok(pass) = t.admit(&ticket, G1, now, |flow| flow.source.realm == A)
+                        && t.pass_again(pass, None, G1, now)
+                    {
+                        passed.insert((pass.slot, pass.serial, pass.from_opener), (pass, t.moment(now)));
+                    }
+                }
+                Happens::Knocked { port } => {
+                    let _ = t.knock(&t.ticket(&flow(port)), G1, now, |_| true);
+                }
+                Happens::Forgotten { port } => t.forget(&t.ticket(&flow(port))),
+                Happens::Expiry => t.expire(4, now),
+                Happens::OtherTimers { secs } => t.set_timers(Timers { udp_secs: secs, ..Timers::default() }),
+                Happens::SecsPass(secs) => now += secs,
+            }
+            let moment = t.moment(now);
+            prop_assert_ne!(moment, 0);
+            passed.retain(|_, (_, at)| *at == moment);
+            for (pass, _) in passed.values() {
+                prop_assert!(t.pass_again(*pass, None, G1, now), "{:?} after {:?}", pass, what);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_pass_is_for_one_session_and_not_for_the_next_in_its_place() {
     let mut t = table(1, 1);
