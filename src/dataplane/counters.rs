@@ -173,9 +173,14 @@ impl Counters {
     #[inline]
     pub fn ended_all(&mut self, metas: &[Meta]) {
         let totals = &mut self.totals;
+        let forwarded = metas.iter().filter(|meta| meta.fate == Fate::Forwarded).count();
+        totals.forwarded += forwarded as u64;
+        if forwarded == metas.len() {
+            return;
+        }
         for meta in metas {
             match meta.fate {
-                Fate::Forwarded => totals.forwarded += 1,
+                Fate::Forwarded => {}
                 Fate::Answered => totals.answered += 1,
                 Fate::Dropped(reason) => self.realms[usize::from(meta.realm.0)].drops[reason.index()] += 1,
                 Fate::Kept => totals.fragments_kept += 1,
