@@ -15,9 +15,10 @@
 //! Only what is plain and common is here: IPv4 on both sides, TCP but for SYN, UDP, whole, without options, not by a pool's port.
 //!
 //! An entry is a cache line. Each flow may be in one of sixteen neighbouring lines, and is in the one that its hash prefers unless that
-//! was another's, so that mostly one is read. Sixteen, because a flow for which there is no place costs its packets all the stages: with two,
-//! 3 % of as many flows as there are sessions had none, 8 % of twice as many, and cost more than the walk of all others. Packets write nothing
-//! into an entry but when its session was asked, once in a second. What was learned in another place than now, when the table was smaller, and what was learned of a session that has ended, gives way.
+//! was another's, so that mostly one is read. Sixteen, because a flow for which there is no place costs its packets all the stages ([decision
+//! 16](../../../docs/decisions/0016-known-flows.md) has the figures). Packets write nothing into an entry but that its session has let one
+//! pass, once in a moment. What was learned in another place than now, when the table was smaller, and what was learned of a session that
+//! has ended, gives way; if nothing does, the flow in the preferred place.
 //! The room is reserved at the start and used as far as there are sessions, so that few flows stay in the processor's cache. Hashes
 //! are keyed: nobody can choose flows that push out another's.
 
@@ -39,7 +40,7 @@ use super::tunnels::Tunnels;
 mod entry;
 
 use self::entry::{
-    ENTRY_WORDS, Entry, Line, asked_at, egress_of, epoch_of, has_choice, is_tcp, key_in, key_of, note_asked, pass_of,
+    ENTRY_WORDS, Entry, Line, egress_of, epoch_of, has_choice, is_tcp, key_in, key_of, note_passed, pass_of, passed_at,
     slot_of, total_bytes_of,
 };
 
@@ -87,10 +88,10 @@ impl Flows {
     /// `max_sessions`: of the table that this one goes with. `seed`: random and secret.
     pub fn new(max_sessions: usize, seed: u64) -> Self {
         let room = (max_sessions * ENTRIES_PER_SESSION).next_power_of_two().max(START);
-        // Zeros that nobody has touched take no memory. The offset makes entries whole cache lines, and the first two places of a flow
-        // the pair that processors fetch together.
-        let words = vec![0; (room + 2) * ENTRY_WORDS];
-        let first_word = words.as_ptr().align_offset(2 * size_of::<Line>()).min(2 * ENTRY_WORDS);
+        // Zeros that nobody has touched take no memory. The offset makes entries whole cache lines, and all places of a flow part of one page.
+        let words = vec![0; (room + WAYS as usize) * ENTRY_WORDS];
+        let align_words = WAYS as usize * ENTRY_WORDS;
+        let first_word = words.as_ptr().align_offset(align_words * size_of::<u64>()).min(align_words);
         let hasher = FixedState::with_seed(seed);
         Flows {
             hasher,
@@ -185,7 +186,7 @@ impl Flows {
             if *key != 0
                 && let Some((place, line)) = find(lines, *place, *key, epoch)
             {
-                if asked_at(line) != moment {
+                if passed_at(line) != moment {
                     touched ^= sessions.touch(slot_of(line), is_tcp(*key));
                 }
                 all.found[all.count] = Found { number, place };
@@ -214,7 +215,7 @@ impl Flows {
                 && (!has_choice(line) || asked.is_up(egress))
                 && match is_tcp(key_in(line)) {
                     true => buffer.get(..total_bytes.into()).is_some_and(|packet| asked.passes_segment(line, packet)),
-                    false => asked_at(line) == asked.moment || asked.passes(line),
+                    false => passed_at(line) == asked.moment || asked.passes(line),
                 };
             if let (true, Some(header)) = (may_pass, buffer.first_chunk_mut()) {
                 let entry = Entry::from_words(line);
@@ -240,6 +241,9 @@ impl Flows {
         }
     }
 
+    /// Within an epoch a line that has been taken stays taken, perhaps by another, the first that is free in the order of a flow's places is
+    /// the one that is taken, and the table becomes no smaller: by that [`find_beside`] knows where to end, and no key is in two of its places.
+    ///
     /// `is_there`: whether the session that lets something pass has not ended.
     fn put(&mut self, entry: Entry, is_there: impl Fn(Pass) -> bool) {
         let Flows { hasher, in_use, epoch, .. } = self;
@@ -288,7 +292,7 @@ fn find_beside(lines: &[Line], preferred: u32, key: u128, epoch: u32) -> Option<
     others.take_while(|(_, line)| epoch_of(line) == epoch).find(|(_, line)| Entry::is_of(line, key, epoch))
 }
 
-/// What has to be asked for every packet.
+/// What is asked for packets.
 struct Asked<'a> {
     sessions: &'a mut Sessions,
     tunnels: &'a Tunnels,
@@ -309,7 +313,7 @@ impl Asked<'_> {
     fn passes(&mut self, line: &mut Line) -> bool {
         let passes = self.sessions.pass_again(pass_of(line), None, self.generation, self.now_secs);
         if passes {
-            note_asked(line, self.moment);
+            note_passed(line, self.moment);
         }
         passes
     }

@@ -149,7 +149,7 @@ impl Entry {
             addresses,
             u64::from(header) | u64::from(pseudo_header) << 16 | u64::from(egress.0) << 32,
             u64::from(realm.0) | bits << 16 | u64::from(generation.0) << 32,
-            0, // its session has not been asked yet
+            0, // its session has not let anything pass yet
         ]
     }
 
@@ -198,14 +198,14 @@ pub fn egress_of(line: &Line) -> TunnelId {
     TunnelId((line[5] >> 32) as u32)
 }
 
-/// When its session was asked the last time ([`crate::nat::Sessions::moment`]).
+/// When its session let a packet pass the last time ([`crate::nat::Sessions::moment`]). 0: TCP's, or not yet.
 #[inline]
-pub fn asked_at(line: &Line) -> u64 {
+pub fn passed_at(line: &Line) -> u64 {
     line[7]
 }
 
 #[inline]
-pub fn note_asked(line: &mut Line, moment: u64) {
+pub fn note_passed(line: &mut Line, moment: u64) {
     line[7] = moment;
 }
 

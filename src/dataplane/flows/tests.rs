@@ -1,3 +1,4 @@
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
@@ -5,9 +6,9 @@ use proptest::prelude::*;
 
 use super::entry::HEADER_BYTES;
 use super::*;
-use crate::nat::rewrite;
-use crate::net::RealmId;
+use crate::nat::{Asker, Flow, Limits, Side, rewrite};
 use crate::net::policy::protocol;
+use crate::net::{Canonical, RealmId};
 use crate::packet::{Meta, Shown};
 use crate::sim::packets;
 use crate::wire::tcp::flag;
@@ -245,16 +246,91 @@ fn flows_of_ended_sessions_give_way() {
 #[test]
 fn what_was_learned_in_a_smaller_table_gives_way_in_a_larger_one() {
     let mut flows = flows(100_000);
-    let keys = 1..=START as u128;
-    keys.clone().for_each(|key| flows.put(entry(key, 1), |_| true));
+    (1..=START as u128 / 4).for_each(|key| flows.put(entry(key, 1), |_| true));
     flows.make_room(100_000);
     assert!(flows.in_use > START);
-    let (key, place) = (1..)
-        .map(|key| (key, flows.preferred(key)))
-        .find(|(_, place)| at(&flows, *place).is_some_and(|other| flows.preferred(other) ^ place >= WAYS))
-        .unwrap();
+    let is_foreign =
+        |flows: &Flows, place: u32| at(flows, place).is_some_and(|other| flows.preferred(other) ^ place >= WAYS);
+    let place = (0..START as u32).find(|place| is_foreign(&flows, *place)).unwrap();
+    assert!(places(place).any(|place| at(&flows, place).is_none()), "there is room beside it");
+    let key = rivals(&flows, place).next().unwrap();
     flows.put(entry(key, 1), |_| true);
     assert_eq!(at(&flows, place), Some(key));
+}
+
+#[test]
+fn what_is_learned_spares_flows_of_sessions_that_go_on() {
+    let (mut flows, mut sessions) = (flows(10), Sessions::new(Limits { sessions: 100, per_realm: 100 }, 42));
+    let packet = |port: u16| packet(0x0a00_0001, 0x6440_0001, (port, 443), false, b"x");
+    let group = |flows: &Flows, port| flows.preferred(key(A, &packet(port))) / WAYS;
+    let first = group(&flows, 1);
+    let ports: Vec<u16> = (1..).filter(|port| group(&flows, *port) == first).take(2 * WAYS as usize).collect();
+    let learn = |flows: &mut Flows, sessions: &mut Sessions, port: u16| {
+        let batch = judged(A, &packet(port), (1, 2));
+        let side = |realm, port| Side { address: Canonical(7), realm, port };
+        let flow = Flow {
+            source: side(A, port),
+            destination: side(B, 443),
+            protocol: protocol::UDP,
+            tcp_flags: 0,
+            may_open: true,
+            asker: Asker::Neither,
+        };
+        let ticket = sessions.ticket(&flow);
+        let pass = sessions.admit(&ticket, Generation(1), 0, |_| true).unwrap();
+        flows.keys[0] = key_of(A, packet(port).len(), batch.buffer(0));
+        flows.learn(&batch, &[(0, pass)], &Carriers::new(1), sessions);
+        ticket
+    };
+    let is_known = |flows: &Flows, port: u16| flows.find(key(A, &packet(port))).is_some();
+    learn(&mut flows, &mut sessions, ports[0]);
+    for port in &ports[1..] {
+        let ticket = learn(&mut flows, &mut sessions, *port);
+        assert!(is_known(&flows, *port));
+        sessions.forget(&ticket);
+    }
+    assert!(is_known(&flows, ports[0]), "all of the others have ended");
+    // Those that go on, do not give way to one another as long as there is room.
+    let (living, late) = ports.split_at(WAYS as usize);
+    for port in living {
+        learn(&mut flows, &mut sessions, *port);
+    }
+    assert!(living.iter().all(|port| is_known(&flows, *port)));
+    learn(&mut flows, &mut sessions, late[0]);
+    assert_eq!(living.iter().filter(|port| !is_known(&flows, **port)).count(), 1);
+}
+
+proptest! {
+    /// Whatever comes and goes: what is found is what was put there last, and every key is there once.
+    #[test]
+    fn the_table_finds_what_was_put_last(all in prop::collection::vec((0..60usize, 0..100u8), 1..120)) {
+        let mut flows = flows(100_000);
+        // Too many for their groups, and in others where the table is larger.
+        let keys: Vec<u128> = (1..).filter(|key| flows.preferred(*key) < 2 * WAYS).take(60).collect();
+        let (mut last, mut ended) = (HashMap::new(), HashSet::new());
+        for (serial, (number, what)) in (1..).zip(all) {
+            match what {
+                0 => {
+                    flows.forget();
+                    last.clear();
+                }
+                1 => flows.make_room(flows.in_use / ENTRIES_PER_SESSION + 1),
+                2..20 => ended.extend(last.get(&keys[number]).copied()),
+                _ => {
+                    let entry = Entry { pass: Pass { serial, ..PASS }, ..entry(keys[number], flows.epoch) };
+                    flows.put(entry, |pass| !ended.contains(&pass.serial));
+                    last.insert(entry.key, serial);
+                    prop_assert_eq!(flows.find(entry.key), Some(entry));
+                }
+            }
+            for key in &keys {
+                let found = flows.find(*key).map(|entry| entry.pass.serial);
+                prop_assert!(found.is_none() || found == last.get(key).copied(), "{} {:?}", key, found);
+                let preferred = flows.preferred(*key);
+                prop_assert!(places(preferred).filter(|place| at(&flows, *place) == Some(*key)).count() <= 1);
+            }
+        }
+    }
 }
 
 #[test]

@@ -45,11 +45,14 @@ impl Sessions {
         now_secs: u32,
         grants: impl Fn(&Flow) -> bool,
     ) -> Result<(), DropReason> {
+        let before = self.way_of_opener(ticket, now_secs);
         self.admit(ticket, generation, now_secs, grants)?;
         let found = self.find(ticket.hash, &ticket.key);
         if let Some(slot) = found.filter(|slot| self.slab[*slot].opener_is_low == ticket.source_is_low) {
             self.lives[slot].way = Way::Knock;
-            self.revocations = self.revocations.wrapping_add(1);
+            if matches!(before, Some(Way::Through | Way::Met)) {
+                self.revocations = self.revocations.wrapping_add(1);
+            }
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ pub struct Sessions {
     per_realm: Vec<u32>,
     hand: usize,
     last_serial: u64,
-    /// How often packets may have lost their way, other than by being late. Wraps.
+    /// How often packets that are not TCP's may have lost their way, other than by being late. Wraps.
     revocations: u32,
     /// Bindings that ended sessions have let go of.
     released: Vec<Held>,
@@ -191,7 +191,7 @@ impl Sessions {
             if !self.lives[slot].is_expired(&self.timers, now_secs) {
                 return self.pass(slot, ticket, generation, now_secs, grants);
             }
-            self.remove(slot, ticket.hash);
+            self.remove_idle(slot, ticket.hash);
         }
         self.open(ticket, generation, now_secs, grants)
     }
@@ -372,11 +372,14 @@ impl Sessions {
     }
 
     fn remove(&mut self, slot: usize, hash: u32) {
-        self.revocations = self.revocations.wrapping_add(1);
+        // Of a connection each segment is asked for.
+        if self.lives[slot].phase == Phase::Untracked {
+            self.revocations = self.revocations.wrapping_add(1);
+        }
         self.remove_idle(slot, hash);
     }
 
-    /// The same of one that no packet has refreshed for so long that nobody was told in this second that it goes on.
+    /// The same of one that has been idle for too long: nobody was told in this second that it goes on.
     fn remove_idle(&mut self, slot: usize, hash: u32) {
         if let Ok(entry) = self.index.find_entry(spread(hash), |entry| entry.slot as usize == slot) {
             entry.remove();

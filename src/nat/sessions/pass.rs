@@ -27,8 +27,9 @@ impl Sessions {
         self.lives.get(pass.slot as usize).is_some_and(|life| life.serial == pass.serial)
     }
 
-    /// What [`Sessions::pass_again`] has said of a packet that is not TCP's it says of the next one, as long as this stays the same: no second
-    /// has passed, and no session has ended, but for those that had been idle for too long. Never 0.
+    /// Where [`Sessions::pass_again`] has let a packet through that is not TCP's, it lets through the next one of the same pass and generation as long as
+    /// this stays the same: no second has passed, no such session has ended but those that had been idle for too long, none has been taken back to knocking, and
+    /// the idle times are the same. Time must not go back. Not 0 in the first 136 years.
     #[inline]
     pub fn moment(&self, now_secs: u32) -> u64 {
         (u64::from(now_secs) + 1) << 32 | u64::from(self.revocations)

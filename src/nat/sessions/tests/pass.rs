@@ -92,11 +92,24 @@ proptest! {
 /// What may become of sessions, whichever they are.
 #[derive(Clone, Debug)]
 enum Happens {
-    Said { port: u16, by_server: bool },
-    Knocked { port: u16 },
-    Forgotten { port: u16 },
+    Said {
+        port: u16,
+        by_server: bool,
+    },
+    Knocked {
+        port: u16,
+    },
+    Forgotten {
+        port: u16,
+    },
+    /// A connection, which may push out another one.
+    Called {
+        port: u16,
+    },
     Expiry,
-    OtherTimers { secs: u32 },
+    OtherTimers {
+        secs: u32,
+    },
     SecsPass(u32),
 }
 
@@ -105,6 +118,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         8 => (0..PORTS, any::<bool>()).prop_map(|(port, by_server)| Happens::Said { port, by_server }),
         1 => (0..PORTS).prop_map(|port| Happens::Knocked { port }),
         1 => (0..PORTS).prop_map(|port| Happens::Forgotten { port }),
+        2 => (0..PORTS).prop_map(|port| Happens::Called { port }),
         2 => Just(Happens::Expiry),
         1 => (1..4u32).prop_map(|secs| Happens::OtherTimers { secs }),
         2 => (1..4u32).prop_map(Happens::SecsPass),
@@ -132,6 +146,10 @@ proptest! {
                     let _ = t.knock(&t.ticket(&flow(port)), G1, now, |_| true);
                 }
                 Happens::Forgotten { port } => t.forget(&t.ticket(&flow(port))),
+                Happens::Called { port } => {
+                    let flow = Flow { protocol: protocol::TCP, tcp_flags: flag::SYN, ..flow(port) };
+                    let _ = admit(&mut t, &flow, G1, now, |_| true);
+                }
                 Happens::Expiry => t.expire(4, now),
                 Happens::OtherTimers { secs } => t.set_timers(Timers { udp_secs: secs, ..Timers::default() }),
                 Happens::SecsPass(secs) => now += secs,
@@ -144,6 +162,28 @@ proptest! {
             }
         }
     }
+}
+
+/// Else whoever calls again and again would make everybody's packets ask.
+#[test]
+fn what_takes_no_way_from_anybody_does_not_end_the_moment() {
+    let mut t = table(3, 3);
+    let udp_flow = |port| udp(side(A, port), side(B, 443));
+    let tcp_flow = |port| Flow { protocol: protocol::TCP, tcp_flags: flag::SYN, ..udp_flow(port) };
+    let moment = t.moment(0);
+    for port in 1..10 {
+        admit(&mut t, &tcp_flow(port), G1, 0, |_| true).unwrap();
+    }
+    assert_eq!((t.len(), t.moment(0)), (3, moment), "connections push out one another");
+    let knock = |t: &mut Sessions, now| t.knock(&t.ticket(&udp_flow(20)), G1, now, |_| true).unwrap();
+    knock(&mut t, 0);
+    knock(&mut t, 0);
+    assert_eq!(t.moment(0), moment, "knocks");
+    let later = t.moment(UDP_SECS);
+    admit(&mut t, &udp_flow(20), G1, UDP_SECS, |_| true).unwrap();
+    assert_eq!(t.moment(UDP_SECS), later, "one that was over");
+    knock(&mut t, UDP_SECS);
+    assert_ne!(t.moment(UDP_SECS), later, "back to knocking");
 }
 
 #[test]
@@ -161,4 +201,5 @@ fn a_pass_is_for_one_session_and_not_for_the_next_in_its_place() {
     let other = t.admit(&ticket, G1, 0, |_| true).unwrap();
     assert_eq!(other.slot, pass.slot, "the same place");
     assert!(!t.pass_again(pass, None, G1, 0) && t.pass_again(other, None, G1, 0));
+    assert!(!t.has(pass) && t.has(other));
 }
