@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use ixgate::ike;
-use ixgate::io::udp::Offload;
+use ixgate::io::udp::{Offload, steer};
 use ixgate::sim::packets;
 
 use crate::ground::Outcome;
@@ -69,6 +69,29 @@ impl Bystanders {
         })
     }
 
+    /// Counts from now on, beside a flood by this site.
+    pub fn start(&mut self, flooder: &mut Site) -> Outcome<()> {
+        self.share_lane(flooder)?;
+        self.children = self.rekeyer.children();
+        self.counts = Counts::default();
+        let now = Instant::now();
+        (self.next_handshake, self.next_question) = (now + HANDSHAKE_GAP, now + QUESTION_GAP);
+        Ok(())
+    }
+
+    /// Handshakes until the asker's packets come by the same lane of the gateway as those of `flooder`, if that is WireGuard: that is the worst case.
+    fn share_lane(&mut self, flooder: &mut Site) -> Outcome<()> {
+        let Some(flooded) = flooder.receiver().map(steer::lane_of) else { return Ok(()) };
+        for _ in 0..1_000 {
+            if self.asker.receiver().map(steer::lane_of) == Some(flooded) {
+                return Ok(());
+            }
+            self.asker.renew();
+            self.asker.connect()?;
+        }
+        Err("no handshake gives an index of the lane".into())
+    }
+
     /// To be called all the time.
     pub fn turn(&mut self, now: Instant) -> Outcome<()> {
         if now < self.next_look {
@@ -95,7 +118,7 @@ impl Bystanders {
         Ok(())
     }
 
-    /// Since they were connected.
+    /// Since the start.
     pub fn counts(&mut self, passed: Duration) -> Counts {
         self.counts.rekeys = [passed.as_secs() / CHILD_LIFETIME.as_secs(), self.rekeyer.children() - self.children];
         self.counts

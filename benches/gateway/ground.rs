@@ -118,10 +118,50 @@ pub fn build() -> Outcome<()> {
         ip(&format!("link set dev {cable} up"))?;
         ip(&format!("-n {NAMESPACE} link set dev {port} up"))?;
         hand_over(side, true)?;
-        let queue = format!("/sys/class/net/{port}/queues/rx-0/rps_cpus");
-        shell(Some(NAMESPACE), &format!("echo {:x} > {queue}", 1 << GATEWAY_CORE))?;
+        shell(Some(NAMESPACE), &hand_over_to_gateway(side, true))?;
     }
     Ok(())
+}
+
+/// Whether what comes to the gateway's end of a cable is handled by its core; else by that of whoever receives it.
+fn hand_over_to_gateway(side: Side, to_gateway: bool) -> String {
+    let cores = if to_gateway { 1 << GATEWAY_CORE } else { 0 };
+    format!("echo {cores:x} > /sys/class/net/{}/queues/rx-0/rps_cpus", side.port())
+}
+
+/// As long as this lives, the gateway receives what this side sends as from a network card: by polling (NAPI), on its own core, before all programs
+/// (as softirqs do; in a thread, as else the sender's core would receive for it), and joined where packets can be (GRO).
+pub struct LikeACard(Side);
+
+impl LikeACard {
+    pub fn start(side: Side) -> Outcome<Self> {
+        if run("ethtool", &["--version"]).is_err() {
+            return Err("NOT RUN: there is no ethtool (`apt-get install ethtool`)".into());
+        }
+        let (port, like) = (side.port(), LikeACard(side));
+        // What comes from a socket that might have sent it joined, veth does not poll for.
+        run("ethtool", &["-K", side.cable(), "tso", "off"])?;
+        let script = format!(
+            "{}; ethtool -K {port} gro on; echo 1 > /sys/class/net/{port}/threaded; sleep 0.1; threads=$(pgrep '^napi/{port}-'); \
+             for thread in $threads; do taskset -p -c {GATEWAY_CORE} $thread; chrt --fifo --pid 1 $thread; done",
+            hand_over_to_gateway(side, false)
+        );
+        shell(Some(NAMESPACE), &script)?;
+        Ok(like)
+    }
+}
+
+impl Drop for LikeACard {
+    fn drop(&mut self) {
+        let port = self.0.port();
+        let script = format!(
+            "echo 0 > /sys/class/net/{port}/threaded; ethtool -K {port} gro off; {}",
+            hand_over_to_gateway(self.0, true)
+        );
+        let done = [shell(Some(NAMESPACE), &script), run("ethtool", &["-K", self.0.cable(), "tso", "on"])];
+        // The next rounds would be others than they are called.
+        done.into_iter().filter_map(Result::err).for_each(|error| eprintln!("{error}"));
+    }
 }
 
 /// Whether this side's cable carries runs as one, or cuts them into single packets as they leave the site.

@@ -1,7 +1,7 @@
 //! What a gateway costs end to end, over real sockets: ours, and beside it, in the same run, what a user would take otherwise.
 //!
 //! `cargo bench --bench gateway` needs root, two cores, `ip`, `unshare`, `taskset`, `nft`, and for the others wireguard-go, `wg` and
-//! strongSwan (`scripts/packages.sh` installs them; `scripts/newer-wireguard-go` fetches one with offload). What cannot run is told as
+//! strongSwan (`scripts/packages.sh` installs them; `scripts/newer-wireguard-go` fetches one with offload), and `ethtool`. What cannot run is told as
 //! NOT RUN. `-- --quick`: one pass of short rounds; `--only TEXT`: only gateways whose line has it ("ixgate wg-wg"); `--load
 //! TEXT`: only such loads ("single 64", "run", "tcp", "overload"); `--json FILE`. `--exclusive`: for machines that are not quiet (`soaker`).
 //! `IXGATE=PATH` measures another build, `IXGATE_BENCH_WIREGUARD_GO=PATH` another wireguard-go.
@@ -13,7 +13,8 @@
 //!
 //! Loads are in `traffic`. *100 %*: a bounded number of packets is under way, so that the gateway always has some and loses none (the
 //! latency is then what that number takes); where its core is not busy, the generator was slower. *50 %*: half as many a second, each
-//! at its time. *Overload*: as many as core 1 can send. *One at a time*: the latency of an idle path, beside that of the same cables
+//! at its time. *Overload*: as many as core 1 can send; once handed over to the gateway's core packet by packet (RPS), and once received there as
+//! from a network card (NAPI and GRO). *One at a time*: the latency of an idle path, beside that of the same cables
 //! without a gateway's program (the kernel forwards plain packets), and with a program that does nothing else (`relay`).
 //!
 //! ixgate with AF_XDP (`--only "af_xdp"`) receives in a thread of the kernel's on core 0 (threaded NAPI): a program of XDP comes before the
@@ -42,8 +43,11 @@ use std::time::Duration;
 use ixgate::io::udp::Offload;
 
 use self::bystanders::Bystanders;
-use self::ground::{GATEWAY_CORE, Outcome, SITES_CORE, Side};
-use self::report::{BESIDES, DISTURBED, Figures, KERNEL, LOADS, RELAY, STRONGSWAN, WG_ESP, WG_WG, WIREGUARD_GO};
+use self::ground::{GATEWAY_CORE, LikeACard, Outcome, SITES_CORE, Side};
+use self::report::{
+    BESIDES, DISTURBED, Figures, KERNEL, LOADS, OVERLOAD_CARD, OVERLOADS, RELAY, STRONGSWAN, WG_ESP, WG_WG,
+    WIREGUARD_GO,
+};
 use self::rounds::{Round, Track};
 use self::site::Kind;
 use self::traffic::Load;
@@ -340,19 +344,21 @@ fn overload(setup: Setup, mut running: Running, options: &Options, figures: &mut
     let is_ours = matches!(setup.gateway, Gateway::Ixgate | Gateway::IxgateXdp);
     let mut bystanders = is_ours.then(|| Bystanders::connect(&running)).transpose()?;
     let mut track = Track::open(&mut running, sites, Load::Equal(64))?;
-    let peak = undisturbed(|| track.saturate(options.round()))?;
-    let over = track.overload(options.overload(), &mut bystanders)?;
-    let peak_per_sec = peak.packets_per_sec();
-    for (name, per_sec) in [("peak", peak_per_sec), ("offered", over.offered), ("goodput", over.goodput)] {
-        figures.add(setup, format!("overload {name} kpps"), per_sec / 1000.0);
-    }
-    figures.add(setup, "overload share", over.goodput / peak_per_sec);
-    figures.add(setup, "overload times", over.offered / peak_per_sec);
-    figures.add(setup, "overload disturbed", peak.cost.disturbed());
-    if let Some(counts) = over.counts {
+    for bed in OVERLOADS {
+        let _card = if bed == OVERLOAD_CARD { Some(LikeACard::start(Side::A)?) } else { None };
+        let peak = undisturbed(|| track.peak(options.round()))?;
+        let over = track.overload(options.overload(), &mut bystanders)?;
+        let peak_per_sec = peak.packets_per_sec();
+        for (name, per_sec) in [("peak", peak_per_sec), ("offered", over.offered), ("goodput", over.goodput)] {
+            figures.add(setup, format!("{bed} {name} kpps"), per_sec / 1000.0);
+        }
+        figures.add(setup, format!("{bed} share"), over.goodput / peak_per_sec);
+        figures.add(setup, format!("{bed} times"), over.offered / peak_per_sec);
+        figures.add(setup, format!("{bed} disturbed"), peak.cost.disturbed());
+        let Some(counts) = over.counts else { continue };
         for (what, [tried, done]) in BESIDES.into_iter().zip([counts.handshakes, counts.questions, counts.rekeys]) {
-            figures.add(setup, format!("overload {what} tried"), tried as f64);
-            figures.add(setup, format!("overload {what} done"), done as f64);
+            figures.add(setup, format!("{bed} {what} tried"), tried as f64);
+            figures.add(setup, format!("{bed} {what} done"), done as f64);
         }
     }
     Ok(())

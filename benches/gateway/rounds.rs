@@ -120,10 +120,19 @@ impl<'a> Track<'a> {
 
     /// As much as the gateway carries: a bounded number is under way, and only half as many once some are lost.
     pub fn saturate(&mut self, duration: Duration) -> Outcome<Round> {
-        let (mut window, unit) = match self.load {
-            Load::Run(_) => (WINDOW_RUN, MESSAGE_RUN),
-            Load::Single(_) | Load::Equal(_) => (WINDOW_SINGLE, BATCH_SINGLE),
-        };
+        let window = if matches!(self.load, Load::Run(_)) { WINDOW_RUN } else { WINDOW_SINGLE };
+        self.saturate_with(window, duration)
+    }
+
+    /// The most of what it carries with few and with many under way.
+    pub fn peak(&mut self, duration: Duration) -> Outcome<Round> {
+        let few = self.saturate_with(WINDOW_SINGLE, duration)?;
+        let many = self.saturate_with(WINDOW_RUN, duration)?;
+        Ok(if many.packets_per_sec() > few.packets_per_sec() { many } else { few })
+    }
+
+    fn saturate_with(&mut self, mut window: u64, duration: Duration) -> Outcome<Round> {
+        let unit = if matches!(self.load, Load::Run(_)) { MESSAGE_RUN } else { BATCH_SINGLE };
         let (mut sent, mut lost) = (0, 0);
         let mut came = (Instant::now(), 0);
         let before = self.arrived()?;
@@ -166,6 +175,9 @@ impl<'a> Track<'a> {
     /// what comes out: it is counted at the cable's end and dropped there.
     pub fn overload(&mut self, duration: Duration, bystanders: &mut Option<Bystanders>) -> Outcome<Overload> {
         self.sites.iter_mut().try_for_each(Site::connect)?;
+        if let Some(bystanders) = bystanders {
+            bystanders.start(&mut self.sites[0])?;
+        }
         let _sink = Sink::start(Side::B, None)?;
         let (start, mut sent, mut from) = (Instant::now(), 0, None);
         loop {

@@ -204,6 +204,12 @@ impl Site {
         }
     }
 
+    /// The receiver index that its packets bear as it stands on the wire, where it is WireGuard.
+    pub fn receiver(&mut self) -> Option<[u8; 4]> {
+        let Tunnel::WireGuard { peer, .. } = &mut self.tunnel else { return None };
+        peer.send(&[])?.get(4..8)?.try_into().ok()
+    }
+
     /// Child SAs so far.
     pub fn children(&self) -> u64 {
         match &self.tunnel {

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! So as much comes in as is read, of each queue by itself: a flood for one tunnel closes its own lane; handshakes, IKE and other lanes have
-//! credit of their own. What is let in and never arrives (a firewall's matter, a wrong checksum, no room) is made up for whenever a queue
+//! credit of their own, and who is quiet in a flooded lane, or from another source than flooding handshakes, a small *share* beyond it.
+//! What is let in and never arrives (a firewall's matter, a wrong checksum, no room) is made up for whenever a queue
 //! is empty. When no credit is missing, and that is always but in a flood, the gate drops nothing.
 //!
 //! The program goes with the process, however that ends: the kernel takes it off with the last descriptor. Loading and attaching
@@ -76,8 +77,9 @@ impl Gate {
     /// For whoever reads the queues. All have a window of credit.
     pub fn accounts(&self) -> Accounts {
         let credits = vec![Credit::default(); memory::QUEUES].into();
-        let mut accounts = Accounts { memory: self.memory.clone(), credits, bell: 0 };
+        let mut accounts = Accounts { memory: self.memory.clone(), credits, bell: 0, unshared: 0 };
         (0..memory::QUEUES).for_each(|queue| accounts.note_empty(queue));
+        accounts.allow_shares(credit::SHARED);
         accounts
     }
 }
@@ -101,6 +103,8 @@ pub struct Accounts {
     credits: Box<[Credit]>,
     /// What it was at the last look.
     bell: u64,
+    /// Of what was read, as much of which shares have got nothing yet.
+    unshared: u64,
 }
 
 impl Accounts {
@@ -129,6 +133,11 @@ impl Accounts {
 
     /// So many datagrams were read of a queue, and there are more.
     pub fn note_read(&mut self, queue: usize, datagrams: u64) {
+        self.unshared += datagrams;
+        if self.unshared >= credit::SHARED_OF {
+            self.allow_shares(self.unshared / credit::SHARED_OF);
+            self.unshared %= credit::SHARED_OF;
+        }
         let (admitted, shed) = (self.admitted(queue), self.shed(queue));
         let allowed = self.credits[queue].note_read(admitted, shed, datagrams);
         self.memory.write(memory::queue(queue) + ALLOWED, allowed);
@@ -154,6 +163,15 @@ impl Accounts {
             }
         }
         true
+    }
+
+    /// Of several threads that do this at the same time one may have done it for nothing.
+    fn allow_shares(&self, more: u64) {
+        let (allowed, admitted) = (self.memory.read(memory::SHARED_ALLOWED), self.memory.read(memory::SHARED));
+        let new = credit::allow_shared(allowed, admitted, more);
+        if new != allowed {
+            self.memory.write(memory::SHARED_ALLOWED, new);
+        }
     }
 
     /// Datagrams that were let in.

@@ -9,6 +9,11 @@ pub const WINDOW: u64 = 8_192;
 /// it is little it waits in the processor's cache, and not for long.
 pub const SHORT_WINDOW: u64 = 1_024;
 
+/// Of so many datagrams that are read, of all queues, one may be let in by a share of a queue without credit,
+pub const SHARED_OF: u64 = 16;
+/// and not more than so many at once.
+pub const SHARED: u64 = 256;
+
 /// Of one queue, what the worker remembers.
 #[derive(Clone, Copy, Debug)]
 pub struct Credit {
@@ -41,6 +46,11 @@ impl Credit {
         *self = Credit { read: admitted, shed, window: WINDOW };
         self.read.wrapping_add(self.window)
     }
+}
+
+/// The new *allowed* of all shares together, when `more` may be let in.
+pub fn allow_shared(allowed: u64, admitted: u64, more: u64) -> u64 {
+    earlier(allowed.wrapping_add(more), admitted.wrapping_add(SHARED))
 }
 
 /// Less than half of the window is left.
@@ -101,6 +111,16 @@ mod tests {
         assert_eq!(left(credit.note_read(admitted, 0, 44), admitted), WINDOW as i64);
         let later = admitted.wrapping_add(100);
         assert_eq!(left(credit.note_read(later, 0, 10), later), WINDOW as i64 - 90);
+    }
+
+    #[test]
+    fn shares_do_not_pile_up() {
+        for start in STARTS {
+            assert_eq!(left(allow_shared(start, start, 7), start), 7);
+            assert_eq!(left(allow_shared(start.wrapping_add(250), start, 7), start), SHARED as i64);
+            // A joined one goes as a whole.
+            assert_eq!(left(allow_shared(start, start.wrapping_add(43), 3), start.wrapping_add(43)), -40);
+        }
     }
 
     #[test]

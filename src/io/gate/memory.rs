@@ -3,10 +3,12 @@
 //! ```text
 //! 0     ports, 64 bytes each   number | IP version, 0: both | 1: bound to an address, which follows
 //! 192   the bell               how many were shed, of all queues
+//! 200   beyond the credit      how many were let in by their shares, of all queues | allowed
 //! 256   queues, 128 each       admitted | shed | when one was let in beyond the credit  ‖  allowed
+//! 16640 shares, 128 each queue when one of each was let in beyond the credit
 //! ```
 //!
-//! Every word has one writer: `allowed` and the ports are ours, all else is the program's. They are read while the other writes, each whole.
+//! Every word has one writer: both that are *allowed* and the ports are ours, all else is the program's. They are read while the other writes, each whole.
 //! Numbers count datagrams since the beginning.
 
 #![allow(unsafe_code)]
@@ -30,6 +32,8 @@ pub const PORT_VERSION: usize = 8;
 pub const PORT_BOUND: usize = 16;
 pub const PORT_ADDRESS: usize = 24;
 pub const BELL: usize = PORTS * PORT_BYTES;
+pub const SHARED: usize = BELL + 8;
+pub const SHARED_ALLOWED: usize = BELL + 16;
 pub const QUEUES_AT: usize = 256;
 pub const QUEUE_BITS: u32 = 7;
 pub const QUEUE_BYTES: usize = 1 << QUEUE_BITS;
@@ -38,8 +42,13 @@ pub const SHED: usize = 8;
 pub const BEYOND_AT: usize = 16;
 /// In a cache line of its own: another core may write it.
 pub const ALLOWED: usize = 64;
-const BYTES: usize = QUEUES_AT + QUEUES * QUEUE_BYTES;
-const _: () = assert!(BELL + 8 <= QUEUES_AT && QUEUES.is_power_of_two());
+/// Of each queue, in the same distance from one another; a word for each share.
+pub const SHARES_AT: usize = QUEUES_AT + QUEUES * QUEUE_BYTES;
+pub const SHARE_BITS: u32 = 4;
+pub const SHARE_BYTES: usize = 8;
+const BYTES: usize = SHARES_AT + QUEUES * QUEUE_BYTES;
+const _: () = assert!(SHARED_ALLOWED + 8 <= QUEUES_AT && QUEUES.is_power_of_two());
+const _: () = assert!(SHARE_BYTES << SHARE_BITS == QUEUE_BYTES);
 
 #[derive(Debug)]
 pub struct Memory {

@@ -6,6 +6,7 @@
 //! which queue would it come to?      as udp/steer.rs says it
 //! has the queue credit?              yes: count it (a joined one as its segments), and it goes on
 //! would the kernel send it on to somebody else?                                             yes: it goes on
+//! was none of its share let in beyond the credit for 3 ms, and few of all?                  yes: count it, and it goes on
 //! was none let in beyond the credit for 10 ms?                                              yes: count it, and it goes on
 //! count it as shed, and drop it
 //! ```
@@ -14,10 +15,15 @@
 //! for years) and goes on. A tagged one is met again, without its tag, on the VLAN's own interface. One let in every 10 ms wakes a worker that
 //! waits for a queue whose credit was all lost elsewhere, so that it makes up the account again.
 //!
+//! *Shares* are for those whose queue somebody else floods: each queue has sixteen, by the receiver index or SPI (other bits of what chooses the
+//! lane, and every second or so by another mixture of them), of control by the source address. So a quiet tunnel in a flooded lane, or who shakes hands while another source floods the port
+//! with handshakes, is heard 250 times a second and more. All together are bounded: by a part of what is read.
+//!
 //! In all a packet of ours costs some 20 to 40 ns here, of which loading its headers from wherever they are is a half.
 
 use super::memory::{
-    self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION, SHED,
+    self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION,
+    SHARE_BITS, SHARE_BYTES, SHARED, SHARED_ALLOWED, SHARES_AT, SHED,
 };
 use crate::io::bpf::Instruction;
 use crate::io::bpf::assembler::{Assembler, Do, If, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Register, STACK, Width};
@@ -31,6 +37,9 @@ pub const DROP: i32 = 2;
 pub const MARK: i32 = 0x6978;
 /// The longest time in which a queue that is not read lets in nothing.
 const BEYOND_EVERY_NANOS: i32 = 10_000_000;
+/// The same for a share of it. The kernel's coarse clock goes by 1 to 4 ms, about.
+const SHARE_EVERY_NANOS: i32 = 3_000_000;
+const RENEWED_BITS: i32 = 8;
 
 // In `struct __sk_buff`.
 const PACKET_TYPE: i16 = 4;
@@ -62,9 +71,11 @@ const IPV4: i16 = UDP_AT - IPV4_BYTES;
 const IPV6: i16 = UDP_AT - IPV6_BYTES;
 /// Whether the port is bound to an address.
 const BOUND: i16 = -64;
+/// What is mixed of the word that a share is found by.
+const MIXED: i16 = BOUND - 8;
 /// `struct bpf_fib_lookup`.
 const FIB_BYTES: i32 = 64;
-const FIB: i16 = BOUND - FIB_BYTES as i16;
+const FIB: i16 = MIXED - FIB_BYTES as i16;
 const FIB_INTERFACE: i16 = 8;
 const FIB_SOURCE: i16 = 16;
 const FIB_DESTINATION: i16 = 32;
@@ -91,6 +102,7 @@ pub fn program(memory: i32) -> Vec<Instruction> {
     a.address_of_value(MEMORY, memory);
     pass_strangers(&mut a, pass);
     load_headers(&mut a, pass);
+    share_by_source(&mut a);
     for (port, label) in (0..).zip(find_port(&mut a, pass)) {
         a.place(label);
         check_address(&mut a, port, pass);
@@ -262,30 +274,49 @@ fn go_if_short(a: &mut Assembler, lanes: usize, found: Label) {
     a.place(all);
 }
 
+/// Of IPv6 by the network, 64 bits. What is data is given another afterwards.
+fn share_by_source(a: &mut Assembler) {
+    let [v6, done] = [a.label(), a.label()];
+    a.jump_if(VERSION, If::Equal, 6, v6);
+    a.load(Width::Four, R1, STACK, IPV4 + 12);
+    a.jump(done);
+    a.place(v6);
+    a.load(Width::Four, R1, STACK, IPV6 + 8);
+    a.load(Width::Four, R2, STACK, IPV6 + 12);
+    a.with(Do::Add, R1, R2);
+    a.place(done);
+    a.swap(R1, 32);
+    a.with_value_32(Do::Multiply, R1, steer::MIX as i32);
+    a.store(Width::Four, STACK, MIXED, R1);
+}
+
 fn lane_by(a: &mut Assembler, word: i16, lanes: usize) {
     a.load(Width::Four, QUEUE, STACK, word);
     a.swap(QUEUE, 32);
     a.with_value_32(Do::Multiply, QUEUE, steer::MIX as i32);
+    a.store(Width::Four, STACK, MIXED, QUEUE);
     a.with_value_32(Do::ShiftRight, QUEUE, (u32::BITS - steer::LANE_BITS) as i32);
     a.with_value(Do::Add, QUEUE, lanes as i32);
 }
 
 /// Of the queue's account.
 fn settle(a: &mut Assembler, pass: Label) {
-    let [admit, shed, close] = [a.label(), a.label(), a.label()];
+    let [admit, shed, unshared, close] = [a.label(), a.label(), a.label(), a.label()];
     address_of_account(a);
     a.load(Width::Eight, R1, QUEUE, account(ALLOWED));
     a.load(Width::Eight, R2, QUEUE, account(ADMITTED));
     a.with(Do::Subtract, R1, R2);
     a.jump_if(R1, If::NotAbove, 0, shed);
     a.place(admit);
-    count(a, account(ADMITTED));
+    count(a, QUEUE, account(ADMITTED));
     a.with_value(Do::Set, R1, MARK);
     a.store(Width::Four, CONTEXT, TC_INDEX, R1);
     a.jump(pass);
     a.place(shed);
     pass_what_is_sent_on(a, pass);
     a.call(COARSE_NANOS);
+    pass_by_share(a, [admit, unshared]);
+    a.place(unshared);
     a.load(Width::Eight, R1, QUEUE, account(BEYOND_AT));
     a.with(Do::Set, R2, R0);
     a.with(Do::Subtract, R2, R1);
@@ -296,21 +327,52 @@ fn settle(a: &mut Assembler, pass: Label) {
     drop_packet(a);
 }
 
+/// The time is in the register for results. Which share is whose changes with every 256 that were let in by theirs, in a flood of one lane each second or
+/// so: what is left without the bits of the lane times an odd factor that follows
+/// from their number.
+fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
+    let at = SHARES_AT as i16;
+    a.load(Width::Eight, R2, MEMORY, SHARED as i16);
+    a.with_value(Do::ShiftRight, R2, RENEWED_BITS);
+    a.with_value(Do::Multiply, R2, steer::MIX as i32);
+    a.with_value(Do::ShiftLeft, R2, 1);
+    a.with_value(Do::Add, R2, 1);
+    a.load(Width::Four, R4, STACK, MIXED);
+    a.with_value_32(Do::ShiftLeft, R4, steer::LANE_BITS as i32);
+    a.with(Do::Multiply, R4, R2);
+    a.with_value(Do::ShiftRight, R4, (u32::BITS - SHARE_BITS) as i32);
+    a.with_value(Do::And, R4, (1 << SHARE_BITS) - 1);
+    a.with_value(Do::ShiftLeft, R4, SHARE_BYTES.trailing_zeros() as i32);
+    a.with(Do::Set, R3, QUEUE);
+    a.with(Do::Add, R3, R4);
+    a.load(Width::Eight, R1, R3, at);
+    a.with(Do::Set, R2, R0);
+    a.with(Do::Subtract, R2, R1);
+    a.jump_if(R2, If::Below, SHARE_EVERY_NANOS, unshared);
+    a.load(Width::Eight, R1, MEMORY, SHARED_ALLOWED as i16);
+    a.load(Width::Eight, R2, MEMORY, SHARED as i16);
+    a.with(Do::Subtract, R1, R2);
+    a.jump_if(R1, If::NotAbove, 0, unshared);
+    a.store(Width::Eight, R3, at, R0);
+    count(a, MEMORY, SHARED as i16);
+    a.jump(admit);
+}
+
 fn drop_packet(a: &mut Assembler) {
-    count(a, account(SHED));
+    count(a, QUEUE, account(SHED));
     a.with_value(Do::Set, R1, 1);
     a.atomic_add(MEMORY, BELL as i16, R1);
     a.answer(DROP);
 }
 
 /// What the kernel has joined is as many as it was.
-fn count(a: &mut Assembler, word: i16) {
+fn count(a: &mut Assembler, whose: Register, word: i16) {
     let several = a.label();
     a.load(Width::Four, R1, CONTEXT, SEGMENTS);
     a.jump_if(R1, If::NotEqual, 0, several);
     a.with_value(Do::Set, R1, 1);
     a.place(several);
-    a.atomic_add(QUEUE, word, R1);
+    a.atomic_add(whose, word, R1);
 }
 
 /// A port that is bound to no address has the same number as other machines' ports, and the kernel may be the router before them.

@@ -75,12 +75,17 @@ fn queue_of(gate: &Gate, accounts: &Accounts, packet: &[u8]) -> Option<usize> {
     queue
 }
 
-/// Takes all credit, also that which comes of nothing being let in.
+/// Takes all credit, also that which comes of nothing being let in, and that of all queues' shares.
 fn exhaust(accounts: &Accounts, queue: usize) {
     let at = memory::queue(queue);
     accounts.memory.write(at + ALLOWED, accounts.memory.read(at + ADMITTED));
     // The last one was in the far future.
     accounts.memory.write(at + memory::BEYOND_AT, u64::MAX >> 1);
+    allow_shares(accounts, 0);
+}
+
+fn allow_shares(accounts: &Accounts, datagrams: u64) {
+    accounts.memory.write(memory::SHARED_ALLOWED, accounts.memory.read(memory::SHARED) + datagrams);
 }
 
 fn data(index: u32) -> Vec<u8> {
@@ -186,6 +191,7 @@ fn beyond_its_credit_a_queue_is_shed_and_no_other_one() {
     assert_eq!(queue_of(&gate, &accounts, &v4(51_820, &[1; 148])), Some(WIREGUARD));
     // As much as is read may come again, once no more than little waits.
     accounts.note_read(flooded, (WINDOW / 44 + 1) * 44 - credit::SHORT_WINDOW + 3);
+    allow_shares(&accounts, 0);
     let answers = [(); 4].map(|()| run(&packet, &[]));
     assert_eq!(answers, [program::NEXT, program::NEXT, program::NEXT, program::DROP]);
     // The queue turns out to be empty.
@@ -209,6 +215,117 @@ fn a_queue_that_is_not_read_lets_one_in_now_and_then() {
     exhaust(&accounts, flooded);
     let (answer, _) = bpf::test_run(gate.program.as_fd(), &packet, &[], 1).unwrap();
     assert_eq!(answer, program::DROP);
+}
+
+/// As if none had let in one for long.
+fn renew_shares(accounts: &Accounts, queue: usize) {
+    let at = memory::queue(queue) - memory::QUEUES_AT + memory::SHARES_AT;
+    (0..16).for_each(|share| accounts.memory.write(at + share * memory::SHARE_BYTES, 0));
+}
+
+/// Indices or SPIs of the lane of `flooding`, and others than it.
+fn of_the_same_lane(flooding: u32) -> impl Iterator<Item = u32> {
+    let lane_of = |word: u32| steer::lane_of(word.to_be_bytes());
+    (1..).filter(move |word| *word != flooding && lane_of(*word) == lane_of(flooding))
+}
+
+#[test]
+fn who_is_in_a_flooded_lane_has_a_share_of_it() {
+    let Some((gate, accounts)) = load() else { return };
+    let passes = |packet: Vec<u8>| bpf::test_run(gate.program.as_fd(), &packet, &[], 1).unwrap().0 == program::NEXT;
+    let wireguard = |index: u32| v4(51_820, &data(index));
+    let esp = |spi: u32| v6(4500, &[&spi.to_be_bytes()[..], &[7; 12]].concat());
+    let makes: [(&dyn Fn(u32) -> Vec<u8>, usize); 2] = [(&wireguard, WIREGUARD_LANES.start), (&esp, ESP_LANES.start)];
+    for (make, lanes) in makes {
+        let queue = lane(lanes, 1);
+        exhaust(&accounts, queue);
+        renew_shares(&accounts, queue);
+        allow_shares(&accounts, 100);
+        // The flood's own share lets one in, too, and another whenever the kernel's clock has gone on.
+        let flood = (0..50).filter(|_| passes(make(1))).count();
+        assert!((1..10).contains(&flood), "{flood}");
+        let others = of_the_same_lane(1).take(300).filter(|index| passes(make(*index))).count();
+        assert!((15..60).contains(&others), "{others}");
+        assert_eq!(accounts.admitted(queue), (flood + others) as u64);
+        assert_eq!(accounts.shed(queue), (350 - flood - others) as u64);
+    }
+}
+
+#[test]
+fn nobody_is_in_one_share_with_a_flood_for_long() {
+    let Some((gate, accounts)) = load() else { return };
+    let queue = lane(WIREGUARD_LANES.start, 1);
+    let passes = |index: u32| {
+        let (answer, _) = bpf::test_run(gate.program.as_fd(), &v4(51_820, &data(index)), &[], 1).unwrap();
+        answer == program::NEXT
+    };
+    let others: Vec<u32> = of_the_same_lane(1).take(40).collect();
+    let mut heard = vec![0; others.len()];
+    for second in 0..64 {
+        accounts.memory.write(memory::SHARED, second << 8);
+        for (index, heard) in others.iter().zip(&mut heard) {
+            exhaust(&accounts, queue);
+            renew_shares(&accounts, queue);
+            allow_shares(&accounts, 100);
+            assert!(passes(1));
+            *heard += u32::from(passes(*index));
+        }
+    }
+    // Fifteen of sixteen are sixty of 64.
+    assert!(heard.iter().all(|heard| (50..=64).contains(heard)), "{heard:?}");
+}
+
+#[test]
+fn a_flood_of_handshakes_leaves_other_sources_their_share() {
+    let Some((gate, accounts)) = load() else { return };
+    let from = |last: u8, packet: Vec<u8>| {
+        let mut packet = packet;
+        // The last of the address, in IPv6 of its network.
+        packet[29] = last;
+        packet
+    };
+    let answer = |packet: Vec<u8>| bpf::test_run(gate.program.as_fd(), &packet, &[], 1).unwrap().0;
+    for make in [v4, v6] {
+        for (port, payload, queue) in [(51_820, vec![1; 148], WIREGUARD), (4500, vec![0; 148], NAT_T)] {
+            exhaust(&accounts, queue);
+            renew_shares(&accounts, queue);
+            allow_shares(&accounts, 1_000);
+            (0..50).for_each(|_| _ = answer(from(1, make(port, &payload))));
+            assert_eq!(answer(from(1, make(port, &payload))), program::DROP);
+            let heard = (2..=250).filter(|last| answer(from(*last, make(port, &payload))) == program::NEXT).count();
+            // All shares but the flood's.
+            assert!((15..60).contains(&heard), "{heard}");
+        }
+    }
+}
+
+#[test]
+fn shares_are_bounded_by_what_is_read() {
+    let Some((gate, mut accounts)) = load() else { return };
+    let queues: Vec<usize> = WIREGUARD_LANES.collect();
+    // Of made-up indices, one or more of each share.
+    let flood = |accounts: &Accounts| {
+        queues.iter().for_each(|queue| {
+            let at = memory::queue(*queue);
+            accounts.memory.write(at + ALLOWED, accounts.memory.read(at + ADMITTED));
+            accounts.memory.write(at + memory::BEYOND_AT, u64::MAX >> 1);
+            renew_shares(&accounts, *queue);
+        });
+        let before: u64 = queues.iter().map(|queue| accounts.admitted(*queue)).sum();
+        (0..10_000).for_each(|index| _ = bpf::test_run(gate.program.as_fd(), &v4(51_820, &data(index)), &[], 1));
+        queues.iter().map(|queue| accounts.admitted(*queue)).sum::<u64>() - before
+    };
+    assert_eq!(flood(&accounts), credit::SHARED);
+    assert_eq!(flood(&accounts), 0);
+    accounts.note_read(0, 15);
+    assert_eq!(flood(&accounts), 0);
+    accounts.note_read(0, 1);
+    assert_eq!(flood(&accounts), 1);
+    accounts.note_read(0, 39);
+    accounts.note_read(1, 41);
+    assert_eq!(flood(&accounts), 5);
+    accounts.note_read(0, 1_000_000);
+    assert_eq!(flood(&accounts), credit::SHARED, "and they do not pile up");
 }
 
 /// Not a test of speed: it prints what the program takes.
