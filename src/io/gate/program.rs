@@ -6,7 +6,7 @@
 //! which queue would it come to?      as udp/steer.rs says it
 //! has the queue credit?              yes: count it (a joined one as its segments), and it goes on
 //! would the kernel send it on to somebody else?                                             yes: it goes on
-//! was none of its share let in beyond the credit for 3 ms, and few of all?                  yes: count it, and it goes on
+//! was none of one of its shares let in beyond the credit for 3 ms, and few of all?          yes: count it, and it goes on
 //! was none let in beyond the credit for 10 ms?                                              yes: count it, and it goes on
 //! count it as shed, and drop it
 //! ```
@@ -15,7 +15,7 @@
 //! for years) and goes on. A tagged one is met again, without its tag, on the VLAN's own interface. One let in every 10 ms wakes a worker that
 //! waits for a queue whose credit was all lost elsewhere, so that it makes up the account again.
 //!
-//! *Shares* are for those whose queue somebody else floods: each queue has sixteen, by the receiver index or SPI (other bits of what chooses the
+//! *Shares* are for those whose queue somebody else floods: each queue has sixteen, of which everybody has two, by the receiver index or SPI (other bits of what chooses the
 //! lane, and every second or so by another mixture of them), of control by the source address. So a quiet tunnel in a flooded lane, or who shakes hands while another source floods the port
 //! with handshakes, is heard 250 times a second and more. All together are bounded: by a part of what is read.
 //!
@@ -327,11 +327,11 @@ fn settle(a: &mut Assembler, pass: Label) {
     drop_packet(a);
 }
 
-/// The time is in the register for results. Which share is whose changes with every 256 that were let in by theirs, in a flood of one lane each second or
-/// so: what is left without the bits of the lane times an odd factor that follows
-/// from their number.
+/// The time is in the register for results. Two shares are everybody's, so that hardly anybody has none but a flood's; which ones changes with every
+/// 256 that were let in by theirs, in a flood of one lane each second or so: what is left without the bits of the lane times an odd factor
+/// that follows from their number.
 fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
-    let at = SHARES_AT as i16;
+    let (at, share) = (SHARES_AT as i16, a.label());
     a.load(Width::Eight, R2, MEMORY, SHARED as i16);
     a.with_value(Do::ShiftRight, R2, RENEWED_BITS);
     a.with_value(Do::Multiply, R2, steer::MIX as i32);
@@ -340,15 +340,20 @@ fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
     a.load(Width::Four, R4, STACK, MIXED);
     a.with_value_32(Do::ShiftLeft, R4, steer::LANE_BITS as i32);
     a.with(Do::Multiply, R4, R2);
-    a.with_value(Do::ShiftRight, R4, (u32::BITS - SHARE_BITS) as i32);
-    a.with_value(Do::And, R4, (1 << SHARE_BITS) - 1);
-    a.with_value(Do::ShiftLeft, R4, SHARE_BYTES.trailing_zeros() as i32);
-    a.with(Do::Set, R3, QUEUE);
-    a.with(Do::Add, R3, R4);
-    a.load(Width::Eight, R1, R3, at);
-    a.with(Do::Set, R2, R0);
-    a.with(Do::Subtract, R2, R1);
-    a.jump_if(R2, If::Below, SHARE_EVERY_NANOS, unshared);
+    for choice in [1, 2] {
+        a.with(Do::Set, R1, R4);
+        a.with_value(Do::ShiftRight, R1, (u32::BITS - choice * SHARE_BITS) as i32);
+        a.with_value(Do::And, R1, (1 << SHARE_BITS) - 1);
+        a.with_value(Do::ShiftLeft, R1, SHARE_BYTES.trailing_zeros() as i32);
+        a.with(Do::Set, R3, QUEUE);
+        a.with(Do::Add, R3, R1);
+        a.load(Width::Eight, R1, R3, at);
+        a.with(Do::Set, R2, R0);
+        a.with(Do::Subtract, R2, R1);
+        a.jump_if(R2, If::AtLeast, SHARE_EVERY_NANOS, share);
+    }
+    a.jump(unshared);
+    a.place(share);
     a.load(Width::Eight, R1, MEMORY, SHARED_ALLOWED as i16);
     a.load(Width::Eight, R2, MEMORY, SHARED as i16);
     a.with(Do::Subtract, R1, R2);

@@ -233,19 +233,20 @@ fn of_the_same_lane(flooding: u32) -> impl Iterator<Item = u32> {
 fn who_is_in_a_flooded_lane_has_a_share_of_it() {
     let Some((gate, accounts)) = load() else { return };
     let passes = |packet: Vec<u8>| bpf::test_run(gate.program.as_fd(), &packet, &[], 1).unwrap().0 == program::NEXT;
-    let wireguard = |index: u32| v4(51_820, &data(index));
-    let esp = |spi: u32| v6(4500, &[&spi.to_be_bytes()[..], &[7; 12]].concat());
-    let makes: [(&dyn Fn(u32) -> Vec<u8>, usize); 2] = [(&wireguard, WIREGUARD_LANES.start), (&esp, ESP_LANES.start)];
-    for (make, lanes) in makes {
+    for lanes in [WIREGUARD_LANES.start, ESP_LANES.start] {
+        let make = |word: u32| match lanes == ESP_LANES.start {
+            true => v6(4500, &[&word.to_be_bytes()[..], &[7; 12]].concat()),
+            false => v4(51_820, &data(word)),
+        };
         let queue = lane(lanes, 1);
         exhaust(&accounts, queue);
         renew_shares(&accounts, queue);
         allow_shares(&accounts, 100);
         // The flood's own share lets one in, too, and another whenever the kernel's clock has gone on.
         let flood = (0..50).filter(|_| passes(make(1))).count();
-        assert!((1..10).contains(&flood), "{flood}");
+        assert!((2..20).contains(&flood), "{flood}");
         let others = of_the_same_lane(1).take(300).filter(|index| passes(make(*index))).count();
-        assert!((15..60).contains(&others), "{others}");
+        assert!((14..60).contains(&others), "{others}");
         assert_eq!(accounts.admitted(queue), (flood + others) as u64);
         assert_eq!(accounts.shed(queue), (350 - flood - others) as u64);
     }
@@ -268,11 +269,14 @@ fn nobody_is_in_one_share_with_a_flood_for_long() {
             renew_shares(&accounts, queue);
             allow_shares(&accounts, 100);
             assert!(passes(1));
+            // Its two may be one.
+            let _ = passes(1);
             *heard += u32::from(passes(*index));
         }
     }
-    // Fifteen of sixteen are sixty of 64.
-    assert!(heard.iter().all(|heard| (50..=64).contains(heard)), "{heard:?}");
+    // The flood has two of sixteen, so that others have none of their own with 1 in 64.
+    assert!(heard.iter().all(|heard| (60..=64).contains(heard)), "{heard:?}");
+    assert!(heard.iter().any(|heard| *heard < 64), "as long as a flood has shares");
 }
 
 #[test]
@@ -294,7 +298,7 @@ fn a_flood_of_handshakes_leaves_other_sources_their_share() {
             assert_eq!(answer(from(1, make(port, &payload))), program::DROP);
             let heard = (2..=250).filter(|last| answer(from(*last, make(port, &payload))) == program::NEXT).count();
             // All shares but the flood's.
-            assert!((15..60).contains(&heard), "{heard}");
+            assert!((14..60).contains(&heard), "{heard}");
         }
     }
 }
@@ -309,7 +313,7 @@ fn shares_are_bounded_by_what_is_read() {
             let at = memory::queue(*queue);
             accounts.memory.write(at + ALLOWED, accounts.memory.read(at + ADMITTED));
             accounts.memory.write(at + memory::BEYOND_AT, u64::MAX >> 1);
-            renew_shares(&accounts, *queue);
+            renew_shares(accounts, *queue);
         });
         let before: u64 = queues.iter().map(|queue| accounts.admitted(*queue)).sum();
         (0..10_000).for_each(|index| _ = bpf::test_run(gate.program.as_fd(), &v4(51_820, &data(index)), &[], 1));
