@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ixgate::dataplane::Engine;
-use ixgate::dataplane::report::Pulse;
+use ixgate::dataplane::report::{Pulse, Report};
 use ixgate::net::Timestamp;
 use ixgate::telemetry::metrics;
 use ixgate::telemetry::source::{Names, PeerName, RealmName, SocketReport, Source, TransferCounts, TunnelName};
@@ -16,6 +16,8 @@ use super::world::{Kind, Size, gateway, secrets, text};
 
 const NETWORKS_PER_REALM: usize = 10;
 const HOSTS_PER_REALM: usize = 5;
+/// As in `daemon/worker/handle.rs`.
+const TUNNELS_AT_ONCE: usize = 64;
 
 pub fn measure(kinds: &[Kind], amount: Amount) {
     println!(
@@ -52,8 +54,10 @@ fn column(kind: Kind, realms: usize) -> Column {
     column.push(("the worker's pause: to publish it", publish(&mut engine, &next, now)));
     let ((), turn) = timed(|| engine.handle_timeout(now + Duration::from_secs(1)));
     column.push(("the turn of timers after that", turn));
-    let (report, reporting) = timed(|| engine.report(now));
-    column.push(("the worker's pause: to report", reporting));
+    let (report, pauses) = report(&engine, now);
+    column.extend(
+        ["the worker's pause: to report, without tunnels", "... and 64 tunnels, the longest"].into_iter().zip(pauses),
+    );
     let (pulse, beating) = timed(|| engine.pulse());
     column.push(("the worker's pause: a heartbeat", beating));
     assert_eq!((pulse.tunnels_up, pulse), (realms, Pulse::from(&report)));
@@ -89,6 +93,21 @@ fn publish(engine: &mut Engine, built: &Built, now: Timestamp) -> Duration {
     let ((), time) = timed(|| engine.publish(built.snapshot.clone(), now));
     engine.outbox().clear();
     time
+}
+
+/// In parts, as the worker is asked for it; how long the first takes, and the longest of the others.
+fn report(engine: &Engine, now: Timestamp) -> (Report, [Duration; 2]) {
+    let (mut report, outline) = timed(|| engine.outline(now));
+    let mut longest = Duration::ZERO;
+    for first in (0..).step_by(TUNNELS_AT_ONCE) {
+        let (part, pause) = timed(|| engine.tunnel_reports(first..first + TUNNELS_AT_ONCE, now));
+        longest = longest.max(pause);
+        report.tunnels.extend(part.tunnels);
+        if part.are_last {
+            break;
+        }
+    }
+    (report, [outline, longest])
 }
 
 fn names(built: &Built) -> Names {

@@ -1,5 +1,6 @@
 //! Joins the file, the state store and the engine into the running appliance.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use crate::control::learned::{self, Heard};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
 use crate::control::store::{Store, StoreError};
-use crate::dataplane::report::{Pulse, Report};
+use crate::dataplane::report::{Pulse, Report, TunnelReports};
 use crate::dataplane::{Engine, Event, Parcel, Snapshot};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
@@ -272,8 +273,12 @@ impl Core for Engine {
         Engine::poll_timeout(self)
     }
 
-    fn report(&self, now: Timestamp) -> Report {
-        Engine::report(self, now)
+    fn outline(&self, now: Timestamp) -> Report {
+        Engine::outline(self, now)
+    }
+
+    fn tunnel_reports(&self, numbers: Range<usize>, now: Timestamp) -> TunnelReports {
+        Engine::tunnel_reports(self, numbers, now)
     }
 
     fn pulse(&self, _: Timestamp) -> Pulse {

@@ -12,6 +12,7 @@ mod handle;
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::handle::{Command, Publication};
 pub use self::handle::{Handle, WorkerError};
 use crate::dataplane::Parcel;
-use crate::dataplane::report::{Pulse, Report};
+use crate::dataplane::report::{Pulse, Report, TunnelReports};
 use crate::dns::forward::{Action, ExchangeId};
 use crate::io::clock::Clock;
 use crate::io::poller::Poller;
@@ -76,7 +77,14 @@ pub trait Core: Send + 'static {
     /// Worth a warning rather than a note.
     fn is_trouble(event: &Self::Event) -> bool;
     fn poll_timeout(&self) -> Option<(Timestamp, &'static str)>;
-    fn report(&self, now: Timestamp) -> Report;
+    /// A report without its tunnels.
+    fn outline(&self, now: Timestamp) -> Report;
+    /// Of those with these numbers.
+    fn tunnel_reports(&self, numbers: Range<usize>, now: Timestamp) -> TunnelReports;
+
+    fn report(&self, now: Timestamp) -> Report {
+        Report { tunnels: self.tunnel_reports(0..usize::MAX, now).tunnels, ..self.outline(now) }
+    }
 
     fn pulse(&self, now: Timestamp) -> Pulse {
         Pulse::from(&self.report(now))
@@ -194,7 +202,7 @@ impl<C: Core> Worker<C> {
                 while self.core.say_goodbye() {
                     self.flush();
                 }
-                return Ok(self.report());
+                return Ok(self.report(C::report));
             }
             self.serve_timers();
             let has_heard_all = self.serve_errors();
@@ -218,7 +226,10 @@ impl<C: Core> Worker<C> {
         for _ in 0..MAX_COMMANDS_PER_TURN {
             match self.commands.try_recv() {
                 // Whoever asked may have given up: nothing to do about that.
-                Ok(Command::Report(reply)) => drop(reply.send(self.report())),
+                Ok(Command::Outline(reply)) => drop(reply.send(self.report(C::outline))),
+                Ok(Command::Tunnels(numbers, reply)) => {
+                    drop(reply.send(self.core.tunnel_reports(numbers, self.clock.now())));
+                }
                 Ok(Command::Pulse(reply)) => drop(reply.send(self.core.pulse(self.clock.now()))),
                 Ok(Command::Publish(publication, reply)) => drop(reply.send(self.publish(*publication))),
                 Ok(Command::Link(report, interface)) if self.interfaces.contains(&interface) => {
@@ -401,7 +412,8 @@ impl<C: Core> Worker<C> {
         Some((deadline - self.clock.now()).max(MIN_WAIT))
     }
 
-    fn report(&self) -> WorkerReport {
+    /// `made`: with all tunnels or without.
+    fn report(&self, made: impl Fn(&C, Timestamp) -> Report) -> WorkerReport {
         let (received, losses, porters) = (self.sockets.counters(), self.sockets.losses(), self.porters.sums());
         let socket = SocketReport {
             receive_offload: self.sockets.has_receive_offload(),
@@ -431,7 +443,7 @@ impl<C: Core> Worker<C> {
             congested_datagrams: self.unsent.congested,
             refused_datagrams: self.unsent.refused,
         };
-        WorkerReport { path: self.core.report(self.clock.now()), socket }
+        WorkerReport { path: made(&self.core, self.clock.now()), socket }
     }
 }
 

@@ -1,15 +1,15 @@
 //! The worker over loopback with small cores. Waits are bounded by read timeouts; nothing sleeps.
 
 use std::net::UdpSocket as StdSocket;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 
 use super::super::upstream::Answers;
+use super::handle::TUNNELS_AT_ONCE;
 use super::*;
-use crate::dataplane::report::Pulse;
-use crate::dataplane::report::Totals;
+use crate::dataplane::report::{Pulse, Share, Totals, TunnelReport};
 use crate::io::udp::{Offload, UdpSocket};
-use crate::net::{Generation, LinkReport, PathReport, Port};
+use crate::net::{Generation, LinkReport, PathReport, Port, RealmId, TunnelId};
 use crate::packet::DropReason;
 
 /// Sends every datagram back. `panic` makes it panic, `stop` makes it wait for the test.
@@ -27,6 +27,9 @@ pub(crate) struct Echo {
     asks: Vec<Action>,
     /// What came of them: answers and failures.
     told: (u64, u64),
+    tunnels: usize,
+    /// Which of the next parts of reports find another configuration than they are asked for, bit by bit.
+    overtaken: AtomicU64,
 }
 
 impl Echo {
@@ -42,6 +45,8 @@ impl Echo {
             links: Arc::default(),
             asks: Vec::new(),
             told: (0, 0),
+            tunnels: 0,
+            overtaken: AtomicU64::new(0),
         }
     }
 }
@@ -120,7 +125,30 @@ impl Core for Echo {
         }
     }
 
-    fn report(&self, _: Timestamp) -> Report {
+    fn tunnel_reports(&self, numbers: Range<usize>, _: Timestamp) -> TunnelReports {
+        assert!(numbers.len() <= TUNNELS_AT_ONCE || numbers == (0..usize::MAX), "at the end all of them");
+        let overtaken = self.overtaken.load(Ordering::Relaxed);
+        self.overtaken.store(overtaken >> 1, Ordering::Relaxed);
+        let generation = Generation(self.generation.0 + (overtaken & 1) as u32);
+        let end = numbers.end.min(self.tunnels);
+        let tunnels = (numbers.start as u32..end as u32).map(|number| TunnelReport {
+            tunnel: TunnelId(number),
+            realm: RealmId(1),
+            up: false,
+            remote: None,
+            last_handshake: None,
+            last_data_received: None,
+            received: Default::default(),
+            sent: Default::default(),
+            ipsec: None,
+            port: None,
+            share: Share::All,
+            mtu: Default::default(),
+        });
+        TunnelReports { generation, tunnels: tunnels.collect(), are_last: end == self.tunnels }
+    }
+
+    fn outline(&self, _: Timestamp) -> Report {
         let dns = crate::dns::forward::Counters { by_cache: self.told.0, failures: self.told.1, ..Default::default() };
         Report {
             made_at: Timestamp::ZERO,
@@ -219,6 +247,32 @@ async fn moves_datagrams_reports_adopts_snapshots_and_drains() {
     assert_eq!(bench.handle.report().await.unwrap_err(), WorkerError::Gone);
 }
 
+#[tokio::test]
+async fn a_report_of_many_tunnels_comes_in_parts() {
+    for tunnels in [0, 1, TUNNELS_AT_ONCE - 1, TUNNELS_AT_ONCE, TUNNELS_AT_ONCE + 1, 1_000] {
+        let bench = start(Echo { tunnels, ..Echo::new() });
+        let report = bench.handle.report().await.unwrap();
+        let numbers: Vec<u32> = report.path.tunnels.iter().map(|tunnel| tunnel.tunnel.0).collect();
+        assert_eq!(numbers, (0..tunnels as u32).collect::<Vec<_>>());
+        bench.handle.shut_down().unwrap();
+        match bench.ending.await.unwrap() {
+            Ending::Drained(last) => assert_eq!(last.path.tunnels.len(), tunnels),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_report_that_a_configuration_overtakes_begins_anew() {
+    for (overtaken, told) in [(0b100, true), (0b1_0001, true), (0b111, false)] {
+        let bench = start(Echo { tunnels: 200, overtaken: AtomicU64::new(overtaken), ..Echo::new() });
+        match bench.handle.report().await {
+            Ok(report) => assert!(told && report.path.tunnels.len() == 200, "{overtaken:b}"),
+            Err(error) => assert!(!told && error == WorkerError::Busy, "{overtaken:b}"),
+        }
+    }
+}
+
 fn ike_socket() -> Sockets {
     let mut sockets = Sockets::default();
     sockets.add_udp(UdpSocket::bind_for(Port::Ike, "127.0.0.1:0".parse().unwrap(), Offload::Auto).unwrap());
@@ -238,7 +292,7 @@ async fn ports_that_the_worker_did_not_get_are_known_to_be_closed() {
     loop {
         let (reply, answer) = oneshot::channel();
         answers.push(answer);
-        if bench.handle.send(Command::Report(reply)).is_err() {
+        if bench.handle.send(Command::Outline(reply)).is_err() {
             break;
         }
     }
@@ -312,7 +366,7 @@ async fn the_command_queue_is_bounded() {
     let full = loop {
         let (reply, answer) = oneshot::channel();
         answers.push(answer);
-        if let Err(error) = bench.handle.send(Command::Report(reply)) {
+        if let Err(error) = bench.handle.send(Command::Outline(reply)) {
             break error;
         }
     };

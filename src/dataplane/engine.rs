@@ -31,7 +31,7 @@ use super::names::Names;
 use super::napt;
 use super::parcel::{self, Lesson, Parcel, Sealing};
 use super::police::Police;
-use super::report::{Pulse, RealmReport, Report, TunnelReport};
+use super::report::{Pulse, RealmReport, Report, TunnelReport, TunnelReports};
 use super::snapshot::Snapshot;
 use super::tunnels::Tunnels;
 use super::walk::Walk;
@@ -400,6 +400,12 @@ impl Engine {
     }
 
     pub fn report(&self, now: Timestamp) -> Report {
+        Report { tunnels: self.tunnel_reports(0..usize::MAX, now).tunnels, ..self.outline(now) }
+    }
+
+    /// A report without its tunnels, of which there may be so many that packets would wait too long for them. They come in parts by
+    /// [`Engine::tunnel_reports`].
+    pub fn outline(&self, now: Timestamp) -> Report {
         let (ike_sas, ike_half_open) = self.tunnels.ike_sa_counts();
         Report {
             made_at: now,
@@ -407,7 +413,7 @@ impl Engine {
             totals: self.counters.totals,
             unattributed_drops: self.counters.unattributed_drops,
             realms: self.realm_reports(),
-            tunnels: self.tunnel_reports(now),
+            tunnels: Vec::new(),
             strangers: self.tunnels.strangers(now),
             ike_sas,
             ike_half_open,
@@ -534,9 +540,12 @@ impl Engine {
             .collect()
     }
 
-    fn tunnel_reports(&self, now: Timestamp) -> Vec<TunnelReport> {
-        let tunnels = self.snapshot.tunnels.iter().flatten();
-        tunnels
+    /// Of those tunnels whose numbers are in this range.
+    pub fn tunnel_reports(&self, numbers: Range<usize>, now: Timestamp) -> TunnelReports {
+        let all = &self.snapshot.tunnels;
+        let end = numbers.end.min(all.len());
+        let tunnels = all[numbers.start.min(end)..end].iter().flatten();
+        let tunnels = tunnels
             .filter_map(|tunnel| {
                 let id = tunnel.peer.tunnel();
                 let status = self.tunnels.status(id)?;
@@ -558,6 +567,7 @@ impl Engine {
                     mtu: self.tunnels.mtu_report(id, now),
                 })
             })
-            .collect()
+            .collect();
+        TunnelReports { generation: self.snapshot.generation, tunnels, are_last: end == all.len() }
     }
 }

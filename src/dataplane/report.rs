@@ -106,6 +106,16 @@ pub struct RealmReport {
     pub switches: u64,
 }
 
+/// Some of a report's tunnels.
+#[derive(Clone, Debug)]
+pub struct TunnelReports {
+    /// Whose numbers these are.
+    pub generation: Generation,
+    pub tunnels: Vec<TunnelReport>,
+    /// None has a higher number than those that were asked for.
+    pub are_last: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct TunnelReport {
     pub tunnel: TunnelId,
