@@ -16,7 +16,7 @@
 //! waits for a queue whose credit was all lost elsewhere, so that it makes up the account again.
 //!
 //! *Shares* are for those whose queue somebody else floods: each queue has sixteen, of which everybody has two, by the receiver index or SPI (other bits of what chooses the
-//! lane, and every second or so by another mixture of them), of control by the source address. So a quiet tunnel in a flooded lane, or who shakes hands while another source floods the port
+//! lane, and every few seconds by another mixture of them), of control by the source address. So a quiet tunnel in a flooded lane, or who shakes hands while another source floods the port
 //! with handshakes, is heard 250 times a second and more. All together are bounded: by a part of what is read.
 //!
 //! In all a packet of ours costs some 20 to 40 ns here, of which loading its headers from wherever they are is a half.
@@ -39,7 +39,8 @@ pub const MARK: i32 = 0x6978;
 const BEYOND_EVERY_NANOS: i32 = 10_000_000;
 /// The same for a share of it. The kernel's coarse clock goes by 1 to 4 ms, about.
 const SHARE_EVERY_NANOS: i32 = 3_000_000;
-const RENEWED_BITS: i32 = 8;
+/// Two shares are a flood's, and for 3 ms behind each change two more.
+const RENEWED_BITS: i32 = 12;
 
 // In `struct __sk_buff`.
 const PACKET_TYPE: i16 = 4;
@@ -328,7 +329,7 @@ fn settle(a: &mut Assembler, pass: Label) {
 }
 
 /// The time is in the register for results. Two shares are everybody's, so that hardly anybody has none but a flood's; which ones changes with every
-/// 256 that were let in by theirs, in a flood of one lane each second or so: what is left without the bits of the lane times an odd factor
+/// 4,096 that were let in by theirs, in a flood of one lane each few seconds: what is left without the bits of the lane times an odd factor
 /// that follows from their number.
 fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
     let (at, share) = (SHARES_AT as i16, a.label());

@@ -262,8 +262,8 @@ fn nobody_is_in_one_share_with_a_flood_for_long() {
     };
     let others: Vec<u32> = of_the_same_lane(1).take(40).collect();
     let mut heard = vec![0; others.len()];
-    for second in 0..64 {
-        accounts.memory.write(memory::SHARED, second << 8);
+    for change in 0..64 {
+        accounts.memory.write(memory::SHARED, change << 12);
         for (index, heard) in others.iter().zip(&mut heard) {
             exhaust(&accounts, queue);
             renew_shares(&accounts, queue);
