@@ -42,7 +42,10 @@ impl Built {
     /// The next generation.
     pub fn change(&self, text: &str, secrets: &MemorySecrets) -> (Self, Steps) {
         let generation = Generation(self.snapshot.generation.0 + 1);
-        Self::next(text, secrets, &self.allocations, self.numbers.clone(), generation)
+        let (mut built, mut steps) = Self::next(text, secrets, &self.allocations, self.numbers.clone(), generation);
+        let snapshot = Arc::get_mut(&mut built.snapshot).expect("nobody else has it yet");
+        steps.snapshot += timed(|| snapshot.get_ready(&self.snapshot)).1;
+        (built, steps)
     }
 
     fn next(

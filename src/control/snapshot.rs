@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::config;
 use crate::config::model::{Attachment, Config, Peer, RealmRef, Sessions, WireGuardPeer};
 use crate::dataplane::Setup;
-use crate::dataplane::snapshot::{Interface, Limits, Realm, Service, Snapshot, Transport, Tunnel};
+use crate::dataplane::snapshot::{Derived, Interface, Limits, Realm, Service, Snapshot, Transport, Tunnel};
 use crate::dns;
 use crate::host::HostConfig;
 use crate::ike;
@@ -188,6 +188,7 @@ pub fn snapshot(
         doors,
         timers: timers(&config.sessions),
         limits: Limits { icmp_errors_per_sec: config.limits.icmp_errors_per_sec },
+        derived: Derived::default(),
     })
 }
 
@@ -401,6 +402,27 @@ mod tests {
         let moved = make(&two_realms().ipsec("a", ipsec_peer("fqdn:gw.example")).build(), &mut numbers);
         let tunnel = moved.realm(RealmId(1)).unwrap().tunnels[0];
         assert!(!after.tunnel(TunnelId(1)).unwrap().is_same(moved.tunnel(tunnel).unwrap()));
+    }
+
+    #[test]
+    fn peers_that_are_in_nothing_different_are_those_of_the_snapshot_before() {
+        let mut numbers = TunnelNumbers::default();
+        let three = || two_realms().ipsec("a", ipsec_peer("fqdn:gw.example")).ipsec("b", ipsec_peer("fqdn:hq.example"));
+        let before = make(&three().build(), &mut numbers);
+        let peer = |snapshot: &Snapshot, tunnel: u32| match &snapshot.tunnel(TunnelId(tunnel)).unwrap().peer {
+            Transport::Ipsec(peer) => peer.clone(),
+            other => panic!("{other:?}"),
+        };
+        let is_shared = |after: &Snapshot, tunnel| Arc::ptr_eq(&peer(&before, tunnel), &peer(after, tunnel));
+        let mut same = make(&three().wireguard("a", 1).build(), &mut numbers);
+        assert!(!is_shared(&same, 0));
+        same.get_ready(&before);
+        assert!(is_shared(&same, 0) && is_shared(&same, 1));
+        // What a may reach is among its selectors.
+        let mut other = make(&three().grant_realm(&["a"], "b", &[PortRule::Any]).build(), &mut numbers);
+        other.get_ready(&before);
+        assert!(!is_shared(&other, 0) && !is_shared(&other, 1));
+        assert_ne!(peer(&other, 0).ours, peer(&before, 0).ours);
     }
 
     #[test]

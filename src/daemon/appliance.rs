@@ -171,7 +171,10 @@ impl Reloader {
         let joined = learned::join(&config, self.store.allocations(), &heard);
         let (in_force, learned) = joined.map_err(PrepareError::from)?;
         let read_in = if cause == Cause::File { generation } else { self.file_read_in };
-        let prepared = prepare(&in_force, &mut self.store, &mut numbers, generation, read_in, SystemTime::now())?;
+        let mut prepared = prepare(&in_force, &mut self.store, &mut numbers, generation, read_in, SystemTime::now())?;
+        if let Some(snapshot) = Arc::get_mut(&mut prepared.snapshot) {
+            snapshot.get_ready(&self.published.borrow());
+        }
         self.numbers = numbers;
         prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
         if !waiting.is_empty() {

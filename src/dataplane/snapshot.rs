@@ -1,7 +1,7 @@
 //! What a configuration means to the packet path: compiled, immutable, numbered by generation.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +16,7 @@ use crate::net::{Generation, InterfaceId, RealmId, TunnelId, VlanTags};
 use crate::wireguard;
 
 use super::door::Door;
+use super::tunnels::Targets;
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -42,6 +43,13 @@ pub struct Snapshot {
     /// How long sessions may be idle.
     pub timers: nat::Timers,
     pub limits: Limits,
+    /// What follows from the rest, once somebody has asked for it.
+    pub derived: Derived,
+}
+
+#[derive(Default, Debug)]
+pub struct Derived {
+    targets: OnceLock<Arc<Targets>>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +114,7 @@ impl Transport {
         match (self, other) {
             (Transport::WireGuard(one), Transport::WireGuard(other)) => one.public_key == other.public_key,
             (Transport::Ipsec(one), Transport::Ipsec(other)) => {
-                one.local_id == other.local_id && one.remote_id == other.remote_id
+                Arc::ptr_eq(one, other) || (one.local_id == other.local_id && one.remote_id == other.remote_id)
             }
             (Transport::Port(one), Transport::Port(other)) => one.is_same_place(other),
             _ => false,
@@ -130,6 +138,25 @@ pub struct Limits {
 }
 
 impl Snapshot {
+    /// To be called where nobody waits for packets, as the packet path does while it adopts a snapshot: takes peers from the one before that are
+    /// in nothing different, so that they are seen to be the same at one look, and makes what follows from the rest.
+    pub fn get_ready(&mut self, before: &Snapshot) {
+        for (tunnel, before) in self.tunnels.iter_mut().zip(&before.tunnels) {
+            if let (Some(Tunnel { peer: Transport::Ipsec(peer), .. }), Some(before)) = (tunnel, before)
+                && let Transport::Ipsec(same) = &before.peer
+                && peer.is_equal(same)
+            {
+                *peer = same.clone();
+            }
+        }
+        self.targets();
+    }
+
+    /// Whom to ask about WireGuard's paths.
+    pub(super) fn targets(&self) -> &Arc<Targets> {
+        self.derived.targets.get_or_init(|| Arc::new(Targets::new(self)))
+    }
+
     pub fn realm(&self, realm: RealmId) -> Option<&Realm> {
         self.realms.get(usize::from(realm.0))?.as_ref()
     }

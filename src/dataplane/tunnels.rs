@@ -36,7 +36,8 @@ mod path_watch;
 mod ports;
 mod transport;
 
-use self::echo::{EchoProbes, Targets};
+use self::echo::EchoProbes;
+pub(super) use self::echo::Targets;
 pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
 use self::path_mtu::{PathMtus, Way};
@@ -104,7 +105,7 @@ impl Tunnels {
             }
         }
         self.path_mtus.configure(snapshot.tunnels.iter().map(|tunnel| tunnel.as_ref().map(|tunnel| tunnel.mtu_bytes)));
-        self.echoes.configure(Targets::new(snapshot));
+        self.echoes.configure(snapshot.targets().clone());
         self.touched = snapshot.tunnels.iter().flatten().map(|tunnel| tunnel.peer.tunnel()).collect();
         self.configure_ports(ports, now);
         self.wireguard.configure(&peers, now);
@@ -238,7 +239,12 @@ impl Tunnels {
     pub fn poll_timeout(&self) -> Option<(Timestamp, &'static str)> {
         let ipsec = self.ipsec.as_ref().and_then(|ipsec| ipsec.poll_timeout());
         let (mtus, echoes) = (self.path_mtus.poll_timeout(), self.echoes.poll_timeout());
-        [self.wireguard.poll_timeout(), ipsec, self.link.poll_timeout(), mtus, echoes].into_iter().flatten().min()
+        // At once: more than one call looks at.
+        let paths = (!self.touched.is_empty()).then_some((Timestamp::ZERO, "paths"));
+        [self.wireguard.poll_timeout(), ipsec, self.link.poll_timeout(), mtus, echoes, paths]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub fn status(&self, tunnel: TunnelId) -> Option<TunnelStatus> {

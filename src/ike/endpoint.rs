@@ -73,12 +73,17 @@ impl Endpoint {
 
     /// Reconciles with the configured peers: those with the same identities, secrets and address keep their SAs (and ask
     /// for what their selectors lack); changed ones start anew, missing ones are deleted, and those
-    /// whom new authorities or revocation lists no longer vouch for.
+    /// whom new authorities or revocation lists no longer vouch for. Those that are the very ones of before (by `Arc`) cost next to nothing.
     pub fn configure(&mut self, peers: Vec<Arc<PeerConfig>>, now: Timestamp) {
         self.now = self.now.max(now);
-        let wanted = self.acceptable(peers);
-        let before: Vec<SharedPeer> = self.peers.iter().map(|peer| peer.config.clone()).collect();
-        for config in before {
+        let (kept, others): (Vec<SharedPeer>, _) = peers.into_iter().partition(|peer| self.peers.is(peer));
+        let kept: BTreeSet<TunnelId> = kept.into_iter().map(|peer| peer.tunnel).collect();
+        let wanted = self.acceptable(others, &kept);
+        let is_kept = |config: &&SharedPeer| kept.contains(&config.tunnel);
+        let configs = self.peers.iter().map(|peer| &peer.config);
+        let changed: Vec<SharedPeer> = configs.filter(|config| !is_kept(config)).cloned().collect();
+        let is_same_set = changed.is_empty() && wanted.is_empty();
+        for config in changed {
             match wanted.get(&config.tunnel) {
                 Some(new) if new.same_identity(&config) && self.is_still_believed(&config, new) => {}
                 Some(_) => self.remove_peer(config.tunnel, DownReason::Reconfigured),
@@ -88,7 +93,10 @@ impl Endpoint {
         for config in wanted.into_values() {
             self.add_or_keep(config);
         }
-        self.peers.reindex();
+        kept.into_iter().for_each(|tunnel| self.peers.call_if_wanted(tunnel, self.now));
+        if !is_same_set {
+            self.peers.reindex();
+        }
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -219,15 +227,16 @@ impl Endpoint {
         self.child_spis.len()
     }
 
-    /// The peers that can be served, the first of each pair of identities.
-    fn acceptable(&mut self, peers: Vec<SharedPeer>) -> BTreeMap<TunnelId, SharedPeer> {
-        let mut identities = std::collections::HashMap::new();
+    /// The peers that can be served beside those that are kept, the first of each pair of identities.
+    fn acceptable(&mut self, peers: Vec<SharedPeer>, kept: &BTreeSet<TunnelId>) -> BTreeMap<TunnelId, SharedPeer> {
+        let mut identities = HashMap::new();
         let mut accepted = BTreeMap::new();
         for config in peers {
             let tunnel = config.tunnel;
             let pair = (config.local_id.clone(), config.remote_id.clone());
             let why = match () {
                 () if tunnel.index() >= MAX_TUNNELS => Refusal::TooManyTunnels,
+                () if self.peers.of_pair(&config).any(|other| kept.contains(&other)) => Refusal::IdentityTwice,
                 () if *identities.entry(pair).or_insert(tunnel) != tunnel => Refusal::IdentityTwice,
                 () => {
                     accepted.insert(tunnel, config);
@@ -264,9 +273,7 @@ impl Endpoint {
             }
             None => self.peers.insert(config.clone()),
         }
-        if config.initiate && !self.peers.has_established(tunnel) {
-            self.peers.call_at(tunnel, self.now);
-        }
+        self.peers.call_if_wanted(tunnel, self.now);
     }
 
     /// Forgets the peer at once; its IKE SAs are deleted as soon as `handle_timeout` is called, and by nobody's name.

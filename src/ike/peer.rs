@@ -76,6 +76,55 @@ impl PeerConfig {
             && self.encapsulation == other.encapsulation
     }
 
+    /// Whether nothing is different at all, so that everything that was made of one may stay. (Not `PartialEq`: secrets are compared.)
+    pub fn is_equal(&self, other: &PeerConfig) -> bool {
+        // Who adds a field has to say how it is compared.
+        let PeerConfig {
+            tunnel,
+            remote,
+            remote_nat_t_port,
+            initiate,
+            local_id,
+            remote_id,
+            local_auth,
+            remote_auth,
+            ppk: _,
+            profile,
+            encapsulation,
+            ours,
+            theirs,
+            selector_mode,
+            lifetimes,
+            replay_window,
+            liveness,
+        } = self;
+        let is_said_alike = (tunnel, remote, remote_nat_t_port, initiate, local_id, remote_id)
+            == (
+                &other.tunnel,
+                &other.remote,
+                &other.remote_nat_t_port,
+                &other.initiate,
+                &other.local_id,
+                &other.remote_id,
+            );
+        let is_used_alike = (profile, encapsulation, ours, theirs, selector_mode, lifetimes, replay_window, liveness)
+            == (
+                &other.profile,
+                &other.encapsulation,
+                &other.ours,
+                &other.theirs,
+                &other.selector_mode,
+                &other.lifetimes,
+                &other.replay_window,
+                &other.liveness,
+            );
+        is_said_alike
+            && is_used_alike
+            && local_auth.is_same(&other.local_auth)
+            && remote_auth.is_same(&other.remote_auth)
+            && self.proves_alike(other)
+    }
+
     /// Whether its Child SAs may go on, too.
     pub(super) fn same_selectors(&self, other: &PeerConfig) -> bool {
         self.ours == other.ours && self.theirs == other.theirs && self.selector_mode == other.selector_mode

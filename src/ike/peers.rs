@@ -102,6 +102,17 @@ impl Peers {
         self.slots.iter().flatten().map(|peer| &**peer)
     }
 
+    /// Whether it is the very one that there is.
+    pub fn is(&self, config: &SharedPeer) -> bool {
+        self.get(config.tunnel).is_some_and(|peer| Arc::ptr_eq(&peer.config, config))
+    }
+
+    /// Who has the same two identities.
+    pub fn of_pair(&self, config: &PeerConfig) -> impl Iterator<Item = TunnelId> {
+        let tunnels = self.by_identity.get(&config.remote_id).into_iter().flatten().copied();
+        tunnels.filter(|tunnel| self.get(*tunnel).is_some_and(|peer| peer.config.local_id == config.local_id))
+    }
+
     pub fn insert(&mut self, config: SharedPeer) {
         let tunnel = config.tunnel;
         if self.slots.len() <= tunnel.index() {
@@ -179,10 +190,6 @@ impl Peers {
         expected.forces_udp || expected.profiles.is_empty()
     }
 
-    pub fn has_established(&self, tunnel: TunnelId) -> bool {
-        self.get(tunnel).is_some_and(|peer| !peer.sas.is_empty())
-    }
-
     pub fn newest(&self, tunnel: TunnelId) -> Option<u64> {
         self.get(tunnel)?.sas.last().copied()
     }
@@ -228,6 +235,13 @@ impl Peers {
 
     pub fn strangers(&self) -> &[Recorded] {
         self.failures.strangers()
+    }
+
+    /// The configuration has it called, and it is not there.
+    pub fn call_if_wanted(&mut self, tunnel: TunnelId, now: Timestamp) {
+        if self.get(tunnel).is_some_and(|peer| peer.sas.is_empty() && peer.config.initiate) {
+            self.call_at(tunnel, now);
+        }
     }
 
     /// The peer is to be called at `at`, or earlier if it already was.

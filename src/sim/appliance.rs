@@ -56,7 +56,9 @@ impl Appliance {
     pub fn change(&mut self, text: &str) -> Arc<Snapshot> {
         self.config = parse(text);
         let generation = Generation(self.snapshot.generation.0 + 1);
-        (self.allocations, self.snapshot) = compile(&self.config, &self.allocations, &mut self.numbers, generation);
+        let (allocations, mut snapshot) = compile(&self.config, &self.allocations, &mut self.numbers, generation);
+        Arc::get_mut(&mut snapshot).expect("nobody else has it yet").get_ready(&self.snapshot);
+        (self.allocations, self.snapshot) = (allocations, snapshot);
         self.snapshot.clone()
     }
 

@@ -2,9 +2,10 @@
 //!
 //! After `configure`, `open` or `handle_timeout`, send the outbox, drain `poll_event`, then read `poll_timeout`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use zeroize::Zeroizing;
 
 use super::event::{DownReason, Event, EventQueue, Refusal};
@@ -222,7 +223,7 @@ impl Endpoint {
 
     /// The peers that can be served, the first of each public key.
     fn acceptable<'a>(&mut self, peers: &'a [PeerConfig]) -> BTreeMap<TunnelId, &'a PeerConfig> {
-        let mut keys = BTreeMap::new();
+        let mut keys = HashMap::with_capacity_and_hasher(peers.len(), RandomState::default());
         let mut accepted = BTreeMap::new();
         for config in peers {
             let tunnel = config.tunnel;
@@ -254,8 +255,11 @@ impl Endpoint {
         if self.peers.len() <= tunnel.index() {
             self.peers.resize_with(tunnel.index() + 1, || None);
         }
-        self.shared.look_at(tunnel);
         let slot = &mut self.peers[tunnel.index()];
+        if slot.as_ref().is_some_and(|peer| peer.config() == config) {
+            return;
+        }
+        self.shared.look_at(tunnel);
         if let Some(peer) = slot {
             return peer.adjust(config, self.shared.now);
         }

@@ -22,6 +22,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::net::{Timestamp, TunnelId};
@@ -67,7 +68,7 @@ pub struct Question {
 /// [`EchoProbes::poll_verdict`].
 #[derive(Debug, Default)]
 pub struct EchoProbes {
-    targets: Targets,
+    targets: Arc<Targets>,
     /// By tunnel number.
     tunnels: Vec<Option<Box<Asked>>>,
     deadlines: BTreeSet<(Timestamp, TunnelId)>,
@@ -123,7 +124,7 @@ impl Asked {
 
 impl EchoProbes {
     /// Other tunnels, or other addresses. What is not asked of a tunnel with targets is forgotten.
-    pub fn configure(&mut self, targets: Targets) {
+    pub fn configure(&mut self, targets: Arc<Targets>) {
         self.targets = targets;
         for number in 0..self.tunnels.len() {
             let tunnel = TunnelId(number as u32);

@@ -14,6 +14,9 @@ use crate::dataplane::snapshot::Snapshot;
 use crate::net::{Path, PathReport, Timestamp, TunnelId};
 use crate::packet::Outbox;
 
+/// Tunnels whose path is looked at in one call, of which a configuration may touch all.
+const LOOKS_PER_CALL: usize = 256;
+
 /// What happened to paths of IPsec tunnels since they were last watched.
 #[derive(Default)]
 pub(super) struct PathNews {
@@ -57,13 +60,15 @@ impl Tunnels {
     }
 
     fn note_touched(&mut self, now: Timestamp) {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.append(&mut self.wireguard.take_touched());
+        self.touched.append(&mut self.wireguard.take_touched());
         if let Some(ipsec) = &mut self.ipsec {
-            touched.append(&mut ipsec.paths.touched);
+            self.touched.append(&mut ipsec.paths.touched);
         }
-        for tunnel in touched.into_iter().filter(|tunnel| self.is_up(*tunnel)).collect::<Vec<_>>() {
-            if let Some((path, sealing, probing)) = self.packing(tunnel) {
+        for _ in 0..LOOKS_PER_CALL {
+            let Some(tunnel) = self.touched.pop_first() else { return };
+            if self.is_up(tunnel)
+                && let Some((path, sealing, probing)) = self.packing(tunnel)
+            {
                 self.path_mtus.note_path(tunnel, at(&path, sealing, probing), now);
             }
         }
@@ -156,4 +161,31 @@ impl Tunnels {
 
 fn at(path: &Path, sealing: Sealing, probing: Probing) -> At {
     At { remote: path.remote.ip().to_canonical(), frame: Frame::on(path, sealing), probing }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::net::random::Seeded;
+    use crate::wireguard;
+
+    #[test]
+    fn what_touches_all_tunnels_is_looked_at_in_several_calls() {
+        let now = Timestamp::from_secs(1);
+        let random = Box::new(|bytes: &mut [u8]| bytes.fill(7));
+        let wireguard = wireguard::Endpoint::new(&Zeroizing::new([7; 32]), 1, random, Duration::ZERO, now);
+        let mut tunnels = Tunnels::new(wireguard, None, Box::new(Seeded(1)), 1);
+        tunnels.touched = (0..2 * LOOKS_PER_CALL as u32 + 1).map(TunnelId).collect();
+        let mut outbox = Outbox::new(1 << 16, 16);
+        let mut left = Vec::new();
+        while tunnels.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            tunnels.watch_paths(&mut outbox, now, |_, _| {});
+            left.push(tunnels.touched.len());
+        }
+        assert_eq!(left, [LOOKS_PER_CALL + 1, 1, 0]);
+    }
 }

@@ -48,6 +48,11 @@ enum PrivateKey {
 }
 
 impl LocalCertificate {
+    /// The first of the chain is our own, so the key is the same, too.
+    pub fn is_same(&self, other: &LocalCertificate) -> bool {
+        self.chain == other.chain && self.rsa_padding == other.rsa_padding
+    }
+
     /// From PEM files. Of the certificates the one that belongs to the key is ours; the others are sent after it.
     pub fn load(certificates: &[u8], key: &[u8]) -> Result<LocalCertificate, LoadError> {
         let mut chain = chain::certificates(certificates)?;

@@ -105,6 +105,15 @@ impl LocalAuth {
         }
     }
 
+    /// Whether it proves the same, in the same way.
+    pub fn is_same(&self, other: &LocalAuth) -> bool {
+        match (self, other) {
+            (LocalAuth::Psk(a), LocalAuth::Psk(b)) => a == b,
+            (LocalAuth::Certificate(a), LocalAuth::Certificate(b)) => Arc::ptr_eq(a, b) || a.is_same(b),
+            _ => false,
+        }
+    }
+
     /// Our CERT payloads, our own certificate first; none with a preshared key. Sent whether or not the peer asks by a
     /// CERTREQ that we know, since our chain may not reach up to its authority.
     pub fn certificate_payloads(&self) -> Vec<Payload> {

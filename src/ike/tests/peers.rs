@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::world::*;
-use crate::ike::{DownReason, Encapsulation, PeerConfig, Stage};
+use crate::ike::auth::{LocalAuth, Ppk, RemoteAuth};
+use crate::ike::event::{Event, Refusal};
+use crate::ike::{DownReason, Encapsulation, PeerConfig, Profile, SelectorMode, Stage};
 use crate::net::{Timestamp, TunnelId};
 use crate::packet::Outbox;
 
@@ -103,6 +105,114 @@ fn both_sides_call_at_once_and_one_ike_sa_remains() {
             assert_eq!((status.ike_sas, world.hosts[host].esp.live()), (1, 1), "seed {seed} {}", world.dump());
         }
     }
+}
+
+#[test]
+fn a_configuration_with_the_very_same_peer_changes_nothing_of_it() {
+    let mut world = World::pair(31);
+    world.run_for(5);
+    let before = world.packets_sent();
+    let other = PeerConfig { tunnel: TunnelId(9), ..peer(A, 5) };
+    world.configure_shared(A, vec![caller(A, B), other.clone()]);
+    world.configure_shared(A, vec![caller(A, B), PeerConfig { replay_window: 256, ..other }]);
+    world.configure_shared(A, vec![caller(A, B)]);
+    assert!(world.hosts[A].endpoint.status(TunnelId(9)).is_none(), "the other one is gone");
+    assert_eq!(world.downs(A), [], "{}", world.dump());
+    world.run_for(2);
+    assert!(world.is_up() && world.packets_sent() == before, "{}", world.dump());
+    world.check_gaps = false;
+    world.configure_shared(A, vec![PeerConfig { remote_auth: RemoteAuth::Psk(psk("another")), ..caller(A, B) }]);
+    assert_eq!(world.downs(A), [DownReason::Reconfigured]);
+    world.configure_shared(A, vec![]);
+    assert!(world.hosts[A].endpoint.status(TUNNEL).is_none());
+}
+
+#[test]
+fn the_very_same_peer_is_called_at_once_by_a_configuration_if_it_is_not_there() {
+    let mut world = World::new(32);
+    world.check_gaps = false;
+    world.add(32, Default::default(), vec![caller(A, B)]);
+    world.run_for(3_000);
+    let attempts = |world: &World| world.hosts[A].endpoint.status(TUNNEL).unwrap().counts.attempts;
+    let idle = (0..600).find(|_| {
+        world.run_for(1);
+        world.hosts[A].endpoint.sa_counts().0 == 0
+    });
+    assert!(idle.is_some(), "it waits between two attempts");
+    let before = attempts(&world);
+    world.configure_shared(A, vec![caller(A, B)]);
+    world.run_for(1);
+    assert_eq!(attempts(&world), before + 1);
+}
+
+#[test]
+fn of_two_tunnels_with_the_same_identities_the_one_that_is_there_stays_and_the_other_is_refused() {
+    let second = PeerConfig { tunnel: TunnelId(4), initiate: false, ..peer(A, B) };
+    let refusals = |world: &mut World| -> Vec<TunnelId> {
+        std::iter::from_fn(|| world.hosts[A].endpoint.poll_event())
+            .filter_map(|event| match event {
+                Event::Refused { tunnel, why: Refusal::IdentityTwice } => Some(tunnel),
+                _ => None,
+            })
+            .collect()
+    };
+    let configure = |world: &mut World, peers: Vec<PeerConfig>| {
+        let before: Vec<_> = world.hosts[A].endpoint.peers.iter().map(|peer| peer.config.clone()).collect();
+        let peers = peers.into_iter().map(|peer| match before.iter().find(|same| same.is_equal(&peer)) {
+            Some(same) => same.clone(),
+            None => std::sync::Arc::new(peer),
+        });
+        let now = world.now;
+        world.hosts[A].endpoint.configure(peers.collect(), now);
+    };
+    let mut world = World::pair(33);
+    world.run_for(5);
+    configure(&mut world, vec![second.clone(), caller(A, B)]);
+    assert_eq!(refusals(&mut world), [TunnelId(4)]);
+    assert!(world.is_up() && world.hosts[A].endpoint.status(TunnelId(4)).is_none());
+    // Both are new: the first of them.
+    let changed = PeerConfig { liveness: Duration::from_secs(77), ..caller(A, B) };
+    configure(&mut world, vec![second.clone(), changed.clone()]);
+    assert_eq!(refusals(&mut world), [TUNNEL]);
+    assert!(world.hosts[A].endpoint.status(TUNNEL).is_none());
+    // Whoever was refused is served when the other has gone.
+    configure(&mut world, vec![changed]);
+    assert_eq!(refusals(&mut world), []);
+    assert!(world.hosts[A].endpoint.status(TUNNEL).is_some());
+}
+
+#[test]
+fn a_peer_that_is_different_in_anything_is_not_equal() {
+    let base = || PeerConfig { ppk: None, ..peer(A, B) };
+    assert!(base().is_equal(&base()));
+    let ppk = Ppk { id: b"id".to_vec(), secret: psk("ppk"), required: false };
+    let changes: [fn(&mut PeerConfig); 16] = [
+        |peer| peer.tunnel = TunnelId(99),
+        |peer| peer.remote = None,
+        |peer| peer.remote_nat_t_port += 1,
+        |peer| peer.initiate ^= true,
+        |peer| peer.local_id = fqdn("other.example"),
+        |peer| peer.remote_id = fqdn("other.example"),
+        |peer| peer.local_auth = LocalAuth::Psk(psk("other")),
+        |peer| peer.remote_auth = RemoteAuth::Psk(psk("other")),
+        |peer| peer.profile = Profile::Compat,
+        |peer| peer.encapsulation = Encapsulation::Esp,
+        |peer| peer.ours.push(selector("10.9.0.0/16")),
+        |peer| peer.theirs.push(selector("10.9.0.0/16")),
+        |peer| peer.selector_mode = SelectorMode::Any,
+        |peer| peer.lifetimes.child_packets -= 1,
+        |peer| peer.replay_window += 64,
+        |peer| peer.liveness += Duration::from_secs(1),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut changed = base();
+        change(&mut changed);
+        assert!(!base().is_equal(&changed) && !changed.is_equal(&base()), "{number}");
+    }
+    let with = |ppk: &Ppk| PeerConfig { ppk: Some(ppk.clone()), ..base() };
+    assert!(with(&ppk).is_equal(&with(&ppk)) && !with(&ppk).is_equal(&base()));
+    assert!(!with(&ppk).is_equal(&with(&Ppk { required: true, ..ppk.clone() })));
+    assert!(!with(&ppk).is_equal(&with(&Ppk { secret: psk("other"), ..ppk.clone() })));
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn answer(echo: &Echo) -> Vec<u8> {
 impl World {
     fn new(tunnels: usize) -> Self {
         let mut echoes = EchoProbes::default();
-        echoes.configure(Targets::of_all(vec![targets().into(); tunnels]));
+        echoes.configure(Arc::new(Targets::of_all(vec![targets().into(); tunnels])));
         let (now, answering) = (Timestamp::from_secs(100), vec![0, 1]);
         World { echoes, now, carries: 1400, answering, random: 0, sent: Vec::new() }
     }
@@ -192,6 +192,6 @@ fn only_so_many_go_in_a_second_and_every_tunnel_has_its_turn() {
     }
     // And the tunnels of which there are none any more.
     world.ask(TUNNEL, 1400);
-    world.echoes.configure(Targets::default());
+    world.echoes.configure(Arc::default());
     assert!(world.echoes.tunnels.iter().all(Option::is_none) && world.echoes.deadlines.is_empty());
 }

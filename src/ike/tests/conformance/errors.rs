@@ -280,7 +280,7 @@ fn what_we_close_is_down_at_once_and_the_peer_is_called_without_its_answer() {
         assert_eq!(request.exchange(), 37);
         world.run_for(5);
         assert_eq!(world.downs(A), [crate::ike::DownReason::Failed], "{}", world.dump());
-        assert_eq!(world.hosts[A].endpoint.peers.has_established(TUNNEL), initiate, "{}", world.dump());
+        assert_eq!(world.hosts[A].endpoint.peers.newest(TUNNEL).is_some(), initiate, "{}", world.dump());
         world.filter = Box::new(|_| true);
         world.run_for(300);
         assert_eq!(world.downs(A).len(), 1, "{}", world.dump());
