@@ -1,12 +1,13 @@
 //! Peers that come, go, restart, call each other at once, and change.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::world::*;
 use crate::ike::auth::{LocalAuth, Ppk, RemoteAuth};
 use crate::ike::event::{Event, Refusal};
 use crate::ike::{DownReason, Encapsulation, PeerConfig, Profile, SelectorMode, Stage};
-use crate::net::{Timestamp, TunnelId};
+use crate::net::{Path, Port, Timestamp, TunnelId};
 use crate::packet::Outbox;
 
 fn caller(me: usize, other: usize) -> PeerConfig {
@@ -115,8 +116,11 @@ fn a_configuration_with_the_very_same_peer_changes_nothing_of_it() {
     let other = PeerConfig { tunnel: TunnelId(9), ..peer(A, 5) };
     world.configure_shared(A, vec![caller(A, B), other.clone()]);
     world.configure_shared(A, vec![caller(A, B), PeerConfig { replay_window: 256, ..other }]);
+    let of_other = Path::from_port(Port::Ike, SocketAddr::new(ip(5), 500));
+    assert!(world.hosts[A].endpoint.peers.is_expected_from(&of_other));
     world.configure_shared(A, vec![caller(A, B)]);
     assert!(world.hosts[A].endpoint.status(TunnelId(9)).is_none(), "the other one is gone");
+    assert!(!world.hosts[A].endpoint.peers.is_expected_from(&of_other));
     assert_eq!(world.downs(A), [], "{}", world.dump());
     world.run_for(2);
     assert!(world.is_up() && world.packets_sent() == before, "{}", world.dump());
