@@ -77,9 +77,9 @@ impl Gate {
     /// For whoever reads the queues. All have a window of credit.
     pub fn accounts(&self) -> Accounts {
         let credits = vec![Credit::default(); memory::QUEUES].into();
-        let mut accounts = Accounts { memory: self.memory.clone(), credits, bell: 0, unshared: 0 };
+        let mut accounts = Accounts { memory: self.memory.clone(), credits, bell: 0, not_shared: 0 };
         (0..memory::QUEUES).for_each(|queue| accounts.note_empty(queue));
-        accounts.allow_shares(credit::SHARED);
+        accounts.share(credit::MOST_SHARED * credit::READ_FOR_ONE_SHARED);
         accounts
     }
 }
@@ -104,7 +104,7 @@ pub struct Accounts {
     /// What it was at the last look.
     bell: u64,
     /// Of what was read, as much of which shares have got nothing yet.
-    unshared: u64,
+    not_shared: u64,
 }
 
 impl Accounts {
@@ -133,18 +133,20 @@ impl Accounts {
 
     /// So many datagrams were read of a queue, and there are more.
     pub fn note_read(&mut self, queue: usize, datagrams: u64) {
-        self.unshared += datagrams;
-        if self.unshared >= credit::SHARED_OF {
-            self.allow_shares(self.unshared / credit::SHARED_OF);
-            self.unshared %= credit::SHARED_OF;
-        }
+        self.share(datagrams);
         let (admitted, shed) = (self.admitted(queue), self.shed(queue));
         let allowed = self.credits[queue].note_read(admitted, shed, datagrams);
         self.memory.write(memory::queue(queue) + ALLOWED, allowed);
     }
 
-    /// It has been read until nothing was left.
-    pub fn note_empty(&mut self, queue: usize) {
+    /// So many datagrams were read of it, and nothing is left.
+    pub fn note_last(&mut self, queue: usize, datagrams: u64) {
+        self.share(datagrams);
+        self.note_empty(queue);
+    }
+
+    /// There is nothing in it.
+    fn note_empty(&mut self, queue: usize) {
         let (admitted, shed) = (self.admitted(queue), self.shed(queue));
         let allowed = self.credits[queue].note_empty(admitted, shed);
         self.memory.write(memory::queue(queue) + ALLOWED, allowed);
@@ -165,12 +167,17 @@ impl Accounts {
         true
     }
 
-    /// Of several threads that do this at the same time one may have done it for nothing.
-    fn allow_shares(&self, more: u64) {
+    /// So many more were read. When another thread does this at the same time it is done with what is read next.
+    fn share(&mut self, datagrams: u64) {
+        self.not_shared += datagrams;
+        let more = self.not_shared / credit::READ_FOR_ONE_SHARED;
+        if more == 0 {
+            return;
+        }
         let (allowed, admitted) = (self.memory.read(memory::SHARED_ALLOWED), self.memory.read(memory::SHARED));
         let new = credit::allow_shared(allowed, admitted, more);
-        if new != allowed {
-            self.memory.write(memory::SHARED_ALLOWED, new);
+        if new == allowed || self.memory.replace(memory::SHARED_ALLOWED, allowed, new) {
+            self.not_shared %= credit::READ_FOR_ONE_SHARED;
         }
     }
 

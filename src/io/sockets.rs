@@ -333,7 +333,7 @@ impl Sockets {
             if let (Some(gate), Some(Socket::Udp(_))) = (&mut self.gate, &self.places[place]) {
                 match received.may_have_more {
                     true => gate.note_read(place, received.datagrams as u64),
-                    false => gate.note_empty(place),
+                    false => gate.note_last(place, received.datagrams as u64),
                 }
             }
             if received.work > 0 {

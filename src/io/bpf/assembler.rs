@@ -43,8 +43,8 @@ pub enum If {
     /// As signed numbers, both.
     NotAbove = 0xd0,
     Below = 0xc0,
-    /// As unsigned numbers.
-    AtLeast = 0x30,
+    /// As signed numbers, both.
+    AtLeast = 0x70,
     /// Bits in common.
     Any = 0x40,
 }

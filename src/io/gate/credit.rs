@@ -10,9 +10,9 @@ pub const WINDOW: u64 = 8_192;
 pub const SHORT_WINDOW: u64 = 1_024;
 
 /// Of so many datagrams that are read, of all queues, one may be let in by a share of a queue without credit,
-pub const SHARED_OF: u64 = 16;
+pub const READ_FOR_ONE_SHARED: u64 = 16;
 /// and not more than so many at once.
-pub const SHARED: u64 = 256;
+pub const MOST_SHARED: u64 = 256;
 
 /// Of one queue, what the worker remembers.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Credit {
 
 /// The new *allowed* of all shares together, when `more` may be let in.
 pub fn allow_shared(allowed: u64, admitted: u64, more: u64) -> u64 {
-    earlier(allowed.wrapping_add(more), admitted.wrapping_add(SHARED))
+    earlier(allowed.wrapping_add(more), admitted.wrapping_add(MOST_SHARED))
 }
 
 /// Less than half of the window is left.
@@ -117,7 +117,7 @@ mod tests {
     fn shares_do_not_pile_up() {
         for start in STARTS {
             assert_eq!(left(allow_shared(start, start, 7), start), 7);
-            assert_eq!(left(allow_shared(start.wrapping_add(250), start, 7), start), SHARED as i64);
+            assert_eq!(left(allow_shared(start.wrapping_add(250), start, 7), start), MOST_SHARED as i64);
             // A joined one goes as a whole.
             assert_eq!(left(allow_shared(start, start.wrapping_add(43), 3), start.wrapping_add(43)), -40);
         }

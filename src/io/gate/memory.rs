@@ -8,7 +8,8 @@
 //! 16640 shares, 128 each queue when one of each was let in beyond the credit
 //! ```
 //!
-//! Every word has one writer: both that are *allowed* and the ports are ours, all else is the program's. They are read while the other writes, each whole.
+//! Every word has one writer: all that are *allowed* and the ports are ours, all else is the program's. Only how many shares are allowed has
+//! several: all threads that read queues. They are read while the other writes, each whole.
 //! Numbers count datagrams since the beginning.
 
 #![allow(unsafe_code)]
@@ -33,6 +34,7 @@ pub const PORT_BOUND: usize = 16;
 pub const PORT_ADDRESS: usize = 24;
 pub const BELL: usize = PORTS * PORT_BYTES;
 pub const SHARED: usize = BELL + 8;
+/// In the line of what the program counts when it drops: who reads looks at both each time, and seldom writes.
 pub const SHARED_ALLOWED: usize = BELL + 16;
 pub const QUEUES_AT: usize = 256;
 pub const QUEUE_BITS: u32 = 7;
@@ -79,6 +81,11 @@ impl Memory {
     pub fn write(&self, offset: usize, value: u64) {
         // In the order in which they are written: a port's number stands for its address.
         self.word(offset).store(value, Ordering::Release);
+    }
+
+    /// Whether it was `before`, and has been replaced.
+    pub fn replace(&self, offset: usize, before: u64, value: u64) -> bool {
+        self.word(offset).compare_exchange(before, value, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {

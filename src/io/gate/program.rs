@@ -16,14 +16,15 @@
 //! waits for a queue whose credit was all lost elsewhere, so that it makes up the account again.
 //!
 //! *Shares* are for those whose queue somebody else floods: each queue has sixteen, of which everybody has two, by the receiver index or SPI (other bits of what chooses the
-//! lane, and every few seconds by another mixture of them), of control by the source address. So a quiet tunnel in a flooded lane, or who shakes hands while another source floods the port
-//! with handshakes, is heard 250 times a second and more. All together are bounded: by a part of what is read.
+//! lane, and every few seconds by another mixture of them), of control by the source address. A share lets one in every 3 ms, and a joined one for
+//! as many as it was. So a quiet tunnel in a flooded lane is heard some hundred times a second, and who shakes hands while another source
+//! floods the port with handshakes. All together are bounded: by a part of what is read.
 //!
 //! In all a packet of ours costs some 20 to 40 ns here, of which loading its headers from wherever they are is a half.
 
 use super::memory::{
     self, ADMITTED, ALLOWED, BELL, BEYOND_AT, PORT_ADDRESS, PORT_BOUND, PORT_BYTES, PORT_NUMBER, PORT_VERSION,
-    SHARE_BITS, SHARE_BYTES, SHARED, SHARED_ALLOWED, SHARES_AT, SHED,
+    SHARE_BITS, SHARE_BYTES, SHARED_ALLOWED, SHARES_AT, SHED,
 };
 use crate::io::bpf::Instruction;
 use crate::io::bpf::assembler::{Assembler, Do, If, Label, R0, R1, R2, R3, R4, R6, R7, R8, R9, Register, STACK, Width};
@@ -37,10 +38,10 @@ pub const DROP: i32 = 2;
 pub const MARK: i32 = 0x6978;
 /// The longest time in which a queue that is not read lets in nothing.
 const BEYOND_EVERY_NANOS: i32 = 10_000_000;
-/// The same for a share of it. The kernel's coarse clock goes by 1 to 4 ms, about.
+/// The shortest time between two datagrams by one share. The kernel's coarse clock goes by its ticks: 250 or 333 in a second, 100 where it has no more.
 const SHARE_EVERY_NANOS: i32 = 3_000_000;
-/// Two shares are a flood's, and for 3 ms behind each change two more.
-const RENEWED_BITS: i32 = 12;
+/// By how many bits the number of those that were let in by shares is shortened to the one that says which share is whose.
+pub const RENEWED_BITS: i32 = 12;
 
 // In `struct __sk_buff`.
 const PACKET_TYPE: i16 = 4;
@@ -103,10 +104,10 @@ pub fn program(memory: i32) -> Vec<Instruction> {
     a.address_of_value(MEMORY, memory);
     pass_strangers(&mut a, pass);
     load_headers(&mut a, pass);
-    share_by_source(&mut a);
     for (port, label) in (0..).zip(find_port(&mut a, pass)) {
         a.place(label);
         check_address(&mut a, port, pass);
+        share_by_source(&mut a);
         match port {
             WIREGUARD => queue_of_wireguard(&mut a, found),
             IKE => a.with_value(Do::Set, QUEUE, IKE),
@@ -328,12 +329,14 @@ fn settle(a: &mut Assembler, pass: Label) {
     drop_packet(a);
 }
 
-/// The time is in the register for results. Two shares are everybody's, so that hardly anybody has none but a flood's; which ones changes with every
-/// 4,096 that were let in by theirs, in a flood of one lane each few seconds: what is left without the bits of the lane times an odd factor
-/// that follows from their number.
+/// The time is in the register for results. Two shares are everybody's, so that hardly anybody has none but a flood's; which ones
+/// changes with every 4,096 that were let in by theirs, which in a flood of one lane takes some seconds: what is left without the bits of
+/// the lane times an odd factor that follows from their number. (A flood has two of them, and for a moment behind each change two more.)
 fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
-    let (at, share) = (SHARES_AT as i16, a.label());
-    a.load(Width::Eight, R2, MEMORY, SHARED as i16);
+    const AT: i16 = SHARES_AT as i16;
+    const _: () = assert!(AT as usize == SHARES_AT);
+    let share = a.label();
+    a.load(Width::Eight, R2, MEMORY, memory::SHARED as i16);
     a.with_value(Do::ShiftRight, R2, RENEWED_BITS);
     a.with_value(Do::Multiply, R2, steer::MIX as i32);
     a.with_value(Do::ShiftLeft, R2, 1);
@@ -348,7 +351,7 @@ fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
         a.with_value(Do::ShiftLeft, R1, SHARE_BYTES.trailing_zeros() as i32);
         a.with(Do::Set, R3, QUEUE);
         a.with(Do::Add, R3, R1);
-        a.load(Width::Eight, R1, R3, at);
+        a.load(Width::Eight, R1, R3, AT);
         a.with(Do::Set, R2, R0);
         a.with(Do::Subtract, R2, R1);
         a.jump_if(R2, If::AtLeast, SHARE_EVERY_NANOS, share);
@@ -356,11 +359,19 @@ fn pass_by_share(a: &mut Assembler, [admit, unshared]: [Label; 2]) {
     a.jump(unshared);
     a.place(share);
     a.load(Width::Eight, R1, MEMORY, SHARED_ALLOWED as i16);
-    a.load(Width::Eight, R2, MEMORY, SHARED as i16);
+    a.load(Width::Eight, R2, MEMORY, memory::SHARED as i16);
     a.with(Do::Subtract, R1, R2);
     a.jump_if(R1, If::NotAbove, 0, unshared);
-    a.store(Width::Eight, R3, at, R0);
-    count(a, MEMORY, SHARED as i16);
+    // A joined one has used the time of as many as it was.
+    let paid = a.label();
+    a.load(Width::Four, R1, CONTEXT, SEGMENTS);
+    a.jump_if(R1, If::Equal, 0, paid);
+    a.with_value(Do::Add, R1, -1);
+    a.with_value(Do::Multiply, R1, SHARE_EVERY_NANOS);
+    a.with(Do::Add, R0, R1);
+    a.place(paid);
+    a.store(Width::Eight, R3, AT, R0);
+    count(a, MEMORY, memory::SHARED as i16);
     a.jump(admit);
 }
 

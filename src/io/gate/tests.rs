@@ -220,7 +220,7 @@ fn a_queue_that_is_not_read_lets_one_in_now_and_then() {
 /// As if none had let in one for long.
 fn renew_shares(accounts: &Accounts, queue: usize) {
     let at = memory::queue(queue) - memory::QUEUES_AT + memory::SHARES_AT;
-    (0..16).for_each(|share| accounts.memory.write(at + share * memory::SHARE_BYTES, 0));
+    (0..1 << memory::SHARE_BITS).for_each(|share| accounts.memory.write(at + share * memory::SHARE_BYTES, 0));
 }
 
 /// Indices or SPIs of the lane of `flooding`, and others than it.
@@ -252,6 +252,49 @@ fn who_is_in_a_flooded_lane_has_a_share_of_it() {
     }
 }
 
+/// When a queue's shares let one in, or will have paid for it; those that have not, left out.
+fn share_times(accounts: &Accounts, queue: usize) -> Vec<u64> {
+    let at = memory::queue(queue) - memory::QUEUES_AT + memory::SHARES_AT;
+    let times = (0..1 << memory::SHARE_BITS).map(|share| accounts.memory.read(at + share * memory::SHARE_BYTES));
+    times.filter(|time| *time > 0).collect()
+}
+
+#[test]
+fn a_share_is_renewed_in_3_ms_for_each_datagram_that_it_let_in() {
+    const EVERY: u64 = 3_000_000;
+    let Some((gate, accounts)) = load() else { return };
+    let [earlier, queue] = [2, 1].map(|index| lane(WIREGUARD_LANES.start, index));
+    assert_ne!(earlier, queue);
+    let passes = |index: u32, context: &[u8]| {
+        bpf::test_run(gate.program.as_fd(), &v4(51_820, &data(index)), context, 1).unwrap().0 == program::NEXT
+    };
+    let begin = || {
+        exhaust(&accounts, queue);
+        renew_shares(&accounts, queue);
+        allow_shares(&accounts, 1_000);
+    };
+    exhaust(&accounts, earlier);
+    begin();
+    assert!(passes(2, &[]));
+    // Not later than now.
+    let now = share_times(&accounts, earlier)[0];
+    for (segments, used) in [(0, 0), (1, 0), (44, 43 * EVERY)] {
+        begin();
+        assert!(passes(1, &joined(segments)));
+        let times = share_times(&accounts, queue);
+        assert!(times.len() == 1 && times[0] >= now + used, "{segments}: {times:?} after {now}");
+    }
+    let write_all = |time: u64| {
+        let at = memory::queue(queue) - memory::QUEUES_AT + memory::SHARES_AT;
+        (0..1 << memory::SHARE_BITS).for_each(|share| accounts.memory.write(at + share * memory::SHARE_BYTES, time));
+    };
+    for (time, expected) in [(now - EVERY, true), (now + 3_600_000_000_000, false)] {
+        begin();
+        write_all(time);
+        assert_eq!(passes(1, &[]), expected);
+    }
+}
+
 #[test]
 fn nobody_is_in_one_share_with_a_flood_for_long() {
     let Some((gate, accounts)) = load() else { return };
@@ -263,7 +306,7 @@ fn nobody_is_in_one_share_with_a_flood_for_long() {
     let others: Vec<u32> = of_the_same_lane(1).take(40).collect();
     let mut heard = vec![0; others.len()];
     for change in 0..64 {
-        accounts.memory.write(memory::SHARED, change << 12);
+        accounts.memory.write(memory::SHARED, change << program::RENEWED_BITS);
         for (index, heard) in others.iter().zip(&mut heard) {
             exhaust(&accounts, queue);
             renew_shares(&accounts, queue);
@@ -294,8 +337,8 @@ fn a_flood_of_handshakes_leaves_other_sources_their_share() {
             exhaust(&accounts, queue);
             renew_shares(&accounts, queue);
             allow_shares(&accounts, 1_000);
-            (0..50).for_each(|_| _ = answer(from(1, make(port, &payload))));
-            assert_eq!(answer(from(1, make(port, &payload))), program::DROP);
+            let flood = (0..50).filter(|_| answer(from(1, make(port, &payload))) == program::NEXT).count();
+            assert!((1..30).contains(&flood), "{flood}");
             let heard = (2..=250).filter(|last| answer(from(*last, make(port, &payload))) == program::NEXT).count();
             // All shares but the flood's.
             assert!((14..60).contains(&heard), "{heard}");
@@ -319,7 +362,7 @@ fn shares_are_bounded_by_what_is_read() {
         (0..10_000).for_each(|index| _ = bpf::test_run(gate.program.as_fd(), &v4(51_820, &data(index)), &[], 1));
         queues.iter().map(|queue| accounts.admitted(*queue)).sum::<u64>() - before
     };
-    assert_eq!(flood(&accounts), credit::SHARED);
+    assert_eq!(flood(&accounts), credit::MOST_SHARED);
     assert_eq!(flood(&accounts), 0);
     accounts.note_read(0, 15);
     assert_eq!(flood(&accounts), 0);
@@ -328,8 +371,10 @@ fn shares_are_bounded_by_what_is_read() {
     accounts.note_read(0, 39);
     accounts.note_read(1, 41);
     assert_eq!(flood(&accounts), 5);
+    accounts.note_last(NAT_T, 16 * 7);
+    assert_eq!(flood(&accounts), 7, "also when nothing is left");
     accounts.note_read(0, 1_000_000);
-    assert_eq!(flood(&accounts), credit::SHARED, "and they do not pile up");
+    assert_eq!(flood(&accounts), credit::MOST_SHARED, "and they do not pile up");
 }
 
 /// Not a test of speed: it prints what the program takes.
