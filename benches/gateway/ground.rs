@@ -142,7 +142,7 @@ impl LikeACard {
         // What comes from a socket that might have sent it joined, veth does not poll for.
         run("ethtool", &["-K", side.cable(), "tso", "off"])?;
         let script = format!(
-            "{}; ethtool -K {port} gro on; echo 1 > /sys/class/net/{port}/threaded; sleep 0.1; threads=$(pgrep '^napi/{port}-'); \
+            "{}; ethtool -K {port} gro on; echo 1 > /sys/class/net/{port}/threaded; sleep 0.1; threads=$(pgrep '^napi/{port}-'); test -n \"$threads\"; \
              for thread in $threads; do taskset -p -c {GATEWAY_CORE} $thread; chrt --fifo --pid 1 $thread; done",
             hand_over_to_gateway(side, false)
         );

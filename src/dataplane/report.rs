@@ -1,4 +1,5 @@
-//! What a worker tells when it is asked: counters and tunnel states as plain data, copied at a batch boundary.
+//! What a worker tells when it is asked: counters and tunnel states as plain data, copied at a batch boundary; of many tunnels at several, so that
+//! what tunnels have counted may be a little more than what their realms have.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub struct Report {
     pub events_lost: u64,
 }
 
-/// As much as a heartbeat needs, which comes often: a whole report of ten thousand tunnels holds packets up for tens of milliseconds.
+/// As much as a heartbeat needs, which comes often: a whole report of ten thousand tunnels takes tens of milliseconds.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Pulse {
     pub tunnels: usize,

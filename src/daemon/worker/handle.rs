@@ -22,9 +22,9 @@ use crate::net::LinkReport;
 const COMMAND_QUEUE: usize = 64;
 /// Of which a report tells at once: of IPsec some 300 us of the worker's time.
 pub(super) const TUNNELS_AT_ONCE: usize = 64;
-/// A configuration may come between two parts of a report, which then begins anew.
+/// A configuration may come between two parts of a report, which then begins anew. (Not where reloads wait for whoever asks.)
 const REPORT_TRIES: usize = 3;
-/// How long a command may take: two orders of magnitude over the longest turn.
+/// How long a command may take, or a whole report: two orders of magnitude over the longest turn.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer from outside waits for room in the command queue; when there is none so long, it is lost.
 const ANSWER_RETRIES: usize = 50;
@@ -37,6 +37,8 @@ pub enum WorkerError {
     Busy,
     #[error("the packet path does not answer; see the log, and restart ixgate if this lasts")]
     Silent,
+    #[error("the configuration changed while it was asked for; try again")]
+    Overtaken,
     #[error("the packet path has ended")]
     Gone,
     #[error("the packet path could not take the new ports: {0}")]
@@ -85,22 +87,25 @@ impl<C: Core> Handle<C> {
     }
 
     /// Of ten thousand tunnels it would hold packets up for tens of milliseconds, so it is asked for in parts, between which they go
-    /// on; all are of one configuration.
+    /// on. All are of one configuration; what is told of tunnels is of a little later than the rest.
     pub async fn report(&self) -> Result<WorkerReport, WorkerError> {
-        for _ in 0..REPORT_TRIES {
-            let mut report = self.ask(Command::Outline).await?;
-            if self.add_tunnels(&mut report.path).await? {
-                return Ok(report);
+        let report = async {
+            for _ in 0..REPORT_TRIES {
+                let mut report = self.ask(Command::Outline).await?;
+                if self.add_tunnels(&mut report.path).await? {
+                    return Ok(report);
+                }
             }
-        }
-        Err(WorkerError::Busy)
+            Err(WorkerError::Overtaken)
+        };
+        timeout(REPLY_TIMEOUT, report).await.unwrap_or(Err(WorkerError::Silent))
     }
 
     /// `false`: there is another configuration now.
     async fn add_tunnels(&self, report: &mut Report) -> Result<bool, WorkerError> {
         let mut numbers = 0..TUNNELS_AT_ONCE;
         loop {
-            let part = self.ask(|reply| Command::Tunnels(numbers.clone(), reply)).await?;
+            let part = self.ask_again(|reply| Command::Tunnels(numbers.clone(), reply)).await?;
             if part.generation != report.generation {
                 return Ok(false);
             }
@@ -109,6 +114,16 @@ impl<C: Core> Handle<C> {
                 return Ok(true);
             }
             numbers = numbers.end..numbers.end + TUNNELS_AT_ONCE;
+        }
+    }
+
+    /// What has begun does not fail by one moment in which the queue is full.
+    async fn ask_again<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command<C>) -> Result<T, WorkerError> {
+        loop {
+            match self.ask(&command).await {
+                Err(WorkerError::Busy) => sleep(ANSWER_RETRY).await,
+                answer => return answer,
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use libc::sock_filter;
 use crate::net::Port;
 
 /// Data queues of one port. A quiet tunnel shares its own with one that floods with a probability of 1 in so many, until its next
-/// handshake; of the gate ([`super::super::gate`]) it has a share of its own.
+/// handshake; the gate ([`super::super::gate`]) leaves it a share there.
 pub const LANES: usize = 32;
 pub(in crate::io) const LANE_BITS: u32 = LANES.trailing_zeros();
 const _: () = assert!(LANES.is_power_of_two());
