@@ -2,7 +2,7 @@
 //!
 //! One process writes (the appliance, or `plan --release`), any number read beside it: `plan` sees the last commit of
 //! a running appliance. A commit is one transaction; a kill at any moment leaves the state before it or after it.
-//! A reader never writes: what a killed appliance left behind is recovered on a copy in memory.
+//! A reader never writes: it looks at a copy in memory, as closely as a start does, and recovers there what a killed appliance left behind.
 //!
 //! | table     | key            | value                                               |
 //! |-----------|----------------|-----------------------------------------------------|
@@ -38,6 +38,7 @@ const SCHEMA: u64 = 2;
 /// Audit entries kept; the oldest go first.
 const AUDIT_ENTRIES_MAX: u64 = 10_000;
 const FILE_NAME: &str = "state.redb";
+const EMPTY: &str = "the file is empty";
 
 type Table = TableDefinition<'static, &'static str, &'static str>;
 
@@ -50,11 +51,12 @@ const AUDIT: TableDefinition<u64, &str> = TableDefinition::new("audit");
 pub enum StoreError {
     #[error("{}: another ixgate is using this state; stop it first, or give this one another ix.state_dir", path.display())]
     Held { path: PathBuf },
+    /// Or what was never a state.
     #[error("{}: the state is damaged ({detail}); put back a copy of the file. Without one, move it away: all numbers and aliases are then given anew", path.display())]
     Damaged { path: PathBuf, detail: String },
     #[error("{}: the state was written by a newer ixgate (layout {found}, this one knows {SCHEMA}); run that version", path.display())]
     Newer { path: PathBuf, found: u64 },
-    #[error("{}: {source}; the state directory must be writable by the user that runs ixgate", path.display())]
+    #[error("{}: {source}; {}", path.display(), remedy(source))]
     Io { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     Redb { path: PathBuf, source: Box<redb::Error> },
@@ -86,7 +88,12 @@ impl Store {
     /// Opens the store, creating directory (0700) and file (0600) if need be, and repairs what a kill interrupted.
     pub fn open(state_dir: &Path) -> Result<Store, StoreError> {
         let path = state_dir.join(FILE_NAME);
-        create(state_dir, &path).map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        let io_error = |source| StoreError::Io { path: path.clone(), source };
+        create(state_dir, &path).map_err(io_error)?;
+        // redb would take it for a new one, and everybody would get other addresses.
+        if std::fs::metadata(&path).map_err(io_error)?.len() == 0 {
+            return Err(damaged(&path, EMPTY.to_owned()));
+        }
         let mut builder = builder();
         // The file is small; reading it whole at start turns damage into a sentence.
         builder.set_check_integrity_on_open(true);
@@ -103,11 +110,9 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { path, source }),
         }
-        let allocations = match builder().open_read_only(&path) {
-            Ok(db) => load(&path, &db)?,
-            Err(DatabaseError::RepairAborted) => load(&path, &recover_in_memory(&path)?)?,
-            Err(error) => return Err(open_error(&path, error)),
-        };
+        let look = || load(&path, &copy_in_memory(&path)?);
+        // An appliance may have been in the middle of a commit.
+        let allocations = look().or_else(|_| look()).or_else(|_| look())?;
         Ok(Some(StateView { path, allocations }))
     }
 
@@ -161,21 +166,35 @@ fn builder() -> Builder {
     builder
 }
 
-/// redb creates files as the umask says; ours must not be readable by others from the start.
+/// redb creates files as the umask says; ours must not be readable by others from the start. One without anything in it never has
+/// the name.
 fn create(state_dir: &Path, path: &Path) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let new = path.with_extension("new");
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    builder().create(&new).map_err(io::Error::other)?;
+    std::fs::rename(&new, path)?;
     // The new name must survive a power cut as well as what is written under it.
     File::open(state_dir)?.sync_all()
 }
 
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space on that filesystem",
+        _ => "the state directory must be writable by the user that runs ixgate",
+    }
+}
+
 /// A kill in the middle of a write leaves a file that only a writer may repair in place. A reader repairs its own copy.
-fn recover_in_memory(path: &Path) -> Result<Database, StoreError> {
+fn copy_in_memory(path: &Path) -> Result<Database, StoreError> {
     let io_error = |source| StoreError::Io { path: path.to_path_buf(), source };
     let bytes = std::fs::read(path).map_err(io_error)?;
+    if bytes.is_empty() {
+        return Err(damaged(path, EMPTY.to_owned()));
+    }
     let memory = InMemoryBackend::new();
     memory.set_len(bytes.len() as u64).map_err(io_error)?;
     memory.write(0, &bytes).map_err(io_error)?;

@@ -1,3 +1,4 @@
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use ipnet::IpNet;
@@ -226,4 +227,48 @@ fn the_audit_trail_says_when_and_what_and_is_bounded() {
     assert_eq!(entries.len() as u64, AUDIT_ENTRIES_MAX);
     assert!(entries.last().unwrap().event.contains("11999"), "the newest stay");
     assert_eq!(store.audit(3).unwrap(), entries[entries.len() - 3..]);
+}
+
+#[test]
+fn an_empty_file_is_damage_and_never_ours() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    fs::write(&path, "").unwrap();
+    for error in [Store::open(directory.path()).unwrap_err(), Store::open_read(directory.path()).unwrap_err()] {
+        assert!(matches!(&error, StoreError::Damaged { detail, .. } if detail == EMPTY), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    // A kill at the first start leaves a beginning, which the next one does not mind.
+    fs::write(path.with_extension("new"), "abc").unwrap();
+    drop(Store::open(directory.path()).unwrap());
+    assert!(fs::metadata(&path).unwrap().len() > 0 && !path.with_extension("new").exists());
+}
+
+#[test]
+fn who_only_looks_finds_what_a_start_finds() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = Store::open(directory.path()).unwrap();
+    commit(&mut store, &config());
+    let busy = Store::open_read(directory.path()).unwrap().unwrap();
+    assert_eq!(busy.allocations, *store.allocations(), "beside a running appliance");
+    drop(store);
+    let whole = fs::read(directory.path().join(FILE_NAME)).unwrap();
+    let mut found = [0; 2];
+    for seed in 0..60_u64 {
+        let mut bytes = whole.clone();
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        // The first part is what is in use.
+        for _ in 0..1 + seed % 40 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let bit = (random >> 20) as usize % (8 * bytes.len().min(16_384));
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join(FILE_NAME), &bytes).unwrap();
+        let looked = Store::open_read(other.path()).map(|view| view.unwrap().allocations);
+        let opened = Store::open(other.path()).map(|store| store.allocations().clone());
+        assert_eq!(looked.as_ref().ok(), opened.as_ref().ok(), "{seed}: {looked:?}, {opened:?}");
+        found[usize::from(opened.is_ok())] += 1;
+    }
+    assert!(found[0] > 10, "{found:?}");
 }
