@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
     /// How far "data passed lately" looks back, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WINDOW_SECS)]
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_WINDOW_SECS, value_parser = clap::value_parser!(u64).range(1..))]
     pub window: u64,
     /// Where the appliance is [default: unix:state/ixgate.sock].
     #[arg(long, value_name = "ADDRESS", env = ADDRESS_VARIABLE)]

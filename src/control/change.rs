@@ -58,6 +58,22 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether somebody may miss what there was.
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Change::Space6Changed { .. } | Change::RealmRemoved { .. } | Change::AliasReplaced { .. } => true,
+            // What routing daemons learn comes and goes.
+            Change::AliasReserved { .. }
+            | Change::RealmNumbered { .. }
+            | Change::RealmReturned { .. }
+            | Change::AliasGiven { .. }
+            | Change::AliasReturned { .. }
+            | Change::AliasReleased { .. } => false,
+        }
+    }
+}
+
 /// A [`Holder`] with names in place of numbers.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub struct Subject {

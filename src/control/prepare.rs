@@ -26,6 +26,10 @@ pub enum PrepareError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "the file has no realm any more, as if it was cut off or is still being written; if that is meant, restart ixgate with it"
+    )]
+    NoRealm,
     #[error("{0} cannot change while ixgate runs; restart it with the new file")]
     NeedsRestart(&'static str),
 }
@@ -62,6 +66,9 @@ pub fn prepare(
 /// What differs between two configurations and only takes effect at the next start, by its name in the file.
 /// `Err`: what must not differ at all.
 pub fn waits_for_restart(running: &Config, new: &Config) -> Result<Vec<&'static str>, PrepareError> {
+    if new.realms.is_empty() && !running.realms.is_empty() {
+        return Err(PrepareError::NoRealm);
+    }
     if running.ix.space6 != new.ix.space6 {
         return Err(PrepareError::NeedsRestart("ix.space6"));
     }

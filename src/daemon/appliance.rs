@@ -17,6 +17,7 @@ use super::run::{Cause, Learning, Reloaded, run};
 use super::worker::Core;
 use crate::config;
 use crate::config::model::{Config, Ike, Ix, Limits};
+use crate::control::change::Change;
 use crate::control::learned::{self, Heard};
 use crate::control::prepare::{PrepareError, Prepared, prepare, waits_for_restart};
 use crate::control::snapshot::{Surroundings, TunnelNumbers, setup};
@@ -77,7 +78,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
     let generation = Generation(1);
     let Prepared { snapshot, changes } =
         prepare(&config, &mut store, &mut numbers, generation, generation, SystemTime::now())?;
-    changes.iter().for_each(|change| tracing::info!("{change}"));
+    log_changes(&changes);
 
     let clock = Clock::start();
     let surroundings = Surroundings {
@@ -176,7 +177,7 @@ impl Reloader {
             snapshot.get_ready(&self.published.borrow());
         }
         self.numbers = numbers;
-        prepared.changes.iter().for_each(|change| tracing::info!("{change}"));
+        log_changes(&prepared.changes);
         if !waiting.is_empty() {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
         }
@@ -297,6 +298,15 @@ impl Core for Engine {
     }
 }
 
+fn log_changes(changes: &[Change]) {
+    for change in changes {
+        match change.takes_away() {
+            true => tracing::warn!("{change}"),
+            false => tracing::info!("{change}"),
+        }
+    }
+}
+
 fn log_warnings(warnings: &[config::Diagnostic]) {
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 }
@@ -359,6 +369,13 @@ mod tests {
         fs::write(&file, with_state(&[FILE, PORT].concat())).unwrap();
         let error = reloader.reload(Cause::File).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("no interface"), "{error}");
+        assert_eq!((format!("{:?}", reloader.numbers), reloader.generation), (before.clone(), generation));
+        // Cut off where the realms would begin.
+        for cut_off in ["", "[ix]\n"] {
+            fs::write(&file, with_state(cut_off)).unwrap();
+            let error = reloader.reload(Cause::File).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("no realm any more"), "{error}");
+        }
         assert_eq!((format!("{:?}", reloader.numbers), reloader.generation), (before, generation));
     }
 }

@@ -134,6 +134,15 @@ fn orders_from_signals(sender: &mpsc::Sender<Order>) -> std::io::Result<()> {
         (SignalKind::interrupt(), Order::Drain),
         (SignalKind::hangup(), Order::Reload(Cause::File)),
     ];
+    // Whoever sends these means another program: by themselves they would end this one.
+    for kind in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::warn!("SIGUSR1 and SIGUSR2 mean nothing to ixgate: SIGHUP reloads, SIGTERM ends");
+            }
+        });
+    }
     for (kind, order) in kinds {
         let (mut signals, sender) = (signal(kind)?, sender.clone());
         tokio::spawn(async move { while signals.recv().await.is_some() && sender.send(order).await.is_ok() {} });

@@ -25,7 +25,7 @@ pub enum SocketFileError {
     Alive(PathBuf),
     #[error("{} exists and is no socket; move it away, or change `api.listen`", .0.display())]
     NotASocket(PathBuf),
-    #[error("cannot open the API socket {}: {source}", path.display())]
+    #[error("cannot open the API socket {}: {source}; its folder must be one that the user who runs ixgate may write to: change that, or `api.listen`", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 

@@ -49,7 +49,8 @@ mod tests {
         if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
             return eprintln!("NOT RUN: this kernel has no huge pages for programs");
         }
-        let table = vec![0u64; 1 << 20];
+        // So large that it is always a mapping of its own: other tests' memory, once freed, may still be so advised.
+        let table = vec![0u64; 1 << 23];
         let range = table.as_ptr_range();
         let addresses = range.start.addr()..range.end.addr();
         prefer_huge_pages(addresses.clone()).unwrap();

@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal};
 use std::panic;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -107,7 +108,17 @@ fn wall_clock() -> String {
 
 fn filter_from(variable: Option<String>) -> Result<EnvFilter, LogError> {
     let filter = variable.filter(|filter| !filter.trim().is_empty()).unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    if let Some(word) = filter.split(',').map(str::trim).find(|word| is_mistyped(word)) {
+        let reason = format!("`{word}` is no level (error, warn, info, debug, trace, off)");
+        return Err(LogError::Filter { filter: filter.clone(), reason });
+    }
     EnvFilter::try_new(&filter).map_err(|error| LogError::Filter { filter, reason: error.to_string() })
+}
+
+/// A word by itself that is no level is a module to the filter, and all others are silent then.
+fn is_mistyped(word: &str) -> bool {
+    let is_word = !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    is_word && word != env!("CARGO_CRATE_NAME") && word.parse::<LevelFilter>().is_err()
 }
 
 fn dispatch<W>(format: LogFormat, filter: EnvFilter, writer: W, colours: bool) -> tracing::Dispatch
@@ -210,5 +221,14 @@ mod tests {
         assert_eq!(logged(LogFormat::Words, Some("error")), "");
         let error = filter_from(Some("ixgate=loud".to_owned())).unwrap_err().to_string();
         assert!(error.contains("IXGATE_LOG") && error.contains("ixgate=loud"), "{error}");
+        for wrong in ["loud", "wran", "info, lout"] {
+            let error = filter_from(Some(wrong.to_owned())).unwrap_err().to_string();
+            assert!(error.contains("is no level (error, warn"), "{error}");
+        }
+        for right in
+            ["warn", "WARN", "off", "3", "ixgate", "info,ixgate::daemon=debug", "info,boringtun=off", "debug,"]
+        {
+            assert!(filter_from(Some(right.to_owned())).is_ok(), "{right}");
+        }
     }
 }

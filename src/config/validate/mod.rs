@@ -88,6 +88,12 @@ pub fn validate(raw: &Raw, path: &Path, secrets: &dyn SecretReader, problems: &m
     if problems.error_count() > 0 {
         return None;
     }
+    if raw.realms.is_empty() {
+        problems
+            .warning(&(0..0), "there is no realm: nothing will be carried")
+            .why("no [[realm]] is in the file")
+            .remedy("see whether the file is whole; examples are in configs/");
+    }
     let parts = raw.realms.iter().zip(networks).zip(dns).zip(tunnels.attachments).zip(napt).zip(routes_from);
     let realms = parts.map(|(((((realm, networks), dns), attachments), napt), routes_from)| {
         let networks = networks.into_iter().map(|n| n.network).collect();
