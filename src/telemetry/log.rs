@@ -225,8 +225,7 @@ mod tests {
             let error = filter_from(Some(wrong.to_owned())).unwrap_err().to_string();
             assert!(error.contains("is no level (error, warn"), "{error}");
         }
-        for right in
-            ["warn", "WARN", "off", "3", "ixgate", "info,ixgate::daemon=debug", "info,boringtun=off", "debug,"]
+        for right in ["warn", "WARN", "off", "3", "ixgate", "info,ixgate::daemon=debug", "info,boringtun=off", "debug,"]
         {
             assert!(filter_from(Some(right.to_owned())).is_ok(), "{right}");
         }

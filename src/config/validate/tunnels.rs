@@ -218,10 +218,15 @@ fn read_key(
     let bytes = read_secret(file, directory, secrets, kind, problems)?;
     let key = decode_key(&bytes).filter(|key| **key != [0; 32]);
     if key.is_none() {
+        let path = directory.join(&file.value);
         problems
-            .error(&file.span, format!("{} does not hold {}", directory.join(&file.value).display(), kind.what))
+            .error(&file.span, format!("{} does not hold {}", path.display(), kind.what))
             .why("expected 32 bytes in base64 on one line, as `wg genkey` prints them")
-            .remedy(format!("make a new one with `{}`", kind.make));
+            .remedy(format!(
+                "put a copy of it back, or make a new one with `{} --out {} --force`, which peers must then be given",
+                kind.make,
+                path.display()
+            ));
     }
     key
 }
