@@ -69,6 +69,7 @@ fn column(kind: Kind, realms: usize) -> Column {
         uplinks: Vec::new(),
         interfaces: Vec::new(),
         names: names(&next),
+        waiting: Vec::new(),
         path: report,
         socket: SocketReport::default(),
         transfers: TransferCounts::default(),

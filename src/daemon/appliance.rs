@@ -111,6 +111,7 @@ pub fn launch(file: &Path) -> Result<ExitCode, LaunchError> {
         states: opened.states.clone(),
         heard: heard.clone(),
         latest: None,
+        waiting: Vec::new(),
     };
     Ok(run(opened, engine, names, clock, move |cause| reloader.reload(cause), Learning { heard }))
 }
@@ -134,6 +135,8 @@ struct Reloader {
     /// What routing daemons say now, and said when the configuration was last made.
     heard: Shared,
     latest: Option<Heard>,
+    /// What of the file takes effect at the next start only.
+    waiting: Vec<String>,
 }
 
 impl Reloader {
@@ -163,6 +166,8 @@ impl Reloader {
         let interfaces = interfaces::plans(&config, &numbered);
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).clone();
         waiting.extend(interfaces::waiting_for_restart(&interfaces, &running, &self.states));
+        // What daemons learn is no other file.
+        let waiting = if cause == Cause::File { waiting } else { self.waiting.clone() };
         let wanted = interfaces.clone();
         // What daemons learn opens nothing, and an interface that is gone does not hold it up.
         let sockets = match cause {
@@ -178,10 +183,10 @@ impl Reloader {
         }
         self.numbers = numbers;
         log_changes(&prepared.changes);
-        if !waiting.is_empty() {
+        if !waiting.is_empty() && cause == Cause::File {
             tracing::warn!("takes effect at the next start only: {}", waiting.join(", "));
         }
-        (self.generation, self.file_read_in) = (generation, read_in);
+        (self.generation, self.file_read_in, self.waiting) = (generation, read_in, waiting.clone());
         if !self.ike_ports.is_open() && config.uses_ipsec() {
             self.ike_ports = sockets.watch();
         }
@@ -197,7 +202,7 @@ impl Reloader {
             *running.lock().unwrap_or_else(PoisonError::into_inner) = now_running;
             drop(published.send_replace(snapshot));
         });
-        Ok(Some(Reloaded { snapshot: prepared.snapshot, sockets, interfaces, names, summary, adopted }))
+        Ok(Some(Reloaded { snapshot: prepared.snapshot, sockets, interfaces, names, summary, waiting, adopted }))
     }
 
     /// Remembers what runs now: the new file, except where the old settings still hold.
@@ -364,6 +369,7 @@ mod tests {
             states: States::default(),
             heard: Shared::default(),
             latest: None,
+            waiting: Vec::new(),
         };
         let before = format!("{:?}", reloader.numbers);
         fs::write(&file, with_state(&[FILE, PORT].concat())).unwrap();

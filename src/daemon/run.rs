@@ -48,6 +48,8 @@ pub struct Reloaded<S> {
     pub names: Names,
     /// For the log: what is different.
     pub summary: String,
+    /// Settings of the file that take effect at the next start only.
+    pub waiting: Vec<String>,
     /// To be told when the worker runs on it.
     pub adopted: Box<dyn FnOnce() + Send>,
 }
@@ -197,7 +199,7 @@ where
         uplinks.map(|keeper| uplinks::keep(keeper, uplink_states.clone())).transpose().map_err(RunError::Start)?;
     let followers = Followers { links: follower, daemons, gates: keeper, _uplinks: uplinks };
     followers.follow(interfaces);
-    let (shown, started) = (RwLock::new(Shown { listens, names }), clock.now());
+    let (shown, started) = (RwLock::new(Shown { listens, names, waiting: Vec::new() }), clock.now());
     let facts = Facts {
         ix_name,
         shown,
@@ -309,6 +311,8 @@ struct Followers {
 struct Shown {
     listens: Vec<Listen>,
     names: Names,
+    /// Settings that wait for a restart.
+    waiting: Vec<String>,
 }
 
 /// Answers the API from the worker's report.
@@ -337,6 +341,7 @@ impl<C: Core> Appliance for Observer<C> {
             gate: facts.gates.state(),
             uplinks: facts.uplinks.list(),
             names: shown.names.clone(),
+            waiting: shown.waiting.clone(),
             path,
             socket,
             transfers: facts.transfers.read(),
@@ -428,7 +433,7 @@ async fn adopt<C: Core>(observer: &Observer<C>, reloaded: Reloaded<C::Snapshot>)
     shown.listens.extend(further);
     observer.facts.followers.follow(interfaces);
     (reloaded.adopted)();
-    shown.names = reloaded.names;
+    (shown.names, shown.waiting) = (reloaded.names, reloaded.waiting);
 }
 
 async fn drain<C: Core>(handle: &Handle<C>, ending: oneshot::Receiver<Ending>) -> Result<(), RunError> {

@@ -44,6 +44,7 @@ fn reload() -> impl FnMut(Cause) -> Result<Option<Reloaded<u32>>, &'static str> 
                 interfaces: Vec::new(),
                 names: names("renamed"),
                 summary: "1 realm".to_owned(),
+                waiting: vec!["ix.name".to_owned()],
                 adopted: Box::new(|| {}),
             })),
         }
@@ -131,7 +132,8 @@ async fn a_bad_reload_changes_nothing_and_a_good_one_is_adopted() {
             break status;
         }
     };
-    assert_eq!(after.generation, 9);
+    assert_eq!((after.generation, before.waits_for_restart.len()), (9, 0));
+    assert_eq!(after.waits_for_restart, ["ix.name"]);
     let listens = |status: &Status| status.listens.iter().map(|listen| listen.what.to_string()).collect::<Vec<_>>();
     assert_eq!(listens(&before), ["WireGuard", "API", "metrics"]);
     assert_eq!(listens(&after), ["WireGuard", "API", "metrics", "IKE and ESP in UDP"]);

@@ -64,6 +64,7 @@ pub enum Unit {
     NextHops,
     Neighbours,
     Prefixes,
+    Settings,
     /// Which one, not how many.
     Number,
     /// 1, with what it is about in the labels.
@@ -86,6 +87,7 @@ impl Unit {
             Unit::Queries => "_queries",
             Unit::Answers => "_answers",
             Unit::Prefixes => "_prefixes",
+            Unit::Settings => "_settings",
             Unit::Signatures => "_signatures",
             Unit::Transfers => "_transfers",
             Unit::Resolvers => "_resolvers",

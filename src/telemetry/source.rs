@@ -25,6 +25,8 @@ pub struct Source {
     /// Of those that the configuration names for AF_XDP.
     pub uplinks: Vec<UplinkState>,
     pub names: Names,
+    /// Settings of the file that runs which take effect at the next start only.
+    pub waiting: Vec<String>,
     pub path: Report,
     pub socket: SocketReport,
     pub transfers: TransferCounts,
@@ -423,6 +425,7 @@ pub(crate) mod samples {
             gate: GateState { interfaces: vec!["eth0".to_owned()], ..GateState::default() },
             uplinks: Vec::new(),
             names: Names { realms: names.into(), tunnels: tunnels.into() },
+            waiting: Vec::new(),
             path,
             transfers: TransferCounts::default(),
             socket: SocketReport {

@@ -28,6 +28,9 @@ pub struct Status {
     pub ix: String,
     /// Of the running configuration.
     pub generation: u32,
+    /// Settings of its file that take effect at the next start only.
+    #[serde(default)]
+    pub waits_for_restart: Vec<String>,
     pub uptime_secs: u64,
     pub listens: Vec<ListenStatus>,
     pub socket: SocketStatus,
@@ -308,6 +311,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ix: source.ix_name.clone(),
             generation: path.generation.0,
+            waits_for_restart: source.waiting.clone(),
             uptime_secs: source.uptime.as_secs(),
             listens: listens_of(source),
             socket: SocketStatus::of(source),

@@ -63,6 +63,9 @@ fn heading(status: &Status) -> String {
     let uptime = duration(Duration::from_secs(status.uptime_secs));
     let mut text =
         format!("ixgate {} \"{}\", configuration {}, up {uptime}\n", status.version, status.ix, status.generation);
+    if !status.waits_for_restart.is_empty() {
+        let _ = writeln!(text, "NOT IN FORCE before a restart: {}", status.waits_for_restart.join(", "));
+    }
     let width = status.listens.iter().map(|listen| listen.what.chars().count()).fold(HEADING_COLUMNS, usize::max);
     for listen in &status.listens {
         let _ = writeln!(text, "{:<width$} {}", listen.what, listen.address);
@@ -330,6 +333,13 @@ mod tests {
 
     fn status() -> Status {
         Status::of(&three_realms(), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn settings_that_wait_for_a_restart_are_named_above_all() {
+        let status = Status { waits_for_restart: vec!["api.listen".into(), "workers.threads".into()], ..status() };
+        let second = "NOT IN FORCE before a restart: api.listen, workers.threads";
+        assert_eq!(overview(&status).lines().nth(1), Some(second));
     }
 
     #[test]

@@ -27,6 +27,13 @@ pub(super) static METRICS: &[Declaration] = &[
         read: |s| one(f64::from(s.path.generation.0)),
     },
     Declaration {
+        name: "ixgate_config_waiting_settings",
+        kind: Kind::Gauge,
+        unit: Unit::Settings,
+        help: "Settings of the running configuration that take effect at the next start only; `ixgate status` names them.",
+        read: |s| one(s.waiting.len() as f64),
+    },
+    Declaration {
         name: "ixgate_path_received_datagrams_total",
         kind: Kind::Counter,
         unit: Unit::Datagrams,
