@@ -157,9 +157,13 @@ fn a_tagged_packet_is_its_vlans_and_one_with_a_priority_is_ours() {
     with_gate(|bed, gate| {
         let sockets = listen(&gate, "0.0.0.0:51820");
         let _link = attach(&gate, "ixa");
+        // Its neighbour is asked for until it answers: then the link, which may just have come up, carries packets.
+        send(bed.there(), "10.0.0.1:51820", vec![data(1)]);
+        let mut all = 1;
+        assert_eq!(counts(&sockets, all).data.admitted, all);
+        // Nobody answers questions with a tag.
         let ours = crate::io::frames::interface::mac("ixa").unwrap().unwrap();
         bed.there().sh(&format!("ip neigh replace 10.0.0.1 lladdr {ours} dev ixb nud permanent"));
-        let mut all = 0;
         for (vlan, counted) in [(7, 0), (0xe000, 10)] {
             let tag = bed.there().run(move || push_vlan(crate::io::frames::interface::index("ixb").unwrap(), vlan));
             send(bed.there(), "10.0.0.1:51820", vec![data(1); 10]);
