@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use ixgate::crypto::{Cipher, Kernels, OpenJob, PacketKey, SealJob, Stamp, Suite, open_batch, seal_batch};
+use ixgate::crypto::{Cipher, Kernels, OpenBatch, PacketKey, SealBatch, Stamp, Suite};
 use ixgate::dataplane::Engine;
 use ixgate::io::memory::prefer_huge_pages;
 use ixgate::net::{InterfaceId, Path, Port, Timestamp};
@@ -375,13 +375,16 @@ fn aead_alone(lengths: &[usize], [opening, sealing]: Way) -> Duration {
     if let Some(key) = opening.key() {
         let mut texts = texts(opening);
         let (_, arrived) = seal_all(opening, &key, &texts);
-        let jobs = arrived.iter().zip(&mut texts).enumerate();
-        let mut jobs: Vec<_> =
-            jobs.map(|(n, (sealed, text))| OpenJob::new(&key, opening.stamp(n), sealed, text)).collect();
+        let mut authentic = vec![false; lengths.len()];
         let start = Instant::now();
-        open_batch(&mut jobs);
+        let mut batch = OpenBatch::default();
+        for (n, ((sealed, text), is_authentic)) in arrived.iter().zip(&mut texts).zip(&mut authentic).enumerate() {
+            batch.open(&key, opening.stamp(n), sealed, text, is_authentic);
+        }
+        batch.finish();
         all += start.elapsed();
-        assert!(jobs.iter().all(|job| job.is_authentic));
+        drop(batch);
+        assert!(authentic.iter().all(|is_authentic| *is_authentic));
     }
     if let Some(key) = sealing.key() {
         all += black_box(seal_all(sealing, &key, &texts(sealing))).0;
@@ -391,12 +394,15 @@ fn aead_alone(lengths: &[usize], [opening, sealing]: Way) -> Duration {
 
 fn seal_all(kind: Kind, key: &PacketKey, texts: &[Vec<u8>]) -> (Duration, Vec<Vec<u8>>) {
     let mut sealed: Vec<_> = texts.iter().map(|text| vec![0; kind.iv_bytes() + text.len() + 16]).collect();
-    let jobs = texts.iter().zip(&mut sealed).enumerate();
-    let mut jobs: Vec<_> = jobs.map(|(n, (text, sealed))| SealJob::new(key, kind.stamp(n), text, sealed)).collect();
     let start = Instant::now();
-    seal_batch(&mut jobs);
+    let (mut batch, mut are_sealed) = (SealBatch::default(), true);
+    for (n, (text, sealed)) in texts.iter().zip(&mut sealed).enumerate() {
+        are_sealed &= batch.seal(key, kind.stamp(n), text, sealed);
+    }
+    batch.finish();
     let elapsed = start.elapsed();
-    assert!(jobs.iter().all(|job| job.is_sealed));
+    drop(batch);
+    assert!(are_sealed);
     (elapsed, sealed)
 }
 

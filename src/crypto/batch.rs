@@ -90,56 +90,126 @@ impl<'a> OpenJob<'a> {
     }
 }
 
-pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
-    for jobs in jobs.chunks_mut(chacha20_poly1305::PACKETS) {
-        jobs.iter().for_each(|job| job.key.touch());
-        let (mut together, mut one_by_one) = (Together::new(), false);
-        for job in jobs {
-            job.is_sealed = match job.key.own() {
-                Some(Own::ChaCha20Poly1305(own)) => {
-                    let packet = own.sealing(job.stamp, job.text, job.sealed);
-                    let is_sealed = packet.is_some();
-                    together.extend(packet);
-                    is_sealed
-                }
-                Some(Own::AesGcm(own)) => {
-                    one_by_one = true;
-                    own.sealing(job.stamp, job.text, job.sealed).as_mut().map(aes_gcm::apply).is_some()
-                }
-                None => job.key.seal_into(job.stamp, job.text, job.sealed).is_some(),
-            };
-        }
-        finish(&mut together, one_by_one);
-    }
+/// Packets that are being sealed, as they come: those of a kernel that does many side by side wait for [`SealBatch::finish`], all others are sealed at once,
+/// so that the processor does what comes between two of them while it waits for the first.
+#[derive(Default)]
+pub struct SealBatch<'a>(Work<'a>);
+
+/// Packets that are being opened, in the same way.
+#[derive(Default)]
+pub struct OpenBatch<'a>(Work<'a>);
+
+#[derive(Default)]
+struct Work<'a> {
+    together: Together<'a>,
+    /// Vectors with secrets may lie on the stack.
+    one_by_one: bool,
 }
 
-pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
-    for jobs in jobs.chunks_mut(chacha20_poly1305::PACKETS) {
-        jobs.iter().for_each(|job| job.key.touch());
-        let (mut together, mut one_by_one) = (Together::new(), false);
-        for job in jobs {
-            job.is_authentic = false;
-            match job.key.own() {
-                Some(Own::ChaCha20Poly1305(own)) => {
-                    together.extend(own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic));
-                }
-                Some(Own::AesGcm(own)) => {
-                    one_by_one = true;
-                    let packet = own.opening(job.stamp, job.sealed, job.text, &mut job.is_authentic);
-                    packet.into_iter().for_each(|mut packet| aes_gcm::apply(&mut packet));
-                }
-                None => job.is_authentic = job.key.open_stamped(job.stamp, job.sealed, job.text).is_ok(),
+impl<'a> SealBatch<'a> {
+    /// As [`SealJob`] says. `false`: the lengths do not agree; what is in `sealed` must not leave.
+    #[inline(always)]
+    pub fn seal(&mut self, key: &'a PacketKey, stamp: Stamp, text: &'a [u8], sealed: &'a mut [u8]) -> bool {
+        let SealBatch(work) = self;
+        match key.own() {
+            Some(Own::ChaCha20Poly1305(own)) => {
+                let packet = own.sealing(stamp, text, sealed);
+                let is_sealed = packet.is_some();
+                packet.into_iter().for_each(|packet| work.push(packet));
+                is_sealed
             }
+            Some(Own::AesGcm(own)) => {
+                work.one_by_one = true;
+                own.sealing(stamp, text, sealed).as_mut().map(aes_gcm::apply).is_some()
+            }
+            None => key.seal_into(stamp, text, sealed).is_some(),
         }
-        finish(&mut together, one_by_one);
+    }
+
+    /// Nothing is sealed for certain before this.
+    #[inline(never)]
+    pub fn finish(&mut self) {
+        self.0.finish();
     }
 }
 
-fn finish(together: &mut Together<'_>, one_by_one: bool) {
-    chacha20_poly1305::apply(together);
-    if one_by_one {
-        aes_gcm::wipe();
+impl<'a> OpenBatch<'a> {
+    /// As [`OpenJob`] says. `is_authentic` gets the answer.
+    #[inline(always)]
+    pub fn open(
+        &mut self,
+        key: &'a PacketKey,
+        stamp: Stamp,
+        sealed: &'a [u8],
+        text: &'a mut [u8],
+        is_authentic: &'a mut bool,
+    ) {
+        let OpenBatch(work) = self;
+        *is_authentic = false;
+        match key.own() {
+            Some(Own::ChaCha20Poly1305(own)) => {
+                let packet = own.opening(stamp, sealed, text, is_authentic);
+                packet.into_iter().for_each(|packet| work.push(packet));
+            }
+            Some(Own::AesGcm(own)) => {
+                work.one_by_one = true;
+                let packet = own.opening(stamp, sealed, text, is_authentic);
+                packet.into_iter().for_each(|mut packet| aes_gcm::apply(&mut packet));
+            }
+            None => *is_authentic = key.open_stamped(stamp, sealed, text).is_ok(),
+        }
     }
+
+    /// No answer is there before this.
+    #[inline(never)]
+    pub fn finish(&mut self) {
+        self.0.finish();
+    }
+}
+
+impl<'a> Work<'a> {
+    #[inline(always)]
+    fn push(&mut self, packet: chacha20_poly1305::Packet<'a>) {
+        // More than a kernel takes at once are more than one batch.
+        if self.together.is_full() {
+            self.apply();
+        }
+        let pushed = self.together.push(packet);
+        debug_assert!(pushed.is_ok());
+    }
+
+    #[inline(never)]
+    fn apply(&mut self) {
+        chacha20_poly1305::apply(&mut self.together);
+        self.together.clear();
+    }
+
+    fn finish(&mut self) {
+        self.apply();
+        if std::mem::take(&mut self.one_by_one) {
+            aes_gcm::wipe();
+        }
+    }
+}
+
+/// All of them.
+pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
+    jobs.iter().for_each(|job| job.key.touch());
+    let mut batch = SealBatch::default();
+    for SealJob { key, stamp, text, sealed, is_sealed } in jobs {
+        *is_sealed = batch.seal(key, *stamp, text, sealed);
+    }
+    batch.finish();
+}
+
+/// All of them.
+pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
+    jobs.iter().for_each(|job| job.key.touch());
+    let mut batch = OpenBatch::default();
+    for OpenJob { key, stamp, sealed, text, is_authentic } in jobs {
+        batch.open(key, *stamp, sealed, text, is_authentic);
+    }
+    batch.finish();
 }
 
 /// Those of a batch that are done side by side.

@@ -137,7 +137,7 @@ impl PacketKey {
 
     /// Reads ahead of need what a kernel keeps apart.
     #[inline]
-    pub(super) fn touch(&self) {
+    pub fn touch(&self) {
         if let Some(own) = self.own() {
             own.touch();
         }

@@ -2,7 +2,8 @@
 //! behind one another, so that they leave as one run.
 //!
 //! ```text
-//! depart     tunnel by tunnel: counters and sequence numbers, padding, room in the outbox
+//! depart     tunnel by tunnel: counters and sequence numbers
+//! prepare    padding, room in the outbox, header
 //! seal       all of the batch at once (`crypto::batch`), from the packets' buffers to their places
 //! commit     places become datagrams, tunnel by tunnel
 //! ```
@@ -15,10 +16,10 @@ use std::ops::Range;
 
 use heapless::Vec;
 
-use crate::crypto::{Departing, PacketKey, SealJob, seal_batch};
+use crate::crypto::{Departing, PacketKey, SealBatch};
 use crate::net::TunnelId;
-use crate::packet::batch::BATCH_PACKETS;
-use crate::packet::outbox::{Place, Room};
+use crate::packet::batch::{Apart, BATCH_PACKETS};
+use crate::packet::outbox::Space;
 use crate::packet::{Batch, DropReason, Fate, Outbox};
 
 use super::counters::Counters;
@@ -41,7 +42,8 @@ pub(super) fn encap(
     touch(order, tunnels, counters);
     let any_cut = batch.metas().iter().fold(0, |bytes, meta| bytes | meta.fragment_payload_bytes) != 0;
     // Not in the struct: they would be filled with zeros.
-    let (leaving, groups) = (&mut Vec::new(), &mut Vec::new());
+    let (mut leaving, mut groups) = (Vec::new(), Vec::new());
+    let (leaving, groups) = (&mut leaving, &mut groups);
     let mut encap = Encap { batch, tunnels, fragmenter, outbox, sealing, counters, leaving, groups };
     for group in order.chunk_by(|one, other| one >> 32 == other >> 32) {
         encap.take(TunnelId((group[0] >> 32) as u32), group, any_cut);
@@ -49,7 +51,8 @@ pub(super) fn encap(
     encap.finish();
 }
 
-struct Encap<'a> {
+/// `'o`: of the order in which packets are taken.
+struct Encap<'a, 'o> {
     batch: &'a mut Batch,
     tunnels: &'a mut Tunnels,
     fragmenter: &'a mut Fragmenter,
@@ -59,44 +62,45 @@ struct Encap<'a> {
     counters: &'a mut Counters,
     /// Not yet sealed.
     leaving: &'a mut Leaving,
-    /// Of `leaving`, in order.
-    groups: &'a mut Vec<Group, BATCH_PACKETS>,
+    groups: &'a mut Vec<Group<'o>, BATCH_PACKETS>,
 }
 
 type Leaving = Vec<Message, BATCH_PACKETS>;
 
-/// A packet that is to be sealed.
+/// A packet on its way.
+#[derive(Clone, Copy)]
 struct Message {
+    /// Of the datagram.
+    bytes: u32,
     /// In the batch.
-    number: u32,
-    packet_bytes: u32,
-    text_bytes: u32,
+    number: u16,
     /// Of the outer header.
     traffic_class: u8,
 }
 
 /// Packets that depart together.
-struct Group {
+struct Group<'o> {
     tunnel: TunnelId,
     departure: Departure,
-    leaving: Range<usize>,
-    /// Of all of them, one behind the other.
-    place: Place,
-    /// All of them are of one length and class.
-    are_equal: bool,
-    traffic: Traffic,
+    /// Their keys, as [`by_tunnel`] makes them.
+    packets: &'o [u64],
+    /// What has been prepared of them.
+    prepared: Prepared,
 }
 
 /// What is on its way of a departure.
-#[derive(Default)]
-struct Finished {
+#[derive(Clone, Default)]
+struct Prepared {
+    /// Of all that is on its way.
+    leaving: Range<usize>,
     traffic: Traffic,
+    /// Not all are of one length and class.
     are_unequal: bool,
 }
 
-impl Encap<'_> {
+impl<'o> Encap<'_, 'o> {
     /// Packets of one tunnel.
-    fn take(&mut self, tunnel: TunnelId, group: &[u64], any_cut: bool) {
+    fn take(&mut self, tunnel: TunnelId, group: &'o [u64], any_cut: bool) {
         let by_port = self.tunnels.is_port(tunnel);
         let mut rest = group;
         while let Some(first) = rest.first() {
@@ -142,9 +146,8 @@ impl Encap<'_> {
     }
 
     /// How many of them are dealt with: the first, and as many behind it as can be now.
-    fn depart(&mut self, tunnel: TunnelId, packets: &[u64]) -> usize {
-        let Encap { batch, tunnels, outbox, leaving, .. } = self;
-        let first = leaving.len();
+    fn depart(&mut self, tunnel: TunnelId, packets: &'o [u64]) -> usize {
+        let Encap { batch, tunnels, outbox, groups, .. } = self;
         let departed = tunnels.depart(tunnel, packets.iter().map(|key| batch.bytes(place_of(key))), outbox);
         let departure = match departed {
             Ok(departure) => departure,
@@ -153,61 +156,50 @@ impl Encap<'_> {
                 return refusal.packets;
             }
         };
-        let mut room = outbox.room();
         // For those that have no numbers it is asked again, and refused with its reason.
         let done = departure.as_departing().packets();
-        let Finished { traffic, are_unequal } = match &departure {
-            Departure::WireGuard(departure) => finish_all(departure, &packets[..done], batch, &mut room, leaving),
-            Departure::Esp(departure) => finish_all(departure, &packets[..done], batch, &mut room, leaving),
-        };
-        if first < leaving.len() {
-            let place = outbox.reserve_taken(room);
-            let leaving = first..self.leaving.len();
-            let group = Group { tunnel, departure, leaving, place, are_equal: !are_unequal, traffic };
-            let _ = self.groups.push(group);
-        }
+        // There is room: each has a packet at least.
+        let _ = groups.push(Group { tunnel, departure, packets: &packets[..done], prepared: Prepared::default() });
         if departure.is_last() {
-            let is_told = first < self.leaving.len();
             self.finish();
-            if !is_told {
-                self.tunnels.sent(tunnel, &departure, Traffic::default());
-            }
         }
         done
     }
 
-    /// Seals what is on its way.
+    /// Seals what has departed, and sends it on its way.
     #[inline(never)]
     fn finish(&mut self) {
-        if self.leaving.is_empty() {
+        if self.groups.is_empty() {
             return;
         }
         let sealed = if self.sealing.is_some() { self.leave_to_seal() } else { self.seal() };
         let Encap { batch, tunnels, outbox, counters, leaving, groups, .. } = self;
-        for Group { tunnel, departure, leaving: range, place, are_equal, traffic } in groups.iter() {
-            let (messages, sealed) = (&leaving[range.clone()], sealed >> range.start);
-            let all_of_them = u64::MAX >> (u64::BITS as usize - messages.len());
+        for Group { tunnel, departure, prepared, .. } in groups.iter() {
+            let Prepared { leaving: range, traffic, are_unequal } = prepared;
+            let (messages, sealed) = (&leaving[range.clone()], sealed.unbounded_shr(range.start as u32));
+            let all_of_them = u64::MAX.unbounded_shr(u64::BITS - messages.len() as u32);
             let all_are_sealed = sealed & all_of_them == all_of_them;
             let traffic = if all_are_sealed { *traffic } else { drop_unsealed(batch, messages, sealed) };
             counters.sent_all(*tunnel, traffic);
             let (path, may_fragment) = tunnels.sent(*tunnel, departure, traffic);
+            let Some(first) = messages.first() else { continue };
             outbox.let_fragment(may_fragment);
-            if let (Some(path), true) = (path, *are_equal && all_are_sealed) {
-                let len = departure.as_departing().message_bytes(messages[0].text_bytes as usize);
-                outbox.commit_equal_places(*place, len, path, messages[0].traffic_class);
-                outbox.let_fragment(false);
-                continue;
-            }
-            let (departure, mut rest, mut behind) = (departure.as_departing(), *place, 0);
-            // Nearly always all of one class.
-            for messages in messages.chunk_by(|one, other| one.traffic_class == other.traffic_class) {
-                let places = messages.iter().zip(bits_from(sealed, behind)).map(|(message, is_sealed)| {
-                    let place;
-                    (place, rest) = rest.split(departure.message_bytes(message.text_bytes as usize));
-                    (place, is_sealed)
-                });
-                outbox.commit_places(places, path, messages[0].traffic_class);
-                behind += messages.len();
+            match path {
+                Some(path) if all_are_sealed && !are_unequal => {
+                    outbox.commit_equal(messages.len(), first.bytes as usize, path, first.traffic_class);
+                }
+                _ => {
+                    let mut behind = sealed;
+                    // Nearly always all of one class.
+                    for messages in messages.chunk_by(|one, other| one.traffic_class == other.traffic_class) {
+                        let lens = messages
+                            .iter()
+                            .zip(bits(behind))
+                            .map(|(message, is_sealed)| (message.bytes as usize, is_sealed));
+                        outbox.commit_all(lens, path, messages[0].traffic_class);
+                        behind = behind.unbounded_shr(messages.len() as u32);
+                    }
+                }
             }
             outbox.let_fragment(false);
         }
@@ -215,43 +207,45 @@ impl Encap<'_> {
         groups.clear();
     }
 
-    /// All that is on its way, at once. Which have been sealed, bit by bit.
+    /// All that has departed. Which of those on their way have been sealed, bit by bit.
     #[inline(never)]
     fn seal(&mut self) -> u64 {
         let Encap { batch, tunnels, outbox, leaving, groups, .. } = self;
-        let mut jobs: Jobs<'_> = Vec::new();
-        let places = outbox.places_mut(groups.iter().map(|group| group.place));
-        for (group, bytes) in groups.iter().zip(places) {
-            // One that has no key, of which there is none, and those behind it do not leave.
-            let Some(key) = tunnels.sealing_key(group.tunnel, &group.departure) else { break };
-            let messages = &leaving[group.leaving.clone()];
-            match &group.departure {
-                Departure::WireGuard(departure) => push_jobs(departure, key, messages, batch, bytes, &mut jobs),
-                Departure::Esp(departure) => push_jobs(departure, key, messages, batch, bytes, &mut jobs),
-            }
+        if groups.len() > 1 {
+            let keys = groups.iter().filter_map(|group| tunnels.sealing_key(group.tunnel, &group.departure));
+            keys.for_each(PacketKey::touch);
         }
-        seal_batch(&mut jobs);
-        jobs.iter().enumerate().fold(0u64, |bits, (n, job)| bits | u64::from(job.is_sealed) << n)
+        let mut making = Making { apart: batch.take_apart(), space: outbox.space_behind(), leaving };
+        let mut sealing = Sealer { batch: SealBatch::default(), refused: 0 };
+        for Group { tunnel, departure, packets, prepared } in groups.iter_mut() {
+            let Some(key) = tunnels.sealing_key(*tunnel, departure) else {
+                making.refuse(packets);
+                continue;
+            };
+            *prepared = match departure {
+                Departure::WireGuard(departure) => sealing.seal(departure, key, packets, &mut making),
+                Departure::Esp(departure) => sealing.seal(departure, key, packets, &mut making),
+            };
+        }
+        sealing.batch.finish();
+        !sealing.refused
     }
 
-    /// Writes down all that is on its way, for whoever seals it. Which have a key, bit by bit.
+    /// Writes down all that has departed, for whoever seals it, as if it had been sealed.
     #[inline(never)]
     fn leave_to_seal(&mut self) -> u64 {
-        let Encap { tunnels, sealing: Some(sealing), leaving, groups, .. } = self else { return 0 };
-        let mut left = 0u64;
-        for Group { tunnel, departure, leaving: range, place, .. } in groups.iter() {
-            let Some(key) = tunnels.sealing_key(*tunnel, departure) else { break };
-            let (departing, mut rest) = (departure.as_departing(), *place);
-            let messages = leaving[range.clone()].iter().zip(0..).map(|(message, behind)| {
-                let place;
-                (place, rest) = rest.split(departing.message_bytes(message.text_bytes as usize));
-                let Message { number, text_bytes, .. } = *message;
-                Unsealed { number, text_bytes, place, stamp: departing.stamp(behind) }
-            });
-            sealing.push(key.clone(), *departure, messages);
-            left |= (1u128 << range.end).wrapping_sub(1 << range.start) as u64;
+        let Encap { batch, tunnels, outbox, sealing: Some(sealing), leaving, groups, .. } = self else { return 0 };
+        let mut making = Making { apart: batch.take_apart(), space: outbox.space_behind(), leaving };
+        for Group { tunnel, departure, packets, prepared } in groups.iter_mut() {
+            let Some(key) = tunnels.sealing_key(*tunnel, departure) else {
+                making.refuse(packets);
+                continue;
+            };
+            let mut unsealed: Vec<Unsealed, BATCH_PACKETS> = Vec::new();
+            *prepared = making.prepare(departure.as_departing(), packets, |one, _, _| _ = unsealed.push(one));
+            sealing.push(key.clone(), *departure, unsealed.into_iter());
         }
-        left
+        u64::MAX
     }
 
     fn seal_in_fragments(&mut self, number: usize) {
@@ -264,72 +258,103 @@ impl Encap<'_> {
     }
 }
 
-/// Makes packets that depart ready for sealing, as far as there is room.
-#[inline(never)]
-fn finish_all<D: Departing>(
-    departure: &D,
-    packets: &[u64],
-    batch: &mut Batch,
-    room: &mut Room,
-    leaving: &mut Leaving,
-) -> Finished {
-    let mut finished = Finished::default();
-    let mut before = None;
-    for key in packets {
-        let number = place_of(key);
-        let (meta, buffer) = batch.buffer_mut(number);
-        let packet_bytes = meta.buffer_bytes();
-        let traffic_class = departure.traffic_class(buffer);
-        let Some(text_bytes) = departure.finish(buffer, packet_bytes) else {
-            meta.drop(DropReason::InnerTooLong);
-            continue;
-        };
-        if !room.take(departure.message_bytes(text_bytes)) {
-            meta.drop(DropReason::EgressQueueFull);
-            continue;
+/// What messages are made of, and what is made.
+struct Making<'b, 'l> {
+    apart: Apart<'b>,
+    space: Space<'b>,
+    leaving: &'l mut Leaving,
+}
+
+impl<'b> Making<'b, '_> {
+    /// Finishes the texts of packets that depart, as far as there is room, and hands each on: with its text, and where its datagram is to be.
+    #[inline(always)]
+    fn prepare<D: Departing + ?Sized>(
+        &mut self,
+        departure: &D,
+        packets: &[u64],
+        mut hand_on: impl FnMut(Unsealed, &'b [u8], &'b mut [u8]),
+    ) -> Prepared {
+        let Making { apart, space: space_now, leaving } = self;
+        // Nothing in the loop panics, so that what is summed up stays in registers.
+        let (mut space, first) = (std::mem::take(space_now), leaving.len());
+        let (mut traffic, mut shape, mut others) = (Traffic::default(), 0, 0);
+        for key in packets {
+            let number = place_of(key);
+            let Some((meta, buffer)) = apart.take(number) else { continue };
+            let packet_bytes = meta.buffer_bytes();
+            let traffic_class = departure.traffic_class(buffer);
+            let Some(text_bytes) = departure.finish(buffer, packet_bytes) else {
+                meta.drop(DropReason::InnerTooLong);
+                continue;
+            };
+            let bytes = departure.message_bytes(text_bytes);
+            let (Some(text), Some((place, message))) = (buffer.get(..text_bytes), space.take(bytes)) else {
+                meta.drop(DropReason::EgressQueueFull);
+                continue;
+            };
+            meta.fate = Fate::Forwarded;
+            let stamp = departure.stamp(traffic.packets);
+            hand_on(Unsealed { number: number as u32, text_bytes: text_bytes as u32, place, stamp }, text, message);
+            let message_shape = bytes as u64 | u64::from(traffic_class) << 32;
+            shape = if traffic.packets == 0 { message_shape } else { shape };
+            others |= message_shape ^ shape;
+            traffic.add(packet_bytes);
+            // There is room: there are no more packets in a batch.
+            let _ = leaving.push(Message { bytes: bytes as u32, number: number as u16, traffic_class });
         }
-        meta.fate = Fate::Forwarded;
-        finished.traffic.add(packet_bytes);
-        finished.are_unequal |=
-            before.replace((text_bytes, traffic_class)).is_some_and(|before| before != (text_bytes, traffic_class));
-        let (number, packet_bytes, text_bytes) = (number as u32, packet_bytes as u32, text_bytes as u32);
-        // There is room: there are no more packets in a batch.
-        let _ = leaving.push(Message { number, packet_bytes, text_bytes, traffic_class });
+        *space_now = space;
+        Prepared { leaving: first..leaving.len(), traffic, are_unequal: others != 0 }
     }
-    finished
-}
 
-type Jobs<'a> = Vec<SealJob<'a>, BATCH_PACKETS>;
-
-/// Writes the messages' headers into `bytes`, where they lie behind one another.
-#[inline(never)]
-fn push_jobs<'a, D: Departing>(
-    departure: &D,
-    key: &'a PacketKey,
-    messages: &[Message],
-    batch: &'a Batch,
-    bytes: &'a mut [u8],
-    jobs: &mut Jobs<'a>,
-) {
-    let mut rest = bytes;
-    for (message, behind) in messages.iter().zip(0..) {
-        let text = &batch.buffer(message.number as usize)[..message.text_bytes as usize];
-        let (bytes, others) = rest.split_at_mut(departure.message_bytes(text.len()));
-        rest = others;
-        let stamp = departure.stamp(behind);
-        let Some(sealed) = departure.write_header(stamp, bytes) else { return };
-        let _ = jobs.push(SealJob::new(key, stamp, text, sealed));
+    /// There is no key for them, which their departure has ruled out.
+    #[cold]
+    fn refuse(&mut self, packets: &[u64]) {
+        for key in packets {
+            if let Some((meta, _)) = self.apart.take(place_of(key)) {
+                meta.drop(DropReason::TunnelDown);
+            }
+        }
     }
 }
 
-/// Those that have been sealed go; the others do not, which making them ready has ruled out.
+/// Seals what is made.
+struct Sealer<'b> {
+    batch: SealBatch<'b>,
+    /// Those that could not be, of all that leave, bit by bit.
+    refused: u64,
+}
+
+impl<'b> Sealer<'b> {
+    #[inline(never)]
+    fn seal<D: Departing>(
+        &mut self,
+        departure: &D,
+        key: &'b PacketKey,
+        packets: &[u64],
+        making: &mut Making<'b, '_>,
+    ) -> Prepared {
+        let Sealer { batch, refused } = self;
+        let mut bit = 1u64.unbounded_shl(making.leaving.len() as u32);
+        making.prepare(departure, packets, |unsealed, text, message| {
+            // Where there is no room for a header, which there is, nothing can be sealed either.
+            let sealed = departure.write_header(unsealed.stamp, message).unwrap_or_default();
+            if !batch.seal(key, unsealed.stamp, text, sealed) {
+                *refused |= bit;
+            }
+            bit <<= 1;
+        })
+    }
+}
+
+/// Those that have been sealed go; the others do not, which preparing them has ruled out.
 #[cold]
 fn drop_unsealed(batch: &mut Batch, messages: &[Message], sealed: u64) -> Traffic {
     let mut traffic = Traffic::default();
-    for (message, is_sealed) in messages.iter().zip(bits_from(sealed, 0)) {
+    for (message, is_sealed) in messages.iter().zip(bits(sealed)) {
+        let meta = batch.meta_mut(message.number.into());
         match is_sealed {
-            true => traffic.add(message.packet_bytes as usize),
-            false => batch.meta_mut(message.number as usize).drop_forwarded(DropReason::EgressQueueFull),
+            true => traffic.add(meta.buffer_bytes()),
+            false => meta.drop_forwarded(DropReason::EgressQueueFull),
         }
     }
     traffic
@@ -340,10 +365,10 @@ fn drop_all(group: &[u64], batch: &mut Batch, reason: DropReason) {
     group.iter().for_each(|key| batch.meta_mut(place_of(key)).drop(reason));
 }
 
-/// The bits from that one on.
+/// From the lowest on.
 #[inline]
-fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = bool> {
-    (first..).map(move |n| bits >> n & 1 == 1)
+fn bits(bits: u64) -> impl Iterator<Item = bool> {
+    (0..u64::BITS).map(move |n| bits >> n & 1 == 1)
 }
 
 /// What packets to different tunnels need is read for all of them first, so that they wait for memory together.

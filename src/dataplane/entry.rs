@@ -79,9 +79,17 @@ impl<'a> Entry<'a> {
         let mut rest = packets;
         while let [packet, others @ ..] = rest {
             if let Some(mut settled) = receiver.settled() {
-                let mut came = Traffic::default();
-                for packet in rest {
-                    let opened = settled.arrived(packet.number, self.text(packet));
+                let are_accepted = numbers_of(rest).is_some_and(|(first, count)| settled.accept_newest(first, count));
+                let mut came = match are_accepted {
+                    true => self.take_plain(rest, |text| match settled.opened(text) {
+                        Opened::Packet { len, .. } => Some(len),
+                        _ => None,
+                    }),
+                    false => Traffic::default(),
+                };
+                for packet in &rest[came.packets as usize..] {
+                    let text = self.text(packet);
+                    let opened = if are_accepted { settled.opened(text) } else { settled.arrived(packet.number, text) };
                     self.take(packet.slot as usize, opened, &mut came);
                 }
                 let is_heard = settled.is_heard();
@@ -103,9 +111,20 @@ impl<'a> Entry<'a> {
             if let Some(mut settled) = receiver.settled(rest.len(), self.batch.slot_bytes()) {
                 let tunnel = settled.tunnel();
                 self.begin(tunnel);
+                let are_accepted = numbers_of(rest).is_some_and(|(first, count)| settled.accept_newest(first, count));
                 let mut traffic = Traffic::default();
-                for packet in rest {
-                    let opened = settled.arrived(packet.number, self.text(packet));
+                if are_accepted {
+                    let mut all_payload_bytes = 0;
+                    traffic = self.take_plain(rest, |text| {
+                        let (len, payload_bytes) = settled.plain(text)?;
+                        all_payload_bytes += payload_bytes;
+                        Some(len)
+                    });
+                    settled.count_received(traffic.packets as usize, all_payload_bytes);
+                }
+                for packet in &rest[traffic.packets as usize..] {
+                    let text = self.text(packet);
+                    let opened = if are_accepted { settled.opened(text) } else { settled.arrived(packet.number, text) };
                     self.take(packet.slot as usize, opened, &mut traffic);
                 }
                 let dummies = settled.dummies();
@@ -127,6 +146,22 @@ impl<'a> Entry<'a> {
             rest = others;
         }
         came
+    }
+
+    /// Those of them, from the first on, that are plain packets of the tunnel that was begun, as long as `len_of` says, and lie where the batch's next
+    /// ones are to lie.
+    #[inline(always)]
+    fn take_plain(&mut self, packets: &[OpenedPacket], mut len_of: impl FnMut(&mut [u8]) -> Option<usize>) -> Traffic {
+        let Run { tunnel, realm: Some(realm), plain_bytes, .. } = self.run else { return Traffic::default() };
+        let (mut packets, mut bytes) = (packets.iter().zip(self.batch.len()..), 0);
+        let taken = self.batch.push_all(tunnel, realm, |buffer| {
+            let (packet, next) = packets.next()?;
+            let text = buffer.get_mut(..packet.text_bytes as usize).filter(|_| packet.slot as usize == next)?;
+            let len = len_of(text).filter(|len| *len <= plain_bytes)?;
+            bytes += len as u64;
+            Some(len)
+        });
+        Traffic { packets: taken as u64, bytes }
     }
 
     /// What has been opened.
@@ -210,4 +245,13 @@ impl<'a> Entry<'a> {
             self.run.traffic = Traffic::default();
         }
     }
+}
+
+/// The number of the first of them, and how many they are, if each has the one that follows.
+#[inline]
+fn numbers_of(packets: &[OpenedPacket]) -> Option<(u64, u64)> {
+    let first = packets.first()?.number;
+    let misses =
+        packets.iter().zip(0..).fold(0, |misses, (packet, behind)| misses | packet.number.wrapping_sub(first) ^ behind);
+    (misses == 0).then_some((first, packets.len() as u64))
 }

@@ -84,6 +84,41 @@ struct AllFound {
     count: usize,
 }
 
+/// The tunnel that the packet before leaves by: packets behind one another often leave by the same.
+struct Exit {
+    egress: TunnelId,
+    mtu_bytes: u16,
+}
+
+impl AllFound {
+    /// There is room for all of a batch.
+    #[inline]
+    fn push(&mut self, found: Found) {
+        if let Some(place) = self.found.get_mut(self.count) {
+            *place = found;
+            self.count += 1;
+        }
+    }
+}
+
+impl Default for Exit {
+    fn default() -> Self {
+        Exit { egress: TunnelId::NONE, mtu_bytes: 0 }
+    }
+}
+
+impl Exit {
+    /// Whether a packet of so many bytes goes by the tunnel of that flow.
+    #[inline(always)]
+    fn takes(&mut self, line: &Line, total_bytes: u16, tunnels: &Tunnels) -> bool {
+        if egress_of(line) != self.egress {
+            let egress = egress_of(line);
+            *self = Exit { egress, mtu_bytes: tunnels.mtu_bytes(egress) };
+        }
+        total_bytes <= self.mtu_bytes
+    }
+}
+
 impl Flows {
     /// `max_sessions`: of the table that this one goes with. `seed`: random and secret.
     pub fn new(max_sessions: usize, seed: u64) -> Self {
@@ -148,8 +183,11 @@ impl Flows {
         self.make_room(sessions.len());
         self.read_keys(batch);
         let moment = sessions.moment(now_secs);
-        let found = self.find_all(batch.len(), sessions, moment);
-        let known = self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs, moment });
+        self.touch_entries(batch.len());
+        let (mut known, found) = self.pass_in_moment(batch, sessions, tunnels, moment);
+        if found.count > 0 {
+            known += self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs, moment });
+        }
         self.hits += known as u64;
         known < batch.len()
     }
@@ -167,34 +205,49 @@ impl Flows {
         }
     }
 
-    /// The packets of which there are entries, and where these are. Reads all packets' entries, then what they ask of their sessions, so that the
-    /// waits of different packets overlap.
+    /// Reads the entries that packets prefer, so that their waits overlap. By itself: the processor sees as many of these reads ahead as its window of
+    /// instructions is long.
     #[inline(never)]
-    fn find_all(&self, len: usize, sessions: &Sessions, moment: u64) -> AllFound {
-        let len = len.min(BATCH_PACKETS);
-        let (keys, places) = (&self.keys[..len], &self.places[..len]);
-        let (lines, epoch) = (self.words[self.first_word..].as_chunks::<ENTRY_WORDS>().0, self.epoch);
-        // By itself: the processor sees as many of these reads ahead as its window of instructions is long.
-        let mut touched = 0;
-        for place in places {
-            touched ^= lines.get(*place as usize).map_or(0, |line| line[0]);
-        }
-        std::hint::black_box(touched);
+    fn touch_entries(&self, len: usize) {
+        let lines = self.lines();
+        let touch = |touched, place: &u32| touched ^ lines.get(*place as usize).map_or(0, |line| line[0]);
+        std::hint::black_box(self.places.iter().take(len).fold(0, touch));
+    }
+
+    /// Packets whose sessions have nothing to say, as they have let one pass in this moment, become what they are when they leave. How many they are,
+    /// and the others of which there are entries: what these ask of their sessions is read, so that the waits for it overlap.
+    #[inline(never)]
+    fn pass_in_moment(
+        &self,
+        batch: &mut Batch,
+        sessions: &Sessions,
+        tunnels: &Tunnels,
+        moment: u64,
+    ) -> (usize, AllFound) {
+        let (lines, epoch) = (self.lines(), self.epoch);
         let mut all = AllFound { found: [Found { number: 0, place: 0 }; BATCH_PACKETS], count: 0 };
-        let mut touched = 0;
-        for (number, (place, key)) in (0..).zip(places.iter().zip(keys)) {
-            if *key != 0
-                && let Some((place, line)) = find(lines, *place, *key, epoch)
+        let (mut touched, mut known) = (0, 0);
+        let mut exit = Exit::default();
+        let keys = self.keys.iter().zip(&self.places).zip(&self.total_bytes);
+        for (number, ((meta, buffer), ((key, place), total_bytes))) in (0..).zip(batch.buffers_mut().zip(keys)) {
+            if *key == 0 {
+                continue;
+            }
+            let Some((place, line)) = find(lines, *place, *key, epoch) else { continue };
+            if passed_at(line) != moment || has_choice(line) {
+                touched ^= sessions.touch(slot_of(line), is_tcp(*key));
+                all.push(Found { number, place });
+            } else if exit.takes(line, *total_bytes, tunnels)
+                && let Some(header) = buffer.first_chunk_mut()
             {
-                if passed_at(line) != moment {
-                    touched ^= sessions.touch(slot_of(line), is_tcp(*key));
-                }
-                all.found[all.count] = Found { number, place };
-                all.count += 1;
+                let entry = Entry::from_words(line);
+                meta.let_through((*total_bytes).into(), exit.egress, entry.realm);
+                entry.rewrite(header);
+                known += 1;
             }
         }
         std::hint::black_box(touched);
-        all
+        (known, all)
     }
 
     /// Those that may pass become what they are when they leave. How many they are: at the others the stages have to look, and nothing of
@@ -202,29 +255,29 @@ impl Flows {
     #[inline(never)]
     fn pass_all(&mut self, all: &AllFound, batch: &mut Batch, mut asked: Asked) -> usize {
         let lines = self.words[self.first_word..].as_chunks_mut::<ENTRY_WORDS>().0;
-        // Packets behind one another often leave by the same tunnel.
-        let (mut egress, mut mtu_bytes, mut known) = (TunnelId::NONE, 0, 0);
+        let (mut exit, mut known) = (Exit::default(), 0);
         for Found { number, place } in &all.found[..all.count] {
             let (line, total_bytes) = (&mut lines[*place as usize], self.total_bytes[*number as usize]);
-            if egress_of(line) != egress {
-                egress = egress_of(line);
-                mtu_bytes = asked.tunnels.mtu_bytes(egress);
-            }
             let (meta, buffer) = batch.buffer_mut(*number as usize);
-            let may_pass = total_bytes <= mtu_bytes
-                && (!has_choice(line) || asked.is_up(egress))
+            let may_pass = exit.takes(line, total_bytes, asked.tunnels)
+                && (!has_choice(line) || asked.is_up(exit.egress))
                 && match is_tcp(key_in(line)) {
                     true => buffer.get(..total_bytes.into()).is_some_and(|packet| asked.passes_segment(line, packet)),
                     false => passed_at(line) == asked.moment || asked.passes(line),
                 };
             if let (true, Some(header)) = (may_pass, buffer.first_chunk_mut()) {
                 let entry = Entry::from_words(line);
-                meta.let_through(total_bytes.into(), egress, entry.realm);
+                meta.let_through(total_bytes.into(), exit.egress, entry.realm);
                 entry.rewrite(header);
                 known += 1;
             }
         }
         known
+    }
+
+    #[inline]
+    fn lines(&self) -> &[Line] {
+        self.words[self.first_word..].as_chunks().0
     }
 
     /// What the stages have decided about those that they let pass. To be called when they are through, before the packets

@@ -14,7 +14,7 @@
 
 use heapless::Vec;
 
-use crate::crypto::{OpenJob, open_batch};
+use crate::crypto::OpenBatch;
 use crate::ipsec;
 use crate::net::{InterfaceId, Port, TunnelId};
 use crate::packet::batch::BATCH_PACKETS;
@@ -25,7 +25,7 @@ use super::carriers::Carriers;
 use super::door;
 use super::entry::{Came, Entry};
 use super::parcel::{self, Lesson, OpenedPacket};
-use super::tunnels::{Opener, Tunnels};
+use super::tunnels::{Found, Opener, Tunnels};
 
 /// What opening works on.
 pub(super) struct Ingress<'a> {
@@ -93,15 +93,22 @@ impl Ingress<'_> {
     fn open(&mut self, arrivals: &Arrivals<'_>, looked_up: &mut LookedUp) -> u64 {
         let Ingress { tunnels, entry: Entry { batch, counters, .. }, .. } = self;
         let LookedUp { packets, len, stretches, refused } = looked_up;
-        let mut jobs: Vec<OpenJob<'_>, BATCH_PACKETS> = Vec::new();
+        let mut openers: Vec<Result<Opener<'_>, DropReason>, BATCH_PACKETS> = Vec::new();
+        for (port, first) in arrivals.firsts() {
+            let opener = tunnels.opener(port, first);
+            opener.iter().for_each(|opener| opener.key().touch());
+            let _ = openers.push(opener); // there are no more stretches
+        }
+        let mut authentic = [false; BATCH_PACKETS];
+        let mut opening = OpenBatch::default();
         let room = batch.slot_bytes();
-        let mut slots = (batch.len() as u32..).zip(batch.slots());
+        let mut slots = (batch.len() as u32..).zip(batch.slots()).zip(&mut authentic);
         let mut refuse = |reason, place: usize| {
             *refused |= 1 << (place + refused.count_ones() as usize);
             counters.dropped_outside(reason, None);
         };
-        for ((stretch, datagrams), (whose, end)) in arrivals.by_stretch().zip(stretches) {
-            let opener = match tunnels.opener(stretch.path.port, datagrams[0]) {
+        for (((_, datagrams), opener), (whose, end)) in arrivals.by_stretch().zip(openers).zip(stretches) {
+            let opener = match opener {
                 Ok(opener) => opener,
                 Err(reason) => {
                     datagrams.iter().for_each(|_| refuse(reason, *len));
@@ -112,11 +119,13 @@ impl Ingress<'_> {
             for datagram in datagrams {
                 match opener.look_up(datagram, room) {
                     // There is a slot, and room, for each datagram.
-                    Ok(found) => {
-                        if let Some((slot, text)) = slots.next() {
-                            let (number, text_bytes) = (found.number, found.text_bytes as u32);
-                            let _ = jobs.push(found.job(text));
-                            packets[*len] = OpenedPacket { number, slot, text_bytes };
+                    Ok(Found { key, stamp, number, sealed, text_bytes }) => {
+                        if let (Some(((slot, buffer), is_authentic)), Some(packet)) =
+                            (slots.next(), packets.get_mut(*len))
+                            && let Some(text) = buffer.get_mut(..text_bytes)
+                        {
+                            opening.open(key, stamp, sealed, text, is_authentic);
+                            *packet = OpenedPacket { number, slot, text_bytes: text_bytes as u32 };
                             *len += 1;
                         }
                     }
@@ -129,8 +138,9 @@ impl Ingress<'_> {
             };
             *end = *len;
         }
-        open_batch(&mut jobs);
-        jobs.iter().rev().fold(0, |bits, job| bits << 1 | u64::from(job.is_authentic))
+        opening.finish();
+        drop(opening);
+        authentic.iter().rev().fold(0, |bits, is_authentic| bits << 1 | u64::from(*is_authentic))
     }
 
     /// Takes authentic packets of a stretch.

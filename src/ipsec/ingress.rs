@@ -256,23 +256,55 @@ impl Settled<'_> {
     /// And whether no packet with a higher number has come. `Err`: nothing is proved.
     #[inline(always)]
     fn take(&mut self, sequence: u64, text: &mut [u8]) -> Result<(Opened, bool), DropReason> {
-        let Settled { sa, ecn, is_lent, dummies } = self;
+        let Settled { sa, is_lent, .. } = self;
         if *is_lent {
             sa.check_lent(sequence)?;
         }
-        let tunnel = sa.tunnel;
-        let dropped = |reason| Opened::Dropped { reason, tunnel: Some(tunnel) };
         let Arrival { content, is_newest } = sa.arrived(sequence, text)?;
-        let opened = match content {
-            Ok(Content::Packet(len)) if ecn::tell_inner(&mut text[..len], *ecn) => Opened::Packet { tunnel, len },
+        Ok((self.came(content, text), is_newest))
+    }
+
+    #[inline(always)]
+    fn came(&mut self, content: Result<Content, DropReason>, text: &mut [u8]) -> Opened {
+        let tunnel = self.sa.tunnel;
+        let dropped = |reason| Opened::Dropped { reason, tunnel: Some(tunnel) };
+        match content {
+            Ok(Content::Packet(len)) if ecn::tell_inner(&mut text[..len], self.ecn) => Opened::Packet { tunnel, len },
             Ok(Content::Packet(_)) => dropped(DropReason::CongestionUntold),
             Ok(Content::Dummy) => {
-                *dummies += 1;
+                self.dummies += 1;
                 Opened::Keepalive { tunnel }
             }
             Err(reason) => dropped(reason),
-        };
-        Ok((opened, is_newest))
+        }
+    }
+
+    /// Notes the sequence numbers of so many packets, which follow one another, if all of them are newer than any before, at most 64, and were
+    /// opened here. Then [`Settled::plain`] and [`Settled::opened`] tell what each is.
+    #[inline]
+    pub fn accept_newest(&mut self, first: u64, count: u64) -> bool {
+        !self.is_lent && self.sa.accept_newest(first, count)
+    }
+
+    /// What is in a packet, and counts its payload.
+    #[inline(always)]
+    pub fn opened(&mut self, text: &mut [u8]) -> Opened {
+        let (content, payload_bytes) = self.sa.content_of(text);
+        self.sa.count_received(1, payload_bytes);
+        self.came(content, text)
+    }
+
+    /// The length of the inner packet, and of the payload that it is in, which [`Settled::count_received`] is to be told of. `None`: it is for
+    /// [`Settled::opened`].
+    #[inline(always)]
+    pub fn plain(&self, text: &mut [u8]) -> Option<(usize, usize)> {
+        let (Ok(Content::Packet(len)), payload_bytes) = self.sa.content_of(text) else { return None };
+        ecn::tell_inner(text.get_mut(..len)?, self.ecn).then_some((len, payload_bytes))
+    }
+
+    #[inline]
+    pub fn count_received(&mut self, packets: usize, payload_bytes: usize) {
+        self.sa.count_received(packets, payload_bytes);
     }
 }
 

@@ -94,6 +94,21 @@ impl ReplayWindow {
         Some(is_newest)
     }
 
+    /// Notes so many packets that authenticated, at most [`LANE_BITS`], with sequence numbers behind one another, if all of them are newer than any
+    /// before.
+    #[inline]
+    pub fn take_newest(&mut self, first: u64, count: u64) -> bool {
+        let is_newest = first > self.top && (1..=LANE_BITS).contains(&count);
+        let Some(last) = first.checked_add(count.saturating_sub(1)).filter(|_| is_newest) else { return false };
+        self.advance(last);
+        let bits = u128::from(u64::MAX >> (LANE_BITS - count)) << (first % LANE_BITS);
+        let (low, high) = (self.lane(first), self.lane(last));
+        self.lanes[low] |= bits as u64;
+        // Nothing more if that is the same one.
+        self.lanes[high] |= (bits >> LANE_BITS) as u64;
+        true
+    }
+
     #[cold]
     fn advance(&mut self, top: u64) {
         let entered = (top / LANE_BITS - self.top / LANE_BITS).min(self.lanes.len() as u64);
@@ -162,6 +177,23 @@ mod tests {
         }
 
         #[test]
+        fn those_taken_together_are_as_if_taken_one_by_one(
+            window_packets in MIN_WINDOW_PACKETS..=MAX_WINDOW_PACKETS,
+            steps in prop::collection::vec((-100i64..5000, 0u64..70), 1..60),
+        ) {
+            let [mut together, mut one_by_one] = [(); 2].map(|()| ReplayWindow::new(window_packets));
+            for (step, count) in steps {
+                let first = (together.top + 1).saturating_add_signed(if step > 300 { 0 } else { step });
+                let are_newest = first > together.top && (1..=64).contains(&count);
+                prop_assert_eq!(together.take_newest(first, count), are_newest, "{} of {}", count, first);
+                if are_newest {
+                    prop_assert!((first..first + count).all(|sequence| one_by_one.take(sequence) == Some(true)));
+                }
+                prop_assert_eq!((together.top, &together.lanes), (one_by_one.top, &one_by_one.lanes));
+            }
+        }
+
+        #[test]
         fn recovers_every_number_that_can_be_meant(
             window_packets in MIN_WINDOW_PACKETS..=MAX_WINDOW_PACKETS,
             top in prop_oneof![0u64..20_000, (1u64 << 32) - 20_000..(1 << 32) + 20_000, any::<u64>().prop_map(|n| n >> 1)],
@@ -213,6 +245,7 @@ mod tests {
         assert_eq!(window.take(u64::MAX), Some(true));
         assert!(!window.accepts(u64::MAX));
         assert!(window.accepts(u64::MAX - 1));
+        assert!(!window.take_newest(u64::MAX, 2) && !window.take_newest(u64::MAX, 1));
     }
 
     #[test]

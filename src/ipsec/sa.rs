@@ -278,11 +278,37 @@ impl Sa {
         Ok(Arrival { content: self.unwrap(plaintext), is_newest })
     }
 
-    /// Takes the inner packet out of an authentic plaintext.
+    /// Notes so many admitted packets with sequence numbers behind one another that are authentic, at most 64, if all of them are newer than any
+    /// before. Then [`Sa::content_of`] tells what is in each.
+    #[inline]
+    pub fn accept_newest(&mut self, first: u64, count: u64) -> bool {
+        self.replay.take_newest(first, count)
+    }
+
+    /// So many authentic packets had so many bytes of payload altogether.
+    #[inline]
+    pub fn count_received(&mut self, packets: usize, payload_bytes: usize) {
+        self.received.count_all(packets, payload_bytes);
+    }
+
+    /// Takes the inner packet out of an authentic plaintext, and counts it.
     #[inline(always)]
     fn unwrap(&mut self, plaintext: &[u8]) -> Result<Content, DropReason> {
+        let (content, payload_bytes) = self.content_of(plaintext);
+        self.received.count(payload_bytes);
+        content
+    }
+
+    /// What is in an authentic plaintext, and how many bytes of payload there are.
+    #[inline(always)]
+    pub fn content_of(&self, plaintext: &[u8]) -> (Result<Content, DropReason>, usize) {
         let trailer = esp::parse_trailer(plaintext);
-        self.received.count(trailer.map_or(plaintext.len(), |(payload_bytes, _)| payload_bytes));
+        let payload_bytes = trailer.map_or(plaintext.len(), |(payload_bytes, _)| payload_bytes);
+        (self.content_with(plaintext, trailer), payload_bytes)
+    }
+
+    #[inline(always)]
+    fn content_with(&self, plaintext: &[u8], trailer: Option<(usize, u8)>) -> Result<Content, DropReason> {
         let (payload_bytes, next_header) = trailer.ok_or(DropReason::EspTrailerInvalid)?;
         let payload = &plaintext[..payload_bytes];
         let inner_bytes = match next_header {

@@ -36,6 +36,20 @@ pub struct Batch {
     stride_bytes: usize,
 }
 
+/// The packets of a batch, whose buffers may be lent out side by side.
+pub struct Apart<'a> {
+    metas: &'a mut [Meta],
+    buffers: [Option<&'a mut [u8]>; BATCH_PACKETS],
+}
+
+impl<'a> Apart<'a> {
+    /// A packet's metadata and its whole buffer. `None`: there is no such packet, or it has been taken.
+    #[inline]
+    pub fn take(&mut self, index: usize) -> Option<(&mut Meta, &'a mut [u8])> {
+        Some((self.metas.get_mut(index)?, self.buffers.get_mut(index)?.take()?))
+    }
+}
+
 impl Default for Batch {
     fn default() -> Self {
         Batch::new(BATCH_PACKETS, STRIDE_BYTES)
@@ -114,6 +128,26 @@ impl Batch {
         self.len += 1;
     }
 
+    /// Makes packets of the next buffers, each as long as `len_of` says, until it says nothing or the batch is full. How many.
+    #[inline(always)]
+    pub fn push_all(
+        &mut self,
+        ingress: TunnelId,
+        realm: RealmId,
+        mut len_of: impl FnMut(&mut [u8]) -> Option<usize>,
+    ) -> usize {
+        let start = self.start_of(self.len);
+        let buffers = self.bytes.get_mut(start..).unwrap_or_default().chunks_exact_mut(self.stride_bytes);
+        let mut pushed = 0;
+        for (meta, buffer) in self.metas[self.len..].iter_mut().zip(buffers) {
+            let Some(len) = len_of(buffer) else { break };
+            meta.arrive(ingress, realm, len);
+            pushed += 1;
+        }
+        self.len += pushed;
+        pushed
+    }
+
     #[inline]
     fn start_of(&self, index: usize) -> usize {
         self.first_byte + index * self.stride_bytes
@@ -167,6 +201,15 @@ impl Batch {
     #[inline]
     pub fn buffers_mut(&mut self) -> impl Iterator<Item = (&mut Meta, &mut [u8])> {
         self.metas[..self.len].iter_mut().zip(self.bytes[self.first_byte..].chunks_exact_mut(self.stride_bytes))
+    }
+
+    /// All packets, to be taken in any order.
+    #[inline]
+    pub fn take_apart(&mut self) -> Apart<'_> {
+        let mut buffers = [const { None }; BATCH_PACKETS];
+        let all = self.bytes[self.first_byte..].chunks_exact_mut(self.stride_bytes);
+        buffers.iter_mut().zip(all.take(self.len)).for_each(|(place, buffer)| *place = Some(buffer));
+        Apart { metas: &mut self.metas[..self.len], buffers }
     }
 
     /// Every packet that is still walking.

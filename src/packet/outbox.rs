@@ -2,8 +2,8 @@
 //!
 //! A run is what one UDP GSO message carries: datagrams to one path and of one traffic class, all of the same size except
 //! that the last may be shorter. Datagrams are written straight behind one another by whoever makes them (`space`, then `commit`), so a run
-//! costs no copy, and the socket sends many runs in one call. Who makes many datagrams before any is finished reserves a
-//! [`Place`] for each first (`reserve_taken`), and commits or gives up every one of them later.
+//! costs no copy, and the socket sends many runs in one call. Who makes many datagrams side by side takes a [`Place`] for each first
+//! (`space_behind`), and commits all of them in that order when they are finished.
 
 use std::ops::Range;
 
@@ -33,26 +33,41 @@ pub struct Run {
     pub may_fragment: bool,
 }
 
-/// Room for one datagram that is not finished, or for several behind one another.
+/// Where a datagram lies that is not finished.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     start: usize,
     len: usize,
 }
 
-/// How many datagrams, of how many bytes, may still be reserved.
+/// Room behind all that has been committed, to be taken datagram by datagram.
+#[derive(Default)]
+pub struct Space<'a> {
+    bytes: &'a mut [u8],
+    start: usize,
+    /// So many more.
+    datagrams: usize,
+}
+
+/// How many datagrams, of how many bytes, there is room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
     pub datagrams: usize,
     pub bytes: usize,
 }
 
-impl Place {
-    /// The first `len` bytes of it, and the rest. There must be as many.
-    #[inline]
-    pub fn split(self, len: usize) -> (Place, Place) {
-        let Place { start, len: whole } = self;
-        (Place { start, len }, Place { start: start + len, len: whole - len })
+impl<'a> Space<'a> {
+    /// `None`: there is none for another datagram of `len` bytes.
+    #[inline(always)]
+    pub fn take(&mut self, len: usize) -> Option<(Place, &'a mut [u8])> {
+        let fits = self.datagrams > 0 && len <= self.bytes.len();
+        if !fits {
+            return None;
+        }
+        let (datagram, rest) = std::mem::take(&mut self.bytes).split_at_mut_checked(len)?;
+        let place = Place { start: self.start, len };
+        *self = Space { bytes: rest, start: self.start + len, datagrams: self.datagrams - 1 };
+        Some((place, datagram))
     }
 }
 
@@ -108,8 +123,6 @@ pub struct Outbox {
     used: usize,
     runs: Vec<Run>,
     max_runs: usize,
-    /// Places that are neither committed nor given up.
-    reserved: usize,
     /// Of what is committed from now on.
     may_fragment: bool,
 }
@@ -127,7 +140,6 @@ impl Outbox {
             used: first_byte,
             runs: Vec::with_capacity(max_runs),
             max_runs,
-            reserved: 0,
             may_fragment: false,
         }
     }
@@ -147,7 +159,7 @@ impl Outbox {
     /// Room for one datagram of up to `len` bytes, to be followed by [`Outbox::commit`]. `None`: full.
     #[inline]
     pub fn space(&mut self, len: usize) -> Option<&mut [u8]> {
-        if self.runs.len() + self.reserved >= self.max_runs {
+        if self.runs.len() >= self.max_runs {
             return None;
         }
         self.bytes.get_mut(self.used..self.used + len)
@@ -179,23 +191,18 @@ impl Outbox {
 
     #[inline]
     pub fn room(&self) -> Room {
-        let datagrams = self.max_runs.saturating_sub(self.runs.len() + self.reserved);
-        Room { datagrams, bytes: self.bytes.len() - self.used }
+        // Each may become a run.
+        Room { datagrams: self.max_runs.saturating_sub(self.runs.len()), bytes: self.bytes.len() - self.used }
     }
 
-    /// Room for datagrams behind one another, as many and of as many bytes as have been taken of [`Outbox::room`]; to be
-    /// [split](Place::split) into their places, each of which is then committed or given up.
+    /// All the room there is. What has been taken of it is to be committed before anything else is put here.
     #[inline]
-    pub fn reserve_taken(&mut self, left: Room) -> Place {
-        let room = self.room();
-        debug_assert!(left.datagrams <= room.datagrams && left.bytes <= room.bytes);
-        let place = Place { start: self.used, len: room.bytes - left.bytes };
-        self.used += place.len;
-        self.reserved += room.datagrams - left.datagrams;
-        place
+    pub fn space_behind(&mut self) -> Space<'_> {
+        let Room { datagrams, .. } = self.room();
+        Space { bytes: &mut self.bytes[self.used..], start: self.used, datagrams }
     }
 
-    /// The bytes of reserved places, which must be in the order in which they were reserved.
+    /// The bytes of places, which must be in the order in which they were taken.
     #[inline]
     pub fn places_mut(&mut self, places: impl Iterator<Item = Place>) -> impl Iterator<Item = &mut [u8]> {
         let (mut rest, mut at) = (&mut self.bytes[..], 0);
@@ -207,69 +214,43 @@ impl Outbox {
         })
     }
 
+    /// Makes the next places that have been taken, of these lengths, datagrams with forwarded packets, which all go the same way; nothing leaves of
+    /// those that are not finished (`false`), or of any if there is no way.
     #[inline]
-    fn place_mut(&mut self, place: Place) -> &mut [u8] {
-        &mut self.bytes[place.start..place.start + place.len]
-    }
-
-    /// Makes a reserved place a datagram with a forwarded packet.
-    #[inline]
-    fn commit_place(&mut self, place: Place, path: Path, traffic_class: u8) {
-        self.reserved -= 1;
-        self.add(place, path, true, traffic_class);
-    }
-
-    /// Makes reserved places datagrams with forwarded packets, which all go the same way; nothing leaves of those that are not
-    /// `true`, or of any if there is no way.
-    #[inline]
-    pub fn commit_places(
-        &mut self,
-        places: impl Iterator<Item = (Place, bool)>,
-        path: Option<Path>,
-        traffic_class: u8,
-    ) {
-        let mut places = places;
-        for (place, is_finished) in places.by_ref() {
-            match path.filter(|_| is_finished) {
-                Some(path) => {
-                    self.commit_place(place, path, traffic_class);
-                    break;
+    pub fn commit_all(&mut self, lens: impl Iterator<Item = (usize, bool)>, path: Option<Path>, traffic_class: u8) {
+        let mut is_behind = false;
+        for (len, is_finished) in lens {
+            match &path {
+                Some(_) if is_finished && is_behind => self.commit_behind(len),
+                Some(path) if is_finished => {
+                    self.commit_marked(*path, true, traffic_class, len);
+                    is_behind = true;
                 }
-                None => self.give_up(place),
-            }
-        }
-        for (place, is_finished) in places {
-            match is_finished {
-                true => {
-                    self.reserved -= 1;
-                    self.add_behind(place);
-                }
-                false => self.give_up(place),
+                _ => self.give_up(len),
             }
         }
     }
 
-    /// The same for places of `len` bytes each, all of which are finished.
-    pub fn commit_equal_places(&mut self, all: Place, len: usize, path: Path, traffic_class: u8) {
-        let mut rest = all;
-        while rest.len > 0 {
-            let (place, behind) = rest.split(len);
-            self.commit_place(place, path, traffic_class);
-            rest = behind;
+    /// The same for so many places of `len` bytes each, all of which are finished.
+    pub fn commit_equal(&mut self, count: usize, len: usize, path: Path, traffic_class: u8) {
+        let mut rest = count;
+        while rest > 0 {
+            self.commit_marked(path, true, traffic_class, len);
+            rest -= 1;
             // As many as go on with the run that the first of them has gone on with or begun.
             if let Some(run) = self.runs.last_mut().filter(|run| run.segment_bytes == len) {
-                let more = (MAX_SEGMENTS - run.segments).min((MAX_RUN_BYTES - run.len) / len).min(rest.len / len);
+                let more = (MAX_SEGMENTS - run.segments).min((MAX_RUN_BYTES - run.len) / len).min(rest);
                 (run.segments, run.len) = (run.segments + more, run.len + more * len);
-                self.reserved -= more;
-                (_, rest) = rest.split(more * len);
+                self.used += more * len;
+                rest -= more;
             }
         }
     }
 
-    /// Nothing leaves of what was written to this place.
-    pub fn give_up(&mut self, place: Place) {
-        self.reserved -= 1;
-        self.place_mut(place).fill(0);
+    /// Nothing leaves of what was written to the next place.
+    fn give_up(&mut self, len: usize) {
+        self.bytes[self.used..self.used + len].fill(0);
+        self.used += len;
     }
 
     /// A datagram that goes the very way of the last one.
@@ -333,8 +314,7 @@ impl Outbox {
     }
 
     pub fn clear(&mut self) {
-        debug_assert_eq!(self.reserved, 0, "a place was neither committed nor given up");
-        (self.used, self.reserved) = (self.first_byte, 0);
+        self.used = self.first_byte;
         self.runs.clear();
     }
 }
@@ -399,38 +379,34 @@ mod tests {
         assert_eq!(seen, [(false, 1), (true, 2), (false, 1)]);
     }
 
-    /// Room for datagrams of these lengths, one place for each.
-    fn reserve(outbox: &mut Outbox, lens: &[usize]) -> Vec<Place> {
-        let mut room = outbox.room();
-        assert!(lens.iter().all(|len| room.take(*len)));
-        let mut rest = outbox.reserve_taken(room);
-        lens.iter()
-            .map(|len| {
-                let place;
-                (place, rest) = rest.split(*len);
-                place
-            })
-            .collect()
+    /// Takes a place for each, and fills it with its number.
+    fn fill(outbox: &mut Outbox, lens: &[usize]) -> Vec<Place> {
+        let mut space = outbox.space_behind();
+        let take = |(n, len): (usize, &usize)| {
+            let (place, bytes) = space.take(*len).expect("room");
+            bytes.fill(n as u8);
+            place
+        };
+        lens.iter().enumerate().map(take).collect()
     }
 
     #[test]
-    fn what_was_reserved_leaves_as_if_it_had_been_committed_at_once_but_for_what_was_given_up() {
+    fn what_was_taken_leaves_as_if_it_had_been_committed_at_once_but_for_what_was_given_up() {
         let lens = [100, 100, 60, 100, 100, 100];
         let (mut outbox, mut at_once) = (Outbox::new(10_000, 10), Outbox::new(10_000, 10));
-        let places = reserve(&mut outbox, &lens);
+        let places = fill(&mut outbox, &lens);
         assert!(outbox.is_empty(), "nothing leaves before it is finished");
-        for (n, bytes) in outbox.places_mut(places.iter().copied()).enumerate() {
-            bytes.fill(n as u8);
-        }
-        let finished = places.iter().enumerate().map(|(n, place)| (*place, n != 1));
-        outbox.commit_places(finished.clone().take(4), Some(path(1)), 0);
-        outbox.commit_places(finished.skip(4), Some(path(2)), 0);
+        let finished = lens.iter().enumerate().map(|(n, len)| (*len, n != 1));
+        outbox.commit_all(finished.clone().take(4), Some(path(1)), 0);
+        outbox.commit_all(finished.skip(4), Some(path(2)), 0);
         for (n, len) in lens.iter().enumerate().filter(|(n, _)| *n != 1) {
             assert!(at_once.push(path(1 + n as u16 / 4), true, &vec![n as u8; *len]));
         }
         assert!(outbox.datagrams().eq(at_once.datagrams()));
         assert_eq!(shape(&outbox), [(1, 100, 1), (1, 60, 1), (1, 100, 1), (2, 100, 2)], "a gap ends a run");
         assert_eq!(shape(&at_once), [(1, 100, 2), (1, 100, 1), (2, 100, 2)]);
+        let bytes: Vec<_> = outbox.places_mut(places.into_iter()).map(|bytes| (bytes[0], bytes.len())).collect();
+        assert_eq!(bytes, [(0, 100), (0, 100), (2, 60), (3, 100), (4, 100), (5, 100)], "nothing is left of the second");
         outbox.clear();
     }
 
@@ -449,11 +425,9 @@ mod tests {
             for outbox in [&mut outbox, &mut one_by_one] {
                 assert!(lens.iter().all(|len| outbox.push(path(1), true, &vec![1; *len])));
             }
-            let places = reserve(&mut outbox, &vec![len; count]);
-            let all = Place { start: places[0].start, len: len * count };
-            outbox.place_mut(all).fill(2);
-            outbox.commit_equal_places(all, len, path(1), 0);
-            assert!((0..count).all(|_| one_by_one.push(path(1), true, &vec![2; len])));
+            fill(&mut outbox, &vec![len; count]);
+            outbox.commit_equal(count, len, path(1), 0);
+            assert!((0..count).all(|n| one_by_one.push(path(1), true, &vec![n as u8; len])));
             assert!(outbox.datagrams().eq(one_by_one.datagrams()));
             assert_eq!(shape(&outbox), shape(&one_by_one), "{count} of {len} behind {lens:?}");
             assert_eq!(outbox.room(), one_by_one.room());
@@ -476,11 +450,11 @@ mod tests {
     }
 
     #[test]
-    fn each_reserved_place_may_become_a_run() {
+    fn each_place_may_become_a_run() {
         let mut outbox = Outbox::new(10_000, 2);
-        let places = reserve(&mut outbox, &[10, 10]);
-        assert!(!outbox.room().take(10) && outbox.space(10).is_none());
-        outbox.commit_places(places.into_iter().map(|place| (place, true)), Some(path(1)), 0);
+        let mut space = outbox.space_behind();
+        assert!(space.take(10).is_some() && space.take(10).is_some() && space.take(10).is_none());
+        outbox.commit_all([(10, true); 2].into_iter(), Some(path(1)), 0);
         assert!(outbox.space(10).is_some(), "both went into one");
     }
 
@@ -491,10 +465,12 @@ mod tests {
         let mut room = outbox.room();
         assert_eq!(room, Room { datagrams: 2, bytes: 150 });
         assert!(!room.take(151) && room.take(100) && !room.take(51) && room.take(50) && !room.take(0));
-        let place = outbox.reserve_taken(room);
-        assert!(outbox.space(1).is_none());
-        outbox.commit_places([(place, true)].into_iter(), None, 0);
+        let mut space = outbox.space_behind();
+        assert!(space.take(151).is_none() && space.take(100).is_some() && space.take(51).is_none());
+        assert!(space.take(50).is_some() && space.take(0).is_none());
+        outbox.commit_all([(100, true), (50, true)].into_iter(), None, 0);
         assert!(outbox.runs().len() == 1, "there was no way");
+        assert!(outbox.space(1).is_none());
     }
 
     #[test]

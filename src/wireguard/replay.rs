@@ -8,6 +8,7 @@
 //! while the 63 before it remember, which makes the window at least [`WINDOW`] counters.
 
 const LANES: usize = 64;
+const LANE_COUNTERS: u64 = u64::BITS as u64;
 /// How far behind the newest counter one may come and still be told from a replay.
 pub const WINDOW: u64 = (LANES as u64 - 1) * u64::BITS as u64;
 
@@ -51,6 +52,21 @@ impl ReplayWindow {
         }
         self.lanes[place_of(lane_of(counter))] |= 1 << (counter % 64);
         true
+    }
+
+    /// Notes so many counters behind one another, at most [`LANE_COUNTERS`], if all of them are newer than any before. They must be below `u64::MAX`.
+    #[inline]
+    pub fn take_newest(&mut self, first: u64, count: u64) -> bool {
+        let is_newest = first >= self.next && (1..=LANE_COUNTERS).contains(&count);
+        if is_newest {
+            let last = first + (count - 1);
+            self.advance(last);
+            let bits = u128::from(u64::MAX >> (LANE_COUNTERS - count)) << (first % LANE_COUNTERS);
+            self.lanes[place_of(lane_of(first))] |= bits as u64;
+            // Nothing more if that is the same one.
+            self.lanes[place_of(lane_of(last))] |= (bits >> LANE_COUNTERS) as u64;
+        }
+        is_newest
     }
 
     #[cold]
@@ -115,6 +131,22 @@ mod tests {
                 prop_assert_eq!(window.take(counter), expected, "{} at {}", counter, newest);
                 seen.insert(counter);
                 newest = newest.max(counter);
+            }
+        }
+
+        #[test]
+        fn those_taken_together_are_as_if_taken_one_by_one(
+            steps in prop::collection::vec((-100i64..5000, 0u64..70), 1..60)
+        ) {
+            let [mut together, mut one_by_one] = [(); 2].map(|()| ReplayWindow::default());
+            for (step, count) in steps {
+                let first = together.next.saturating_add_signed(if step > 300 { 0 } else { step });
+                let are_newest = first >= together.next && (1..=64).contains(&count);
+                prop_assert_eq!(together.take_newest(first, count), are_newest, "{} of {}", count, first);
+                if are_newest {
+                    prop_assert!((first..first + count).all(|counter| one_by_one.take(counter)));
+                }
+                prop_assert_eq!((together.next, together.lanes), (one_by_one.next, one_by_one.lanes));
             }
         }
     }

@@ -131,6 +131,12 @@ impl Session {
         }
     }
 
+    /// Notes so many admitted messages with counters behind one another that are authentic, at most 64, if all of them are newer than any before.
+    #[inline]
+    pub fn accept_newest(&mut self, first: u64, count: u64) -> bool {
+        first < REJECT_AFTER_MESSAGES - count && self.window.take_newest(first, count)
+    }
+
     /// Takes so many of the next counters, or as many as there are: none of one that is spent. Whatever comes of the messages,
     /// they are used up.
     #[inline]

@@ -348,6 +348,21 @@ impl Settled<'_> {
             return Opened::dropped(reason);
         }
         self.is_heard = true;
+        self.opened(text)
+    }
+
+    /// Notes the counters of so many messages, which follow one another, if all of them are newer than any before: at most 64. Then
+    /// [`Settled::opened`] tells what each is.
+    #[inline]
+    pub fn accept_newest(&mut self, first: u64, count: u64) -> bool {
+        let are_newest = self.session.accept_newest(first, count);
+        self.is_heard |= are_newest;
+        are_newest
+    }
+
+    /// What a message is of which this was sealed.
+    #[inline(always)]
+    pub fn opened(&self, text: &[u8]) -> Opened {
         let tunnel = self.tunnel;
         match inner(text) {
             Inner::Packet(len) => Opened::Packet { tunnel, len },

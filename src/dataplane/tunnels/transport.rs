@@ -9,7 +9,7 @@ use heapless::Vec;
 use super::ipsec::ESP_OVERHEAD_BYTES;
 use super::nat_t::{self, Content};
 use super::{Tunnels, WIREGUARD_OVERHEAD_BYTES};
-use crate::crypto::{Departing, OpenJob, PacketKey, Stamp};
+use crate::crypto::{Departing, PacketKey, Stamp};
 use crate::dataplane::parcel::{Lent, Tried};
 use crate::dataplane::report::Traffic;
 use crate::net::{Path, Port, TunnelId};
@@ -87,6 +87,14 @@ pub(in crate::dataplane) fn can_be_data(datagram: &Datagram<'_>) -> bool {
 }
 
 impl<'a> Opener<'a> {
+    #[inline]
+    pub fn key(&self) -> &'a PacketKey {
+        match self {
+            Opener::WireGuard(opener) => opener.key(),
+            Opener::Esp(opener) => opener.key(),
+        }
+    }
+
     /// Which datagram it is, if it is new. There is `room` for so many bytes of text.
     #[inline(always)]
     pub fn look_up(&self, datagram: &'a [u8], room: usize) -> Result<Found<'a>, DropReason> {
@@ -102,14 +110,6 @@ impl<'a> Opener<'a> {
             }
         };
         if found.text_bytes <= room { Ok(found) } else { Err(DropReason::InnerTooLong) }
-    }
-}
-
-impl<'a> Found<'a> {
-    /// With as much room as was said.
-    #[inline]
-    pub fn job(&self, slot: &'a mut [u8]) -> OpenJob<'a> {
-        OpenJob::new(self.key, self.stamp, self.sealed, &mut slot[..self.text_bytes])
     }
 }
 
