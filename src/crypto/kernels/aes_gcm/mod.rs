@@ -30,6 +30,9 @@ const STEP_BLOCKS: usize = STEP_BYTES / 16;
 /// A step, the lengths, and what is associated before them.
 const POWERS: usize = STEP_BLOCKS + 2;
 
+/// More than a packet needs (with optimization, less than 1 KiB) and whoever loops over packets below the one who wipes.
+const STACK_BYTES: usize = 3072;
+
 pub type Packet<'a> = packets::Packet<'a, Key>;
 
 /// What packets are sealed and opened with, in the order in which it is read. Wiped when dropped.
@@ -157,9 +160,9 @@ pub fn apply(packet: &mut Packet<'_>) {
     packet.finish(tag);
 }
 
-/// What vectors without a register left on the stack. Once for a batch, or for a new key.
+/// What vectors without a register left on the stack, from the caller's frame on. Once for a batch, or for a new key.
 pub fn wipe() {
-    zeroize::zeroize_stack::<1536>();
+    zeroize::zeroize_stack::<STACK_BYTES>();
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,aes,vaes,pclmulqdq,vpclmulqdq")]
