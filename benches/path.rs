@@ -264,6 +264,13 @@ impl Bench {
         }
         let report = self.engine.report(self.now);
         assert_eq!(report.sessions, sessions, "{:?}", report.totals);
+        // A flow asks about its session with the first of its packets in a second. Where each has several of them in a second, as many have asked in its middle.
+        self.now = self.now + Duration::from_secs(1);
+        for chunk in all.chunks(16_384) {
+            let asked: Vec<usize> = chunk.iter().copied().filter(|session| session % 10 != 0).collect();
+            let datagrams = self.seal(&asked, &[64]);
+            self.walk(&datagrams);
+        }
     }
 
     fn measure(&mut self, sizes: &[usize], sessions: usize) -> Medians {

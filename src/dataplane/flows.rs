@@ -46,6 +46,8 @@ use self::entry::{
 
 /// Places that a flow may be in, one of them preferred: the others differ from it in the lowest bits.
 const WAYS: u32 = 16;
+/// No place.
+const NOWHERE: u32 = u32::MAX;
 /// Entries in use at the start.
 const START: usize = 4096;
 /// A session has two flows, and half of the entries stay free so that hardly any flow finds none.
@@ -183,7 +185,7 @@ impl Flows {
         self.make_room(sessions.len());
         self.read_keys(batch);
         let moment = sessions.moment(now_secs);
-        self.touch_entries(batch.len());
+        self.locate(batch.len());
         let (mut known, found) = self.pass_in_moment(batch, sessions, tunnels, moment);
         if found.count > 0 {
             known += self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs, moment });
@@ -205,13 +207,27 @@ impl Flows {
         }
     }
 
-    /// Reads the entries that packets prefer, so that their waits overlap. By itself: the processor sees as many of these reads ahead as its window of
-    /// instructions is long.
+    /// Each packet's place becomes that of its entry, or [`NOWHERE`]. Loops by themselves: the processor sees as many of their reads ahead as its window
+    /// of instructions is long, so that the waits for them overlap.
     #[inline(never)]
-    fn touch_entries(&self, len: usize) {
-        let lines = self.lines();
-        let touch = |touched, place: &u32| touched ^ lines.get(*place as usize).map_or(0, |line| line[0]);
-        std::hint::black_box(self.places.iter().take(len).fold(0, touch));
+    fn locate(&mut self, len: usize) {
+        let Flows { words, first_word, epoch, keys, places, .. } = self;
+        let lines: &[Line] = words[*first_word..].as_chunks().0;
+        let (keys, places) = (&keys[..len.min(BATCH_PACKETS)], &mut places[..len.min(BATCH_PACKETS)]);
+        let read = |read, place: u32| read ^ lines.get(place as usize).map_or(0, |line| line[0]);
+        std::hint::black_box(places.iter().fold(0, |all, place| read(all, *place)));
+        // Those that are not where they prefer to be: some in a hundred, and each of them would wait by itself.
+        let mut others: heapless::Vec<u8, BATCH_PACKETS> = heapless::Vec::new();
+        for (number, (place, key)) in (0..).zip(places.iter().zip(keys)) {
+            if !lines.get(*place as usize).is_some_and(|line| Entry::is_of(line, *key, *epoch)) {
+                let _ = others.push(number); // there is room for all
+            }
+        }
+        std::hint::black_box(others.iter().fold(0, |all, number| read(all, places[usize::from(*number)] ^ 1)));
+        for number in others.iter().map(|number| usize::from(*number)) {
+            let found = if keys[number] == 0 { None } else { find_beside(lines, places[number], keys[number], *epoch) };
+            places[number] = found.map_or(NOWHERE, |(place, _)| place);
+        }
     }
 
     /// Packets whose sessions have nothing to say, as they have let one pass in this moment, become what they are when they leave. How many they are,
@@ -224,19 +240,16 @@ impl Flows {
         tunnels: &Tunnels,
         moment: u64,
     ) -> (usize, AllFound) {
-        let (lines, epoch) = (self.lines(), self.epoch);
+        let lines: &[Line] = self.words[self.first_word..].as_chunks().0;
         let mut all = AllFound { found: [Found { number: 0, place: 0 }; BATCH_PACKETS], count: 0 };
         let (mut touched, mut known) = (0, 0);
         let mut exit = Exit::default();
-        let keys = self.keys.iter().zip(&self.places).zip(&self.total_bytes);
-        for (number, ((meta, buffer), ((key, place), total_bytes))) in (0..).zip(batch.buffers_mut().zip(keys)) {
-            if *key == 0 {
-                continue;
-            }
-            let Some((place, line)) = find(lines, *place, *key, epoch) else { continue };
+        let located = self.places.iter().zip(&self.total_bytes);
+        for (number, ((meta, buffer), (place, total_bytes))) in (0..).zip(batch.buffers_mut().zip(located)) {
+            let Some(line) = lines.get(*place as usize) else { continue };
             if passed_at(line) != moment || has_choice(line) {
-                touched ^= sessions.touch(slot_of(line), is_tcp(*key));
-                all.push(Found { number, place });
+                touched ^= sessions.touch(slot_of(line), is_tcp(key_in(line)));
+                all.push(Found { number, place: *place });
             } else if exit.takes(line, *total_bytes, tunnels)
                 && let Some(header) = buffer.first_chunk_mut()
             {
@@ -273,11 +286,6 @@ impl Flows {
             }
         }
         known
-    }
-
-    #[inline]
-    fn lines(&self) -> &[Line] {
-        self.words[self.first_word..].as_chunks().0
     }
 
     /// What the stages have decided about those that they let pass. To be called when they are through, before the packets
