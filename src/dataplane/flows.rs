@@ -186,7 +186,7 @@ impl Flows {
         self.read_keys(batch);
         let moment = sessions.moment(now_secs);
         self.locate(batch.len());
-        let (mut known, found) = self.pass_in_moment(batch, sessions, tunnels, moment);
+        let (mut known, found) = self.pass_in_moment(batch, tunnels, moment);
         if found.count > 0 {
             known += self.pass_all(&found, batch, Asked { sessions, tunnels, generation, now_secs, moment });
         }
@@ -231,24 +231,16 @@ impl Flows {
     }
 
     /// Packets whose sessions have nothing to say, as they have let one pass in this moment, become what they are when they leave. How many they are,
-    /// and the others of which there are entries: what these ask of their sessions is read, so that the waits for it overlap.
+    /// and the others of which there are entries.
     #[inline(never)]
-    fn pass_in_moment(
-        &self,
-        batch: &mut Batch,
-        sessions: &Sessions,
-        tunnels: &Tunnels,
-        moment: u64,
-    ) -> (usize, AllFound) {
+    fn pass_in_moment(&self, batch: &mut Batch, tunnels: &Tunnels, moment: u64) -> (usize, AllFound) {
         let lines: &[Line] = self.words[self.first_word..].as_chunks().0;
         let mut all = AllFound { found: [Found { number: 0, place: 0 }; BATCH_PACKETS], count: 0 };
-        let (mut touched, mut known) = (0, 0);
-        let mut exit = Exit::default();
+        let (mut exit, mut known) = (Exit::default(), 0);
         let located = self.places.iter().zip(&self.total_bytes);
         for (number, ((meta, buffer), (place, total_bytes))) in (0..).zip(batch.buffers_mut().zip(located)) {
             let Some(line) = lines.get(*place as usize) else { continue };
             if passed_at(line) != moment || has_choice(line) {
-                touched ^= sessions.touch(slot_of(line), is_tcp(key_in(line)));
                 all.push(Found { number, place: *place });
             } else if exit.takes(line, *total_bytes, tunnels)
                 && let Some(header) = buffer.first_chunk_mut()
@@ -259,7 +251,6 @@ impl Flows {
                 known += 1;
             }
         }
-        std::hint::black_box(touched);
         (known, all)
     }
 
@@ -268,6 +259,12 @@ impl Flows {
     #[inline(never)]
     fn pass_all(&mut self, all: &AllFound, batch: &mut Batch, mut asked: Asked) -> usize {
         let lines = self.words[self.first_word..].as_chunks_mut::<ENTRY_WORDS>().0;
+        // What they ask of their sessions is read for all of them first, so that the waits for it overlap.
+        let read = |read, Found { place, .. }: &Found| {
+            let line = &lines[*place as usize];
+            read ^ asked.sessions.touch(slot_of(line), is_tcp(key_in(line)))
+        };
+        std::hint::black_box(all.found[..all.count].iter().fold(0, read));
         let (mut exit, mut known) = (Exit::default(), 0);
         for Found { number, place } in &all.found[..all.count] {
             let (line, total_bytes) = (&mut lines[*place as usize], self.total_bytes[*number as usize]);
