@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use ixgate::crypto::{Cipher, Kernels, OpenBatch, PacketKey, SealBatch, Stamp, Suite};
+use ixgate::crypto::{Cipher, Kernels, OpenBatch, PacketKey, SealBatch, Stamp, Suite, ToOpen, ToSeal};
 use ixgate::dataplane::Engine;
 use ixgate::io::memory::prefer_huge_pages;
 use ixgate::net::{InterfaceId, Path, Port, Timestamp};
@@ -86,8 +86,9 @@ fn main() {
     if std::env::var("IXGATE_CRYPTO").is_ok_and(|what| what == "library") {
         Kernels::leave_to_library();
     }
+    let rounds = number("--rounds").unwrap_or(ROUNDS);
     println!(
-        "ns per packet, medians of {ROUNDS} rounds of {ROUND_PACKETS} packets; one core; AEAD by {}",
+        "ns per packet, medians of {rounds} rounds of {ROUND_PACKETS} packets; one core; AEAD by {}",
         Kernels::chosen()
     );
     println!(
@@ -389,9 +390,7 @@ fn aead_alone(lengths: &[usize], [opening, sealing]: Way) -> Duration {
         let mut authentic = vec![false; lengths.len()];
         let start = Instant::now();
         let mut batch = OpenBatch::default();
-        for (n, ((sealed, text), is_authentic)) in arrived.iter().zip(&mut texts).zip(&mut authentic).enumerate() {
-            batch.open(&key, opening.stamp(n), sealed, text, is_authentic);
-        }
+        batch.open(&key, Arrived { kind: opening, arrived: &arrived, texts: &mut texts, authentic: &mut authentic });
         batch.finish();
         all += start.elapsed();
         drop(batch);
@@ -406,15 +405,46 @@ fn aead_alone(lengths: &[usize], [opening, sealing]: Way) -> Duration {
 fn seal_all(kind: Kind, key: &PacketKey, texts: &[Vec<u8>]) -> (Duration, Vec<Vec<u8>>) {
     let mut sealed: Vec<_> = texts.iter().map(|text| vec![0; kind.iv_bytes() + text.len() + 16]).collect();
     let start = Instant::now();
-    let (mut batch, mut are_sealed) = (SealBatch::default(), true);
-    for (n, (text, sealed)) in texts.iter().zip(&mut sealed).enumerate() {
-        are_sealed &= batch.seal(key, kind.stamp(n), text, sealed);
-    }
+    let mut batch = SealBatch::default();
+    let are_sealed = batch.seal(key, Leaving { kind, texts, sealed: &mut sealed });
     batch.finish();
     let elapsed = start.elapsed();
     drop(batch);
     assert!(are_sealed);
     (elapsed, sealed)
+}
+
+struct Arrived<'a> {
+    kind: Kind,
+    arrived: &'a [Vec<u8>],
+    texts: &'a mut [Vec<u8>],
+    authentic: &'a mut [bool],
+}
+
+impl<'a> ToOpen<'a> for Arrived<'a> {
+    type Output = ();
+
+    fn open_all(self, mut open: impl FnMut(Stamp, &'a [u8], &'a mut [u8], &'a mut bool)) {
+        let all = self.arrived.iter().zip(self.texts).zip(self.authentic).enumerate();
+        for (n, ((sealed, text), is_authentic)) in all {
+            open(self.kind.stamp(n), sealed, text, is_authentic);
+        }
+    }
+}
+
+struct Leaving<'a> {
+    kind: Kind,
+    texts: &'a [Vec<u8>],
+    sealed: &'a mut [Vec<u8>],
+}
+
+impl<'a> ToSeal<'a> for Leaving<'a> {
+    type Output = bool;
+
+    fn seal_all(self, mut seal: impl FnMut(Stamp, &'a [u8], &'a mut [u8]) -> bool) -> bool {
+        let all = self.texts.iter().zip(self.sealed).enumerate();
+        all.fold(true, |are_sealed, (n, (text, sealed))| seal(self.kind.stamp(n), text, sealed) && are_sealed)
+    }
 }
 
 /// Copies packets of these lengths, once.

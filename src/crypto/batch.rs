@@ -5,7 +5,7 @@
 //! OpenJob   IV | ciphertext | ICV       ----->  text                    in the packet's buffer
 //! ```
 //!
-//! The IV is ESP's alone: WireGuard has its counter in the message's header. Jobs do not depend on one another, and stand in the
+//! Who has packets at hand one by one needs no jobs, and gives them to a [`SealBatch`] or an [`OpenBatch`], key by key. The IV is ESP's alone: WireGuard has its counter in the message's header. Jobs do not depend on one another, and stand in the
 //! order in which the packets do. Where a kernel of our own (`kernels/`) has the key, it does them: ChaCha20-Poly1305
 //! of up to 64 jobs side by side, AES-GCM one behind the other. The library takes one packet at a time, in one pass from
 //! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
@@ -106,23 +106,42 @@ struct Work<'a> {
     one_by_one: bool,
 }
 
+/// Packets under one key that are to be sealed. A loop over them is made for each way in which that may be done, so that it does not ask with each packet.
+pub trait ToSeal<'a> {
+    type Output;
+    /// `seal` takes a packet as [`SealJob`] has it. `false`: the lengths do not agree; what is in the datagram must not leave.
+    fn seal_all(self, seal: impl FnMut(Stamp, &'a [u8], &'a mut [u8]) -> bool) -> Self::Output;
+}
+
+/// The same of those that are to be opened.
+pub trait ToOpen<'a> {
+    type Output;
+    /// `open` takes a packet as [`OpenJob`] has it, and where the answer is wanted: of what is sealed, and where the text is.
+    fn open_all(self, open: impl FnMut(Stamp, &'a [u8], &'a mut [u8], &'a mut bool)) -> Self::Output;
+}
+
 impl<'a> SealBatch<'a> {
-    /// As [`SealJob`] says. `false`: the lengths do not agree; what is in `sealed` must not leave.
     #[inline(always)]
-    pub fn seal(&mut self, key: &'a PacketKey, stamp: Stamp, text: &'a [u8], sealed: &'a mut [u8]) -> bool {
+    pub fn seal<Packets: ToSeal<'a>>(&mut self, key: &'a PacketKey, packets: Packets) -> Packets::Output {
         let SealBatch(work) = self;
         match key.own() {
-            Some(Own::ChaCha20Poly1305(own)) => {
-                let packet = own.sealing(stamp, text, sealed);
-                let is_sealed = packet.is_some();
-                packet.into_iter().for_each(|packet| work.push(packet));
-                is_sealed
-            }
+            Some(Own::ChaCha20Poly1305(own)) => packets.seal_all(
+                #[inline(always)]
+                |stamp, text, sealed| {
+                    let packet = own.sealing(stamp, text, sealed);
+                    let is_sealed = packet.is_some();
+                    packet.into_iter().for_each(|packet| work.push(packet));
+                    is_sealed
+                },
+            ),
             Some(Own::AesGcm(own)) => {
                 work.one_by_one = true;
-                own.sealing(stamp, text, sealed).as_mut().map(aes_gcm::apply).is_some()
+                packets.seal_all(
+                    #[inline(always)]
+                    |stamp, text, sealed| own.sealing(stamp, text, sealed).as_mut().map(aes_gcm::apply).is_some(),
+                )
             }
-            None => key.seal_into(stamp, text, sealed).is_some(),
+            None => packets.seal_all(|stamp, text, sealed| key.seal_into(stamp, text, sealed).is_some()),
         }
     }
 
@@ -134,29 +153,32 @@ impl<'a> SealBatch<'a> {
 }
 
 impl<'a> OpenBatch<'a> {
-    /// As [`OpenJob`] says. `is_authentic` gets the answer.
     #[inline(always)]
-    pub fn open(
-        &mut self,
-        key: &'a PacketKey,
-        stamp: Stamp,
-        sealed: &'a [u8],
-        text: &'a mut [u8],
-        is_authentic: &'a mut bool,
-    ) {
+    pub fn open<Packets: ToOpen<'a>>(&mut self, key: &'a PacketKey, packets: Packets) -> Packets::Output {
         let OpenBatch(work) = self;
-        *is_authentic = false;
         match key.own() {
-            Some(Own::ChaCha20Poly1305(own)) => {
-                let packet = own.opening(stamp, sealed, text, is_authentic);
-                packet.into_iter().for_each(|packet| work.push(packet));
-            }
+            Some(Own::ChaCha20Poly1305(own)) => packets.open_all(
+                #[inline(always)]
+                |stamp, sealed, text, is_authentic| {
+                    *is_authentic = false;
+                    let packet = own.opening(stamp, sealed, text, is_authentic);
+                    packet.into_iter().for_each(|packet| work.push(packet));
+                },
+            ),
             Some(Own::AesGcm(own)) => {
                 work.one_by_one = true;
-                let packet = own.opening(stamp, sealed, text, is_authentic);
-                packet.into_iter().for_each(|mut packet| aes_gcm::apply(&mut packet));
+                packets.open_all(
+                    #[inline(always)]
+                    |stamp, sealed, text, is_authentic| {
+                        *is_authentic = false;
+                        let packet = own.opening(stamp, sealed, text, is_authentic);
+                        packet.into_iter().for_each(|mut packet| aes_gcm::apply(&mut packet));
+                    },
+                )
             }
-            None => *is_authentic = key.open_stamped(stamp, sealed, text).is_ok(),
+            None => packets.open_all(|stamp, sealed, text, is_authentic| {
+                *is_authentic = key.open_stamped(stamp, sealed, text).is_ok();
+            }),
         }
     }
 
@@ -192,12 +214,30 @@ impl<'a> Work<'a> {
     }
 }
 
+impl<'a> ToSeal<'a> for &'a mut SealJob<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn seal_all(self, mut seal: impl FnMut(Stamp, &'a [u8], &'a mut [u8]) -> bool) {
+        self.is_sealed = seal(self.stamp, self.text, self.sealed);
+    }
+}
+
+impl<'a> ToOpen<'a> for &'a mut OpenJob<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn open_all(self, mut open: impl FnMut(Stamp, &'a [u8], &'a mut [u8], &'a mut bool)) {
+        open(self.stamp, self.sealed, self.text, &mut self.is_authentic);
+    }
+}
+
 /// All of them.
 pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
     jobs.iter().for_each(|job| job.key.touch());
     let mut batch = SealBatch::default();
-    for SealJob { key, stamp, text, sealed, is_sealed } in jobs {
-        *is_sealed = batch.seal(key, *stamp, text, sealed);
+    for job in jobs {
+        batch.seal(job.key, job);
     }
     batch.finish();
 }
@@ -206,8 +246,8 @@ pub fn seal_batch(jobs: &mut [SealJob<'_>]) {
 pub fn open_batch(jobs: &mut [OpenJob<'_>]) {
     jobs.iter().for_each(|job| job.key.touch());
     let mut batch = OpenBatch::default();
-    for OpenJob { key, stamp, sealed, text, is_authentic } in jobs {
-        batch.open(key, *stamp, sealed, text, is_authentic);
+    for job in jobs {
+        batch.open(job.key, job);
     }
     batch.finish();
 }

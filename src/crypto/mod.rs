@@ -29,7 +29,7 @@ pub mod packet_key;
 pub mod prf;
 pub mod suite;
 
-pub use batch::{Departing, OpenBatch, OpenJob, SealBatch, SealJob, Stamp, open_batch, seal_batch};
+pub use batch::{Departing, OpenBatch, OpenJob, SealBatch, SealJob, Stamp, ToOpen, ToSeal, open_batch, seal_batch};
 pub use group::{Group, GroupError, KeyShare};
 pub use kernels::Kernels;
 pub use packet_key::{Associated, KeyLength, NotAuthentic, PacketKey};

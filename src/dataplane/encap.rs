@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use heapless::Vec;
 
-use crate::crypto::{Departing, PacketKey, SealBatch};
+use crate::crypto::{Departing, PacketKey, SealBatch, Stamp, ToSeal};
 use crate::net::TunnelId;
 use crate::packet::batch::{Apart, BATCH_PACKETS};
 use crate::packet::outbox::Space;
@@ -216,19 +216,21 @@ impl<'o> Encap<'_, 'o> {
             keys.for_each(PacketKey::touch);
         }
         let mut making = Making { apart: batch.take_apart(), space: outbox.space_behind(), leaving };
-        let mut sealing = Sealer { batch: SealBatch::default(), refused: 0 };
+        let (mut sealing, mut none) = (SealBatch::default(), 0);
+        let refused = &mut none;
         for Group { tunnel, departure, packets, prepared } in groups.iter_mut() {
             let Some(key) = tunnels.sealing_key(*tunnel, departure) else {
                 making.refuse(packets);
                 continue;
             };
+            let making = &mut making;
             *prepared = match departure {
-                Departure::WireGuard(departure) => sealing.seal(departure, key, packets, &mut making),
-                Departure::Esp(departure) => sealing.seal(departure, key, packets, &mut making),
+                Departure::WireGuard(departure) => sealing.seal(key, Departed { departure, packets, making, refused }),
+                Departure::Esp(departure) => sealing.seal(key, Departed { departure, packets, making, refused }),
             };
         }
-        sealing.batch.finish();
-        !sealing.refused
+        sealing.finish();
+        !none
     }
 
     /// Writes down all that has departed, for whoever seals it, as if it had been sealed.
@@ -317,32 +319,35 @@ impl<'b> Making<'b, '_> {
     }
 }
 
-/// Seals what is made.
-struct Sealer<'b> {
-    batch: SealBatch<'b>,
+/// Packets that depart together, to be sealed.
+struct Departed<'a, 'b, 'l, D> {
+    departure: &'a D,
+    packets: &'a [u64],
+    making: &'a mut Making<'b, 'l>,
     /// Those that could not be, of all that leave, bit by bit.
-    refused: u64,
+    refused: &'a mut u64,
 }
 
-impl<'b> Sealer<'b> {
+impl<'b, D: Departing> ToSeal<'b> for Departed<'_, 'b, '_, D> {
+    type Output = Prepared;
+
     #[inline(never)]
-    fn seal<D: Departing>(
-        &mut self,
-        departure: &D,
-        key: &'b PacketKey,
-        packets: &[u64],
-        making: &mut Making<'b, '_>,
-    ) -> Prepared {
-        let Sealer { batch, refused } = self;
+    fn seal_all(self, mut seal: impl FnMut(Stamp, &'b [u8], &'b mut [u8]) -> bool) -> Prepared {
+        let Departed { departure, packets, making, refused } = self;
         let mut bit = 1u64.unbounded_shl(making.leaving.len() as u32);
-        making.prepare(departure, packets, |unsealed, text, message| {
-            // Where there is no room for a header, which there is, nothing can be sealed either.
-            let sealed = departure.write_header(unsealed.stamp, message).unwrap_or_default();
-            if !batch.seal(key, unsealed.stamp, text, sealed) {
-                *refused |= bit;
-            }
-            bit <<= 1;
-        })
+        making.prepare(
+            departure,
+            packets,
+            #[inline(always)]
+            |unsealed, text, message| {
+                // Where there is no room for a header, which there is, nothing can be sealed either.
+                let sealed = departure.write_header(unsealed.stamp, message).unwrap_or_default();
+                if !seal(unsealed.stamp, text, sealed) {
+                    *refused |= bit;
+                }
+                bit <<= 1;
+            },
+        )
     }
 }
 

@@ -12,9 +12,11 @@
 //!
 //! Drops: what the transports say, InnerTooLong, and what doors say (`entry.rs`).
 
+use std::slice::{ChunksExactMut, IterMut};
+
 use heapless::Vec;
 
-use crate::crypto::OpenBatch;
+use crate::crypto::{OpenBatch, Stamp, ToOpen};
 use crate::ipsec;
 use crate::net::{InterfaceId, Port, TunnelId};
 use crate::packet::batch::BATCH_PACKETS;
@@ -22,10 +24,11 @@ use crate::packet::{Datagram, DropReason, Opened};
 
 use super::arrivals::{Arrivals, Stretch};
 use super::carriers::Carriers;
+use super::counters::Counters;
 use super::door;
 use super::entry::{Came, Entry};
 use super::parcel::{self, Lesson, OpenedPacket};
-use super::tunnels::{Found, Opener, Tunnels};
+use super::tunnels::{Found, LookUp, Opener, Tunnels};
 
 /// What opening works on.
 pub(super) struct Ingress<'a> {
@@ -52,6 +55,74 @@ enum Whose {
     WireGuard(TunnelId, u32),
     /// With the SPI.
     Esp(ipsec::Slot, u32),
+}
+
+/// Where opened packets go, and what is written down of them.
+struct Into<'a, 'b> {
+    /// Of each buffer.
+    room: usize,
+    next_slot: u32,
+    slots: ChunksExactMut<'b, u8>,
+    authentic: IterMut<'b, bool>,
+    packets: &'a mut [OpenedPacket],
+    len: &'a mut usize,
+}
+
+/// Which of the datagrams are no packets, bit by bit.
+struct Refused<'a> {
+    bits: u64,
+    counters: &'a mut Counters,
+}
+
+/// Datagrams with one receiver index or SPI, to be opened.
+struct Arrived<'a, 'b, 'p, 'c, O> {
+    opener: &'a O,
+    datagrams: &'a [&'b [u8]],
+    into: &'a mut Into<'p, 'b>,
+    refused: &'a mut Refused<'c>,
+}
+
+impl Refused<'_> {
+    /// Behind so many packets.
+    #[cold]
+    fn add(&mut self, packets: usize, reason: DropReason) {
+        self.bits |= 1 << (packets + self.bits.count_ones() as usize);
+        self.counters.dropped_outside(reason, None);
+    }
+}
+
+impl<'b, O: LookUp> ToOpen<'b> for Arrived<'_, 'b, '_, '_, O> {
+    type Output = ();
+
+    #[inline(never)]
+    fn open_all(self, mut open: impl FnMut(Stamp, &'b [u8], &'b mut [u8], &'b mut bool)) {
+        let Arrived { opener, datagrams, into, refused } = self;
+        let mut len = *into.len;
+        for datagram in datagrams {
+            let Found { stamp, number, sealed, text_bytes } = match opener.look_up(datagram) {
+                Ok(found) if found.text_bytes <= into.room => found,
+                Ok(_) => {
+                    refused.add(len, DropReason::InnerTooLong);
+                    continue;
+                }
+                Err(reason) => {
+                    refused.add(len, reason);
+                    continue;
+                }
+            };
+            // There is all of it for each datagram.
+            if let (Some(buffer), Some(is_authentic), Some(packet)) =
+                (into.slots.next(), into.authentic.next(), into.packets.get_mut(len))
+                && let Some(text) = buffer.get_mut(..text_bytes)
+            {
+                *packet = OpenedPacket { number, slot: into.next_slot, text_bytes: text_bytes as u32 };
+                open(stamp, sealed, text, is_authentic);
+                into.next_slot += 1;
+                len += 1;
+            }
+        }
+        *into.len = len;
+    }
 }
 
 impl Ingress<'_> {
@@ -101,44 +172,35 @@ impl Ingress<'_> {
         }
         let mut authentic = [false; BATCH_PACKETS];
         let mut opening = OpenBatch::default();
-        let room = batch.slot_bytes();
-        let mut slots = (batch.len() as u32..).zip(batch.slots()).zip(&mut authentic);
-        let mut refuse = |reason, place: usize| {
-            *refused |= 1 << (place + refused.count_ones() as usize);
-            counters.dropped_outside(reason, None);
+        let mut refused_so_far = Refused { bits: 0, counters };
+        let mut into = Into {
+            room: batch.slot_bytes(),
+            next_slot: batch.len() as u32,
+            slots: batch.slots(),
+            authentic: authentic.iter_mut(),
+            packets,
+            len,
         };
-        for (((_, datagrams), opener), (whose, end)) in arrivals.by_stretch().zip(openers).zip(stretches) {
-            let opener = match opener {
-                Ok(opener) => opener,
-                Err(reason) => {
-                    datagrams.iter().for_each(|_| refuse(reason, *len));
-                    *end = *len;
-                    continue;
-                }
-            };
-            for datagram in datagrams {
-                match opener.look_up(datagram, room) {
-                    // There is a slot, and room, for each datagram.
-                    Ok(Found { key, stamp, number, sealed, text_bytes }) => {
-                        if let (Some(((slot, buffer), is_authentic)), Some(packet)) =
-                            (slots.next(), packets.get_mut(*len))
-                            && let Some(text) = buffer.get_mut(..text_bytes)
-                        {
-                            opening.open(key, stamp, sealed, text, is_authentic);
-                            *packet = OpenedPacket { number, slot, text_bytes: text_bytes as u32 };
-                            *len += 1;
-                        }
-                    }
-                    Err(reason) => refuse(reason, *len),
-                }
-            }
+        for (((_, datagrams), opener), (whose, end)) in arrivals.by_stretch().zip(&openers).zip(stretches) {
+            let (into, refused) = (&mut into, &mut refused_so_far);
             *whose = match opener {
-                Opener::WireGuard(opener) => Whose::WireGuard(opener.tunnel(), opener.index()),
-                Opener::Esp(opener) => Whose::Esp(opener.slot(), opener.spi()),
+                Ok(Opener::WireGuard(opener)) => {
+                    opening.open(opener.key(), Arrived { opener, datagrams, into, refused });
+                    Whose::WireGuard(opener.tunnel(), opener.index())
+                }
+                Ok(Opener::Esp(opener)) => {
+                    opening.open(opener.key(), Arrived { opener, datagrams, into, refused });
+                    Whose::Esp(opener.slot(), opener.spi())
+                }
+                Err(reason) => {
+                    datagrams.iter().for_each(|_| refused.add(*into.len, *reason));
+                    Whose::Nobodys
+                }
             };
-            *end = *len;
+            *end = *into.len;
         }
         opening.finish();
+        *refused = refused_so_far.bits;
         drop(opening);
         authentic.iter().rev().fold(0, |bits, is_authentic| bits << 1 | u64::from(*is_authentic))
     }
@@ -167,7 +229,7 @@ impl Ingress<'_> {
     #[cold]
     fn refused(&mut self, port: Port, datagram: &[u8]) {
         let room = self.entry.batch.slot_bytes();
-        let found = self.tunnels.opener(port, datagram).and_then(|opener| opener.look_up(datagram, room).map(drop));
+        let found = self.tunnels.opener(port, datagram).and_then(|opener| opener.look_up(datagram, room));
         let reason = found.err().unwrap_or(DropReason::DataNotAuthentic);
         self.entry.counters.dropped_outside(reason, None);
     }

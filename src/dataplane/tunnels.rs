@@ -42,7 +42,7 @@ pub use self::ipsec::child_sa;
 use self::ipsec::{Configured, Ipsec};
 use self::path_mtu::{PathMtus, Way};
 use self::ports::LinkMtus;
-pub(super) use self::transport::{Departure, Found, Opener, can_be_data};
+pub(super) use self::transport::{Departure, Found, LookUp, Opener, can_be_data};
 
 /// What WireGuard adds to a packet: header, counter, tag (and up to 15 bytes of padding).
 const WIREGUARD_OVERHEAD_BYTES: usize = 32 + 15;

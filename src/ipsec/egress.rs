@@ -50,7 +50,7 @@ impl Departing for Departure {
     }
 
     /// Padding and trailer.
-    #[inline]
+    #[inline(always)]
     fn finish(&self, buffer: &mut [u8], packet_bytes: usize) -> Option<usize> {
         let text_bytes = esp::padded_bytes(packet_bytes, self.overhead.block_bytes);
         let next_header = esp::next_header_of(buffer)?;

@@ -3,6 +3,8 @@
 //! A stage runs over the whole batch before the next stage starts, so that its code and tables stay in cache and the
 //! loads of different packets overlap.
 
+use std::slice::ChunksExactMut;
+
 use crate::net::{RealmId, TunnelId};
 
 use super::meta::Meta;
@@ -98,7 +100,7 @@ impl Batch {
 
     /// The buffers of the next packets and of those behind them: [`Batch::slot`] comes first.
     #[inline]
-    pub fn slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
+    pub fn slots(&mut self) -> ChunksExactMut<'_, u8> {
         let start = self.start_of(self.len);
         self.bytes[start..].chunks_exact_mut(self.stride_bytes)
     }

@@ -23,14 +23,19 @@ pub(in crate::dataplane) enum Opener<'a> {
     Esp(ipsec::Opener<'a>),
 }
 
-/// What is needed to open one.
-pub(in crate::dataplane) struct Found<'a> {
-    pub key: &'a PacketKey,
+/// What is needed to open one, besides the key.
+pub(in crate::dataplane) struct Found<'d> {
     pub stamp: Stamp,
     /// Counter or sequence number.
     pub number: u64,
-    pub sealed: &'a [u8],
+    pub sealed: &'d [u8],
     pub text_bytes: usize,
+}
+
+/// Looks up outer datagrams with one receiver index or SPI.
+pub(in crate::dataplane) trait LookUp {
+    /// Which datagram it is, if it is new.
+    fn look_up<'d>(&self, datagram: &'d [u8]) -> Result<Found<'d>, DropReason>;
 }
 
 /// Packets to one tunnel that have their numbers.
@@ -96,20 +101,29 @@ impl<'a> Opener<'a> {
     }
 
     /// Which datagram it is, if it is new. There is `room` for so many bytes of text.
-    #[inline(always)]
-    pub fn look_up(&self, datagram: &'a [u8], room: usize) -> Result<Found<'a>, DropReason> {
+    pub fn look_up<'d>(&self, datagram: &'d [u8], room: usize) -> Result<Found<'d>, DropReason> {
         let found = match self {
-            Opener::WireGuard(opener) => {
-                let (number, sealed) = opener.look_up(datagram)?;
-                let (stamp, text_bytes) = (Stamp::WireGuard { counter: number }, wireguard::text_bytes(sealed));
-                Found { key: opener.key(), stamp, number, sealed, text_bytes }
-            }
-            Opener::Esp(opener) => {
-                let (number, sealed, text_bytes) = opener.look_up(datagram)?;
-                Found { key: opener.key(), stamp: opener.stamp(number), number, sealed, text_bytes }
-            }
+            Opener::WireGuard(opener) => LookUp::look_up(opener, datagram)?,
+            Opener::Esp(opener) => LookUp::look_up(opener, datagram)?,
         };
         if found.text_bytes <= room { Ok(found) } else { Err(DropReason::InnerTooLong) }
+    }
+}
+
+impl LookUp for wireguard::Opener<'_> {
+    #[inline(always)]
+    fn look_up<'d>(&self, datagram: &'d [u8]) -> Result<Found<'d>, DropReason> {
+        let (number, sealed) = self.look_up(datagram)?;
+        let (stamp, text_bytes) = (Stamp::WireGuard { counter: number }, wireguard::text_bytes(sealed));
+        Ok(Found { stamp, number, sealed, text_bytes })
+    }
+}
+
+impl LookUp for ipsec::Opener<'_> {
+    #[inline(always)]
+    fn look_up<'d>(&self, datagram: &'d [u8]) -> Result<Found<'d>, DropReason> {
+        let (number, sealed, text_bytes) = self.look_up(datagram)?;
+        Ok(Found { stamp: self.stamp(number), number, sealed, text_bytes })
     }
 }
 
@@ -196,7 +210,7 @@ impl Tunnels {
             }
             _ => match self.opener(datagram.path.port, datagram.bytes) {
                 Ok(opener) => match opener.look_up(datagram.bytes, usize::MAX) {
-                    Ok(found) => found.stamp == stamp && found.key.identity() == key,
+                    Ok(found) => found.stamp == stamp && opener.key().identity() == key,
                     Err(_) => true,
                 },
                 Err(_) => true,
