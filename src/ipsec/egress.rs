@@ -102,7 +102,7 @@ impl Endpoint {
     #[inline]
     pub fn touch(&self, id: TunnelId) -> u64 {
         let Some(Some(tunnel)) = self.tunnels.get(id.index()) else { return 0 };
-        tunnel.preferred().and_then(|slot| self.table.get(slot)).map_or(0, Sa::touch_out)
+        tunnel.touch_sent() ^ tunnel.preferred().and_then(|slot| self.table.get(slot)).map_or(0, Sa::touch_out)
     }
 
     /// Takes numbers for packets of one tunnel, for the first of them or for it and as many behind it as are sealed by the same SA and

@@ -5,13 +5,8 @@ use crate::net::{Path, Timestamp};
 
 /// All SAs of one tunnel together, those that are gone included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
 pub struct TunnelStatus {
-    /// There is an SA to seal packets with.
-    pub up: bool,
-    /// Where packets to the peer go.
-    pub path: Option<Path>,
-    /// SAs that packets can come by.
-    pub sas: usize,
     /// The last inner packet; dummies do not count.
     pub last_data_received: Option<Timestamp>,
     /// Inner packets and their bytes.
@@ -21,6 +16,12 @@ pub struct TunnelStatus {
     pub tx_bytes: u64,
     /// Dummy packets received (RFC 4303 section 2.6).
     pub rx_dummies: u64,
+    /// SAs that packets can come by.
+    pub sas: usize,
+    /// There is an SA to seal packets with.
+    pub up: bool,
+    /// Where packets to the peer go.
+    pub path: Option<Path>,
 }
 
 /// One pair of SAs, one in each direction.

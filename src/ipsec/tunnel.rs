@@ -1,5 +1,6 @@
 //! One tunnel: its SAs in the order in which they are tried for a packet, and what must be done for it when.
 
+use std::mem::offset_of;
 use std::time::Duration;
 
 use super::event::{Event, EventQueue};
@@ -14,15 +15,17 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// At most one [`Event::Moved`] of a tunnel in this time.
 pub const MOVED_INTERVAL: Duration = Duration::from_secs(1);
 
+/// In this order in memory: a cache line that packets to the peer ask for, and one that every packet counts in.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Tunnel {
-    id: TunnelId,
     /// For sealing: active ones, newest first; then those that wait to be heard, oldest first.
     outbound: Vec<Slot>,
+    pub last_sent: Timestamp,
     /// All of them, oldest first.
     pub sas: Vec<Slot>,
+    id: TunnelId,
     pub counters: TunnelStatus,
-    pub last_sent: Timestamp,
     /// The outbox had no room for a keepalive before.
     keepalive_not_before: Timestamp,
     /// When the endpoint is to look at this tunnel next; its entry in the endpoint's deadlines.
@@ -39,6 +42,9 @@ struct Moves {
     to: Path,
     count: u32,
 }
+
+const _: () = assert!(offset_of!(TunnelStatus, rx_dummies) + size_of::<u64>() <= 64);
+const _: () = assert!(offset_of!(Tunnel, counters) == 64);
 
 impl Tunnel {
     pub fn new(id: TunnelId, now: Timestamp) -> Self {
@@ -67,6 +73,12 @@ impl Tunnel {
             self.counters.tx_packets += packets;
             self.counters.tx_bytes += bytes;
         }
+    }
+
+    /// Reads what is counted with a packet to the peer.
+    #[inline]
+    pub fn touch_sent(&self) -> u64 {
+        self.counters.tx_packets ^ self.last_sent.as_micros()
     }
 
     /// The SA for nearly every packet.
