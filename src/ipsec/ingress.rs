@@ -279,11 +279,12 @@ impl Settled<'_> {
         }
     }
 
-    /// Notes the sequence numbers of so many packets, which follow one another, if all of them are newer than any before, at most 64, and were
-    /// opened here. Then [`Settled::plain`] and [`Settled::opened`] tell what each is.
+    /// Notes the sequence numbers of so many packets, which follow one another, if all of them are newer than any before: at most 64. Then [`Settled::plain`] and [`Settled::opened`] tell what each is.
     #[inline]
     pub fn accept_newest(&mut self, first: u64, count: u64) -> bool {
-        !self.is_lent && self.sa.accept_newest(first, count)
+        // If the last of them is the one that it was taken for, so are the others, which are nearer.
+        let last = first.wrapping_add(count.wrapping_sub(1));
+        (!self.is_lent || self.sa.check_lent(last).is_ok()) && self.sa.accept_newest(first, count)
     }
 
     /// What is in a packet, and counts its payload.

@@ -24,6 +24,26 @@ fn a_packet_is_taken_once_and_in_any_order_within_the_window() {
 }
 
 #[test]
+fn packets_opened_elsewhere_are_noted_together_as_the_numbers_they_are_or_not_at_all() {
+    let (_, mut b) = pair_with(|child| ChildSa { esn: true, ..child });
+    let key = b.sa(0x2000).opening_key().identity();
+    let far = 1 << 32;
+    for (first, are_noted) in [(1, true), (far, false), (far - 1, false), (3, true), (4, false), (5, true)] {
+        let path = path(4500);
+        let mut receiver = b.endpoint.receiver_of_lent(0x2000, key, &path, 0).unwrap();
+        let mut settled = receiver.settled(2, 100).unwrap();
+        assert_eq!(settled.accept_newest(first, 2), are_noted, "{first}");
+    }
+    let path = path(4500);
+    let (slot, mut same) = (b.endpoint.opener(&forge(0x2000, 7, true, &[])).unwrap().slot(), 0);
+    let mut receiver = b.endpoint.receiver(slot, 0x2000, &path, 0);
+    for first in [far, 7] {
+        same += usize::from(receiver.settled(2, 100).unwrap().accept_newest(first, 2));
+    }
+    assert_eq!(same, 1, "one that was opened here is the one it was looked up as");
+}
+
+#[test]
 fn sequence_zero_is_never_taken() {
     for esn in [false, true] {
         let (_, mut b) = pair_with(|child| ChildSa { esn, ..child });
