@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ixgate::dataplane::parcel::Leaving;
+use ixgate::dataplane::report::Traffic;
 use ixgate::dataplane::{Engine, Parcel, Porter};
 use ixgate::net::{Path, Timestamp};
 use ixgate::packet::{Datagram, DropReason, Outbox};
@@ -226,7 +227,16 @@ impl Lane {
             report.tunnels.iter().map(|tunnel| (tunnel.remote, tunnel.received, tunnel.sent, tunnel.up)).collect();
         let realms: Vec<_> = report.realms.iter().map(|realm| (realm.received, realm.sent, realm.drops)).collect();
         let drops = report.unattributed_drops;
-        format!("{:?}\n{drops:?}\n{realms:?}\n{tunnels:?}\n{}", report.totals, report.sessions)
+        let carried = self.carried(now);
+        format!("{:?}\n{drops:?}\n{realms:?}\n{tunnels:?}\n{carried:?}\n{}", report.totals, report.sessions)
+    }
+
+    /// By each Child SA: what was received and sent.
+    fn carried(&self, now: Timestamp) -> Vec<[Traffic; 2]> {
+        let report = self.engine.report(now);
+        let children =
+            report.tunnels.iter().filter_map(|tunnel| tunnel.ipsec.as_ref()).flat_map(|ipsec| &ipsec.children);
+        children.map(|child| [child.received, child.sent]).collect()
     }
 
     /// The same, but for the order in which it hears: of a datagram that comes twice, once spoiled, either may be the first.
@@ -249,11 +259,16 @@ impl Lane {
 
 impl World {
     fn start(kinds: [Kind; 3]) -> Self {
+        Self::with(kinds, "")
+    }
+
+    /// And what else is configured.
+    fn with(kinds: [Kind; 3], more: &str) -> Self {
         let mut now = Timestamp::from_secs(1);
         let attach = |text: String, (name, kind): (&str, Kind)| {
             text.replace(&format!("{{attach:{name}}}"), &kind.attach(name, if name == "b" { 1300 } else { 1420 }))
         };
-        let appliance = Appliance::build(&NAMES.into_iter().zip(kinds).fold(FILE.to_owned(), attach));
+        let appliance = Appliance::build(&NAMES.into_iter().zip(kinds).fold(FILE.to_owned() + more, attach));
         let start = now;
         let lanes = [(); 3].map(|()| {
             let mut at = start;
@@ -432,6 +447,69 @@ fn wrong_tags_between_good_ones_cost_the_good_ones_nothing() {
             assert_eq!(heard.count(), 30, "{kinds:?}");
         }
         assert_eq!(world.drops(DropReason::DataReplayed), [30; 3], "{kinds:?}");
+    }
+}
+
+/// Where there is a routing daemon, of whichever realm, each packet is looked at.
+#[test]
+fn an_sa_counts_each_packet_once_whether_there_are_doors_or_not() {
+    const DAEMON: &str = r#"
+[[realm]]
+name = "d"
+networks = ["192.168.1.0/24"]
+routes_from = { namespace = "bgp-d", tun = "ix0", local = "172.20.0.2", peers = "172.20.0.1" }
+attach = [{ port = { interface = "eth1", address = "172.20.0.2/29", gateway = "172.20.0.1" } }]
+"#;
+    for more in ["", DAEMON] {
+        let mut world = World::with([Kind::Esp; 3], more);
+        let packets: Vec<_> = (0..7).map(|flow| world.packet(A, B, flow, 72)).collect();
+        let datagrams = world.lanes.each_mut().map(|lane| packets.iter().map(|packet| lane.seal(A, packet)).collect());
+        assert!(world.hear(&datagrams).iter().all(|heard| heard.count() == 7));
+        let (all, none) = (Traffic { packets: 7, bytes: 700 }, Traffic::default());
+        for lane in &world.lanes {
+            assert_eq!(lane.carried(world.now), [[all, none], [none, all], [none; 2]], "{more}");
+        }
+    }
+}
+
+/// Numbers are drawn for what there is room for; what leaves can be opened, and what does not is counted as lost.
+#[test]
+fn an_outbox_that_becomes_full_in_the_middle_of_a_batch_loses_packets_and_nothing_else() {
+    for kinds in [[Kind::Esp; 3], [Kind::WireGuard; 3], [Kind::Esp, Kind::WireGuard, Kind::Esp]] {
+        let mut world = World::start(kinds);
+        // One of B's and one of C's in turns, ever longer and then short again: each becomes a run of its own.
+        let lens = [60, 300, 900, 1100, 1200];
+        let packets: Vec<_> =
+            (0..100).map(|n| world.packet(A, [B, C][n % 2], n as u16 % 6, lens[n / 2 % lens.len()])).collect();
+        let now = world.now;
+        let sent_by_tunnels =
+            |lane: &Lane| lane.engine.report(now).tunnels.iter().map(|tunnel| tunnel.sent.packets).sum::<u64>();
+        let [lane, ..] = &mut world.lanes;
+        let (before, mut sent) = (sent_by_tunnels(lane), 0);
+        while lane.drops(DropReason::EgressQueueFull, now) == 0 {
+            let datagrams: Datagrams = packets.iter().map(|packet| lane.seal(A, packet)).collect();
+            lane.engine.handle_input(datagrams.iter().map(|(path, bytes)| Datagram::new(*path, bytes)), now);
+            sent += datagrams.len();
+            assert!(sent < 20_000, "{kinds:?}: there is room for everything");
+        }
+        let lost = lane.drops(DropReason::EgressQueueFull, now) as usize;
+        let mut heard = Heard::default();
+        lane.take(&mut heard, now);
+        assert_eq!(heard.count() + lost, sent, "{kinds:?}");
+        assert!(lane.engine.balances());
+        let by_tunnels = sent_by_tunnels(lane) - before;
+        assert_eq!(by_tunnels, heard.count() as u64, "{kinds:?}");
+        // Those that nobody heard have taken no numbers.
+        if kinds == [Kind::Esp; 3] {
+            let numbers: u64 = lane.carried(now).iter().map(|[_, sent]| sent.packets).sum();
+            assert_eq!(numbers, by_tunnels, "{kinds:?}");
+        }
+        // And there is room again.
+        let datagrams: Datagrams = packets.iter().map(|packet| lane.seal(A, packet)).collect();
+        lane.engine.handle_input(datagrams.iter().map(|(path, bytes)| Datagram::new(*path, bytes)), now);
+        let mut heard = Heard::default();
+        lane.take(&mut heard, now);
+        assert_eq!(heard.count(), packets.len(), "{kinds:?}");
     }
 }
 

@@ -92,10 +92,12 @@ impl<'a> OpenJob<'a> {
 
 /// Packets that are being sealed, as they come: those of a kernel that does many side by side wait for [`SealBatch::finish`], all others are sealed at once,
 /// so that the processor does what comes between two of them while it waits for the first.
+#[must_use = "nothing is sealed before it is finished"]
 #[derive(Default)]
 pub struct SealBatch<'a>(Work<'a>);
 
 /// Packets that are being opened, in the same way.
+#[must_use = "nothing is opened before it is finished"]
 #[derive(Default)]
 pub struct OpenBatch<'a>(Work<'a>);
 
@@ -109,7 +111,7 @@ struct Work<'a> {
 /// Packets under one key that are to be sealed. A loop over them is made for each way in which that may be done, so that it does not ask with each packet.
 pub trait ToSeal<'a> {
     type Output;
-    /// `seal` takes a packet as [`SealJob`] has it. `false`: the lengths do not agree; what is in the datagram must not leave.
+    /// `seal` takes a packet as [`SealJob`] has it. `true`: it will be sealed when the batch is finished. `false`: the lengths do not agree; what is in the datagram must not leave.
     fn seal_all(self, seal: impl FnMut(Stamp, &'a [u8], &'a mut [u8]) -> bool) -> Self::Output;
 }
 

@@ -18,7 +18,7 @@ use heapless::Vec;
 
 use crate::crypto::{Departing, PacketKey, SealBatch, Stamp, ToSeal};
 use crate::net::TunnelId;
-use crate::packet::batch::{Apart, BATCH_PACKETS};
+use crate::packet::batch::{Apart, BATCH_PACKETS, MAX_PACKET_BYTES, TAILROOM_BYTES};
 use crate::packet::outbox::Space;
 use crate::packet::{Batch, DropReason, Fate, Outbox};
 
@@ -66,6 +66,9 @@ struct Encap<'a, 'o> {
 }
 
 type Leaving = Vec<Message, BATCH_PACKETS>;
+
+/// No datagram is longer.
+const MAX_MESSAGE_BYTES: usize = MAX_PACKET_BYTES + TAILROOM_BYTES;
 
 /// A packet on its way.
 #[derive(Clone, Copy)]
@@ -147,6 +150,10 @@ impl<'o> Encap<'_, 'o> {
 
     /// How many of them are dealt with: the first, and as many behind it as can be now.
     fn depart(&mut self, tunnel: TunnelId, packets: &'o [u64]) -> usize {
+        // What has departed has no places yet, which only matters where there is no room for a whole batch.
+        if !self.groups.is_empty() && !self.outbox.room().is_for(BATCH_PACKETS, MAX_MESSAGE_BYTES) {
+            self.finish();
+        }
         let Encap { batch, tunnels, outbox, groups, .. } = self;
         let departed = tunnels.depart(tunnel, packets.iter().map(|key| batch.bytes(place_of(key))), outbox);
         let departure = match departed {
@@ -172,7 +179,7 @@ impl<'o> Encap<'_, 'o> {
         if self.groups.is_empty() {
             return;
         }
-        let sealed = if self.sealing.is_some() { self.leave_to_seal() } else { self.seal() };
+        let (sealed, end) = if self.sealing.is_some() { self.leave_to_seal() } else { self.seal() };
         let Encap { batch, tunnels, outbox, counters, leaving, groups, .. } = self;
         for Group { tunnel, departure, prepared, .. } in groups.iter() {
             let Prepared { leaving: range, traffic, are_unequal } = prepared;
@@ -203,13 +210,14 @@ impl<'o> Encap<'_, 'o> {
             }
             outbox.let_fragment(false);
         }
+        debug_assert_eq!(outbox.end(), end, "what was committed is not what had places");
         leaving.clear();
         groups.clear();
     }
 
-    /// All that has departed. Which of those on their way have been sealed, bit by bit.
+    /// All that has departed. Which of those on their way have been sealed, bit by bit; and where their places end.
     #[inline(never)]
-    fn seal(&mut self) -> u64 {
+    fn seal(&mut self) -> (u64, usize) {
         let Encap { batch, tunnels, outbox, leaving, groups, .. } = self;
         if groups.len() > 1 {
             let keys = groups.iter().filter_map(|group| tunnels.sealing_key(group.tunnel, &group.departure));
@@ -230,13 +238,13 @@ impl<'o> Encap<'_, 'o> {
             };
         }
         sealing.finish();
-        !none
+        (!none, making.space.start())
     }
 
     /// Writes down all that has departed, for whoever seals it, as if it had been sealed.
     #[inline(never)]
-    fn leave_to_seal(&mut self) -> u64 {
-        let Encap { batch, tunnels, outbox, sealing: Some(sealing), leaving, groups, .. } = self else { return 0 };
+    fn leave_to_seal(&mut self) -> (u64, usize) {
+        let Encap { batch, tunnels, outbox, sealing: Some(sealing), leaving, groups, .. } = self else { return (0, 0) };
         let mut making = Making { apart: batch.take_apart(), space: outbox.space_behind(), leaving };
         for Group { tunnel, departure, packets, prepared } in groups.iter_mut() {
             let Some(key) = tunnels.sealing_key(*tunnel, departure) else {
@@ -247,7 +255,7 @@ impl<'o> Encap<'_, 'o> {
             *prepared = making.prepare(departure.as_departing(), packets, |one, _, _| _ = unsealed.push(one));
             sealing.push(key.clone(), *departure, unsealed.into_iter());
         }
-        u64::MAX
+        (u64::MAX, making.space.start())
     }
 
     fn seal_in_fragments(&mut self, number: usize) {

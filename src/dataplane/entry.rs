@@ -36,7 +36,7 @@ struct Run {
 
 /// What of packets of ESP is not in the batch.
 pub(super) struct Came {
-    /// The tunnel that the peer has shown to be there.
+    /// The tunnel whose peer has shown to be there, if that is news.
     pub heard: Option<TunnelId>,
     /// The SA was there all the time.
     pub is_known: bool,
@@ -80,12 +80,12 @@ impl<'a> Entry<'a> {
         while let [packet, others @ ..] = rest {
             if let Some(mut settled) = receiver.settled() {
                 let are_accepted = numbers_of(rest).is_some_and(|(first, count)| settled.accept_newest(first, count));
-                let mut came = match are_accepted {
+                let (mut came, _) = match are_accepted {
                     true => self.take_plain(rest, |text| match settled.opened(text) {
-                        Opened::Packet { len, .. } => Some(len),
+                        Opened::Packet { len, .. } => Some((len, len)),
                         _ => None,
                     }),
-                    false => Traffic::default(),
+                    false => Default::default(),
                 };
                 for packet in &rest[came.packets as usize..] {
                     let text = self.text(packet);
@@ -105,63 +105,60 @@ impl<'a> Entry<'a> {
     /// Authentic packets of one SA that came by one path and were marked alike.
     #[inline(never)]
     pub fn take_packets(&mut self, mut receiver: ipsec::Receiver<'_>, packets: &[OpenedPacket]) -> Came {
-        let mut came = Came { heard: None, is_known: true };
+        let (mut is_known, mut is_heard) = (true, false);
         let mut rest = packets;
         while let [packet, others @ ..] = rest {
             if let Some(mut settled) = receiver.settled(rest.len(), self.batch.slot_bytes()) {
-                let tunnel = settled.tunnel();
-                self.begin(tunnel);
+                self.begin(settled.tunnel());
                 let are_accepted = numbers_of(rest).is_some_and(|(first, count)| settled.accept_newest(first, count));
                 let mut traffic = Traffic::default();
                 if are_accepted {
-                    let mut all_payload_bytes = 0;
-                    traffic = self.take_plain(rest, |text| {
-                        let (len, payload_bytes) = settled.plain(text)?;
-                        all_payload_bytes += payload_bytes;
-                        Some(len)
-                    });
-                    settled.count_received(traffic.packets as usize, all_payload_bytes);
+                    let payload_bytes;
+                    (traffic, payload_bytes) = self.take_plain(rest, |text| settled.plain(text));
+                    settled.count_received(traffic.packets as usize, payload_bytes);
                 }
                 for packet in &rest[traffic.packets as usize..] {
                     let text = self.text(packet);
-                    let opened = if are_accepted { settled.opened(text) } else { settled.arrived(packet.number, text) };
+                    let opened = match are_accepted {
+                        true => settled.opened_and_counted(text),
+                        false => settled.arrived(packet.number, text),
+                    };
                     self.take(packet.slot as usize, opened, &mut traffic);
                 }
-                let dummies = settled.dummies();
+                is_heard = settled.is_heard() || traffic.packets > 0;
                 self.run.traffic += traffic;
-                receiver.count(tunnel, traffic.packets, traffic.bytes, dummies);
-                came.heard = came.heard.or((traffic.packets + dummies > 0).then_some(tunnel));
                 break;
             }
             let opened = receiver.arrived(packet.number, self.text(packet));
             match opened {
-                Opened::Packet { tunnel, .. } | Opened::Keepalive { tunnel } => {
-                    self.begin(tunnel);
-                    came.heard = Some(tunnel);
-                }
-                Opened::Dropped { reason, .. } => came.is_known &= reason != DropReason::DataUnknownSession,
+                Opened::Packet { tunnel, .. } | Opened::Keepalive { tunnel } => self.begin(tunnel),
+                Opened::Dropped { reason, .. } => is_known &= reason != DropReason::DataUnknownSession,
                 Opened::Control => {}
             }
             self.take_one(packet.slot as usize, opened);
             rest = others;
         }
-        came
+        Came { heard: receiver.news(is_heard), is_known }
     }
 
-    /// Those of them, from the first on, that are plain packets of the tunnel that was begun, as long as `len_of` says, and lie where the batch's next
-    /// ones are to lie.
+    /// Those of them, from the first on, that are plain packets of the tunnel that was begun and lie where the batch's next ones are to lie. `len_of`: how
+    /// long a packet is, and how many bytes it came in, which are summed up of those that are taken.
     #[inline(always)]
-    fn take_plain(&mut self, packets: &[OpenedPacket], mut len_of: impl FnMut(&mut [u8]) -> Option<usize>) -> Traffic {
-        let Run { tunnel, realm: Some(realm), plain_bytes, .. } = self.run else { return Traffic::default() };
-        let (mut packets, mut bytes) = (packets.iter().zip(self.batch.len()..), 0);
+    fn take_plain(
+        &mut self,
+        packets: &[OpenedPacket],
+        mut len_of: impl FnMut(&mut [u8]) -> Option<(usize, usize)>,
+    ) -> (Traffic, usize) {
+        let Run { tunnel, realm: Some(realm), plain_bytes, .. } = self.run else { return (Traffic::default(), 0) };
+        let (mut packets, mut bytes, mut payload_bytes) = (packets.iter().zip(self.batch.len()..), 0, 0);
         let taken = self.batch.push_all(tunnel, realm, |buffer| {
             let (packet, next) = packets.next()?;
             let text = buffer.get_mut(..packet.text_bytes as usize).filter(|_| packet.slot as usize == next)?;
-            let len = len_of(text).filter(|len| *len <= plain_bytes)?;
-            bytes += len as u64;
+            let (len, payload) = len_of(text).filter(|(len, _)| *len <= plain_bytes)?;
+            (bytes, payload_bytes) = (bytes + len as u64, payload_bytes + payload);
             Some(len)
         });
-        Traffic { packets: taken as u64, bytes }
+        (Traffic { packets: taken as u64, bytes }, payload_bytes)
     }
 
     /// What has been opened.

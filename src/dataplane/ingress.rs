@@ -58,7 +58,7 @@ enum Whose {
 }
 
 /// Where opened packets go, and what is written down of them.
-struct Into<'a, 'b> {
+struct Slots<'a, 'b> {
     /// Of each buffer.
     room: usize,
     next_slot: u32,
@@ -78,7 +78,7 @@ struct Refused<'a> {
 struct Arrived<'a, 'b, 'p, 'c, O> {
     opener: &'a O,
     datagrams: &'a [&'b [u8]],
-    into: &'a mut Into<'p, 'b>,
+    into: &'a mut Slots<'p, 'b>,
     refused: &'a mut Refused<'c>,
 }
 
@@ -119,6 +119,8 @@ impl<'b, O: LookUp> ToOpen<'b> for Arrived<'_, 'b, '_, '_, O> {
                 open(stamp, sealed, text, is_authentic);
                 into.next_slot += 1;
                 len += 1;
+            } else {
+                debug_assert!(false, "no slot for a datagram");
             }
         }
         *into.len = len;
@@ -173,7 +175,7 @@ impl Ingress<'_> {
         let mut authentic = [false; BATCH_PACKETS];
         let mut opening = OpenBatch::default();
         let mut refused_so_far = Refused { bits: 0, counters };
-        let mut into = Into {
+        let mut into = Slots {
             room: batch.slot_bytes(),
             next_slot: batch.len() as u32,
             slots: batch.slots(),

@@ -91,7 +91,7 @@ impl Endpoint {
         let space = outbox.space(sealed_bytes).ok_or(DropReason::EgressQueueFull)?;
         let wear = sa.seal(packet, space)?;
         outbox.commit_marked(sa.path, true, sa.outer_class(packet), sealed_bytes);
-        tunnel.count_sent(1, packet.len() as u64, self.now);
+        tunnel.last_sent = self.now;
         if wear != Wear::Fresh {
             self.on_wear(slot, wear);
         }
@@ -102,7 +102,7 @@ impl Endpoint {
     #[inline]
     pub fn touch(&self, id: TunnelId) -> u64 {
         let Some(Some(tunnel)) = self.tunnels.get(id.index()) else { return 0 };
-        tunnel.touch_sent() ^ tunnel.preferred().and_then(|slot| self.table.get(slot)).map_or(0, Sa::touch_out)
+        tunnel.last_sent.as_micros() ^ tunnel.preferred().and_then(|slot| self.table.get(slot)).map_or(0, Sa::touch_out)
     }
 
     /// Takes numbers for packets of one tunnel, for the first of them or for it and as many behind it as are sealed by the same SA and
@@ -145,11 +145,13 @@ impl Endpoint {
         Some(self.table.get(departure.slot)?.sealing_key())
     }
 
-    /// So many of its packets have been sealed, of so many bytes altogether. Where they go.
+    /// So many of its packets have been sealed. Where they go.
     #[inline]
-    pub fn sent(&mut self, id: TunnelId, departure: &Departure, packets: u64, bytes: u64) -> Option<Path> {
-        if let Some(tunnel) = tunnel_mut(&mut self.tunnels, id) {
-            tunnel.count_sent(packets, bytes, self.now);
+    pub fn sent(&mut self, id: TunnelId, departure: &Departure, packets: u64) -> Option<Path> {
+        if packets > 0
+            && let Some(tunnel) = tunnel_mut(&mut self.tunnels, id)
+        {
+            tunnel.last_sent = self.now;
         }
         let path = self.table.get(departure.slot).map(|sa| sa.path);
         if departure.is_last {

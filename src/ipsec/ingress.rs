@@ -32,6 +32,8 @@ pub struct Receiver<'a> {
     ecn: u8,
     /// They were opened elsewhere.
     is_lent: bool,
+    /// The peer has been, by a packet or a dummy.
+    is_heard: bool,
 }
 
 /// The same while the SA stays where and what it is whatever comes: nothing changes by the next packet but the window and what is
@@ -40,7 +42,7 @@ pub struct Settled<'a> {
     sa: &'a mut Sa,
     ecn: u8,
     is_lent: bool,
-    dummies: u64,
+    is_heard: bool,
 }
 
 impl Endpoint {
@@ -87,7 +89,7 @@ impl Endpoint {
     /// The second half, for packets of one SA that came by one path and were marked alike.
     #[inline]
     pub fn receiver<'a>(&'a mut self, slot: Slot, spi: u32, path: &'a Path, ecn: u8) -> Receiver<'a> {
-        Receiver { endpoint: self, slot, spi, path, ecn, is_lent: false }
+        Receiver { endpoint: self, slot, spi, path, ecn, is_lent: false, is_heard: false }
     }
 
     /// The same of packets that were opened elsewhere with the key of this identity, and are authentic. The SPI may be another SA's by
@@ -103,7 +105,7 @@ impl Endpoint {
         let slot = self.table.lookup(spi).ok_or(DropReason::DataUnknownSession)?;
         let sa = self.table.get(slot).filter(|sa| sa.opening_key().identity() == key);
         sa.ok_or(DropReason::DataUnknownSession)?;
-        Ok(Receiver { endpoint: self, slot, spi, path, ecn, is_lent: true })
+        Ok(Receiver { endpoint: self, slot, spi, path, ecn, is_lent: true, is_heard: false })
     }
 
     /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the
@@ -116,13 +118,6 @@ impl Endpoint {
     #[inline]
     pub fn touch_sa(&self, slot: Slot) -> (TunnelId, u64) {
         self.table.get(slot).map_or((TunnelId::NONE, 0), |sa| (sa.tunnel, sa.touch_in()))
-    }
-
-    /// And what a tunnel counts, that has been found.
-    #[inline]
-    pub fn touch_counters(&self, id: TunnelId) -> u64 {
-        let Some(Some(tunnel)) = self.tunnels.get(id.index()) else { return 0 };
-        tunnel.counters.rx_packets ^ tunnel.counters.last_data_received.map_or(0, Timestamp::as_micros)
     }
 
     /// An authentic packet showed that the peer has the SA's keys, and perhaps that it is elsewhere.
@@ -188,13 +183,13 @@ impl Receiver<'_> {
         let Some(sa) = endpoint.table.get_mut(slot).filter(|sa| sa.spi_in == self.spi) else {
             return Opened::dropped(DropReason::DataUnknownSession);
         };
-        let mut settled = Settled { sa: &mut *sa, ecn, is_lent, dummies: 0 };
+        let mut settled = Settled { sa: &mut *sa, ecn, is_lent, is_heard: false };
         let (opened, is_newest) = match settled.take(sequence, text) {
             Ok(taken) => taken,
             Err(reason) => return Opened::dropped(reason),
         };
-        let dummies = settled.dummies;
-        let (tunnel, wear) = (sa.tunnel, sa.wear_in());
+        self.is_heard |= settled.is_heard;
+        let wear = sa.wear_in();
         let moves = is_newest && is_followed(sa, self.path);
         if moves || sa.sealing == Sealing::Waiting {
             endpoint.on_news(slot, moves.then_some(*self.path));
@@ -202,33 +197,24 @@ impl Receiver<'_> {
         if wear != Wear::Fresh {
             endpoint.on_wear(slot, wear);
         }
-        match opened {
-            Opened::Packet { len, .. } => self.count(tunnel, 1, len as u64, 0),
-            _ => self.count(tunnel, 0, 0, dummies),
-        }
         opened
     }
 
     /// For so many packets that come next, each of so many bytes at most.
     #[inline]
     pub fn settled(&mut self, packets: usize, bytes: usize) -> Option<Settled<'_>> {
+        let Receiver { ecn, is_lent, is_heard, .. } = *self;
         let sa = self.endpoint.table.get_mut(self.slot).filter(|sa| sa.spi_in == self.spi)?;
         let is_settled =
             sa.sealing != Sealing::Waiting && sa.stays_fresh_in(packets, bytes) && !is_followed(sa, self.path);
-        is_settled.then_some(Settled { sa, ecn: self.ecn, is_lent: self.is_lent, dummies: 0 })
+        is_settled.then_some(Settled { sa, ecn, is_lent, is_heard })
     }
 
-    /// So many packets have come by that tunnel since it was settled, of so many bytes altogether, and so many dummies.
-    #[inline]
-    pub fn count(&mut self, tunnel: TunnelId, packets: u64, bytes: u64, dummies: u64) {
-        let Some(tunnel) = tunnel_mut(&mut self.endpoint.tunnels, tunnel) else { return };
-        let counters = &mut tunnel.counters;
-        counters.rx_dummies += dummies;
-        if packets > 0 {
-            counters.rx_packets += packets;
-            counters.rx_bytes += bytes;
-            counters.last_data_received = Some(self.endpoint.now);
-        }
+    /// Of whom it is news that packets or dummies have come, and nothing else: once a second it is. To be asked at the end.
+    pub fn news(self, of_settled: bool) -> Option<TunnelId> {
+        let now = self.endpoint.now;
+        let sa = self.endpoint.table.get_mut(self.slot).filter(|sa| sa.spi_in == self.spi)?;
+        ((self.is_heard || of_settled) && sa.is_news(now)).then_some(sa.tunnel)
     }
 }
 
@@ -238,7 +224,7 @@ impl Settled<'_> {
         self.sa.tunnel
     }
 
-    /// As [`Receiver::arrived`], but counts no packet.
+    /// As [`Receiver::arrived`].
     #[inline(always)]
     pub fn arrived(&mut self, sequence: u64, text: &mut [u8]) -> Opened {
         match self.take(sequence, text) {
@@ -247,10 +233,10 @@ impl Settled<'_> {
         }
     }
 
-    /// For [`Receiver::count`].
+    /// Whether the peer has been, by a packet or a dummy: for [`Receiver::news`]. What is [`Settled::plain`] is not in it.
     #[inline]
-    pub fn dummies(&self) -> u64 {
-        self.dummies
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
     }
 
     /// And whether no packet with a higher number has come. `Err`: nothing is proved.
@@ -267,19 +253,17 @@ impl Settled<'_> {
     #[inline(always)]
     fn came(&mut self, content: Result<Content, DropReason>, text: &mut [u8]) -> Opened {
         let tunnel = self.sa.tunnel;
+        self.is_heard |= content.is_ok();
         let dropped = |reason| Opened::Dropped { reason, tunnel: Some(tunnel) };
         match content {
             Ok(Content::Packet(len)) if ecn::tell_inner(&mut text[..len], self.ecn) => Opened::Packet { tunnel, len },
             Ok(Content::Packet(_)) => dropped(DropReason::CongestionUntold),
-            Ok(Content::Dummy) => {
-                self.dummies += 1;
-                Opened::Keepalive { tunnel }
-            }
+            Ok(Content::Dummy) => Opened::Keepalive { tunnel },
             Err(reason) => dropped(reason),
         }
     }
 
-    /// Notes the sequence numbers of so many packets, which follow one another, if all of them are newer than any before: at most 64. Then [`Settled::plain`] and [`Settled::opened`] tell what each is.
+    /// Notes the sequence numbers of so many packets, which follow one another, if all of them are newer than any before: at most 64. Then [`Settled::plain`] and [`Settled::opened_and_counted`] tell what each is.
     #[inline]
     pub fn accept_newest(&mut self, first: u64, count: u64) -> bool {
         // If the last of them is the one that it was taken for, so are the others, which are nearer.
@@ -287,16 +271,16 @@ impl Settled<'_> {
         (!self.is_lent || self.sa.check_lent(last).is_ok()) && self.sa.accept_newest(first, count)
     }
 
-    /// What is in a packet, and counts its payload.
+    /// What is in a packet; and counts its payload.
     #[inline(always)]
-    pub fn opened(&mut self, text: &mut [u8]) -> Opened {
+    pub fn opened_and_counted(&mut self, text: &mut [u8]) -> Opened {
         let (content, payload_bytes) = self.sa.content_of(text);
         self.sa.count_received(1, payload_bytes);
         self.came(content, text)
     }
 
     /// The length of the inner packet, and of the payload that it is in, which [`Settled::count_received`] is to be told of. `None`: it is for
-    /// [`Settled::opened`].
+    /// [`Settled::opened_and_counted`].
     #[inline(always)]
     pub fn plain(&self, text: &mut [u8]) -> Option<(usize, usize)> {
         let (Ok(Content::Packet(len)), payload_bytes) = self.sa.content_of(text) else { return None };

@@ -11,6 +11,13 @@ pub struct Lifetime {
 impl Lifetime {
     /// As much as the sequence numbers allow.
     pub const UNLIMITED: Lifetime = Lifetime { packets: u64::MAX, bytes: u64::MAX };
+
+    /// Whether so many more packets, of so many bytes altogether, do not reach it.
+    #[inline]
+    pub(super) fn stays_above(&self, meter: &Meter, packets: usize, bytes: usize) -> bool {
+        meter.packets.saturating_add(packets as u64) < self.packets
+            && meter.bytes.saturating_add(bytes as u64) < self.bytes
+    }
 }
 
 /// What one direction of an SA has carried.
@@ -59,11 +66,9 @@ impl Budget {
         Budget { soft: Lifetime { packets: soft(hard.packets), bytes: soft(hard.bytes) }, hard }
     }
 
-    /// Whether so many more packets, of so many bytes altogether, leave it fresh.
     #[inline]
-    pub fn stays_fresh(&self, meter: &Meter, packets: usize, bytes: usize) -> bool {
-        meter.packets.saturating_add(packets as u64) < self.soft.packets
-            && meter.bytes.saturating_add(bytes as u64) < self.soft.bytes
+    pub fn soft(&self) -> Lifetime {
+        self.soft
     }
 
     #[inline]

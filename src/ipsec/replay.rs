@@ -10,6 +10,9 @@
 //!    [lane 2][lane 3][lane 0][lane 1]                      lane = (sequence / 64) mod lanes
 //! ```
 //!
+//! The lane that holds the top is not in the ring but beside it: packets that come in order, nearly all, ask for nothing else. It goes to
+//! its place when the top leaves it.
+//!
 //! Nobody may move the window by a packet that did not authenticate: [`ReplayWindow::accepts`] looks, [`ReplayWindow::take`]
 //! comes after the integrity check.
 
@@ -20,11 +23,14 @@ pub const MAX_WINDOW_PACKETS: u32 = 8192;
 const LANE_BITS: u64 = 64;
 
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct ReplayWindow {
     /// The highest sequence number that authenticated; 0: none yet.
     top: u64,
+    /// The lane that it is in.
+    newest: u64,
     window_packets: u64,
-    /// A power of two of them.
+    /// A power of two of them. In the newest one's place is an old one that nobody asks for.
     lanes: Box<[u64]>,
 }
 
@@ -41,13 +47,7 @@ impl ReplayWindow {
     pub fn new(window_packets: u32) -> Self {
         let window_packets = u64::from(window_packets.clamp(MIN_WINDOW_PACKETS, MAX_WINDOW_PACKETS));
         let lanes = (window_packets.div_ceil(LANE_BITS) as usize + 1).next_power_of_two();
-        ReplayWindow { top: 0, window_packets, lanes: vec![0; lanes].into() }
-    }
-
-    /// Reads what the next number needs.
-    #[inline]
-    pub fn touch(&self) -> u64 {
-        self.lanes[self.lane(self.top)]
+        ReplayWindow { top: 0, newest: 0, window_packets, lanes: vec![0; lanes].into() }
     }
 
     pub fn top(&self) -> u64 {
@@ -72,9 +72,7 @@ impl ReplayWindow {
         if sequence > self.top {
             return true;
         }
-        sequence != 0
-            && self.top - sequence < self.window_packets
-            && self.lanes[self.lane(sequence)] & bit(sequence) == 0
+        sequence != 0 && self.top - sequence < self.window_packets && self.lane(sequence) & bit(sequence) == 0
     }
 
     /// Notes a packet that authenticated, if the window [`ReplayWindow::accepts`] it. Answers whether it is the newest so far.
@@ -89,8 +87,7 @@ impl ReplayWindow {
         } else if is_newest {
             self.advance(sequence);
         }
-        let lane = self.lane(sequence);
-        self.lanes[lane] |= bit(sequence);
+        self.note(lane_of(sequence), bit(sequence));
         Some(is_newest)
     }
 
@@ -102,27 +99,64 @@ impl ReplayWindow {
         let Some(last) = first.checked_add(count.saturating_sub(1)).filter(|_| is_newest) else { return false };
         self.advance(last);
         let bits = u128::from(u64::MAX >> (LANE_BITS - count)) << (first % LANE_BITS);
-        let (low, high) = (self.lane(first), self.lane(last));
-        self.lanes[low] |= bits as u64;
-        // Nothing more if that is the same one.
-        self.lanes[high] |= (bits >> LANE_BITS) as u64;
+        if lane_of(first) != lane_of(last) {
+            self.note(lane_of(first), bits as u64);
+            self.newest |= (bits >> LANE_BITS) as u64;
+        } else {
+            self.newest |= bits as u64;
+        }
         true
     }
 
-    #[cold]
+    #[inline]
     fn advance(&mut self, top: u64) {
-        let entered = (top / LANE_BITS - self.top / LANE_BITS).min(self.lanes.len() as u64);
-        for back in 0..entered {
-            let lane = self.lane(top - back * LANE_BITS);
-            self.lanes[lane] = 0;
+        if lane_of(top) != lane_of(self.top) {
+            self.enter(lane_of(top));
         }
         self.top = top;
     }
 
-    #[inline]
-    fn lane(&self, sequence: u64) -> usize {
-        (sequence / LANE_BITS) as usize & (self.lanes.len() - 1)
+    /// The lane of the next top, which is above it.
+    #[cold]
+    fn enter(&mut self, lane: u64) {
+        let before = lane_of(self.top);
+        let place = self.place(before);
+        self.lanes[place] = std::mem::take(&mut self.newest);
+        let skipped = (lane - before - 1).min(self.lanes.len() as u64);
+        for skipped in 1..=skipped {
+            let place = self.place(before + skipped);
+            self.lanes[place] = 0;
+        }
     }
+
+    /// Of a number that the window is asked for.
+    #[inline]
+    fn lane(&self, sequence: u64) -> u64 {
+        let lane = lane_of(sequence);
+        if lane == lane_of(self.top) { self.newest } else { self.lanes[self.place(lane)] }
+    }
+
+    #[inline]
+    fn note(&mut self, lane: u64, bits: u64) {
+        if lane == lane_of(self.top) {
+            self.newest |= bits;
+        } else {
+            let place = self.place(lane);
+            self.lanes[place] |= bits;
+        }
+    }
+
+    /// Where a lane lies in the ring.
+    #[inline]
+    fn place(&self, lane: u64) -> usize {
+        lane as usize & (self.lanes.len() - 1)
+    }
+}
+
+/// Lanes counted without end.
+#[inline]
+fn lane_of(sequence: u64) -> u64 {
+    sequence / LANE_BITS
 }
 
 #[inline]
@@ -189,7 +223,8 @@ mod tests {
                 if are_newest {
                     prop_assert!((first..first + count).all(|sequence| one_by_one.take(sequence) == Some(true)));
                 }
-                prop_assert_eq!((together.top, &together.lanes), (one_by_one.top, &one_by_one.lanes));
+                prop_assert_eq!((together.top, together.newest), (one_by_one.top, one_by_one.newest));
+                prop_assert_eq!(&together.lanes, &one_by_one.lanes);
             }
         }
 

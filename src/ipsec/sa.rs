@@ -1,11 +1,13 @@
 //! A pair of SAs, one in each direction, as IKE agreed on them, and what they have carried.
 
+use std::mem::offset_of;
+
 use super::ecn::Dscp;
 use super::egress::Departure;
 use super::esp::{self, Overhead};
 use super::lifetime::{Budget, Lifetime, Meter, Wear};
 use super::replay::ReplayWindow;
-use super::selectors::Selectors;
+use super::selectors::{Selectors, Usual};
 use super::status::{SaStatus, UseOut};
 use super::table::Slot;
 use crate::crypto::{PacketKey, Stamp};
@@ -57,38 +59,48 @@ pub(super) enum Sealing {
     Retired,
 }
 
-/// In this order in memory: what every packet asks for, what each one that is sealed asks for and each one that is opened,
+/// In this order in memory: what every packet asks for, what each one that is opened asks for and each one that is sealed,
 /// a cache line and two and two; the rest lies behind.
 #[repr(C, align(64))]
 pub(super) struct Sa {
+    pub path: Path,
     pub tunnel: TunnelId,
-    pub spi_in: u32,
-    spi_out: u32,
     pub sealing: Sealing,
     pub follow_path: bool,
     esn: bool,
-    ecn: bool,
-    dscp: Dscp,
-    /// An event has told that it wears out.
-    pub rekey_told: bool,
-    /// The last sequence number sent. Never decreases, never wraps.
-    sequence_out: u64,
-    /// Of what is sent.
-    overhead_out: Overhead,
-    pub sent: Meter,
-    budget_out: Budget,
-    key_out: PacketKey,
+    /// In which the peer was heard last.
+    heard_second: u32,
     pub received: Meter,
-    budget_in: Budget,
     key_in: PacketKey,
     replay: ReplayWindow,
-    pub path: Path,
+    /// The soft limits of `budget_in`.
+    fresh_in: Lifetime,
+    /// Of the selectors: packets of either direction ask for that.
+    usual: Usual,
+    pub spi_in: u32,
+    /// The last sequence number sent. Never decreases, never wraps.
+    sequence_out: u64,
+    pub sent: Meter,
+    key_out: PacketKey,
+    spi_out: u32,
+    ecn: bool,
+    dscp: Dscp,
+    budget_out: Budget,
+    /// Of what is sent.
+    overhead_out: Overhead,
+    budget_in: Budget,
     selectors: Selectors,
+    /// An event has told that it wears out.
+    pub rekey_told: bool,
     pub installed: Timestamp,
     pub retired_until: Option<Timestamp>,
     /// Counts installations, so that newer and older can be told.
     pub number: u64,
 }
+
+const _: () = assert!(offset_of!(Sa, received) == 64);
+const _: () = assert!(offset_of!(Sa, sequence_out) == 192);
+const _: () = assert!(offset_of!(Sa, budget_in) <= 320);
 
 /// What came out of an authentic packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,6 +120,8 @@ pub(super) enum Content {
 impl Sa {
     /// `jitter`: 16 random bits, see [`Budget`].
     pub fn new(child: ChildSa, number: u64, jitter: u16, now: Timestamp) -> Self {
+        let budget_in = Budget::new(child.lifetime, jitter);
+        let selectors = Selectors::new(&child.ours, &child.theirs);
         let out = Lifetime { packets: child.lifetime.packets.min(last_sequence(child.esn)), ..child.lifetime };
         Sa {
             tunnel: child.tunnel,
@@ -122,15 +136,18 @@ impl Sa {
             ecn: child.ecn,
             dscp: child.dscp,
             rekey_told: false,
+            heard_second: u32::MAX,
             sequence_out: 0,
             overhead_out: Overhead::of(&child.key_out),
             sent: Meter::default(),
             received: Meter::default(),
             budget_out: Budget::new(out, jitter),
-            budget_in: Budget::new(child.lifetime, jitter),
+            fresh_in: budget_in.soft(),
+            budget_in,
             path: child.path,
             replay: ReplayWindow::new(child.replay_window),
-            selectors: Selectors::new(&child.ours, &child.theirs),
+            usual: selectors.usual(),
+            selectors,
             key_out: child.key_out,
             key_in: child.key_in,
             installed: now,
@@ -142,20 +159,23 @@ impl Sa {
     /// Reads what every packet to us needs.
     #[inline]
     pub fn touch_in(&self) -> u64 {
-        let path = u64::from(self.path.remote.port()) ^ self.key_in.suite().iv_bytes() as u64;
-        u64::from(self.spi_in) ^ self.received.packets ^ path ^ self.replay.touch() ^ self.selectors.touch()
+        u64::from(self.heard_second) ^ self.received.packets ^ u64::from(self.spi_in) ^ self.touch_selectors()
     }
 
     /// The same of every packet from us.
     #[inline]
     pub fn touch_out(&self) -> u64 {
-        let path = u64::from(self.path.remote.port()) ^ self.key_out.suite().iv_bytes() as u64;
-        self.sequence_out ^ self.sent.bytes ^ path ^ self.selectors.touch()
+        u64::from(self.tunnel.0) ^ self.sequence_out ^ self.overhead_out.fixed_bytes as u64 ^ self.touch_selectors()
+    }
+
+    #[inline]
+    fn touch_selectors(&self) -> u64 {
+        if self.usual.is_empty() { self.selectors.touch() } else { 0 }
     }
 
     #[inline]
     pub fn carries(&self, packet: &[u8]) -> bool {
-        self.selectors.cover_outbound(packet)
+        self.usual.cover_outbound(packet) || self.selectors.cover_outbound(packet)
     }
 
     #[inline]
@@ -183,7 +203,7 @@ impl Sa {
     #[inline]
     pub fn stays_fresh_out(&self, packets: usize, bytes: usize) -> bool {
         let has_numbers = last_sequence(self.esn) - self.sequence_out >= packets as u64;
-        has_numbers && self.budget_out.stays_fresh(&self.sent, packets, bytes)
+        has_numbers && self.budget_out.soft().stays_above(&self.sent, packets, bytes)
     }
 
     /// How worn the outbound half is.
@@ -299,6 +319,12 @@ impl Sa {
         content
     }
 
+    /// The peer has been heard. Whether that is news: once a second it is.
+    #[inline]
+    pub fn is_news(&mut self, now: Timestamp) -> bool {
+        std::mem::replace(&mut self.heard_second, now.as_secs()) != now.as_secs()
+    }
+
     /// What is in an authentic plaintext, and how many bytes of payload there are.
     #[inline(always)]
     pub fn content_of(&self, plaintext: &[u8]) -> (Result<Content, DropReason>, usize) {
@@ -318,7 +344,8 @@ impl Sa {
             _ => return Err(DropReason::EspTrailerInvalid),
         };
         let inner_bytes = inner_bytes.ok_or(DropReason::InnerMalformed)?;
-        match self.selectors.cover_inbound(&payload[..inner_bytes]) {
+        let packet = &payload[..inner_bytes];
+        match self.usual.cover_inbound(packet) || self.selectors.cover_inbound(packet) {
             true => Ok(Content::Packet(inner_bytes)),
             false => Err(DropReason::InboundNotInSelectors),
         }
@@ -333,7 +360,7 @@ impl Sa {
     /// Whether it is not worn after so many packets more, of so many bytes each at most.
     #[inline]
     pub fn stays_fresh_in(&self, packets: usize, bytes: usize) -> bool {
-        self.budget_in.stays_fresh(&self.received, packets, packets * bytes)
+        self.fresh_in.stays_above(&self.received, packets, packets * bytes)
     }
 
     pub fn status(&self) -> SaStatus {

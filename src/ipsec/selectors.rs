@@ -22,53 +22,84 @@ const SCTP: u8 = 132;
 const MOBILITY: u8 = 135;
 const UDP_LITE: u8 = 136;
 
-/// What nearly every packet asks for stands first.
 #[derive(Debug)]
-#[repr(C)]
 pub(super) struct Selectors {
-    every4: bool,
-    every6: bool,
     ours: Side,
     theirs: Side,
 }
 
+/// All that nearly every packet asks for: one range of IPv4 addresses of each side, the only one as a rule, and whether every IPv6 packet is covered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usual {
+    ours: [u32; 2],
+    theirs: [u32; 2],
+    every6: bool,
+}
+
+impl Usual {
+    /// `false`: the selectors are to be asked.
+    #[inline]
+    pub fn cover_outbound(&self, packet: &[u8]) -> bool {
+        self.cover(packet, &self.ours, &self.theirs)
+    }
+
+    /// `false`: the selectors are to be asked.
+    #[inline]
+    pub fn cover_inbound(&self, packet: &[u8]) -> bool {
+        self.cover(packet, &self.theirs, &self.ours)
+    }
+
+    #[inline(always)]
+    fn cover(&self, packet: &[u8], source: &[u32; 2], destination: &[u32; 2]) -> bool {
+        let Some(header) = packet.first_chunk::<{ ipv4::MIN_HEADER_BYTES }>() else { return false };
+        let address = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let is_in = |[first, last]: &[u32; 2], address| *first <= address && address <= *last;
+        match header[0] >> 4 {
+            4 => is_in(source, address(12)) & is_in(destination, address(16)),
+            6 => self.every6,
+            _ => false,
+        }
+    }
+
+    /// There is nothing in it that packets could be in.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        !self.every6 && (self.ours[0] > self.ours[1] || self.theirs[0] > self.theirs[1])
+    }
+}
+
 impl Selectors {
     pub fn new(ours: &[Selector], theirs: &[Selector]) -> Self {
-        let (ours, theirs) = (Side::new(ours), Side::new(theirs));
-        let every4 = ours.ranges4.is_everything() && theirs.ranges4.is_everything();
-        let every6 = ours.ranges6.is_everything() && theirs.ranges6.is_everything();
-        Selectors { ours, theirs, every4, every6 }
+        Selectors { ours: Side::new(ours), theirs: Side::new(theirs) }
+    }
+
+    /// What it covers need not be asked of the selectors.
+    pub fn usual(&self) -> Usual {
+        let range = |side: &Side| side.ranges4.0.first().map_or([1, 0], |(first, last)| [*first, *last]);
+        Usual {
+            ours: range(&self.ours),
+            theirs: range(&self.theirs),
+            every6: self.ours.ranges6.is_everything() && self.theirs.ranges6.is_everything(),
+        }
     }
 
     /// Whether the SA may carry a packet to the peer.
     #[inline]
     pub fn cover_outbound(&self, packet: &[u8]) -> bool {
-        self.cover_all_of(packet) || Upper::read(packet).is_some_and(|ends| self.cover(&ends.source, &ends.destination))
+        Upper::read(packet).is_some_and(|ends| self.cover(&ends.source, &ends.destination))
     }
 
     /// Whether the peer may send this packet by the SA (RFC 4301 section 5.2, step 4).
     #[inline]
     pub fn cover_inbound(&self, packet: &[u8]) -> bool {
-        self.cover_all_of(packet) || Upper::read(packet).is_some_and(|ends| self.cover(&ends.destination, &ends.source))
+        Upper::read(packet).is_some_and(|ends| self.cover(&ends.destination, &ends.source))
     }
 
     /// Reads what judging a packet needs.
     #[inline]
     pub fn touch(&self) -> u64 {
-        if self.every4 {
-            return 1;
-        }
         let first = |side: &Side| side.ranges4.0.first().map_or(0, |(first, _)| u64::from(*first));
         first(&self.ours) ^ first(&self.theirs)
-    }
-
-    #[inline]
-    fn cover_all_of(&self, packet: &[u8]) -> bool {
-        match packet.first().map(|first| first >> 4) {
-            Some(4) => self.every4,
-            Some(6) => self.every6,
-            _ => false,
-        }
     }
 
     fn cover(&self, ours: &End, theirs: &End) -> bool {

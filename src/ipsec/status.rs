@@ -7,15 +7,6 @@ use crate::net::{Path, Timestamp};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct TunnelStatus {
-    /// The last inner packet; dummies do not count.
-    pub last_data_received: Option<Timestamp>,
-    /// Inner packets and their bytes.
-    pub rx_packets: u64,
-    pub rx_bytes: u64,
-    pub tx_packets: u64,
-    pub tx_bytes: u64,
-    /// Dummy packets received (RFC 4303 section 2.6).
-    pub rx_dummies: u64,
     /// SAs that packets can come by.
     pub sas: usize,
     /// There is an SA to seal packets with.

@@ -1,6 +1,5 @@
 //! One tunnel: its SAs in the order in which they are tried for a packet, and what must be done for it when.
 
-use std::mem::offset_of;
 use std::time::Duration;
 
 use super::event::{Event, EventQueue};
@@ -15,7 +14,7 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// At most one [`Event::Moved`] of a tunnel in this time.
 pub const MOVED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// In this order in memory: a cache line that packets to the peer ask for, and one that every packet counts in.
+/// In this order in memory: what packets to the peer ask for, in one cache line, and the rest. Those from the peer ask for nothing.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Tunnel {
@@ -25,7 +24,6 @@ pub(super) struct Tunnel {
     /// All of them, oldest first.
     pub sas: Vec<Slot>,
     id: TunnelId,
-    pub counters: TunnelStatus,
     /// The outbox had no room for a keepalive before.
     keepalive_not_before: Timestamp,
     /// When the endpoint is to look at this tunnel next; its entry in the endpoint's deadlines.
@@ -43,16 +41,12 @@ struct Moves {
     count: u32,
 }
 
-const _: () = assert!(offset_of!(TunnelStatus, rx_dummies) + size_of::<u64>() <= 64);
-const _: () = assert!(offset_of!(Tunnel, counters) == 64);
-
 impl Tunnel {
     pub fn new(id: TunnelId, now: Timestamp) -> Self {
         Tunnel {
             id,
             outbound: Vec::new(),
             sas: Vec::new(),
-            counters: TunnelStatus::default(),
             last_sent: now,
             keepalive_not_before: now,
             deadline: None,
@@ -64,21 +58,6 @@ impl Tunnel {
     #[inline]
     pub fn is_up(&self) -> bool {
         !self.outbound.is_empty()
-    }
-
-    #[inline]
-    pub fn count_sent(&mut self, packets: u64, bytes: u64, now: Timestamp) {
-        if packets > 0 {
-            self.last_sent = now;
-            self.counters.tx_packets += packets;
-            self.counters.tx_bytes += bytes;
-        }
-    }
-
-    /// Reads what is counted with a packet to the peer.
-    #[inline]
-    pub fn touch_sent(&self) -> u64 {
-        self.counters.tx_packets ^ self.last_sent.as_micros()
     }
 
     /// The SA for nearly every packet.
@@ -154,6 +133,6 @@ impl Tunnel {
     }
 
     pub fn status(&self, table: &SaTable) -> TunnelStatus {
-        TunnelStatus { up: self.is_up(), path: self.path(table), sas: self.sas.len(), ..self.counters }
+        TunnelStatus { up: self.is_up(), path: self.path(table), sas: self.sas.len() }
     }
 }

@@ -57,6 +57,11 @@ pub struct Room {
 }
 
 impl<'a> Space<'a> {
+    /// Where the next datagram is to be.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
     /// `None`: there is none for another datagram of `len` bytes.
     #[inline(always)]
     pub fn take(&mut self, len: usize) -> Option<(Place, &'a mut [u8])> {
@@ -72,6 +77,12 @@ impl<'a> Space<'a> {
 }
 
 impl Room {
+    /// Whether there is some for so many datagrams of so many bytes each.
+    #[inline]
+    pub fn is_for(&self, datagrams: usize, bytes: usize) -> bool {
+        self.datagrams >= datagrams && self.bytes >= datagrams * bytes
+    }
+
     /// `false`: there is none for another datagram of `len` bytes.
     #[inline]
     pub fn take(&mut self, len: usize) -> bool {
@@ -193,6 +204,11 @@ impl Outbox {
     pub fn room(&self) -> Room {
         // Each may become a run.
         Room { datagrams: self.max_runs.saturating_sub(self.runs.len()), bytes: self.bytes.len() - self.used }
+    }
+
+    /// Where the next datagram is to be.
+    pub fn end(&self) -> usize {
+        self.used
     }
 
     /// All the room there is. What has been taken of it is to be committed before anything else is put here.

@@ -21,24 +21,25 @@ pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// The first counter that is never used: 2^64 - 2^13 - 1 (the paper, section 6.1).
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The keys are erased when they are dropped. In this order in memory: what each message to us asks for, in two cache lines and one of
-/// the window; by the role is told, too, whether there is a session. Behind it what each message from us asks for besides.
-#[repr(C)]
+/// The keys are erased when they are dropped. In this order in memory: what each message to us asks for, in one cache line; by the role is told,
+/// too, whether there is a session. Behind the window's older lanes what each message from us asks for besides.
+#[repr(C, align(64))]
 pub struct Session {
     opener: PacketKey,
     expires_at: Timestamp,
-    /// What messages to us and to the peer are addressed with.
+    /// What messages to us are addressed with.
     index: u32,
-    remote_index: u32,
     role: Role,
     window: ReplayWindow,
+    /// And those to the peer.
+    remote_index: u32,
     /// The counter of the next message that we send.
     next_counter: u64,
     sealer: PacketKey,
     created_at: Timestamp,
 }
 
-const _: () = assert!(std::mem::offset_of!(Session, window) + size_of::<u64>() <= 128);
+const _: () = assert!(std::mem::offset_of!(Session, window) + ReplayWindow::HOT_BYTES <= 64);
 
 impl Session {
     pub fn new(keys: &TransportKeys, role: Role, index: u32, remote_index: u32, now: Timestamp) -> Self {

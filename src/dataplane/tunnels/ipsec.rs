@@ -58,8 +58,7 @@ struct Peer {
     dscp: Dscp,
     /// We know where to call it.
     is_callable: bool,
-    /// When IKE is to be told again.
-    next_heard: Timestamp,
+    /// When IKE is to be told again that it is wanted.
     next_want: Timestamp,
 }
 
@@ -94,7 +93,6 @@ impl Ipsec {
             self.peers[slot] = Some(Peer {
                 dscp: if *copy_dscp { Dscp::Copy } else { Dscp::Fixed(0) },
                 is_callable: peer.remote.is_some(),
-                next_heard: now,
                 next_want: now,
             });
         }
@@ -142,20 +140,8 @@ impl Ipsec {
         opened
     }
 
-    /// Reads what an authentic packet of that tunnel will need. What comes of it means nothing.
-    #[inline]
-    pub fn touch_heard(&self, tunnel: TunnelId) -> u64 {
-        let Some(Some(peer)) = self.peers.get(tunnel.index()) else { return 0 };
-        peer.next_heard.as_micros() ^ self.esp.touch_counters(tunnel)
-    }
-
-    #[inline]
     pub fn note_heard(&mut self, tunnel: TunnelId) {
-        let Some(Some(peer)) = self.peers.get_mut(tunnel.index()) else { return };
-        if peer.next_heard <= self.now {
-            peer.next_heard = self.now + NOTE_INTERVAL;
-            self.ike.note_heard(tunnel, self.now);
-        }
+        self.ike.note_heard(tunnel, self.now);
     }
 
     /// At once while there is time for it, else in its turn.

@@ -171,7 +171,7 @@ impl Tunnels {
         let Traffic { packets, bytes } = sealed;
         let path = match (departure, &mut self.ipsec) {
             (Departure::WireGuard(_), _) => self.wireguard.sent(tunnel, packets, bytes),
-            (Departure::Esp(departure), Some(ipsec)) => ipsec.esp.sent(tunnel, departure, packets, bytes),
+            (Departure::Esp(departure), Some(ipsec)) => ipsec.esp.sent(tunnel, departure, packets),
             (Departure::Esp(_), None) => None,
         };
         (path, self.path_mtus.way(tunnel).may_fragment)
@@ -269,10 +269,6 @@ impl Tunnels {
                 _ => self.wireguard.touch_in(*tunnel),
             };
         }
-        if let Some(ipsec) = &self.ipsec {
-            let of_ipsec = tunnels.iter().zip(&slots).filter(|(_, slot)| slot.is_some());
-            touched ^= of_ipsec.fold(0, |touched, (tunnel, _)| touched ^ ipsec.touch_heard(*tunnel));
-        }
         std::hint::black_box(touched);
         tunnels
     }
@@ -321,7 +317,7 @@ impl Tunnels {
         Ok(ipsec.esp.receiver(slot, spi, path, ecn))
     }
 
-    /// After packets of ESP, or dummies, have come by that tunnel.
+    /// It is news that packets of ESP, or dummies, have come by that tunnel.
     #[inline]
     pub fn note_heard(&mut self, tunnel: TunnelId) {
         if let Some(ipsec) = &mut self.ipsec {
