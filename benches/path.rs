@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use ixgate::crypto::{Cipher, Kernels, OpenBatch, PacketKey, SealBatch, Stamp, Suite, ToOpen, ToSeal};
 use ixgate::dataplane::Engine;
-use ixgate::io::memory::prefer_huge_pages;
+use ixgate::io::memory::{Allocator, prefer_huge_pages};
 use ixgate::net::{InterfaceId, Path, Port, Timestamp};
 use ixgate::packet::Datagram;
 use ixgate::sim::appliance::Appliance;
@@ -26,6 +26,10 @@ use ixgate::sim::packets;
 use ixgate::sim::peer::Peer;
 use ixgate::sim::ports::{Ports, Station};
 use ixgate::sim::random::Random;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 /// `{attach:NAME}` is how the realm is attached.
 const CONFIG: &str = r#"

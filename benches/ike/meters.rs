@@ -1,8 +1,10 @@
 //! Time of this thread, and memory of this process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::time::Duration;
+
+use ixgate::io::memory::Allocator;
 
 /// How much processor time this thread has taken.
 pub fn thread_time() -> Duration {
@@ -48,25 +50,25 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: every call goes on to `System` as it came.
+// SAFETY: every call goes on to the binary's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HEAP_BYTES.fetch_add(layout.size() as isize, Relaxed);
-        unsafe { System.alloc(layout) }
+        unsafe { Allocator.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         HEAP_BYTES.fetch_add(layout.size() as isize, Relaxed);
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { Allocator.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         HEAP_BYTES.fetch_add(bytes as isize - layout.size() as isize, Relaxed);
-        unsafe { System.realloc(place, layout, bytes) }
+        unsafe { Allocator.realloc(place, layout, bytes) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         HEAP_BYTES.fetch_sub(layout.size() as isize, Relaxed);
-        unsafe { System.dealloc(place, layout) }
+        unsafe { Allocator.dealloc(place, layout) }
     }
 }

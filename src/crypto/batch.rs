@@ -1,13 +1,13 @@
 //! All packets of a batch at once, under as many keys: where the path hands its packets to the cryptography.
 //!
 //! ```text
-//! SealJob   text (padded) of a packet   ----->  IV | ciphertext | ICV   in the datagram that leaves
-//! OpenJob   IV | ciphertext | ICV       ----->  text                    in the packet's buffer
+//! SealBatch   text (padded) of a packet   ----->  IV | ciphertext | ICV   in the datagram that leaves
+//! OpenBatch   IV | ciphertext | ICV       ----->  text                    in the packet's buffer
 //! ```
 //!
-//! Who has packets at hand one by one needs no jobs, and gives them to a [`SealBatch`] or an [`OpenBatch`], key by key. The IV is ESP's alone: WireGuard has its counter in the message's header. Jobs do not depend on one another, and stand in the
-//! order in which the packets do. Where a kernel of our own (`kernels/`) has the key, it does them: ChaCha20-Poly1305
-//! of up to 64 jobs side by side, AES-GCM one behind the other. The library takes one packet at a time, in one pass from
+//! Packets come key by key, and no answer is there before `finish`. [`seal_batch`] and [`open_batch`] are the same for packets in a slice of jobs. The IV is ESP's alone: WireGuard has its counter in the message's
+//! header. Packets do not depend on one another. Where a kernel of our own (`kernels/`) has the key, it does them: ChaCha20-Poly1305
+//! of up to 64 side by side, AES-GCM one behind the other. The library takes one packet at a time, in one pass from
 //! where the bytes are to where they are wanted (`docs/decisions/0017-sealing-and-opening-in-batches.md` has the figures).
 
 use super::aead::Own;

@@ -5,7 +5,7 @@
 //! PacketKey                  seals and opens packets under one key, in one direction        packet_key.rs
 //!   over an AEAD             AES-GCM, ChaCha20-Poly1305                                     aead.rs
 //!   over CBC and an HMAC     AES-CBC, encrypt then MAC                                      cbc_hmac.rs
-//! seal_batch, open_batch     the same for all packets of a batch, under all their keys      batch.rs
+//! SealBatch, OpenBatch       the same for all packets of a batch, under all their keys      batch.rs
 //! Kernels                    of our own, for processors that have AVX-512                   kernels/
 //! Prf                        prf and prf+ of RFC 7296                                       prf.rs
 //! Group, KeyShare            key exchange: MODP, ECP, X25519, ML-KEM                        group.rs

@@ -1,9 +1,13 @@
-//! How the kernel is to keep memory that others have allocated.
+//! Who allocates memory, and how the kernel is to keep it.
 
 #![allow(unsafe_code)]
 
 use std::io;
 use std::ops::Range;
+
+/// The binary's allocator. It keeps what is of one size together: the SAs of all tunnels fill as few pages as they can, and so do their keys.
+/// (`docs/decisions/0024-allocator.md`)
+pub use mimalloc::MiMalloc as Allocator;
 
 /// Neither larger nor smaller on x86-64; of ARM64 the smallest.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;

@@ -3,7 +3,7 @@
 //! ```text
 //! Endpoint::depart       for packets of one tunnel behind one another: their SA, their sequence numbers
 //! Departure::finish      padding and trailer of each
-//! (seal_batch)           by Endpoint::sealing_key, behind Departure::write_header
+//! (SealBatch)            by Endpoint::sealing_key, behind Departure::write_header
 //! Endpoint::sent         what is counted, where they go; then their places are committed
 //! ```
 //!

@@ -76,7 +76,7 @@ impl Endpoint {
         self.now = self.now.max(now);
     }
 
-    /// The first half of opening: whose a packet is. Then [`Opener::look_up`], [`open_batch`], and [`Endpoint::receiver`] for those that
+    /// The first half of opening: whose a packet is. Then [`Opener::look_up`], [`crate::crypto::OpenBatch`], and [`Endpoint::receiver`] for those that
     /// are authentic. Between the halves of one packet there may be those of others, of the same SA too, and nothing else.
     #[inline]
     pub fn opener(&self, packet: &[u8]) -> Result<Opener<'_>, DropReason> {

@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! seal    Endpoint::depart    counters for all packets to one peer
-//!         (seal_batch)        by Endpoint::sealing_key, behind Departure::write_header
+//!         (SealBatch)         by Endpoint::sealing_key, behind Departure::write_header
 //!         Endpoint::sent      what is counted; then the places are committed
 //!
 //! open    Endpoint::opener    whose messages with one index are
 //!         Opener::look_up     whether the counter is new, and the key; changes nothing
-//!         (open_batch)
+//!         (OpenBatch)
 //!         Endpoint::receiver  of those that are authentic, with one index and by one path:
 //!         Receiver::arrived   counter used, peer there, session confirmed, packet or keepalive
 //!         Receiver::settled   for the others of them once nothing more changes by them: counters used, packets or keepalives
