@@ -195,9 +195,14 @@ impl Kind {
         }
     }
 
-    /// Of the bytes before the ciphertext those that are written with it: the IV.
-    fn iv_bytes(self) -> usize {
-        if self == Kind::Esp { 8 } else { 0 }
+    /// Before what is sealed: type, index and counter; SPI and sequence number.
+    fn header_bytes(self) -> usize {
+        if self == Kind::Esp { 8 } else { 16 }
+    }
+
+    fn message_bytes(self, text: &[u8]) -> usize {
+        let iv_bytes = if self == Kind::Esp { 8 } else { 0 };
+        self.header_bytes() + iv_bytes + text.len() + 16
     }
 }
 
@@ -388,13 +393,15 @@ fn gateway(kind: Kind, appliance: &Appliance, name: &str, number: u16, now: Time
     }
 }
 
-/// Opens and seals as many bytes as the walk of packets of these lengths does, nothing else.
+/// Opens and seals as many bytes as the walk of packets of these lengths does, nothing else, and where they lie in the walk: an arrived datagram has a header
+/// before them, those that leave stand behind one another.
 fn aead_alone(lengths: &[usize], [opening, sealing]: Way) -> Duration {
     let texts = |kind: Kind| lengths.iter().map(|len| vec![0x5a; kind.text_bytes(*len)]).collect::<Vec<_>>();
     let mut all = Duration::ZERO;
     if let Some(key) = opening.key() {
         let mut texts = texts(opening);
-        let (_, arrived) = seal_all(opening, &key, &texts);
+        let (_, messages) = seal_all(opening, &key, &texts);
+        let arrived: Vec<Vec<u8>> = split(opening, &texts, &messages).map(|message| message.to_vec()).collect();
         let mut authentic = vec![false; lengths.len()];
         let start = Instant::now();
         let mut batch = OpenBatch::default();
@@ -410,16 +417,21 @@ fn aead_alone(lengths: &[usize], [opening, sealing]: Way) -> Duration {
     all
 }
 
-fn seal_all(kind: Kind, key: &PacketKey, texts: &[Vec<u8>]) -> (Duration, Vec<Vec<u8>>) {
-    let mut sealed: Vec<_> = texts.iter().map(|text| vec![0; kind.iv_bytes() + text.len() + 16]).collect();
+/// Into messages that stand behind one another.
+fn seal_all(kind: Kind, key: &PacketKey, texts: &[Vec<u8>]) -> (Duration, Vec<u8>) {
+    let mut messages = vec![0; texts.iter().map(|text| kind.message_bytes(text)).sum()];
     let start = Instant::now();
     let mut batch = SealBatch::default();
-    let are_sealed = batch.seal(key, Leaving { kind, texts, sealed: &mut sealed });
+    let are_sealed = batch.seal(key, Leaving { kind, texts, messages: &mut messages });
     batch.finish();
     let elapsed = start.elapsed();
     drop(batch);
     assert!(are_sealed);
-    (elapsed, sealed)
+    (elapsed, messages)
+}
+
+fn split<'a>(kind: Kind, texts: &'a [Vec<u8>], messages: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    texts.iter().scan(messages, move |rest, text| rest.split_off(..kind.message_bytes(text)))
 }
 
 struct Arrived<'a> {
@@ -435,7 +447,7 @@ impl<'a> ToOpen<'a> for Arrived<'a> {
     fn open_all(self, mut open: impl FnMut(Stamp, &'a [u8], &'a mut [u8], &'a mut bool)) {
         let all = self.arrived.iter().zip(self.texts).zip(self.authentic).enumerate();
         for (n, ((sealed, text), is_authentic)) in all {
-            open(self.kind.stamp(n), sealed, text, is_authentic);
+            open(self.kind.stamp(n), &sealed[self.kind.header_bytes()..], text, is_authentic);
         }
     }
 }
@@ -443,15 +455,18 @@ impl<'a> ToOpen<'a> for Arrived<'a> {
 struct Leaving<'a> {
     kind: Kind,
     texts: &'a [Vec<u8>],
-    sealed: &'a mut [Vec<u8>],
+    messages: &'a mut [u8],
 }
 
 impl<'a> ToSeal<'a> for Leaving<'a> {
     type Output = bool;
 
     fn seal_all(self, mut seal: impl FnMut(Stamp, &'a [u8], &'a mut [u8]) -> bool) -> bool {
-        let all = self.texts.iter().zip(self.sealed).enumerate();
-        all.fold(true, |are_sealed, (n, (text, sealed))| seal(self.kind.stamp(n), text, sealed) && are_sealed)
+        let Leaving { kind, texts, messages: mut rest } = self;
+        texts.iter().enumerate().all(|(n, text)| {
+            let message = rest.split_off_mut(..kind.message_bytes(text));
+            message.is_some_and(|message| seal(kind.stamp(n), text, &mut message[kind.header_bytes()..]))
+        })
     }
 }
 
