@@ -150,10 +150,6 @@ impl<'o> Encap<'_, 'o> {
 
     /// How many of them are dealt with: the first, and as many behind it as can be now.
     fn depart(&mut self, tunnel: TunnelId, packets: &'o [u64]) -> usize {
-        // What has departed has no places yet, which only matters where there is no room for a whole batch.
-        if !self.groups.is_empty() && !self.outbox.room().is_for(BATCH_PACKETS, MAX_MESSAGE_BYTES) {
-            self.finish();
-        }
         let Encap { batch, tunnels, outbox, groups, .. } = self;
         let departed = tunnels.depart(tunnel, packets.iter().map(|key| batch.bytes(place_of(key))), outbox);
         let departure = match departed {
@@ -167,7 +163,8 @@ impl<'o> Encap<'_, 'o> {
         let done = departure.as_departing().packets();
         // There is room: each has a packet at least.
         let _ = groups.push(Group { tunnel, departure, packets: &packets[..done], prepared: Prepared::default() });
-        if departure.is_last() {
+        // It has no places yet, so whatever comes between must leave it its room.
+        if departure.is_last() || !outbox.room().is_for(BATCH_PACKETS, MAX_MESSAGE_BYTES) {
             self.finish();
         }
         done

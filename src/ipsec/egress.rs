@@ -4,7 +4,7 @@
 //! Endpoint::depart       for packets of one tunnel behind one another: their SA, their sequence numbers
 //! Departure::finish      padding and trailer of each
 //! (SealBatch)            by Endpoint::sealing_key, behind Departure::write_header
-//! Endpoint::sent         what is counted, where they go; then their places are committed
+//! Endpoint::sent         when, and where they go; then their places are committed
 //! ```
 //!
 //! The packet with which an SA wears out is the last of its batch ([`Departure::is_last`]): the next one needs another SA, or finds

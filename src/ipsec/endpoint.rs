@@ -133,7 +133,7 @@ impl Endpoint {
         self.schedule(id);
     }
 
-    /// Forgets the tunnel, its SAs and its counters.
+    /// Forgets the tunnel and its SAs.
     pub fn remove_tunnel(&mut self, id: TunnelId) {
         let Some(tunnel) = self.tunnels.get_mut(id.index()).and_then(Option::take) else { return };
         for slot in &tunnel.sas {

@@ -32,8 +32,8 @@ pub struct Receiver<'a> {
     ecn: u8,
     /// They were opened elsewhere.
     is_lent: bool,
-    /// The peer has been, by a packet or a dummy.
-    is_heard: bool,
+    /// Of whom it is news that it has been, by a packet or a dummy.
+    news: Option<TunnelId>,
 }
 
 /// The same while the SA stays where and what it is whatever comes: nothing changes by the next packet but the window and what is
@@ -89,7 +89,7 @@ impl Endpoint {
     /// The second half, for packets of one SA that came by one path and were marked alike.
     #[inline]
     pub fn receiver<'a>(&'a mut self, slot: Slot, spi: u32, path: &'a Path, ecn: u8) -> Receiver<'a> {
-        Receiver { endpoint: self, slot, spi, path, ecn, is_lent: false, is_heard: false }
+        Receiver { endpoint: self, slot, spi, path, ecn, is_lent: false, news: None }
     }
 
     /// The same of packets that were opened elsewhere with the key of this identity, and are authentic. The SPI may be another SA's by
@@ -105,7 +105,7 @@ impl Endpoint {
         let slot = self.table.lookup(spi).ok_or(DropReason::DataUnknownSession)?;
         let sa = self.table.get(slot).filter(|sa| sa.opening_key().identity() == key);
         sa.ok_or(DropReason::DataUnknownSession)?;
-        Ok(Receiver { endpoint: self, slot, spi, path, ecn, is_lent: true, is_heard: false })
+        Ok(Receiver { endpoint: self, slot, spi, path, ecn, is_lent: true, news: None })
     }
 
     /// Reads what packets of different SAs need, so that the waits for it overlap; the second of two steps wants what the
@@ -179,6 +179,7 @@ impl Receiver<'_> {
     #[inline(never)]
     pub fn arrived(&mut self, sequence: u64, text: &mut [u8]) -> Opened {
         let Receiver { ref mut endpoint, slot, ecn, is_lent, .. } = *self;
+        let now = endpoint.now;
         // It may have worn out by another packet of the batch.
         let Some(sa) = endpoint.table.get_mut(slot).filter(|sa| sa.spi_in == self.spi) else {
             return Opened::dropped(DropReason::DataUnknownSession);
@@ -188,7 +189,9 @@ impl Receiver<'_> {
             Ok(taken) => taken,
             Err(reason) => return Opened::dropped(reason),
         };
-        self.is_heard |= settled.is_heard;
+        if settled.is_heard && sa.is_news(now) {
+            self.news = Some(sa.tunnel);
+        }
         let wear = sa.wear_in();
         let moves = is_newest && is_followed(sa, self.path);
         if moves || sa.sealing == Sealing::Waiting {
@@ -203,18 +206,19 @@ impl Receiver<'_> {
     /// For so many packets that come next, each of so many bytes at most.
     #[inline]
     pub fn settled(&mut self, packets: usize, bytes: usize) -> Option<Settled<'_>> {
-        let Receiver { ecn, is_lent, is_heard, .. } = *self;
+        let Receiver { ecn, is_lent, .. } = *self;
         let sa = self.endpoint.table.get_mut(self.slot).filter(|sa| sa.spi_in == self.spi)?;
         let is_settled =
             sa.sealing != Sealing::Waiting && sa.stays_fresh_in(packets, bytes) && !is_followed(sa, self.path);
-        is_settled.then_some(Settled { sa, ecn, is_lent, is_heard })
+        is_settled.then_some(Settled { sa, ecn, is_lent, is_heard: false })
     }
 
-    /// Of whom it is news that packets or dummies have come, and nothing else: once a second it is. To be asked at the end.
+    /// Of whom it is news that packets or dummies have come: once in each second of the clock it is. To be asked at the end, with whether
+    /// any have while it was settled.
     pub fn news(self, of_settled: bool) -> Option<TunnelId> {
         let now = self.endpoint.now;
-        let sa = self.endpoint.table.get_mut(self.slot).filter(|sa| sa.spi_in == self.spi)?;
-        ((self.is_heard || of_settled) && sa.is_news(now)).then_some(sa.tunnel)
+        let settled = self.endpoint.table.get_mut(self.slot).filter(|sa| of_settled && sa.spi_in == self.spi);
+        self.news.or_else(|| settled.and_then(|sa| sa.is_news(now).then_some(sa.tunnel)))
     }
 }
 

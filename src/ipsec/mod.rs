@@ -19,7 +19,7 @@
 //!
 //! **Which SA?** A tunnel has a short list: active SAs, the newest first, then those that wait to be heard, the oldest first. A packet takes
 //! the first whose selectors cover it (`selectors.rs`), which is the first of all wherever a tunnel has one SA per moment, and
-//! costs one comparison where the selectors cover everything. A packet that none covers is dropped with a reason: the peer
+//! costs a few comparisons where it is in the first range of each side. A packet that none covers is dropped with a reason: the peer
 //! would drop it in silence.
 //!
 //! **Make before break.** A new SA opens packets from the moment it is installed. Who began the exchange seals with it at once

@@ -3,9 +3,8 @@
 use crate::crypto::Suite;
 use crate::net::{Path, Timestamp};
 
-/// All SAs of one tunnel together, those that are gone included.
+/// All SAs of one tunnel together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
 pub struct TunnelStatus {
     /// SAs that packets can come by.
     pub sas: usize,

@@ -3,7 +3,7 @@
 //! ```text
 //! ike   --ChildUp, ChildDown, PathMoved-->  install, retire, move_path        ipsec
 //! ipsec --RekeyDue, Expired, Moved------->  rekey_child, expire_child, note_moved   ike
-//! ipsec --an authentic packet (at most once a second)------> note_heard             ike
+//! ipsec --an authentic packet (by an SA once a second)-----> note_heard             ike
 //! walk  --a packet that no SA carries (at most once a second)> want                 ike
 //! ```
 //!
@@ -31,7 +31,7 @@ use crate::packet::{Datagram, DropReason, Opened, Outbox};
 /// RFC 4303 section 2.
 pub(super) const ESP_OVERHEAD_BYTES: usize = 8 + 16 + 17 + 32;
 const _: () = assert!(ESP_OVERHEAD_BYTES <= TAILROOM_BYTES);
-/// How often IKE is told that a tunnel is heard, or wanted.
+/// How often IKE is told that a tunnel is wanted.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// News that wait to be polled; beyond, the newest are lost.
 const MAX_NEWS: usize = 4096;

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::world::*;
 use crate::crypto::{Cipher, Departing, Integrity, OpenJob, SealJob, Suite, open_batch, seal_batch};
+use crate::ipsec::esp::next_header;
 use crate::ipsec::{ChildSa, Departure, Event, Lifetime, Outbound, SaStatus, Slot};
-use crate::net::{Path, Selector};
+use crate::net::{Path, Selector, Timestamp};
 use crate::packet::{DropReason, Opened, Outbox};
 
 const SUITES: [Suite; 3] = [
@@ -241,6 +242,40 @@ fn the_last_packet_of_an_sa_is_told() {
     let spis: Vec<_> = left.iter().map(|(_, sealed)| spi_of(sealed)).collect();
     assert_eq!(spis, [0x2001, 0x2001, 0x2001, 0x2000, 0x2000]);
     assert!(side.events().contains(&Event::Expired { tunnel: TUNNEL, spi_in: 0x1001 }));
+}
+
+/// Once in each second, by whichever way packets are taken; and by dummies, but not by what proves nothing or is not the peer's to send.
+#[test]
+fn that_the_peer_is_there_is_news_once_a_second() {
+    let (mut sender, mut side) = pair_with(|child| ChildSa { outbound: Outbound::WhenHeard, ..child });
+    let by = path(4500);
+    let slot = side.look_up(&sender.seal(&v4(10)).unwrap(), &mut [0; LONGEST_BYTES]).unwrap().slot;
+    let text = |next_header| plaintext(&v4(10), next_header);
+    let mut news = |sequence: u64, texts: &[Vec<u8>], now: Timestamp| {
+        side.endpoint.note_now(now);
+        let mut receiver = side.endpoint.receiver(slot, 0x2000, &by, 0);
+        let mut of_settled = false;
+        for (sequence, mut text) in (sequence..).zip(texts.iter().cloned()) {
+            match receiver.settled(1, LONGEST_BYTES) {
+                Some(mut settled) => {
+                    settled.arrived(sequence, &mut text);
+                    of_settled |= settled.is_heard();
+                }
+                None => _ = receiver.arrived(sequence, &mut text),
+            }
+        }
+        receiver.news(of_settled)
+    };
+    let (packet, dummy, rubbish) = (text(next_header::IPV4), text(next_header::NONE), text(17));
+    let second = |n: u64| Timestamp::from_secs(2000 + n);
+    assert_eq!(news(2, &[packet.clone()], second(0)), Some(TUNNEL), "the first one, which makes the SA settled");
+    assert_eq!(news(1, &[rubbish.clone()], second(1)), None);
+    assert_eq!(news(3, &[packet.clone(), dummy.clone()], second(1)), Some(TUNNEL), "both in another second");
+    assert_eq!(news(3, &[packet.clone()], second(2)), None, "a replay");
+    assert_eq!(news(5, &[rubbish], second(2)), None);
+    assert_eq!(news(6, &[dummy], second(2)), Some(TUNNEL));
+    assert_eq!(news(7, &[packet.clone()], second(2)), None, "the same second");
+    assert_eq!(news(8, &[packet], second(3)), Some(TUNNEL));
 }
 
 /// By all SAs that are there.
