@@ -251,11 +251,11 @@ fn that_the_peer_is_there_is_news_once_a_second() {
     let by = path(4500);
     let slot = side.look_up(&sender.seal(&v4(10)).unwrap(), &mut [0; LONGEST_BYTES]).unwrap().slot;
     let text = |next_header| plaintext(&v4(10), next_header);
-    let mut news = |sequence: u64, texts: &[Vec<u8>], now: Timestamp| {
+    let mut news = |sequence: u64, texts: &[&Vec<u8>], now: Timestamp| {
         side.endpoint.note_now(now);
         let mut receiver = side.endpoint.receiver(slot, 0x2000, &by, 0);
         let mut of_settled = false;
-        for (sequence, mut text) in (sequence..).zip(texts.iter().cloned()) {
+        for (sequence, mut text) in (sequence..).zip(texts.iter().copied().cloned()) {
             match receiver.settled(1, LONGEST_BYTES) {
                 Some(mut settled) => {
                     settled.arrived(sequence, &mut text);
@@ -268,14 +268,14 @@ fn that_the_peer_is_there_is_news_once_a_second() {
     };
     let (packet, dummy, rubbish) = (text(next_header::IPV4), text(next_header::NONE), text(17));
     let second = |n: u64| Timestamp::from_secs(2000 + n);
-    assert_eq!(news(2, &[packet.clone()], second(0)), Some(TUNNEL), "the first one, which makes the SA settled");
-    assert_eq!(news(1, &[rubbish.clone()], second(1)), None);
-    assert_eq!(news(3, &[packet.clone(), dummy.clone()], second(1)), Some(TUNNEL), "both in another second");
-    assert_eq!(news(3, &[packet.clone()], second(2)), None, "a replay");
-    assert_eq!(news(5, &[rubbish], second(2)), None);
-    assert_eq!(news(6, &[dummy], second(2)), Some(TUNNEL));
-    assert_eq!(news(7, &[packet.clone()], second(2)), None, "the same second");
-    assert_eq!(news(8, &[packet], second(3)), Some(TUNNEL));
+    assert_eq!(news(2, &[&packet], second(0)), Some(TUNNEL), "the first one, which makes the SA settled");
+    assert_eq!(news(1, &[&rubbish], second(1)), None);
+    assert_eq!(news(3, &[&packet, &dummy], second(1)), Some(TUNNEL), "both in another second");
+    assert_eq!(news(3, &[&packet], second(2)), None, "a replay");
+    assert_eq!(news(5, &[&rubbish], second(2)), None);
+    assert_eq!(news(6, &[&dummy], second(2)), Some(TUNNEL));
+    assert_eq!(news(7, &[&packet], second(2)), None, "the same second");
+    assert_eq!(news(8, &[&packet], second(3)), Some(TUNNEL));
 }
 
 /// By all SAs that are there.
